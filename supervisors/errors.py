@@ -1,0 +1,198 @@
+"""What supervision raises.
+
+    SupervisorError
+    ├── BadSpec             a child spec or a flag is invalid; nothing was started      (also a ValueError)
+    ├── AlreadyStarted      the name, or the child id, is taken by a running process
+    ├── AlreadyPresent      the child id is known, and its process is not running
+    ├── NotFound            the supervisor has no such child                            (also a LookupError)
+    ├── Running             the child is running: stop it first
+    ├── Restarting          the child is being restarted: stop it first
+    ├── MaxChildren         the dynamic supervisor is full
+    ├── StartError          the process did not start
+    ├── ReplyError          a handler refuses a request, and lives on
+    ├── ProcessDown         the other process is dead          (also a `pykka.ActorDeadError`)
+    ├── MailboxFull         the other process has too much to do
+    ├── CallingSelf         a process waits for an answer of its own
+    ├── Deadlock            processes wait for each other in a circle
+    └── WouldBlock          a handler on an event loop would stop the loop
+
+    ProcessKilled           unwinds what is left of a killed process                    (a BaseException)
+
+The rule of this file: an error names the thing and the value and says what to do. It never prints start arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+from pykka import ActorDeadError
+
+from supervisors.reasons import NOPROC, Reason
+
+__all__ = [
+    "AlreadyPresent",
+    "AlreadyStarted",
+    "BadSpec",
+    "CallingSelf",
+    "Deadlock",
+    "FailedToStart",
+    "MailboxFull",
+    "MaxChildren",
+    "NotFound",
+    "ProcessDown",
+    "ProcessKilled",
+    "ReplyError",
+    "Restarting",
+    "Running",
+    "StartError",
+    "SupervisorError",
+    "WouldBlock",
+]
+
+
+class SupervisorError(Exception):
+    """Anything this package raises about processes and their supervision."""
+
+
+class BadSpec(SupervisorError, ValueError):
+    """A child spec, a list of them, or a supervisor's flags are invalid.
+
+    `why` is a short stable word such as `"invalid_shutdown"`; `value` is what was found.
+    """
+
+    def __init__(self, why: str, value: object = None, message: str = "") -> None:
+        super().__init__(message or f"{why}: {value!r}")
+        self.why = why
+        self.value = value
+
+
+class AlreadyStarted(SupervisorError):
+    """The name or the child id is in use by the running process `ref`."""
+
+    def __init__(self, ref: Any) -> None:
+        super().__init__(f"already started as {ref}; use that process, or stop it first")
+        self.ref = ref
+
+
+class AlreadyPresent(SupervisorError):
+    """The child id is known to the supervisor, but its process is not running."""
+
+    def __init__(self, id: Hashable) -> None:
+        super().__init__(f"child {id!r} is already present; use restart_child or delete_child")
+        self.id = id
+
+
+class NotFound(SupervisorError, LookupError):
+    """The supervisor has no child with this id (a dynamic supervisor: with this ref)."""
+
+    def __init__(self, id: object) -> None:
+        super().__init__(f"no child {id!r} under this supervisor; which_children() lists them")
+        self.id = id
+
+
+class Running(SupervisorError):
+    """The child is running, and the call is only for children that are not."""
+
+    def __init__(self, id: Hashable) -> None:
+        super().__init__(f"child {id!r} is running; use terminate_child first")
+        self.id = id
+
+
+class Restarting(SupervisorError):
+    """The child is between two attempts to restart it."""
+
+    def __init__(self, id: Hashable) -> None:
+        super().__init__(f"child {id!r} is restarting; use terminate_child first")
+        self.id = id
+
+
+class MaxChildren(SupervisorError):
+    """The dynamic supervisor has as many children as it may have."""
+
+    def __init__(self, max_children: int) -> None:
+        super().__init__(
+            f"the supervisor is at its limit, max_children={max_children}; stop a child or raise the limit"
+        )
+        self.max_children = max_children
+
+
+class StartError(SupervisorError):
+    """A process did not start.
+
+    `reason` is what it ended with; `spec` is the child spec, where a static supervisor started it. When the reason is a
+    crash, its exception is the `__cause__`.
+    """
+
+    def __init__(self, reason: Reason, spec: Any = None) -> None:
+        who = "the process" if spec is None else f"child {getattr(spec, 'id', spec)!r}"
+        super().__init__(f"{who} did not start: {reason!r}")
+        self.reason = reason
+        self.spec = spec
+        self.__cause__ = getattr(reason, "exc", None)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FailedToStart:
+    """Which child kept its supervisor from starting, and why: the term of the supervisor's `Shutdown`.
+
+    A plain value, not an exception.
+    """
+
+    id: Hashable
+    reason: Reason
+
+
+class ReplyError(SupervisorError):
+    """Raised in a handler to refuse a request: the caller gets it, the process lives on. Subclass it freely."""
+
+
+class ProcessDown(SupervisorError, ActorDeadError):
+    """The process that was asked is dead; `reason` says why it ended."""
+
+    def __init__(self, reason: Reason = NOPROC, ref: Any = None) -> None:
+        super().__init__(f"{ref if ref is not None else 'the process'} is down: {reason!r}")
+        self.reason = reason
+        self.ref = ref
+
+
+class MailboxFull(SupervisorError):
+    """The mailbox of `ref` is bounded and full; send less, or ask and wait for the answer."""
+
+    def __init__(self, ref: Any = None, maxlen: int | None = None) -> None:
+        super().__init__(
+            f"the mailbox of {ref if ref is not None else 'the process'} is full, maxlen={maxlen}"
+        )
+        self.ref = ref
+        self.maxlen = maxlen
+
+
+class CallingSelf(SupervisorError):
+    """A process asked itself and would wait forever; send, or call the method."""
+
+    def __init__(self, ref: Any = None) -> None:
+        super().__init__(
+            f"{ref if ref is not None else 'the process'} asked itself; send, or call the method"
+        )
+        self.ref = ref
+
+
+class Deadlock(SupervisorError):
+    """Waiting now would close a circle of processes that all wait for the next one."""
+
+    def __init__(self, cycle: Sequence[Any] = ()) -> None:
+        super().__init__("waiting would deadlock: " + " -> ".join(str(ref) for ref in cycle))
+        self.cycle = tuple(cycle)
+
+
+class WouldBlock(SupervisorError):
+    """A handler that runs on an event loop tried to wait; send and handle the answer, or use the "blocking" dispatcher."""
+
+
+class ProcessKilled(BaseException):
+    """Raised in the leftover handler of a killed process at its next call into the runtime.
+
+    A `BaseException`, so that `except Exception` does not keep a killed process going.
+    """

@@ -1,0 +1,103 @@
+"""Why a process ended.
+
+The rule of this file: a reason is a plain value. Three of them are *clean*: `NORMAL`, `SHUTDOWN` and `Shutdown(term)`.
+Everything else, a `Crash`, `KILLED` or any other object, is a failure, and failures are what supervisors restart.
+
+Source: Erlang/OTP, "Processes: exit reasons" and `supervisor`, "restart" of the child specification.
+"""
+
+from __future__ import annotations
+
+import traceback as _traceback
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias, final
+
+__all__ = [
+    "KILLED",
+    "NOPROC",
+    "NORMAL",
+    "SHUTDOWN",
+    "Crash",
+    "Exit",
+    "Named",
+    "Reason",
+    "Shutdown",
+    "is_clean",
+]
+
+Reason: TypeAlias = object
+"""Any value may end a process; the names below are the ones with a meaning of their own."""
+
+
+@final
+class Named:
+    """A reason that is only a name; there is one object per name, so compare with `is`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
+        # pickle and copy look the name up in this module: a copy is the same object.
+        return self.name
+
+
+NORMAL: Final = Named("NORMAL")
+"""The process had nothing left to do, or was stopped by a client."""
+
+SHUTDOWN: Final = Named("SHUTDOWN")
+"""The process was asked to stop by its supervisor or its system."""
+
+KILLED: Final = Named("KILLED")
+"""The process was killed: it could not object, delay or clean up."""
+
+NOPROC: Final = Named("NOPROC")
+"""There was no such process; seen only by those who link to or monitor one that is already dead."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """A clean end that says more than `SHUTDOWN` does."""
+
+    term: object = None
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Crash:
+    """An exception nobody handled, with its traceback as text.
+
+    Two crashes are equal when they carry the same exception object.
+    """
+
+    exc: BaseException
+    traceback: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, exc: BaseException) -> Crash:
+        """The crash of this exception, with the traceback it has now."""
+        return cls(exc, "".join(_traceback.format_exception(exc)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Crash) and other.exc is self.exc
+
+    def __hash__(self) -> int:
+        return hash((Crash, id(self.exc)))
+
+
+class Exit(Exception):
+    """Raised by a process that wants to end, with the reason it wants to end with."""
+
+    def __init__(self, reason: Reason = NORMAL) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def is_clean(reason: Reason) -> bool:
+    """Whether this end is an orderly one: not an error, and no cause for a transient child to be restarted."""
+    return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
