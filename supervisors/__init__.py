@@ -1,0 +1,3 @@
+"""OTP-style supervision over Pykka."""
+
+__all__: list[str] = []
