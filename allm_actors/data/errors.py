@@ -1,0 +1,285 @@
+"""Errors that are values and can be raised.
+
+    AllmError
+    ├── EngineError         the engine cannot make this call            (ours: configuration)
+    ├── AdapterError        the provider refused, failed or vanished    (theirs, or between)
+    ├── ImageAdapterError   the same for pictures
+    ├── StreamError         a stream broke after it began               (between)
+    ├── ToolError           a tool handler failed                       (the user's)
+    ├── ValidationError     values that cannot be sent                  (ours: every failure listed)
+    ├── SessionError        a session in a state that forbids the call
+    │   └── SessionBusy     a turn is running and the policy says no
+    ├── StoreError          where sessions live cannot be used
+    ├── UnwrapError         a response without the text that was asked for
+    └── SessionStatusError  (also a ValueError) illegal for the session's status
+
+Rule of this file: `reason` is a closed set, `message` names the thing and what to do, and no key and no body is ever
+part of an error. Two errors with equal fields are equal. `cause` and `metadata` hold plain data only.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+__all__ = [
+    "AdapterError",
+    "AllmError",
+    "EngineError",
+    "ImageAdapterError",
+    "SessionBusy",
+    "SessionError",
+    "SessionStatusError",
+    "StoreError",
+    "StreamError",
+    "ToolError",
+    "UnwrapError",
+    "ValidationError",
+]
+
+
+class AllmError(Exception):
+    """The root of this library's errors; see the tree above."""
+
+    kind: ClassVar[str] = "error"
+    reasons: ClassVar[frozenset[str]] = frozenset()
+    fields: ClassVar[tuple[str, ...]] = ()
+
+    reason: str
+    message: str
+    cause: Any
+    metadata: dict[str, Any]
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        message: str | None = None,
+        cause: Any = None,
+        metadata: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        cls = type(self)
+        if self.reasons and reason not in self.reasons:
+            raise ValueError(f"{cls.__name__} reason must be one of {sorted(self.reasons)}, got: {reason!r}")
+        for name in fields:
+            if name not in self.fields:
+                raise TypeError(f"{cls.__name__} has no field {name!r}; its fields are {list(self.fields)}")
+        for name in self.fields:
+            setattr(self, name, fields.get(name))
+        self.reason = reason
+        self.cause = cause
+        self.metadata = metadata if metadata is not None else {}
+        self.message = message if message is not None else self.default_message()
+        super().__init__(self.message)
+
+    def default_message(self) -> str:
+        """What is printed when no message was given."""
+        return f"{self.kind}: {self.reason}"
+
+    def to_fields(self) -> dict[str, Any]:
+        """Every field by name, as plain data; `type(error)(**fields)` gives an equal error."""
+        common = {
+            "reason": self.reason,
+            "message": self.message,
+            "cause": self.cause,
+            "metadata": self.metadata,
+        }
+        return common | {name: getattr(self, name) for name in self.fields}
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> Self:
+        """The error that `to_fields` described."""
+        return cls(**fields)
+
+    def __str__(self) -> str:
+        return self.message or self.default_message()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.reason!r}, message={str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.to_fields() == other.to_fields()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.reason, self.message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.to_fields()))
+
+
+class EngineError(AllmError):
+    """The engine cannot make this call: an adapter, a model or a key is missing, or a name is unknown."""
+
+    kind = "engine error"
+    fields: ClassVar[tuple[str, ...]] = ("provider",)
+    reasons = frozenset(
+        {
+            "missing_adapter",
+            "missing_stream_adapter",
+            "missing_model",
+            "missing_key",
+            "unknown_adapter",
+            "unknown_tool",
+            "invalid_engine",
+            "unsupported_response_format",
+            "no_image_adapter",
+        }
+    )
+    provider: str | None
+
+
+class AdapterError(AllmError):
+    """The provider refused, failed or could not be reached. `status` is HTTP's, `retry_after_ms` milliseconds."""
+
+    kind = "adapter error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms", "request_id")
+    reasons = frozenset(
+        {
+            "rate_limited",
+            "authentication_failed",
+            "invalid_request",
+            "provider_unavailable",
+            "context_length_exceeded",
+            "content_filter",
+            "timeout",
+            "network_error",
+            "malformed_response",
+            "unsupported_feature",
+            "no_scripted_response",
+            "unknown",
+        }
+    )
+    provider: str | None
+    status: int | None
+    retry_after_ms: int | None
+    request_id: str | None
+
+    def default_message(self) -> str:
+        return (
+            f"{self.kind} ({self.provider}): {self.reason}"
+            if self.provider
+            else f"{self.kind}: {self.reason}"
+        )
+
+
+class ImageAdapterError(AdapterError):
+    """A picture call failed; like `AdapterError`, with `unsupported_operation`."""
+
+    kind = "image adapter error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
+    reasons = (AdapterError.reasons - {"no_scripted_response"}) | {"unsupported_operation"}
+
+
+class StreamError(AllmError):
+    """A stream broke after it began."""
+
+    kind = "stream error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "event_index")
+    reasons = frozenset({"adapter_error", "cancelled", "timeout", "malformed_event", "unknown"})
+    provider: str | None
+    event_index: int | None
+
+
+class ToolError(AllmError):
+    """A tool could not be run or did not answer."""
+
+    kind = "tool error"
+    fields: ClassVar[tuple[str, ...]] = ("tool_name", "tool_call_id")
+    reasons = frozenset(
+        {"handler_raised", "handler_exit", "timeout", "invalid_return", "not_found", "encoding_failed"}
+        | {"invalid_arguments", "interrupted"}
+    )
+    tool_name: str | None
+    tool_call_id: str | None
+
+    def default_message(self) -> str:
+        return (
+            f"{self.kind} ({self.tool_name}): {self.reason}"
+            if self.tool_name
+            else f"{self.kind}: {self.reason}"
+        )
+
+
+class ValidationError(AllmError):
+    """Values that cannot be sent. `errors` lists every failure as `(field, code)`; a field is a name or a path."""
+
+    kind = "validation failed"
+    fields: ClassVar[tuple[str, ...]] = ("errors",)
+    reasons = frozenset(
+        {
+            "invalid_request",
+            "invalid_message",
+            "invalid_tool",
+            "invalid_thread",
+            "invalid_session",
+            "invalid_session_input",
+            "unsupported_capability",
+            "invalid_image_request",
+        }
+    )
+    errors: list[tuple[Any, str]]
+
+    def __init__(self, reason: str, errors: list[tuple[Any, str]], **fields: Any) -> None:
+        if not isinstance(errors, list):
+            raise TypeError(f"ValidationError errors must be a list, got: {type(errors).__name__}")
+        super().__init__(reason, errors=errors, **fields)
+
+    def default_message(self) -> str:
+        listed = "; ".join(f"{_path(field)}: {code}" for field, code in self.errors)
+        return f"{self.kind}: {self.reason} ({len(self.errors)} error(s))" + (f" {listed}" if listed else "")
+
+
+class SessionError(AllmError):
+    """The session cannot do that: it ended in an error, or the id is not one it waits for."""
+
+    kind = "session error"
+    fields: ClassVar[tuple[str, ...]] = ("provider",)
+    reasons = frozenset(
+        {
+            "session_in_error_state",
+            "invalid_status_for_operation",
+            "no_pending_tool_call",
+            "unknown_tool_call_id",
+        }
+        | {"busy", "queue_full", "closed"}
+    )
+    provider: str | None
+
+
+class SessionBusy(SessionError):
+    """Another turn of this session is running, and `when_busy` says not to wait."""
+
+
+class StoreError(AllmError):
+    """Where sessions live cannot be used: not a database, from a newer version, or not writable."""
+
+    kind = "store error"
+    fields: ClassVar[tuple[str, ...]] = ("path",)
+    reasons = frozenset({"not_a_store", "newer_schema", "unavailable", "corrupt", "locked"})
+    path: str | None
+
+
+class UnwrapError(AllmError):
+    """A response has no plain text to unwrap; `finish_reason` says how it ended."""
+
+    kind = "unwrap error"
+    fields: ClassVar[tuple[str, ...]] = ("finish_reason",)
+    reasons = frozenset({"structured_content", "empty_stop_response", "non_stop_finish"})
+    finish_reason: str | None
+
+
+class SessionStatusError(AllmError, ValueError):
+    """The operation is illegal for the session's status: a mistake in the calling program."""
+
+    kind = "session status"
+    fields: ClassVar[tuple[str, ...]] = ("operation", "status")
+    operation: str | None
+    status: str | None
+
+
+def _path(field: Any) -> str:
+    return ".".join(map(str, field)) if isinstance(field, (list, tuple)) else str(field)
+
+
+def _rebuild(cls: type[AllmError], fields: dict[str, Any]) -> AllmError:
+    return cls.from_fields(fields)

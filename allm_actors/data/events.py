@@ -1,0 +1,198 @@
+"""The closed set of stream events: sixteen classes, so that users write `match`.
+
+Rule of this file: an event says what happened, once, in order. One model call is `MessageStarted`, any of the text, tool
+call and raw events, an `ErrorEvent` at most once, and `MessageCompleted` unless it failed. A step adds one started,
+completed and answered event per executed tool and ends with `StepCompleted`; a chat is steps and one `ChatCompleted`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from .messages import Message, ToolCall
+from .responses import FinishReason, Response
+from .results import ChatResult
+from .threads import Thread
+from .tools import HandlerResult
+
+__all__ = [
+    "EVENTS",
+    "TAGS",
+    "AskUserRequested",
+    "ChatCompleted",
+    "ErrorEvent",
+    "Event",
+    "MessageCompleted",
+    "MessageStarted",
+    "RawChunk",
+    "StepCompleted",
+    "TextCompleted",
+    "TextDelta",
+    "ToolCallCompleted",
+    "ToolCallDelta",
+    "ToolCallStarted",
+    "ToolExecutionCompleted",
+    "ToolExecutionStarted",
+    "ToolHalt",
+    "ToolResultEncoded",
+]
+
+
+class MessageStarted(msgspec.Struct, frozen=True):
+    """The provider was asked; nothing of its answer has come yet."""
+
+    tag: ClassVar[str] = "message_started"
+    message: Message = Message(role="assistant", content="")
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """A fragment of text; never empty. `id` tells text blocks apart where a provider has several."""
+
+    tag: ClassVar[str] = "text_delta"
+    delta: str
+    id: str | None = None
+
+
+class TextCompleted(msgspec.Struct, frozen=True, gc=False):
+    """The whole text of a block; it has the last word over the deltas."""
+
+    tag: ClassVar[str] = "text_completed"
+    text: str
+    id: str | None = None
+
+
+class ToolCallStarted(msgspec.Struct, frozen=True, gc=False):
+    """The model begins to write a call."""
+
+    tag: ClassVar[str] = "tool_call_started"
+    id: str
+    name: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
+    """A fragment of a call's JSON arguments; never empty."""
+
+    tag: ClassVar[str] = "tool_call_delta"
+    id: str
+    arguments_delta: str
+
+
+class ToolCallCompleted(msgspec.Struct, frozen=True):
+    """A call is complete. `metadata["arguments_error"]` is set when its arguments are not a JSON object."""
+
+    tag: ClassVar[str] = "tool_call_completed"
+    id: str
+    name: str
+    arguments: dict[str, Any]
+    raw_arguments: str = ""
+    metadata: dict[str, Any] = {}
+
+
+class MessageCompleted(msgspec.Struct, frozen=True):
+    """The provider's answer is complete. `metadata` may carry `usage`, `id`, `model` and `raw_finish_reason`."""
+
+    tag: ClassVar[str] = "message_completed"
+    message: Message
+    finish_reason: FinishReason | None = None
+    metadata: dict[str, Any] = {}
+
+
+class RawChunk(msgspec.Struct, frozen=True):
+    """Something of the provider's that has no event of its own; `("usage", {…})` carries `Usage` fields."""
+
+    tag: ClassVar[str] = "raw_chunk"
+    payload: Any
+
+
+class ErrorEvent(msgspec.Struct, frozen=True):
+    """The stream failed; `error` is an `AdapterError`, a `StreamError` or another error of this library."""
+
+    tag: ClassVar[str] = "error"
+    error: Any
+
+
+class ToolExecutionStarted(msgspec.Struct, frozen=True):
+    """A tool's handler starts now."""
+
+    tag: ClassVar[str] = "tool_execution_started"
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolExecutionCompleted(msgspec.Struct, frozen=True):
+    """A tool's handler ended; `result` is `Ok`, `Err`, `AskUser` or `Halt`."""
+
+    tag: ClassVar[str] = "tool_execution_completed"
+    id: str
+    name: str
+    result: HandlerResult
+
+
+class ToolResultEncoded(msgspec.Struct, frozen=True, gc=False):
+    """The text that answers a call."""
+
+    tag: ClassVar[str] = "tool_result_encoded"
+    id: str
+    content: str
+
+
+class AskUserRequested(msgspec.Struct, frozen=True):
+    """A tool needs a person; the chat halts after this step."""
+
+    tag: ClassVar[str] = "ask_user_requested"
+    tool_call_id: str
+    tool_name: str
+    question: str
+    opts: dict[str, Any] = {}
+
+
+class ToolHalt(msgspec.Struct, frozen=True):
+    """A tool ended the loop, or failed under `on_tool_error="halt"` (`reason` is then `tool_error`)."""
+
+    tag: ClassVar[str] = "tool_halt"
+    tool_call_id: str
+    reason: str
+    result: Any = None
+    content: str | None = None
+
+
+class StepCompleted(msgspec.Struct, frozen=True):
+    """A step is over: the response, the thread with every answer, and the calls that are left to the caller."""
+
+    tag: ClassVar[str] = "step_completed"
+    response: Response
+    thread: Thread
+    mode: Literal["auto", "manual"] = "auto"
+    manual_tool_calls: list[ToolCall] = []
+
+
+class ChatCompleted(msgspec.Struct, frozen=True):
+    """The chat is over. Always the last event, exactly once."""
+
+    tag: ClassVar[str] = "chat_completed"
+    result: ChatResult
+
+
+Event = (
+    MessageStarted
+    | TextDelta
+    | TextCompleted
+    | ToolCallStarted
+    | ToolCallDelta
+    | ToolCallCompleted
+    | MessageCompleted
+    | RawChunk
+    | ErrorEvent
+    | ToolExecutionStarted
+    | ToolExecutionCompleted
+    | ToolResultEncoded
+    | AskUserRequested
+    | ToolHalt
+    | StepCompleted
+    | ChatCompleted
+)
+EVENTS: tuple[type[Any], ...] = Event.__args__
+TAGS: tuple[str, ...] = tuple(event.tag for event in EVENTS)

@@ -1,0 +1,131 @@
+"""Pictures as values: where the bytes are, not necessarily the bytes.
+
+Rule of this file: a URL is never fetched. `to_bytes` reads a local file when the source is one; nothing else does I/O.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = ["Image", "ImageRequest", "ImageResponse", "ImageSource", "ImageUsage"]
+
+ImageSource = tuple[Literal["binary", "base64", "url", "file"], str | bytes]
+_MIME = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".webp": "image/webp",
+    ".gif": "image/gif",
+}
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture: `source` is `(kind, value)` with kind `binary`, `base64`, `url` or `file`. Sizes are pixels."""
+
+    source: ImageSource
+    mime_type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    prompt: str | None = None
+    revised_prompt: str | None = None
+    metadata: dict[str, Any] = {}
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Image:
+        """The picture in a local file, read when it is needed; the MIME type comes from the extension."""
+        return cls(source=("file", str(path)), mime_type=_MIME.get(Path(path).suffix.lower()))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, mime_type: str) -> Image:
+        """The picture in `data`."""
+        return cls(source=("binary", data), mime_type=mime_type)
+
+    @classmethod
+    def from_base64(cls, text: str, mime_type: str) -> Image:
+        """The picture in Base64 `text`, kept as it is."""
+        return cls(source=("base64", text), mime_type=mime_type)
+
+    @classmethod
+    def from_url(cls, url: str) -> Image:
+        """The picture behind `url`; providers fetch it, this library never does."""
+        return cls(source=("url", url))
+
+    @classmethod
+    def from_data_uri(cls, uri: str) -> Image:
+        """The picture in a `data:<mime>;base64,<payload>` URI. Raises ValueError for any other text."""
+        head, comma, payload = uri.partition(",")
+        if not (comma and head.startswith("data:") and head.endswith(";base64")):
+            raise ValueError("not a data URI of the form data:<mime>;base64,<payload>")
+        return cls.from_base64(payload, head[5:-7])
+
+    def to_bytes(self) -> bytes:
+        """The bytes. Raises ValueError (`invalid_base64`, `remote_source`) or OSError for a file that cannot be read."""
+        kind, value = self.source
+        if isinstance(value, bytes):
+            return value
+        if kind == "file":
+            return Path(value).read_bytes()
+        if kind == "url":
+            raise ValueError("remote_source: a URL is never fetched; download it and use Image.from_bytes")
+        try:
+            return base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError("invalid_base64: the image's Base64 text cannot be decoded") from error
+
+    def to_data_uri(self) -> str:
+        """The picture as a data URI. Raises ValueError (`remote_source`, `missing_mime_type`) or OSError."""
+        kind, value = self.source
+        if kind == "url":
+            raise ValueError("remote_source: a URL has no data URI; pass the URL itself")
+        if self.mime_type is None:
+            raise ValueError("missing_mime_type: set mime_type, e.g. image/png")
+        text = value if kind == "base64" else base64.b64encode(self.to_bytes()).decode()
+        return f"data:{self.mime_type};base64,{text!s}"
+
+
+class ImageUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a picture call consumed. Tokens are counts, costs are USD; None means that the provider did not say."""
+
+    images: int = 0
+    size: str | None = None
+    quality: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_cost: float | None = None
+    output_cost: float | None = None
+    total_cost: float | None = None
+
+
+class ImageRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for pictures; `size` is `(width, height)` in pixels, a provider's word, or `auto`."""
+
+    operation: Literal["generate", "edit", "variation"] = "generate"
+    model: str | None = None
+    prompt: str | None = None
+    n: int = 1
+    size: tuple[int, int] | str | None = None
+    quality: str | None = None
+    style: str | None = None
+    background: str | None = None
+    response_format: Literal["binary", "base64", "url"] = "binary"
+    input_images: list[Image] = []
+    mask: Image | None = None
+    options: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+
+class ImageResponse(msgspec.Struct, frozen=True, kw_only=True):
+    """The pictures a provider returned."""
+
+    id: str | None = None
+    request_id: str | None = None
+    model: str | None = None
+    images: list[Image] = []
+    usage: ImageUsage = ImageUsage()
+    raw: Any = None
+    metadata: dict[str, Any] = {}

@@ -1,0 +1,66 @@
+"""What a provider answered.
+
+Rule of this file: None means that the provider did not say; 0 means that it said zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .messages import Message, ToolCall
+
+__all__ = ["FinishReason", "Response", "Usage"]
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call consumed: tokens as counts, costs in USD. `input_tokens` includes cached and cache-written ones."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    total_tokens: int | None = None
+    input_cost: float | None = None
+    output_cost: float | None = None
+    total_cost: float | None = None
+    tool_usage: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+
+    def total(self) -> int | None:
+        """All tokens: what the provider says, else input plus output, else None."""
+        if isinstance(self.total_tokens, int):
+            return self.total_tokens
+        if isinstance(self.input_tokens, int) and isinstance(self.output_tokens, int):
+            return self.input_tokens + self.output_tokens
+        return None
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished model call. A failure after the first event is data: `finish_reason` is `error` and
+    `metadata["error"]` holds the error; `parsed` is the value of a `response_model`."""
+
+    id: str | None = None
+    request_id: str | None = None
+    model: str | None = None
+    message: Message | None = None
+    output_text: str | None = None
+    tool_calls: list[ToolCall] = []
+    finish_reason: FinishReason | None = None
+    raw_finish_reason: str | None = None
+    usage: Usage = Usage()
+    raw: Any = None
+    parsed: Any = None
+    metadata: dict[str, Any] = {}
+
+    def text(self) -> str | None:
+        """The answer's text, or None where there is none (a list content has no single text)."""
+        if isinstance(self.output_text, str):
+            return self.output_text
+        if self.message is not None and isinstance(self.message.content, str):
+            return self.message.content
+        return None

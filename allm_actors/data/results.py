@@ -1,0 +1,44 @@
+"""What a step and a chat came to.
+
+Rule of this file: plain frozen values. A step is one model call with its tools; a chat is steps until something halts it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .messages import Message
+from .responses import Response
+from .threads import Thread
+
+__all__ = ["ChatResult", "StepResult"]
+
+
+class StepResult(msgspec.Struct, frozen=True, kw_only=True, rename={"done": "done?"}):
+    """One model call and the tool messages that answered it; `done` says that a chat has no reason to go on."""
+
+    thread: Thread
+    response: Response | None = None
+    tool_results: list[Message] = []
+    done: bool = False
+    metadata: dict[str, Any] = {}
+
+
+class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished chat. `halted_reason` is `completed`, `error`, `max_turns`, `halt_when`, `ask_user`, `tool_error`,
+    `manual_tool_calls`, `cancelled`, `interrupted`, or the reason a tool halted with."""
+
+    thread: Thread | None = None
+    final_response: Response | None = None
+    halted_reason: str | None = None
+    pending_question: str | None = None
+    pending_tool_call_id: str | None = None
+    steps: list[StepResult] = []
+    metadata: dict[str, Any] = {}
+
+    @property
+    def halted(self) -> bool:
+        """Whether anything but a complete answer ended the chat."""
+        return self.halted_reason != "completed"

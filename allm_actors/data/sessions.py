@@ -1,0 +1,35 @@
+"""A conversation with a status: what is stored, branched and resumed.
+
+Rule of this file: a plain frozen value. No engine, no handler and no key is ever part of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .messages import Message, ToolCall
+from .threads import Thread
+
+__all__ = ["Session", "SessionStatus"]
+
+SessionStatus = Literal["idle", "awaiting_user", "awaiting_tools", "completed", "error"]
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """A thread, where it stands, and what it waits for."""
+
+    id: str | None = None
+    thread: Thread = Thread()
+    status: SessionStatus = "idle"
+    pending_tool_calls: list[ToolCall] = []
+    pending_question: str | None = None
+    pending_tool_call_id: str | None = None
+    context: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages of the thread, oldest first."""
+        return self.thread.messages

@@ -1,0 +1,82 @@
+"""What a model may call, and what a handler may answer.
+
+Rule of this file: a `Tool` is data except for its `handler`, and no codec ever writes a handler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = ["AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
+
+Isolation = Literal["thread", "process"]
+Effect = Literal["once", "idempotent", "pure"]
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function the model may call.
+
+    `schema` is a JSON Schema object. `manual` tools are handed to the caller instead of being run. `timeout` is in
+    seconds from the moment the handler starts; None takes the call's `tool_timeout`. Raises TypeError when `manual` is
+    not a bool; everything else is checked by `validate`.
+    """
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    handler: Callable[..., Any] | None = None
+    manual: bool = False
+    compact: bool = False
+    summary: str | None = None
+    timeout: float | None = None
+    isolation: Isolation = "thread"
+    effect: Effect = "once"
+    metadata: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.manual, bool):
+            raise TypeError(f"Tool manual must be a boolean, got: {self.manual!r}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function behind the tool, as if it had not been decorated."""
+        if self.handler is None:
+            raise TypeError(f"tool {self.name!r} has no handler to call")
+        return getattr(self.handler, "__wrapped__", self.handler)(*args, **kwargs)
+
+
+class Ok(msgspec.Struct, frozen=True):
+    """A handler's success. Returning a bare value means the same."""
+
+    value: Any = None
+
+
+class Err(msgspec.Struct, frozen=True):
+    """A handler's failure, as a value. Raising means the same, with the exception as the reason."""
+
+    reason: Any = None
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class AskUser:
+    """The handler needs an answer from a person; `options` (e.g. choices) are for whoever shows the question."""
+
+    question: str
+    options: dict[str, Any]
+
+    def __init__(self, question: str, /, **options: Any) -> None:
+        object.__setattr__(self, "question", question)
+        object.__setattr__(self, "options", options)
+
+
+class Halt(msgspec.Struct, frozen=True):
+    """The handler ends the loop: `reason` becomes the result's `halted_reason`, `result` the tool's answer."""
+
+    reason: str
+    result: Any = None
+
+
+HandlerResult = Ok | Err | AskUser | Halt
