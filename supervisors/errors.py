@@ -188,7 +188,10 @@ class Deadlock(SupervisorError):
 
 
 class WouldBlock(SupervisorError):
-    """A handler that runs on an event loop tried to wait; send and handle the answer, or use the "blocking" dispatcher."""
+    """A handler that runs on an event loop tried to wait.
+
+    Send, and handle the answer when it comes; or give the class `dispatcher = "blocking"`.
+    """
 
 
 class ProcessKilled(BaseException):

@@ -1,0 +1,327 @@
+"""What to supervise, as data: child specs, a supervisor's flags, and what makes them valid.
+
+The rule of this file: everything is checked before anything is started, in a fixed order, and the first thing that is
+wrong is raised as one `BadSpec` whose `why` is a stable word:
+
+    invalid_child_spec · invalid_id · invalid_start · invalid_restart_type · bad_combination · invalid_significant ·
+    invalid_child_type · invalid_shutdown · invalid_backoff · invalid_start_timeout · duplicate_child_id · badarg ·
+    supervisor_data (a flag; `value` is the pair of its name and what was found)
+
+A missing id or start, and an unknown field, are a `TypeError` of the dataclass itself.
+
+Source: Erlang/OTP `supervisor`, "sup_flags" and "child_spec"; the defaults are those of Elixir's `Supervisor`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
+
+from supervisors.errors import BadSpec
+
+__all__ = [
+    "AutoShutdown",
+    "Backoff",
+    "ChildLike",
+    "ChildSpec",
+    "ChildType",
+    "DynamicFlags",
+    "Flags",
+    "Restart",
+    "ShutdownRule",
+    "Strategy",
+    "check_child",
+    "check_childspecs",
+    "check_dynamic_flags",
+    "check_flags",
+    "child",
+    "child_spec",
+    "child_specs",
+]
+
+Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
+Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
+AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
+ChildType: TypeAlias = Literal["worker", "supervisor"]
+ShutdownRule: TypeAlias = Literal["brutal_kill"] | float
+"""How a child is stopped: killed, or asked and given so many seconds; `math.inf` is as long as it takes."""
+
+EMPTY: Final[Mapping[str, object]] = MappingProxyType({})
+WORKER_SHUTDOWN: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """How long a restart waits: `min * 2**n`, at most `max`, and up to `jitter` (a fraction) on top.
+
+    `n` counts the restarts in a row; it is forgotten once the child has run for `reset_after` seconds (`max` if None).
+    """
+
+    min: float = 0.1
+    max: float = 30.0
+    jitter: float = 0.2
+    reset_after: float | None = None
+
+    def delay(self, n: int, random: float) -> float:
+        """Seconds before restart number `n` in a row (from 0), for a random number in [0, 1)."""
+        # 2.0**64 is beyond any `max` that makes sense, and 2.0**1100 does not exist.
+        return min(self.max, self.min * 2.0 ** min(n, 64)) * (1.0 + self.jitter * random)
+
+    def forgets(self, healthy: float) -> bool:
+        """Whether a child that ran for so many seconds starts again from n = 0."""
+        return healthy >= (self.max if self.reset_after is None else self.reset_after)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildSpec:
+    """How one child is started, restarted and stopped.
+
+    `start` is an actor class, or a function that starts a process and returns its ref, `(ref, info)` or `IGNORE`.
+    `shutdown=None` means 5 seconds for a worker and `math.inf` for a supervisor; `type=None` looks at the class.
+    Units: `shutdown` and `start_timeout` are seconds.
+    """
+
+    id: Hashable
+    start: Callable[..., object]
+    # Arguments may hold keys and whole conversations: they never show in a repr, and so never in a log.
+    args: tuple[object, ...] = field(default=(), repr=False)
+    kwargs: Mapping[str, object] = field(default_factory=lambda: EMPTY, repr=False)
+    restart: Restart = "permanent"
+    shutdown: ShutdownRule | None = None
+    type: ChildType | None = None
+    significant: bool = False
+    backoff: Backoff | None = None
+    start_timeout: float = math.inf
+
+    def replace(self, **overrides: Any) -> ChildSpec:
+        """The same spec with other values.
+
+        Raises: TypeError for a field there is not.
+        """
+        return dataclasses.replace(self, **overrides)
+
+    def complete(self) -> ChildSpec:
+        """The same spec with its defaults filled in."""
+        if self.type is not None and self.shutdown is not None:
+            return self
+        kind = self.type or _type_of(self.start)
+        shutdown = self.shutdown
+        if shutdown is None:
+            shutdown = WORKER_SHUTDOWN if kind == "worker" else math.inf
+        return dataclasses.replace(self, type=kind, shutdown=shutdown)
+
+    def without_args(self) -> ChildSpec:
+        """The same spec, its start arguments forgotten."""
+        return dataclasses.replace(self, args=(), kwargs=EMPTY) if self.args or self.kwargs else self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flags:
+    """How a supervisor treats its children as a whole: more than `max_restarts` in `max_seconds` and it gives up."""
+
+    strategy: Strategy = "one_for_one"
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+    auto_shutdown: AutoShutdown = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicFlags:
+    """How a dynamic supervisor treats its children; `extra_args` go before the arguments of every child."""
+
+    max_children: int | None = None
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+    extra_args: tuple[object, ...] = field(default=(), repr=False)
+
+
+ChildLike: TypeAlias = ChildSpec | Callable[..., object] | tuple[Callable[..., object], tuple[object, ...]]
+"""A spec, an actor class, or an actor class with its arguments."""
+
+
+def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> ChildSpec:
+    """The spec of an actor class started with these arguments; its id is the class.
+
+    `restart` and `shutdown` are those of the class. A supervisor that is given a `name` has that name for an id.
+    """
+    kind = _type_of(cls)
+    return ChildSpec(
+        id=kwargs.get("name") or cls if kind == "supervisor" else cls,
+        start=cls,
+        args=args,
+        kwargs=kwargs or EMPTY,
+        restart=getattr(cls, "restart", "permanent"),
+        shutdown=getattr(cls, "shutdown", None),
+        type=kind,
+    )
+
+
+def child_spec(like: ChildLike) -> ChildSpec:
+    """The child spec that is meant.
+
+    Raises: BadSpec("invalid_child_spec").
+    """
+    if isinstance(like, ChildSpec):
+        return like
+    match like:
+        case (cls, tuple(args)) if callable(cls):
+            return child(cls, *args)
+        case cls if callable(cls):
+            return child(cls)
+    message = f"a child is a ChildSpec, an actor class or (class, args), not of type {type(like).__name__}"
+    raise BadSpec("invalid_child_spec", like, message)
+
+
+def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None = None) -> list[ChildSpec]:
+    """The child specs that are meant, checked as a list and completed.
+
+    Raises: BadSpec.
+    """
+    specs = [check_child(child_spec(like), auto_shutdown) for like in likes]
+    seen = set()
+    for spec in specs:
+        if spec.id in seen:
+            message = f"child id {spec.id!r} is used twice; give one of them another with .replace(id=...)"
+            raise BadSpec("duplicate_child_id", spec.id, message)
+        seen.add(spec.id)
+    return specs
+
+
+def check_childspecs(specs: Sequence[ChildLike], auto_shutdown: AutoShutdown | None = None) -> None:
+    """Check a list of child specs, and do nothing else.
+
+    Without `auto_shutdown` it is not known whether significant children are welcome, and that is not checked.
+    Raises: BadSpec.
+    """
+    if not isinstance(specs, list | tuple):
+        raise BadSpec("badarg", specs, f"child specs come as a list, not as {type(specs).__name__}")
+    if auto_shutdown is not None and auto_shutdown not in get_args(AutoShutdown):
+        raise BadSpec(
+            "badarg", auto_shutdown, f"auto_shutdown={auto_shutdown!r} is none of {get_args(AutoShutdown)}"
+        )
+    child_specs(specs, auto_shutdown)
+
+
+def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None) -> ChildSpec:
+    """The spec with its defaults filled in, if it is valid.
+
+    Raises: BadSpec.
+    """
+    _check_id(spec.id)
+    _check_start(spec)
+    _one_of("invalid_restart_type", "restart", spec.restart, get_args(Restart))
+    _check_significant(spec, auto_shutdown)
+    if spec.type is not None:
+        _one_of("invalid_child_type", "type", spec.type, get_args(ChildType))
+    if spec.shutdown not in (None, "brutal_kill") and not (_is_number(spec.shutdown) and spec.shutdown >= 0):
+        raise _bad("invalid_shutdown", "shutdown", spec.shutdown, '"brutal_kill" or seconds >= 0')
+    _check_backoff(spec.backoff)
+    if not (_is_number(spec.start_timeout) and spec.start_timeout > 0):
+        raise _bad("invalid_start_timeout", "start_timeout", spec.start_timeout, "seconds > 0")
+    return spec.complete()
+
+
+def check_flags(flags: Flags) -> Flags:
+    """The flags, if they are valid.
+
+    Raises: BadSpec("supervisor_data").
+    """
+    _one_of("supervisor_data", "strategy", flags.strategy, get_args(Strategy))
+    _check_intensity(flags)
+    _one_of("supervisor_data", "auto_shutdown", flags.auto_shutdown, get_args(AutoShutdown))
+    return flags
+
+
+def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
+    """The flags of a dynamic supervisor, if they are valid.
+
+    Raises: BadSpec("supervisor_data").
+    """
+    if flags.max_children is not None and not _is_count(flags.max_children):
+        raise _bad_flag("max_children", flags.max_children, "a number of children >= 0, or None")
+    _check_intensity(flags)
+    if not isinstance(flags.extra_args, tuple):
+        raise _bad_flag("extra_args", type(flags.extra_args), "a tuple")
+    return flags
+
+
+def _type_of(start: object) -> ChildType:
+    # A bound start_link is asked for its class.
+    owner = getattr(start, "__self__", start)
+    return "supervisor" if getattr(owner, "child_type", None) == "supervisor" else "worker"
+
+
+def _check_id(id: object) -> None:
+    try:
+        hash(id)
+    except TypeError:
+        raise _bad("invalid_id", "id", id, "hashable") from None
+
+
+def _check_start(spec: ChildSpec) -> None:
+    if not callable(spec.start):
+        raise _bad("invalid_start", "start", spec.start, "an actor class or a function")
+    if not isinstance(spec.args, tuple):
+        raise _bad("invalid_start", "type of args", type(spec.args), "tuple")
+    if not isinstance(spec.kwargs, Mapping):
+        raise _bad("invalid_start", "type of kwargs", type(spec.kwargs), "a mapping")
+
+
+def _check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown | None) -> None:
+    if not isinstance(spec.significant, bool):
+        raise _bad("invalid_significant", "significant", spec.significant, "True or False")
+    if spec.significant and spec.restart == "permanent":
+        message = f"child {spec.id!r} is significant and permanent: it would never end; make it transient or temporary"
+        raise BadSpec("bad_combination", {"restart": "permanent", "significant": True}, message)
+    if spec.significant and auto_shutdown == "never":
+        message = f'child {spec.id!r} is significant, but its supervisor has auto_shutdown="never"'
+        raise BadSpec("bad_combination", {"auto_shutdown": "never", "significant": True}, message)
+
+
+def _check_backoff(backoff: Backoff | None) -> None:
+    if backoff is None:
+        return
+    if not isinstance(backoff, Backoff):
+        raise _bad("invalid_backoff", "backoff", backoff, "a Backoff or None")
+    numbers = [
+        backoff.min,
+        backoff.max,
+        backoff.jitter,
+        0.0 if backoff.reset_after is None else backoff.reset_after,
+    ]
+    if not all(_is_number(n) and n >= 0 for n in numbers) or not math.isfinite(backoff.max):
+        raise _bad("invalid_backoff", "backoff", backoff, "made of seconds >= 0, max being finite")
+
+
+def _check_intensity(flags: Flags | DynamicFlags) -> None:
+    if not _is_count(flags.max_restarts):
+        raise _bad_flag("max_restarts", flags.max_restarts, "a number of restarts >= 0")
+    if not (_is_number(flags.max_seconds) and flags.max_seconds > 0):
+        raise _bad_flag("max_seconds", flags.max_seconds, "seconds > 0")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    # True is an int to Python, and NaN compares false with everything: neither is a time.
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _one_of(why: str, name: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        wanted = "one of " + ", ".join(allowed)
+        raise _bad_flag(name, value, wanted) if why == "supervisor_data" else _bad(why, name, value, wanted)
+
+
+def _bad(why: str, name: str, value: object, wanted: str) -> BadSpec:
+    return BadSpec(why, value, f"{name}={value!r} of a child spec must be {wanted}")
+
+
+def _bad_flag(name: str, value: object, wanted: str) -> BadSpec:
+    return BadSpec("supervisor_data", (name, value), f"supervisor_data: {name}={value!r} must be {wanted}")
