@@ -1,0 +1,27 @@
+"""One request out, one stream of events back: adapters, engines, keys, wires."""
+
+from allm_actors.engine.adapter import (
+    Adapter,
+    Batches,
+    Call,
+    Cancelled,
+    Delay,
+    Scripted,
+    ToolContext,
+    ToolExecutor,
+    ToolResultEncoder,
+)
+from allm_actors.engine.engine import Engine
+
+__all__ = [
+    "Adapter",
+    "Batches",
+    "Call",
+    "Cancelled",
+    "Delay",
+    "Engine",
+    "Scripted",
+    "ToolContext",
+    "ToolExecutor",
+    "ToolResultEncoder",
+]

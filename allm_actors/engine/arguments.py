@@ -1,0 +1,42 @@
+"""A tool call's JSON text to its arguments.
+
+Rule of this file: text that is not one JSON object never becomes arguments; it becomes a sentence that says what
+is wrong, which the loop hands to the model in place of running the tool.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["read_arguments"]
+
+_decode = msgspec.json.Decoder().decode
+
+
+def read_arguments(raw: str, *, cut_off: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments and the call's metadata: `({…}, {})`, or `({}, {"arguments_error": why})`.
+
+    No text at all means no arguments, unless the answer was `cut_off` before it was complete.
+    """
+    if not raw.strip() and not cut_off:
+        return {}, {}
+    try:
+        value = _decode(raw)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        why = "were cut off by the token limit" if cut_off else f"are not valid JSON ({error})"
+        return {}, {"arguments_error": f"the arguments {why}"}
+    if not isinstance(value, dict):
+        return {}, {"arguments_error": f"the arguments must be a JSON object, got {_KINDS[type(value)]}"}
+    return value, {}
+
+
+_KINDS = {
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+}

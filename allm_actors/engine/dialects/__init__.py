@@ -1,0 +1,1 @@
+"""One file per wire dialect: encode a request, decode bytes to events."""

@@ -1,0 +1,185 @@
+"""Who is asked, with which model, tools and defaults: one immutable value.
+
+Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new engine with the
+same `id`, which is how scripted adapters tell engines apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from itertools import count
+from typing import Any, Self
+
+from allm_actors.data import EngineError, Tool
+from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
+from allm_actors.engine.retry import policy_of
+
+__all__ = ["Engine"]
+
+_ids = count(1)
+_MAPPINGS = ("params", "context", "adapter_opts", "metadata")
+_KEYS = ("api_key", "key", "token", "secret")
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Engine:
+    """Configuration for model calls.
+
+    `adapter` is a name (`"openai"`), a name with a model (`"openai:gpt-4.1-mini"`) or an `Adapter`. `params` are
+    default options of every call, `context` is handed to tool handlers, `adapter_opts` to the adapter (`base_url`,
+    `headers`, …). `retry` is `"default"`, False or a mapping such as `{"max_attempts": 5, "max_delay": 60.0}`; delays
+    are seconds.
+
+    Raises TypeError for an unknown field, a value of the wrong kind, or a key (pass `api_key=` with the call), and
+    `EngineError("invalid_engine")` for two tools of one name.
+    """
+
+    id: int
+    adapter: str | Adapter | None
+    model: str | None
+    tools: tuple[Tool, ...]
+    params: Mapping[str, Any]
+    context: Mapping[str, Any]
+    adapter_opts: Mapping[str, Any]
+    retry: Any
+    image_adapter: str | Any | None
+    tool_executor: ToolExecutor | None
+    tool_result_encoder: ToolResultEncoder | ToolResultEncoderFunction | None
+    metadata: Mapping[str, Any]
+
+    def __init__(
+        self,
+        adapter: str | Adapter | None = None,
+        model: str | None = None,
+        *,
+        tools: Iterable[Tool] = (),
+        params: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        adapter_opts: Mapping[str, Any] | None = None,
+        retry: Any = "default",
+        image_adapter: str | Any | None = None,
+        tool_executor: ToolExecutor | None = None,
+        tool_result_encoder: ToolResultEncoder | ToolResultEncoderFunction | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        id: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            raise TypeError(_unknown_field(next(iter(unknown))))
+        if isinstance(adapter, str) and ":" in adapter:
+            adapter, named_model = adapter.split(":", 1)
+            model = model if model is not None else named_model or None
+        values = {
+            "id": next(_ids) if id is None else id,
+            "adapter": _adapter(adapter),
+            "model": model,
+            "tools": _tools(tools),
+            "params": _mapping("params", params),
+            "context": _mapping("context", context),
+            "adapter_opts": _mapping("adapter_opts", adapter_opts),
+            "retry": retry,
+            "image_adapter": image_adapter,
+            "tool_executor": tool_executor,
+            "tool_result_encoder": tool_result_encoder,
+            "metadata": _mapping("metadata", metadata),
+        }
+        policy_of(retry)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def put_tools(self, tools: Tool | Iterable[Tool]) -> Self:
+        """This engine with `tools` after its own. Raises `EngineError` when a name is taken."""
+        return self._with(tools=(*self.tools, *([tools] if isinstance(tools, Tool) else tools)))
+
+    def put_param(self, name: str, value: Any) -> Self:
+        """This engine with one default option set."""
+        return self._with(params={**self.params, name: value})
+
+    def put_context(self, name: str, value: Any) -> Self:
+        """This engine with one context entry set."""
+        return self._with(context={**self.context, name: value})
+
+    def with_model(self, model: str | None) -> Self:
+        """This engine asking `model`."""
+        return self._with(model=model)
+
+    def merge(self, **options: Any) -> Self:
+        """This engine with `options` over its fields: mappings are merged, tools of the same name replaced in place."""
+        merged = dict(options)
+        for name in _MAPPINGS:
+            if name in options:
+                merged[name] = {**getattr(self, name), **_mapping(name, options[name])}
+        if "tools" in options:
+            merged["tools"] = merge_tools(self.tools, _tools(options["tools"]))
+        return self._with(**merged)
+
+    def _with(self, **changes: Any) -> Self:
+        return type(self)(**({field.name: getattr(self, field.name) for field in fields(self)} | changes))
+
+    def __hash__(self) -> int:
+        return hash((Engine, self.id))
+
+    def __repr__(self) -> str:
+        name = self.adapter if isinstance(self.adapter, str | None) else self.adapter.name
+        shown = [f"id={self.id}", f"adapter={name!r}", f"model={self.model!r}"]
+        if self.tools:
+            shown.append(f"tools={[tool.name for tool in self.tools]}")
+        if self.adapter_opts:
+            shown.append(f"adapter_opts={{{', '.join(map(repr, self.adapter_opts))}: …}}")
+        return f"Engine({', '.join(shown)})"
+
+
+def merge_tools(tools: Iterable[Tool], over: Iterable[Tool]) -> list[Tool]:
+    """`tools` with those of `over` in the place of a tool of the same name, or at the end."""
+    merged = {tool.name: tool for tool in tools}
+    merged.update((tool.name, tool) for tool in over)
+    return list(merged.values())
+
+
+def _unknown_field(name: str) -> str:
+    names = [field.name for field in fields(Engine)]
+    if name in _KEYS:
+        return f"an Engine never holds a key, got {name!r}; pass api_key= with the call, or set the provider's variable"
+    near = get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"Engine has no field {name!r}{hint} Its fields: {', '.join(names)}"
+
+
+def _adapter(value: Any) -> Any:
+    if value is None or (isinstance(value, str) and value):
+        return value
+    if isinstance(value, type):
+        raise TypeError(
+            f"adapter must be a name or an object, got the class {value.__name__}; call it to make one"
+        )
+    if not callable(getattr(value, "stream", None)):
+        raise TypeError(f"adapter must be a name or have stream(request, call), got: {value!r}")
+    return value
+
+
+def _tools(tools: Iterable[Tool]) -> tuple[Tool, ...]:
+    held = tuple(tools)
+    names: set[str] = set()
+    for tool in held:
+        if not isinstance(tool, Tool):
+            raise TypeError(f"tools must be Tool values (see allm.tool), got: {tool!r}")
+        if tool.name in names:
+            raise EngineError(
+                "invalid_engine",
+                message=f"two tools are named {tool.name!r}: a model could not tell them apart. Rename one, "
+                "or replace it with engine.merge(tools=[…])",
+                metadata={"tool_name": tool.name},
+            )
+        names.add(tool.name)
+    return held
+
+
+def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping, got: {type(value).__name__}")
+    held = dict(value or {})
+    if name in ("params", "adapter_opts") and "api_key" in held:
+        raise TypeError(f"an Engine never holds a key, got one in {name}; pass api_key= with the call")
+    return held

@@ -1,0 +1,256 @@
+"""The scripted provider: what it says was written before.
+
+Rule of this file: a call is opened at once and read lazily. Opening checks the whole script, moves the cursor and
+records the call; reading yields what the script says and touches nothing, so the same script plays in a test, in an
+actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
+
+`adapter_opts`: `script` (one reply) or `scripts` (one per call), `stream_script` (either form, used before both),
+`usage` (over the script's), `record` (a list or a callable that gets each `Recorded` call), `cleanup_observer` (a
+`Counter` or a callable, once per stream), `retry_until_call` (n: the first n-1 calls time out), `script_cursor` (a
+`Counter` that several engines share) and `cursor_key` (default: the engine's id).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Request, Usage
+from allm_actors.engine.adapter import Call, Delay
+from allm_actors.engine.script import count_calls, preflight, stage
+
+__all__ = ["Counter", "FakeAdapter", "Playback", "Recorded"]
+
+
+class Recorded(NamedTuple):
+    """A call that the fake got."""
+
+    request: Request
+    call: Call
+
+
+class Counter:
+    """A number that counts up. Thread: safe."""
+
+    __slots__ = ("_lock", "value")
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+        self._lock = threading.Lock()
+
+    def take(self) -> int:
+        """The number before it counts one up."""
+        with self._lock:
+            value = self.value
+            self.value = value + 1
+            return value
+
+    def reset(self) -> None:
+        """Start at zero again."""
+        with self._lock:
+            self.value = 0
+
+    def __repr__(self) -> str:
+        return f"Counter({self.value})"
+
+
+class Playback:
+    """An opened script. Closing it, by reading it to the end, by `close` or by dropping it, cleans up once."""
+
+    __slots__ = ("_cleanup", "_events")
+
+    def __init__(self, events: Sequence[Event | Delay], cleanup: Callable[[], object] | None = None) -> None:
+        self._events = deque(events)
+        self._cleanup = cleanup
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event | Delay:
+        try:
+            return self._events.popleft()
+        except IndexError:
+            self.close()
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Stop playing."""
+        self._events.clear()
+        cleanup, self._cleanup = self._cleanup, None
+        if cleanup is not None:
+            cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Live:
+    """A playback in real time: sleeps, in the thread that reads, where the script says so."""
+
+    __slots__ = ("_playback",)
+
+    def __init__(self, playback: Playback) -> None:
+        self._playback = playback
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while isinstance(item := next(self._playback), Delay):
+            time.sleep(item.seconds)
+        return item
+
+    def close(self) -> None:
+        """Stop playing."""
+        self._playback.close()
+
+
+class FakeAdapter:
+    """Plays scripts; see the file's docstring for `adapter_opts`. Cursors live as long as the adapter."""
+
+    name = "fake"
+
+    def __init__(
+        self, script: Sequence[Any] | None = None, *, scripts: Sequence[Sequence[Any]] | None = None
+    ) -> None:
+        self._own = {
+            name: value for name, value in (("script", script), ("scripts", scripts)) if value is not None
+        }
+        self._lock = threading.Lock()
+        self._cursors: dict[Hashable, Counter] = {}
+        self._failures: dict[Hashable, Counter] = {}
+
+    def play(self, request: Request, call: Call) -> Playback:
+        """One call, without waiting.
+
+        Raises what a `preflight_error` says, `AdapterError("no_scripted_response")` past the end of the script, and
+        ValueError or TypeError for a script that cannot be played.
+        """
+        options = {**self._own, **call.options}
+        scripts = _scripts(options)
+        key = _cursor_key(options, call, scripts)
+        _record(options.get("record"), request, call)
+        cleanup = _cleanup(options.get("cleanup_observer"))
+        if self._times_out(options.get("retry_until_call"), key):
+            error = AdapterError("timeout", provider=self.name, message="scripted timeout (retry_until_call)")
+            return Playback([MessageStarted(), ErrorEvent(error)], cleanup)
+        index = (options.get("script_cursor") or self._cursor(key)).take()
+        entries = _entries_at(scripts, index)
+        refused = preflight(entries)
+        if refused is not None:
+            raise refused
+        first_call = sum(count_calls(script) for script in scripts[:index])
+        return Playback(stage(entries, usage=_usage(options.get("usage")), first_call=first_call), cleanup)
+
+    def stream(self, request: Request, call: Call) -> Iterator[Event]:
+        """As `play`, sleeping through delays in the reading thread."""
+        return _Live(self.play(request, call))
+
+    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Never: a script says what it says."""
+        return False
+
+    def _cursor(self, key: Hashable) -> Counter:
+        with self._lock:
+            return self._cursors.setdefault(key, Counter())
+
+    def _times_out(self, until: int | None, key: Hashable) -> bool:
+        if until is None:
+            return False
+        with self._lock:
+            failures = self._failures.setdefault(key, Counter())
+        if failures.take() < until - 1:
+            return True
+        failures.reset()
+        return False
+
+
+def _scripts(options: Mapping[str, Any]) -> list[Sequence[Any]]:
+    if options.get("script") is not None and options.get("scripts") is not None:
+        raise ValueError(
+            "cannot mix script and scripts in adapter_opts: script is one reply, scripts is one per call"
+        )
+    for name in ("stream_script", "scripts", "script"):
+        value = options.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"{name} in adapter_opts must be a list, got: {value!r}")
+        if name == "script" or (name == "stream_script" and not _is_nested(value)):
+            return [value]
+        return _nested(name, value)
+    return []
+
+
+def _is_nested(value: Sequence[Any]) -> bool:
+    return bool(value) and all(_is_script(item) for item in value)
+
+
+def _is_script(item: Any) -> bool:
+    return isinstance(item, list | tuple) and not (item and isinstance(item[0], str))
+
+
+def _nested(name: str, value: Sequence[Any]) -> list[Sequence[Any]]:
+    for item in value:
+        if not _is_script(item):
+            raise TypeError(
+                f"{name} in adapter_opts must be a list of scripts, one per call, got in it: {item!r}"
+            )
+    return list(value)
+
+
+def _cursor_key(options: Mapping[str, Any], call: Call, scripts: Sequence[Sequence[Any]]) -> Hashable:
+    cursor = options.get("script_cursor")
+    if cursor is not None and not isinstance(cursor, Counter):
+        raise TypeError(f"script_cursor in adapter_opts must be a Counter, got: {cursor!r}")
+    for key in (options.get("cursor_key"), call.cursor_key):
+        if key is not None:
+            return key
+    return repr(scripts)
+
+
+def _entries_at(scripts: Sequence[Sequence[Any]], index: int) -> Sequence[Any]:
+    if index < len(scripts):
+        return scripts[index]
+    have = (
+        "nothing is scripted"
+        if not scripts
+        else f"the script has {len(scripts)} and this is call {index + 1}"
+    )
+    raise AdapterError(
+        "no_scripted_response",
+        provider=FakeAdapter.name,
+        message=f"no scripted response: {have}; give adapter_opts scripts=[[…], […]] with one list per call",
+    )
+
+
+def _record(record: Any, request: Request, call: Call) -> None:
+    if record is None:
+        return
+    if isinstance(record, list):
+        record.append(Recorded(request, call))
+    elif callable(record):
+        record(Recorded(request, call))
+    else:
+        raise TypeError(f"record in adapter_opts must be a list or a callable, got: {record!r}")
+
+
+def _cleanup(observer: Any) -> Callable[[], object] | None:
+    if observer is None or callable(observer):
+        return observer  # type: ignore[no-any-return]
+    if isinstance(observer, Counter):
+        return observer.take
+    raise TypeError(f"cleanup_observer in adapter_opts must be a Counter or a callable, got: {observer!r}")
+
+
+def _usage(value: Any) -> Usage | None:
+    return Usage(**value) if isinstance(value, Mapping) else value

@@ -1,0 +1,169 @@
+"""Where keys come from, and how they are hidden.
+
+Rule of this file: a key is looked up when a call needs it, and nothing ever prints one. The first non-empty
+string wins:
+
+    1 opts      `api_key=` of the call: a string, or a callable that is asked each time
+    2 runtime   `put("openai", …)`, until `delete` or `clear`
+    3 config    `configure({"openai": …})`
+    4 env       the provider's environment variable
+    5 dotenv    the `.env` file, when `configure(load_dotenv=True)`
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from allm_actors.data import EngineError
+
+__all__ = ["KeySource", "Secret", "clear", "configure", "delete", "fetch", "find", "parse_dotenv", "put"]
+
+
+class Secret:
+    """A key that does not show itself: not in `str`, `repr`, a log, a pickle or an error."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself; for the header of a request and nowhere else."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Secret is never stored; look the key up again where it is needed")
+
+
+KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_lock = threading.Lock()
+_runtime: dict[str, Secret] = {}
+_config: dict[str, Secret] = {}
+_dotenv_path: Path | None = None
+_dotenv: dict[str, Secret] | None = None
+
+
+def put(provider: str, key: str | Secret) -> None:
+    """Use `key` for `provider` in this process from now on. Thread: safe."""
+    with _lock:
+        _runtime[provider] = _secret(key) or Secret("")
+
+
+def delete(provider: str) -> None:
+    """Forget the key that `put` stored, if any."""
+    with _lock:
+        _runtime.pop(provider, None)
+
+
+def clear() -> None:
+    """Forget every stored and configured key, and the `.env` file."""
+    configure({})
+    with _lock:
+        _runtime.clear()
+
+
+def configure(
+    keys: Mapping[str, str | Secret] | None = None,
+    *,
+    load_dotenv: bool = False,
+    dotenv_path: str | Path | None = None,
+) -> None:
+    """Set the configured keys by provider, and whether a `.env` file (default: of the working directory) is read."""
+    global _config, _dotenv_path, _dotenv  # noqa: PLW0603 - process-wide by design, like the environment
+    path = Path(dotenv_path) if dotenv_path is not None else Path.cwd() / ".env"
+    with _lock:
+        _config = {name: key for name, text in (keys or {}).items() if (key := _secret(text))}
+        _dotenv_path = path if load_dotenv is True else None
+        _dotenv = None
+
+
+def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tuple[Secret, str] | None:
+    """The key and its level (`opts`, `runtime`, `config`, `env`, `dotenv`), or None; `names` are variables to read."""
+    if key := _secret(api_key() if callable(api_key) else api_key):
+        return key, "opts"
+    with _lock:
+        if key := _runtime.get(provider):
+            return key, "runtime"
+        if key := _config.get(provider):
+            return key, "config"
+    for name in names:
+        if key := _secret(os.environ.get(name)):
+            return key, "env"
+    file = _dotenv_keys()
+    for name in names:
+        if key := file.get(name):
+            return key, "dotenv"
+    return None
+
+
+def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Secret:
+    """The key. Raises `EngineError("missing_key")`, which says where it was looked for."""
+    found = find(provider, names, api_key)
+    if found is not None:
+        return found[0]
+    sources = ["opts", "runtime", "config", "env"] + (["dotenv"] if _dotenv_path else [])
+    variables = " or ".join(names)
+    raise EngineError(
+        "missing_key",
+        provider=provider,
+        message=f"no API key for {provider!r}: set {variables or 'its variable'}, or pass api_key= with the call "
+        f"(looked in: {', '.join(sources)})",
+        metadata={"checked_sources": sources, "variables": list(names)},
+    )
+
+
+def parse_dotenv(text: str) -> dict[str, str]:
+    """The assignments of a `.env` file: `KEY=VALUE` lines, without `export ` and one pair of double quotes."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and _NAME.fullmatch(name.strip()):
+            value = value.strip()
+            quoted = len(value) >= 2 and value[0] == value[-1] == '"'
+            found[name.strip()] = value[1:-1] if quoted else value
+    return found
+
+
+def _secret(value: object) -> Secret | None:
+    if isinstance(value, Secret):
+        return value or None
+    return Secret(value) if isinstance(value, str) and value else None
+
+
+def _dotenv_keys() -> dict[str, Secret]:
+    global _dotenv  # noqa: PLW0603 - read once, kept
+    with _lock:
+        if _dotenv_path is None:
+            return {}
+        if _dotenv is None:
+            try:
+                parsed = parse_dotenv(_dotenv_path.read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                parsed = {}
+            _dotenv = {name: Secret(text) for name, text in parsed.items() if text}
+        return _dotenv

@@ -1,0 +1,218 @@
+"""Which model, tools and options a call uses: call over engine, and a request's own model over both.
+
+Rule of this file: None never wins over a value, and every option goes to exactly one place:
+
+    place           options
+    request         typed fields of the request: model, tools, tool_choice, response_format, temperature, max_tokens, …
+    transport       how long to wait
+    call            who asks, with which key and adapter options
+    filters         what of the stream the reader wants to see
+    orchestration   how the loop runs: mode, max_turns, tool_timeout, …
+    provider        everything else, verbatim in `request.options`: the provider knows what it means
+
+An option that is nearly one of ours, but not quite, is refused: it would travel to the provider and do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import Message, Request, Thread, Tool
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.engine import Engine, merge_tools
+from allm_actors.engine.wire import Transport
+
+__all__ = [
+    "KNOWN",
+    "Options",
+    "call_for",
+    "complete_request",
+    "resolve_adapter_opts",
+    "resolve_model",
+    "resolve_params",
+    "resolve_tools",
+    "split",
+    "step_request",
+]
+
+REQUEST = frozenset(
+    {
+        "tool_choice",
+        "response_format",
+        "structured_finalize",
+        "temperature",
+        "max_tokens",
+        "prompt_cache",
+        "metadata",
+    }
+)
+TRANSPORT = frozenset(
+    {
+        "stream_timeout",
+        "request_timeout",
+        "connect_timeout",
+        "first_byte_timeout",
+        "receive_timeout",
+        "pool_timeout",
+    }
+)
+CALL = frozenset({"model", "tools", "request_id", "api_key", "adapter_opts", "retry", "context"})
+FILTERS = frozenset({"emit_text_deltas", "emit_tool_deltas", "include_raw_chunks", "on_event"})
+ORCHESTRATION = frozenset(
+    {"mode", "max_turns", "halt_when", "on_tool_error", "tool_timeout", "max_concurrency", "tool_executor"}
+    | {
+        "tool_result_encoder",
+        "session_id",
+        "structured_finalize_nudge",
+        "response_model",
+        "max_retries",
+        "when_busy",
+    }
+)
+ENGINE = frozenset({"adapter", "image_adapter", "params", "middleware"})
+KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
+_NEAR = 0.85
+# Providers' own names that happen to look like ours.
+_PROVIDER = frozenset({"models", "prompt_cache_key", "prompt_cache_retention"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options by where they go; see the table above."""
+
+    request: Mapping[str, Any] = field(default_factory=dict)
+    transport: Mapping[str, Any] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    orchestration: Mapping[str, Any] = field(default_factory=dict)
+    provider: Mapping[str, Any] = field(default_factory=dict)
+
+
+def split(options: Mapping[str, Any]) -> Options:
+    """Sort `options` by where they go. Raises TypeError for a near miss of a known name, naming it."""
+    places: dict[str, dict[str, Any]] = {name: {} for name in ("provider", *_PLACES)}
+    for name, value in options.items():
+        place = _PLACE_OF.get(name, "provider")
+        if place == "provider":
+            _refuse_misplaced(name)
+        places[place][name] = value
+    return Options(**places)
+
+
+def resolve_model(engine: Engine, options: Mapping[str, Any], request: Request | None = None) -> str | None:
+    """The request's model, else the call's, else the engine's."""
+    if request is not None and request.model is not None:
+        return request.model
+    model = options.get("model")
+    return engine.model if model is None else model
+
+
+def resolve_tools(engine: Engine, options: Mapping[str, Any]) -> list[Tool]:
+    """The engine's tools, with the call's of the same name in their place and the others after them."""
+    tools: Iterable[Tool] | None = options.get("tools")
+    return list(engine.tools) if tools is None else merge_tools(engine.tools, tools)
+
+
+def resolve_params(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's `params` under the call's options, without what only engines and calls have."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {name: value for name, value in {**engine.params, **given}.items() if name not in CALL}
+
+
+def resolve_adapter_opts(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's `adapter_opts` under the call's."""
+    return {**engine.adapter_opts, **(options.get("adapter_opts") or {})}
+
+
+def step_request(
+    engine: Engine,
+    thread: Thread | Sequence[Message],
+    options: Mapping[str, Any],
+    *,
+    tools: Sequence[Tool] | None = None,
+    stream: bool = True,
+) -> Request:
+    """The request of one step: the thread, the resolved model and tools, and the options that are the model's.
+
+    `tools` replaces the resolved ones (a second structured pass sends none). Raises as `split` does.
+    """
+    parts = split(resolve_params(engine, options))
+    sent = resolve_tools(engine, options) if tools is None else list(tools)
+    fields = {**parts.request, "structured_finalize": parts.request.get("structured_finalize") is True}
+    if not sent:
+        fields.pop("tool_choice", None)
+    return Request(
+        messages=list(thread.messages if isinstance(thread, Thread) else thread),
+        model=resolve_model(engine, options),
+        tools=sent,
+        stream=stream,
+        options=dict(parts.provider),
+        **fields,
+    )
+
+
+def complete_request(
+    engine: Engine, request: Request, options: Mapping[str, Any], *, stream: bool = True
+) -> Request:
+    """`request` with the call's and the engine's values where it has none of its own."""
+    parts = split(resolve_params(engine, options))
+    own = {name for name in REQUEST if getattr(request, name) not in (None, False, {})}
+    changes = {name: value for name, value in parts.request.items() if name not in own}
+    return msgspec.structs.replace(
+        request,
+        model=resolve_model(engine, options, request),
+        tools=request.tools or resolve_tools(engine, options),
+        stream=stream,
+        options={**parts.provider, **request.options},
+        **changes,
+    )
+
+
+def call_for(
+    engine: Engine, options: Mapping[str, Any], request_id: str, transport: Transport | None = None
+) -> Call:
+    """What an adapter is told beside the request. Raises as `split` does."""
+    parts = split(resolve_params(engine, options))
+    retry = options.get("retry")
+    return Call(
+        request_id=request_id,
+        api_key=options.get("api_key"),
+        options={**parts.transport, **resolve_adapter_opts(engine, options)},
+        stream_timeout=parts.transport.get("stream_timeout"),
+        request_timeout=parts.transport.get("request_timeout"),
+        retry=engine.retry if retry is None else retry,
+        cursor_key=engine.id,
+        transport=transport,
+    )
+
+
+_PLACES = {
+    "request": REQUEST,
+    "transport": TRANSPORT,
+    "call": CALL,
+    "filters": FILTERS,
+    "orchestration": ORCHESTRATION,
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+
+@lru_cache(256)
+def _refuse_misplaced(name: str) -> None:
+    if name in _PROVIDER:
+        return
+    if name in ENGINE:
+        raise TypeError(
+            f"{name!r} belongs to the engine, not to a call: use Engine({name}=…) or engine.merge({name}=…)"
+        )
+    ratio, known = max((SequenceMatcher(None, name, known).ratio(), known) for known in KNOWN)
+    if ratio >= _NEAR:
+        raise TypeError(
+            f"there is no option {name!r}; did you mean {known!r}? (A provider's own option of that name goes "
+            "in request.options.)"
+        )

@@ -1,0 +1,89 @@
+"""When to try a call again.
+
+Rule of this file: it says how long to wait, and never waits. A call is tried again only while nothing of the answer has
+arrived, so what a reader has seen never changes. A server that asks for more patience than `max_delay` gets its error
+returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from allm_actors.data import AdapterError
+
+__all__ = ["DEFAULT", "NEVER", "RetryPolicy", "next_delay", "policy_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how patiently. Delays are seconds; `retry_on` holds HTTP statuses, error reasons, and `connect`
+    for a connection that never came to be.
+    """
+
+    max_attempts: int = 3
+    base_delay: float = 0.5
+    max_delay: float = 30.0
+    jitter: float = 0.25
+    retry_on: tuple[int | str, ...] = (429, 500, 502, 503, 504, 529, "connect")
+    respect_retry_after: bool = True
+
+
+DEFAULT = RetryPolicy()
+NEVER = RetryPolicy(max_attempts=1)
+
+
+def policy_of(value: Any) -> RetryPolicy:
+    """The policy an engine's `retry` means: `default`, False, a mapping over the default, or a policy.
+
+    Raises TypeError for an unknown name and ValueError for a value that cannot be.
+    """
+    if isinstance(value, RetryPolicy):
+        return value
+    if value is False:
+        return NEVER
+    if value in ("default", None, True):
+        return DEFAULT
+    if not isinstance(value, Mapping):
+        raise TypeError(f"retry must be 'default', False or a mapping, got: {value!r}")
+    return _checked(dict(value))
+
+
+def next_delay(policy: RetryPolicy, attempt: int, error: AdapterError, jitter: float) -> float | None:
+    """Seconds to wait before attempt `attempt + 1`, or None to give up. `attempt` counts from 1; `jitter` is in [0, 1].
+
+    The delay doubles from `base_delay`; with jitter it stays within `max_delay`. `Retry-After` is waited for in full.
+    """
+    if attempt >= policy.max_attempts or not _retryable(policy, error):
+        return None
+    asked = (error.retry_after_ms or 0) / 1000 if policy.respect_retry_after else 0.0
+    if asked > policy.max_delay:
+        return None
+    backoff = asked or policy.base_delay * 2.0 ** min(attempt - 1, 64)
+    return max(asked, min(policy.max_delay, backoff + policy.jitter * jitter))
+
+
+def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
+    marks = (error.status, error.reason, error.metadata.get("phase"))
+    return any(mark is not None and mark in policy.retry_on for mark in marks)
+
+
+def _checked(given: dict[str, Any]) -> RetryPolicy:
+    names = [field.name for field in fields(RetryPolicy)]
+    for name in given:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r} (delays are seconds)?" if near else ""
+            raise TypeError(f"retry has no setting {name!r}{hint} It has: {', '.join(names)}")
+    if "retry_on" in given:
+        given["retry_on"] = tuple(given["retry_on"])
+    attempts = given.get("max_attempts", 1)
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 0:
+        raise ValueError(f"retry max_attempts must be a whole number >= 0, got: {attempts!r}")
+    for name in ("base_delay", "max_delay", "jitter"):
+        delay = given.get(name, 0)
+        if isinstance(delay, bool) or not isinstance(delay, (int, float)) or not delay >= 0:
+            raise ValueError(f"retry {name} must be seconds >= 0, got: {delay!r}")
+    return RetryPolicy(**given)

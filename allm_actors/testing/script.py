@@ -1,0 +1,83 @@
+"""What the fake provider plays: one function per entry.
+
+Rule of this file: an entry is a plain tuple with its kind first, so that a script is data: equal when it says the same,
+stored with its engine, written by hand where that is shorter. Times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors.data import AllmError, FinishReason, Usage
+
+__all__ = [
+    "Entry",
+    "delay",
+    "error",
+    "finish",
+    "preflight_error",
+    "raw_chunk",
+    "text",
+    "tool_call",
+    "tool_call_delta",
+    "usage",
+]
+
+Entry = tuple[Any, ...]
+
+
+def text(fragment: str) -> Entry:
+    """The model writes a fragment of text."""
+    return ("text", fragment)
+
+
+def tool_call(
+    name: str,
+    arguments: dict[str, Any] | None = None,
+    *,
+    id: str | None = None,
+    raw_arguments: str | None = None,
+) -> Entry:
+    """The model calls a tool. Without an `id` calls are numbered through a script: `c0`, `c1`, …
+
+    `raw_arguments` is the JSON text the model wrote; text that is not a JSON object makes a call with
+    `metadata["arguments_error"]`.
+    """
+    fields = {"id": id, "name": name, "arguments": arguments, "raw_arguments": raw_arguments}
+    return ("tool_call", {key: value for key, value in fields.items() if value is not None})
+
+
+def tool_call_delta(id: str, fragment: str) -> Entry:
+    """The model writes a fragment of a call's arguments."""
+    return ("tool_call_delta", {"id": id, "arguments_delta": fragment})
+
+
+def usage(**fields: Any) -> Entry:
+    """What the call consumed; the last one counts. Raises TypeError for a name that `Usage` does not have."""
+    Usage(**fields)
+    return ("usage", fields)
+
+
+def finish(reason: FinishReason) -> Entry:
+    """The model stops; what follows in the script is never played."""
+    return ("finish", reason)
+
+
+def error(reason: str | AllmError, **fields: Any) -> Entry:
+    """The stream fails here: with an `AdapterError` reason and its fields, or with an error of yours."""
+    return ("error", reason, fields) if fields else ("error", reason)
+
+
+def preflight_error(reason: str, **fields: Any) -> Entry:
+    """The call itself is refused with `AdapterError(reason, **fields)`; the first entry of a script."""
+    return ("preflight_error", reason, fields)
+
+
+def raw_chunk(payload: Any) -> Entry:
+    """The provider sends something that has no event of its own."""
+    return ("raw_chunk", payload)
+
+
+def delay(seconds: float) -> Entry:
+    """Time passes: really, or in the simulator's clock."""
+    return ("delay", seconds)
