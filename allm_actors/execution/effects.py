@@ -1,0 +1,112 @@
+"""What to do next, told by the machine.
+
+Rule of this file: one frozen class per deed, performed in the order given. Each names the turn it belongs to, so that an
+answer can say what it answers.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from allm_actors.data import AllmError, ChatResult, Event, Response, StepResult, Thread, Tool, ToolCall
+
+__all__ = [
+    "AskHalt",
+    "CallModel",
+    "CancelModel",
+    "CancelTool",
+    "Checkpoint",
+    "Effect",
+    "Emit",
+    "Finish",
+    "Purpose",
+    "Refused",
+    "RunTool",
+    "SettleError",
+]
+
+Purpose = Literal["answer", "draft", "finalize"]
+
+
+class Emit(msgspec.Struct, frozen=True):
+    """Show these events to whoever reads the stream."""
+
+    events: tuple[Event, ...]
+
+
+class CallModel(msgspec.Struct, frozen=True):
+    """Ask the model with this thread.
+
+    A `draft` is asked without the response format and without the finalize flag; `finalize` is asked with the response
+    format and without any tool.
+    """
+
+    turn: int
+    thread: Thread
+    purpose: Purpose = "answer"
+
+
+class CancelModel(msgspec.Struct, frozen=True):
+    """Close the model's stream; nothing it says is wanted any more."""
+
+    turn: int
+
+
+class RunTool(msgspec.Struct, frozen=True):
+    """Run the handler in a worker of its own, settle its result there, and answer `ToolReturned`.
+
+    Units: `timeout` in seconds from the worker's start, then `ToolTimedOut`; None is no limit.
+    """
+
+    call: ToolCall
+    tool: Tool
+    timeout: float | None
+    request_id: str | None
+    turn: int
+
+
+class SettleError(msgspec.Struct, frozen=True):
+    """Take an error that never had a worker to the user's policy and encoder (`tools.settle_error`), in a worker, and
+    answer `ToolReturned`. If that worker crashes or takes too long, say so: the call then halts the chat."""
+
+    call: ToolCall
+    error: AllmError
+    turn: int
+
+
+class CancelTool(msgspec.Struct, frozen=True):
+    """Stop the worker of this call if it can be stopped, and drop whatever it says from now on."""
+
+    call_id: str
+    turn: int
+
+
+class AskHalt(msgspec.Struct, frozen=True):
+    """Ask the user's `halt_when` about this step, and answer `HaltAnswered`."""
+
+    turn: int
+    step_result: StepResult
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """Have this thread stored before doing what follows; `pending_calls` are the calls that it leaves open."""
+
+    thread: Thread
+    pending_calls: tuple[ToolCall, ...] = ()
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The run never began: no event was shown, and the error is for the caller to see raised."""
+
+    error: AllmError
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The run is over. Always the last effect, exactly once."""
+
+    result: Response | StepResult | ChatResult | Refused
+
+
+Effect = Emit | CallModel | CancelModel | RunTool | SettleError | CancelTool | AskHalt | Checkpoint | Finish

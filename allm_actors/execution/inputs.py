@@ -1,0 +1,101 @@
+"""What happened, told to the machine.
+
+Rule of this file: one frozen class per kind of news. News of another turn, of a call that was answered already, or news
+that comes twice changes nothing, so nobody has to guard against telling too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from allm_actors.data import AllmError, Event
+
+from .tools import ToolOutcome
+
+__all__ = [
+    "Cancelled",
+    "HaltAnswered",
+    "Input",
+    "ModelEnded",
+    "ModelEvents",
+    "ModelFailed",
+    "ToolCrashed",
+    "ToolReturned",
+    "ToolTimedOut",
+]
+
+
+class ModelEvents(msgspec.Struct, frozen=True):
+    """The model said something; a batch is whatever one read of the network brought."""
+
+    turn: int
+    events: Sequence[Event]
+
+
+class ModelEnded(msgspec.Struct, frozen=True):
+    """The model's stream is exhausted: nothing more will come."""
+
+    turn: int
+
+
+class ModelFailed(msgspec.Struct, frozen=True):
+    """The call was refused before its first event (`preflight`), or whoever held the stream died."""
+
+    turn: int
+    error: AllmError
+    preflight: bool = False
+
+
+class ToolReturned(msgspec.Struct, frozen=True):
+    """A call has its outcome: from the tool's worker, or from the one that was asked to settle an error.
+
+    Without a `turn` it is about the current one. Whoever cancelled a worker drops what that worker says later.
+    """
+
+    call_id: str
+    outcome: ToolOutcome
+    turn: int | None = None
+
+
+class ToolCrashed(msgspec.Struct, frozen=True):
+    """A call's worker died without an outcome; `reason` is text for people."""
+
+    call_id: str
+    reason: str
+    turn: int | None = None
+
+
+class ToolTimedOut(msgspec.Struct, frozen=True):
+    """A call's time is over; its worker may still be running."""
+
+    call_id: str
+    turn: int | None = None
+
+
+class HaltAnswered(msgspec.Struct, frozen=True):
+    """What `halt_when` said: anything true halts, and an exception it raised ends the chat with an error."""
+
+    turn: int
+    answer: object
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """Stop now: the caller wants to (`cancelled`), the house closes (`interrupted`), or the run broke (`error`)."""
+
+    reason: Literal["cancelled", "interrupted", "error"] = "cancelled"
+    error: AllmError | None = None
+
+
+Input = (
+    ModelEvents
+    | ModelEnded
+    | ModelFailed
+    | ToolReturned
+    | ToolCrashed
+    | ToolTimedOut
+    | HaltAnswered
+    | Cancelled
+)

@@ -1,0 +1,91 @@
+"""What one run is allowed to do, decided before it begins.
+
+Rule of this file: plain frozen values. Functions of the user's (a predicate, a policy, an encoder) are present as the
+fact that they exist; whoever performs the effects holds the functions themselves. What can never work is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from allm_actors.data import Tool
+
+__all__ = [
+    "DEFAULT_MAX_TURNS",
+    "DEFAULT_NUDGE",
+    "DEFAULT_TOOL_TIMEOUT",
+    "Kind",
+    "Mode",
+    "OnToolError",
+    "Options",
+]
+
+Kind = Literal["generate", "step", "chat"]
+Mode = Literal["auto", "manual"]
+OnToolError = Literal["continue", "halt", "function"]
+
+DEFAULT_MAX_TURNS: Final = 8
+DEFAULT_TOOL_TIMEOUT: Final = 30.0
+DEFAULT_NUDGE: Final = "Now provide your final structured response."
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The rules of one run.
+
+    `generate` is one answer, `step` an answer and its tools, `chat` steps until something halts. None in `max_turns`
+    is 8, in `max_concurrency` every call of a step at once, in `nudge` the default text; `""` sends no nudge.
+    `on_tool_error="function"` and `custom_encoder` say that user code has a part in settling a tool's error.
+    `structured_finalize` asks for two passes: the loop without a response format, then one answer without tools.
+
+    Units: `tool_timeout` in seconds from the tool's start; None waits without end.
+    Raises: ValueError for a kind, mode, policy or bound that means nothing.
+    """
+
+    kind: Kind
+    request_id: str | None = None
+    mode: Mode = "auto"
+    max_turns: int | None = None
+    max_concurrency: int | None = None
+    tool_timeout: float | None = DEFAULT_TOOL_TIMEOUT
+    on_tool_error: OnToolError = "continue"
+    custom_encoder: bool = False
+    halt_when: bool = False
+    tools: Mapping[str, Tool] = {}
+    structured_finalize: bool = False
+    nudge: str | None = None
+
+    def __post_init__(self) -> None:
+        _positive("max_turns", self.max_turns)
+        _one_of("kind", self.kind, get_args(Kind))
+        _one_of("mode", self.mode, get_args(Mode))
+        _one_of("on_tool_error", self.on_tool_error, get_args(OnToolError))
+        _positive("max_concurrency", self.max_concurrency)
+        if self.tool_timeout is not None and not self.tool_timeout > 0:
+            raise ValueError(
+                f"tool_timeout must be a positive number of seconds or None; got: {self.tool_timeout!r}"
+            )
+
+    @property
+    def turn_limit(self) -> int:
+        """How many model calls a chat may make."""
+        return DEFAULT_MAX_TURNS if self.max_turns is None else self.max_turns
+
+    @property
+    def errors_need_user_code(self) -> bool:
+        """Whether an error that no worker settled must be taken to one."""
+        return self.custom_encoder or self.on_tool_error == "function"
+
+
+def _positive(name: str, value: object) -> None:
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer; got: {value!r}")
+
+
+def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}; got: {value!r}")

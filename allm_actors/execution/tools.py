@@ -1,0 +1,408 @@
+"""What a call's end means: its answer to the model, its event, and whether the chat goes on.
+
+Rule of this file: every way a call can end is a row, and every row leaves exactly one tool message.
+
+    the handler                          the call's answer                      the event            the chat
+    ---------------------------------    -----------------------------------    -----------------    ----------------
+    returns a value, or Ok(value)        encode(value)                          ToolResultEncoded    goes on
+    returns a value without an encoding  policy(ToolError encoding_failed)
+    returns Err(reason)                  policy(reason)
+    raises                               policy(ToolError handler_raised)
+    leaves (SystemExit and the like)     policy(ToolError handler_exit)
+    returns AskUser(question)            <awaiting user response>               AskUserRequested     halts: ask_user
+    returns Halt(reason, result)         encode(result)                         ToolHalt             halts: reason
+    returns Halt(a reserved reason)      policy(ToolError invalid_return)
+
+    the policy                           the call's answer                      the event            the chat
+    ---------------------------------    -----------------------------------    -----------------    ----------------
+    "continue"                           encode(Err(error))                     ToolResultEncoded    goes on
+    "halt"                               encode(Err(error))                     ToolHalt             halts: tool_error
+    a function: ("continue", x)          encode(x)                              ToolResultEncoded    goes on
+    a function: "continue" or "halt"     as that policy
+    a function: raises, or anything else as "halt", with ToolError invalid_return
+
+The policy function is called here and only here, once for a failing call, by whoever calls `settle`: the worker.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from allm_actors.data import (
+    AllmError,
+    AskUser,
+    AskUserRequested,
+    EngineError,
+    Err,
+    Halt,
+    HandlerResult,
+    Message,
+    Ok,
+    Thread,
+    ToolCall,
+    ToolError,
+    ToolHalt,
+    ToolResultEncoded,
+)
+
+__all__ = [
+    "AWAITING_USER",
+    "RESERVED_HALTS",
+    "AnswerEvent",
+    "Encoder",
+    "Policy",
+    "ToolOutcome",
+    "answer_message",
+    "as_policy",
+    "call_cancelled",
+    "encode",
+    "halt_metadata",
+    "invalid_arguments",
+    "not_found",
+    "repair",
+    "settle",
+    "settle_error",
+    "timed_out",
+    "unknown_tool",
+    "worker_crashed",
+]
+
+Encoder: TypeAlias = Callable[[Any], str]
+PolicyFunction: TypeAlias = Callable[[ToolCall, Any], Any]
+Policy: TypeAlias = Literal["continue", "halt"] | PolicyFunction
+AnswerEvent: TypeAlias = ToolResultEncoded | AskUserRequested | ToolHalt
+
+AWAITING_USER: Final = "<awaiting user response>"
+RESERVED_HALTS: Final = frozenset(
+    {"ask_user", "max_turns", "halt_when", "tool_error", "cancelled", "completed", "interrupted"}
+)
+
+
+class ToolOutcome(msgspec.Struct, frozen=True):
+    """How a call ended: what the handler gave, and the event that answers the call."""
+
+    raw: HandlerResult
+    event: AnswerEvent
+
+    @property
+    def message(self) -> Message:
+        """The tool message that answers the call."""
+        return answer_message(self.event)
+
+    @property
+    def halt(self) -> dict[str, Any]:
+        """What the chat halts with; empty when it goes on."""
+        return halt_metadata(self.event)
+
+
+# --- the table ----------------------------------------------------------------------------------------------------
+
+
+def encode(value: Any) -> str:
+    """The text of a value as a model reads it: a string as it is, all else as compact JSON; equal values, equal text.
+
+    Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`.
+    Raises: TypeError or another exception for what JSON cannot carry.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Ok):
+        value = {"ok": value.value}
+    elif isinstance(value, Err):
+        value = {"error": _text(value.reason)}
+    plain = msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_plain)
+    return msgspec.json.encode(plain, order="deterministic").decode()
+
+
+def as_policy(value: object) -> Policy:
+    """The `on_tool_error` option as a policy; None is `continue`.
+
+    Raises: ValueError for anything but `continue`, `halt` and a function of two arguments.
+    """
+    if value is None or value == "continue":
+        return "continue"
+    if value == "halt":
+        return "halt"
+    if callable(value) and _takes_two(value):
+        return value
+    raise ValueError(
+        f"on_tool_error must be 'continue', 'halt' or a function of (tool_call, error); got: {value!r}"
+    )
+
+
+def settle(
+    call: ToolCall, result: object, encoder: Encoder = encode, policy: Policy = "continue"
+) -> ToolOutcome:
+    """The outcome of a call whose handler returned `result`, or raised it."""
+    match result:
+        case BaseException():
+            return settle_error(call, _raised(call, result), encoder, policy)
+        case Err(reason):
+            error = _raised(call, reason) if isinstance(reason, BaseException) else reason
+            return settle_error(call, error, encoder, policy)
+        case AskUser():
+            return _asked(call, result, encoder, policy)
+        case Halt():
+            return _halted(call, result, encoder, policy)
+        case _:
+            return _answered(call, result if isinstance(result, Ok) else Ok(result), encoder, policy)
+
+
+def settle_error(
+    call: ToolCall, error: Any, encoder: Encoder = encode, policy: Policy = "continue"
+) -> ToolOutcome:
+    """The outcome of a call that failed with `error`: a `ToolError`, an `EngineError`, or what the handler gave."""
+    if policy == "continue":
+        content = _error_content(error, encoder)
+        return ToolOutcome(Err(error), ToolResultEncoded(id=call.id, content=content))
+    if policy == "halt":
+        content = _error_content(error, encoder)
+        event = ToolHalt(tool_call_id=call.id, reason="tool_error", result=error, content=content)
+        return ToolOutcome(Err(error), event)
+    return _decided(call, error, encoder, policy)
+
+
+def answer_message(event: AnswerEvent) -> Message:
+    """The tool message that an answering event stands for."""
+    match event:
+        case ToolResultEncoded(id=call_id, content=content):
+            return Message(role="tool", content=content, tool_call_id=call_id)
+        case AskUserRequested(tool_call_id=call_id):
+            return Message(role="tool", content=AWAITING_USER, tool_call_id=call_id)
+        case ToolHalt(tool_call_id=call_id, content=content, result=result):
+            text = content if content is not None else _text(result)
+            return Message(role="tool", content=text, tool_call_id=call_id)
+
+
+def halt_metadata(event: AnswerEvent) -> dict[str, Any]:
+    """What a step and a chat say about the halt that an answering event asks for; empty when it asks for none."""
+    match event:
+        case ToolResultEncoded():
+            return {}
+        case AskUserRequested(tool_call_id=call_id, question=question, opts=opts):
+            return {
+                "halted_reason": "ask_user",
+                "pending_question": question,
+                "pending_tool_call_id": call_id,
+                "ask_user_opts": opts,
+            }
+        case ToolHalt(tool_call_id=call_id, reason="tool_error", result=error):
+            halt = {"halted_reason": "tool_error", "halt_tool_call_id": call_id}
+            return halt | _lifted(error)
+        case ToolHalt(tool_call_id=call_id, reason=reason, result=result):
+            return {"halted_reason": reason, "halt_tool_call_id": call_id, "halt_result": result}
+
+
+# --- errors that never reached a handler --------------------------------------------------------------------------
+
+
+def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
+    """The model called a tool that it was not given."""
+    listed = f"; the tools are: {', '.join(known)}" if known else "; there are no tools to call"
+    return EngineError(
+        "unknown_tool",
+        message=f"tool {call.name} not in engine.tools{listed}",
+        metadata={"tool_name": call.name, "tool_call_id": call.id},
+    )
+
+
+def invalid_arguments(call: ToolCall, why: str | None = None) -> ToolError:
+    """The arguments of a call are no JSON object, so the handler never saw them."""
+    why = why or str(call.metadata.get("arguments_error") or "they are not a JSON object")
+    message = f"{call.name} was not called, its arguments are invalid: {why}. Send one complete JSON object."
+    return _tool_error("invalid_arguments", call, message)
+
+
+def not_found(call: ToolCall) -> ToolError:
+    """The tool is known but has no handler to run."""
+    return _tool_error("not_found", call, f"tool {call.name} has no handler")
+
+
+def timed_out(call: ToolCall, timeout: float | None = None) -> ToolError:
+    """The handler did not answer in time. Units: `timeout` in seconds."""
+    within = f" within {timeout:g} s" if timeout is not None else " in time"
+    return _tool_error(
+        "timeout", call, f"{call.name} did not answer{within}; whether it took effect is unknown"
+    )
+
+
+def worker_crashed(call: ToolCall, reason: str) -> ToolError:
+    """The worker that ran the handler is gone."""
+    message = f"{call.name} crashed ({reason}); whether it took effect is unknown"
+    return _tool_error("handler_exit", call, message)
+
+
+def call_cancelled(call: ToolCall, why: str, *, started: bool) -> ToolError:
+    """The run ended before the call did; `why` is `cancelled` or `interrupted`."""
+    fate = "the outcome is unknown" if started else "the call was not started"
+    return _tool_error("interrupted", call, f"{why}: {fate}")
+
+
+def repair(thread: Thread, pending: frozenset[str] = frozenset()) -> Thread:
+    """A thread in which every call is answered: an open one by an error that says that its outcome is unknown.
+
+    Calls named in `pending` stay open. The thread itself comes back when nothing is open.
+    """
+    messages: list[Message] = []
+    open_calls: list[ToolCall] = []
+    for message in thread.messages:
+        if message.role == "tool":
+            open_calls = [call for call in open_calls if call.id != message.tool_call_id]
+        else:
+            messages += map(_interrupted, open_calls)
+            open_calls = [call for call in message.tool_calls if call.id not in pending]
+        messages.append(message)
+    messages += map(_interrupted, open_calls)
+    return (
+        thread
+        if len(messages) == len(thread.messages)
+        else thread.add(*messages[len(thread.messages) :])
+        if messages[: len(thread.messages)] == thread.messages
+        else Thread(messages=messages, metadata=thread.metadata)
+    )
+
+
+# --- the rows -----------------------------------------------------------------------------------------------------
+
+
+def _answered(call: ToolCall, result: Ok, encoder: Encoder, policy: Policy) -> ToolOutcome:
+    try:
+        content = _encoded(result.value, encoder)
+    except Exception as error:  # noqa: BLE001 - an encoder is user code; whatever it raises is its row of the table
+        return settle_error(call, _not_encoded(call, error), encoder, policy)
+    return ToolOutcome(result, ToolResultEncoded(id=call.id, content=content))
+
+
+def _asked(call: ToolCall, result: AskUser, encoder: Encoder, policy: Policy) -> ToolOutcome:
+    if not isinstance(result.question, str):
+        error = _tool_error("invalid_return", call, f"{call.name} asked the user, but not with a text")
+        return settle_error(call, error, encoder, policy)
+    event = AskUserRequested(
+        tool_call_id=call.id, tool_name=call.name, question=result.question, opts=result.options
+    )
+    return ToolOutcome(result, event)
+
+
+def _halted(call: ToolCall, result: Halt, encoder: Encoder, policy: Policy) -> ToolOutcome:
+    if not isinstance(result.reason, str) or not result.reason or result.reason in RESERVED_HALTS:
+        message = f"{call.name} may not halt with the reason {result.reason!r}"
+        error = _tool_error("invalid_return", call, message)
+        error.metadata["reserved_halt_reason"] = str(result.reason)
+        return settle_error(call, error, encoder, policy)
+    try:
+        content = _encoded(result.result, encoder)
+    except Exception as error:  # noqa: BLE001 - as for a plain value
+        return settle_error(call, _not_encoded(call, error), encoder, policy)
+    event = ToolHalt(tool_call_id=call.id, reason=result.reason, result=result.result, content=content)
+    return ToolOutcome(result, event)
+
+
+def _decided(call: ToolCall, error: Any, encoder: Encoder, function: PolicyFunction) -> ToolOutcome:
+    try:
+        decision = function(call, error)
+    except Exception as raised:  # noqa: BLE001 - the policy is user code; a failing policy halts
+        failure = _tool_error("invalid_return", call, f"on_tool_error raised {_text(raised)}")
+        failure.metadata["on_tool_error_raised"] = True
+        failure.metadata["on_tool_error_exception"] = _as_value(call, raised)
+        return settle_error(call, failure, encoder, "halt")
+    match decision:
+        case "continue" | "halt":
+            return settle_error(call, error, encoder, decision)
+        case ("continue", value) | Ok(value):
+            return _answered(call, Ok(value), encoder, "halt")
+        case _:
+            failure = _tool_error(
+                "invalid_return",
+                call,
+                f"on_tool_error must return ('continue', value) or 'halt', got: {type(decision).__name__}",
+            )
+            failure.metadata["on_tool_error_invalid"] = True
+            return settle_error(call, failure, encoder, "halt")
+
+
+def _encoded(value: Any, encoder: Encoder) -> str:
+    content = encoder(value)
+    if not isinstance(content, str):
+        raise TypeError(f"the encoder gave {type(content).__name__}, not text")
+    return content
+
+
+def _error_content(error: Any, encoder: Encoder) -> str:
+    if isinstance(error, ToolError) and error.reason == "encoding_failed":
+        return encode(Err(error.message))
+    try:
+        return _encoded(Err(error), encoder)
+    except Exception:  # noqa: BLE001 - an error always has a text, also where an encoder has none for it
+        return encode(Err(error))
+
+
+def _not_encoded(call: ToolCall, error: Exception) -> ToolError:
+    message = f"the result of {call.name} cannot be encoded: {_text(error)}"
+    return _tool_error("encoding_failed", call, message, cause=_text(error))
+
+
+def _raised(call: ToolCall, error: BaseException) -> AllmError:
+    if isinstance(error, AllmError):
+        return error
+    reason, verb = (
+        ("handler_raised", "raised") if isinstance(error, Exception) else ("handler_exit", "left with")
+    )
+    failure = _tool_error(reason, call, f"{call.name} {verb} {_text(error)}", cause=_text(error))
+    failure.__cause__ = error  # for a policy function, which runs where the exception was raised
+    return failure
+
+
+def _as_value(call: ToolCall, raised: Exception) -> AllmError:
+    if isinstance(raised, AllmError):
+        return raised
+    return _tool_error("handler_raised", call, f"on_tool_error raised {_text(raised)}", cause=_text(raised))
+
+
+def _lifted(error: Any) -> dict[str, Any]:
+    raised = error.metadata.get("on_tool_error_exception") if isinstance(error, ToolError) else None
+    return {} if raised is None else {"on_tool_error_exception": raised}
+
+
+def _interrupted(call: ToolCall) -> Message:
+    error = call_cancelled(call, "interrupted", started=True)
+    return Message(role="tool", content=encode(Err(error)), tool_call_id=call.id)
+
+
+def _tool_error(reason: str, call: ToolCall, message: str, cause: Any = None) -> ToolError:
+    return ToolError(reason, message=message, cause=cause, tool_name=call.name, tool_call_id=call.id)
+
+
+def _text(value: object) -> str:
+    """A text for people and models: never raises, never empty for an error."""
+    try:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, AllmError):
+            return str(value)
+        if isinstance(value, BaseException):
+            return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
+        return repr(value)
+    except Exception:  # noqa: BLE001 - __str__ and __repr__ are user code too
+        return f"<{type(value).__name__}>"
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for by itself; pydantic models know theirs."""
+    dump = getattr(value, "model_dump", None)
+    if callable(dump):
+        return dump(mode="json")
+    raise NotImplementedError
+
+
+def _takes_two(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # some builtins have no signature to look at
+        return True
+    return True
