@@ -165,15 +165,19 @@ def child_spec(like: ChildLike) -> ChildSpec:
 
     Raises: BadSpec("invalid_child_spec").
     """
-    if isinstance(like, ChildSpec):
-        return like
-    match like:
+    meant: object = like  # whatever a caller without a type checker sends
+    match meant:
+        case ChildSpec():
+            return meant
         case (cls, tuple(args)) if callable(cls):
             return child(cls, *args)
         case cls if callable(cls):
             return child(cls)
-    message = f"a child is a ChildSpec, an actor class or (class, args), not of type {type(like).__name__}"
-    raise BadSpec("invalid_child_spec", like, message)
+        case _:
+            message = (
+                f"a child is a ChildSpec, an actor class or (class, args), not of type {type(like).__name__}"
+            )
+            raise BadSpec("invalid_child_spec", like, message)
 
 
 def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None = None) -> list[ChildSpec]:

@@ -1,0 +1,209 @@
+"""A supervisor of children that come and go: keyed by ref, each one for itself.
+
+The rule of this file: starting, ending and stopping one child costs the same however many there are. A child that is
+restarting keeps its old ref as its key, so that whoever knows that ref can still stop it.
+
+Source: Elixir `DynamicSupervisor`; Erlang/OTP `supervisor`, "simple_one_for_one".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import assert_never
+
+from supervisors.core.entry import RESTARTING, Child, Counts, Entry, View, count, started, view
+from supervisors.core.steps import (
+    Ignored,
+    Later,
+    Operation,
+    Outcome,
+    Ref,
+    Report,
+    Retry,
+    Start,
+    Started,
+    StartFailed,
+    Stop,
+)
+from supervisors.core.stopping import stop_in_parallel
+from supervisors.core.window import RestartWindow
+from supervisors.errors import AlreadyStarted, MaxChildren, NotFound, StartError
+from supervisors.reasons import SHUTDOWN, Crash, Reason, is_clean
+from supervisors.spec import ChildLike, ChildSpec, DynamicFlags, check_child, check_dynamic_flags, child_spec
+
+__all__ = ["DynamicChildren"]
+
+
+class DynamicChildren:
+    """The children of a dynamic supervisor, keyed by ref.
+
+    Raises: BadSpec, when the flags are invalid.
+    """
+
+    def __init__(self, flags: DynamicFlags) -> None:
+        self._flags = check_dynamic_flags(flags)
+        self._entries: dict[Ref, Entry] = {}
+        self._window = RestartWindow(flags.max_restarts, flags.max_seconds)
+
+    # what happens to a supervisor
+
+    def start_all(self) -> Operation[Stop | None]:
+        """Start with no children."""
+        yield from ()
+        return None
+
+    def stop_all(self) -> Operation[None]:
+        """Stop all children, all at once."""
+        yield from self._stop_these(list(self._entries.values()))
+
+    def exited(self, ref: Ref, reason: Reason, now: float) -> Operation[Stop | None]:
+        """A linked process has ended; if it is not a current child, that is nothing to us."""
+        entry = self._entries.get(ref)
+        if entry is None or entry.retry is not None:
+            return None
+        spec = entry.spec
+        restart = spec.restart == "permanent" or (spec.restart == "transient" and not is_clean(reason))
+        if restart or (spec.restart == "temporary" and not is_clean(reason)):
+            yield Report("child_terminated", spec.id, ref, reason)
+        if restart:
+            return (yield from self._recover(entry, now))
+        del self._entries[ref]
+        return None
+
+    def retry(self, retry: Retry, now: float) -> Operation[Stop | None]:
+        """Make the attempt that was put off, unless the child was stopped meanwhile."""
+        entry = self._entries.get(retry.key)
+        if entry is None or entry.retry is not retry:
+            return None
+        return (yield from self._restart(entry, now))
+
+    # what clients ask for
+
+    def start_child(self, like: ChildLike) -> Operation[object]:
+        """Start one more child; its id does not matter.
+
+        Raises: BadSpec, MaxChildren, AlreadyStarted, StartError.
+        """
+        spec = check_child(child_spec(like), "never")
+        limit = self._flags.max_children
+        if limit is not None and len(self._entries) >= limit:
+            raise MaxChildren(limit)
+        entry = Entry(spec)
+        match (yield from self._launch(entry)):
+            case Started(ref, info):
+                return started(ref, info)
+            case Ignored():
+                return None
+            case StartFailed(reason):
+                yield Report("start_error", spec.id, None, reason)
+                cause = reason.exc if isinstance(reason, Crash) else reason
+                raise cause if isinstance(cause, AlreadyStarted) else StartError(reason)
+            case unknown:
+                assert_never(unknown)
+
+    def terminate_child(self, ref: Ref) -> Operation[None]:
+        """Stop and forget a child.
+
+        Raises: NotFound, also when the ref is that of an earlier incarnation.
+        """
+        try:
+            entry = self._entries[ref]
+        except (KeyError, TypeError):  # what cannot be hashed is no ref
+            raise NotFound(ref) from None
+        yield from self._stop_these([entry])
+
+    def update(self, flags: DynamicFlags) -> None:
+        """Change the flags; children beyond a lower limit stay, and no new ones are let in.
+
+        Raises: BadSpec; then everything is as before.
+        """
+        self._flags = check_dynamic_flags(flags)
+        self._window.max_restarts, self._window.max_seconds = flags.max_restarts, flags.max_seconds
+
+    # what clients may know
+
+    def which_children(self) -> list[Child]:
+        """All children; they have no ids."""
+        return [_line(entry) for entry in self._entries.values()]
+
+    def count_children(self, alive: Callable[[Ref], bool]) -> Counts:
+        """How many children there are, and how many are alive."""
+        return count(self._entries.values(), alive)
+
+    def views(self) -> list[View]:
+        """All children, in more detail."""
+        return [view(entry)._replace(id=None) for entry in self._entries.values()]
+
+    def refs(self) -> list[Ref]:
+        """The children that run."""
+        return [ref for ref, entry in self._entries.items() if entry.retry is None]
+
+    # restarting
+
+    def _recover(self, entry: Entry, now: float) -> Operation[Stop | None]:
+        backoff = entry.spec.backoff
+        if backoff is None:
+            return (yield from self._restart(entry, now))
+        if backoff.forgets(now - entry.started_at):
+            entry.streak = 0
+        yield self._put_off(entry)
+        return None
+
+    def _restart(self, entry: Entry, now: float) -> Operation[Stop | None]:
+        if not self._window.add(now):
+            self._forget(entry)
+            yield Report("reached_max_restart_intensity", entry.spec.id, entry.ref, SHUTDOWN)
+            return Stop(SHUTDOWN)
+        match (yield from self._launch(entry)):
+            case Started():
+                entry.restarts += 1
+            case Ignored():
+                pass
+            case StartFailed(reason):
+                yield Report("start_error", entry.spec.id, entry.ref, reason)
+                yield self._put_off(entry)
+            case unknown:
+                assert_never(unknown)
+        return None
+
+    def _put_off(self, entry: Entry) -> Later:
+        entry.retry = Retry(entry.ref)
+        entry.streak += 1
+        return Later(entry.retry, entry.spec.backoff, entry.streak - 1)
+
+    # one child
+
+    def _launch(self, entry: Entry) -> Operation[Outcome]:
+        outcome: Outcome = yield Start(self._complete(entry.spec))
+        match outcome:
+            case Started(ref, _, at):
+                self._forget(entry)
+                entry.ref, entry.retry, entry.started_at = ref, None, at
+                if entry.spec.restart == "temporary":
+                    entry.spec = entry.spec.without_args()
+                self._entries[ref] = entry
+                yield Report("child_started", entry.spec.id, ref)
+            case Ignored():
+                self._forget(entry)
+            case StartFailed():
+                pass
+            case unknown:
+                assert_never(unknown)
+        return outcome
+
+    def _complete(self, spec: ChildSpec) -> ChildSpec:
+        extra = self._flags.extra_args
+        return spec.replace(args=extra + spec.args) if extra else spec
+
+    def _stop_these(self, entries: Iterable[Entry]) -> Operation[None]:
+        entries = list(entries)
+        yield from stop_in_parallel(entry for entry in entries if entry.retry is None)
+        for entry in entries:
+            self._forget(entry)
+
+    def _forget(self, entry: Entry) -> None:
+        self._entries.pop(entry.ref, None)
+
+
+def _line(entry: Entry) -> Child:
+    return Child(None, RESTARTING if entry.retry is not None else entry.ref, entry.spec.type)

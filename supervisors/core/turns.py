@@ -1,0 +1,112 @@
+"""One operation at a time; what arrives meanwhile waits its turn, in order.
+
+The rule of this file: no thread and no clock. `perform` does the steps of the running operation: it answers at once,
+or it answers `WAIT`, and whoever learns of the event calls `answer`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias, final
+
+from supervisors.core.steps import Operation, Step
+from supervisors.errors import SupervisorError
+
+__all__ = ["WAIT", "Done", "Turns", "at_once"]
+
+
+@final
+class _Wait:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "WAIT"
+
+
+WAIT: Final = _Wait()
+
+Done: TypeAlias = Callable[[Any, SupervisorError | None], None]
+"""Called with what the operation returned, or with what it refused to do; any other exception is not caught."""
+
+
+class Turns:
+    """The queue of a supervisor's operations.
+
+    Thread: that of the supervisor; every call runs operations until one waits or none is left.
+    """
+
+    __slots__ = ("_answer", "_busy", "_done", "_operation", "_perform", "_queue", "waiting")
+
+    def __init__(self, perform: Callable[[Step], object]) -> None:
+        self._perform = perform
+        self._queue: deque[tuple[Operation[Any], Done]] = deque()
+        self._operation: Operation[Any] | None = None
+        self._done: Done = _drop
+        self._answer: object = None
+        self._busy = False
+        self.waiting: Step | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no operation runs or is queued."""
+        return self._operation is None and not self._queue
+
+    def run(self, operation: Operation[Any], done: Done) -> None:
+        """Run this operation once all earlier ones are done."""
+        self._queue.append((operation, done))
+        self._go_on()
+
+    def run_last(self, operation: Operation[Any], done: Done) -> None:
+        """Let the running operation finish, forget all that wait, and then run this one."""
+        for forgotten, _ in self._queue:
+            forgotten.close()
+        self._queue.clear()
+        self.run(operation, done)
+
+    def answer(self, step: Step, answer: object) -> bool:
+        """Resume the running operation, if it is this step it waits for; a late or stray answer changes nothing."""
+        if self.waiting is not step:
+            return False
+        self.waiting, self._answer = None, answer
+        self._go_on()
+        return True
+
+    def _go_on(self) -> None:
+        if self._busy:
+            return  # `done` and `perform` may call us: the loop below sees what they changed
+        self._busy = True
+        try:
+            while self.waiting is None and not self.idle:
+                self._advance()
+        finally:
+            self._busy = False
+
+    def _advance(self) -> None:
+        if self._operation is None:
+            self._operation, self._done = self._queue.popleft()
+            self._answer = None
+        try:
+            step = self._operation.send(self._answer)
+        except StopIteration as stop:
+            self._finish(stop.value, None)
+        except SupervisorError as refusal:
+            self._finish(None, refusal)
+        else:
+            self._answer = self._perform(step)
+            if self._answer is WAIT:
+                self.waiting = step
+
+    def _finish(self, result: object, refusal: SupervisorError | None) -> None:
+        done, self._operation, self._done = self._done, None, _drop
+        done(result, refusal)
+
+
+def at_once(decide: Callable[[], object]) -> Operation[object]:
+    """An operation that waits for nothing."""
+    yield from ()
+    return decide()
+
+
+def _drop(result: object, refusal: SupervisorError | None) -> None:
+    pass
