@@ -1,0 +1,366 @@
+"""Values as JSON: `{"__type__": "ALLM.Message", "data": {…}}`, nested everywhere.
+
+Rule of this file: the shape is the Elixir library's, and reading is total: any text gives a value or a
+`ValidationError`. What JSON cannot say travels in an envelope of its own (`tuple`, `bytes`, `float`, and `map` for
+dicts with other than text keys or with a key `__type__`), so that a round trip is identity. Fields that the Elixir
+library does not have are written only when they say something. A type nobody knows stays a dict.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .errors import ValidationError
+from .foreign import Unencodable, plain, refusal
+from .images import Image, ImageRequest
+from .responses import Response, Usage
+from .shapes import Field, Shape, shape_of, shape_of_tag
+from .tools import Tool
+
+__all__ = ["from_json", "to_json"]
+
+_AS_IT_IS = frozenset({str, int, bool, type(None)})
+_QUIET: dict[type[Any], tuple[str, ...]] = {
+    Tool: ("summary", "timeout", "isolation", "effect"),
+    Usage: ("cache_write_input_tokens",),
+    Response: ("parsed",),
+}
+
+
+def to_json(value: Any) -> str:
+    """One of this library's values as JSON text.
+
+    Shape: `{"__type__": "ALLM.Message", "data": {"role": "user", "content": "hi", …}}`.
+    Raises TypeError for anything else, and for a handler, a function or a foreign object anywhere inside, naming its
+    place.
+    """
+    if shape_of(type(value)) is None:
+        raise TypeError(
+            f"to_json takes a value of this library, such as a Message or a Session, got {type(value).__name__}"
+        )
+    try:
+        tree = _lower(value)
+        return _text(tree)
+    except (Unencodable, RecursionError):
+        raise refusal(value) from None
+
+
+def from_json(text: str | bytes, as_: type[Any] | str | None = None) -> Any:
+    """The value in JSON text; `as_` (a class or a tag) is for an object without a tag, a tag always wins.
+
+    A tagged object of an unknown type comes back as a dict, so that newer data can be passed on.
+    Raises ValidationError (`invalid_request`), whose `errors` is one of `("json", "malformed")`, `("data", "missing")`,
+    `("data", "malformed_struct")`, `("format", "missing_type_tag")`, `("format", "unknown_type_tag")`,
+    `("_unknown", "atom_decode_failed")`, `(["source"], "invalid_base64")`, `([field], "malformed_struct")`.
+    """
+    try:
+        return _top(_tree(text), as_)
+    except RecursionError:
+        raise _problem("json", "malformed") from None
+
+
+def _text(tree: Any) -> str:
+    try:
+        return msgspec.json.encode(tree).decode()
+    except (
+        UnicodeEncodeError
+    ):  # half of a surrogate pair, as a cut stream may leave it: UTF-8 has no form for it
+        return json.dumps(tree, separators=(",", ":"))
+
+
+def _tree(text: str | bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError):
+        pass
+    try:  # reads the surrogates and the great numbers that the fast reader refuses
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        raise _problem("json", "malformed") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _problem(field: Any, code: str) -> ValidationError:
+    where = ".".join(field) if isinstance(field, list) else field
+    return ValidationError(
+        "invalid_request", [(field, code)], message=f"invalid JSON for from_json: {where} {code}"
+    )
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def _lower(value: Any) -> Any:
+    cls = type(value)
+    if cls in _AS_IT_IS:
+        return value
+    return (_writers.get(cls) or _writer_for(value))(value)
+
+
+def _lower_list(value: list[Any]) -> list[Any]:
+    return [item if type(item) in _AS_IT_IS else _lower(item) for item in value]
+
+
+def _lower_dict(value: dict[Any, Any]) -> dict[str, Any]:
+    if not value:
+        return value
+    tree = {key: item if type(item) in _AS_IT_IS else _lower(item) for key, item in value.items()}
+    for key in tree:
+        if type(key) is not str:
+            return _envelope("map", [[_lower(key), item] for key, item in tree.items()])
+    if "__type__" in tree and _is_known(value["__type__"]):
+        return _envelope("map", [[key, item] for key, item in tree.items()])
+    return tree
+
+
+def _lower_float(value: float) -> Any:
+    return value if math.isfinite(value) else _envelope("float", repr(value))
+
+
+def _lower_bytes(value: bytes) -> dict[str, Any]:
+    return _envelope("bytes", base64.b64encode(value).decode())
+
+
+def _lower_tuple(value: tuple[Any, ...]) -> dict[str, Any]:
+    return _envelope("tuple", _lower_list(list(value)))
+
+
+def _envelope(tag: str, data: Any) -> dict[str, Any]:
+    return {"__type__": tag, "data": data}
+
+
+def _is_known(tag: Any) -> bool:
+    return isinstance(tag, str) and (tag in _plain_readers or shape_of_tag(tag) is not None)
+
+
+Writer = Callable[[Any], Any]
+_writers: dict[type[Any], Writer] = {
+    list: _lower_list,
+    dict: _lower_dict,
+    float: _lower_float,
+    bytes: _lower_bytes,
+    tuple: _lower_tuple,
+}
+
+
+def _writer_for(value: Any) -> Writer:
+    shape = shape_of(type(value))
+    if shape is not None:
+        writer = _writers[shape.cls] = _shape_writer(shape)
+        return writer
+    return lambda other: _lower(plain(other))
+
+
+def _shape_writer(shape: Shape) -> Writer:
+    tag, get = shape.tag, shape.get
+    if shape.code is None:
+        return lambda value: {"__type__": tag, "data": {k: _lower(v) for k, v in get(value)[0].items()}}
+    keys = [field.key for field in shape.fields]
+    special = {key: write for (cls, key), (write, _) in _FIELDS.items() if cls is shape.cls}
+    quiet = {f.key: f.make_default() for f in shape.fields if f.name in _QUIET.get(shape.cls, ())}
+
+    def write(value: Any) -> dict[str, Any]:
+        data = {
+            key: item if type(item) in _AS_IT_IS else _lower(item)
+            for key, item in zip(keys, get(value), strict=True)
+            if key not in special
+        }
+        for key, default in quiet.items():
+            if data[key] == default:
+                del data[key]
+        return {"__type__": tag, "data": data}
+
+    def write_special(value: Any) -> dict[str, Any]:
+        data = {key: special.get(key, _lower)(item) for key, item in zip(keys, get(value), strict=True)}
+        return {"__type__": tag, "data": data}
+
+    return write_special if special else write
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _top(tree: Any, as_: type[Any] | str | None) -> Any:
+    if isinstance(tree, dict) and isinstance(tree.get("__type__"), str):
+        return _raise_tagged(tree)
+    if as_ is None:
+        raise _problem("format", "missing_type_tag")
+    shape = shape_of_tag(as_) if isinstance(as_, str) else shape_of(as_)
+    if shape is None:
+        raise _problem("format", "unknown_type_tag")
+    return _read(shape, tree)
+
+
+def _raise(tree: Any) -> Any:
+    if type(tree) is dict:
+        if "__type__" in tree:
+            return _raise_tagged(tree)
+        return {key: item if type(item) is str else _raise(item) for key, item in tree.items()}
+    if type(tree) is list:
+        return [item if type(item) is str else _raise(item) for item in tree]
+    return tree
+
+
+def _raise_tagged(tree: dict[str, Any]) -> Any:
+    tag = tree["__type__"]
+    if not _is_known(tag):
+        return {key: _raise(item) for key, item in tree.items()}
+    if "data" not in tree:
+        raise _problem("data", "missing")
+    reader = _plain_readers.get(tag)
+    if reader is None:
+        return _read(_known(shape_of_tag(tag)), tree["data"])
+    try:
+        return reader(tree["data"])
+    except (TypeError, ValueError):
+        raise _problem("data", "malformed_struct") from None
+
+
+def _known(shape: Shape | None) -> Shape:
+    if shape is None:
+        raise LookupError("no shape behind a name that has one")
+    return shape
+
+
+def _read(shape: Shape, data: Any) -> Any:
+    if type(data) is not dict:
+        raise _problem("data", "malformed_struct")
+    if shape.code is None:
+        values = {key: _raise(item) for key, item in data.items()}
+    else:
+        values = {field.name: _read_field(shape.cls, field, data.get(field.key)) for field in shape.fields}
+    try:
+        return shape.build(values)
+    except ValidationError:
+        raise
+    except (TypeError, ValueError, LookupError):
+        raise _problem("data", "malformed_struct") from None
+
+
+def _read_field(cls: type[Any], field: Field, tree: Any) -> Any:
+    if tree is None or field.kind == "absent":
+        return field.make_default()
+    special = _FIELDS.get((cls, field.key))
+    return special[1](tree) if special is not None else _field_readers[field.kind](field, tree)
+
+
+def _read_closed(field: Field, tree: Any) -> Any:
+    if isinstance(tree, str) and tree in field.of:
+        return tree
+    raise _problem("_unknown", "atom_decode_failed")
+
+
+def _read_one(field: Field, tree: Any) -> Any:
+    if type(tree) is dict and "__type__" not in tree:
+        return _read(_known(shape_of(field.of)), tree)
+    value = _raise(tree)
+    if isinstance(value, (field.of, dict)):
+        return value
+    raise _problem([field.key], "malformed_struct")
+
+
+def _read_many(field: Field, tree: Any) -> Any:
+    if type(tree) is not list:
+        raise _problem([field.key], "malformed_struct")
+    return [_read_one(field, item) for item in tree]
+
+
+def _read_map(field: Field, tree: Any) -> Any:
+    value = _raise(tree)
+    if isinstance(value, dict):
+        return value
+    raise _problem([field.key], "malformed_struct")
+
+
+_field_readers: dict[str, Callable[[Field, Any], Any]] = {
+    "any": lambda _field, tree: _raise(tree),
+    "closed": _read_closed,
+    "one": _read_one,
+    "many": _read_many,
+    "map": _read_map,
+}
+
+
+def _read_pairs(data: Any) -> dict[Any, Any]:
+    return {_raise(key): _raise(item) for key, item in data}
+
+
+_plain_readers: dict[str, Callable[[Any], Any]] = {
+    "tuple": lambda data: tuple(_raise_list(data)),
+    "map": _read_pairs,
+    "bytes": lambda data: base64.b64decode(data, validate=True),
+    "float": float,
+}
+
+
+def _raise_list(data: Any) -> list[Any]:
+    if type(data) is not list:
+        raise TypeError("not a list")
+    return [_raise(item) for item in data]
+
+
+# --- fields with a shape of their own -----------------------------------------------------------------------------
+
+
+def _write_source(source: Any) -> Any:
+    if type(source) is not tuple or len(source) != 2:
+        return _lower(source)
+    kind, value = source
+    if kind == "binary" and isinstance(value, bytes):
+        return {"type": kind, "value": base64.b64encode(value).decode()}
+    return {"type": kind, "value": _lower(value)}
+
+
+def _read_source(tree: Any) -> Any:
+    if type(tree) is not dict or "__type__" in tree:
+        return _raise(tree)
+    kind, value = tree.get("type"), tree.get("value")
+    if kind not in ("binary", "base64", "url", "file"):
+        raise _problem("_unknown", "atom_decode_failed")
+    if kind != "binary" or not isinstance(value, str):
+        return (kind, _raise(value))
+    try:
+        return (kind, base64.b64decode(value, validate=True))
+    except (binascii.Error, ValueError):
+        raise _problem(["source"], "invalid_base64") from None
+
+
+def _is_size(size: Any) -> bool:
+    return len(size) == 2 and all(type(pixels) is int and pixels > 0 for pixels in size)
+
+
+def _write_size(size: Any) -> Any:
+    return list(size) if type(size) is tuple and _is_size(size) else _lower(size)
+
+
+def _read_size(tree: Any) -> Any:
+    return tuple(tree) if type(tree) is list and _is_size(tree) else _raise(tree)
+
+
+def _write_errors(errors: Any) -> Any:
+    return [
+        [_lower(field) for field in pair] if type(pair) is tuple and len(pair) == 2 else _lower(pair)
+        for pair in errors
+    ]
+
+
+def _read_errors(tree: Any) -> Any:
+    pairs = _raise_list(tree)
+    return [tuple(pair) if type(pair) is list and len(pair) == 2 else pair for pair in pairs]
+
+
+_FIELDS: dict[tuple[type[Any], str], tuple[Writer, Callable[[Any], Any]]] = {
+    (Image, "source"): (_write_source, _read_source),
+    (ImageRequest, "size"): (_write_size, _read_size),
+    (ValidationError, "errors"): (_write_errors, _read_errors),
+}

@@ -1,0 +1,94 @@
+"""Values of classes the codecs do not know: what they stand for, or why they have no encoding.
+
+Rule of this file: it runs off the fast path. A refusal names the place and the type, never the value: what cannot be
+stored may be the one thing that must not be shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from .shapes import shape_of
+
+__all__ = ["Unencodable", "plain", "refusal"]
+
+_BASES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (bytes, bytes),
+    (tuple, tuple),
+    (list, list),
+    (dict, dict),
+)
+_PLAIN = (str, int, float, bytes, type(None))
+_HANDLER = "give the tool without its handler (handler=None), and the engine that runs it the one with it"
+
+
+class Unencodable(Exception):
+    """Something inside the value has no encoding; `refusal` says what."""
+
+
+def plain(value: Any) -> Any:
+    """The plain value that an enum member, or an instance of a subclass, stands for. Raises Unencodable."""
+    if isinstance(value, Enum):
+        return value.value
+    for base, convert in _BASES:
+        if isinstance(value, base):
+            return convert(value)
+    raise Unencodable
+
+
+def refusal(value: Any) -> TypeError:
+    """The error for a value that could not be encoded."""
+    try:
+        found = _find(value, type(value).__name__, ())
+    except RecursionError:
+        found = None
+    if found is None:
+        return TypeError(f"{type(value).__name__} cannot be encoded: it is nested too deeply")
+    path, advice = found
+    return TypeError(f"{path} cannot be encoded: {advice}")
+
+
+def _find(value: Any, path: str, above: tuple[int, ...]) -> tuple[str, str] | None:
+    if isinstance(value, _PLAIN):
+        return None
+    if id(value) in above:
+        return path, "it contains itself"
+    places = _places(value, path)
+    if places is None:
+        return path, _advice(value)
+    inside = (*above, id(value))
+    return next((found for p, v in places if (found := _find(v, p, inside)) is not None), None)
+
+
+def _places(value: Any, path: str) -> list[tuple[str, Any]] | None:
+    if isinstance(value, (list, tuple)):
+        return [(f"{path}[{i}]", item) for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        keys = [(f"a key of {path}", key) for key in value]
+        return keys + [(f"{path}[{_shown(key)}]", item) for key, item in value.items()]
+    shape = shape_of(type(value))
+    if shape is None:
+        return [(path, value.value)] if isinstance(value, Enum) else None
+    if shape.code is None:
+        return _places(shape.get(value)[0], path)
+    return [(f"{path}.{f.name}", v) for f, v in zip(shape.fields, shape.get(value), strict=True)]
+
+
+def _shown(key: Any) -> str:
+    return repr(key) if isinstance(key, (str, int)) else f"a {type(key).__name__}"
+
+
+def _advice(value: Any) -> str:
+    if callable(value):
+        return f"it is a function or another callable; {_HANDLER}"
+    if isinstance(value, BaseException):
+        return f"it is a {type(value).__name__}; keep str(error), or one of this library's errors"
+    return (
+        f"its type is {type(value).__name__}; keep plain data (text, numbers, bytes, lists, tuples, dicts), or give its "
+        "type an encoding with allm_actors.data.codec.register"
+    )

@@ -1,0 +1,231 @@
+"""Values as bytes: compact and exact, for whoever stores them.
+
+Rule of this file: the bytes are one MessagePack array `[version, tree]`. In a tree, plain data is itself, and a dict
+with the single key nil is everything else: `{nil: [code, *fields]}`. Fields go by position, trailing defaults are left
+out, and a missing field is a default: so old bytes are read by newer code. `SCHEMA_VERSION` grows when that is not
+enough, and bytes of a version that is not known yet are refused by name.
+Source: https://github.com/msgpack/msgpack/blob/master/spec.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .errors import StoreError
+from .foreign import Unencodable, plain, refusal
+from .shapes import Shape, shape_of, shape_of_code
+
+__all__ = ["SCHEMA_VERSION", "from_msgpack", "to_msgpack"]
+
+SCHEMA_VERSION = 1
+_TUPLE, _MAP, _GREAT_INT, _LONE_SURROGATES = 0, 1, 2, 3
+_LEAST_INT, _GREATEST_INT = -(2**63), 2**64 - 1
+_AS_IT_IS = frozenset({str, bool, float, bytes, type(None)})
+
+
+def to_msgpack(value: Any) -> bytes:
+    """A value of this library, or plain data with such values inside, as bytes.
+
+    Raises TypeError for a handler, a function or a foreign object anywhere inside, naming its place.
+    """
+    try:
+        tree = _pack(value)
+        return _bytes([SCHEMA_VERSION, tree])
+    except (Unencodable, RecursionError):
+        raise refusal(value) from None
+
+
+def from_msgpack(data: bytes) -> Any:
+    """The value that `to_msgpack` wrote; equal to it in every type.
+
+    Raises StoreError: `newer_schema` for what a later version wrote, `corrupt` for anything else that cannot be read.
+    """
+    try:
+        head = msgspec.msgpack.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+        raise _corrupt(f"not MessagePack ({type(error).__name__})") from None
+    if not (type(head) is list and len(head) == 2 and type(head[0]) is int and head[0] > 0):
+        raise _corrupt("no schema version at the front")
+    if head[0] > SCHEMA_VERSION:
+        raise _newer(f"they have schema version {head[0]}, this version reads up to {SCHEMA_VERSION}")
+    try:
+        return _unpack(head[1])
+    except (TypeError, ValueError, LookupError, RecursionError) as error:
+        raise _corrupt(f"a value in it cannot be rebuilt ({type(error).__name__})") from None
+
+
+def _newer(why: str) -> StoreError:
+    return StoreError(
+        "newer_schema", message=f"a later version of allm-actors wrote these bytes: {why}; upgrade"
+    )
+
+
+def _corrupt(why: str) -> StoreError:
+    return StoreError(
+        "corrupt", message=f"these bytes were not written by to_msgpack, or were damaged: {why}"
+    )
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+def _bytes(tree: Any) -> bytes:
+    try:
+        return msgspec.msgpack.encode(tree)
+    except (
+        UnicodeEncodeError
+    ):  # half of a surrogate pair, as a cut stream may leave it: UTF-8 has no form for it
+        return msgspec.msgpack.encode(_without_surrogates(tree))
+
+
+def _pack(value: Any) -> Any:
+    cls = type(value)
+    if cls in _AS_IT_IS:
+        return value
+    return (_packers.get(cls) or _packer_for(value))(value)
+
+
+def _pack_int(value: int) -> Any:
+    return value if _LEAST_INT <= value <= _GREATEST_INT else {None: [_GREAT_INT, hex(value)]}
+
+
+def _pack_list(value: list[Any]) -> list[Any]:
+    return [item if type(item) in _AS_IT_IS else _pack(item) for item in value]
+
+
+def _pack_tuple(value: tuple[Any, ...]) -> dict[None, Any]:
+    return {None: [_TUPLE, *_pack_list(list(value))]}
+
+
+def _pack_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    for key in value:
+        if type(key) is not str:
+            return {None: [_MAP, *(_pack(part) for item in value.items() for part in item)]}
+    return {key: item if type(item) in _AS_IT_IS else _pack(item) for key, item in value.items()}
+
+
+Packer = Callable[[Any], Any]
+_packers: dict[type[Any], Packer] = {int: _pack_int, list: _pack_list, tuple: _pack_tuple, dict: _pack_dict}
+
+
+def _packer_for(value: Any) -> Packer:
+    shape = shape_of(type(value))
+    if shape is not None:
+        packer = _packers[shape.cls] = _shape_packer(shape)
+        return packer
+    return lambda other: _pack(plain(other))
+
+
+def _shape_packer(shape: Shape) -> Packer:
+    get, code, tag = shape.get, shape.code, shape.tag
+    if code is None:
+        return lambda value: {None: [tag, _pack_dict(get(value)[0])]}
+    defaults = [field.make_default() for field in shape.fields]
+
+    def pack(value: Any) -> dict[None, Any]:
+        fields = get(value)
+        count = len(fields)
+        while count and _is_default(fields[count - 1], defaults[count - 1]):
+            count -= 1
+        return {None: [code, *[f if type(f) in _AS_IT_IS else _pack(f) for f in fields[:count]]]}
+
+    return pack
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Whether they are the same in every type: `==` would take False for 0. An empty container is its own kind."""
+    return value is default or (
+        type(value) is type(default) and type(value) in (dict, list) and not value and not default
+    )
+
+
+def _without_surrogates(tree: Any) -> Any:
+    if type(tree) is str:
+        return tree if _is_utf8(tree) else {None: [_LONE_SURROGATES, tree.encode("utf-8", "surrogatepass")]}
+    if type(tree) is list:
+        return [_without_surrogates(item) for item in tree]
+    if type(tree) is not dict:
+        return tree
+    if all(key is None or _is_utf8(key) for key in tree):
+        return {key: _without_surrogates(item) for key, item in tree.items()}
+    return {None: [_MAP, *(_without_surrogates(part) for item in tree.items() for part in item)]}
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _unpack(tree: Any) -> Any:
+    cls = type(tree)
+    if cls is list:
+        return [item if type(item) is str else _unpack(item) for item in tree]
+    if cls is dict:
+        if None in tree:
+            return _unpack_special(tree[None])
+        return {key: item if type(item) is str else _unpack(item) for key, item in tree.items()}
+    return tree
+
+
+def _unpack_special(content: list[Any]) -> Any:
+    code = content[0]
+    unpacker = _unpackers.get(code)
+    if unpacker is None:
+        unpacker = _unpackers[code] = _shape_unpacker(code)
+    return unpacker(content)
+
+
+def _unpack_tuple(content: list[Any]) -> tuple[Any, ...]:
+    return tuple(map(_unpack, content[1:]))
+
+
+def _unpack_map(content: list[Any]) -> dict[Any, Any]:
+    parts = list(map(_unpack, content[1:]))
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _unpack_text(content: list[Any]) -> str:
+    text: bytes = content[1]
+    return text.decode("utf-8", "surrogatepass")
+
+
+Unpacker = Callable[[list[Any]], Any]
+_unpackers: dict[int | str, Unpacker] = {
+    _TUPLE: _unpack_tuple,
+    _MAP: _unpack_map,
+    _GREAT_INT: lambda content: int(content[1], 16),
+    _LONE_SURROGATES: _unpack_text,
+}
+
+
+def _shape_unpacker(code: int | str) -> Unpacker:
+    shape = shape_of_code(code)
+    if shape is None:
+        raise _newer(f"a value in them has the type {code!r}, which nothing registered here")
+    build = shape.build
+    if shape.code is None:
+        return lambda content: build(_unpack(content[1]))
+    names = [field.name for field in shape.fields]
+    required = {field.name: field.make_default for field in shape.fields}
+
+    def unpack(content: list[Any]) -> Any:
+        fields = {
+            name: item if type(item) is str else _unpack(item)
+            for name, item in zip(names, content[1:], strict=False)
+        }
+        if len(fields) < len(content) - 1:
+            raise _newer(f"a {shape.cls.__name__} in them has more fields than are known here")
+        for name in names[len(fields) :]:
+            fields[name] = required[name]()
+        return build(fields)
+
+    return unpack
