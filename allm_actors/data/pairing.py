@@ -1,0 +1,59 @@
+"""Which tool messages answer which calls; a provider refuses a conversation where they do not match.
+
+Rule of this file: a tool message answers the nearest call with its id that came before it and is still open. Ids may be
+used again by later messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from .messages import Message, ToolCall
+
+__all__ = ["unpaired"]
+
+
+def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], str]]:
+    """Every answer without a call, then every call without an answer, as `(path, code)`.
+
+    `open_calls` lets the last assistant message's calls be open, as they are while a person or a caller answers them.
+    """
+    if not isinstance(messages, list):
+        return
+    calls, failures = _sort(messages)
+    yield from failures
+    last = max((i for i, m in enumerate(messages) if _is(m, "assistant")), default=None)
+    for index, missing in calls.items():
+        if not (open_calls and index == last):
+            yield from ((["messages", index, "tool_calls"], "unanswered_tool_call") for _ in missing)
+
+
+def _sort(messages: list[Any]) -> tuple[dict[int, dict[str, ToolCall]], list[tuple[list[Any], str]]]:
+    """The open calls by the index of their message, and the answers that answer none of them."""
+    calls: dict[int, dict[str, ToolCall]] = {}
+    known: set[str] = set()
+    failures: list[tuple[list[Any], str]] = []
+    for index, message in enumerate(messages):
+        if _is(message, "assistant"):
+            calls[index] = {call.id: call for call in _calls(message)}
+            known |= calls[index].keys()
+        elif _is(message, "tool") and isinstance(message.tool_call_id, str):
+            made = next((i for i in reversed(calls) if message.tool_call_id in calls[i]), None)
+            if made is not None:
+                del calls[made][message.tool_call_id]
+            else:
+                code = "already_answered" if message.tool_call_id in known else "unknown_tool_call_id"
+                failures.append((["messages", index, "tool_call_id"], code))
+    return calls, failures
+
+
+def _is(message: Any, role: str) -> bool:
+    return isinstance(message, Message) and message.role == role
+
+
+def _calls(message: Any) -> list[ToolCall]:
+    calls = message.metadata.get("tool_calls") if isinstance(message.metadata, dict) else None
+    if not isinstance(calls, list):
+        return []
+    return [call for call in calls if isinstance(call, ToolCall)]
