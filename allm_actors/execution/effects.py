@@ -1,7 +1,7 @@
 """What to do next, told by the machine.
 
-Rule of this file: one frozen class per deed, performed in the order given. Each names the turn it belongs to, so that an
-answer can say what it answers.
+Rule of this file: one frozen class per deed, performed in the order given. Each names the turn it belongs to, so
+that an answer can say what it answers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class RunTool(msgspec.Struct, frozen=True):
 
 class SettleError(msgspec.Struct, frozen=True):
     """Take an error that never had a worker to the user's policy and encoder (`tools.settle_error`), in a worker, and
-    answer `ToolReturned`. If that worker crashes or takes too long, say so: the call then halts the chat."""
+    answer `ToolReturned`. If that worker crashes or takes too long, say so: the call then halts the chat.
+    """
 
     call: ToolCall
     error: AllmError

@@ -257,13 +257,8 @@ def repair(thread: Thread, pending: frozenset[str] = frozenset()) -> Thread:
             open_calls = [call for call in message.tool_calls if call.id not in pending]
         messages.append(message)
     messages += map(_interrupted, open_calls)
-    return (
-        thread
-        if len(messages) == len(thread.messages)
-        else thread.add(*messages[len(thread.messages) :])
-        if messages[: len(thread.messages)] == thread.messages
-        else Thread(messages=messages, metadata=thread.metadata)
-    )
+    answered = len(messages) > len(thread.messages)
+    return Thread(messages=messages, metadata=thread.metadata) if answered else thread
 
 
 # --- the rows -----------------------------------------------------------------------------------------------------
@@ -278,26 +273,28 @@ def _answered(call: ToolCall, result: Ok, encoder: Encoder, policy: Policy) -> T
 
 
 def _asked(call: ToolCall, result: AskUser, encoder: Encoder, policy: Policy) -> ToolOutcome:
-    if not isinstance(result.question, str):
+    question: object = result.question
+    if not isinstance(question, str):
         error = _tool_error("invalid_return", call, f"{call.name} asked the user, but not with a text")
         return settle_error(call, error, encoder, policy)
     event = AskUserRequested(
-        tool_call_id=call.id, tool_name=call.name, question=result.question, opts=result.options
+        tool_call_id=call.id, tool_name=call.name, question=question, opts=result.options
     )
     return ToolOutcome(result, event)
 
 
 def _halted(call: ToolCall, result: Halt, encoder: Encoder, policy: Policy) -> ToolOutcome:
-    if not isinstance(result.reason, str) or not result.reason or result.reason in RESERVED_HALTS:
-        message = f"{call.name} may not halt with the reason {result.reason!r}"
+    reason: object = result.reason
+    if not isinstance(reason, str) or not reason or reason in RESERVED_HALTS:
+        message = f"{call.name} may not halt with the reason {reason!r}"
         error = _tool_error("invalid_return", call, message)
-        error.metadata["reserved_halt_reason"] = str(result.reason)
+        error.metadata["reserved_halt_reason"] = str(reason)
         return settle_error(call, error, encoder, policy)
     try:
         content = _encoded(result.result, encoder)
     except Exception as error:  # noqa: BLE001 - as for a plain value
         return settle_error(call, _not_encoded(call, error), encoder, policy)
-    event = ToolHalt(tool_call_id=call.id, reason=result.reason, result=result.result, content=content)
+    event = ToolHalt(tool_call_id=call.id, reason=reason, result=result.result, content=content)
     return ToolOutcome(result, event)
 
 
@@ -325,7 +322,7 @@ def _decided(call: ToolCall, error: Any, encoder: Encoder, function: PolicyFunct
 
 
 def _encoded(value: Any, encoder: Encoder) -> str:
-    content = encoder(value)
+    content: object = encoder(value)
     if not isinstance(content, str):
         raise TypeError(f"the encoder gave {type(content).__name__}, not text")
     return content

@@ -1,0 +1,246 @@
+"""The tool calls of one step, from the model's answer to the last tool message.
+
+Rule of this file: a batch is a frozen value, and each call is in exactly one of five places.
+
+    a call                               place      leaves it when
+    -----------------------------------  ---------  ------------------------------------------------------------------
+    of a manual tool                     manual     never; the caller answers it after the step
+    that waits for a free worker         queue      another call's worker is free again
+    that a worker runs                   running    it returns, crashes or takes too long
+    whose error the user's code settles  settling   it is settled; what settles it crashes or takes too long: it halts
+    that has its tool message            answered   never
+
+Calls of unknown tools, and calls whose arguments are no JSON object, fail before any worker: they go to `settling`, or,
+where no code of the user's has a part in it, to `answered` at once. At most `max_concurrency` calls are running.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from allm_actors.data import (
+    AllmError,
+    Event,
+    Response,
+    Thread,
+    ToolCall,
+    ToolExecutionCompleted,
+    ToolExecutionStarted,
+)
+
+from .effects import CancelTool, Checkpoint, Effect, Emit, RunTool, SettleError
+from .options import Options
+from .tools import (
+    AnswerEvent,
+    Policy,
+    ToolOutcome,
+    answer_message,
+    call_cancelled,
+    invalid_arguments,
+    settle_error,
+    timed_out,
+    unknown_tool,
+    worker_crashed,
+)
+
+__all__ = ["Batch", "Change", "begin", "close", "crashed", "returned", "took_too_long"]
+
+
+class Settling(msgspec.Struct, frozen=True):
+    """An error on its way through the user's code; `started` calls were seen to start by the stream's reader."""
+
+    call: ToolCall
+    error: AllmError
+    started: bool
+
+
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """Where every call of a step is. `thread` ends with the assistant message that makes the calls."""
+
+    turn: int
+    options: Options
+    thread: Thread
+    response: Response
+    manual: tuple[ToolCall, ...] = ()
+    queue: tuple[ToolCall, ...] = ()
+    running: dict[str, ToolCall] = {}
+    settling: dict[str, Settling] = {}
+    answered: dict[str, AnswerEvent] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether every call that is not left to the caller has its answer."""
+        return not (self.running or self.settling or self.queue)
+
+    @property
+    def open_calls(self) -> tuple[ToolCall, ...]:
+        """The calls without an answer, in the model's order."""
+        return tuple(call for call in self.response.tool_calls if call.id not in self.answered)
+
+    def answered_thread(self) -> Thread:
+        """The thread with the tool messages there are, in the model's order."""
+        answers = [self.answered[call.id] for call in self.response.tool_calls if call.id in self.answered]
+        return self.thread.add(*map(answer_message, answers)) if answers else self.thread
+
+
+Change = tuple[Batch, tuple[Effect, ...]]
+
+
+def begin(options: Options, turn: int, thread: Thread, response: Response) -> Change:
+    """Sort the calls into their places, and start as many as may run."""
+    errors = [(call, _refusal(options, call)) for call in response.tool_calls]
+    good = [call for call, error in errors if error is None]
+    batch = Batch(
+        turn=turn,
+        options=options,
+        thread=thread,
+        response=response,
+        manual=tuple(call for call in good if options.tools[call.name].manual),
+        queue=tuple(call for call in good if not options.tools[call.name].manual),
+    )
+    events: list[Event] = []
+    effects: list[Effect] = []
+    for call, error in errors:
+        if error is not None:
+            batch = _fail(batch, call, error, events, effects, started=False)
+    return _changed(batch, events, effects)
+
+
+def returned(batch: Batch, call_id: str, outcome: ToolOutcome) -> Change | None:
+    """A worker has settled a call; None when nobody waits for that."""
+    events: list[Event] = []
+    if call_id in batch.running:
+        batch = _answer(batch, batch.running[call_id], outcome, events, started=True)
+    elif call_id in batch.settling:
+        settling = batch.settling[call_id]
+        batch = _answer(batch, settling.call, outcome, events, started=settling.started)
+    else:
+        return None
+    return _changed(batch, events)
+
+
+def crashed(batch: Batch, call_id: str, reason: str) -> Change | None:
+    """A worker is gone; None when nobody waits for it."""
+    return _lost(batch, call_id, lambda call: worker_crashed(call, reason))
+
+
+def took_too_long(batch: Batch, call_id: str) -> Change | None:
+    """A worker's time is over; None when nobody waits for it."""
+    stop = CancelTool(call_id, batch.turn)
+    return _lost(batch, call_id, lambda call: timed_out(call, _timeout(batch, call)), stop)
+
+
+def close(batch: Batch, why: str) -> Change:
+    """Answer every open call with an error, and stop all workers; `why` is `cancelled` or `interrupted`."""
+    events: list[Event] = []
+    stops = tuple(CancelTool(call_id, batch.turn) for call_id in (*batch.running, *batch.settling))
+    started = {*batch.running, *(call_id for call_id, one in batch.settling.items() if one.started)}
+    for call in batch.open_calls:
+        error = call_cancelled(call, why, started=call.id in started)
+        batch = _answer(batch, call, settle_error(call, error), events, started=call.id in started)
+    batch = msgspec.structs.replace(batch, queue=(), manual=())
+    return batch, (*stops, _checkpoint(batch), *_emit(events))
+
+
+# --- what they share ----------------------------------------------------------------------------------------------
+
+
+def _refusal(options: Options, call: ToolCall) -> AllmError | None:
+    """Why this call never reaches a worker, or None."""
+    arguments: object = call.arguments
+    if call.name not in options.tools:
+        return unknown_tool(call, tuple(options.tools))
+    if "arguments_error" in call.metadata or not isinstance(arguments, dict):
+        return invalid_arguments(call)
+    return None
+
+
+def _lost(
+    batch: Batch, call_id: str, error: Callable[[ToolCall], AllmError], *stops: Effect
+) -> Change | None:
+    events: list[Event] = []
+    effects: list[Effect] = [*stops]
+    if call_id in batch.running:
+        call = batch.running[call_id]
+        batch = _fail(batch, call, error(call), events, effects, started=True)
+    elif call_id in batch.settling:
+        # The user's policy did not come to an end, which halts as a policy that raises does.
+        settling = batch.settling[call_id]
+        outcome = settle_error(settling.call, settling.error, policy="halt")
+        batch = _answer(batch, settling.call, outcome, events, started=settling.started)
+    else:
+        return None
+    return _changed(batch, events, effects)
+
+
+def _fail(
+    batch: Batch,
+    call: ToolCall,
+    error: AllmError,
+    events: list[Event],
+    effects: list[Effect],
+    *,
+    started: bool,
+) -> Batch:
+    """The batch after a call failed without a worker to settle its error in."""
+    if batch.options.errors_need_user_code:
+        effects.append(SettleError(call, error, batch.turn))
+        running = {key: value for key, value in batch.running.items() if key != call.id}
+        settling = {**batch.settling, call.id: Settling(call, error, started)}
+        return msgspec.structs.replace(batch, running=running, settling=settling)
+    policy: Policy = "halt" if batch.options.on_tool_error == "halt" else "continue"
+    return _answer(batch, call, settle_error(call, error, policy=policy), events, started=started)
+
+
+def _answer(
+    batch: Batch, call: ToolCall, outcome: ToolOutcome, events: list[Event], *, started: bool
+) -> Batch:
+    """The batch after a call got its answer."""
+    if started:
+        events.append(ToolExecutionCompleted(id=call.id, name=call.name, result=outcome.raw))
+    events.append(outcome.event)
+    return msgspec.structs.replace(
+        batch,
+        running={key: value for key, value in batch.running.items() if key != call.id},
+        settling={key: value for key, value in batch.settling.items() if key != call.id},
+        answered={**batch.answered, call.id: outcome.event},
+    )
+
+
+def _changed(batch: Batch, events: Sequence[Event], effects: Sequence[Effect] = ()) -> Change:
+    """Store, show, do; then fill the workers that are free."""
+    saved = _checkpoint(batch)
+    batch, started = _start(batch)
+    return batch, (saved, *_emit(events), *effects, *started)
+
+
+def _start(batch: Batch) -> Change:
+    limit = batch.options.max_concurrency
+    free = len(batch.queue) if limit is None else max(0, limit - len(batch.running))
+    calls = batch.queue[:free]
+    if not calls:
+        return batch, ()
+    running = batch.running | {call.id: call for call in calls}
+    shown = [ToolExecutionStarted(id=call.id, name=call.name, arguments=call.arguments) for call in calls]
+    runs = [_run(batch, call) for call in calls]
+    return msgspec.structs.replace(batch, queue=batch.queue[free:], running=running), (*_emit(shown), *runs)
+
+
+def _run(batch: Batch, call: ToolCall) -> RunTool:
+    tool = batch.options.tools[call.name]
+    return RunTool(call, tool, _timeout(batch, call), batch.options.request_id, batch.turn)
+
+
+def _timeout(batch: Batch, call: ToolCall) -> float | None:
+    own = batch.options.tools[call.name].timeout
+    return batch.options.tool_timeout if own is None else own
+
+
+def _checkpoint(batch: Batch) -> Checkpoint:
+    return Checkpoint(batch.answered_thread(), batch.open_calls)
+
+
+def _emit(events: Sequence[Event]) -> tuple[Emit, ...]:
+    return (Emit(tuple(events)),) if events else ()

@@ -1,0 +1,107 @@
+"""Why a chat stops after a step: the gates, in order; the first that is true decides.
+
+Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's place in the result,
+`limit` how many steps this pass may take and `used` how many it took. Gate 8 is asked outside, by whoever holds the
+user's function; `verdict` is None until it has answered.
+
+    gate  the step                             halted_reason      metadata
+    ----  -----------------------------------  -----------------  ---------------------------------------------------
+    1     a tool asked the user                ask_user           pending_question, pending_tool_call_id, ask_user_opts
+    2     a tool failed, and the policy halts  tool_error         halt_tool_call_id [, on_tool_error_exception]
+    3     a tool halted                        the tool's reason  halt_tool_call_id, halt_result
+    4     left calls to the caller             manual_tool_calls  manual_turn_index, manual_tool_calls
+    5     ran in manual mode and has calls     manual_tool_calls  manual_turn_index
+    6     is a whole answer                    completed
+    7     failed                               error              error
+    8     the user's halt_when says so         halt_when          halt_when_step_index
+    9     was the last that is allowed         max_turns          max_turns
+
+After gates 1 to 3, calls that a step left to the caller stay pending: they are in the metadata as `manual_tool_calls`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from allm_actors.data import StepResult
+
+__all__ = ["GATES", "Gate", "Halted", "Standing", "decide"]
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a chat stands after a step."""
+
+    step: StepResult
+    index: int
+    used: int
+    limit: int
+    verdict: object = None
+
+    @property
+    def halt(self) -> str | None:
+        """The reason that a tool gave to halt, or None."""
+        reason: str | None = self.step.metadata.get("halted_reason")
+        return reason
+
+    @property
+    def finish_reason(self) -> str | None:
+        """How the model's answer ended."""
+        return self.step.response.finish_reason if self.step.response is not None else None
+
+
+class Halted(msgspec.Struct, frozen=True):
+    """A chat is over, why, and what the result says about it."""
+
+    reason: str
+    metadata: dict[str, Any] = {}
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """One row of the table."""
+
+    number: int
+    stops: Callable[[Standing], bool]
+    halted: Callable[[Standing], Halted]
+
+
+def decide(standing: Standing, gates: tuple[Gate, ...]) -> Halted | None:
+    """What the first of these gates that stops the chat says; None when all are passed."""
+    for gate in gates:
+        if gate.stops(standing):
+            return gate.halted(standing)
+    return None
+
+
+def _tool_halt(standing: Standing) -> Halted:
+    metadata = dict(standing.step.metadata)
+    return Halted(metadata.pop("halted_reason"), metadata)
+
+
+def _left_open(standing: Standing) -> Halted:
+    calls = standing.step.metadata["manual_tool_calls"]
+    return Halted("manual_tool_calls", {"manual_turn_index": standing.index, "manual_tool_calls": calls})
+
+
+def _failed(standing: Standing) -> Halted:
+    response = standing.step.response
+    return Halted("error", {"error": response.metadata.get("error") if response is not None else None})
+
+
+GATES: Final = (
+    Gate(1, lambda s: s.halt == "ask_user", _tool_halt),
+    Gate(2, lambda s: s.halt == "tool_error", _tool_halt),
+    Gate(3, lambda s: s.halt is not None, _tool_halt),
+    Gate(4, lambda s: bool(s.step.metadata.get("manual_tool_calls")), _left_open),
+    Gate(
+        5,
+        lambda s: s.step.metadata.get("mode") == "manual",
+        lambda s: Halted("manual_tool_calls", {"manual_turn_index": s.index}),
+    ),
+    Gate(6, lambda s: s.finish_reason in {"stop", "length", "content_filter"}, lambda _: Halted("completed")),
+    Gate(7, lambda s: s.finish_reason == "error", _failed),
+    Gate(8, lambda s: bool(s.verdict), lambda s: Halted("halt_when", {"halt_when_step_index": s.index})),
+    Gate(9, lambda s: s.used >= s.limit, lambda s: Halted("max_turns", {"max_turns": s.limit})),
+)

@@ -1,0 +1,204 @@
+"""One answer of a model while it is being received.
+
+Rule of this file: deltas are gathered and joined once, because text arrives in far more pieces than it is read in.
+
+    event                   what it changes
+    --------------------    --------------------------------------------------------------------------------------
+    TextDelta               its block grows
+    TextCompleted           its block is replaced; without an id, all of the text is
+    ToolCallStarted         a call is known by its id, in the order of first sight
+    ToolCallDelta           the raw arguments of the call grow; they are never parsed from fragments
+    ToolCallCompleted       the call is replaced by the complete one and keeps its place
+    MessageCompleted        message, finish reason, usage, id, model and raw finish reason
+    RawChunk("usage", …)    usage, field by field: what is said later wins, what is not said stays
+    ErrorEvent              the first error stays, and the finish reason is `error` whatever comes later
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+import msgspec
+
+from allm_actors.data import (
+    ErrorEvent,
+    FinishReason,
+    Message,
+    MessageCompleted,
+    RawChunk,
+    Response,
+    StreamError,
+    TextCompleted,
+    TextDelta,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
+
+__all__ = ["Receiving"]
+
+_USAGE_FIELDS: Final = frozenset(Usage.__struct_fields__)
+_CARRIED: Final = ("id", "model", "request_id", "raw_finish_reason")
+
+
+class Receiving:
+    """What has come of one answer; `error` and `metadata` go on from an earlier answer of the same stream.
+
+    Thread: not safe to share; one reader owns it.
+    """
+
+    __slots__ = ("_blocks", "_calls", "_carried", "_finish_reason", "_message", "_usage", "error", "metadata")
+
+    def __init__(self, error: Any = None, metadata: dict[str, Any] | None = None) -> None:
+        self.error = error
+        self.metadata = metadata if metadata is not None else {}
+        self._blocks: dict[str | None, list[str]] = {}
+        self._calls: dict[str, _Call] = {}
+        self._carried: dict[str, Any] = {}
+        self._finish_reason: FinishReason | None = None
+        self._message: Message | None = None
+        self._usage: dict[str, Any] = {}
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """How the answer ended, as far as it has."""
+        return "error" if self.error is not None else self._finish_reason
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of the answer has come."""
+        return (
+            bool(self._blocks or self._calls) or self._finish_reason is not None or self._message is not None
+        )
+
+    @property
+    def unfinished_calls(self) -> frozenset[str]:
+        """The ids of the calls that began and were never completed."""
+        return frozenset(call.id for call in self._calls.values() if call.complete is None)
+
+    def response(self) -> Response:
+        """The answer so far."""
+        failed = {} if self.error is None else {"error": self.error}
+        return Response(
+            message=self._message,
+            output_text="".join([_joined(block) for block in self._blocks.values()]),
+            tool_calls=[call.value() for call in self._calls.values()],
+            finish_reason=self.finish_reason,
+            usage=Usage(**self._usage),
+            metadata=self.metadata | failed,
+            **self._carried,
+        )
+
+    # --- one rule for each event ----------------------------------------------------------------------------------
+
+    def _text_delta(self, event: TextDelta) -> None:
+        block = self._blocks.get(event.id)
+        if block is None:
+            block = self._blocks[event.id] = []
+        block.append(event.delta)
+
+    def _text_completed(self, event: TextCompleted) -> None:
+        text = _joined([event.text])
+        if event.id is None:
+            self._blocks = {None: [text]}
+        else:
+            self._blocks[event.id] = [text]
+            self._blocks.pop(None, None)
+
+    def _tool_call_started(self, event: ToolCallStarted) -> None:
+        if event.id not in self._calls:
+            self._calls[event.id] = _Call(event.id, event.name)
+
+    def _tool_call_delta(self, event: ToolCallDelta) -> None:
+        call = self._calls.get(event.id)
+        if call is None:
+            call = self._calls[event.id] = _Call(event.id, "")
+        call.fragments.append(event.arguments_delta)
+
+    def _tool_call_completed(self, event: ToolCallCompleted) -> None:
+        call = self._calls.get(event.id)
+        if call is None:
+            call = self._calls[event.id] = _Call(event.id, event.name)
+        call.complete = ToolCall(
+            id=event.id,
+            name=event.name,
+            arguments=event.arguments,
+            raw_arguments=event.raw_arguments,
+            metadata=event.metadata,
+        )
+
+    def _message_completed(self, event: MessageCompleted) -> None:
+        metadata = dict(event.metadata)
+        self._merge_usage(metadata.pop("usage", None))
+        for name in _CARRIED:
+            if name in metadata:
+                self._carried[name] = metadata.pop(name)
+        self._message = event.message
+        if event.finish_reason is not None:
+            self._finish_reason = event.finish_reason
+        self.metadata = self.metadata | metadata
+
+    def _raw_chunk(self, event: RawChunk) -> None:
+        match event.payload:
+            case ("usage", usage):
+                self._merge_usage(usage)
+            case _:
+                pass
+
+    def _error_event(self, event: ErrorEvent) -> None:
+        if self.error is None:
+            self.error = StreamError("unknown") if event.error is None else event.error
+        self._finish_reason = "error"
+
+    def _merge_usage(self, usage: object) -> None:
+        if isinstance(usage, Usage):
+            usage = msgspec.structs.asdict(usage)
+        if not isinstance(usage, Mapping):
+            return
+        for field, value in usage.items():
+            if field in ("tool_usage", "extra"):
+                self._usage[field] = {**self._usage.get(field, {}), **value}
+            elif field not in _USAGE_FIELDS:
+                self._usage["extra"] = {**self._usage.get("extra", {}), field: value}
+            elif value is not None:
+                self._usage[field] = value
+
+    rules: ClassVar[Mapping[type, Callable[[Receiving, Any], None]]] = {
+        TextDelta: _text_delta,
+        TextCompleted: _text_completed,
+        ToolCallStarted: _tool_call_started,
+        ToolCallDelta: _tool_call_delta,
+        ToolCallCompleted: _tool_call_completed,
+        MessageCompleted: _message_completed,
+        RawChunk: _raw_chunk,
+        ErrorEvent: _error_event,
+    }
+    """By event class; looked up by whoever applies events, once per event."""
+
+
+class _Call:
+    """A call while it is being written."""
+
+    __slots__ = ("complete", "fragments", "id", "name")
+
+    def __init__(self, call_id: str, name: str) -> None:
+        self.id = call_id
+        self.name = name
+        self.fragments: list[str] = []
+        self.complete: ToolCall | None = None
+
+    def value(self) -> ToolCall:
+        if self.complete is not None:
+            return self.complete
+        return ToolCall(id=self.id, name=self.name, arguments={}, raw_arguments=_joined(self.fragments))
+
+
+def _joined(fragments: list[str]) -> str:
+    try:
+        return "".join(fragments)
+    except TypeError:  # not every producer checks what it sends
+        texts: list[object] = [*fragments]
+        return "".join([text for text in texts if isinstance(text, str)])
