@@ -1,0 +1,240 @@
+"""Children that come and go, keyed by ref."""
+
+import math
+
+import pytest
+
+from supervisors.core.dynamic import DynamicChildren
+from supervisors.core.entry import RESTARTING
+from supervisors.core.steps import Started, StartFailed, Stop
+from supervisors.errors import AlreadyStarted, BadSpec, MaxChildren, NotFound, StartError
+from supervisors.reasons import NORMAL, SHUTDOWN, Shutdown
+from supervisors.spec import Backoff, DynamicFlags
+from tests.unit.supervisors.world import FAIL, IGNORE, World, spec
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def dynamic(**flags):
+    return DynamicChildren(DynamicFlags(**{"max_restarts": 100} | flags))
+
+
+def refs(children):
+    return [child.ref for child in children.which_children()]
+
+
+def start(world, children, id="a", **fields):
+    return world.run(children.start_child(spec(id, **fields)))
+
+
+class TestStarting:
+    def test_there_are_no_children_at_first(self, world):
+        children = dynamic()
+        assert world.run(children.start_all()) is None
+        assert children.which_children() == []
+
+    def test_ids_do_not_matter(self, world):
+        children = dynamic()
+        assert [start(world, children), start(world, children)] == ["a1", "a2"]
+        assert children.which_children() == [(None, "a1", "worker"), (None, "a2", "worker")]
+
+    def test_info_comes_with_the_ref(self, world):
+        world.scripts["a"].append(Started("a1", "info"))
+        assert start(world, dynamic()) == ("a1", "info")
+
+    def test_ignore_keeps_nothing(self, world):
+        children = dynamic()
+        world.scripts["a"].append(IGNORE)
+        assert (start(world, children), refs(children)) == (None, [])
+
+    def test_a_failed_start_keeps_nothing_and_tells_no_spec(self, world):
+        children = dynamic()
+        world.scripts["a"].append(FAIL)
+        with pytest.raises(StartError) as caught:
+            start(world, children)
+        assert (caught.value.reason, caught.value.spec, refs(children)) == ("boom", None, [])
+
+    def test_a_taken_name_is_passed_on_as_it_is(self, world):
+        world.scripts["a"].append(StartFailed(AlreadyStarted("elsewhere")))
+        with pytest.raises(AlreadyStarted):
+            start(world, dynamic())
+
+    def test_bad_and_significant_specs_are_refused(self, world):
+        for fields in ({"shutdown": -1}, {"restart": "transient", "significant": True}):
+            with pytest.raises(BadSpec):
+                start(world, dynamic(), **fields)
+
+    def test_extra_arguments_come_first_also_at_a_restart(self, world):
+        children = dynamic(extra_args=("x", "y"))
+        start(world, children, args=("z",))
+        world.run(children.exited("a1", "crash", 0.0))
+        assert [s.args for s in world.specs] == [("x", "y", "z")] * 2
+
+    def test_arguments_of_a_temporary_child_are_not_kept(self, world):
+        children = dynamic()
+        start(world, children, restart="temporary", args=("huge",))
+        (entry,) = children._entries.values()
+        assert entry.spec.args == ()
+
+
+class TestLimit:
+    def test_a_full_supervisor_refuses(self, world):
+        children = dynamic(max_children=1)
+        start(world, children)
+        with pytest.raises(MaxChildren):
+            start(world, children)
+
+    def test_zero_refuses_all(self, world):
+        with pytest.raises(MaxChildren):
+            start(world, dynamic(max_children=0))
+
+    def test_a_restarting_child_counts(self, world):
+        children = dynamic(max_children=1)
+        start(world, children)
+        world.scripts["a"].append(FAIL)
+        world.run(children.exited("a1", "crash", 0.0))
+        with pytest.raises(MaxChildren):
+            start(world, children)
+
+    def test_a_child_that_ended_makes_room_and_so_does_ignore(self, world):
+        children = dynamic(max_children=1)
+        world.scripts["a"].append(IGNORE)
+        start(world, children)
+        start(world, children, restart="transient")
+        world.run(children.exited("a1", NORMAL, 0.0))
+        assert start(world, children) == "a2"
+
+    def test_a_lower_limit_keeps_the_children_and_refuses_new_ones(self, world):
+        children = dynamic()
+        start(world, children)
+        start(world, children)
+        children.update(DynamicFlags(max_children=1))
+        assert refs(children) == ["a1", "a2"]
+        with pytest.raises(MaxChildren):
+            start(world, children)
+
+    def test_an_invalid_change_changes_nothing(self, world):
+        children = dynamic()
+        with pytest.raises(BadSpec):
+            children.update(DynamicFlags(max_children=-1))
+        start(world, children)
+
+
+class TestExits:
+    def test_a_permanent_child_gets_a_new_ref(self, world):
+        children = dynamic()
+        start(world, children)
+        assert world.run(children.exited("a1", NORMAL, 0.0)) is None
+        assert refs(children) == ["a2"]
+        assert world.take_reports() == [("child_terminated", "a", NORMAL)]
+
+    def test_a_clean_transient_or_any_temporary_end_is_forgotten(self, world):
+        children = dynamic()
+        start(world, children, restart="transient")
+        start(world, children, restart="temporary")
+        world.run(children.exited("a1", Shutdown("x"), 0.0))
+        world.run(children.exited("a2", "crash", 0.0))
+        assert refs(children) == []
+        assert world.take_reports() == [("child_terminated", "a", "crash")]
+
+    def test_ignore_at_a_restart_drops_the_child(self, world):
+        children = dynamic()
+        start(world, children)
+        world.scripts["a"].append(IGNORE)
+        world.run(children.exited("a1", "crash", 0.0))
+        assert children.which_children() == []
+
+    def test_too_many_restarts_end_the_supervisor(self, world):
+        children = dynamic(max_restarts=1)
+        start(world, children)
+        assert world.run(children.exited("a1", "crash", 0.0)) is None
+        assert world.run(children.exited("a2", "crash", 0.0)) == Stop(SHUTDOWN)
+        assert refs(children) == []
+
+    def test_strangers_and_old_refs_are_ignored(self, world):
+        children = dynamic()
+        start(world, children)
+        world.run(children.exited("a1", "crash", 0.0))
+        world.run(children.exited("a1", "crash", 0.0))
+        world.run(children.exited("x", "crash", 0.0))
+        assert refs(children) == ["a2"]
+
+
+class TestRestarting:
+    @pytest.fixture
+    def children(self, world):
+        children = dynamic()
+        start(world, children)
+        world.scripts["a"].append(FAIL)
+        world.run(children.exited("a1", "crash", 0.0))
+        return children
+
+    def test_shows_and_is_not_active(self, children):
+        assert refs(children) == [RESTARTING]
+        assert children.count_children(lambda ref: True) == (1, 0, 0, 1)
+        assert children.refs() == []
+
+    def test_a_retry_gives_it_a_new_ref(self, world, children):
+        world.run(children.retry(world.retries[0], 0.0))
+        assert refs(children) == ["a2"]
+
+    def test_the_old_ref_still_stops_it(self, world, children):
+        world.run(children.terminate_child("a1"))
+        world.run(children.retry(world.retries[0], 0.0))
+        assert refs(children) == []
+
+    def test_ignore_at_a_retry_drops_it(self, world, children):
+        world.scripts["a"].append(IGNORE)
+        world.run(children.retry(world.retries[0], 0.0))
+        assert refs(children) == []
+
+    def test_backoff_waits_between_attempts(self, world):
+        children = dynamic()
+        start(world, children, backoff=Backoff(min=1.0))
+        world.run(children.exited("a1", "crash", 0.0))
+        assert (refs(children), world.delays) == ([RESTARTING], [1.0])
+        world.run(children.retry(world.retries[0], 0.0))
+        assert refs(children) == ["a2"]
+
+
+class TestStopping:
+    def test_terminate_by_ref_stops_and_forgets(self, world):
+        children = dynamic()
+        start(world, children)
+        world.run(children.terminate_child("a1"))
+        assert (world.take(), refs(children)) == ("+a1 -a1", [])
+
+    @pytest.mark.parametrize("ref", ["a", "a1", ["unhashable"]])
+    def test_an_unknown_or_old_ref_is_not_found(self, world, ref):
+        children = dynamic()
+        start(world, children)
+        world.run(children.exited("a1", "crash", 0.0))
+        with pytest.raises(NotFound):
+            world.run(children.terminate_child(ref))
+
+    def test_all_are_asked_before_any_is_waited_for(self, world):
+        children = dynamic()
+        for id, shutdown in (("a", math.inf), ("b", 1.0), ("c", "brutal_kill"), ("d", 2.0)):
+            start(world, children, id, shutdown=shutdown)
+        world.stubborn.update({"b1", "d1"})
+        world.take()
+        world.run(children.stop_all())
+        assert world.take() == "-a1 ask:b1 kill:c1 ask:d1 kill:b1 kill:d1"
+        assert refs(children) == []
+
+    def test_a_clean_shutdown_reason_of_a_permanent_child_is_fine(self, world):
+        children = dynamic()
+        start(world, children, "a")
+        start(world, children, "b")
+        world.deaths.update(a1=Shutdown("x"), b1=NORMAL)
+        world.run(children.stop_all())
+        assert world.take_reports() == [("shutdown_error", "b", NORMAL)]
+
+    def test_counts_are_of_children(self, world):
+        children = dynamic()
+        start(world, children)
+        start(world, children, type="supervisor")
+        assert children.count_children(lambda ref: ref == "a1") == (2, 1, 1, 1)
