@@ -1,0 +1,299 @@
+"""A real HTTP server on 127.0.0.1 that answers like a provider, well or badly, with what it is told to.
+
+Rule of this file: it performs replies and decides nothing. The sockets are real, and so are the resets and the silence.
+What a provider says is not known here; that is `allm_actors.testing.exchanges`.
+
+    with LoopbackServer([Reply(chunks=[b"data: one\\n\\n"], then="reset")]) as server:
+        ...                                         # a client that talks to server.url
+        server.wait_for(lambda s: s.connections == 0)
+        assert server.requests[0].json["stream"] is True
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self, cast
+
+import msgspec
+
+from . import http1
+from .replies import Answer, Gate, Reply, Request, Then
+
+__all__ = ["Answer", "Gate", "LoopbackServer", "Reply", "Request", "Then"]
+
+
+class LoopbackServer:
+    """Serves until its `with` block ends, from a daemon thread of its own.
+
+    `replies` is a function from request to reply, or an iterable that is used up in order of arrival, whoever
+    asks; after its end every answer is a 500 that says so. `itertools.repeat(reply)` never ends.
+    Thread: any.
+    """
+
+    def __init__(self, replies: Answer | Iterable[Reply]) -> None:
+        self._answer = replies if callable(replies) else _in_order(replies)
+        self._log = _Log()
+        self._closing = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Where it listens, such as `http://127.0.0.1:40213`: no path, no slash at the end."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def requests(self) -> tuple[Request, ...]:
+        """Every request so far, in order of arrival."""
+        with self._log.changed:
+            return tuple(self._log.requests)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open now."""
+        with self._log.changed:
+            return len(self._log.open)
+
+    @property
+    def abandoned(self) -> int:
+        """How many answers had no end because their client went away first."""
+        with self._log.changed:
+            return self._log.abandoned
+
+    def wait_for(self, condition: Callable[[LoopbackServer], bool], timeout: float = 5.0) -> None:
+        """Return once `condition(server)` holds; it is asked again whenever a request or a connection comes or goes.
+
+        Raises: `TimeoutError` after `timeout` seconds, with what the server had seen by then.
+        """
+        log = self._log
+        with log.changed:
+            if not log.changed.wait_for(lambda: condition(self), timeout):
+                raise TimeoutError(
+                    f"not so within {timeout} s; seen so far: {len(log.requests)} requests, "
+                    f"{len(log.open)} open connections, {log.abandoned} abandoned answers"
+                )
+
+    def start(self) -> Self:
+        """Listen; returns when clients can connect. A `with` block does this."""
+        listening: Future[int] = Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(listening)), name="loopback-server", daemon=True
+        )
+        self._thread.start()
+        self._port = listening.result(timeout=10)
+        return self
+
+    def close(self) -> None:
+        """Stop listening, drop every connection and end the thread. Closing twice is harmless."""
+        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(self._closing.set)
+            thread.join(timeout=10)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def _serve(self, listening: Future[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        server = await self._loop.create_server(
+            lambda: _Connection(self._answer, self._log), "127.0.0.1", 0, backlog=4096
+        )
+        listening.set_result(server.sockets[0].getsockname()[1])
+        await self._closing.wait()
+        server.close()
+        connections = tuple(self._log.open)
+        for connection in connections:
+            connection.drop()
+        await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
+
+
+class _Log:
+    """What a server has seen. Written by its own thread, read by any, always under `changed`."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.requests: list[Request] = []
+        self.open: set[_Connection] = set()
+        self.accepted = 0
+        self.abandoned = 0
+
+    def opened(self, connection: _Connection) -> int:
+        with self.changed:
+            self.open.add(connection)
+            self.accepted += 1
+            self.changed.notify_all()
+            return self.accepted - 1
+
+    def asked(self, request: Request) -> None:
+        with self.changed:
+            self.requests.append(request)
+            self.changed.notify_all()
+
+    def closed(self, connection: _Connection, *, abandoned: bool) -> None:
+        with self.changed:
+            self.open.discard(connection)
+            self.abandoned += abandoned
+            self.changed.notify_all()
+
+
+class _Connection(asyncio.Protocol):
+    """One client: its requests are answered one after the other, and an answer ends at once when its client leaves."""
+
+    def __init__(self, answer: Answer, log: _Log) -> None:
+        self.answer = answer
+        self.log = log
+        self.received = bytearray()
+        self.arrived = asyncio.Event()
+        self.flushed = asyncio.Event()
+        self.flushed.set()
+        self.owing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        # A limit of zero makes `flushed` mean it: a reset cannot overtake bytes that are still in this process.
+        self.transport.set_write_buffer_limits(high=0)
+        self.number = self.log.opened(self)
+        self.task = asyncio.get_running_loop().create_task(self.serve())
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self.arrived.set()
+
+    def pause_writing(self) -> None:
+        self.flushed.clear()
+
+    def resume_writing(self) -> None:
+        self.flushed.set()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.task.cancel()
+        self.log.closed(self, abandoned=self.owing)
+
+    def drop(self, *, reset: bool = False) -> None:
+        """End the connection from this side; with `reset` the client gets an error instead of an end."""
+        self.owing = False
+        if reset:
+            # Closing with a linger time of zero is how a socket is told to send a reset.
+            linger = struct.pack("ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.transport.abort()
+
+    async def serve(self) -> None:
+        keep_alive = True
+        while keep_alive:
+            try:
+                request = await self.next_request()
+            except ValueError as error:
+                await self.send(_failure(400, str(error)))
+                break
+            self.log.asked(request)
+            self.owing = True
+            await self.send(self.decide(request), head_only=request.method == "HEAD")
+            self.owing = False
+            keep_alive = request.headers.get("connection", "").lower() != "close"
+        self.transport.close()
+
+    async def next_request(self) -> Request:
+        while (parsed := http1.parse(self.received)) is None:
+            self.arrived.clear()
+            await self.arrived.wait()
+        del self.received[: parsed.length]
+        return Request(
+            method=parsed.method,
+            target=parsed.target,
+            headers=parsed.headers,
+            body=parsed.body,
+            json=_json(parsed.body),
+            connection=self.number,
+            at=time.monotonic(),
+        )
+
+    def decide(self, request: Request) -> Reply:
+        try:
+            return self.answer(request)
+        except Exception as error:  # noqa: BLE001 - a mistake in the test's own function; its client hears of it
+            return _failure(500, f"{type(error).__name__}: {error}")
+
+    async def send(self, reply: Reply, *, head_only: bool = False) -> None:
+        await _pause(reply.first_byte_delay)
+        chunked = reply.chunks is not None or reply.then != "end"
+        await self.write(http1.head(reply.status, _headers(reply, chunked=chunked)))
+        if head_only:
+            return
+        for index, piece in enumerate([reply.body] if reply.chunks is None else reply.chunks):
+            await _pause(reply.pace if index else 0)
+            if isinstance(piece, Gate):
+                await piece.passed()
+            else:
+                await self.write(http1.chunk(piece) if chunked else piece)
+        await self.conclude(reply.then, chunked=chunked)
+
+    async def conclude(self, then: Then, *, chunked: bool) -> None:
+        match then:
+            case "end":
+                await self.write(http1.LAST_CHUNK if chunked else b"")
+                return
+            case "half_close":
+                self.transport.write_eof()
+                self.owing = False
+            case "reset":
+                self.drop(reset=True)
+            case "stall":
+                pass
+        await _pause(math.inf)
+
+    async def write(self, data: bytes) -> None:
+        self.transport.write(data)
+        await self.flushed.wait()
+
+
+def _in_order(replies: Iterable[Reply]) -> Answer:
+    remaining = iter(replies)
+
+    def answer(request: Request) -> Reply:
+        reply = next(remaining, None)
+        if reply is None:
+            return _failure(500, f"no reply is left for {request.method} {request.target}")
+        return reply
+
+    return answer
+
+
+def _failure(status: int, message: str) -> Reply:
+    return Reply(
+        status=status, body=msgspec.json.encode({"error": {"message": f"loopback server: {message}"}})
+    )
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None
+
+
+def _headers(reply: Reply, *, chunked: bool) -> dict[str, str]:
+    kind = "application/json" if reply.chunks is None else "text/event-stream; charset=utf-8"
+    framing = {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(reply.body))}
+    return {"content-type": kind} | {name.lower(): value for name, value in reply.headers.items()} | framing
+
+
+async def _pause(seconds: float) -> None:
+    if seconds == math.inf:
+        await asyncio.get_running_loop().create_future()
+    elif seconds:
+        await asyncio.sleep(seconds)
