@@ -26,7 +26,7 @@ check: $(READY)  ## the gate without the tests: format, lint, types, who imports
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 fix: $(READY)  ## format, and repair what the linter can repair
 	$(BIN)/ruff check --fix-only --quiet
