@@ -1,8 +1,9 @@
 """The closed set of stream events: sixteen classes, so that users write `match`.
 
-Rule of this file: an event says what happened, once, in order. One model call is `MessageStarted`, any of the text, tool
-call and raw events, an `ErrorEvent` at most once, and `MessageCompleted` unless it failed. A step adds one started,
-completed and answered event per executed tool and ends with `StepCompleted`; a chat is steps and one `ChatCompleted`.
+Rule of this file: an event says what happened, once, in order. One model call is `MessageStarted`, any of the text,
+tool call and raw events, an `ErrorEvent` at most once, and `MessageCompleted` unless it failed. A step adds one
+started, completed and answered event per executed tool and ends with `StepCompleted`; a chat is steps and one
+`ChatCompleted`.
 """
 
 from __future__ import annotations

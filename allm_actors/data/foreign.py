@@ -89,6 +89,6 @@ def _advice(value: Any) -> str:
     if isinstance(value, BaseException):
         return f"it is a {type(value).__name__}; keep str(error), or one of this library's errors"
     return (
-        f"its type is {type(value).__name__}; keep plain data (text, numbers, bytes, lists, tuples, dicts), or give its "
-        "type an encoding with allm_actors.data.codec.register"
+        f"its type is {type(value).__name__}; keep plain data (text, numbers, bytes, lists, tuples, dicts), "
+        "or give the type an encoding with allm_actors.data.codec.register"
     )

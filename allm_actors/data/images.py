@@ -64,7 +64,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         return cls.from_base64(payload, head[5:-7])
 
     def to_bytes(self) -> bytes:
-        """The bytes. Raises ValueError (`invalid_base64`, `remote_source`) or OSError for a file that cannot be read."""
+        """The bytes. Raises ValueError (`invalid_base64`, `remote_source`), or OSError for an unreadable file."""
         kind, value = self.source
         if isinstance(value, bytes):
             return value

@@ -42,7 +42,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """One finished model call. A failure after the first event is data: `finish_reason` is `error` and
-    `metadata["error"]` holds the error; `parsed` is the value of a `response_model`."""
+    `metadata["error"]` holds the error; `parsed` is the value of a `response_model`.
+    """
 
     id: str | None = None
     request_id: str | None = None

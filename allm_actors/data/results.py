@@ -1,6 +1,6 @@
 """What a step and a chat came to.
 
-Rule of this file: plain frozen values. A step is one model call with its tools; a chat is steps until something halts it.
+Rule of this file: plain frozen values. A step is one model call with its tools; a chat is steps until one halts it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, rename={"done": "don
 
 class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
     """A finished chat. `halted_reason` is `completed`, `error`, `max_turns`, `halt_when`, `ask_user`, `tool_error`,
-    `manual_tool_calls`, `cancelled`, `interrupted`, or the reason a tool halted with."""
+    `manual_tool_calls`, `cancelled`, `interrupted`, or the reason a tool halted with.
+    """
 
     thread: Thread | None = None
     final_response: Response | None = None

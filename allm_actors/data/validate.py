@@ -1,7 +1,7 @@
 """What a value must be before it is sent: every failure, in order.
 
 Rule of this file: opt-in and total. Constructors check nothing, so the rules below expect anything; `validate` lists
-all that is wrong as `(field, code)`, where a field inside another value is a path (a list). Its docstring has the codes.
+all that is wrong as `(field, code)`, where a field inside a value is a path (a list). Its docstring has the codes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,176 @@
+"""Short ways to write messages, requests and tools.
+
+Rule of this file: what can be refused at the keyboard is refused here (a wrong option, a type without a schema);
+whether the values make sense together is for `validate` to say.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict, Unpack, overload
+
+import msgspec
+
+from . import docstrings
+from .handlers import handler_of, takes_context
+from .images import ImageRequest
+from .messages import Content, ImagePart, Message, TextPart
+from .requests import Request
+from .schema import json_schema, normalize, of_function
+from .signature import signature_of
+from .threads import Thread
+from .tools import Effect, Isolation, Tool
+
+__all__ = [
+    "assistant",
+    "image_request",
+    "json_schema",
+    "request",
+    "system",
+    "takes_context",
+    "tool",
+    "tool_result",
+    "user",
+]
+
+
+class ToolOptions(TypedDict, total=False):
+    """The options of a tool besides its name, description, schema and handler; see `Tool`."""
+
+    manual: bool
+    compact: bool
+    summary: str | None
+    timeout: float | None
+    isolation: Isolation
+    effect: Effect
+    metadata: dict[str, Any]
+
+
+def system(text: str) -> Message:
+    """A system message: what the model should be and do."""
+    return Message(role="system", content=text)
+
+
+def user(content: Content) -> Message:
+    """A user message: text, or a list of `TextPart` and `ImagePart`."""
+    return Message(role="user", content=content)
+
+
+def assistant(text: str) -> Message:
+    """An assistant message, as if the model had said it."""
+    return Message(role="assistant", content=text)
+
+
+def tool_result(id: str, content: Any) -> Message:
+    """The tool message that answers the call `id`; content other than text or parts is written as JSON."""
+    if isinstance(content, str) or _are_parts(content):
+        return Message(role="tool", content=content, tool_call_id=id)
+    return Message(role="tool", content=msgspec.json.encode(content).decode(), tool_call_id=id)
+
+
+def request(messages: Iterable[Message] | Thread | str, **options: Any) -> Request:
+    """A request of messages; options are the fields of `Request`. A text is one user message.
+
+    Raises TypeError for an unknown option, naming the nearest one.
+    """
+    _check_options("request", Request, options)
+    if isinstance(messages, Thread):
+        messages = messages.messages
+    return Request(messages=[user(messages)] if isinstance(messages, str) else list(messages), **options)
+
+
+def image_request(prompt: str | None, **options: Any) -> ImageRequest:
+    """A request for pictures; options are the fields of `ImageRequest`, and the prompt in front wins over one in them.
+
+    Raises TypeError for an unknown option, naming the nearest one.
+    """
+    _check_options("image_request", ImageRequest, options)
+    return ImageRequest(**(options | {"prompt": prompt}))
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    name: str,
+    description: str,
+    schema: Mapping[Any, Any],
+    handler: Callable[..., Any] | None = None,
+    **options: Unpack[ToolOptions],
+) -> Tool: ...
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None, **options: Unpack[ToolOptions]
+) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    schema: Mapping[Any, Any] | None = None,
+    handler: Callable[..., Any] | None = None,
+    **options: Any,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """A tool from a function, or from its parts.
+
+    `@tool` and `@tool(name=…, manual=True, …)` take name, description and schema from the function; the model's
+    arguments are converted to the annotated types, and a parameter named `context` gets the `ToolContext`.
+    `tool(name=…, description=…, schema=…, handler=…)` takes them as they are: the handler gets the arguments as one
+    dict, and the `ToolContext` if it has a second parameter. Options are the other fields of `Tool`.
+    Raises TypeError for an unknown option, a missing part, or a parameter that JSON has nothing for.
+    """
+    _check_options("tool", Tool, options)
+    if function is not None:
+        return _from_function(function, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
+    if schema is None and handler is None:
+        return lambda f: _from_function(f, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
+    parts = {"name": name, "description": description, "schema": schema}
+    missing = [part for part, value in parts.items() if value is None]
+    if missing:
+        raise TypeError(
+            f"tool needs {', '.join(missing)}; to take them from the function, decorate it with @tool"
+        )
+    return Tool(**(parts | {"schema": normalize(schema)}), handler=handler, **options)
+
+
+def _from_function(
+    function: Any,
+    names: Mapping[str, Any],
+    name: str | None,
+    description: str | None,
+    options: dict[str, Any],
+) -> Tool:
+    if not callable(function) or isinstance(function, type):
+        raise TypeError(f"@tool decorates a function, got {function!r}")
+    signature = signature_of(function, names)
+    name = name if name is not None else getattr(function, "__name__", None)
+    if name is None:
+        raise TypeError(f"@tool needs name=, because a {type(function).__name__} has no name of its own")
+    return Tool(
+        name=name,
+        description=description if description is not None else docstrings.read(signature.docstring)[0],
+        schema=of_function(signature),
+        handler=handler_of(function, signature, name),
+        **options,
+    )
+
+
+def _check_options(call: str, cls: type[Any], options: Mapping[str, Any]) -> None:
+    known = [field.name for field in msgspec.structs.fields(cls)]
+    for option in options:
+        if option not in known:
+            nearest = difflib.get_close_matches(option, known, n=1)
+            advice = f"did you mean {nearest[0]!r}?" if nearest else f"the options are {', '.join(known)}"
+            raise TypeError(f"{call} has no option {option!r}; {advice}")
+
+
+def _are_parts(content: Any) -> bool:
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(p, TextPart | ImagePart) for p in content)
+    )

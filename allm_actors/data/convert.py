@@ -1,0 +1,78 @@
+"""JSON values to the types a program asked for.
+
+Rule of this file: exact types, as JSON has them: text is never taken for a number. What is said about a mismatch names
+the place and the expected type, never the value.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+__all__ = ["convert", "shown"]
+
+_QUOTED = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
+
+
+def convert(value: Any, annotation: Any) -> Any:
+    """The value as an instance of the annotated type: Struct, dataclass, TypedDict, datetime, pydantic model, …
+
+    Raises ValueError, whose text tells a model what to change.
+    """
+    try:
+        return msgspec.convert(value, annotation, dec_hook=_foreign)
+    except msgspec.ValidationError as error:
+        raise ValueError(_readable(str(error), annotation)) from None
+
+
+def shown(annotation: Any) -> str:
+    """A type in words that a model understands."""
+    if get_origin(annotation) is Annotated:
+        return shown(annotation.__origin__)
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(annotation)))
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return "one of " + ", ".join(repr(member.value) for member in annotation)
+    if annotation is Any:
+        return "a value"
+    return (
+        annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    )
+
+
+def _readable(text: str, annotation: Any) -> str:
+    text = (
+        _QUOTED.sub("Invalid enum value", text)
+        .replace("`$[...]`", "an item")
+        .replace("`$.", "`")
+        .replace("`$", "`")
+    )
+    return text if text.startswith("Expected") else f"{text}; expected {shown(annotation)}"
+
+
+def _foreign(cls: type[Any], value: Any) -> Any:
+    """An instance of a class that msgspec does not know: it validates as pydantic's models do, or it is one already."""
+    validate = getattr(cls, "model_validate", None)
+    if validate is not None:
+        return _validated(validate, value)
+    if isinstance(value, cls):
+        return value
+    raise NotImplementedError(f"{cls.__name__} cannot be made from JSON")
+
+
+def _validated(validate: Any, value: Any) -> Any:
+    try:
+        return validate(value)
+    except ValueError as error:
+        problems = getattr(error, "errors", None)
+        raise ValueError(_listed(problems()) if callable(problems) else str(error)) from None
+
+
+def _listed(problems: Any) -> str:
+    """Pydantic's list of failures without the input it quotes."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'value'}: {problem['msg']}" for problem in problems
+    )

@@ -1,0 +1,105 @@
+"""A function as a tool's handler: a handler takes the arguments as one dict, and the context if it wants it.
+
+Rule of this file: what the model sends is converted to the annotated types before the function runs. What does not fit
+is a `ToolError("invalid_arguments")` that names every argument at fault and what it should be, so that the model can
+correct itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .convert import convert, shown
+from .errors import ToolError
+from .signature import CONTEXT, Signature
+
+__all__ = ["handler_of", "takes_context"]
+
+Handler = Callable[..., Any]
+
+
+def handler_of(function: Callable[..., Any], signature: Signature, tool_name: str) -> Handler:
+    """The handler that calls the function: `handler(arguments, context=None)`, a coroutine function for an async one.
+
+    `handler.__wrapped__` is the function; `handler.takes_context` says whether it wants the context.
+    """
+
+    def plain(arguments: Mapping[str, Any], context: Any = None) -> Any:
+        positional, named = _bind(signature, tool_name, arguments, context)
+        return function(*positional, **named)
+
+    async def asynchronous(arguments: Mapping[str, Any], context: Any = None) -> Any:
+        positional, named = _bind(signature, tool_name, arguments, context)
+        return await function(*positional, **named)
+
+    handler: Any = asynchronous if _is_async(function) else plain
+    functools.update_wrapper(handler, function)
+    handler.takes_context = signature.context is not None
+    return handler  # type: ignore[no-any-return]  # a function that was given an attribute
+
+
+def takes_context(handler: Handler) -> bool:
+    """Whether a handler wants the context: it says so, or it has a second positional parameter without a default.
+
+    A second parameter named `context` counts with a default too. A callable without a readable signature takes one.
+    """
+    told = getattr(handler, "takes_context", None)
+    if isinstance(told, bool):
+        return told
+    try:
+        parameters = list(inspect.signature(handler).parameters.values())
+    except (TypeError, ValueError):
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(positional) < 2:
+        return False
+    return positional[1].default is inspect.Parameter.empty or positional[1].name == CONTEXT
+
+
+def _is_async(function: Any) -> bool:
+    by_call = getattr(type(function), "__call__", None)  # noqa: B004 (a callable object may be async)
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(by_call)
+
+
+def _bind(
+    signature: Signature, tool_name: str, arguments: Mapping[str, Any], context: Any
+) -> tuple[list[Any], dict[str, Any]]:
+    values, problems = _converted(signature, arguments)
+    if problems:
+        raise ToolError(
+            "invalid_arguments",
+            tool_name=tool_name,
+            message="; ".join(f"argument {name}: {problem}" for name, problem in problems),
+            metadata={"arguments": [name for name, _ in problems]},
+        )
+    if signature.context is not None:
+        values[signature.context.name] = context
+    only = [*signature.arguments, *([signature.context] if signature.context else [])]
+    positional = [
+        values.pop(argument.name, argument.default) for argument in only if argument.positional_only
+    ]
+    return positional, values
+
+
+def _converted(
+    signature: Signature, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    values: dict[str, Any] = {}
+    problems: list[tuple[str, str]] = []
+    for argument in signature.arguments:
+        if argument.name in given:
+            try:
+                values[argument.name] = convert(given[argument.name], argument.type)
+            except ValueError as error:
+                problems.append((argument.name, str(error)))
+        elif argument.required:
+            problems.append((argument.name, f"missing; expected {shown(argument.type)}"))
+    known = {argument.name for argument in signature.arguments}
+    others = {name: value for name, value in given.items() if name not in known}
+    if signature.open_ended:
+        return others | values, problems
+    names = ", ".join(argument.name for argument in signature.arguments) or "none"
+    return values, problems + [(name, f"unexpected; the arguments are: {names}") for name in others]

@@ -1,0 +1,104 @@
+"""What a function takes, read once when it becomes a tool.
+
+Rule of this file: an argument is what the model gives; a parameter named `context` or annotated `ToolContext` is what
+the library gives, and the model never hears of it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args, get_type_hints
+
+__all__ = ["Argument", "Signature", "signature_of"]
+
+CONTEXT = "context"
+CONTEXT_TYPE = "ToolContext"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument; `type` is its evaluated annotation, `Any` without one."""
+
+    name: str
+    type: Any
+    required: bool
+    default: Any
+    positional_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A function's arguments in order; `open_ended` says that `**kwargs` takes all others."""
+
+    name: str
+    docstring: str | None
+    arguments: tuple[Argument, ...]
+    open_ended: bool
+    context: Argument | None
+
+
+def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
+    """The signature of a function, a method, a partial or a callable object.
+
+    `names` helps to evaluate annotations that are written as text and name something local. Raises TypeError for an
+    annotation that cannot be evaluated and for `*args`, naming the parameter.
+    """
+    target = _target(function)
+    arguments: list[Argument] = []
+    context, open_ended = None, False
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise TypeError(f"{_name(function)}: *{name} has no JSON form; use a parameter that is a list")
+        if parameter.kind is parameter.VAR_KEYWORD:
+            open_ended = True
+            continue
+        argument = _argument(parameter, _evaluated(parameter.annotation, target, names or {}))
+        if _is_context(argument):
+            context = argument
+        elif isinstance(argument.type, str):
+            raise TypeError(
+                f"{_name(function)}: cannot evaluate the annotation {argument.type!r} of {name}; import it"
+            )
+        else:
+            arguments.append(argument)
+    return Signature(_name(function), target.__doc__, tuple(arguments), open_ended, context)
+
+
+def _target(function: Any) -> Any:
+    """The plain function behind it, whose module its annotations are evaluated in."""
+    function = inspect.unwrap(getattr(function, "func", function))
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__name__
+
+
+def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
+    required = parameter.default is parameter.empty
+    only = parameter.kind is parameter.POSITIONAL_ONLY
+    return Argument(parameter.name, annotation, required, None if required else parameter.default, only)
+
+
+def _is_context(argument: Argument) -> bool:
+    alternatives = [argument.type, *get_args(argument.type)]
+    names = [a if isinstance(a, str) else getattr(a, "__name__", "") for a in alternatives]
+    return argument.name == CONTEXT or any(name.rpartition(".")[2] == CONTEXT_TYPE for name in names)
+
+
+def _evaluated(annotation: Any, target: Any, names: Mapping[str, Any]) -> Any:
+    """The annotation; as it was written when it names what is imported for type checkers only."""
+    if annotation is inspect.Parameter.empty:
+        return Any
+    if not isinstance(annotation, str):
+        return annotation
+    alone = types.SimpleNamespace(__annotations__={"it": annotation})
+    try:
+        return get_type_hints(alone, getattr(target, "__globals__", {}), dict(names), include_extras=True)[
+            "it"
+        ]
+    except (NameError, AttributeError, TypeError, SyntaxError):
+        return annotation
