@@ -32,18 +32,8 @@ from allm_actors.data import (
 
 from .effects import CancelTool, Checkpoint, Effect, Emit, RunTool, SettleError
 from .options import Options
-from .tools import (
-    AnswerEvent,
-    Policy,
-    ToolOutcome,
-    answer_message,
-    call_cancelled,
-    invalid_arguments,
-    settle_error,
-    timed_out,
-    unknown_tool,
-    worker_crashed,
-)
+from .tool_errors import call_cancelled, invalid_arguments, timed_out, unknown_tool, worker_crashed
+from .tools import AnswerEvent, Policy, ToolOutcome, answer_message, settle_error
 
 __all__ = ["Batch", "Change", "begin", "close", "crashed", "returned", "took_too_long"]
 

@@ -1,8 +1,8 @@
 """Why a chat stops after a step: the gates, in order; the first that is true decides.
 
-Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's place in the result,
-`limit` how many steps this pass may take and `used` how many it took. Gate 8 is asked outside, by whoever holds the
-user's function; `verdict` is None until it has answered.
+Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's place in the
+result, `limit` how many steps this pass may take and `used` how many it took. Gate 8 is asked outside, by whoever holds
+the user's function; `verdict` is None until it has answered.
 
     gate  the step                             halted_reason      metadata
     ----  -----------------------------------  -----------------  ---------------------------------------------------

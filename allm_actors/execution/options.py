@@ -74,6 +74,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         return DEFAULT_MAX_TURNS if self.max_turns is None else self.max_turns
 
     @property
+    def two_passes(self) -> bool:
+        """Whether a chat answers freely first and in the asked-for format then."""
+        return self.kind == "chat" and self.structured_finalize
+
+    @property
     def errors_need_user_code(self) -> bool:
         """Whether an error that no worker settled must be taken to one."""
         return self.custom_encoder or self.on_tool_error == "function"

@@ -27,16 +27,14 @@ The policy function is called here and only here, once for a failing call, by wh
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from allm_actors.data import (
-    AllmError,
     AskUser,
     AskUserRequested,
-    EngineError,
     Err,
     Halt,
     HandlerResult,
@@ -49,6 +47,8 @@ from allm_actors.data import (
     ToolResultEncoded,
 )
 
+from .tool_errors import call_cancelled, describe, handler_raised, invalid_return, not_encoded, policy_raised
+
 __all__ = [
     "AWAITING_USER",
     "RESERVED_HALTS",
@@ -58,17 +58,11 @@ __all__ = [
     "ToolOutcome",
     "answer_message",
     "as_policy",
-    "call_cancelled",
     "encode",
     "halt_metadata",
-    "invalid_arguments",
-    "not_found",
     "repair",
     "settle",
     "settle_error",
-    "timed_out",
-    "unknown_tool",
-    "worker_crashed",
 ]
 
 Encoder: TypeAlias = Callable[[Any], str]
@@ -113,7 +107,7 @@ def encode(value: Any) -> str:
     if isinstance(value, Ok):
         value = {"ok": value.value}
     elif isinstance(value, Err):
-        value = {"error": _text(value.reason)}
+        value = {"error": describe(value.reason)}
     plain = msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_plain)
     return msgspec.json.encode(plain, order="deterministic").decode()
 
@@ -140,9 +134,9 @@ def settle(
     """The outcome of a call whose handler returned `result`, or raised it."""
     match result:
         case BaseException():
-            return settle_error(call, _raised(call, result), encoder, policy)
+            return settle_error(call, handler_raised(call, result), encoder, policy)
         case Err(reason):
-            error = _raised(call, reason) if isinstance(reason, BaseException) else reason
+            error = handler_raised(call, reason) if isinstance(reason, BaseException) else reason
             return settle_error(call, error, encoder, policy)
         case AskUser():
             return _asked(call, result, encoder, policy)
@@ -174,7 +168,7 @@ def answer_message(event: AnswerEvent) -> Message:
         case AskUserRequested(tool_call_id=call_id):
             return Message(role="tool", content=AWAITING_USER, tool_call_id=call_id)
         case ToolHalt(tool_call_id=call_id, content=content, result=result):
-            text = content if content is not None else _text(result)
+            text = content if content is not None else describe(result)
             return Message(role="tool", content=text, tool_call_id=call_id)
 
 
@@ -197,55 +191,10 @@ def halt_metadata(event: AnswerEvent) -> dict[str, Any]:
             return {"halted_reason": reason, "halt_tool_call_id": call_id, "halt_result": result}
 
 
-# --- errors that never reached a handler --------------------------------------------------------------------------
-
-
-def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
-    """The model called a tool that it was not given."""
-    listed = f"; the tools are: {', '.join(known)}" if known else "; there are no tools to call"
-    return EngineError(
-        "unknown_tool",
-        message=f"tool {call.name} not in engine.tools{listed}",
-        metadata={"tool_name": call.name, "tool_call_id": call.id},
-    )
-
-
-def invalid_arguments(call: ToolCall, why: str | None = None) -> ToolError:
-    """The arguments of a call are no JSON object, so the handler never saw them."""
-    why = why or str(call.metadata.get("arguments_error") or "they are not a JSON object")
-    message = f"{call.name} was not called, its arguments are invalid: {why}. Send one complete JSON object."
-    return _tool_error("invalid_arguments", call, message)
-
-
-def not_found(call: ToolCall) -> ToolError:
-    """The tool is known but has no handler to run."""
-    return _tool_error("not_found", call, f"tool {call.name} has no handler")
-
-
-def timed_out(call: ToolCall, timeout: float | None = None) -> ToolError:
-    """The handler did not answer in time. Units: `timeout` in seconds."""
-    within = f" within {timeout:g} s" if timeout is not None else " in time"
-    return _tool_error(
-        "timeout", call, f"{call.name} did not answer{within}; whether it took effect is unknown"
-    )
-
-
-def worker_crashed(call: ToolCall, reason: str) -> ToolError:
-    """The worker that ran the handler is gone."""
-    message = f"{call.name} crashed ({reason}); whether it took effect is unknown"
-    return _tool_error("handler_exit", call, message)
-
-
-def call_cancelled(call: ToolCall, why: str, *, started: bool) -> ToolError:
-    """The run ended before the call did; `why` is `cancelled` or `interrupted`."""
-    fate = "the outcome is unknown" if started else "the call was not started"
-    return _tool_error("interrupted", call, f"{why}: {fate}")
-
-
-def repair(thread: Thread, pending: frozenset[str] = frozenset()) -> Thread:
+def repair(thread: Thread, keep: Collection[str] = ()) -> Thread:
     """A thread in which every call is answered: an open one by an error that says that its outcome is unknown.
 
-    Calls named in `pending` stay open. The thread itself comes back when nothing is open.
+    Calls named in `keep` stay open. The thread itself comes back when nothing is open.
     """
     messages: list[Message] = []
     open_calls: list[ToolCall] = []
@@ -254,7 +203,7 @@ def repair(thread: Thread, pending: frozenset[str] = frozenset()) -> Thread:
             open_calls = [call for call in open_calls if call.id != message.tool_call_id]
         else:
             messages += map(_interrupted, open_calls)
-            open_calls = [call for call in message.tool_calls if call.id not in pending]
+            open_calls = [call for call in message.tool_calls if call.id not in keep]
         messages.append(message)
     messages += map(_interrupted, open_calls)
     answered = len(messages) > len(thread.messages)
@@ -268,14 +217,14 @@ def _answered(call: ToolCall, result: Ok, encoder: Encoder, policy: Policy) -> T
     try:
         content = _encoded(result.value, encoder)
     except Exception as error:  # noqa: BLE001 - an encoder is user code; whatever it raises is its row of the table
-        return settle_error(call, _not_encoded(call, error), encoder, policy)
+        return settle_error(call, not_encoded(call, error), encoder, policy)
     return ToolOutcome(result, ToolResultEncoded(id=call.id, content=content))
 
 
 def _asked(call: ToolCall, result: AskUser, encoder: Encoder, policy: Policy) -> ToolOutcome:
     question: object = result.question
     if not isinstance(question, str):
-        error = _tool_error("invalid_return", call, f"{call.name} asked the user, but not with a text")
+        error = invalid_return(call, f"{call.name} asked the user, but not with a text")
         return settle_error(call, error, encoder, policy)
     event = AskUserRequested(
         tool_call_id=call.id, tool_name=call.name, question=question, opts=result.options
@@ -287,13 +236,12 @@ def _halted(call: ToolCall, result: Halt, encoder: Encoder, policy: Policy) -> T
     reason: object = result.reason
     if not isinstance(reason, str) or not reason or reason in RESERVED_HALTS:
         message = f"{call.name} may not halt with the reason {reason!r}"
-        error = _tool_error("invalid_return", call, message)
-        error.metadata["reserved_halt_reason"] = str(reason)
+        error = invalid_return(call, message, reserved_halt_atom=str(reason))
         return settle_error(call, error, encoder, policy)
     try:
         content = _encoded(result.result, encoder)
     except Exception as error:  # noqa: BLE001 - as for a plain value
-        return settle_error(call, _not_encoded(call, error), encoder, policy)
+        return settle_error(call, not_encoded(call, error), encoder, policy)
     event = ToolHalt(tool_call_id=call.id, reason=reason, result=result.result, content=content)
     return ToolOutcome(result, event)
 
@@ -302,22 +250,17 @@ def _decided(call: ToolCall, error: Any, encoder: Encoder, function: PolicyFunct
     try:
         decision = function(call, error)
     except Exception as raised:  # noqa: BLE001 - the policy is user code; a failing policy halts
-        failure = _tool_error("invalid_return", call, f"on_tool_error raised {_text(raised)}")
-        failure.metadata["on_tool_error_raised"] = True
-        failure.metadata["on_tool_error_exception"] = _as_value(call, raised)
-        return settle_error(call, failure, encoder, "halt")
+        return settle_error(call, policy_raised(call, raised), encoder, "halt")
     match decision:
         case "continue" | "halt":
             return settle_error(call, error, encoder, decision)
         case ("continue", value) | Ok(value):
             return _answered(call, Ok(value), encoder, "halt")
         case _:
-            failure = _tool_error(
-                "invalid_return",
-                call,
-                f"on_tool_error must return ('continue', value) or 'halt', got: {type(decision).__name__}",
+            message = (
+                f"on_tool_error must return ('continue', value) or 'halt', got: {type(decision).__name__}"
             )
-            failure.metadata["on_tool_error_invalid"] = True
+            failure = invalid_return(call, message, on_tool_error_invalid=True)
             return settle_error(call, failure, encoder, "halt")
 
 
@@ -337,54 +280,9 @@ def _error_content(error: Any, encoder: Encoder) -> str:
         return encode(Err(error))
 
 
-def _not_encoded(call: ToolCall, error: Exception) -> ToolError:
-    message = f"the result of {call.name} cannot be encoded: {_text(error)}"
-    return _tool_error("encoding_failed", call, message, cause=_text(error))
-
-
-def _raised(call: ToolCall, error: BaseException) -> AllmError:
-    if isinstance(error, AllmError):
-        return error
-    reason, verb = (
-        ("handler_raised", "raised") if isinstance(error, Exception) else ("handler_exit", "left with")
-    )
-    failure = _tool_error(reason, call, f"{call.name} {verb} {_text(error)}", cause=_text(error))
-    failure.__cause__ = error  # for a policy function, which runs where the exception was raised
-    return failure
-
-
-def _as_value(call: ToolCall, raised: Exception) -> AllmError:
-    if isinstance(raised, AllmError):
-        return raised
-    return _tool_error("handler_raised", call, f"on_tool_error raised {_text(raised)}", cause=_text(raised))
-
-
 def _lifted(error: Any) -> dict[str, Any]:
     raised = error.metadata.get("on_tool_error_exception") if isinstance(error, ToolError) else None
     return {} if raised is None else {"on_tool_error_exception": raised}
-
-
-def _interrupted(call: ToolCall) -> Message:
-    error = call_cancelled(call, "interrupted", started=True)
-    return Message(role="tool", content=encode(Err(error)), tool_call_id=call.id)
-
-
-def _tool_error(reason: str, call: ToolCall, message: str, cause: Any = None) -> ToolError:
-    return ToolError(reason, message=message, cause=cause, tool_name=call.name, tool_call_id=call.id)
-
-
-def _text(value: object) -> str:
-    """A text for people and models: never raises, never empty for an error."""
-    try:
-        if isinstance(value, str):
-            return value
-        if isinstance(value, AllmError):
-            return str(value)
-        if isinstance(value, BaseException):
-            return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
-        return repr(value)
-    except Exception:  # noqa: BLE001 - __str__ and __repr__ are user code too
-        return f"<{type(value).__name__}>"
 
 
 def _plain(value: Any) -> Any:
@@ -403,3 +301,8 @@ def _takes_two(function: Callable[..., Any]) -> bool:
     except ValueError:  # some builtins have no signature to look at
         return True
     return True
+
+
+def _interrupted(call: ToolCall) -> Message:
+    error = call_cancelled(call, "interrupted", started=True)
+    return Message(role="tool", content=encode(Err(error)), tool_call_id=call.id)

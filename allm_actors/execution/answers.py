@@ -1,0 +1,87 @@
+"""What a model's answer leaves in the conversation.
+
+Rule of this file: a thread holds a call only if it holds, or will hold, that call's answer, because a provider refuses
+anything else. Calls that nobody will run are kept beside the conversation, under `unexecuted_tool_calls`.
+
+    the answer                                    the assistant message                    metadata
+    --------------------------------------------  ---------------------------------------  ---------------------------
+    ends with calls                               its text, which may be ""                finish_reason, tool_calls
+    ends otherwise                                its text, which may be ""                finish_reason
+    ends in no known way, or without its calls    the same; the response becomes an error  finish_reason `error`
+    was cut off by a cancel                       its text so far; none without text       finish_reason, partial
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import AdapterError, AllmError, Message, Response, ToolCall
+
+__all__ = ["as_error", "calling", "partial", "question", "spoken", "whole"]
+
+
+def whole(response: Response, unfinished: frozenset[str]) -> Response:
+    """The response as a step acts on it: an answer that ended in no usable way is an error, never asked for again.
+
+    Calls named in `unfinished` were cut off: they are marked, so that no handler sees what is left of them.
+    """
+    match response.finish_reason:
+        case "stop" | "length" | "content_filter":
+            return response
+        case "tool_calls" if response.tool_calls:
+            calls = [_marked(call) if call.id in unfinished else call for call in response.tool_calls]
+            return msgspec.structs.replace(response, tool_calls=calls) if unfinished else response
+        case "error" if response.metadata.get("error") is not None:
+            return response
+        case reason:
+            return as_error(response, _malformed(reason, response.raw_finish_reason))
+
+
+def as_error(response: Response, error: AllmError) -> Response:
+    """The response, ended by this error."""
+    metadata = {**response.metadata, "error": error}
+    return msgspec.structs.replace(response, finish_reason="error", metadata=metadata)
+
+
+def calling(response: Response) -> Message:
+    """The assistant message of an answer whose calls will be answered."""
+    return _assistant(response, tool_calls=list(response.tool_calls))
+
+
+def spoken(response: Response) -> Message:
+    """The assistant message of an answer whose calls, if it has any, nobody will run."""
+    unexecuted = {"unexecuted_tool_calls": list(response.tool_calls)} if response.tool_calls else {}
+    return _assistant(response, **unexecuted)
+
+
+def partial(response: Response) -> tuple[Message, ...]:
+    """The assistant message of an answer that was cut off; none when it had no text."""
+    return (_assistant(response, partial=True),) if response.output_text else ()
+
+
+def question(text: str, call_id: str) -> Message:
+    """The assistant message that puts a tool's question to the user."""
+    return Message(role="assistant", content=text, metadata={"ask_user": True, "tool_call_id": call_id})
+
+
+def _assistant(response: Response, **metadata: Any) -> Message:
+    said = response.message.metadata if response.message is not None else {}
+    kept = {key: value for key, value in said.items() if key != "tool_calls"}
+    return Message(
+        role="assistant",
+        content=response.output_text or "",
+        metadata={**kept, "finish_reason": response.finish_reason, **metadata},
+    )
+
+
+def _marked(call: ToolCall) -> ToolCall:
+    why = call.metadata.get("arguments_error", "the call was cut off before its arguments were complete")
+    return msgspec.structs.replace(call, metadata={**call.metadata, "arguments_error": why})
+
+
+def _malformed(reason: str | None, raw: str | None) -> AdapterError:
+    what = "said it calls tools, but called none" if reason == "tool_calls" else "did not end in a known way"
+    said = f"finish reason {raw or reason!r}"
+    return AdapterError("malformed_response", message=f"the model's answer {what} ({said})")

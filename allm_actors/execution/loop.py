@@ -1,0 +1,403 @@
+"""One answer, one step or one chat, as a machine: what happened goes in, what to do comes out.
+
+Rule of this file: `step` is a function of frozen values and the only place where the loop decides. News that no row
+below knows leaves the state as it is, the same object, with no effects.
+
+    phase     input                      what follows
+    --------  -------------------------  ---------------------------------------------------------------------------
+    Asking    ModelEvents                Emit them
+    Asking    ModelEnded                 generate: Finish; else the step runs its calls (see `batch`) or is complete
+    Asking    ModelFailed, preflight     Finish with Refused; on a later turn the chat halts with `error`
+    Asking    ModelFailed                Emit an ErrorEvent, and go on as if the model had ended
+    Batch     ToolReturned               Checkpoint, Emit the answer, and RunTool for a call that waits
+    Batch     ToolCrashed, ToolTimedOut  the same with an error as the answer, or SettleError
+    Batch     (the last call answered)   Emit StepCompleted; the gates (see `gates`) halt the chat, or CallModel
+    Judging   HaltAnswered               the chat halts with `halt_when`, or CallModel
+    any       Cancelled                  CancelModel, CancelTool; every open call is answered; the run is over
+    Finished  anything                   nothing
+
+A chat that shall finalize a structure runs twice: the loop itself, as a draft; then, if it came to its end, once more
+with a nudge, without tools, for one answer. The first pass's ChatCompleted is never emitted, its turns are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+import msgspec
+
+from allm_actors.data import (
+    AllmError,
+    ChatCompleted,
+    ChatResult,
+    ErrorEvent,
+    Event,
+    Message,
+    MessageStarted,
+    Response,
+    StepCompleted,
+    StepResult,
+    StreamError,
+    Thread,
+)
+
+from . import batch as batches
+from .answers import as_error, calling, partial, question, spoken, whole
+from .batch import Batch
+from .effects import AskHalt, CallModel, CancelModel, Checkpoint, Effect, Emit, Finish, Purpose, Refused
+from .fold import Fold, step_of
+from .gates import GATES, Halted, Standing, decide
+from .inputs import (
+    Cancelled,
+    HaltAnswered,
+    Input,
+    ModelEnded,
+    ModelEvents,
+    ModelFailed,
+    ToolCrashed,
+    ToolReturned,
+    ToolTimedOut,
+)
+from .options import DEFAULT_NUDGE, Options
+from .receiving import Receiving
+from .tools import AnswerEvent
+
+__all__ = ["Asking", "Finished", "Judging", "LoopState", "Options", "start", "step"]
+
+_MODEL_EVENTS: Final = frozenset({MessageStarted, *Receiving.rules})
+_BEFORE_ASKING, _AFTER_ASKING = GATES[:7], GATES[7:]
+
+
+class Asking(msgspec.Struct, frozen=True):
+    """A model call is open. The first `count` events of `log` are what it has said.
+
+    The log is shared by the states of a turn and only ever grows, so that an event costs one append and an old state
+    still means what it meant.
+    """
+
+    log: list[Event] = msgspec.field(default_factory=list)
+    count: int = 0
+
+    def heard(self, events: Iterable[Event]) -> Asking:
+        """This phase with more events."""
+        log = self.log if len(self.log) == self.count else self.log[: self.count]
+        log.extend(events)
+        return Asking(log, len(log))
+
+    @property
+    def events(self) -> list[Event]:
+        """What the model has said."""
+        return self.log[: self.count]
+
+
+class Judging(msgspec.Struct, frozen=True):
+    """A step is complete, and the user's `halt_when` was asked about it."""
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The run is over."""
+
+
+class LoopState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a run stands.
+
+    `thread` is what the model was last asked with, or what the last step left; `draft` is the first pass's result while
+    the second runs, and `earlier` the number of steps that the first pass took.
+    """
+
+    options: Options
+    thread: Thread
+    phase: Asking | Batch | Judging | Finished
+    turn: int = 0
+    steps: tuple[StepResult, ...] = ()
+    draft: ChatResult | None = None
+    earlier: int = 0
+
+
+Transition: TypeAlias = tuple[LoopState, tuple[Effect, ...]]
+
+
+def start(options: Options, thread: Thread) -> Transition:
+    """The state of a new run, and its first effects."""
+    return _ask(LoopState(options=options, thread=thread, phase=Asking()))
+
+
+def step(state: LoopState, input: Input) -> Transition:
+    """The next state, and what to do, in order."""
+    phase = state.phase
+    match input:
+        case ModelEvents() if isinstance(phase, Asking) and input.turn == state.turn:
+            return _heard(state, phase, input)
+        case ModelEnded() if isinstance(phase, Asking) and input.turn == state.turn:
+            return _ended(state, phase)
+        case ModelFailed() if isinstance(phase, Asking) and input.turn == state.turn:
+            return _failed(state, phase, input)
+        case ToolReturned() if isinstance(phase, Batch) and input.turn in (None, state.turn):
+            return _batch(state, batches.returned(phase, input.call_id, input.outcome))
+        case ToolCrashed() if isinstance(phase, Batch) and input.turn in (None, state.turn):
+            return _batch(state, batches.crashed(phase, input.call_id, input.reason))
+        case ToolTimedOut() if isinstance(phase, Batch) and input.turn in (None, state.turn):
+            return _batch(state, batches.took_too_long(phase, input.call_id))
+        case HaltAnswered() if isinstance(phase, Judging) and input.turn == state.turn:
+            return _judged(state, input)
+        case Cancelled() if not isinstance(phase, Finished):
+            return _cancelled(state, input)
+        case _:
+            return state, ()
+
+
+# --- asking -------------------------------------------------------------------------------------------------------
+
+
+def _ask(state: LoopState, effects: tuple[Effect, ...] = ()) -> Transition:
+    purpose: Purpose = "answer"
+    if state.options.two_passes:
+        purpose = "draft" if state.draft is None else "finalize"
+    state = msgspec.structs.replace(state, phase=Asking())
+    return state, (*effects, CallModel(state.turn, state.thread, purpose))
+
+
+def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
+    events = tuple(news.events)
+    if not _MODEL_EVENTS.issuperset(map(type, events)):
+        # What an adapter may not say, above all that the chat is over, is not passed on.
+        events = tuple(event for event in events if type(event) in _MODEL_EVENTS)
+    if not events:
+        return state, ()
+    return msgspec.structs.replace(state, phase=phase.heard(events)), (Emit(events),)
+
+
+def _failed(state: LoopState, phase: Asking, news: ModelFailed) -> Transition:
+    if news.preflight and not phase.count:
+        return _refused(state, news.error)
+    phase, shown = _with_error(phase, news.error)
+    state, effects = _ended(msgspec.structs.replace(state, phase=phase), phase)
+    return state, (*shown, *effects)
+
+
+def _refused(state: LoopState, error: AllmError) -> Transition:
+    if state.draft is not None:
+        return _finish(state, state.draft, pass_2_error=error)
+    if state.steps:
+        return _halt(state, Halted("error", {"error": error}))
+    return _over(state, Finish(Refused(error)))
+
+
+def _ended(state: LoopState, phase: Asking) -> Transition:
+    answer = Fold().apply_all(phase.events)
+    response = _told(state, answer.response())
+    if state.options.kind == "generate":
+        return _over(state, Finish(response))
+    response = whole(response, answer.unfinished_calls)
+    if response.finish_reason != "tool_calls":
+        return _plain_step(state, response, spoken(response))
+    thread = state.thread.add(calling(response))
+    if state.options.mode == "manual":
+        event = StepCompleted(response=response, thread=thread, mode="manual")
+        return _close(state, event, {}, (Checkpoint(thread, tuple(response.tool_calls)),))
+    return _batch(state, batches.begin(state.options, state.turn, thread, response))
+
+
+def _told(state: LoopState, response: Response) -> Response:
+    if response.request_id is not None or state.options.request_id is None:
+        return response
+    return msgspec.structs.replace(response, request_id=state.options.request_id)
+
+
+def _with_error(phase: Asking, error: AllmError) -> tuple[Asking, tuple[Effect, ...]]:
+    """The phase after the stream broke, and the event that says so, unless the stream has said it."""
+    if any(isinstance(event, ErrorEvent) for event in phase.events):
+        return phase, ()
+    event = ErrorEvent(error)
+    return phase.heard((event,)), (Emit((event,)),)
+
+
+# --- the step -----------------------------------------------------------------------------------------------------
+
+
+def _plain_step(state: LoopState, response: Response, *messages: Message) -> Transition:
+    thread = state.thread.add(*messages)
+    return _close(state, StepCompleted(response=response, thread=thread), {}, (Checkpoint(thread),))
+
+
+def _batch(state: LoopState, change: batches.Change | None) -> Transition:
+    if change is None:
+        return state, ()
+    batch, effects = change
+    if not batch.over:
+        return msgspec.structs.replace(state, phase=batch), effects
+    return _close(state, _completed(batch), batch.answered, effects)
+
+
+def _completed(batch: Batch) -> StepCompleted:
+    return StepCompleted(
+        response=batch.response, thread=batch.answered_thread(), manual_tool_calls=list(batch.manual)
+    )
+
+
+def _close(
+    state: LoopState, event: StepCompleted, answers: dict[str, AnswerEvent], effects: tuple[Effect, ...]
+) -> Transition:
+    """The step is complete and stored: show it, and decide what comes after it."""
+    result = step_of(event, answers)
+    state = msgspec.structs.replace(state, thread=event.thread, steps=(*state.steps, result))
+    effects = (*effects, Emit((event,)))
+    if state.options.kind == "step":
+        return _over(state, *effects, Finish(result))
+    halted = decide(_standing(state), _BEFORE_ASKING)
+    if halted is not None:
+        return _halt(state, halted, effects)
+    if state.options.halt_when:
+        state = msgspec.structs.replace(state, phase=Judging())
+        return state, (*effects, AskHalt(state.turn, result))
+    return _go_on(state, None, effects)
+
+
+def _judged(state: LoopState, news: HaltAnswered) -> Transition:
+    if isinstance(news.answer, Exception):
+        return _halt(state, Halted("error", {"error": news.answer}))
+    return _go_on(state, news.answer)
+
+
+def _go_on(state: LoopState, verdict: object, effects: tuple[Effect, ...] = ()) -> Transition:
+    halted = decide(_standing(state, verdict), _AFTER_ASKING)
+    if halted is not None:
+        return _halt(state, halted, effects)
+    return _ask(msgspec.structs.replace(state, turn=state.turn + 1), effects)
+
+
+def _standing(state: LoopState, verdict: object = None) -> Standing:
+    return Standing(
+        step=state.steps[-1],
+        index=len(state.steps) - 1,
+        used=len(state.steps) - state.earlier,
+        limit=state.options.turn_limit if state.draft is None else 1,
+        verdict=verdict,
+    )
+
+
+# --- the end ------------------------------------------------------------------------------------------------------
+
+
+def _halt(
+    state: LoopState,
+    halted: Halted,
+    effects: tuple[Effect, ...] = (),
+    final_response: Response | None = None,
+) -> Transition:
+    thread, metadata = state.thread, halted.metadata
+    if final_response is None and state.steps:
+        final_response = state.steps[-1].response
+    if halted.reason == "ask_user" and "manual_tool_calls" not in metadata:
+        thread = thread.add(question(metadata["pending_question"], metadata["pending_tool_call_id"]))
+        effects = (*effects, Checkpoint(thread))
+    result = ChatResult(
+        thread=thread,
+        final_response=final_response,
+        halted_reason=halted.reason,
+        pending_question=metadata.get("pending_question"),
+        pending_tool_call_id=metadata.get("pending_tool_call_id"),
+        steps=list(state.steps),
+        metadata=metadata,
+    )
+    drafted = state.options.two_passes and state.draft is None
+    if drafted and halted.reason in ("completed", "max_turns", "halt_when"):
+        return _finalize(state, result, effects)
+    return _finish(state, result, effects)
+
+
+def _finalize(state: LoopState, draft: ChatResult, effects: tuple[Effect, ...]) -> Transition:
+    """The second pass: one answer in the asked-for format, to the thread of the first, with no tool to call."""
+    nudge = DEFAULT_NUDGE if state.options.nudge is None else state.options.nudge
+    state = msgspec.structs.replace(
+        state,
+        options=msgspec.structs.replace(state.options, tools={}),
+        thread=state.thread.add_user(nudge) if nudge else state.thread,
+        turn=state.turn + 1,
+        draft=draft,
+        earlier=len(state.steps),
+    )
+    return _ask(state, effects)
+
+
+def _finish(
+    state: LoopState, result: ChatResult, effects: tuple[Effect, ...] = (), **passes: AllmError
+) -> Transition:
+    if state.options.two_passes:
+        first = result if state.draft is None else state.draft
+        passed = {"pass_1_halted": first.halted_reason, **passes}
+        result = msgspec.structs.replace(result, metadata={**result.metadata, "structured_finalize": passed})
+    return _over(state, *effects, Emit((ChatCompleted(result),)), Finish(result))
+
+
+def _over(state: LoopState, *effects: Effect) -> Transition:
+    return msgspec.structs.replace(state, phase=Finished()), effects
+
+
+# --- cancelling ---------------------------------------------------------------------------------------------------
+
+
+def _cancelled(state: LoopState, news: Cancelled) -> Transition:
+    match state.phase:
+        case Asking() as phase:
+            stop = CancelModel(state.turn)
+            if state.options.kind == "chat":
+                return _cut_chat(state, phase, news, stop)
+            return _cut_answer(state, phase, news, stop)
+        case Batch() as batch:
+            return _cut_batch(state, batch, news)
+        case Judging() | Finished():
+            return _halt(state, _stopped(news))
+
+
+def _cut_answer(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) -> Transition:
+    """A single answer, or a step's, was cut off: its error says so."""
+    error = _reason(news)
+    if state.options.kind == "generate":
+        phase, shown = _with_error(phase, error)
+        response = _told(state, Fold().apply_all(phase.events).response())
+        return _over(state, stop, *shown, Finish(response))
+    response = as_error(_told(state, Fold().apply_all(phase.events).response()), error)
+    state, effects = _plain_step(state, response, *partial(response))
+    return state, (stop, *effects)
+
+
+def _cut_chat(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) -> Transition:
+    """A chat was cut off in the middle of an answer: the text so far stays in the thread, marked as partial."""
+    if not phase.count:
+        return _halt(state, _stopped(news), (stop,))
+    response = _told(state, Fold().apply_all(phase.events).response())
+    messages = partial(response)
+    effects: tuple[Effect, ...] = (stop,)
+    if messages:
+        state = msgspec.structs.replace(state, thread=state.thread.add(*messages))
+        effects = (stop, Checkpoint(state.thread))
+    return _halt(state, _stopped(news), effects, response)
+
+
+def _cut_batch(state: LoopState, batch: Batch, news: Cancelled) -> Transition:
+    """A step was cut off among its tools: each call gets an answer, so that the thread can be asked with again."""
+    why = "interrupted" if news.reason == "interrupted" else "cancelled"
+    batch, effects = batches.close(batch, why)
+    event = _completed(batch)
+    if state.options.kind == "step":
+        event = msgspec.structs.replace(event, response=as_error(event.response, _reason(news)))
+        return _close(state, event, batch.answered, effects)
+    steps = (*state.steps, step_of(event, batch.answered))
+    state = msgspec.structs.replace(state, thread=event.thread, steps=steps)
+    return _halt(state, _stopped(news), (*effects, Emit((event,))))
+
+
+def _stopped(news: Cancelled) -> Halted:
+    if news.reason == "error":
+        return Halted("error", {"error": _reason(news)})
+    return Halted(news.reason)
+
+
+def _reason(news: Cancelled) -> AllmError:
+    if news.error is not None:
+        return news.error
+    if news.reason == "error":
+        return StreamError("unknown")
+    return StreamError("cancelled", message=f"stream error: {news.reason}")

@@ -1,0 +1,116 @@
+"""Why a call has no result: errors whose messages a model can act on.
+
+Rule of this file: an error names the tool, says what happened and, where anything can be done about it, what. Its
+`cause` is text: errors are stored, and exceptions cannot be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors.data import AllmError, EngineError, ToolCall, ToolError
+
+__all__ = [
+    "call_cancelled",
+    "describe",
+    "handler_raised",
+    "invalid_arguments",
+    "invalid_return",
+    "not_encoded",
+    "not_found",
+    "policy_raised",
+    "timed_out",
+    "unknown_tool",
+    "worker_crashed",
+]
+
+
+def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
+    """The model called a tool that it was not given."""
+    listed = f"; the tools are: {', '.join(known)}" if known else "; there are no tools to call"
+    return EngineError(
+        "unknown_tool",
+        message=f"tool {call.name} not in engine.tools{listed}",
+        metadata={"tool_name": call.name, "tool_call_id": call.id},
+    )
+
+
+def invalid_arguments(call: ToolCall, why: str | None = None) -> ToolError:
+    """The arguments of a call are no JSON object, so the handler never saw them."""
+    why = why or str(call.metadata.get("arguments_error") or "they are not a JSON object")
+    message = f"{call.name} was not called, its arguments are invalid: {why}. Send one complete JSON object."
+    return _error("invalid_arguments", call, message)
+
+
+def not_found(call: ToolCall) -> ToolError:
+    """The tool is known but has no handler to run."""
+    return _error("not_found", call, f"tool {call.name} has no handler")
+
+
+def timed_out(call: ToolCall, timeout: float | None = None) -> ToolError:
+    """The handler did not answer in time. Units: `timeout` in seconds."""
+    within = f" within {timeout:g} s" if timeout is not None else " in time"
+    return _error("timeout", call, f"{call.name} did not answer{within}; whether it took effect is unknown")
+
+
+def worker_crashed(call: ToolCall, reason: str) -> ToolError:
+    """The worker that ran the handler is gone."""
+    message = f"{call.name} crashed ({reason}); whether it took effect is unknown"
+    return _error("handler_exit", call, message)
+
+
+def call_cancelled(call: ToolCall, why: str, *, started: bool) -> ToolError:
+    """The run ended before the call did; `why` is `cancelled` or `interrupted`."""
+    fate = "the outcome is unknown" if started else "the call was not started"
+    return _error("interrupted", call, f"{why}: {fate}")
+
+
+def handler_raised(call: ToolCall, error: BaseException) -> AllmError:
+    """The handler raised; an error of this library stays what it is."""
+    if isinstance(error, AllmError):
+        return error
+    reason, verb = (
+        ("handler_raised", "raised") if isinstance(error, Exception) else ("handler_exit", "left with")
+    )
+    failure = _error(reason, call, f"{call.name} {verb} {describe(error)}", cause=describe(error))
+    failure.__cause__ = error  # for a policy function, which runs where the exception was raised
+    return failure
+
+
+def not_encoded(call: ToolCall, error: Exception) -> ToolError:
+    """The handler's result has no text."""
+    message = f"the result of {call.name} cannot be encoded: {describe(error)}"
+    return _error("encoding_failed", call, message, cause=describe(error))
+
+
+def invalid_return(call: ToolCall, message: str, **metadata: Any) -> ToolError:
+    """A handler, or a policy, gave something that has no meaning."""
+    error = _error("invalid_return", call, message)
+    error.metadata.update(metadata)
+    return error
+
+
+def policy_raised(call: ToolCall, raised: Exception) -> ToolError:
+    """The user's `on_tool_error` function raised; what it raised is in the metadata, as an error that can be stored."""
+    message = f"on_tool_error raised {describe(raised)}"
+    if not isinstance(raised, AllmError):
+        raised = _error("handler_raised", call, message, cause=describe(raised))
+    return invalid_return(call, message, on_tool_error_raised=True, on_tool_error_exception=raised)
+
+
+def describe(value: object) -> str:
+    """A text for people and models: never raises, never empty for an error."""
+    try:
+        if isinstance(value, str):
+            return value
+        if isinstance(value, AllmError):
+            return str(value)
+        if isinstance(value, BaseException):
+            return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
+        return repr(value)
+    except Exception:  # noqa: BLE001 - __str__ and __repr__ are user code too
+        return f"<{type(value).__name__}>"
+
+
+def _error(reason: str, call: ToolCall, message: str, cause: Any = None) -> ToolError:
+    return ToolError(reason, message=message, cause=cause, tool_name=call.name, tool_call_id=call.id)
