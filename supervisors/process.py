@@ -1,0 +1,314 @@
+"""Process: a Pykka actor with a start that answers, an end that is told, links, monitors and timers.
+
+The rule of this file: this is what a process may do, on itself and to others, from inside its handlers. How it lives
+and dies is in `runtime/life.py`.
+
+    class Counter(Process):
+        def __init__(self, start: int) -> None:
+            super().__init__()
+            self.n = start
+
+        def on_receive(self, message):
+            self.n += message
+            return self.n
+
+    ref = Counter.start(40)
+    ref.ask(2)          # 42
+    ref.stop()
+
+Source: Erlang/OTP `gen_server`, `erlang:link/monitor/send_after`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import AbstractContextManager
+from threading import Event
+from typing import Any, ClassVar, NoReturn, Self, cast
+
+import pykka
+
+from supervisors.reasons import NORMAL, Exit, Reason
+from supervisors.runtime import ties
+from supervisors.runtime.future import Future, Wait
+from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
+from supervisors.runtime.life import DEFER_START, Life
+from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
+from supervisors.runtime.names import Name
+from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.running import guard
+from supervisors.runtime.signals import (
+    IGNORE,
+    NO_REPLY,
+    OK,
+    ChildIgnored,
+    ChildStarted,
+    ChildStartFailed,
+    Down,
+    ExitMsg,
+    From,
+    Ignored,
+    MonitorRef,
+    Outcome,
+    Started,
+    StartFailed,
+    Stop,
+)
+from supervisors.runtime.system import System
+from supervisors.runtime.ties import exit
+from supervisors.runtime.timers import TimerRef
+from supervisors.spec import EMPTY, Restart, ShutdownRule
+
+__all__ = [
+    "DEFER_START",
+    "IGNORE",
+    "NO_REPLY",
+    "OK",
+    "UNBOUNDED",
+    "ChildIgnored",
+    "ChildStartFailed",
+    "ChildStarted",
+    "Down",
+    "ExitMsg",
+    "From",
+    "Future",
+    "MailboxConfig",
+    "MonitorRef",
+    "Process",
+    "ProcessRef",
+    "Stop",
+    "TimerRef",
+    "exit",
+]
+
+ProcessRef = Ref
+
+
+class Process(Life):
+    """One incarnation of an actor. Handlers run one at a time; only their thread calls the methods below.
+
+    Honest about kills: `exit(ref, "kill")` ends the *process* at once, but a Python thread cannot be killed. A handler
+    that was running goes on as a zombie until it returns; `on_kill` callbacks are the way to make it return soon.
+    """
+
+    restart: ClassVar[Restart] = "permanent"
+    shutdown: ClassVar[ShutdownRule] = 5.0
+
+    @classmethod
+    def start(
+        cls,
+        *args: Any,
+        name: Name | None = None,
+        on_exit: Callable[[Reason], object] | None = None,
+        **kwargs: Any,
+    ) -> Ref[Self]:
+        """Start a process of its own, and wait until `init` is done. `IGNORE` instead of a ref if `init` says so, and
+        `(ref, info)` if it returns `(OK, info)`.
+
+        Raises: `AlreadyStarted(owner)` if the name is taken, `StartError(reason)`, and what `__init__` raises.
+        """
+        return cast("Ref[Self]", start_and_wait(cls, args, kwargs, name=name, on_exit=on_exit))
+
+    @classmethod
+    def start_link(
+        cls,
+        *args: Any,
+        name: Name | None = None,
+        on_exit: Callable[[Reason], object] | None = None,
+        **kwargs: Any,
+    ) -> Ref[Self]:
+        """`start`, as a child of the calling process: linked to it, and stopped when it dies."""
+        parent = calling_parent()
+        return cast("Ref[Self]", start_and_wait(cls, args, kwargs, parent=parent, name=name, on_exit=on_exit))
+
+    @property
+    def system(self) -> System:
+        """The system the process lives in."""
+        return self._actor_ref.system
+
+    @property
+    def current_request(self) -> From | None:
+        """The request being handled, if it is one: keep it, return `NO_REPLY`, and `reply` later from anywhere."""
+        return self._actor_request
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def exit(self, reason: Reason = NORMAL) -> NoReturn:
+        """End the process with `reason`."""
+        raise Exit(reason)
+
+    @property
+    def stopping(self) -> Event:
+        """Set once somebody wants the process to end; for handlers that take long."""
+        event = self._actor_stop_event
+        if event is None:
+            event = self._actor_stop_event = Event()
+            if self._actor_stop_reason is not ALIVE:
+                event.set()
+        return event
+
+    def check_stop(self) -> None:
+        """End here if somebody wants the process to end."""
+        guard()
+        if self._actor_stop_reason is not ALIVE:
+            raise Exit(self._actor_stop_reason)
+
+    def on_kill(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Have `callback()` called, on the killer's thread, if the process is killed; returns the way to take it back.
+
+        Use it to make a blocking handler return: close the socket, kill the subprocess.
+        """
+        guard()
+        if self._actor_kill_callbacks is None:
+            self._actor_kill_callbacks = {}
+        callbacks = self._actor_kill_callbacks
+
+        def once() -> None:
+            callback()
+
+        callbacks[once] = None
+        return lambda: callbacks.pop(once, None)
+
+    # --- starting -----------------------------------------------------------------------------------------------------
+
+    def start_succeeded(self, info: Any = None) -> None:
+        """After `DEFER_START`: the process runs; messages that waited are handled now."""
+        guard()
+        self._actor_started(info)
+
+    def start_failed(self, reason: Reason) -> None:
+        """After `DEFER_START`: the process ends, and its starter learns why."""
+        guard()
+        self._actor_end(reason)
+
+    def start_ignored(self) -> None:
+        """After `DEFER_START`: as if `init` had returned `IGNORE`."""
+        guard()
+        self._actor_ignored()
+
+    def spawn(
+        self,
+        cls: type[pykka.Actor],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] = EMPTY,
+        *,
+        name: Name | None = None,
+        tag: Any = None,
+        link: bool = True,
+        incarnation: int = 0,
+    ) -> Ref[Any] | None:
+        """Start a child without waiting. Exactly one of `ChildStarted`, `ChildIgnored`, `ChildStartFailed` reaches
+        `handle_system`, before any exit of the child; None means that it could not be constructed.
+        """
+        guard()
+        me = self._actor_ref
+
+        def starter(outcome: Outcome) -> None:
+            me.signal(_as_signal(tag, outcome))
+
+        try:
+            return launch(
+                cls,
+                args,
+                kwargs,
+                starter=starter,
+                parent=me if link else None,
+                name=name,
+                incarnation=incarnation,
+            )
+        except Exception as exc:  # noqa: BLE001 - told to whoever wanted the child
+            me.signal(ChildStartFailed(tag, None, crash_of(exc)))
+            return None
+
+    def continue_(self, arg: Any = None) -> None:
+        """Run `handle_continue(arg)` right after the current callback, before any other message."""
+        guard()
+        if self._actor_continues is None:
+            self._actor_continues = deque()
+        self._actor_continues.append(arg)
+
+    # --- others -------------------------------------------------------------------------------------------------------
+
+    def link(self, ref: Ref[Any]) -> None:
+        """Tie this process to another: the death of either is an exit signal to the other (`NOPROC` if it is dead)."""
+        guard()
+        ties.link(self._actor_ref, ref)
+
+    def unlink(self, ref: Ref[Any]) -> None:
+        """Cut the tie: no exit from `ref` arrives afterwards, not even one that is already queued."""
+        guard()
+        ties.unlink(self._actor_ref, ref)
+
+    def monitor(self, target: Ref[Any] | Name) -> MonitorRef:
+        """Get one `Down` when `target` ends; at once, with `NOPROC`, if there is no such process."""
+        guard()
+        found = target if isinstance(target, Ref) else self.system.names.whereis(target)
+        return ties.monitor(self._actor_ref, found)
+
+    def demonitor(self, mref: MonitorRef, *, flush: bool = True) -> None:
+        """End a monitor; with `flush` a `Down` that is already queued is dropped as well."""
+        guard()
+        ties.demonitor(mref, flush=flush)
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """Around code of a handler that blocks (`sleep`, a socket), so that the pool serves others meanwhile."""
+        guard()
+        return self._actor_ref.dispatcher.blocking()
+
+    def waits_for(self, ref: Ref[Any] | None) -> None:
+        """Declare whom this process waits for without blocking a thread, so that a circle is seen; None: nobody."""
+        self._actor_ref.waiting = None if ref is None else Wait(ref)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def send_after(
+        self, delay: float, dest: Ref[Any] | Hashable, message: Any, *, absolute: bool = False
+    ) -> TimerRef:
+        """Send `message` to `dest` (a ref, or a name looked up then) in `delay` seconds.
+
+        The timer ends with this process. With `absolute` the delay is a time of the system's clock.
+        Raises: `ValueError` for a negative delay.
+        """
+        guard()
+        timers = self.system.timers
+        action = _Delivery(self.system, dest, message)
+        return self._actor_own(timers.at(delay, action) if absolute else timers.after(delay, action))
+
+    def _actor_own(self, timer: TimerRef) -> TimerRef:
+        if self._actor_timers is None:
+            self._actor_timers = {}
+        self._actor_timers[timer] = None
+        timer.owned = self._actor_timers
+        if not timer.pending:
+            timer.disown()  # it fired before it was owned
+        return timer
+
+
+class _Delivery:
+    """What a timer does: an ordinary message, which no limit of the mailbox holds up."""
+
+    __slots__ = ("_dest", "_message", "_system")
+
+    def __init__(self, system: System, dest: Any, message: Any) -> None:
+        self._system = system
+        self._dest = dest
+        self._message = message
+
+    def __call__(self) -> None:
+        dest = self._dest
+        ref = dest if isinstance(dest, Ref) else self._system.names.whereis(dest)
+        if ref is None:
+            self._system.dead_letters.add(self._message, dest, None, "no process of that name")
+        elif not ref.actor_inbox.closed:
+            ref.inform(self._message)
+
+
+def _as_signal(tag: Any, outcome: Outcome) -> ChildStarted | ChildIgnored | ChildStartFailed:
+    match outcome:
+        case Started(ref, info):
+            return ChildStarted(tag, ref, info)
+        case Ignored(ref):
+            return ChildIgnored(tag, ref)
+        case StartFailed(failed, reason):
+            return ChildStartFailed(tag, failed, reason)

@@ -1,0 +1,166 @@
+"""Who runs a mailbox: the interface, and what all dispatchers with threads share.
+
+The rule of this file: a dispatcher decides *when* and *on which thread* `Mailbox.run` is called, and nothing else.
+Threads are daemon threads, are started by the first work and are gone after `stop`. A worker whose process was killed
+under it is a *zombie*: it has no role any more and ends when the handler returns.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from _thread import allocate_lock
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from supervisors.runtime.running import running
+from supervisors.runtime.timers import Deadline, RealClock
+
+if TYPE_CHECKING:
+    from supervisors.runtime.mailbox import Mailbox
+    from supervisors.runtime.zombies import Zombie
+
+__all__ = ["Crew", "Dispatcher", "Worker"]
+
+_log = logging.getLogger("supervisors")
+
+
+class Dispatcher(ABC):
+    """Runs mailboxes."""
+
+    @abstractmethod
+    def schedule(self, box: Mailbox) -> None:
+        """Run `box` soon. Called once per idle -> scheduled transition; must not block or raise."""
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """Around anything that blocks inside a handler, so that others can be served meanwhile.
+
+        Raises: `WouldBlock` where blocking is not possible.
+        """
+        return nullcontext()
+
+    def wait(self, lock: Any, timeout: float | None) -> bool:
+        """Wait, inside a handler, until `lock` is released; False if that takes longer than `timeout` seconds."""
+        with self.blocking():
+            return _acquire(lock, timeout)
+
+    def wait_outside(self, lock: Any, timeout: float | None) -> bool:
+        """The same, for a thread that is no process and waits for one that runs here."""
+        return _acquire(lock, timeout)
+
+    @abstractmethod
+    def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
+        """The process of `box` was killed. If a thread runs it now, tell `zombie` which, and replace it; else False."""
+
+    def retire(self, box: Mailbox) -> None:  # noqa: B027 - most keep nothing
+        """The process of `box` is dead: what was kept for it alone may go."""
+
+    @abstractmethod
+    def stop(self, timeout: float | None = None) -> list[Mailbox]:
+        """End all threads; those that would not end are left behind, and what they run is returned."""
+
+
+class Worker:
+    """One thread of a dispatcher, and what it is doing."""
+
+    __slots__ = ("blocked", "box", "thread", "wake", "zombie")
+
+    def __init__(self) -> None:
+        self.box: Mailbox | None = None
+        self.zombie: Zombie | None = None
+        self.thread: threading.Thread | None = None
+        self.wake = allocate_lock()
+        self.wake.acquire()
+        self.blocked = False
+
+    def run(self, box: Mailbox, budget: int) -> None:
+        """One activation."""
+        self.box = box
+        box.run(budget)
+        self.box = None
+
+
+class Crew(Dispatcher):
+    """A dispatcher with threads of its own."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._lock = allocate_lock()
+        self._workers: dict[Worker, None] = {}
+        self._hires = 0
+        self._stopped = False
+
+    def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
+        """See `Dispatcher.abandon`."""
+        with self._lock:
+            worker = next((each for each in self._workers if each.box is box), None)
+            if worker is None or worker.thread is None:
+                return False
+            worker.zombie = zombie
+            # Write, then read, as the worker clears `box` and then looks at `zombie`: one sees the other.
+            if worker.box is not box:
+                worker.zombie = None
+                return False
+            zombie.begin(worker.thread)
+            self._lost(worker)
+        self._replace()
+        return True
+
+    def stop(self, timeout: float | None = None) -> list[Mailbox]:
+        """See `Dispatcher.stop`."""
+        with self._lock:
+            self._stopped = True
+            workers = list(self._workers)
+        self._dismiss(len(workers))
+        deadline = Deadline(RealClock(), timeout)
+        for worker in workers:
+            thread = worker.thread
+            if thread is not None and thread is not threading.current_thread() and worker.zombie is None:
+                thread.join(deadline.remaining())
+        return [worker.box for worker in workers if worker.box is not None]
+
+    def _hire(self, work: Callable[[Worker], None]) -> None:
+        # Thread: without the lock, for starting a thread waits until it runs.
+        worker = Worker()
+        with self._lock:
+            self._hires += 1
+            name = f"supervisors-{self._label}-{self._hires}"
+            self._workers[worker] = None
+        worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
+        try:
+            worker.thread.start()
+        except RuntimeError:
+            self._leave(worker)
+            _log.exception(
+                "no thread for %s: its processes wait for one of the %d others", name, len(self._workers)
+            )
+
+    def _employ(self, worker: Worker, work: Callable[[Worker], None]) -> None:
+        running.worker = worker
+        try:
+            work(worker)
+        finally:
+            self._leave(worker)
+
+    def _leave(self, worker: Worker) -> None:
+        with self._lock:
+            self._workers.pop(worker, None)
+            zombie = worker.zombie
+        if zombie is not None:
+            zombie.end()
+
+    def _lost(self, worker: Worker) -> None:
+        """`worker` has become a zombie. Thread: the lock is held."""
+
+    def _replace(self) -> None:
+        """See that whatever waited for the lost worker is served by another."""
+
+    @abstractmethod
+    def _dismiss(self, count: int) -> None:
+        """Make `count` workers see that the dispatcher has stopped."""
+
+
+def _acquire(lock: Any, timeout: float | None) -> bool:
+    return bool(lock.acquire(True, -1 if timeout is None else max(0.0, timeout)))

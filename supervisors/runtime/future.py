@@ -1,0 +1,272 @@
+"""The answer that is not there yet: first set wins, done-callbacks, awaitable, and a wait that the dispatcher knows of.
+
+The rule of this file: settling a future never blocks and never raises. A `threading`-style lock is taken without
+waiting and never given back: that is the whole of "first set wins".
+
+Source: `pykka.ThreadingFuture` for the interface, `asyncio.Future` for the callbacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from _thread import allocate_lock
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import pykka
+from pykka._future import _Unset
+
+from supervisors.errors import CallingSelf, Deadlock, ProcessKilled
+from supervisors.runtime.running import running
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from supervisors.runtime.dispatch import Dispatcher
+    from supervisors.runtime.ref import Ref
+    from supervisors.runtime.running import Owner
+
+    ExcInfo = tuple[type[BaseException], BaseException | None, TracebackType | None] | tuple[None, None, None]
+
+__all__ = ["Future", "Wait", "raise_if_circular"]
+
+_log = logging.getLogger("supervisors")
+
+T = TypeVar("T")
+
+
+class Wait:
+    """A thread that waits in `Future.get`: for whom, and the lock whose release wakes it."""
+
+    __slots__ = ("_lock", "target")
+
+    def __init__(self, target: Ref[Any] | None) -> None:
+        self.target = target
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    @property
+    def lock(self) -> Any:
+        """Held until somebody wakes the waiter."""
+        return self._lock
+
+    def wake(self, _future: object = None) -> None:
+        """End the wait; a second call does nothing."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass
+
+
+class Future(pykka.Future[T], Generic[T]):
+    """A Pykka future that can be settled once, watched, awaited, and waited for without starving a pool.
+
+    Thread: any thread may do anything with it.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_done",
+        "_exc_info",
+        "_gate",
+        "_get_hook",
+        "_get_hook_result",
+        "_sources",
+        "_value",
+        "host",
+        "late",
+        "target",
+    )
+
+    def __init__(self, target: Ref[Any] | None = None, host: Dispatcher | None = None) -> None:
+        self._get_hook = None
+        self._get_hook_result = _Unset()
+        self._gate = allocate_lock()
+        self._sources: tuple[pykka.Future[Any], ...] = ()
+        self._done = False
+        self._exc_info: Any = None
+        self._callbacks: list[Callable[[Future[T]], object]] = []
+        self.target = target
+        self.host = host
+        self.late = 0
+
+    def __repr__(self) -> str:
+        return f"<Future {'done' if self._done else 'pending'}>"
+
+    def done(self) -> bool:
+        """Whether `get` would return, or raise the stored exception, at once."""
+        return self._done
+
+    def set(self, value: T | None = None) -> None:
+        """Store the value, unless the future was settled before: then count it in `late`."""
+        if not self._gate.acquire(False):
+            self.late += 1
+            return
+        self._value = value
+        self._settled()
+
+    def set_exception(self, exc_info: Any = None) -> None:
+        """Store an exception (default: the one being handled), unless the future was settled before."""
+        if not self._gate.acquire(False):
+            self.late += 1
+            return
+        self._exc_info = exc_info or sys.exc_info()
+        self._settled()
+
+    def fail(self, exc: BaseException) -> None:
+        """Store this exception, unless the future was settled before."""
+        self.set_exception((type(exc), exc, exc.__traceback__))
+
+    def set_get_hook(self, func: Callable[[float | None], T]) -> None:
+        """Compute the value in `get`, in the thread that asks for it (Pykka's `map`, `filter`, `join`, `reduce`)."""
+        self._get_hook = func
+
+    def add_done_callback(self, callback: Callable[[Future[T]], object]) -> None:
+        """Call `callback(self)` once settled: now, or in the thread that settles it. It must not block."""
+        self._callbacks.append(callback)
+        if self._done:
+            self._run_callbacks()
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """Wait for the value.
+
+        Units: seconds. Raises: the stored exception; `pykka.Timeout`; `CallingSelf`, `Deadlock` when waiting could
+        never end; `WouldBlock` on an event loop's own thread.
+        """
+        if self._get_hook is not None:
+            return super().get(timeout=timeout)
+        if not self._done:
+            self._wait(timeout)
+        if self._exc_info is not None:
+            _type, exc, traceback = self._exc_info
+            raise exc.with_traceback(traceback)
+        return self._value
+
+    def map(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        """Pykka's `map`; awaiting the result does not block the event loop."""
+        return self._derived(super().map(func, *args, **kwargs), self)
+
+    def filter(self: Future[Any], func: Callable[[Any], bool]) -> Future[Any]:
+        """Pykka's `filter`; awaiting the result does not block the event loop."""
+        return self._derived(super().filter(func), self)
+
+    def reduce(self: Future[Any], func: Callable[[Any, Any], Any], *args: Any) -> Future[Any]:
+        """Pykka's `reduce`; awaiting the result does not block the event loop."""
+        return self._derived(super().reduce(func, *args), self)
+
+    def join(self: Future[Any], *futures: pykka.Future[Any]) -> Future[Any]:
+        """Pykka's `join`; awaiting the result does not block the event loop."""
+        return self._derived(super().join(*futures), self, *futures)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait inside an event loop, without holding it up."""
+        if self._get_hook is not None:
+            for source in self._sources:
+                yield from _quietly(source)
+        elif not self._done:
+            loop = asyncio.get_running_loop()
+            settled: asyncio.Future[None] = loop.create_future()
+            self.add_done_callback(lambda _: _tell_loop(loop, settled))
+            yield from settled
+        return cast(T, self.get())
+
+    __iter__ = __await__
+
+    def _derived(self, future: pykka.Future[Any], *sources: pykka.Future[Any]) -> Future[Any]:
+        derived = cast("Future[Any]", future)
+        derived._sources = sources  # noqa: SLF001 - one of us
+        return derived
+
+    def _settled(self) -> None:
+        # `done` first, then the callbacks: whoever adds one afterwards sees `done` and runs it itself.
+        self._done = True
+        if self._callbacks:
+            self._run_callbacks()
+
+    def _run_callbacks(self) -> None:
+        while self._callbacks:
+            try:
+                callback = self._callbacks.pop(0)
+            except IndexError:
+                return  # another thread took it
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - the other callbacks must still be called
+                _log.exception("a done-callback of %r failed", self)
+
+    def _wait(self, timeout: float | None) -> None:
+        process = running.process
+        wait = Wait(self.target)
+        self.add_done_callback(wait.wake)
+        if process is None:
+            woken = _wait_outside(self.host, wait, timeout)
+        else:
+            woken = _wait_inside(process, wait, timeout)
+        if not woken and not self._done:
+            if wait.wake in self._callbacks:
+                self._forget(wait)
+            raise pykka.Timeout(f"{timeout} seconds")
+
+    def _forget(self, wait: Wait) -> None:
+        try:
+            self._callbacks.remove(wait.wake)
+        except ValueError:
+            pass  # settled meanwhile
+
+
+def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
+    """Refuse a wait that could never end, because whoever is waited for waits for the caller.
+
+    Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is held.
+    """
+    chain = [ref]
+    target = wait.target
+    while target is not None:
+        if target is ref:
+            raise CallingSelf(ref) if len(chain) == 1 else Deadlock([*chain, ref])
+        if target in chain:
+            return  # somebody else's circle
+        chain.append(target)
+        target = target.waiting.target if target.waiting is not None else None
+
+
+def _wait_outside(host: Dispatcher | None, wait: Wait, timeout: float | None) -> bool:
+    if host is not None:
+        return host.wait_outside(wait.lock, timeout)
+    return bool(wait.lock.acquire(True, -1 if timeout is None else max(0.0, timeout)))
+
+
+def _wait_inside(process: Owner, wait: Wait, timeout: float | None) -> bool:
+    ref = process.ref
+    with ref.system.lock:
+        raise_if_circular(ref, wait)
+        before, ref.waiting = ref.waiting, wait
+    if ref.killed:
+        wait.wake()
+    try:
+        woken = ref.dispatcher.wait(wait.lock, timeout)
+    finally:
+        ref.waiting = before
+    if ref.killed:
+        raise ProcessKilled(f"{ref} was killed while it waited")
+    return woken
+
+
+def _tell_loop(loop: asyncio.AbstractEventLoop, settled: asyncio.Future[None]) -> None:
+    def settle() -> None:
+        if not settled.done():
+            settled.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(settle)
+    except RuntimeError:
+        pass  # the loop is closed: nobody waits any more
+
+
+def _quietly(future: pykka.Future[Any]) -> Iterable[Any]:
+    try:
+        yield from future.__await__()
+    except Exception:  # noqa: BLE001 - `get` of the derived future raises it again
+        return

@@ -1,0 +1,104 @@
+"""Starting: construct in the caller's thread, begin on the process's own dispatcher, one answer to the starter.
+
+The rule of this file: `launch` never blocks. Who may block waits for the outcome; a process gets it as a signal.
+
+Source: Erlang/OTP `proc_lib:start_link` (the handshake).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import pykka
+
+from supervisors.errors import AlreadyStarted, ProcessDown, StartError, SupervisorError
+from supervisors.reasons import NOPROC, Crash, Reason
+from supervisors.runtime.future import Future
+from supervisors.runtime.life import Life
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.running import running
+from supervisors.runtime.signals import IGNORE, Ignored, Outcome, Started, Starter, StartFailed
+from supervisors.runtime.ties import adopt
+
+__all__ = ["launch", "start_and_wait"]
+
+
+def launch(
+    cls: type[pykka.Actor],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    starter: Starter,
+    parent: Ref[Any] | None = None,
+    name: Hashable = None,
+    incarnation: int = 0,
+    on_exit: Callable[[Reason], object] | None = None,
+) -> Ref[Any]:
+    """Construct and begin; `starter(outcome)` is called once, perhaps before this returns, on any thread.
+
+    Raises: what the constructor raises; `SupervisorError` if the system has stopped; `BadSpec`, unknown dispatcher.
+    """
+    actor = cls(*args, **kwargs)
+    ref = actor.actor_ref
+    if not isinstance(ref, Ref):
+        raise SupervisorError(f"{cls.__name__} is no process and was not made one with supervised()")
+    system = ref.system
+    if system.stopped:
+        raise SupervisorError(f"{system} has stopped; start {cls.__name__} in another one")
+    ref.starter = starter
+    ref.name = name
+    if isinstance(actor, Life):
+        ref.actor_inbox.dispatcher = system.dispatcher(actor.dispatcher)
+    if incarnation:
+        actor.incarnation = incarnation  # type: ignore[attr-defined]
+    if on_exit is not None:
+        ref.add_exit_callback(on_exit)
+    if parent is not None and not adopt(parent, ref):
+        raise ProcessDown(NOPROC, parent)
+    actor._start_actor_loop()
+    return ref
+
+
+def start_and_wait(
+    cls: type[pykka.Actor],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    parent: Ref[Any] | None = None,
+    name: Hashable = None,
+    on_exit: Callable[[Reason], object] | None = None,
+) -> Any:
+    """Start and wait for the outcome: the ref, `(ref, info)` if `init` said so, or `IGNORE`.
+
+    Raises: `AlreadyStarted` if the name is taken, else `StartError`; and what the constructor raises.
+    """
+    outcome: Future[Outcome] = Future()
+    ref = launch(cls, args, kwargs, starter=outcome.set, parent=parent, name=name, on_exit=on_exit)
+    outcome.target = ref
+    outcome.host = ref.dispatcher
+    result: Outcome = outcome.get()
+    match result:
+        case Started(ref, None):
+            return ref
+        case Started(ref, info):
+            return ref, info
+        case Ignored():
+            return IGNORE
+        case StartFailed(_, AlreadyStarted() as taken):
+            raise taken
+        case StartFailed(_, reason):
+            raise StartError(reason)
+
+
+def calling_parent() -> Ref[Any] | None:
+    """Whom `start_link` links to: the process that runs here, or whom it starts for."""
+    if running.starting_for is not None:
+        return running.starting_for
+    process = running.process
+    return None if process is None else process.ref
+
+
+def crash_of(exc: BaseException) -> Reason:
+    """The reason of a start that failed before there was a process."""
+    return exc if isinstance(exc, AlreadyStarted) else Crash.of(exc)

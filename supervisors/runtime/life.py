@@ -1,0 +1,454 @@
+"""The life of a process: one way to begin, one turn per message, one way to die.
+
+The rule of this file: whatever ends a process, a return value, an exception, an exit signal, a failed start or a kill,
+goes through `_actor_end` or `_actor_kill` into `_actor_bury`, and nothing else ends one. Nothing here raises into the
+dispatcher. This is the seam to Pykka's private parts; names begin with `_actor_`, as Pykka's do, to leave the others to
+subclasses.
+
+The death sequence: (1) close the mailbox; (2) `terminate`, unless killed or never started; (3) fail what was asked;
+(4) cancel timers, free the name; (5) record the reason, tell links, monitors, observers and the starter; (6) give the
+thread back. So whoever hears of the death can use the name at once.
+
+Source: Erlang/OTP `gen_server:terminate`, `proc_lib:init_ack`; `pykka.Actor`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from threading import Event
+from typing import Any, ClassVar, Final, Self
+
+import pykka
+from pykka import messages
+
+from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError
+from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
+from supervisors.runtime.future import Future
+from supervisors.runtime.limit import UNBOUNDED, Limit, MailboxConfig
+from supervisors.runtime.mailbox import Mailbox
+from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.reports import Report
+from supervisors.runtime.running import running
+from supervisors.runtime.signals import (
+    IGNORE,
+    NO_REPLY,
+    OK,
+    Down,
+    DownNotice,
+    ExitMsg,
+    ExitNotice,
+    From,
+    Ignored,
+    Outcome,
+    Started,
+    StartFailed,
+    Stop,
+    StopRequest,
+    Terminate,
+    Word,
+)
+from supervisors.runtime.system import System
+from supervisors.runtime.ties import announce, linked_child
+from supervisors.runtime.timers import TimerRef
+from supervisors.runtime.zombies import Zombie
+
+__all__ = ["DEFER_START", "Life"]
+
+_log = logging.getLogger("supervisors")
+
+DEFER_START: Final = Word("DEFER_START")
+"""From `init`: still starting; `start_succeeded`, `start_failed` or `start_ignored` will say how it went."""
+
+
+class Life(pykka.Actor):
+    """What every process does, and what it may override. Its interface for the inside is `Process`."""
+
+    trap_exit: bool = False
+    """True: exit signals of others are messages (`handle_exit`) instead of the end."""
+
+    drain_on_shutdown: bool = False
+    """True: a shutdown waits its turn behind the messages that were there before it."""
+
+    reply_errors: ClassVar[tuple[type[BaseException], ...]] = ()
+    """Exceptions that refuse a request without ending the process, as `ReplyError` does."""
+
+    mailbox: ClassVar[MailboxConfig] = UNBOUNDED
+    dispatcher: ClassVar[str] = "default"
+    ref_type: ClassVar[type[Ref[Any]]] = Ref
+    register_in_pykka: ClassVar[bool] = False
+    """True: also list the process in `pykka.ActorRegistry`, whose `stop_all` then fights the supervisors."""
+
+    incarnation: int = 0
+    """How often this child was started before: a fencing token for stores outside the runtime."""
+
+    # An idle process carries only what it has used: these are defaults of the class, not of each instance.
+    _actor_request: From | None = None
+    _actor_open: dict[From, None] | None = None
+    _actor_timers: dict[TimerRef, None] | None = None
+    _actor_continues: deque[Any] | None = None
+    _actor_kill_callbacks: dict[Callable[[], object], None] | None = None
+    _actor_stop_reason: Reason = ALIVE
+    _actor_stop_event: Event | None = None
+    _actor_verdict: Outcome | None = None
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        box = Mailbox()
+        if self.mailbox.maxlen is not None:
+            box.limit = Limit(self.mailbox)
+        self._actor_ref = self.ref_type(type(self), box, System.current())
+
+    def __str__(self) -> str:
+        return str(self._actor_ref)
+
+    # --- what subclasses override -------------------------------------------------------------------------------------
+
+    def init(self) -> object:
+        """Set up, on the process's own dispatcher; raising fails the start.
+
+        Returns None, `(OK, info)`, `IGNORE` or `DEFER_START`.
+
+        The default calls Pykka's `on_start()`.
+        """
+        self.on_start()
+        return None
+
+    def handle_continue(self, arg: Any) -> None:
+        """`self.continue_(arg)` was called: runs before any other message."""
+
+    def handle_exit(self, exit: ExitMsg) -> None:
+        """An exit signal arrived; only with `trap_exit`."""
+
+    def handle_down(self, down: Down) -> None:
+        """A monitored process ended."""
+
+    def handle_shutdown(self, reason: Reason) -> None:
+        """The parent, the system or `ref.stop()` wants the process to end. Sooner or later call `finish(reason)`."""
+        self.finish(reason)
+
+    def handle_system(self, signal: Any) -> None:
+        """`ChildStarted`, `ChildIgnored` or `ChildStartFailed` of a `spawn`; overtakes messages."""
+
+    def terminate(self, reason: Reason) -> None:
+        """Clean up; the mailbox is closed. Not called after a kill or a failed start. An exception changes nothing.
+
+        The default calls Pykka's `on_failure()` after a crash and `on_stop()` otherwise.
+        """
+        if isinstance(reason, Crash):
+            exc = reason.exc
+            self.on_failure(type(exc), exc, exc.__traceback__)
+        else:
+            self.on_stop()
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    def _actor_begin(self) -> None:
+        ref = self._actor_ref
+        if ref.name is not None and not ref.system.names.register(ref.name, ref):
+            self._actor_taken(ref)
+            return
+        try:
+            self._actor_begun(self.init())
+            self._actor_run_continues()
+        except BaseException as exc:  # noqa: BLE001 - whatever a handler raises ends its process, and only that
+            self._actor_failed(exc, None)
+
+    def _actor_taken(self, ref: Ref[Any]) -> None:
+        owner = ref.system.names.whereis(ref.name)
+        self._actor_end(AlreadyStarted(owner))
+
+    def _actor_begun(self, result: object) -> None:
+        if result is None:
+            self._actor_started(None)
+        elif result is DEFER_START:
+            self._actor_ref.actor_inbox.hold()
+        elif result is IGNORE:
+            self._actor_ignored()
+        elif isinstance(result, tuple) and len(result) == 2 and result[0] is OK:
+            self._actor_started(result[1])
+        else:
+            self._actor_end(("bad_return_value", result))
+
+    def _actor_started(self, info: Any) -> None:
+        ref = self._actor_ref
+        with ref.system.lock:
+            starter, ref.starter = ref.starter, None
+            ref.linked = ref.parent is not None
+            dead = ref.buried
+        ref.actor_inbox.release()
+        if starter is not None and not dead:
+            starter(Started(ref, info))
+
+    def _actor_ignored(self) -> None:
+        self._actor_verdict = Ignored(self._actor_ref)
+        self._actor_end(NORMAL)
+
+    # --- turns --------------------------------------------------------------------------------------------------------
+
+    def _actor_passes(self, item: object) -> bool:
+        # While the start is deferred, only the fate of others is heard.
+        return type(item) is ExitNotice or type(item) is DownNotice
+
+    def _actor_on_control(self, signal: object) -> None:
+        try:
+            if type(signal) is Terminate:
+                self.handle_shutdown(signal.reason)
+            elif type(signal) is ExitNotice:
+                if self._actor_counts(signal):
+                    self._actor_end(signal.reason)
+            else:
+                self.handle_system(signal)
+            self._actor_run_continues()
+        except BaseException as exc:  # noqa: BLE001 - as in _actor_begin
+            self._actor_failed(exc, None)
+
+    def _actor_on_user(self, item: Any) -> None:
+        request: From | None = None
+        try:
+            if type(item) is From:
+                # Published first, then looked at `closed`: a killer closes first and then looks for it.
+                self._actor_request = request = item
+                if self._actor_ref.actor_inbox.closed:
+                    request.settle_exception(ProcessDown(KILLED, self._actor_ref))
+                    return
+                item = item.message
+            internal = _INTERNAL.get(type(item))
+            answer = self.on_receive(item) if internal is None else internal(self, item)
+            if request is not None:
+                self._actor_answer(request, answer)
+                self._actor_request = None
+            elif type(answer) is Stop:
+                self._actor_end(answer.reason)
+            if self._actor_continues:
+                self._actor_run_continues()
+        except BaseException as exc:  # noqa: BLE001 - as in _actor_begin
+            self._actor_failed(exc, request)
+
+    def _actor_answer(self, request: From, answer: Any) -> None:
+        if answer is NO_REPLY:
+            if self._actor_open is None:
+                self._actor_open = {}
+            request.keep_in(self._actor_open)
+            if self._actor_ref.actor_inbox.drained:
+                request.settle_exception(ProcessDown(KILLED, self._actor_ref))
+        elif type(answer) is Stop:
+            self._actor_end(answer.reason, lambda: request.settle(answer.reply))
+        else:
+            request.settle(answer)
+
+    def _actor_run_continues(self) -> None:
+        while self._actor_continues and not self._actor_ref.actor_inbox.closed:
+            self.handle_continue(self._actor_continues.popleft())
+
+    def _actor_on_exit(self, notice: ExitNotice) -> None:
+        if self._actor_counts(notice):
+            self.handle_exit(ExitMsg(notice.sender, notice.reason))
+
+    def _actor_on_down(self, notice: DownNotice) -> None:
+        if notice.mref.active:
+            notice.mref.active = False
+            self.handle_down(Down(notice.mref, notice.mref.target, notice.reason))
+
+    def _actor_on_stop(self, request: StopRequest) -> None:
+        self.handle_shutdown(request.reason)
+
+    def _actor_on_pykka_stop(self, _message: Any) -> None:
+        self.handle_shutdown(NORMAL)
+
+    def _actor_counts(self, notice: ExitNotice) -> bool:
+        # Not if it was unlinked while the notice was on its way.
+        if notice.child and notice.sender is not None:
+            return linked_child(self._actor_ref, notice.sender)
+        if notice.link is not None:
+            active, notice.link.active = notice.link.active, False
+            return active
+        return True
+
+    # --- death --------------------------------------------------------------------------------------------------------
+
+    def finish(self, reason: Reason) -> None:
+        """Die now, through the death sequence. The handler should return right after. Thread: the process's own."""
+        self._actor_end(reason)
+
+    def _actor_failed(self, exc: BaseException, request: From | None) -> None:
+        if self._actor_ref.killed:
+            return  # a zombie: it was buried long ago
+        if isinstance(exc, Exit):
+            self._actor_end(exc.reason)
+        elif isinstance(exc, (ReplyError, *self.reply_errors)) and self._actor_ref.starter is None:
+            self._actor_refused(exc, request)
+        else:
+            crash = Crash.of(exc)
+            told = exc if isinstance(exc, Exception) else ProcessDown(crash, self._actor_ref)
+            self._actor_end(crash, None if request is None else lambda: request.settle_exception(told))
+
+    def _actor_refused(self, exc: BaseException, request: From | None) -> None:
+        self._actor_request = None
+        if request is not None:
+            request.settle_exception(exc)
+        else:
+            _log.info("%s refused a message that nobody waits for: %r", self, exc)
+
+    def _actor_end(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
+        ref = self._actor_ref
+        with ref.system.lock:
+            if ref.actor_inbox.closed:
+                return
+            ref.actor_inbox.closed = True
+        if ref.starter is None:
+            self._actor_clean_up(reason)
+        self._actor_bury(reason, farewell)
+
+    def _actor_clean_up(self, reason: Reason) -> None:
+        try:
+            self.terminate(reason)
+        except ProcessKilled:
+            pass  # killed while it cleaned up
+        except BaseException:  # noqa: BLE001 - the process is ending as it is, and for its own reason
+            _log.exception("terminate of %s failed", self)
+
+    def _actor_bury(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
+        ref = self._actor_ref
+        with ref.system.lock:
+            if ref.buried:
+                return
+            ref.buried = True
+        if farewell is not None:
+            farewell()
+        self._actor_fail_requests(reason)
+        for timer in list(self._actor_timers or ()):
+            timer.cancel()
+        self._actor_release(ref)
+        if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
+            ref.system.reports.emit(Report("process_ended", ref, reason))
+        announce(ref, reason)
+        starter, ref.starter = ref.starter, None
+        if starter is not None:
+            starter(self._actor_verdict or StartFailed(ref, reason))
+        ref.actor_inbox.owner = None
+
+    def _actor_fail_requests(self, reason: Reason) -> None:
+        ref = self._actor_ref
+        request = self._actor_request
+        if request is not None:
+            request.settle_exception(ProcessDown(reason, ref))
+        ref.drain(reason)
+        for request in list(self._actor_open or ()):
+            request.settle_exception(ProcessDown(reason, ref))
+
+    def _actor_release(self, ref: Ref[Any]) -> None:
+        box = ref.actor_inbox
+        if ref.name is not None:
+            ref.system.names.unregister(ref.name, ref)
+        if box.limit is not None:
+            box.limit.taken(-1)
+        if box.dispatcher is not None:
+            box.dispatcher.retire(box)
+        if self.register_in_pykka:
+            pykka.ActorRegistry.unregister(ref)
+        ref.system.remove(ref)
+
+    # --- kill ---------------------------------------------------------------------------------------------------------
+
+    def _actor_kill(self) -> None:
+        ref = self._actor_ref
+        with ref.system.lock:
+            if ref.buried or ref.killed:
+                return
+            ref.killed = True
+            ref.actor_inbox.closed = True
+        self._actor_ask_to_stop(KILLED)
+        for callback in list(self._actor_kill_callbacks or ()):
+            _run_kill_callback(callback)
+        itself = running.process is self
+        zombie = None if itself else self._actor_abandon(ref)
+        self._actor_bury(KILLED)
+        if zombie is not None:
+            ref.system.zombies.report(zombie)
+        if itself:
+            raise ProcessKilled(f"{ref} killed itself")
+
+    def _actor_abandon(self, ref: Ref[Any]) -> Zombie | None:
+        wait = ref.waiting
+        if wait is not None:
+            wait.wake()
+        zombie = Zombie(ref.system.zombies, ref)
+        return zombie if ref.dispatcher.abandon(ref.actor_inbox, zombie) else None
+
+    def _actor_ask_to_stop(self, reason: Reason) -> None:
+        # The reason first, then the event; `stopping` makes the event first and then looks for the reason.
+        if self._actor_stop_reason is ALIVE:
+            self._actor_stop_reason = reason
+        if self._actor_stop_event is not None:
+            self._actor_stop_event.set()
+
+    @property
+    def ref(self) -> Ref[Self]:
+        """The handle that others may have."""
+        return self._actor_ref
+
+    # --- Pykka --------------------------------------------------------------------------------------------------------
+
+    @property
+    def actor_urn(self) -> str:  # type: ignore[override]
+        """See `Ref.actor_urn`."""
+        return self._actor_ref.actor_urn
+
+    @property
+    def actor_inbox(self) -> Any:  # type: ignore[override]
+        """The mailbox."""
+        return self._actor_ref.actor_inbox
+
+    @property
+    def actor_stopped(self) -> Any:  # type: ignore[override]
+        """The mailbox again, which is also the flag."""
+        return self._actor_ref.actor_inbox
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        return Mailbox()
+
+    @staticmethod
+    def _create_future() -> Future[Any]:
+        return Future()
+
+    def _start_actor_loop(self) -> None:
+        # Bound last: from here on the process may run.
+        ref = self._actor_ref
+        box = ref.actor_inbox
+        box.owner = self
+        ref.system.add(ref)
+        if self.register_in_pykka:
+            pykka.ActorRegistry.register(ref)
+        if _begins_silently(type(self)) and not box.user:
+            # Nothing of the user's runs at the start, so no thread needs to: a start costs no hand-over.
+            box.fresh = False
+            self._actor_begin()
+            box.wake()
+        else:
+            box.dispatcher.schedule(box)  # type: ignore[union-attr]
+
+    _actor_ref: Ref[Any]
+
+
+_INTERNAL: dict[type, Callable[[Any, Any], Any]] = {
+    ExitNotice: Life._actor_on_exit,  # noqa: SLF001
+    DownNotice: Life._actor_on_down,  # noqa: SLF001
+    StopRequest: Life._actor_on_stop,  # noqa: SLF001
+    messages._ActorStop: Life._actor_on_pykka_stop,  # noqa: SLF001
+    messages.ProxyCall: pykka.Actor._handle_receive,  # noqa: SLF001
+    messages.ProxyGetAttr: pykka.Actor._handle_receive,  # noqa: SLF001
+    messages.ProxySetAttr: pykka.Actor._handle_receive,  # noqa: SLF001
+}
+
+
+def _begins_silently(cls: type[Life]) -> bool:
+    return cls.init is Life.init and cls.on_start is pykka.Actor.on_start
+
+
+def _run_kill_callback(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:  # noqa: BLE001 - it must not keep the others from being called
+        _log.exception("an on_kill callback failed")

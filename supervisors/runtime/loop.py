@@ -1,0 +1,179 @@
+"""Processes on an asyncio event loop, beside the loop's own I/O.
+
+The rule of this file: everything runs on the loop's one thread, in slices short enough that the loop's I/O is served. A
+handler here starts asyncio work and returns; it must not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from _thread import allocate_lock
+from collections import deque
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from supervisors.errors import WouldBlock
+from supervisors.runtime.dispatch import Dispatcher
+
+if TYPE_CHECKING:
+    from supervisors.runtime.mailbox import Mailbox
+    from supervisors.runtime.zombies import Zombie
+
+__all__ = ["LoopDispatcher"]
+
+
+class LoopDispatcher(Dispatcher):
+    """Runs processes on `loop`, or on a loop and daemon thread of its own, started by the first work.
+
+    Units: `time_slice` is how many seconds processes run before the loop looks at its I/O again.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        throughput: int = 32,
+        time_slice: float = 0.005,
+    ) -> None:
+        self.throughput = throughput
+        self._time_slice = time_slice
+        self._given = loop
+        self._own: _OwnLoop | None = None
+        self._ident = threading.get_ident() if loop is not None and _is_current(loop) else None
+        self._ready: deque[Mailbox] = deque()
+        self._armed = allocate_lock()
+        self._making = allocate_lock()
+        self._box: Mailbox | None = None
+        self._zombie: Zombie | None = None
+        self._stopped = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop. Starts the thread if the loop is its own."""
+        if self._given is not None:
+            return self._given
+        with self._making:
+            if self._own is None:
+                self._own = _OwnLoop()
+                self._ident = self._own.ident
+            return self._own.loop
+
+    def schedule(self, box: Mailbox) -> None:
+        """See `Dispatcher.schedule`."""
+        self._ready.append(box)
+        if self._armed.acquire(False):
+            self._arm()
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """Refuse: raises `WouldBlock`."""
+        raise WouldBlock(
+            "a handler on an event loop may not wait: send and handle the answer, await in a task, "
+            'or give the process dispatcher = "blocking"'
+        )
+
+    def wait_outside(self, lock: Any, timeout: float | None) -> bool:
+        """See `Dispatcher.wait_outside`. Raises: `WouldBlock` on the loop's own thread."""
+        if self._ident == threading.get_ident():
+            raise WouldBlock("waiting here would stop the event loop that has to answer: await the future")
+        return super().wait_outside(lock, timeout)
+
+    def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
+        """See `Dispatcher.abandon`. A loop cannot be replaced: what else runs on it waits for the zombie."""
+        self._zombie = zombie
+        if self._box is not box or self._ident == threading.get_ident():
+            self._zombie = None
+            return False
+        zombie.begin(_thread(self._ident))
+        return True
+
+    def stop(self, timeout: float | None = None) -> list[Mailbox]:
+        """See `Dispatcher.stop`. A loop that was given is left alone."""
+        self._stopped = True
+        with self._making:
+            own = self._own
+        if own is None or own.stop(timeout) or self._box is None:
+            return []
+        return [self._box]
+
+    def _arm(self) -> None:
+        loop = self.loop
+        try:
+            if self._ident == threading.get_ident():
+                loop.call_soon(self._run)
+            else:
+                loop.call_soon_threadsafe(self._run)
+        except RuntimeError:
+            pass  # the loop is closed; its processes can still be killed
+
+    def _run(self) -> None:
+        loop = self.loop
+        self._ident = threading.get_ident()
+        until = loop.time() + self._time_slice
+        for _ in range(len(self._ready)):
+            self._run_one(self._ready.popleft())
+            if loop.time() > until:
+                break
+        if not self._ready:
+            self._armed.release()
+            if not self._ready or not self._armed.acquire(False):
+                return
+        if not loop.is_closed():
+            loop.call_soon(self._run)
+
+    def _run_one(self, box: Mailbox) -> None:
+        self._box = box
+        box.run(self.throughput)
+        self._box = None
+        zombie, self._zombie = self._zombie, None
+        if zombie is not None:
+            zombie.end()
+
+
+class _OwnLoop:
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._main, name="supervisors-loop", daemon=True)
+        self._thread.start()
+        self.ident = self._thread.ident
+
+    def stop(self, timeout: float | None) -> bool:
+        """Whether the loop has ended."""
+        if not self.loop.is_closed():
+            try:
+                self.loop.call_soon_threadsafe(self.loop.stop)
+            except RuntimeError:
+                pass  # it closed in this instant
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            _close(self.loop)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    # As asyncio.run does it: cancel what is left, let it clean up, close.
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+def _is_current(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _thread(ident: int | None) -> threading.Thread:
+    return next((each for each in threading.enumerate() if each.ident == ident), threading.main_thread())

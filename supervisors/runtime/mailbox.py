@@ -1,0 +1,176 @@
+"""Two lanes, closed atomically, and the one activation function that every dispatcher runs.
+
+The rule of this file: no put is lost and no put is kept. There is no lock around the lanes: a put appends and *then*
+looks whether the mailbox was drained; a drain marks and *then* empties. In either order somebody sees the item.
+
+Invariants: one activation of a process at a time (whoever takes `_idle` without waiting submits it); it goes idle
+only after it gave `_idle` back *and* found both lanes empty; the control lane is looked at before every user message;
+nothing runs before the start nor after the close.
+
+Source: Akka `Mailbox` ("system messages first, set idle, then look again").
+"""
+
+from __future__ import annotations
+
+from _thread import allocate_lock
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from supervisors.runtime.running import running
+
+if TYPE_CHECKING:
+    from supervisors.runtime.dispatch import Dispatcher
+    from supervisors.runtime.limit import Limit
+    from supervisors.runtime.running import Owner
+
+__all__ = ["Mailbox"]
+
+_making = allocate_lock()
+
+
+class Mailbox:
+    """What waits for one process. It is also the `actor_stopped` flag that Pykka asks.
+
+    The owner is held strongly until it is dead, and let go then: an idle process needs nobody to keep it alive.
+    """
+
+    __slots__ = (
+        "_idle",
+        "closed",
+        "control",
+        "dispatcher",
+        "drained",
+        "fresh",
+        "held",
+        "limit",
+        "owner",
+        "user",
+    )
+
+    def __init__(self) -> None:
+        # A mailbox begins as "scheduled": puts before the process is bound wait, and nobody submits it.
+        self._idle = allocate_lock()
+        self._idle.acquire()
+        self.user: deque[Any] | None = None
+        self.control: deque[Any] | None = None
+        self.held: deque[Any] | None = None
+        self.owner: Owner | None = None
+        self.dispatcher: Dispatcher | None = None
+        self.limit: Limit | None = None
+        self.fresh = True
+        self.closed = False
+        self.drained = False
+
+    def is_set(self) -> bool:
+        """Pykka's `actor_stopped.is_set()`: whether the mailbox is closed."""
+        return self.closed
+
+    def __len__(self) -> int:
+        """How many user messages wait."""
+        return len(self.user or ()) + len(self.held or ())
+
+    def put(self, item: Any) -> bool:
+        """Append to the user lane. False: the mailbox was drained meanwhile, and the caller must drain it again."""
+        user = self.user
+        if user is None:
+            user = self._lane("user")
+        user.append(item)
+        if self.drained:
+            return False
+        if self._idle.acquire(False):
+            self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        return True
+
+    def put_control(self, signal: Any) -> bool:
+        """Append to the control lane, which overtakes the user lane. False as for `put`."""
+        control = self.control
+        if control is None:
+            control = self._lane("control")
+        control.append(signal)
+        if self.drained:
+            return False
+        if self._idle.acquire(False):
+            self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        return True
+
+    def hold(self) -> None:
+        """From now on only what the owner lets pass is handled; the rest waits for `release`. Thread: the owner's."""
+        if self.held is None:
+            self.held = deque()
+
+    def release(self) -> None:
+        """End `hold`: what was held comes before what arrived since. Thread: the owner's turn."""
+        held, self.held = self.held, None
+        if held:
+            (self.user if self.user is not None else self._lane("user")).extendleft(reversed(held))
+
+    def drain(self) -> list[Any]:
+        """Everything still queued, in order. After this every put says False. Thread: any, also several at once."""
+        self.drained = True
+        rest: list[Any] = []
+        for lane in (self.control, self.held, self.user):
+            while lane:
+                try:
+                    rest.append(lane.popleft())
+                except IndexError:
+                    break  # another thread took the last one
+        return rest
+
+    def wake(self) -> None:
+        """Give up the role of being scheduled; keep it if there is something to do. Thread: whoever has the role."""
+        self._idle.release()
+        if self._runnable() and self._idle.acquire(False):
+            self.dispatcher.schedule(self)  # type: ignore[union-attr]
+
+    def run(self, budget: int) -> None:
+        """Run the owner for up to `budget` user messages (negative: no limit). Thread: one at a time; never raises."""
+        owner = self.owner
+        if owner is None:
+            return  # died while it was in the run queue; it stays "scheduled", so it is never submitted again
+        running.process = owner
+        try:
+            more = self._turn(owner, budget)
+        finally:
+            running.process = None
+        if self.closed:
+            return
+        if more:
+            self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        else:
+            self.wake()
+
+    def _turn(self, owner: Owner, budget: int) -> bool:
+        # Whether there may be more to do than the budget allowed.
+        if self.fresh:
+            self.fresh = False
+            owner._actor_begin()  # noqa: SLF001
+        while True:
+            while self.control and not self.closed:
+                owner._actor_on_control(self.control.popleft())  # noqa: SLF001
+            user = self.user
+            if self.closed or not user:
+                return False
+            if budget == 0:
+                return True
+            budget -= 1
+            try:
+                item = user.popleft()
+            except IndexError:
+                return False  # a killer drained it
+            if self.limit is not None:
+                self.limit.taken(len(user))
+            if self.held is not None and not owner._actor_passes(item):  # noqa: SLF001
+                self.held.append(item)
+            else:
+                owner._actor_on_user(item)  # noqa: SLF001
+
+    def _runnable(self) -> bool:
+        return bool(self.control or self.user) and not self.closed
+
+    def _lane(self, name: str) -> deque[Any]:
+        with _making:
+            lane: deque[Any] | None = getattr(self, name)
+            if lane is None:
+                lane = deque()
+                setattr(self, name, lane)
+            return lane

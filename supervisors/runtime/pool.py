@@ -1,0 +1,139 @@
+"""Many processes on few threads.
+
+The rule of this file: while there is work, as many workers are *active* (neither blocked in a handler, nor parked, nor
+a zombie) as the pool is large. A worker that is about to block gives its place away and takes it back afterwards; the
+surplus then parks. No process ever runs on top of another one's stack.
+
+Source: Akka dispatchers ("throughput"); `ForkJoinPool.ManagedBlocker` (compensation).
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from queue import SimpleQueue
+from typing import TYPE_CHECKING
+
+from supervisors.runtime.dispatch import Crew, Worker
+from supervisors.runtime.running import running
+
+if TYPE_CHECKING:
+    from supervisors.runtime.mailbox import Mailbox
+
+__all__ = ["PoolDispatcher"]
+
+
+class PoolDispatcher(Crew):
+    """`size` workers share all mailboxes; each takes up to `throughput` messages of one, then the next.
+
+    `max_extra` more threads stand in for workers that block. Units: `linger` is how many seconds a surplus thread waits
+    for work before it ends. Under the GIL a small pool has the better latency, so the default is 2.
+    """
+
+    def __init__(
+        self, size: int = 2, *, throughput: int = 32, max_extra: int = 256, linger: float = 10.0
+    ) -> None:
+        super().__init__("pool")
+        self.size = size
+        self.throughput = throughput
+        self.max_extra = max_extra
+        self._linger = linger
+        self._queue: SimpleQueue[Mailbox | None] = SimpleQueue()
+        self._spares: list[Worker] = []
+        self._active = 0
+
+    def schedule(self, box: Mailbox) -> None:
+        """See `Dispatcher.schedule`."""
+        self._queue.put(box)
+        if self._active < self.size:
+            self._fill()
+
+    def blocking(self) -> AbstractContextManager[None]:
+        """See `Dispatcher.blocking`."""
+        worker = running.worker
+        if worker is None or worker.blocked or worker.box is None:
+            return nullcontext()
+        return _Blocking(self, worker)
+
+    def step_aside(self, worker: Worker) -> None:
+        """`worker` is about to block: somebody else takes its place."""
+        with self._lock:
+            worker.blocked = True
+            if worker.zombie is None:
+                self._active -= 1
+        self._replace()
+
+    def step_back(self, worker: Worker) -> None:
+        """`worker` has stopped blocking; it finishes what it is at, even if there is one active worker too many now."""
+        with self._lock:
+            worker.blocked = False
+            if worker.zombie is None:
+                self._active += 1
+
+    def _fill(self) -> None:
+        with self._lock:
+            if self._active >= self.size or self._stopped:
+                return
+            if self._spares:
+                self._active += 1
+                self._spares.pop().wake.release()
+                return
+            if len(self._workers) >= self.size + self.max_extra:
+                return
+            self._active += 1
+        self._hire(self._work)
+
+    def _work(self, worker: Worker) -> None:
+        get = self._queue.get
+        while True:
+            box = get()
+            if box is None:
+                return
+            worker.run(box, self.throughput)
+            if worker.zombie is not None:
+                return
+            if self._active > self.size and not self._park(worker):
+                return
+
+    def _park(self, worker: Worker) -> bool:
+        with self._lock:
+            if self._active <= self.size or self._stopped:
+                return True
+            self._active -= 1
+            self._spares.append(worker)
+        if worker.wake.acquire(True, self._linger):
+            return True
+        with self._lock:
+            if worker in self._spares:
+                self._spares.remove(worker)
+                return False
+        return worker.wake.acquire()
+
+    def _lost(self, worker: Worker) -> None:
+        if not worker.blocked:
+            self._active -= 1
+
+    def _replace(self) -> None:
+        if not self._queue.empty():
+            self._fill()
+
+    def _dismiss(self, count: int) -> None:
+        with self._lock:
+            spares, self._spares = self._spares, []
+        for worker in spares:
+            worker.wake.release()
+        for _ in range(count):
+            self._queue.put(None)
+
+
+class _Blocking:
+    __slots__ = ("_pool", "_worker")
+
+    def __init__(self, pool: PoolDispatcher, worker: Worker) -> None:
+        self._pool = pool
+        self._worker = worker
+
+    def __enter__(self) -> None:
+        self._pool.step_aside(self._worker)
+
+    def __exit__(self, *_exc: object) -> None:
+        self._pool.step_back(self._worker)

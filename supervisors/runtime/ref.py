@@ -1,0 +1,269 @@
+"""The handle of one incarnation of a process: send to it, ask it, stop it, learn how it ended.
+
+The rule of this file: a ref outlives its process and never comes back to life. It holds what others need to know of a
+process; the process's own state is only reachable through the mailbox, which lets go of it at death.
+
+Source: Erlang's pid; `pykka.ActorRef` for the interface.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
+
+import pykka
+from pykka import messages
+
+from supervisors.errors import MailboxFull, ProcessDown
+from supervisors.reasons import NOPROC, NORMAL, Reason
+from supervisors.runtime.future import Future
+from supervisors.runtime.running import fenced, guard, running
+from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
+
+if TYPE_CHECKING:
+    from supervisors.runtime.dispatch import Dispatcher
+    from supervisors.runtime.future import Wait
+    from supervisors.runtime.mailbox import Mailbox
+    from supervisors.runtime.signals import Starter
+    from supervisors.runtime.system import System
+    from supervisors.runtime.ties import Ties
+
+__all__ = ["ALIVE", "Ref"]
+
+_log = logging.getLogger("supervisors")
+
+A = TypeVar("A", bound=pykka.Actor)
+
+ALIVE: Final = object()
+"""What `Ref.reason` is while there is no reason yet."""
+
+
+class Ref(pykka.ActorRef[A]):
+    """A process, as others see it. Equality is identity.
+
+    Thread: any thread may call anything.
+    """
+
+    __slots__ = (
+        "actor_class",
+        "actor_inbox",
+        "buried",
+        "killed",
+        "linked",
+        "name",
+        "number",
+        "parent",
+        "reason",
+        "starter",
+        "system",
+        "ties",
+        "waiting",
+    )
+
+    actor_inbox: Mailbox  # type: ignore[assignment]
+
+    def __init__(self, actor_class: type[A], inbox: Any, system: System) -> None:
+        self.actor_class = actor_class
+        self.actor_inbox = inbox
+        self.system = system
+        self.number = system.next_number()
+        self.name: Hashable = None
+        self.parent: Ref[Any] | None = None
+        self.linked = False
+        self.killed = False
+        self.buried = False
+        self.reason: Reason = ALIVE
+        self.starter: Starter | None = None
+        self.ties: Ties | None = None
+        self.waiting: Wait | None = None
+
+    def __str__(self) -> str:
+        label = f"{self.actor_class.__name__}#{self.number}"
+        return label if self.name is None else f"{label} {self.name!r}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+    @property
+    def actor_urn(self) -> str:  # type: ignore[override]
+        """Pykka's name for the process; counted, not drawn, so that runs can be repeated."""
+        return f"urn:process:{self.number}"
+
+    @property
+    def actor_stopped(self) -> Mailbox:  # type: ignore[override]
+        """Pykka's stop flag: the mailbox, which knows whether it is closed."""
+        return self.actor_inbox
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Who runs the process."""
+        return cast("Dispatcher", self.actor_inbox.dispatcher)
+
+    @property
+    def exit_reason(self) -> Reason:
+        """Why the process ended; None while it has not."""
+        return None if self.reason is ALIVE else self.reason
+
+    def is_alive(self) -> bool:
+        """Whether the process still takes messages."""
+        return not self.actor_inbox.closed
+
+    def tell(self, message: Any) -> None:
+        """Send without waiting.
+
+        Raises: `ProcessDown` if the process is dead, `MailboxFull`.
+        """
+        if fenced:
+            guard()
+        box = self.actor_inbox
+        if box.closed:
+            raise ProcessDown(NOPROC, self)
+        if box.limit is not None and not box.limit.admit(self, message):
+            return
+        if not box.put(message):
+            self.drain()
+
+    def send(self, message: Any) -> bool:
+        """Send, and never raise for the receiver's state: what cannot be delivered becomes a dead letter (False)."""
+        try:
+            self.tell(message)
+        except (ProcessDown, MailboxFull) as exc:
+            self.refuse(message, type(exc).__name__, exc)
+            return False
+        return True
+
+    @overload
+    def ask(self, message: Any, *, block: Literal[False], timeout: float | None = None) -> Future[Any]: ...
+
+    @overload
+    def ask(self, message: Any, *, block: Literal[True], timeout: float | None = None) -> Any: ...
+
+    @overload
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any: ...
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Send and wait for the answer, or with `block=False` get a `Future` of it.
+
+        Units: seconds. Raises: what the handler raised; `ProcessDown` with the reason as soon as the process dies;
+        `pykka.Timeout`, after which a late answer is dropped; `CallingSelf`; `Deadlock`.
+        """
+        if fenced:
+            guard()
+        box = self.actor_inbox
+        future: Future[Any] = Future(self, box.dispatcher)
+        if box.closed:
+            future.fail(ProcessDown(NOPROC, self))
+        else:
+            request = From(message, future)
+            if (box.limit is None or box.limit.admit(self, request)) and not box.put(request):
+                self.drain()
+        return future.get(timeout=timeout) if block else future
+
+    @overload
+    def stop(
+        self, *, block: Literal[True], timeout: float | None = None, reason: Reason = NORMAL
+    ) -> bool: ...
+
+    @overload
+    def stop(
+        self, *, block: Literal[False], timeout: float | None = None, reason: Reason = NORMAL
+    ) -> Future[bool]: ...
+
+    @overload
+    def stop(
+        self, *, block: bool = True, timeout: float | None = None, reason: Reason = NORMAL
+    ) -> bool | Future[bool]: ...
+
+    def stop(
+        self, *, block: bool = True, timeout: float | None = None, reason: Reason = NORMAL
+    ) -> bool | Future[bool]:
+        """End the process with `reason` once it has handled what it already has.
+
+        True when it is dead and its name free; False: it was dead already. Units: seconds.
+        Raises: `pykka.Timeout`; the process then still stops some day.
+        """
+        guard()
+        stopped: Future[bool] = Future(self, self.dispatcher)
+        if self.actor_inbox.closed and self.reason is not ALIVE:
+            stopped.set(False)
+        else:
+            self.add_exit_callback(lambda _: stopped.set(True))
+            self.inform(StopRequest(reason))
+        return bool(stopped.get(timeout=timeout)) if block else stopped
+
+    def add_exit_callback(self, callback: Callable[[Reason], object]) -> None:
+        """Call `callback(reason)` when the process has died: after its links and monitors were told, or at once.
+
+        Thread: the one the process dies on. It must not block.
+        """
+        from supervisors.runtime.ties import watch
+
+        if not watch(self, callback):
+            run_exit_callback(callback, self.reason)
+
+    def inform(self, item: Signal) -> None:
+        """Put a signal in its place among the messages; nothing happens if the process is dead."""
+        if not self.actor_inbox.put(item):
+            self.drain()
+
+    def signal(self, item: Signal) -> None:
+        """Put a signal before the messages; nothing happens if the process is dead."""
+        if not self.actor_inbox.put_control(item):
+            self.drain()
+
+    def terminate(self, reason: Reason) -> None:
+        """The parent or the system wants the process to end; it does so after the handler it is in."""
+        owner = self.actor_inbox.owner
+        if owner is None:
+            return
+        owner._actor_ask_to_stop(reason)  # noqa: SLF001
+        if owner.drain_on_shutdown:
+            self.inform(StopRequest(reason))
+        else:
+            self.signal(Terminate(reason))
+
+    def receive_exit(self, notice: ExitNotice) -> None:
+        """An exit signal arrives: message for a process that traps, nothing if it is normal, else the end."""
+        owner = self.actor_inbox.owner
+        if owner is None:
+            return
+        if notice.sender is self.parent and notice.link is None and not notice.child:
+            if owner.trap_exit or notice.reason is not NORMAL:
+                self.terminate(notice.reason)
+        elif owner.trap_exit:
+            self.inform(notice)
+        elif notice.reason is not NORMAL or notice.sender is self:
+            owner._actor_ask_to_stop(notice.reason)  # noqa: SLF001
+            self.signal(notice)
+
+    def kill(self) -> None:
+        """End the process now, on this thread, whatever it is doing. See `Process` for what that can and cannot do."""
+        owner = self.actor_inbox.owner
+        if owner is not None:
+            owner._actor_kill()  # noqa: SLF001
+
+    def drain(self, reason: Reason = NOPROC) -> None:
+        """Dispose of everything still queued at a dead process."""
+        for item in self.actor_inbox.drain():
+            self.refuse(item, "process is dead", ProcessDown(reason, self))
+
+    def refuse(self, item: object, why: str, exc: BaseException) -> None:
+        """Dispose of one undeliverable item: a request fails, a message becomes a dead letter, a signal is dropped."""
+        if isinstance(item, From):
+            item.settle_exception(exc)
+        elif not isinstance(item, Signal | messages._ActorStop):  # noqa: SLF001
+            process = running.process
+            self.system.dead_letters.add(item, self, None if process is None else process.ref, why)
+
+    def _actor_weakref(self) -> A | None:  # type: ignore[override]
+        # Pykka's proxies look at the actor through this. The mailbox holds it exactly as long as it lives.
+        return cast("A | None", self.actor_inbox.owner)
+
+
+def run_exit_callback(callback: Callable[[Reason], object], reason: Reason) -> None:
+    """Run one observer of a death; what it raises is logged and goes no further."""
+    try:
+        callback(reason)
+    except Exception:  # noqa: BLE001 - the other observers must still be told
+        _log.exception("an exit callback failed")

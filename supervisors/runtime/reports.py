@@ -1,0 +1,105 @@
+"""What operators should know: reports of trouble, and letters that nobody could be given.
+
+The rule of this file: a subscriber gets every item; the log gets every report, and only the first few dead letters,
+then one line per minute. What a subscriber raises is logged and goes no further.
+
+Source: Akka, "Dead Letters" (log the first ten, then be quiet).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+
+from supervisors.reasons import Crash, Reason, is_clean
+
+if TYPE_CHECKING:
+    from supervisors.runtime.ref import Ref
+    from supervisors.runtime.timers import Clock
+
+__all__ = ["DeadLetter", "DeadLetters", "Report", "Reports"]
+
+_log = logging.getLogger("supervisors")
+
+T = TypeVar("T")
+
+_LOGGED_AT_FIRST = 10
+_QUIET = 60.0  # seconds
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Something happened to the process `ref`: `kind` is a short stable word, `detail` more for humans."""
+
+    kind: str
+    ref: Ref[Any] | None
+    reason: Reason = None
+    detail: str = ""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be delivered, and why."""
+
+    message: Any
+    to: Any
+    sender: Ref[Any] | None
+    why: str
+
+
+class _Feed(Generic[T]):
+    def __init__(self) -> None:
+        self._subscribers: list[Callable[[T], object]] = []
+
+    def subscribe(self, subscriber: Callable[[T], object]) -> Callable[[], None]:
+        """Call `subscriber(item)` for each item from now on, where it happens; returns the way to unsubscribe."""
+        self._subscribers = [*self._subscribers, subscriber]
+
+        def unsubscribe() -> None:
+            self._subscribers = [each for each in self._subscribers if each is not subscriber]
+
+        return unsubscribe
+
+    def _publish(self, item: T) -> None:
+        for subscriber in self._subscribers:
+            try:
+                subscriber(item)
+            except Exception:  # noqa: BLE001 - the other subscribers must still be told
+                _log.exception("a subscriber failed")
+
+
+class Reports(_Feed[Report]):
+    """Reports of one system; crashes and other failures are logged at ERROR, the rest at INFO."""
+
+    def emit(self, report: Report) -> None:
+        """Log and publish."""
+        self._publish(report)
+        level = logging.INFO if report.reason is None or is_clean(report.reason) else logging.ERROR
+        if _log.isEnabledFor(level):
+            exc = report.reason.exc if isinstance(report.reason, Crash) else None
+            _log.log(
+                level, "%s: %s %r %s", report.kind, report.ref, report.reason, report.detail, exc_info=exc
+            )
+
+
+class DeadLetters(_Feed[DeadLetter]):
+    """Dead letters of one system: always counted, seldom logged."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._logged_at = 0.0
+        self.count = 0
+
+    def add(self, message: Any, to: Any, sender: Ref[Any] | None, why: str) -> None:
+        """Count it and publish it."""
+        self.count += 1
+        if self._subscribers:
+            self._publish(DeadLetter(message, to, sender, why))
+        if self.count <= _LOGGED_AT_FIRST or self._clock.monotonic() - self._logged_at > _QUIET:
+            self._logged_at = self._clock.monotonic()
+            _log.info("dead letter %d for %s from %s: %s", self.count, to, sender, why)

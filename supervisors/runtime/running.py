@@ -1,0 +1,67 @@
+"""Which process runs on this thread, and the fence around processes that were killed in the middle of a handler.
+
+The rule of this file: everything that depends on "who is calling" asks here. The fence costs one look at an empty
+dict while nobody is fenced.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supervisors.errors import ProcessKilled
+from supervisors.reasons import Reason
+
+if TYPE_CHECKING:
+    from supervisors.runtime.ref import Ref
+
+__all__ = ["Owner", "fenced", "guard", "running"]
+
+
+class Owner(Protocol):
+    """What a mailbox runs: a process, seen from the runtime. None of these may raise."""
+
+    trap_exit: bool
+    drain_on_shutdown: bool
+
+    @property
+    def ref(self) -> Ref[Any]:
+        """The handle of the process."""
+        ...
+
+    def _actor_begin(self) -> None: ...
+
+    def _actor_ask_to_stop(self, reason: Reason) -> None: ...
+
+    def _actor_kill(self) -> None: ...
+
+    def _actor_passes(self, item: object) -> bool: ...
+
+    def _actor_on_control(self, signal: object) -> None: ...
+
+    def _actor_on_user(self, item: object) -> None: ...
+
+
+class _Running(threading.local):
+    """Per thread: the process whose turn it is (or none), and the worker of a pool that this thread is (or none)."""
+
+    process: Owner | None = None
+    worker: Any = None
+    starting_for: Ref[Any] | None = None
+
+
+running = _Running()
+
+fenced: dict[Ref[Any], None] = {}
+"""Killed processes whose handler has not returned yet."""
+
+
+def guard() -> None:
+    """Stop here if the caller is what is left of a killed process.
+
+    Raises: `ProcessKilled`.
+    """
+    if fenced:
+        process = running.process
+        if process is not None and process.ref.killed:
+            raise ProcessKilled(f"{process.ref} was killed; its handler may not call the runtime any more")

@@ -1,0 +1,283 @@
+"""What the runtime moves between processes, besides the users' own messages.
+
+The rule of this file: plain values. Signals on the control lane overtake messages; those on the user lane keep their
+place among the messages of the same sender, because a result sent before a death must be seen before it.
+
+Source: Erlang/OTP reference manual, "Processes: signals, delivery of signals".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+
+from supervisors.reasons import NORMAL, Reason
+from supervisors.runtime.future import Future
+from supervisors.runtime.running import guard
+
+if TYPE_CHECKING:
+    from supervisors.runtime.ref import Ref
+
+__all__ = [
+    "IGNORE",
+    "NO_REPLY",
+    "OK",
+    "ChildIgnored",
+    "ChildStartFailed",
+    "ChildStarted",
+    "Down",
+    "DownNotice",
+    "ExitMsg",
+    "ExitNotice",
+    "From",
+    "Ignore",
+    "Ignored",
+    "Link",
+    "MonitorRef",
+    "Outcome",
+    "Signal",
+    "StartFailed",
+    "Started",
+    "Starter",
+    "Stop",
+    "StopRequest",
+    "Terminate",
+    "Word",
+]
+
+
+@final
+class Word:
+    """A value that is only a name; compare with `is`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
+        return self.name
+
+
+Ignore: TypeAlias = Word
+IGNORE: Final = Word("IGNORE")
+"""From `init`: do not start, and that is no error."""
+
+OK: Final = Word("OK")
+"""From `init`, as `(OK, info)`: started, and this is for whoever started it."""
+
+NO_REPLY: Final = Word("NO_REPLY")
+"""From `on_receive`: the answer comes later, through the kept `current_request`."""
+
+
+class Signal:
+    """Base of everything on a lane that is not a user's message; losing one would break a promise."""
+
+    __slots__ = ()
+
+
+# --- what processes see -----------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ExitMsg:
+    """The exit signal of `ref` (None: of somebody who is no process), for `handle_exit` of a process that traps."""
+
+    ref: Ref[Any] | None
+    reason: Reason
+
+
+@final
+class MonitorRef:
+    """One monitor: the owner is told once when the target ends."""
+
+    __slots__ = ("active", "owner", "target")
+
+    def __init__(self, owner: Ref[Any], target: Ref[Any] | None) -> None:
+        self.owner = owner
+        self.target = target
+        self.active = True
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The monitored process ended; `ref` is None when a monitored name had no process."""
+
+    mref: MonitorRef
+    ref: Ref[Any] | None
+    reason: Reason
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Returned by a handler: end with `reason`, and answer the request with `reply` once `terminate` has run."""
+
+    reason: Reason = NORMAL
+    reply: Any = None
+
+
+@final
+class From(Signal):
+    """A request on its way to its answer. Keep it (`current_request`), return `NO_REPLY`, and answer from anywhere."""
+
+    __slots__ = ("_future", "_open", "message")
+
+    def __init__(self, message: Any, future: Future[Any]) -> None:
+        self.message = message
+        self._future = future
+        self._open: dict[From, None] | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the request has been answered."""
+        return self._future.done()
+
+    def reply(self, value: Any = None) -> None:
+        """Answer. A second answer is dropped and counted. Thread: any. Raises: `ProcessKilled` in a killed handler."""
+        guard()
+        self.settle(value)
+
+    def fail(self, exc: BaseException) -> None:
+        """Let the asker see this exception. Otherwise as `reply`."""
+        guard()
+        self.settle_exception(exc)
+
+    def settle(self, value: Any) -> None:
+        """`reply`, for the runtime itself."""
+        self._future.set(value)
+        if self._open is not None:
+            self._open.pop(self, None)
+
+    def settle_exception(self, exc: BaseException) -> None:
+        """`fail`, for the runtime itself."""
+        self._future.fail(exc)
+        if self._open is not None:
+            self._open.pop(self, None)
+
+    def keep_in(self, open_requests: dict[From, None]) -> None:
+        """Be one of the requests that fail when their process ends, until answered."""
+        open_requests[self] = None
+        self._open = open_requests
+        if self._future.done():
+            open_requests.pop(self, None)
+
+
+# --- the user lane ----------------------------------------------------------------------------------------------------
+
+
+@final
+class Link:
+    """One link, known to both sides. `active` is False once it is unlinked, or once its exit was delivered."""
+
+    __slots__ = ("active",)
+
+    def __init__(self) -> None:
+        self.active = True
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class ExitNotice(Signal):
+    """An exit signal on its way: `link` it travels on, or None for an explicit `exit`; `child` if an own child died."""
+
+    sender: Ref[Any] | None
+    reason: Reason
+    link: Link | None = None
+    child: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class DownNotice(Signal):
+    """A DOWN on its way."""
+
+    mref: MonitorRef
+    reason: Reason
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class StopRequest(Signal):
+    """`ref.stop()`: end with this reason when the messages before it are done."""
+
+    reason: Reason = NORMAL
+
+
+# --- the control lane -------------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Terminate(Signal):
+    """The parent or the system wants the process to end: `handle_shutdown(reason)`."""
+
+    reason: Reason
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChildStarted(Signal):
+    """To `handle_system` of the process that called `spawn`: the child runs."""
+
+    tag: Any
+    ref: Ref[Any]
+    info: Any = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChildIgnored(Signal):
+    """To `handle_system`: the child's `init` said `IGNORE`."""
+
+    tag: Any
+    ref: Ref[Any] | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ChildStartFailed(Signal):
+    """To `handle_system`: the child did not start, and is dead; `ref` is None if it could not even be constructed."""
+
+    tag: Any
+    ref: Ref[Any] | None
+    reason: Reason
+
+
+# --- what a starter is told -------------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The process runs; `info` is what `init` returned with `OK`."""
+
+    ref: Ref[Any]
+    info: Any = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """`init` said `IGNORE`."""
+
+    ref: Ref[Any]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """The process is dead before it began."""
+
+    ref: Ref[Any] | None
+    reason: Reason
+
+
+Outcome: TypeAlias = Started | Ignored | StartFailed
+Starter: TypeAlias = Callable[[Outcome], object]

@@ -1,0 +1,215 @@
+"""One world of processes: dispatchers, clock, timers, names, reports. Two systems know nothing of each other.
+
+The rule of this file: a system holds things, it decides nothing. Everything is made when it is first used; making a
+system starts no thread, and stopping it ends every thread it has.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import threading
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
+from typing import Any, Final, Self
+
+import pykka
+
+from supervisors.errors import BadSpec
+from supervisors.reasons import SHUTDOWN, Reason, Shutdown
+from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.future import Future
+from supervisors.runtime.loop import LoopDispatcher
+from supervisors.runtime.names import Names
+from supervisors.runtime.pool import PoolDispatcher
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.reports import DeadLetters, Report, Reports
+from supervisors.runtime.running import running
+from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
+from supervisors.runtime.timers import Clock, Deadline, RealClock, Timers
+from supervisors.runtime.zombies import Zombies
+
+__all__ = ["System"]
+
+_log = logging.getLogger("supervisors")
+
+_MAKERS: Final[Mapping[str, type[Dispatcher]]] = {
+    "default": PoolDispatcher,
+    "blocking": ThreadDispatcher,
+    "pinned": PinnedDispatcher,
+    "loop": LoopDispatcher,
+}
+_WAIT_LOG = 10.0  # seconds between two lines about whom a stop waits for
+_KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
+
+_entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
+_making = threading.Lock()
+_default: list[System] = []
+
+
+class System:
+    """Where processes live.
+
+    `dispatcher` runs every process, whatever its class says; without one there are `"default"` (a pool), `"blocking"`
+    (cached threads), `"pinned"` (a thread each), `"loop"` (an event loop) and those that are registered. As a
+    context manager it is the current system inside the block, and leaving the block stops its processes.
+    """
+
+    def __init__(
+        self, *, dispatcher: Dispatcher | None = None, clock: Clock | None = None, max_zombies: int = 8
+    ) -> None:
+        self.lock = threading.RLock()  # reentrant: a finalizer may run, and stop something, while it is held
+        self.clock: Clock = clock if clock is not None else RealClock()
+        self.timers = Timers(self.clock)
+        self.names = Names()
+        self.reports = Reports()
+        self.dead_letters = DeadLetters(self.clock)
+        self.zombies = Zombies(max_zombies, self.reports, self._escalate)
+        self.stopped = False
+        self._forced = dispatcher
+        self._dispatchers: dict[str, Dispatcher] = {}
+        self._processes: dict[int, Ref[Any]] = {}
+        self._count = itertools.count(1)
+        self._tokens: list[Token[System | None]] = []
+
+    @staticmethod
+    def current() -> System:
+        """The system of the innermost `with` block, else that of the running process, else the process-wide default."""
+        system = _entered.get()
+        if system is not None:
+            return system
+        process = running.process
+        return process.ref.system if process is not None else _default_system()
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_entered.set(self))
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        _entered.reset(self._tokens.pop())
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<System with {len(self._processes)} processes>"
+
+    def register_dispatcher(self, name: str, dispatcher: Dispatcher) -> None:
+        """Let processes whose class says `dispatcher = name` run there. The system stops it at its own end.
+
+        Raises: `BadSpec` if the name is in use.
+        """
+        with self.lock:
+            if self._dispatchers.setdefault(name, dispatcher) is not dispatcher:
+                raise BadSpec(
+                    "dispatcher_in_use", name, f"there is a dispatcher {name!r} already; choose another name"
+                )
+
+    def dispatcher(self, name: str) -> Dispatcher:
+        """The dispatcher of that name, made now if it is one of the standard ones.
+
+        Raises: `BadSpec` for an unknown name.
+        """
+        if self._forced is not None:
+            return self._forced
+        found = self._dispatchers.get(name)
+        return found if found is not None else self._make(name)
+
+    def processes(self) -> list[Ref[Any]]:
+        """All living processes, oldest first."""
+        return list(self._processes.values())
+
+    def whereis(self, name: Any) -> Ref[Any] | None:
+        """The process of that name, or None."""
+        return self.names.whereis(name)
+
+    def next_number(self) -> int:
+        """The number of the next process: counted, so that runs can be repeated."""
+        return next(self._count)
+
+    def add(self, ref: Ref[Any]) -> None:
+        """A process begins."""
+        self._processes[ref.number] = ref
+
+    def remove(self, ref: Ref[Any]) -> None:
+        """A process is dead."""
+        self._processes.pop(ref.number, None)
+
+    def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
+        """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.
+
+        Each gets as long as its class says (`shutdown`), all together `timeout` seconds; who takes longer is killed.
+        Called by a process it returns at once and the stop goes on without it.
+        """
+        if running.process is not None:
+            threading.Thread(
+                target=self.stop, args=(reason, timeout), name="supervisors-stop", daemon=True
+            ).start()
+            return
+        deadline = Deadline(self.clock, timeout)
+        for ref in reversed(self.processes()):
+            if ref.parent is None:
+                self._stop_one(ref, reason, deadline)
+        for ref in reversed(self.processes()):
+            ref.kill()
+        self.stopped = True
+        self.clock.stop()
+        with self.lock:
+            dispatchers = list(self._dispatchers.values())
+        for dispatcher in dispatchers if self._forced is None else [self._forced]:
+            dispatcher.stop(_KILL_GRACE)
+
+    def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
+        dead: Future[None] = Future(ref, ref.dispatcher)
+        ref.add_exit_callback(lambda _: dead.set(None))
+        allowed = getattr(ref.actor_class, "shutdown", 5.0)
+        if allowed == "brutal_kill":
+            ref.kill()
+            return
+        ref.terminate(reason)
+        left = Deadline(self.clock, None if allowed == math.inf else allowed)
+        while not _settled(dead, _least(left.remaining(), deadline.remaining(), _WAIT_LOG)):
+            if 0.0 in (left.remaining(), deadline.remaining()):
+                self.reports.emit(Report("shutdown_timeout", ref, reason, "killed: it did not stop in time"))
+                ref.kill()
+                return
+            _log.warning("stopping waits for %s", ref)
+
+    def _make(self, name: str) -> Dispatcher:
+        maker = _MAKERS.get(name)
+        if maker is None:
+            known = sorted({*_MAKERS, *self._dispatchers})
+            raise BadSpec(
+                "unknown_dispatcher",
+                name,
+                f"no dispatcher {name!r}; there are {known}, and register_dispatcher",
+            )
+        with self.lock:
+            return self._dispatchers.setdefault(name, maker())
+
+    def _escalate(self) -> None:
+        # Restarting a child that hangs leaks a thread each time. The way out is up: end, and be started anew.
+        self.reports.emit(
+            Report("too_many_zombies", None, Shutdown("zombies"), f"more than {self.zombies.limit}")
+        )
+        threading.Thread(
+            target=self.stop, args=(Shutdown("zombies"), 25.0), name="supervisors-stop", daemon=True
+        ).start()
+
+
+def _default_system() -> System:
+    with _making:
+        if not _default or _default[-1].stopped:
+            _default[:] = [System()]
+        return _default[-1]
+
+
+def _settled(future: Future[Any], timeout: float) -> bool:
+    try:
+        future.get(timeout=timeout)
+    except pykka.Timeout:
+        return False
+    return True
+
+
+def _least(*seconds: float | None) -> float:
+    return min(each for each in seconds if each is not None)

@@ -1,0 +1,194 @@
+"""Links, monitors, children: what ties processes to each other, and what travels along the ties when one dies.
+
+The rule of this file: every table is changed under the system's lock, and death takes a process's tables once under
+that lock. So a `link` or `monitor` either is in the tables that death takes, or finds the process dead. Nothing is
+sent while the lock is held.
+
+Source: Erlang/OTP reference manual, "Processes: links, monitors".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from supervisors.reasons import NOPROC, SHUTDOWN, Reason
+from supervisors.runtime.ref import ALIVE, Ref, run_exit_callback
+from supervisors.runtime.running import guard, running
+from supervisors.runtime.signals import DownNotice, ExitNotice, Link, MonitorRef
+
+__all__ = [
+    "Ties",
+    "adopt",
+    "announce",
+    "demonitor",
+    "exit",
+    "link",
+    "linked_child",
+    "monitor",
+    "unlink",
+    "watch",
+]
+
+
+class Ties:
+    """The tables of one process, made when the first entry is."""
+
+    __slots__ = ("children", "links", "monitors", "watchers", "watching")
+
+    def __init__(self) -> None:
+        self.links: dict[Ref[Any], Link] = {}
+        self.monitors: dict[MonitorRef, None] = {}
+        self.watching: dict[MonitorRef, None] = {}
+        self.children: dict[Ref[Any], None] = {}
+        self.watchers: list[Callable[[Reason], object]] = []
+
+
+def exit(ref: Ref[Any], reason: Reason | Literal["kill"]) -> None:
+    """Send an exit signal, from the calling process if there is one.
+
+    `"kill"` cannot be trapped or delayed: the process is dead, with reason `KILLED`, when this returns. The kill is
+    *logical*: a Python thread cannot be killed, so a handler that was running goes on, fenced off, until it returns or
+    makes its next call into the runtime. `NORMAL` does nothing to a process that does not trap, except to oneself.
+    From the parent (for a process without a parent: from outside any process) it means: shut down.
+
+    Thread: any. Raises: `ProcessKilled` in a killed handler, or if the caller killed itself.
+    """
+    guard()
+    if reason == "kill":
+        ref.kill()
+        return
+    process = running.process
+    ref.receive_exit(ExitNotice(None if process is None else process.ref, reason))
+
+
+def adopt(parent: Ref[Any], child: Ref[Any]) -> bool:
+    """Make `child` the parent's to stop. False: the parent is dead."""
+    with parent.system.lock:
+        if parent.reason is not ALIVE:
+            return False
+        _ties(parent).children[child] = None
+        child.parent = parent
+        return True
+
+
+def link(ref: Ref[Any], other: Ref[Any]) -> None:
+    """Tie two processes together: the death of either is a signal to the other."""
+    with ref.system.lock:
+        if ref.reason is ALIVE and other.reason is ALIVE:
+            if ref is not other and not _is_child(ref, other) and not _is_child(other, ref):
+                tie = _ties(ref).links.setdefault(other, Link())
+                _ties(other).links[ref] = tie
+            return
+    ref.receive_exit(ExitNotice(other, NOPROC, Link()))
+
+
+def unlink(ref: Ref[Any], other: Ref[Any]) -> None:
+    """Cut the tie: no exit from `other` arrives afterwards, not even one that is already queued."""
+    with ref.system.lock:
+        for child, parent in ((ref, other), (other, ref)):
+            if child.parent is parent:
+                child.linked = False
+                if parent.ties is not None:
+                    parent.ties.children.pop(child, None)
+        mine = ref.ties.links.pop(other, None) if ref.ties is not None else None
+        theirs = other.ties.links.pop(ref, None) if other.ties is not None else None
+        for tie in (mine, theirs):
+            if tie is not None:
+                tie.active = False
+
+
+def linked_child(ref: Ref[Any], child: Ref[Any]) -> bool:
+    """Whether the queued exit of an own child still counts; it does once, and not after `unlink`."""
+    with ref.system.lock:
+        return ref.ties is not None and ref.ties.children.pop(child, ALIVE) is not ALIVE
+
+
+def monitor(owner: Ref[Any], target: Ref[Any] | None) -> MonitorRef:
+    """Tell `owner` once when `target` ends: now, with `NOPROC`, if it has ended or never was."""
+    mref = MonitorRef(owner, target)
+    with owner.system.lock:
+        if target is not None and target.reason is ALIVE:
+            _ties(target).monitors[mref] = None
+            _ties(owner).watching[mref] = None
+            return mref
+    owner.inform(DownNotice(mref, NOPROC))
+    return mref
+
+
+def demonitor(mref: MonitorRef, *, flush: bool = True) -> None:
+    """End the monitor; with `flush` a DOWN that is already queued is not delivered either."""
+    with mref.owner.system.lock:
+        _end_monitor(mref)
+        if flush:
+            mref.active = False
+
+
+def watch(ref: Ref[Any], callback: Callable[[Reason], object]) -> bool:
+    """Have `callback(reason)` called at death. False: the process is dead already."""
+    with ref.system.lock:
+        if ref.reason is not ALIVE:
+            return False
+        _ties(ref).watchers.append(callback)
+        return True
+
+
+def announce(ref: Ref[Any], reason: Reason) -> None:
+    """The process is dead: record why, and tell its children, links, monitors and observers, in this order."""
+    with ref.system.lock:
+        ref.reason = reason
+        ties, ref.ties = ref.ties, None
+        parent = ref.parent if ref.linked else None
+        _forget_child(ref)
+        if ties is not None:
+            _untie(ref, ties)
+    if ties is not None:
+        for child in ties.children:
+            child.terminate(SHUTDOWN)
+    if parent is not None:
+        parent.receive_exit(ExitNotice(ref, reason, child=True))
+    if ties is None:
+        return
+    for peer, tie in ties.links.items():
+        peer.receive_exit(ExitNotice(ref, reason, tie))
+    for mref in ties.monitors:
+        mref.owner.inform(DownNotice(mref, reason))
+    for callback in ties.watchers:
+        run_exit_callback(callback, reason)
+
+
+def _ties(ref: Ref[Any]) -> Ties:
+    if ref.ties is None:
+        ref.ties = Ties()
+    return ref.ties
+
+
+def _is_child(child: Ref[Any], parent: Ref[Any]) -> bool:
+    return child.parent is parent and parent.ties is not None and child in parent.ties.children
+
+
+def _forget_child(ref: Ref[Any]) -> None:
+    # A child that never started dies unannounced; a linked one stays on the list until its exit is handled.
+    parent = ref.parent
+    if parent is not None and not ref.linked and parent.ties is not None:
+        parent.ties.children.pop(ref, None)
+
+
+def _untie(ref: Ref[Any], ties: Ties) -> None:
+    for peer in ties.links:
+        if peer.ties is not None:
+            peer.ties.links.pop(ref, None)
+    for mref in ties.watching:
+        mref.active = False
+        if mref.target is not None and mref.target.ties is not None:
+            mref.target.ties.monitors.pop(mref, None)
+    for mref in ties.monitors:
+        if mref.owner.ties is not None:
+            mref.owner.ties.watching.pop(mref, None)
+
+
+def _end_monitor(mref: MonitorRef) -> None:
+    if mref.target is not None and mref.target.ties is not None:
+        mref.target.ties.monitors.pop(mref, None)
+    if mref.owner.ties is not None:
+        mref.owner.ties.watching.pop(mref, None)

@@ -1,0 +1,218 @@
+"""What happens later: one heap per system, and the clock that says when.
+
+The rule of this file: the heap decides what is due, the clock decides when to look. Nothing else in the runtime reads
+the time, so a virtual clock that looks when it likes is a complete simulation of time.
+
+Units: seconds, monotonic.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+import threading
+import time
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any, Protocol
+
+__all__ = ["Clock", "Deadline", "RealClock", "TimerRef", "Timers"]
+
+_log = logging.getLogger("supervisors")
+
+
+class Clock(Protocol):
+    """Time, injected. A virtual clock's `drive` does nothing: whoever moves it calls `Timers.fire_due`."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+    def drive(self, timers: Timers) -> None:
+        """The earliest deadline changed: see that `timers.fire_due()` is called then."""
+        ...
+
+    def stop(self) -> None:
+        """Stop driving; end the threads that did."""
+        ...
+
+
+class Deadline:
+    """How much of a timeout is left."""
+
+    __slots__ = ("_clock", "_end")
+
+    def __init__(self, clock: Clock, timeout: float | None) -> None:
+        self._clock = clock
+        self._end = math.inf if timeout is None else clock.monotonic() + timeout
+
+    def remaining(self) -> float | None:
+        """Seconds left, at least 0; None if there is no limit."""
+        return None if self._end == math.inf else max(0.0, self._end - self._clock.monotonic())
+
+
+class TimerRef:
+    """One timer. Thread: any."""
+
+    __slots__ = ("_action", "_timers", "due", "owned", "seq")
+
+    def __init__(self, timers: Timers, due: float, seq: int, action: Callable[[], object]) -> None:
+        self._timers = timers
+        self._action: Callable[[], object] | None = action
+        self.due = due
+        self.seq = seq
+        self.owned: dict[TimerRef, None] | None = None
+
+    def __lt__(self, other: TimerRef) -> bool:
+        return (self.due, self.seq) < (other.due, other.seq)
+
+    def cancel(self) -> float | None:
+        """Seconds that were left, and it will not happen; or None: it has happened, or was cancelled before."""
+        left = self._timers.cancel(self)
+        self.disown()
+        return left
+
+    def read(self) -> float | None:
+        """Seconds left, or None as for `cancel`."""
+        return None if self._action is None else max(0.0, self.due - self._timers.clock.monotonic())
+
+    def disown(self) -> None:
+        """No longer one of the timers that end with their process."""
+        if self.owned is not None:
+            self.owned.pop(self, None)
+
+    def take(self) -> Callable[[], object] | None:
+        """What to do, once. Thread: the heap's lock is held."""
+        action, self._action = self._action, None
+        return action
+
+    @property
+    def pending(self) -> bool:
+        """Whether it is still to happen."""
+        return self._action is not None
+
+
+class Timers:
+    """The heap of everything that is still to happen; equal deadlines happen in the order they were set."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._lock = allocate_lock()
+        self._heap: list[TimerRef] = []
+        self._numbers = itertools.count()
+        self._dead = 0
+
+    def after(self, delay: float, action: Callable[[], object]) -> TimerRef:
+        """Call `action()` in `delay` seconds; 0 is later too.
+
+        Raises: `ValueError` for a negative or undefined delay.
+        """
+        if not delay >= 0:
+            raise ValueError(f"a delay is at least 0 seconds, not {delay!r}")
+        return self.at(self.clock.monotonic() + delay, action)
+
+    def at(self, due: float, action: Callable[[], object]) -> TimerRef:
+        """Call `action()` at this time of the system's clock, at once if that is past."""
+        with self._lock:
+            timer = TimerRef(self, due, next(self._numbers), action)
+            heapq.heappush(self._heap, timer)
+            first = self._heap[0] is timer
+        if first:
+            self.clock.drive(self)
+        return timer
+
+    def cancel(self, timer: TimerRef) -> float | None:
+        """See `TimerRef.cancel`."""
+        with self._lock:
+            if timer.take() is None:
+                return None
+            self._dead += 1
+            if self._dead > 64 and self._dead > len(self._heap) // 2:
+                self._sweep()
+        return max(0.0, timer.due - self.clock.monotonic())
+
+    def next_due(self) -> float | None:
+        """When the next timer is due, or None."""
+        with self._lock:
+            while self._heap and not self._heap[0].pending:
+                heapq.heappop(self._heap)
+                self._dead -= 1
+            return self._heap[0].due if self._heap else None
+
+    def fire_due(self) -> None:
+        """Do everything that is due by now, in order. Thread: one at a time."""
+        now = self.clock.monotonic()
+        while True:
+            with self._lock:
+                if not self._heap or self._heap[0].due > now:
+                    return
+                timer = heapq.heappop(self._heap)
+                action = timer.take()
+                if action is None:
+                    self._dead -= 1
+                    continue
+            timer.disown()
+            try:
+                action()
+            except Exception:  # noqa: BLE001 - the other timers must still fire
+                _log.exception("a timer failed")
+
+    def _sweep(self) -> None:
+        self._heap = [timer for timer in self._heap if timer.pending]
+        heapq.heapify(self._heap)
+        self._dead = 0
+
+
+class RealClock:
+    """The machine's monotonic clock, and one daemon thread that fires timers, started by the first of them."""
+
+    def __init__(self) -> None:
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    def monotonic(self) -> float:
+        """Seconds since some moment in the past."""
+        return time.monotonic()
+
+    def drive(self, timers: Timers) -> None:
+        """Look at `timers` again; start the thread if there is none."""
+        with self._wake:
+            if self._stopped:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, args=(timers,), name="supervisors-timers", daemon=True
+                )
+                self._thread.start()
+            self._wake.notify()
+
+    def stop(self) -> None:
+        """End the thread; timers that are not due yet never fire."""
+        with self._wake:
+            self._stopped = True
+            thread = self._thread
+            self._wake.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _run(self, timers: Timers) -> None:
+        while self._sleep(timers):
+            timers.fire_due()
+
+    def _sleep(self, timers: Timers) -> bool:
+        with self._wake:
+            while not self._stopped:
+                due = timers.next_due()
+                if due is not None and due <= self.monotonic():
+                    return True
+                # `drive` notifies under this lock, so a timer set after `next_due` cannot be missed.
+                self._wake.wait(_bounded(due, self.monotonic()))
+        return False
+
+
+def _bounded(due: float | None, now: float) -> Any:
+    # Python refuses waits beyond some centuries; a timer at infinity is legal, and is looked at once a day.
+    return None if due is None else min(due - now, 86_400.0)

@@ -1,0 +1,80 @@
+"""Threads that still run the handler of a process that was killed.
+
+The rule of this file: a zombie is counted from the kill until its handler returns, and is fenced off that long. A
+Python thread cannot be killed; this is the honest account of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from supervisors.reasons import KILLED
+from supervisors.runtime.reports import Report
+from supervisors.runtime.running import fenced
+
+if TYPE_CHECKING:
+    from supervisors.runtime.ref import Ref
+    from supervisors.runtime.reports import Reports
+
+__all__ = ["Zombie", "Zombies"]
+
+
+class Zombie:
+    """One such thread."""
+
+    __slots__ = ("_zombies", "ref", "stack", "thread")
+
+    def __init__(self, zombies: Zombies, ref: Ref[Any]) -> None:
+        self._zombies = zombies
+        self.ref = ref
+        self.thread: Thread | None = None
+        self.stack = ""
+
+    def begin(self, thread: Thread) -> None:
+        """`thread` runs the killed process."""
+        self.thread = thread
+        frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
+        self.stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        fenced[self.ref] = None
+        self._zombies.add(self)
+
+    def end(self) -> None:
+        """The handler has returned."""
+        fenced.pop(self.ref, None)
+        self._zombies.discard(self)
+
+
+class Zombies:
+    """The zombies of one system; `too_many()` is called, once, when there are more than `limit`."""
+
+    def __init__(self, limit: int, reports: Reports, too_many: Callable[[], object]) -> None:
+        self.limit = limit
+        self._reports = reports
+        self._too_many: Callable[[], object] | None = too_many
+        self._all: dict[Zombie, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def list(self) -> list[Zombie]:
+        """Those of this moment, oldest first."""
+        return list(self._all)
+
+    def add(self, zombie: Zombie) -> None:
+        """Count it."""
+        self._all[zombie] = None
+
+    def discard(self, zombie: Zombie) -> None:
+        """It is none any more."""
+        self._all.pop(zombie, None)
+
+    def report(self, zombie: Zombie) -> None:
+        """Tell the operators; past the limit, escalate."""
+        self._reports.emit(Report("zombie", zombie.ref, KILLED, zombie.stack))
+        if len(self._all) > self.limit and self._too_many is not None:
+            escalate, self._too_many = self._too_many, None
+            escalate()
