@@ -1,0 +1,49 @@
+"""A session that follows a stream of its own events.
+
+Rule of this file: the session is touched only at the end, so that a stream that is left early is as good as one that
+ends.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from allm_actors.data import ChatResult, Event, Session, StepCompleted, StepResult
+
+from .fold import Fold
+from .sessions import apply_chat_result, apply_step_result
+
+__all__ = ["StreamReducer"]
+
+
+class StreamReducer:
+    """Folds the events of a turn into the session that comes after it. `session` is the one the turn began with.
+
+    Raises: ValueError for a mode other than `chat` and `step`.
+    """
+
+    __slots__ = ("_fold", "_mode", "_session", "_stepped")
+
+    def __init__(self, session: Session, mode: Literal["chat", "step"] = "chat") -> None:
+        if mode not in ("chat", "step"):
+            raise ValueError(f"mode must be 'chat' or 'step'; got: {mode!r}")
+        self._session = session
+        self._mode = mode
+        self._fold = Fold(session.thread)
+        self._stepped = False
+
+    def apply(self, event: Event) -> StreamReducer:
+        """Take one event in, and give this reducer back."""
+        self._fold.apply(event)
+        self._stepped = self._stepped or isinstance(event, StepCompleted)
+        return self
+
+    def finish(self) -> tuple[Session, ChatResult | StepResult]:
+        """The session after what was seen, and the result; the same every time, until more is seen."""
+        if self._mode == "chat":
+            result = self._fold.chat_result()
+            return apply_chat_result(self._session, result), result
+        if self._stepped:
+            step = self._fold.step_result()
+            return apply_step_result(self._session, step), step
+        return self._session, ChatResult(thread=self._session.thread, halted_reason="cancelled")
