@@ -1,0 +1,210 @@
+"""Conversations: messages, calls, threads, sessions, tools and requests.
+
+Rule of this file: every call has one answer, unless a strategy says that calls may be open.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from allm_actors.data import (
+    Image,
+    ImagePart,
+    Message,
+    ModelRef,
+    Part,
+    Request,
+    Session,
+    SessionStatus,
+    TextPart,
+    Thread,
+    Tool,
+    ToolCall,
+)
+from allm_actors.data.validate import RESERVED_TOOL_NAMES, TOOL_HELP
+
+from .errors import errors
+from .plain import IDS, TEXTS, WORDS, arguments, json_objects, maybe
+
+__all__ = [
+    "calls_of_one_message",
+    "images",
+    "message_calling",
+    "messages",
+    "model_refs",
+    "parts",
+    "replies",
+    "requests",
+    "sessions",
+    "threads",
+    "tool_calls",
+    "tool_names",
+    "tools",
+]
+
+MIME_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
+
+
+def images() -> SearchStrategy[Image]:
+    """A picture from each kind of source."""
+    mime = st.sampled_from(MIME_TYPES)
+    return st.one_of(
+        st.builds(Image.from_url, WORDS.map("https://example.org/{}.png".format)),
+        st.builds(Image.from_bytes, st.binary(max_size=20), mime),
+        st.builds(
+            Image.from_base64, st.binary(max_size=20).map(lambda data: base64.b64encode(data).decode()), mime
+        ),
+        st.builds(Image.from_file, WORDS.map("{}.png".format)),
+    )
+
+
+def parts() -> SearchStrategy[Part]:
+    """A part of a message's content."""
+    details = st.sampled_from(["auto", "low", "high"])
+    return st.builds(TextPart, text=TEXTS, metadata=json_objects()) | st.builds(
+        ImagePart, image=images(), detail=details, metadata=json_objects()
+    )
+
+
+def tool_names() -> SearchStrategy[str]:
+    """A name that a tool may have."""
+    names = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
+    return names.filter(lambda name: name not in RESERVED_TOOL_NAMES and name != TOOL_HELP)
+
+
+def tool_calls(names: SearchStrategy[str] | None = None) -> SearchStrategy[ToolCall]:
+    """A call, as complete as a provider makes it; `names` are the tools it may call."""
+    return st.builds(_tool_call, IDS, names or tool_names(), arguments())
+
+
+def messages() -> SearchStrategy[Message]:
+    """A message of any role, valid on its own."""
+    content = TEXTS | st.lists(parts(), max_size=3)
+    return st.one_of(
+        st.builds(
+            Message, role=st.sampled_from(["user", "system"]), content=content, metadata=json_objects()
+        ),
+        replies(),
+        st.builds(Message, role=st.just("tool"), content=TEXTS, tool_call_id=IDS),
+        st.builds(message_calling, TEXTS, calls_of_one_message()),
+    )
+
+
+@st.composite
+def threads(draw: st.DrawFn, open_calls: bool = False, max_turns: int = 3) -> Thread:
+    """A conversation in which every call is answered; with `open_calls` the last message's calls may be open."""
+    said = [draw(st.builds(Message, role=st.just("system"), content=TEXTS))] if draw(st.booleans()) else []
+    for turn in range(draw(st.integers(0, max_turns))):
+        said.append(
+            draw(st.builds(Message, role=st.just("user"), content=TEXTS | st.lists(parts(), max_size=2)))
+        )
+        for _ in range(draw(st.integers(0, 2))):
+            said += _answered(draw, draw(calls_of_one_message(f"t{turn}")))
+        said.append(draw(replies()))
+    if open_calls and draw(st.booleans()):
+        said += _answered(draw, draw(calls_of_one_message("open")), completely=False)
+    return Thread(messages=said, metadata=draw(json_objects()))
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> Session:
+    """A session whose fields agree with its status."""
+    status = draw(st.sampled_from(get_args(SessionStatus)))
+    fields: dict[str, Any] = {"thread": draw(threads()), "metadata": draw(json_objects())}
+    if status == "awaiting_user":
+        fields |= {"pending_question": draw(TEXTS), "pending_tool_call_id": draw(IDS)}
+    if status == "awaiting_tools":
+        calls = draw(calls_of_one_message("pending"))
+        fields |= {"thread": fields["thread"].add(message_calling("", calls)), "pending_tool_calls": calls}
+    if status == "error":
+        fields["metadata"] |= {"error": draw(errors())}
+    return Session(id=draw(maybe(IDS)), status=status, context=draw(json_objects()), **fields)
+
+
+def tools(names: SearchStrategy[str] | None = None) -> SearchStrategy[Tool]:
+    """A tool without a handler."""
+    schemas = st.dictionaries(WORDS, st.sampled_from(["string", "integer", "boolean"]), max_size=3).map(
+        _schema
+    )
+    return st.builds(
+        Tool,
+        name=names or tool_names(),
+        description=TEXTS,
+        schema=schemas,
+        manual=st.booleans(),
+        compact=st.booleans(),
+        summary=maybe(TEXTS),
+        timeout=maybe(st.floats(0.1, 60)),
+        isolation=st.sampled_from(["thread", "process"]),
+        effect=st.sampled_from(["once", "idempotent", "pure"]),
+        metadata=json_objects(),
+    )
+
+
+def requests() -> SearchStrategy[Request]:
+    """A request that can be sent."""
+    shapes = st.sampled_from([None, "text", {"type": "json_object"}])
+    return st.builds(
+        Request,
+        messages=threads().map(lambda thread: [*thread.messages, Message(role="user", content="hi")]),
+        model=maybe(WORDS),
+        tools=st.lists(tools(), max_size=3, unique_by=lambda tool: tool.name),
+        tool_choice=st.sampled_from([None, "auto", "none", "required", {"type": "any"}]),
+        temperature=maybe(st.floats(0, 2)),
+        max_tokens=maybe(st.integers(1, 10**5)),
+        response_format=shapes,
+        stream=st.booleans(),
+        options=json_objects(),
+        metadata=json_objects(),
+    )
+
+
+def model_refs() -> SearchStrategy[ModelRef]:
+    """A catalogue's entry."""
+    return st.builds(
+        ModelRef, id=WORDS, provider=maybe(WORDS), limits=maybe(json_objects()), metadata=json_objects()
+    )
+
+
+def replies() -> SearchStrategy[Message]:
+    """An assistant message without calls."""
+    metadata: SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
+        {"finish_reason": st.sampled_from(["stop", "length"])}
+    )
+    return st.builds(Message, role=st.just("assistant"), content=TEXTS, metadata=metadata)
+
+
+def calls_of_one_message(prefix: str = "c") -> SearchStrategy[list[ToolCall]]:
+    """Some calls of one message: their ids differ."""
+    calls = st.lists(st.tuples(tool_names(), arguments()), min_size=1, max_size=3)
+    return calls.map(
+        lambda drawn: [_tool_call(f"{prefix}{i}", name, given) for i, (name, given) in enumerate(drawn)]
+    )
+
+
+def message_calling(text: str, calls: list[ToolCall]) -> Message:
+    """The assistant message that makes these calls."""
+    return Message(
+        role="assistant", content=text, metadata={"finish_reason": "tool_calls", "tool_calls": calls}
+    )
+
+
+def _answered(draw: st.DrawFn, calls: list[ToolCall], completely: bool = True) -> list[Message]:
+    order = draw(st.permutations(calls))
+    count = len(order) if completely else draw(st.integers(0, len(order)))
+    answers = [Message(role="tool", content=draw(TEXTS), tool_call_id=call.id) for call in order[:count]]
+    return [message_calling(draw(TEXTS), calls), *answers]
+
+
+def _tool_call(id: str, name: str, given: dict[str, Any]) -> ToolCall:
+    return ToolCall(id=id, name=name, arguments=given, raw_arguments=json.dumps(given))
+
+
+def _schema(properties: dict[str, str]) -> dict[str, Any]:
+    typed = {name: {"type": kind} for name, kind in properties.items()}
+    return {"type": "object", "properties": typed, "required": list(properties)}

@@ -1,0 +1,65 @@
+"""Every error of the library, with every reason it can have.
+
+Rule of this file: an error's cause and metadata are plain data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from allm_actors.data import (
+    AdapterError,
+    AllmError,
+    EngineError,
+    FinishReason,
+    ImageAdapterError,
+    SessionBusy,
+    SessionError,
+    SessionStatusError,
+    StoreError,
+    StreamError,
+    ToolError,
+    UnwrapError,
+    ValidationError,
+)
+
+from .plain import COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe
+
+__all__ = ["FINISH_REASONS", "errors"]
+
+FINISH_REASONS = st.sampled_from(get_args(FinishReason))
+
+
+def errors() -> SearchStrategy[AllmError]:
+    """Any of this library's errors, with any of its reasons."""
+    path = st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=3)
+    failures = st.lists(st.tuples(WORDS | path, WORDS), max_size=3)
+    statuses = st.sampled_from([400, 401, 429, 500, 503])
+    return st.one_of(
+        _error(AdapterError, provider=WORDS, status=statuses, retry_after_ms=COUNTS, request_id=IDS),
+        _error(EngineError, provider=WORDS),
+        _error(ImageAdapterError, provider=WORDS, status=statuses, retry_after_ms=COUNTS),
+        _error(StreamError, provider=WORDS, event_index=COUNTS),
+        _error(ToolError, tool_name=WORDS, tool_call_id=IDS),
+        _error(SessionError),
+        _error(SessionBusy),
+        _error(StoreError, path=WORDS),
+        _error(UnwrapError, finish_reason=FINISH_REASONS),
+        st.builds(ValidationError, st.sampled_from(sorted(ValidationError.reasons)), failures),
+        st.builds(SessionStatusError, WORDS, operation=WORDS, status=WORDS),
+    )
+
+
+def _error(cls: type[AllmError], **fields: SearchStrategy[Any]) -> SearchStrategy[AllmError]:
+    optional = {name: maybe(values) for name, values in fields.items()}
+    return st.builds(
+        cls,
+        st.sampled_from(sorted(cls.reasons)),
+        message=maybe(TEXTS),
+        cause=json_values(),
+        metadata=json_objects(),
+        **optional,
+    )
