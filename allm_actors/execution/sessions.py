@@ -3,8 +3,8 @@
 Rule of this file: pure functions of the session value; a new value or an error, never a change. Two tables decide.
 
 What may be done: `run`; `raise` SessionStatusError, a mistake in the program; `error`, the SessionError that says that
-the session ended in one; `unknown`, the SessionError for an id that nobody waits for. A session is `pending` while calls
-wait for the caller's results, whatever its status: what would ask the model has to wait for them.
+the session ended in one; `unknown`, the SessionError for an id that nobody waits for. A session is `pending` while
+calls wait for the caller's results, whatever its status: what would ask the model has to wait for them.
 
     session         start  reply  continue  continue   continue  step   submit
                                   (user)    (another)  (None)
