@@ -1,44 +1,79 @@
 """From an adapter's name to the adapter.
 
-Rule of this file: an adapter is made once, when it is first asked for, and shared: it holds no state of a call. Installed
-packages add names under the entry-point group `allm_actors.adapters`; a name of ours is never taken by one.
+Rule of this file: an adapter is made once, when it is first asked for, and shared: it holds no state of a call.
+Installed packages add names under the entry-point group `allm_actors.adapters`; they cannot take one of ours.
 """
 
 from __future__ import annotations
 
 import threading
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from allm_actors.data import EngineError
 from allm_actors.engine.adapter import Adapter
+from allm_actors.engine.catalog import PROVIDERS, unknown_adapter
 from allm_actors.engine.fake import FakeAdapter
 
-__all__ = ["find_adapter"]
+__all__ = ["GROUP", "find_adapter", "known_adapters"]
 
 GROUP = "allm_actors.adapters"
-_lock = threading.Lock()
+_lock = threading.RLock()
 _made: dict[str, Adapter] = {}
 
 
 def find_adapter(adapter: str | Adapter | None) -> Adapter:
     """The adapter of that name, or the object itself. Thread: safe.
 
-    Raises `EngineError`: `missing_adapter`, or `unknown_adapter` naming the nearest names.
+    Raises `EngineError`: `missing_adapter`, `unknown_adapter` naming the nearest names, or `invalid_engine` for a
+    package whose entry point cannot be used.
     """
     if adapter is None:
-        raise EngineError(
-            "missing_adapter", message="this engine has no adapter: give it one, Engine(adapter='openai')"
-        )
+        message = "this engine has no adapter: give it one, such as Engine(adapter='openai')"
+        raise EngineError("missing_adapter", message=message)
     if not isinstance(adapter, str):
         return adapter
-    with _lock:
-        if adapter not in _made:
-            _made[adapter] = _make(adapter)
-        return _made[adapter]
+    found = _made.get(adapter)
+    if found is None:
+        with _lock:
+            found = _made.get(adapter) or _make(adapter)
+            _made[adapter] = found
+    return found
 
 
-def _make(name: str) -> Any:
+def known_adapters() -> list[str]:
+    """The names that `find_adapter` knows, those of installed packages among them."""
+    return sorted({FakeAdapter.name, *PROVIDERS, *_installed()})
+
+
+def _make(name: str) -> Adapter:
     if name == FakeAdapter.name:
         return FakeAdapter()
-    raise EngineError("unknown_adapter", provider=name)
+    if name in PROVIDERS:
+        from allm_actors.engine.remote import RemoteAdapter
+
+        return RemoteAdapter(PROVIDERS[name])
+    point = _installed().get(name)
+    if point is None:
+        raise unknown_adapter(name, known_adapters())
+    return _load(name, point)
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _load(name: str, point: EntryPoint) -> Adapter:
+    try:
+        loaded: Any = point.load()
+        made = loaded() if not hasattr(loaded, "stream") or isinstance(loaded, type) else loaded
+    except Exception as error:  # noqa: BLE001 - another package's import may fail in any way
+        why = f"{type(error).__name__}: {error}"
+    else:
+        if callable(getattr(made, "stream", None)):
+            return made  # type: ignore[no-any-return]
+        why = f"{made!r} has no stream(request, call)"
+    message = f"the adapter {name!r} of the entry point {point.value!r} cannot be used: {why}"
+    raise EngineError("invalid_engine", provider=name, message=message)

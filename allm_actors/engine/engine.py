@@ -1,7 +1,7 @@
 """Who is asked, with which model, tools and defaults: one immutable value.
 
-Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new engine with the
-same `id`, which is how scripted adapters tell engines apart.
+Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new
+engine with the same `id`, which is how scripted adapters tell engines apart.
 """
 
 from __future__ import annotations

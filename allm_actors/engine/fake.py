@@ -1,13 +1,14 @@
 """The scripted provider: what it says was written before.
 
-Rule of this file: a call is opened at once and read lazily. Opening checks the whole script, moves the cursor and
-records the call; reading yields what the script says and touches nothing, so the same script plays in a test, in an
-actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
+Rule of this file: a call is opened at once and read lazily. Opening checks the whole script, moves the cursor
+and records the call; reading yields what the script says and touches nothing, so the same script plays in a
+test, in an actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
 
-`adapter_opts`: `script` (one reply) or `scripts` (one per call), `stream_script` (either form, used before both),
-`usage` (over the script's), `record` (a list or a callable that gets each `Recorded` call), `cleanup_observer` (a
-`Counter` or a callable, once per stream), `retry_until_call` (n: the first n-1 calls time out), `script_cursor` (a
-`Counter` that several engines share) and `cursor_key` (default: the engine's id).
+`adapter_opts`: `script` (one reply) or `scripts` (one per call), `stream_script` (either form, used before
+both), `usage` (over the script's), `record` (a list or a callable that gets each `Recorded` call),
+`cleanup_observer` (a `Counter` or a callable, once per stream), `retry_until_call` (n: the first n-1 calls
+time out), `script_cursor` (a `Counter` that several engines share) and `cursor_key` (default: the engine's
+id).
 """
 
 from __future__ import annotations

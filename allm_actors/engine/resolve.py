@@ -10,7 +10,8 @@ Rule of this file: None never wins over a value, and every option goes to exactl
     orchestration   how the loop runs: mode, max_turns, tool_timeout, …
     provider        everything else, verbatim in `request.options`: the provider knows what it means
 
-An option that is nearly one of ours, but not quite, is refused: it would travel to the provider and do nothing.
+An option that is nearly one of ours, but not quite, is refused: it would travel to the provider and do
+nothing.
 """
 
 from __future__ import annotations

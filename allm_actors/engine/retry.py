@@ -1,8 +1,8 @@
 """When to try a call again.
 
-Rule of this file: it says how long to wait, and never waits. A call is tried again only while nothing of the answer has
-arrived, so what a reader has seen never changes. A server that asks for more patience than `max_delay` gets its error
-returned.
+Rule of this file: it says how long to wait, and never waits. A call is tried again only while nothing of the
+answer has arrived, so what a reader has seen never changes. A server that asks for more patience than
+`max_delay` gets its error returned.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class _Stage:
     def error(self, error: AllmError) -> None:
         self.events.append(ErrorEvent(error))
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: Any) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ValueError(f"a delay is seconds >= 0, got: {seconds!r}")
         self.events.append(Delay(float(seconds)))

@@ -64,8 +64,8 @@ class HttpResponse(Protocol):
         """The body as it comes. Raises `AdapterError` and nothing else."""
         ...
 
-    async def body(self, limit: int) -> bytes:
-        """At most `limit` bytes of the body; what came, if the rest does not."""
+    async def body(self, limit: int, seconds: float | None = None) -> bytes:
+        """At most `limit` bytes of the body, read for at most `seconds`; what came, if the rest does not."""
         ...
 
 
@@ -101,7 +101,7 @@ class Decoder(Protocol):
 class Dialect(Protocol):
     """A wire format."""
 
-    def encode(self, request: Request, row: Any, options: Mapping[str, Any]) -> HttpRequest:
+    def encode(self, request: Request, row: Any, base_url: str) -> HttpRequest:
         """The request without its key. Raises `ValidationError` for what the format cannot say."""
         ...
 

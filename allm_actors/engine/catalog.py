@@ -1,0 +1,144 @@
+"""Which providers are known, as data.
+
+Rule of this file: a provider that speaks a known dialect is one row. What differs between servers of one
+dialect is a quirk: a value in the row, never a branch on a name.
+
+Source: each provider's API reference (2026-09), and recorded exchanges with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from allm_actors.data import EngineError
+
+__all__ = ["PROVIDERS", "Provider", "Quirks", "unknown_adapter"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quirks:
+    """How a server differs from the first of its dialect.
+
+    `include_usage`: whether usage in a stream must be asked for with `stream_options`; some servers send it unasked and
+    refuse the field. `max_tokens`: what the field is called; None asks the model's name. `prompt_cache`: whether a
+    `prompt_cache_key` is understood.
+    """
+
+    include_usage: bool = True
+    max_tokens: str | None = "max_tokens"
+    prompt_cache: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A provider: what it is called, what it speaks, where it is, and which variables hold its key and base URL."""
+
+    name: str
+    label: str
+    dialect: str
+    base_url: str | None
+    key_names: tuple[str, ...]
+    base_url_name: str
+    key_required: bool = True
+    quirks: Quirks = field(default_factory=Quirks)
+
+
+_ROWS = (
+    Provider(
+        name="openai",
+        label="OpenAI",
+        dialect="openai_chat",
+        base_url="https://api.openai.com/v1",
+        key_names=("OPENAI_API_KEY",),
+        base_url_name="OPENAI_BASE_URL",
+        quirks=Quirks(max_tokens=None, prompt_cache=True),
+    ),
+    Provider(
+        name="groq",
+        label="Groq",
+        dialect="openai_chat",
+        base_url="https://api.groq.com/openai/v1",
+        key_names=("GROQ_API_KEY",),
+        base_url_name="GROQ_BASE_URL",
+    ),
+    Provider(
+        name="deepseek",
+        label="DeepSeek",
+        dialect="openai_chat",
+        base_url="https://api.deepseek.com/v1",
+        key_names=("DEEPSEEK_API_KEY",),
+        base_url_name="DEEPSEEK_BASE_URL",
+    ),
+    Provider(
+        name="openrouter",
+        label="OpenRouter",
+        dialect="openai_chat",
+        base_url="https://openrouter.ai/api/v1",
+        key_names=("OPENROUTER_API_KEY",),
+        base_url_name="OPENROUTER_BASE_URL",
+    ),
+    Provider(
+        name="mistral",
+        label="Mistral",
+        dialect="openai_chat",
+        base_url="https://api.mistral.ai/v1",
+        key_names=("MISTRAL_API_KEY",),
+        base_url_name="MISTRAL_BASE_URL",
+        quirks=Quirks(include_usage=False, prompt_cache=True),
+    ),
+    Provider(
+        name="xai",
+        label="xAI",
+        dialect="openai_chat",
+        base_url="https://api.x.ai/v1",
+        key_names=("XAI_API_KEY",),
+        base_url_name="XAI_BASE_URL",
+    ),
+    Provider(
+        name="together",
+        label="Together",
+        dialect="openai_chat",
+        base_url="https://api.together.xyz/v1",
+        key_names=("TOGETHER_API_KEY",),
+        base_url_name="TOGETHER_BASE_URL",
+        quirks=Quirks(include_usage=False),
+    ),
+    Provider(
+        name="cerebras",
+        label="Cerebras",
+        dialect="openai_chat",
+        base_url="https://api.cerebras.ai/v1",
+        key_names=("CEREBRAS_API_KEY",),
+        base_url_name="CEREBRAS_BASE_URL",
+        quirks=Quirks(include_usage=False, max_tokens="max_completion_tokens"),
+    ),
+    Provider(
+        name="openai-compatible",
+        label="The server",
+        dialect="openai_chat",
+        base_url=None,
+        key_names=("OPENAI_COMPATIBLE_API_KEY",),
+        base_url_name="OPENAI_COMPATIBLE_BASE_URL",
+        key_required=False,
+    ),
+)
+
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _ROWS})
+
+
+def unknown_adapter(name: str, known: Iterable[str]) -> EngineError:
+    """The error for a name that nobody has, with the nearest names that somebody has."""
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(names)}."
+    return EngineError(
+        "unknown_adapter",
+        provider=name,
+        message=f"no adapter is called {name!r}; {hint} A server that speaks OpenAI's chat format is reached with "
+        "'openai-compatible' and adapter_opts={'base_url': …}; other packages add adapters under the entry-point "
+        "group allm_actors.adapters",
+        metadata={"near": near},
+    )

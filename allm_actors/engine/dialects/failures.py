@@ -1,0 +1,199 @@
+"""Why a provider refused, from what it sent.
+
+Rule of this file: the reason is ours and closed, the provider's own words are quoted, bounded and redacted,
+and the message says what to do. A body is never part of an error: only the sentence in it that was meant to
+be read.
+
+Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 10.2.3 (Retry-After).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import mktime_tz, parsedate_tz
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import AdapterError
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.wire import HttpFailure
+
+__all__ = ["http_error", "redact", "retry_after_ms", "wire_error"]
+
+_MAX_WORDS = 500
+_KEYS = re.compile(
+    r"\b(?:sk|rk|pk|org|proj|gsk|csk|xai|tgp|tvly|pa|hf)[-_][A-Za-z0-9_\-*.]{6,}"
+    r"|\bAIza[A-Za-z0-9_\-]{6,}|\bya29\.[A-Za-z0-9_\-.]{6,}|(?i:\bbearer\s+)[A-Za-z0-9_\-.=+/*]{6,}"
+)
+_CODES = {
+    "context_length_exceeded": "context_length_exceeded",
+    "rate_limit_exceeded": "rate_limited",
+    "rate_limit_error": "rate_limited",
+    "rate_limited": "rate_limited",
+    "insufficient_quota": "rate_limited",
+    "tokens": "rate_limited",
+    "over_capacity": "provider_unavailable",
+    "overloaded_error": "provider_unavailable",
+    "server_error": "provider_unavailable",
+    "internal_server_error": "provider_unavailable",
+    "service_unavailable": "provider_unavailable",
+    "timeout": "timeout",
+    "invalid_api_key": "authentication_failed",
+    "authentication_error": "authentication_failed",
+    "permission_error": "authentication_failed",
+    "model_not_found": "invalid_request",
+    "invalid_prompt": "invalid_request",
+    "invalid_request_error": "invalid_request",
+    "tool_use_failed": "invalid_request",
+}
+_STATUSES = {
+    401: "authentication_failed",
+    403: "authentication_failed",
+    408: "timeout",
+    429: "rate_limited",
+    **dict.fromkeys((400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 431), "invalid_request"),
+}
+
+
+def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
+    """The error that an answer with a status of 400 or more stands for."""
+    wire = _error_object(failure.body)
+    headers = {name.lower(): value for name, value in failure.headers.items()}
+    error = wire_error(wire, row, status=failure.status)
+    error.retry_after_ms = retry_after_ms(headers, failure.now)
+    provider_id = headers.get("x-request-id")
+    if provider_id:
+        error.metadata["provider_request_id"] = redact(provider_id)[:200]
+    return error
+
+
+def wire_error(wire: Mapping[str, Any], row: Provider, *, status: int | None = None) -> AdapterError:
+    """The error that an error object stands for, with the HTTP status it came with, if any."""
+    code, kind = _word(wire.get("code")), _word(wire.get("type"))
+    status = status if status is not None and status >= 400 else _status_in(wire) or status
+    reason = _reason(status, code, kind)
+    words = redact(_word(wire.get("message")) or "").strip()[:_MAX_WORDS]
+    metadata: dict[str, Any] = {
+        name: redact(value)[:100] for name, value in (("code", code), ("type", kind)) if value
+    }
+    if code == "insufficient_quota" or kind == "insufficient_quota":
+        metadata["retry"] = False
+    said = f"answered {status}" if status is not None and status >= 400 else "reported an error"
+    message = f"{row.label} {said}{': ' + words if words else ''}"
+    advice = _advice(reason, status, row)
+    return AdapterError(
+        reason,
+        provider=row.name,
+        status=status,
+        message=f"{message.rstrip('.')}. {advice}" if advice else message,
+        metadata=metadata,
+    )
+
+
+def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
+    """Milliseconds the server asks to wait, from lower-case `headers`; `now` is seconds since the epoch."""
+    exact = _number(headers.get("retry-after-ms"))
+    if exact is not None:
+        return int(exact)
+    value = (
+        headers.get("retry-after", "").split(",")[0] if "GMT" not in headers.get("retry-after", "") else ""
+    )
+    seconds = _number(value)
+    if seconds is not None:
+        return int(seconds * 1000)
+    date = parsedate_tz(headers.get("retry-after", ""))
+    if date is None:
+        return None
+    try:
+        return max(0, int((mktime_tz(date) - now) * 1000))
+    except (OverflowError, ValueError):
+        return None
+
+
+def redact(text: str) -> str:
+    """`text` without anything that looks like a key."""
+    return _KEYS.sub("[REDACTED]", text)
+
+
+def _error_object(body: bytes) -> Mapping[str, Any]:
+    """What describes the error in a body: `{"error": {…}}`, `{"error": "…"}`, `{"message": …}`, `{"detail": …}`."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return {}
+    if isinstance(value, list) and value:
+        value = value[0]
+    if not isinstance(value, dict):
+        return {}
+    error = value.get("error", value)
+    if isinstance(error, str):
+        return {**value, "message": error}
+    if not isinstance(error, dict):
+        return {}
+    return error if _word(error.get("message")) else {**error, "message": _detail(error.get("detail"))}
+
+
+def _detail(detail: Any) -> str | None:
+    if isinstance(detail, list) and detail and isinstance(detail[0], dict):
+        where = ".".join(str(part) for part in detail[0].get("loc") or [] if isinstance(part, str | int))
+        return f"{where}: {_word(detail[0].get('msg')) or 'invalid'}"
+    return _word(detail)
+
+
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _status_in(wire: Mapping[str, Any]) -> int | None:
+    """Some servers put an HTTP status into the error of a stream that began with 200."""
+    for name in ("status_code", "status", "code"):
+        value = wire.get(name)
+        if isinstance(value, str) and value.isdecimal() and len(value) == 3:
+            value = int(value)
+        if isinstance(value, int) and 400 <= value <= 599:
+            return value
+    return None
+
+
+def _reason(status: int | None, code: str | None, kind: str | None) -> str:
+    marks = f"{code or ''} {kind or ''}".lower()
+    if status in (None, 400, 413, 422, 403):
+        if "context_length" in marks:
+            return "context_length_exceeded"
+        if "content_filter" in marks or "content_policy" in marks or "moderation" in marks:
+            return "content_filter"
+    if status is not None and 500 <= status <= 599:
+        return "provider_unavailable"
+    if status in _STATUSES:
+        return _CODES.get(code or "", _STATUSES[status]) if status == 400 else _STATUSES[status]
+    return _CODES.get(code or "") or _CODES.get(kind or "") or "unknown"
+
+
+def _advice(reason: str, status: int | None, row: Provider) -> str:
+    variable = row.key_names[0] if row.key_names else "the key's variable"
+    if reason == "authentication_failed":
+        return f"Check the key: {variable}, or api_key= of the call."
+    if status == 404:
+        return f"Check the model's name, and base_url ({row.base_url_name})."
+    if status == 402:
+        return "Check the account's balance."
+    return _ADVICE.get(reason, "")
+
+
+_ADVICE = {
+    "rate_limited": "Wait, or send less at once; check the account's limits and quota.",
+    "context_length_exceeded": "Send fewer or shorter messages, or ask a model with a longer context.",
+    "content_filter": "The provider's policy refuses this content.",
+    "provider_unavailable": "This is the provider's side; try again later.",
+    "timeout": "Try again, or give it more time.",
+}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e9 else None

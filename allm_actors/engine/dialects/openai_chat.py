@@ -1,0 +1,149 @@
+"""OpenAI's chat completions: a request to its JSON.
+
+Rule of this file: pure. What a server does differently is in its catalogue row; what this format has no word
+for travels in `request.options`, which has the last word over every field.
+
+    ours                              on the wire
+    max_tokens                        max_tokens or max_completion_tokens, see the row
+    tools                             {"type": "function", "function": {name, description, parameters}}
+    tool_choice, a tool's name        {"type": "function", "function": {"name": …}}
+    response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}
+    content, parts without pictures   one string, joined by newlines
+    an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
+
+Source: https://platform.openai.com/docs/api-reference/chat/create.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import AdapterError, Event, ImagePart, Message, Request, TextPart, Tool, ToolCall
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.openai_chunks import Decoder
+from allm_actors.engine.dialects.pictures import check_pictures, picture_url
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["Decoder", "OpenAIChat", "encode"]
+
+_PATH = "/chat/completions"
+_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+# The models that refuse `max_tokens`, or will.
+_COMPLETION_TOKENS = re.compile(r"^(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE)
+_CHOICES = ("auto", "none", "required")
+
+
+class OpenAIChat:
+    """The dialect, as adapters use it."""
+
+    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
+        """See `encode`."""
+        return encode(request, row, base_url)
+
+    def decoder(self, row: Provider) -> Decoder:
+        """A decoder for one response."""
+        return Decoder(row)
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the provider refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return Decoder(row).body(body)
+
+
+def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key. Raises `ValidationError` for pictures that cannot be sent."""
+    check_pictures(request.messages)
+    body = _body(request, row) | request.options
+    return HttpRequest(url=base_url + _PATH, body=msgspec.json.encode(body), headers=_HEADERS)
+
+
+def _body(request: Request, row: Provider) -> dict[str, Any]:
+    body: dict[str, Any] = {"model": request.model, "messages": [_message(each) for each in request.messages]}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        body[_max_tokens_name(request.model, row)] = request.max_tokens
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+    if request.response_format not in (None, "text"):
+        body["response_format"] = _response_format(request.response_format)
+    if request.prompt_cache is not None and row.quirks.prompt_cache:
+        body |= _prompt_cache(request.prompt_cache)
+    body["stream"] = True
+    if row.quirks.include_usage:
+        body["stream_options"] = {"include_usage": True}
+    return body
+
+
+def _max_tokens_name(model: str | None, row: Provider) -> str:
+    if row.quirks.max_tokens is not None:
+        return row.quirks.max_tokens
+    return "max_completion_tokens" if _COMPLETION_TOKENS.match(model or "") else "max_tokens"
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    return {"type": "function", "function": function}
+
+
+def _tool_choice(choice: str | Mapping[str, Any]) -> Any:
+    if isinstance(choice, str) and choice not in _CHOICES:
+        return {"type": "function", "function": {"name": choice}}
+    return choice
+
+
+def _response_format(wanted: Any) -> Any:
+    if isinstance(wanted, str):
+        return {"type": wanted}
+    if wanted.get("type") == "json_schema" and "schema" in wanted:
+        schema = {name: wanted[name] for name in ("name", "schema", "strict") if name in wanted}
+        return {"type": "json_schema", "json_schema": schema}
+    return wanted
+
+
+def _prompt_cache(cache: Mapping[str, Any]) -> dict[str, Any]:
+    wire = {"prompt_cache_key": cache["key"]} if cache.get("key") is not None else {}
+    return wire | ({"prompt_cache_retention": "24h"} if cache.get("retention") == "long" else {})
+
+
+def _message(message: Message) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    if message.name is not None and message.role != "tool":
+        wire["name"] = message.name
+    if message.role == "tool":
+        wire["tool_call_id"] = message.tool_call_id
+    if message.role == "assistant" and message.tool_calls:
+        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    return wire
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str):
+        return message.content
+    if message.role == "user" and any(isinstance(part, ImagePart) for part in message.content):
+        return [_part(part) for part in message.content]
+    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    return {"type": "image_url", "image_url": {"url": picture_url(part.image), "detail": part.detail}}
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    raw = call.raw_arguments
+    if not raw or call.metadata.get("arguments_error"):
+        # Servers parse what an assistant wrote earlier: text that is not JSON would make the whole thread unusable.
+        raw = msgspec.json.encode(call.arguments).decode()
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": raw}}

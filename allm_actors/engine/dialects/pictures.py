@@ -1,0 +1,55 @@
+"""Pictures in messages: which may be sent, and how they are written.
+
+Rule of this file: every picture is checked before anything is sent, and every failure is listed. A URL is
+passed on, never fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from allm_actors.data import Image, ImagePart, Message, ValidationError
+
+__all__ = ["check_pictures", "picture_url"]
+
+_FORMATS = ("image/png", "image/jpeg", "image/webp", "image/gif")
+_MAX_BYTES = 20 * 1024 * 1024
+
+
+def check_pictures(messages: Sequence[Message]) -> None:
+    """Raise `ValidationError("invalid_message")` with every picture that cannot be sent."""
+    errors: list[tuple[Any, str]] = []
+    for index, message in enumerate(messages):
+        if isinstance(message.content, str):
+            continue
+        pictures = [(at, part) for at, part in enumerate(message.content) if isinstance(part, ImagePart)]
+        if pictures and message.role == "system":
+            errors.append((["messages", index, "content"], "image_in_system_message"))
+            continue
+        for at, part in pictures:
+            failure = _failure(part.image)
+            if failure is not None:
+                errors.append((["content", index, at], failure))
+    if errors:
+        raise ValidationError("invalid_message", errors)
+
+
+def picture_url(image: Image) -> str:
+    """The URL of a picture, or a data URI of its bytes."""
+    kind, value = image.source
+    return str(value) if kind == "url" else image.to_data_uri()
+
+
+def _failure(image: Image) -> str | None:
+    kind, _ = image.source
+    if image.mime_type is None:
+        return None if kind == "url" else "missing_mime_type"
+    if image.mime_type not in _FORMATS:
+        return "unsupported_image_format"
+    if kind == "url":
+        return None
+    try:
+        return "image_too_large" if len(image.to_bytes()) > _MAX_BYTES else None
+    except (ValueError, OSError):
+        return "unresolvable_image"

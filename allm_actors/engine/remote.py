@@ -1,0 +1,269 @@
+"""A provider behind HTTP: a catalogue row, its dialect and a transport, joined into an adapter.
+
+Rule of this file: everything that can be refused is refused by the call itself; then comes `MessageStarted`,
+before any network activity; then one item per network read. A call is tried again only while nothing of the
+answer was handed out.
+
+`adapter_opts`: `base_url`, `headers`, `organization`, `transport` (a `Transport`, or an httpx transport), and
+in seconds `connect_timeout`, `first_byte_timeout`, `stream_timeout` and `request_timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
+from allm_actors.engine import keys
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.openai_chat import OpenAIChat
+from allm_actors.engine.keys import Secret
+from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
+from allm_actors.engine.transport import HttpxTransport, default_transport
+from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest, HttpResponse, Transport
+
+__all__ = ["RemoteAdapter"]
+
+_DIALECTS: Mapping[str, Dialect] = {"openai_chat": OpenAIChat()}
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_ERROR_SECONDS = 5.0
+_MAX_BODY_BYTES = 16 * 1024 * 1024
+_DRAIN_SECONDS = 0.05
+_SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
+
+
+class RemoteAdapter:
+    """An adapter for one row of the catalogue. Holds no key and no state of a call."""
+
+    def __init__(self, row: Provider) -> None:
+        self._row = row
+        self._given: WeakKeyDictionary[Any, HttpxTransport] = WeakKeyDictionary()
+
+    @property
+    def name(self) -> str:
+        """The row's name."""
+        return self._row.name
+
+    def batches(self, request: Request, call: Call) -> AsyncGenerator[Sequence[Event], None]:
+        """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
+        dialect = _DIALECTS[self._row.dialect]
+        http = dialect.encode(request, self._row, _base_url(self._row, call.options))
+        key = _key(self._row, call)
+        run = _Run(
+            row=self._row,
+            dialect=dialect,
+            http=http.with_headers(_headers(call.options, key)),
+            key=key,
+            request_id=call.request_id,
+            policy=policy_of(call.retry),
+            transport=self._transport(call),
+            deadlines=_deadlines(call),
+        )
+        return run.batches()
+
+    def stream(self, request: Request, call: Call) -> AsyncGenerator[Event, None]:
+        """As `batches`, event by event."""
+        return _flat(self.batches(request, call))
+
+    def requires_structured_finalize(self, request: Request) -> bool:
+        """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
+        wanted = request.response_format
+        return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
+
+    def __repr__(self) -> str:
+        return f"RemoteAdapter({self.name!r})"
+
+    def _transport(self, call: Call) -> Transport:
+        given = call.options.get("transport")
+        if given is None:
+            return call.transport if call.transport is not None else default_transport()
+        if not hasattr(given, "handle_async_request"):
+            return cast(Transport, given)
+        if given not in self._given:
+            self._given[given] = HttpxTransport(given)
+        return self._given[given]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Run:
+    """One call on its way."""
+
+    row: Provider
+    dialect: Dialect
+    http: HttpRequest
+    key: Secret | None
+    request_id: str
+    policy: RetryPolicy
+    transport: Transport
+    deadlines: Deadlines
+    started: float = field(default_factory=time.monotonic)
+
+    async def batches(self) -> AsyncGenerator[Sequence[Event], None]:
+        """The events of the first attempt that brings any, or the error of the last attempt."""
+        yield [MessageStarted()]
+        for attempt in count(1):
+            delivered = False
+            try:
+                async with aclosing(self._attempt()) as answer:
+                    async for events in answer:
+                        delivered = True
+                        yield events
+                return
+            except AdapterError as error:
+                failure = error
+            delay = None if delivered else self._delay(attempt, failure)
+            if delay is None:
+                yield [ErrorEvent(self._signed(failure))]
+                return
+            await asyncio.sleep(delay)
+
+    async def _attempt(self) -> AsyncGenerator[Sequence[Event], None]:
+        """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
+        async with self.transport.open(self.http, self._time_left()) as response:
+            kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
+            if not 200 <= response.status < 300:
+                raise await self._refused(response)
+            if "html" in kind:
+                raise self._not_a_stream(kind)
+            if kind.endswith("json"):
+                body = await response.body(_MAX_BODY_BYTES)
+                yield self._checked(self.dialect.decode_body(body, self.row), first=True)
+                return
+            decoder = self.dialect.decoder(self.row)
+            chunks = response.chunks()
+            first = True
+            async for chunk in chunks:
+                events = decoder.feed(chunk)
+                if events:
+                    yield self._checked(events, first=first)
+                    first = False
+                if decoder.done:
+                    await _drain(chunks)
+                    return
+            yield self._checked(decoder.end(), first=first)
+
+    def _time_left(self) -> Deadlines:
+        total = self.deadlines.total
+        if total is None:
+            return self.deadlines
+        return replace(self.deadlines, total=max(0.0, self.started + total - time.monotonic()))
+
+    def _delay(self, attempt: int, failure: AdapterError) -> float | None:
+        delay = next_delay(self.policy, attempt, failure, random.random())  # noqa: S311 - jitter, not a secret
+        left = self._time_left().total
+        return None if delay is None or (left is not None and delay >= left) else delay
+
+    def _checked(self, events: Sequence[Event], *, first: bool) -> Sequence[Event]:
+        """`events`, with the error that ends them signed; an error that is all there is can still be tried again."""
+        last = events[-1]
+        if not isinstance(last, ErrorEvent):
+            return events
+        if first and len(events) == 1 and isinstance(last.error, AdapterError):
+            raise last.error
+        return [*events[:-1], ErrorEvent(self._signed(last.error))]
+
+    async def _refused(self, response: HttpResponse) -> AdapterError:
+        body = await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS)
+        failure = HttpFailure(status=response.status, headers=response.headers, body=body, now=time.time())
+        return self.dialect.decode_error(failure, self.row)
+
+    def _not_a_stream(self, kind: str) -> AdapterError:
+        host = self.http.url.split("/")[2].rpartition("@")[2]
+        message = (
+            f"{host} answered with a web page ({kind}) instead of a stream; base_url is probably not an API's"
+        )
+        return AdapterError("malformed_response", message=message)
+
+    def _signed(self, error: AllmError) -> AllmError:
+        """`error` with who failed and for whom, and certainly without the key."""
+        fields = error.to_fields()
+        fields["provider"] = self.row.name
+        if isinstance(error, AdapterError):
+            fields["request_id"] = self.request_id
+        key = self.key.reveal() if self.key is not None else ""
+        if len(key) >= _SCRUBBED_LENGTH:
+            fields = {name: _scrub(value, key) for name, value in fields.items()}
+        return type(error).from_fields(fields)
+
+
+async def _flat(batches: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[Event, None]:
+    async with aclosing(batches):
+        async for events in batches:
+            for event in events:
+                yield event
+
+
+async def _drain(chunks: AsyncIterator[bytes]) -> None:
+    """Read the end that follows a finished answer at once, so that the connection can be used again."""
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in chunks:
+                pass
+    except (TimeoutError, AdapterError):
+        pass
+
+
+def _base_url(row: Provider, options: Mapping[str, Any]) -> str:
+    url = options.get("base_url") or os.environ.get(row.base_url_name) or row.base_url
+    if url is None:
+        message = f"{row.name} needs adapter_opts={{'base_url': 'http://…/v1'}}, or {row.base_url_name}"
+        raise EngineError("invalid_engine", provider=row.name, message=message)
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        message = f"base_url of {row.name} must begin with http:// or https://"
+        raise EngineError("invalid_engine", provider=row.name, message=message)
+    return url.rstrip("/")
+
+
+def _key(row: Provider, call: Call) -> Secret | None:
+    if row.key_required:
+        return keys.fetch(row.name, row.key_names, call.api_key)
+    found = keys.find(row.name, row.key_names, call.api_key)
+    return found[0] if found is not None else None
+
+
+def _headers(options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
+    headers = {} if key is None else {"authorization": f"Bearer {key.reveal().strip()}"}
+    if options.get("organization"):
+        headers["openai-organization"] = options["organization"]
+    given: Mapping[str, str] = options.get("headers") or {}
+    return headers | {name.lower(): value for name, value in given.items()}
+
+
+def _deadlines(call: Call) -> Deadlines:
+    options = call.options
+    idle = _seconds("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
+    return Deadlines(
+        connect=_seconds(
+            "connect_timeout", options.get("connect_timeout"), options.get("pool_timeout"), 10.0
+        ),
+        first_byte=_seconds(
+            "first_byte_timeout", options.get("first_byte_timeout"), options.get("receive_timeout"), idle
+        ),
+        idle=idle,
+        total=_seconds("request_timeout", call.request_timeout, options.get("request_timeout"), None),
+    )
+
+
+def _seconds(name: str, *values: Any) -> float | None:
+    """The first value that was given; infinity is no deadline."""
+    value = next((value for value in values if value is not None), None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{name} must be seconds > 0, got: {value!r}")
+    return None if value == float("inf") else float(value)
+
+
+def _scrub(value: Any, key: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(key, "[REDACTED]")
+    return {name: _scrub(item, key) for name, item in value.items()} if isinstance(value, dict) else value
