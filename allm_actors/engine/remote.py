@@ -128,7 +128,8 @@ class _Run:
 
     async def _attempt(self) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
-        async with self.transport.open(self.http, self._time_left()) as response:
+        deadlines = replace(self.deadlines, spent=time.monotonic() - self.started)
+        async with self.transport.open(self.http, deadlines) as response:
             kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
             if not 200 <= response.status < 300:
                 raise await self._refused(response)
@@ -151,16 +152,11 @@ class _Run:
                     return
             yield self._checked(decoder.end(), first=first)
 
-    def _time_left(self) -> Deadlines:
-        total = self.deadlines.total
-        if total is None:
-            return self.deadlines
-        return replace(self.deadlines, total=max(0.0, self.started + total - time.monotonic()))
-
     def _delay(self, attempt: int, failure: AdapterError) -> float | None:
         delay = next_delay(self.policy, attempt, failure, random.random())  # noqa: S311 - jitter, not a secret
-        left = self._time_left().total
-        return None if delay is None or (left is not None and delay >= left) else delay
+        end = None if self.deadlines.total is None else self.started + self.deadlines.total
+        too_late = end is not None and delay is not None and time.monotonic() + delay >= end
+        return None if too_late else delay
 
     def _checked(self, events: Sequence[Event], *, first: bool) -> Sequence[Event]:
         """`events`, with the error that ends them signed; an error that is all there is can still be tried again."""

@@ -125,7 +125,7 @@ class _Clock:
         self._deadlines = deadlines
         self._host = host
         self._loop = asyncio.get_running_loop()
-        self._end = None if deadlines.total is None else self._loop.time() + deadlines.total
+        self._end = None if deadlines.total is None else self._loop.time() + deadlines.total - deadlines.spent
 
     async def until_answer(self, sent: Any) -> httpx.Response:
         limit = self._deadlines.first_byte
@@ -174,7 +174,10 @@ def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
     if isinstance(error, AdapterError):
         return error
     if isinstance(error, httpx.ConnectTimeout):
-        message = f"no connection to {host} within {deadlines.connect:g} s; check the network, base_url and proxy settings"
+        limit = deadlines.connect or 0.0
+        message = (
+            f"no connection to {host} within {limit:g} s; check the network, base_url and proxy settings"
+        )
         return AdapterError("timeout", message=message, cause=kind, metadata={"phase": "connect"})
     if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
         return AdapterError(

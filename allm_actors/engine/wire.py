@@ -44,14 +44,15 @@ class HttpFailure:
 class Deadlines:
     """How long to wait, in seconds; None is for ever.
 
-    `connect` until there is a connection, `first_byte` from there until the answer begins, `idle` between two reads,
-    `total` for everything.
+    `connect` until there is a connection, `first_byte` until the answer begins, `idle` between two reads, `total` for
+    everything, of which earlier attempts have `spent` some.
     """
 
     connect: float | None = 10.0
     first_byte: float | None = 60.0
     idle: float | None = 60.0
     total: float | None = None
+    spent: float = 0.0
 
 
 class HttpResponse(Protocol):

@@ -59,17 +59,18 @@ _STATUSES = {
 
 def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
     """The error that an answer with a status of 400 or more stands for."""
-    wire = _error_object(failure.body)
     headers = {name.lower(): value for name, value in failure.headers.items()}
-    error = wire_error(wire, row, status=failure.status)
-    error.retry_after_ms = retry_after_ms(headers, failure.now)
+    wait = retry_after_ms(headers, failure.now)
+    error = wire_error(_error_object(failure.body), row, status=failure.status, wait_ms=wait)
     provider_id = headers.get("x-request-id")
     if provider_id:
         error.metadata["provider_request_id"] = redact(provider_id)[:200]
     return error
 
 
-def wire_error(wire: Mapping[str, Any], row: Provider, *, status: int | None = None) -> AdapterError:
+def wire_error(
+    wire: Mapping[str, Any], row: Provider, *, status: int | None = None, wait_ms: int | None = None
+) -> AdapterError:
     """The error that an error object stands for, with the HTTP status it came with, if any."""
     code, kind = _word(wire.get("code")), _word(wire.get("type"))
     status = status if status is not None and status >= 400 else _status_in(wire) or status
@@ -82,11 +83,12 @@ def wire_error(wire: Mapping[str, Any], row: Provider, *, status: int | None = N
         metadata["retry"] = False
     said = f"answered {status}" if status is not None and status >= 400 else "reported an error"
     message = f"{row.label} {said}{': ' + words if words else ''}"
-    advice = _advice(reason, status, row)
+    advice = f"Wait {wait_ms / 1000:g} s." if wait_ms else _advice(reason, status, row)
     return AdapterError(
         reason,
         provider=row.name,
         status=status,
+        retry_after_ms=wait_ms,
         message=f"{message.rstrip('.')}. {advice}" if advice else message,
         metadata=metadata,
     )
