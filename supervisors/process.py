@@ -31,6 +31,7 @@ import pykka
 
 from supervisors.reasons import NORMAL, Exit, Reason
 from supervisors.runtime import ties
+from supervisors.runtime.adopted import supervised
 from supervisors.runtime.future import Future, Wait
 from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
 from supervisors.runtime.life import DEFER_START, Life
@@ -80,6 +81,7 @@ __all__ = [
     "Stop",
     "TimerRef",
     "exit",
+    "supervised",
 ]
 
 ProcessRef = Ref
@@ -209,7 +211,7 @@ class Process(Life):
 
         try:
             return launch(
-                cls,
+                supervised(cls),
                 args,
                 kwargs,
                 starter=starter,

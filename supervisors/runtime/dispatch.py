@@ -122,20 +122,20 @@ class Crew(Dispatcher):
         return [worker.box for worker in workers if worker.box is not None]
 
     def _hire(self, work: Callable[[Worker], None]) -> None:
-        # Thread: without the lock, for starting a thread waits until it runs.
-        worker = Worker()
+        # `start` returns when the thread runs, before it needs the lock; so `stop` never sees one that has not started.
         with self._lock:
+            if self._stopped:
+                return
             self._hires += 1
             name = f"supervisors-{self._label}-{self._hires}"
-            self._workers[worker] = None
-        worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
-        try:
-            worker.thread.start()
-        except RuntimeError:
-            self._leave(worker)
-            _log.exception(
-                "no thread for %s: its processes wait for one of the %d others", name, len(self._workers)
-            )
+            worker = Worker()
+            worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
+            try:
+                worker.thread.start()
+            except RuntimeError:
+                _log.exception("no thread for %s: its work waits for one of the others", name)
+            else:
+                self._workers[worker] = None
 
     def _employ(self, worker: Worker, work: Callable[[Worker], None]) -> None:
         running.worker = worker

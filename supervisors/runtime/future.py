@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from supervisors.runtime.dispatch import Dispatcher
     from supervisors.runtime.ref import Ref
-    from supervisors.runtime.running import Owner
+    from supervisors.runtime.running import Mortal
 
     ExcInfo = tuple[type[BaseException], BaseException | None, TracebackType | None] | tuple[None, None, None]
 
@@ -238,7 +238,7 @@ def _wait_outside(host: Dispatcher | None, wait: Wait, timeout: float | None) ->
     return bool(wait.lock.acquire(True, -1 if timeout is None else max(0.0, timeout)))
 
 
-def _wait_inside(process: Owner, wait: Wait, timeout: float | None) -> bool:
+def _wait_inside(process: Mortal, wait: Wait, timeout: float | None) -> bool:
     ref = process.ref
     with ref.system.lock:
         raise_if_circular(ref, wait)

@@ -24,12 +24,12 @@ import pykka
 from pykka import messages
 
 from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError
-from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
+from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason
+from supervisors.runtime.death import claim, conclude, release
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import UNBOUNDED, Limit, MailboxConfig
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.reports import Report
 from supervisors.runtime.running import running
 from supervisors.runtime.signals import (
     IGNORE,
@@ -43,14 +43,13 @@ from supervisors.runtime.signals import (
     Ignored,
     Outcome,
     Started,
-    StartFailed,
     Stop,
     StopRequest,
     Terminate,
     Word,
 )
 from supervisors.runtime.system import System
-from supervisors.runtime.ties import announce, linked_child
+from supervisors.runtime.ties import linked_child
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.zombies import Zombie
 
@@ -149,10 +148,13 @@ class Life(pykka.Actor):
             self._actor_taken(ref)
             return
         try:
-            self._actor_begun(self.init())
+            self._actor_begun(self._actor_init())
             self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises ends its process, and only that
             self._actor_failed(exc, None)
+
+    def _actor_init(self) -> object:
+        return self.init()
 
     def _actor_taken(self, ref: Ref[Any]) -> None:
         owner = ref.system.names.whereis(ref.name)
@@ -310,23 +312,17 @@ class Life(pykka.Actor):
 
     def _actor_bury(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
         ref = self._actor_ref
-        with ref.system.lock:
-            if ref.buried:
-                return
-            ref.buried = True
+        if not claim(ref):
+            return
         if farewell is not None:
             farewell()
         self._actor_fail_requests(reason)
         for timer in list(self._actor_timers or ()):
             timer.cancel()
-        self._actor_release(ref)
-        if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
-            ref.system.reports.emit(Report("process_ended", ref, reason))
-        announce(ref, reason)
-        starter, ref.starter = ref.starter, None
-        if starter is not None:
-            starter(self._actor_verdict or StartFailed(ref, reason))
-        ref.actor_inbox.owner = None
+        if self.register_in_pykka:
+            pykka.ActorRegistry.unregister(ref)
+        release(ref)
+        conclude(ref, reason, self._actor_verdict)
 
     def _actor_fail_requests(self, reason: Reason) -> None:
         ref = self._actor_ref
@@ -336,18 +332,6 @@ class Life(pykka.Actor):
         ref.drain(reason)
         for request in list(self._actor_open or ()):
             request.settle_exception(ProcessDown(reason, ref))
-
-    def _actor_release(self, ref: Ref[Any]) -> None:
-        box = ref.actor_inbox
-        if ref.name is not None:
-            ref.system.names.unregister(ref.name, ref)
-        if box.limit is not None:
-            box.limit.taken(-1)
-        if box.dispatcher is not None:
-            box.dispatcher.retire(box)
-        if self.register_in_pykka:
-            pykka.ActorRegistry.unregister(ref)
-        ref.system.remove(ref)
 
     # --- kill ---------------------------------------------------------------------------------------------------------
 

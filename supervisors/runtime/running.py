@@ -15,11 +15,11 @@ from supervisors.reasons import Reason
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
 
-__all__ = ["Owner", "fenced", "guard", "running"]
+__all__ = ["Mortal", "Owner", "fenced", "guard", "running"]
 
 
-class Owner(Protocol):
-    """What a mailbox runs: a process, seen from the runtime. None of these may raise."""
+class Mortal(Protocol):
+    """What a ref stands for: something that can be asked to stop, and killed."""
 
     trap_exit: bool
     drain_on_shutdown: bool
@@ -29,11 +29,15 @@ class Owner(Protocol):
         """The handle of the process."""
         ...
 
-    def _actor_begin(self) -> None: ...
-
     def _actor_ask_to_stop(self, reason: Reason) -> None: ...
 
     def _actor_kill(self) -> None: ...
+
+
+class Owner(Mortal, Protocol):
+    """What a mailbox runs: a process, seen from the runtime. None of these may raise."""
+
+    def _actor_begin(self) -> None: ...
 
     def _actor_passes(self, item: object) -> bool: ...
 
@@ -45,7 +49,7 @@ class Owner(Protocol):
 class _Running(threading.local):
     """Per thread: the process whose turn it is (or none), and the worker of a pool that this thread is (or none)."""
 
-    process: Owner | None = None
+    process: Mortal | None = None
     worker: Any = None
     starting_for: Ref[Any] | None = None
 

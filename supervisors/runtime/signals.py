@@ -127,17 +127,17 @@ class Stop:
 class From(Signal):
     """A request on its way to its answer. Keep it (`current_request`), return `NO_REPLY`, and answer from anywhere."""
 
-    __slots__ = ("_future", "_open", "message")
+    __slots__ = ("_open", "future", "message")
 
     def __init__(self, message: Any, future: Future[Any]) -> None:
         self.message = message
-        self._future = future
+        self.future = future
         self._open: dict[From, None] | None = None
 
     @property
     def done(self) -> bool:
         """Whether the request has been answered."""
-        return self._future.done()
+        return self.future.done()
 
     def reply(self, value: Any = None) -> None:
         """Answer. A second answer is dropped and counted. Thread: any. Raises: `ProcessKilled` in a killed handler."""
@@ -151,13 +151,13 @@ class From(Signal):
 
     def settle(self, value: Any) -> None:
         """`reply`, for the runtime itself."""
-        self._future.set(value)
+        self.future.set(value)
         if self._open is not None:
             self._open.pop(self, None)
 
     def settle_exception(self, exc: BaseException) -> None:
         """`fail`, for the runtime itself."""
-        self._future.fail(exc)
+        self.future.fail(exc)
         if self._open is not None:
             self._open.pop(self, None)
 
@@ -165,7 +165,7 @@ class From(Signal):
         """Be one of the requests that fail when their process ends, until answered."""
         open_requests[self] = None
         self._open = open_requests
-        if self._future.done():
+        if self.future.done():
             open_requests.pop(self, None)
 
 

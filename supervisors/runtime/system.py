@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 from collections.abc import Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Self
 
@@ -89,6 +90,15 @@ class System:
     def __exit__(self, *_exc: object) -> None:
         _entered.reset(self._tokens.pop())
         self.stop()
+
+    @contextmanager
+    def activated(self) -> Iterator[Self]:
+        """The current system inside the block, which leaves everything running."""
+        token = _entered.set(self)
+        try:
+            yield self
+        finally:
+            _entered.reset(token)
 
     def __repr__(self) -> str:
         return f"<System with {len(self._processes)} processes>"

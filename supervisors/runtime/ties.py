@@ -26,6 +26,7 @@ __all__ = [
     "link",
     "linked_child",
     "monitor",
+    "take_over",
     "unlink",
     "watch",
 ]
@@ -70,6 +71,21 @@ def adopt(parent: Ref[Any], child: Ref[Any]) -> bool:
         _ties(parent).children[child] = None
         child.parent = parent
         return True
+
+
+def take_over(parent: Ref[Any], child: Ref[Any]) -> None:
+    """Make a running process the parent's child; one that has a parent, or is dead, is linked instead."""
+    with parent.system.lock:
+        if child.parent is parent and child.linked:
+            return
+        if child.parent is None and child.reason is ALIVE and parent.reason is ALIVE:
+            _ties(parent).children[child] = None
+            child.parent = parent
+            child.linked = True
+            return
+    link(parent, child)
+    if parent.reason is not ALIVE:
+        child.terminate(SHUTDOWN)
 
 
 def link(ref: Ref[Any], other: Ref[Any]) -> None:

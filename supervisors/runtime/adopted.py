@@ -1,0 +1,295 @@
+"""Plain Pykka actors under supervision: their own thread and registry entry, our start answer and our death.
+
+The rule of this file: the class is changed only where its end, or the answer to its start, would otherwise be lost. It
+is derived from, not patched. Pykka's own rule stays: an exception that answers an `ask` does not end it, unless the
+class says `crash_on_ask_error = True`.
+
+Source: `pykka.Actor._actor_loop` (4.5).
+"""
+
+from __future__ import annotations
+
+import threading
+import types
+from collections import deque
+from typing import Any, TypeVar, cast
+
+import pykka
+from pykka import messages
+from pykka._envelope import Envelope
+
+from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
+from supervisors.reasons import KILLED, NORMAL, Crash, Reason
+from supervisors.runtime.death import claim, conclude, release
+from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.future import Future
+from supervisors.runtime.launch import calling_parent, start_and_wait
+from supervisors.runtime.life import Life
+from supervisors.runtime.mailbox import Mailbox
+from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.running import Mortal, running
+from supervisors.runtime.signals import ExitNotice, From, Signal, Started, StopRequest, Terminate
+from supervisors.runtime.system import System
+from supervisors.runtime.zombies import Zombie
+
+__all__ = ["supervised"]
+
+A = TypeVar("A", bound=pykka.Actor)
+
+_derived: dict[type[pykka.Actor], type[pykka.Actor]] = {}
+_deriving = threading.Lock()
+
+
+def supervised(cls: type[A]) -> type[A]:
+    """A subclass of a plain `pykka.ThreadingActor` whose processes can be started, linked and restarted like any other.
+
+    A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor.
+    """
+    if issubclass(cls, Life | _Adopted):
+        return cls
+    if not issubclass(cls, pykka.ThreadingActor):
+        raise SupervisorError(f"{cls.__name__} is neither a Process nor a pykka.ThreadingActor")
+    with _deriving:
+        if cls not in _derived:
+            body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
+            _derived[cls] = types.new_class(
+                cls.__name__, (_Adopted, cls), exec_body=lambda ns: ns.update(body)
+            )
+        return cast("type[A]", _derived[cls])
+
+
+class _OwnThread(Dispatcher):
+    """The dispatcher of an actor that runs itself."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+        self.zombie: Zombie | None = None
+
+    def schedule(self, box: Mailbox) -> None:
+        """The actor's loop waits on its inbox by itself."""
+
+    def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
+        """See `Dispatcher.abandon`: its thread has no other role."""
+        if self.thread is None or cast("_Inbox", box).busy is None:
+            return False
+        self.zombie = zombie
+        zombie.begin(self.thread)
+        return True
+
+    def stop(self, timeout: float | None = None) -> list[Mailbox]:  # noqa: ARG002
+        """The thread ends with the actor."""
+        return []
+
+
+class _Inbox:
+    """Pykka's queue and our mailbox in one: what is put as a signal or a request is got as an envelope."""
+
+    limit = None
+    drained = False
+
+    def __init__(self) -> None:
+        self._ready = threading.Condition()
+        self._items: deque[Any] = deque()
+        self.closed = False
+        self.busy: Any = None
+        self.owner: Mortal | None = None
+        self.dispatcher = _OwnThread()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, item: Any) -> bool:
+        with self._ready:
+            if self.drained:
+                return False
+            self._items.append(item)
+            self._ready.notify()
+            return True
+
+    def put_control(self, signal: Any) -> bool:
+        with self._ready:
+            if self.drained:
+                return False
+            self._items.appendleft(signal)
+            self._ready.notify()
+            return True
+
+    def get(self) -> Envelope[Any]:
+        self.busy = None
+        with self._ready:
+            while not self._items and not self.drained:
+                self._ready.wait()
+            if self.drained:
+                return Envelope(messages._ActorStop())  # noqa: SLF001 - killed while idle
+            item = self.busy = self._items.popleft()
+        if isinstance(item, From):
+            return Envelope(item.message, reply_to=item.future)
+        return Envelope(item)
+
+    def empty(self) -> bool:
+        return True  # Pykka's own teardown has nothing to do: `drain` answers what is left
+
+    def is_set(self) -> bool:
+        return self.closed
+
+    def drain(self) -> list[Any]:
+        with self._ready:
+            self.drained = True
+            rest = list(self._items)
+            self._items.clear()
+            self._ready.notify()
+        return rest
+
+
+class _Adopted(pykka.ThreadingActor):
+    use_daemon_thread = True
+    trap_exit = False
+    drain_on_shutdown = False
+    crash_on_ask_error = False
+    incarnation = 0
+    shutdown: Any = 5.0
+    _actor_reason: Reason = ALIVE
+    _actor_made: Ref[Any]
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> Any:
+        return start_and_wait(cls, args, kwargs)
+
+    @classmethod
+    def start_link(cls, *args: Any, name: Any = None, **kwargs: Any) -> Any:
+        return start_and_wait(cls, args, kwargs, parent=calling_parent(), name=name)
+
+    @property
+    def _actor_ref(self) -> Ref[Any]:
+        return self._actor_made
+
+    @_actor_ref.setter
+    def _actor_ref(self, _stock: object) -> None:
+        # Pykka's constructor sets its own kind of ref; from the first moment on there is only ours.
+        self._actor_box.owner = self
+        self._actor_made = Ref(type(self), self._actor_box, System.current())
+
+    @property
+    def ref(self) -> Ref[Any]:
+        return self._actor_made
+
+    @property
+    def _actor_box(self) -> _Inbox:
+        return cast("_Inbox", self.actor_inbox)
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        return _Inbox()
+
+    @staticmethod
+    def _create_future() -> Future[Any]:
+        return Future()
+
+    def _start_actor_loop(self) -> None:
+        self._actor_ref.system.add(self._actor_ref)
+        pykka.ActorRegistry.register(self._actor_ref)
+        super()._start_actor_loop()
+
+    # --- the loop, with its end seen ----------------------------------------------------------------------------------
+
+    def _actor_loop(self) -> None:
+        ref = self._actor_ref
+        own = cast("_OwnThread", ref.dispatcher)
+        own.thread = threading.current_thread()
+        running.process = self
+        try:
+            if ref.name is None or ref.system.names.register(ref.name, ref):
+                super()._actor_loop()
+            else:
+                pykka.ActorRegistry.unregister(ref)
+                self._actor_close(AlreadyStarted(ref.system.names.whereis(ref.name)))
+        finally:
+            self._actor_bury(NORMAL)
+            running.process = None
+            if own.zombie is not None:
+                own.zombie.end()
+
+    def _actor_loop_setup(self) -> None:
+        ref = self._actor_ref
+        super()._actor_loop_setup()
+        if self.actor_stopped.is_set():
+            return
+        with ref.system.lock:
+            starter, ref.starter = ref.starter, None
+            ref.linked = ref.parent is not None
+        if starter is not None and not ref.buried:
+            starter(Started(ref))
+
+    def _handle_receive(self, message: Any) -> Any:
+        if self._actor_ref.killed:
+            return super()._handle_receive(messages._ActorStop())  # noqa: SLF001
+        if isinstance(message, Signal):
+            return self._actor_on_signal(message)
+        try:
+            return super()._handle_receive(message)
+        except Exception as exc:
+            if self.crash_on_ask_error and isinstance(self._actor_box.busy, From):
+                self._handle_failure(type(exc), exc, exc.__traceback__)
+                self.on_failure(type(exc), exc, exc.__traceback__)
+            raise
+        except BaseException as exc:
+            # Pykka would now stop every actor there is; only this one has failed.
+            self._actor_close(Crash.of(exc))
+            self.actor_stopped.set()
+            pykka.ActorRegistry.unregister(self._actor_ref)
+            raise ProcessDown(Crash.of(exc), self._actor_ref) from exc
+
+    def _handle_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        self._actor_close(Crash.of(exception_value))
+        super()._handle_failure(exception_type, exception_value, traceback)
+
+    def _stop(self) -> None:
+        self._actor_close(NORMAL)
+        if self._actor_ref.killed:
+            pykka.ActorRegistry.unregister(self._actor_ref)
+            self.actor_stopped.set()
+        else:
+            super()._stop()
+
+    # --- signals and the end ------------------------------------------------------------------------------------------
+
+    def _actor_on_signal(self, signal: Signal) -> None:
+        if isinstance(signal, Terminate | StopRequest | ExitNotice):
+            self._actor_close(signal.reason)
+            self._stop()
+
+    def _actor_close(self, reason: Reason) -> None:
+        with self._actor_ref.system.lock:
+            self._actor_box.closed = True
+            if self._actor_reason is ALIVE:
+                self._actor_reason = reason
+
+    def _actor_bury(self, reason: Reason) -> None:
+        ref = self._actor_ref
+        self._actor_close(reason)
+        if not claim(ref):
+            return
+        busy = self._actor_box.busy
+        if isinstance(busy, From):
+            busy.settle_exception(ProcessDown(self._actor_reason, ref))
+        ref.drain(self._actor_reason)
+        release(ref)
+        conclude(ref, self._actor_reason, None)
+
+    def _actor_ask_to_stop(self, reason: Reason) -> None:
+        """A plain actor has no way to look."""
+
+    def _actor_kill(self) -> None:
+        ref = self._actor_ref
+        with ref.system.lock:
+            if ref.buried:
+                return
+            ref.killed = True
+            self._actor_reason = KILLED
+            self._actor_box.closed = True
+        pykka.ActorRegistry.unregister(ref)
+        zombie = Zombie(ref.system.zombies, ref)
+        became = running.process is not self and ref.dispatcher.abandon(ref.actor_inbox, zombie)
+        self._actor_bury(KILLED)
+        if became:
+            ref.system.zombies.report(zombie)
