@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from itertools import count
+from threading import Lock
 from typing import Any, Self
 
 from allm_actors.data import EngineError, Tool
+from allm_actors.data.codec import register
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.retry import policy_of
 
 __all__ = ["Engine"]
 
-_ids = count(1)
 _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _KEYS = ("api_key", "key", "token", "secret")
 
@@ -72,7 +72,7 @@ class Engine:
             adapter, named_model = adapter.split(":", 1)
             model = model if model is not None else named_model or None
         values = {
-            "id": next(_ids) if id is None else id,
+            "id": _ids.take(id),
             "adapter": _adapter(adapter),
             "model": model,
             "tools": _tools(tools),
@@ -138,6 +138,23 @@ def merge_tools(tools: Iterable[Tool], over: Iterable[Tool]) -> list[Tool]:
     return list(merged.values())
 
 
+class _Ids:
+    """Numbers that no engine of this process has; one that was stored elsewhere keeps its own."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = Lock()
+
+    def take(self, given: int | None) -> int:
+        with self._lock:
+            taken = self._last + 1 if given is None else given
+            self._last = max(self._last, taken)
+            return taken
+
+
+_ids = _Ids()
+
+
 def _unknown_field(name: str) -> str:
     names = [field.name for field in fields(Engine)]
     if name in _KEYS:
@@ -183,3 +200,25 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     if name in ("params", "adapter_opts") and "api_key" in held:
         raise TypeError(f"an Engine never holds a key, got one in {name}; pass api_key= with the call")
     return held
+
+
+def _to_fields(engine: Engine) -> dict[str, Any]:
+    for name in ("adapter", "image_adapter", "tool_executor", "tool_result_encoder"):
+        value = getattr(engine, name)
+        if value is not None and not isinstance(value, str):
+            raise TypeError(
+                f"an Engine is stored with the name of its {name}, and {value!r} is an object, not a name"
+            )
+    plain = {field.name: getattr(engine, field.name) for field in fields(Engine)}
+    return plain | {"tools": list(engine.tools)}
+
+
+def _from_fields(stored: dict[str, Any]) -> Engine:
+    known = {field.name: stored[field.name] for field in fields(Engine) if field.name in stored}
+    for name in (*_MAPPINGS, "retry"):
+        if isinstance(known.get(name), list):  # the Elixir library writes keyword lists as pairs
+            known[name] = dict(known[name])
+    return Engine(**known)
+
+
+register(Engine, "ALLM.Engine", to_fields=_to_fields, from_fields=_from_fields)
