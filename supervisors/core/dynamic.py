@@ -174,11 +174,12 @@ class DynamicChildren:
     # one child
 
     def _launch(self, entry: Entry) -> Operation[Outcome]:
-        outcome: Outcome = yield Start(self._complete(entry.spec))
+        outcome: Outcome = yield Start(self._complete(entry.spec), entry.starts)
         match outcome:
             case Started(ref, _, at):
                 self._forget(entry)
                 entry.ref, entry.retry, entry.started_at = ref, None, at
+                entry.starts += 1
                 if entry.spec.restart == "temporary":
                     entry.spec = entry.spec.without_args()
                 self._entries[ref] = entry

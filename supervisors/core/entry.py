@@ -52,13 +52,14 @@ class View(NamedTuple):
 class Entry:
     """The supervisor's record of one child.
 
-    `streak` counts the restarts in a row, for the backoff; `restarts` counts all of them.
+    `starts` counts all incarnations, `restarts` those that we made unasked, `streak` those in a row, for the backoff.
     """
 
     spec: ChildSpec
     ref: Ref | None = None
     retry: Retry | None = None
     started_at: float = 0.0
+    starts: int = 0
     streak: int = 0
     restarts: int = 0
 

@@ -265,11 +265,12 @@ class StaticChildren:
 
     def _launch(self, entry: Entry) -> Operation[Outcome]:
         spec = entry.spec
-        outcome: Outcome = yield Start(spec)
+        outcome: Outcome = yield Start(spec, entry.starts)
         match outcome:
             case Started(ref, _, at):
                 self._move(entry, ref=ref)
                 entry.started_at = at
+                entry.starts += 1
                 if spec.restart == "temporary":
                     entry.spec = spec.without_args()
                 yield Report("child_started", spec.id, ref)

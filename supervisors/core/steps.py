@@ -3,7 +3,7 @@
 The rule of this file: plain data. An operation is a generator; it yields a `Step` and is resumed with the answer.
 `Start` and `Exited` are waits, and at most one of them is open at any time; the others are done at once, answer `None`.
 
-    Start(spec)                   start the child             -> Started | Ignored | StartFailed
+    Start(spec, incarnation)      start the child             -> Started | Ignored | StartFailed
     Signal(ref, reason, within)   send an exit signal; the clock of `Exited` starts now
     Exited(ref)                   wait for the death          -> its reason, or TIMED_OUT once `within` is over
     Later(retry, ...)             send ourselves this retry, after the delay of the backoff, if there is one
@@ -93,9 +93,10 @@ Outcome: TypeAlias = Started | Ignored | StartFailed
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Start:
-    """Start this child, its arguments complete."""
+    """Start this child, its arguments complete; it was started so many times before."""
 
     spec: ChildSpec
+    incarnation: int = 0
 
 
 @final

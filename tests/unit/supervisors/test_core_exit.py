@@ -200,3 +200,11 @@ class TestIntensity:
             world.run(children.restart_child("a"))
         world.run(children.start_child(spec("b")))
         assert world.run(children.exited("b1", "crash", 0.0)) is None
+
+
+def test_each_incarnation_is_told_how_many_there_were(world):
+    children = started(world, spec("a"), spec("b"))
+    world.run(children.exited("a1", "crash", 0.0))
+    world.run(children.terminate_child("a"))
+    world.run(children.restart_child("a"))
+    assert world.incarnations == [("a", 0), ("b", 0), ("a", 1), ("a", 2)]

@@ -37,6 +37,7 @@ class World:
         self.retries = []
         self.delays = []
         self.specs = []
+        self.incarnations = []
         self.held = None  # the step that waits, once `hold` is set
         self.hold = False
         self.scripts = defaultdict(deque)  # what the next starts of an id come to; then they succeed
@@ -71,8 +72,9 @@ class World:
 
     def _perform(self, step):
         match step:
-            case Start(spec):
+            case Start(spec, incarnation):
                 self.specs.append(spec)
+                self.incarnations.append((spec.id, incarnation))
                 if self.hold:
                     self.held = step
                     return WAIT

@@ -1,0 +1,12 @@
+"""Supervisors as processes: what the core decides, performed.
+
+supervision.py   what both kinds do: run the core's operations without ever blocking a thread
+static.py        Supervisor: a list of children
+dynamic.py       DynamicSupervisor: children that come and go
+starter.py       children whose start is a function
+"""
+
+from supervisors.supervisor.dynamic import DynamicSupervisor, DynamicSupervisorRef
+from supervisors.supervisor.static import Supervisor, SupervisorRef
+
+__all__ = ["DynamicSupervisor", "DynamicSupervisorRef", "Supervisor", "SupervisorRef"]

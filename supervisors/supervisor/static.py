@@ -1,0 +1,187 @@
+"""Supervisor: a list of children, kept running together.
+
+The rule of this file: only doors. The ref turns each call into one request, the process performs it
+(`supervision.py`), and what it means is in `core/static.py`.
+
+    with System():
+        sup = Supervisor.start_link([child(Store, path), child(Gateway, port=8080)], strategy="rest_for_one")
+
+    class Shop(Supervisor):                                     # module style: the children are the class's business
+        def init(self, path):
+            return Flags(strategy="one_for_all"), [child(Store, path), child(Till)]
+
+    child(Shop, "shop.db")                                      # a supervisor is a child like any other
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, cast, overload
+
+from supervisors.core.entry import Child, Counts, View
+from supervisors.core.static import StaticChildren
+from supervisors.errors import BadSpec
+from supervisors.reasons import Reason
+from supervisors.runtime.names import Name
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.signals import Ignore
+from supervisors.spec import AutoShutdown, ChildLike, ChildSpec, Flags, Strategy
+from supervisors.supervisor.supervision import Request, Supervision
+
+__all__ = ["Supervisor", "SupervisorRef"]
+
+
+class SupervisorRef(Ref[Any]):
+    """The handle of a supervisor. Each call waits its turn behind the operation that runs. Thread: any.
+
+    Raises: `ProcessDown`, from every call, if the supervisor is dead or dies meanwhile.
+    """
+
+    __slots__ = ()
+
+    def start_child(self, spec: ChildLike) -> Ref[Any] | tuple[Ref[Any], Any] | None:
+        """Add a child at the end and start it: its ref, `(ref, info)`, or None if it said `IGNORE`.
+
+        Raises: `BadSpec`, `AlreadyStarted`, `AlreadyPresent`, `StartError`.
+        """
+        return cast("Ref[Any] | tuple[Ref[Any], Any] | None", self._call("start_child", spec))
+
+    def terminate_child(self, id: Hashable) -> None:
+        """Stop a child, and no other; its spec is kept unless it is temporary.
+
+        Raises: `NotFound`.
+        """
+        self._call("terminate_child", id)
+
+    def restart_child(self, id: Hashable) -> Ref[Any] | tuple[Ref[Any], Any] | None:
+        """Start a child that is not running, in its old place.
+
+        Raises: `NotFound`, `Running`, `Restarting`, `StartError`.
+        """
+        return cast("Ref[Any] | tuple[Ref[Any], Any] | None", self._call("restart_child", id))
+
+    def delete_child(self, id: Hashable) -> None:
+        """Forget a child that is not running.
+
+        Raises: `NotFound`, `Running`, `Restarting`.
+        """
+        self._call("delete_child", id)
+
+    def which_children(self) -> list[Child]:
+        """All children in start order."""
+        return cast("list[Child]", self._call("which_children"))
+
+    def which_child(self, id: Hashable) -> Child:
+        """One child.
+
+        Raises: `NotFound`.
+        """
+        return cast("Child", self._call("which_child", id))
+
+    def count_children(self) -> Counts:
+        """How many children there are, and how many are alive."""
+        return cast("Counts", self._call("count_children"))
+
+    def get_childspec(self, id: Hashable) -> ChildSpec:
+        """The spec of a child, its defaults filled in.
+
+        Raises: `NotFound`.
+        """
+        return cast("ChildSpec", self._call("get_childspec", id))
+
+    def update(self, flags: Flags, children: Iterable[ChildLike]) -> None:
+        """Change flags and specs; nothing is started or stopped by this.
+
+        Children in both lists keep running under their new spec; new ones are added and not started; those that are not
+        mentioned stay. Raises: `BadSpec`, and then everything is as before.
+        """
+        self._call("update", flags, list(children))
+
+    def views(self, *, timeout: float | None = None) -> list[View]:
+        """All children in start order, with their state and the number of their restarts.
+
+        Units: seconds. Raises: `pykka.Timeout`.
+        """
+        return cast("list[View]", self.ask(Request("views"), timeout=timeout))
+
+    def _call(self, operation: str, *args: object) -> object:
+        return self.ask(Request(operation, args))
+
+
+class Supervisor(Supervision):
+    """A process that starts its children in order, restarts them by their specs, and stops them in reverse order."""
+
+    ref_type = SupervisorRef
+
+    @overload
+    @classmethod
+    def start_link(
+        cls,
+        children: Iterable[ChildLike] = ...,
+        *,
+        strategy: Strategy = ...,
+        max_restarts: int = ...,
+        max_seconds: float = ...,
+        auto_shutdown: AutoShutdown = ...,
+        name: Name | None = ...,
+        on_exit: Callable[[Reason], object] | None = ...,
+    ) -> SupervisorRef: ...
+
+    @overload
+    @classmethod
+    def start_link(cls, *args: Any, **kwargs: Any) -> SupervisorRef: ...
+
+    @classmethod
+    def start_link(cls, *args: Any, **kwargs: Any) -> SupervisorRef:
+        """Start a supervisor as a child of the calling process, and return when all its children have started.
+
+        `start_link(children=(), *, strategy="one_for_one", max_restarts=3, max_seconds=5.0, auto_shutdown="never",
+        name=None)`; a class with an `init` of its own takes the arguments of that.
+        Raises: `BadSpec`; `AlreadyStarted` if the name is taken; `StartError`, whose reason is
+        `Shutdown(FailedToStart(id, reason))` if a child did not start; the others are stopped again.
+        """
+        return cast("SupervisorRef", super().start_link(*cls._listed(args), **kwargs))
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> SupervisorRef:
+        """`start_link`, but nobody's child."""
+        return cast("SupervisorRef", super().start(*cls._listed(args), **kwargs))
+
+    def init(self, *args: Any, **kwargs: Any) -> tuple[Flags, Sequence[ChildLike]] | Ignore:
+        """Say how to supervise what. Override it for a supervisor that knows its children.
+
+        Thread: the supervisor's own; do not wait for anything here.
+        """
+        return _default_init(*args, **kwargs)
+
+    @classmethod
+    def _listed(cls, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        # A supervisor that is started directly is never started again, so any iterable will do.
+        if cls.init is Supervisor.init and args and isinstance(args[0], Iterable):
+            return list(args[0]), *args[1:]
+        return args
+
+    def _configure(self, result: Any) -> StaticChildren:
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Flags)):
+            raise TypeError
+        flags, children = result
+        if not isinstance(children, list | tuple):
+            found = type(children).__name__
+            raise BadSpec(
+                "badarg", found, f"children come as a list, to be there at a restart too; not as {found}"
+            )
+        return StaticChildren(flags, children)
+
+
+def _default_init(
+    children: Sequence[ChildLike] = (),
+    *,
+    strategy: Strategy = "one_for_one",
+    max_restarts: int = 3,
+    max_seconds: float = 5.0,
+    auto_shutdown: AutoShutdown = "never",
+) -> tuple[Flags, Sequence[ChildLike]]:
+    flags = Flags(
+        strategy=strategy, max_restarts=max_restarts, max_seconds=max_seconds, auto_shutdown=auto_shutdown
+    )
+    return flags, children

@@ -1,0 +1,394 @@
+"""What every supervisor does: perform, as a process, what the core decides.
+
+The rule of this file: no thread ever waits here. A step of the running operation that takes time is answered by a later
+message: a start by `handle_system`, a death by `handle_down`, the end of a patience by a timer. Everything else that
+arrives meanwhile (requests, exits, retries) is queued in `Turns`. So a supervisor of ten thousand children costs no
+thread, and can be told to stop between any two attempts to restart one.
+
+Source: Erlang/OTP `supervisor`; there the process itself blocks, with the same visible behaviour.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import random
+from typing import Any, ClassVar, Final, Self, TypeAlias, assert_never, cast, final
+
+import pykka
+
+from supervisors.core.dynamic import DynamicChildren
+from supervisors.core.static import StaticChildren
+from supervisors.core.steps import (
+    KILL,
+    TIMED_OUT,
+    Exited,
+    Ignored,
+    Later,
+    Outcome,
+    Report,
+    Retry,
+    Signal,
+    Start,
+    Started,
+    StartFailed,
+    Step,
+    Stop,
+)
+from supervisors.core.turns import WAIT, Turns, at_once
+from supervisors.errors import BadSpec, ReplyError, StartError, SupervisorError
+from supervisors.process import (
+    DEFER_START,
+    IGNORE,
+    NO_REPLY,
+    ChildIgnored,
+    ChildStarted,
+    ChildStartFailed,
+    Down,
+    ExitMsg,
+    From,
+    Process,
+    exit,
+)
+from supervisors.reasons import Exit, Reason
+from supervisors.runtime import reports
+from supervisors.runtime.adopted import supervised
+from supervisors.runtime.names import Name
+from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.signals import Signal as ControlSignal
+from supervisors.runtime.signals import Word
+from supervisors.runtime.timers import TimerRef
+from supervisors.spec import ChildType, Restart, ShutdownRule
+from supervisors.supervisor.starter import Brought, Nothing, Refused, Starter, plain_reason
+
+__all__ = ["Children", "Request", "Supervision"]
+
+_log = logging.getLogger("supervisors")
+
+Children: TypeAlias = StaticChildren | DynamicChildren
+
+_BEGIN: Final = Word("BEGIN")
+_WAIT_LOG: Final = 10.0  # seconds between two lines about whom a stop waits for
+_TAKE_TIME: Final = frozenset({"start_child", "restart_child", "terminate_child"})
+START_TIMEOUT: Final = "start_timeout"
+"""The reason of a start that took longer than the `start_timeout` of the spec."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Ask a supervisor for one of the operations of its children; answered when its turn has come and is over."""
+
+    operation: str
+    args: tuple[Any, ...] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Again:
+    retry: Retry
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Elapsed(ControlSignal):
+    step: Step
+
+
+@dataclass(slots=True, eq=False)
+class _Dying:
+    """A child that was told to end: until when it may take, and what it ended with."""
+
+    deadline: float
+    reason: Reason = ALIVE
+
+
+class Supervision(Process):
+    """The process around the children; `_actor_init` is where `init` with its arguments becomes children."""
+
+    child_type: ClassVar[ChildType] = "supervisor"
+    restart: ClassVar[Restart] = "permanent"
+    shutdown: ClassVar[ShutdownRule] = math.inf
+    trap_exit = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self._arguments = args, kwargs
+        self._turns = Turns(self._perform)
+        self._dying: dict[Ref[Any], _Dying] = {}
+        self._timer: TimerRef | None = None
+        self._ending = False
+
+    _children: Children
+
+    @classmethod
+    def start(
+        cls,
+        *args: Any,
+        name: Name | None = None,
+        on_exit: Callable[[Reason], object] | None = None,
+        **kwargs: Any,
+    ) -> Ref[Self]:
+        """As `Process.start`; invalid flags and specs are raised as the `BadSpec` they are."""
+        with _bad_spec_as_it_is():
+            return super().start(*args, name=name, on_exit=on_exit, **kwargs)
+
+    @classmethod
+    def start_link(
+        cls,
+        *args: Any,
+        name: Name | None = None,
+        on_exit: Callable[[Reason], object] | None = None,
+        **kwargs: Any,
+    ) -> Ref[Self]:
+        """As `Process.start_link`; invalid flags and specs are raised as the `BadSpec` they are."""
+        with _bad_spec_as_it_is():
+            return super().start_link(*args, name=name, on_exit=on_exit, **kwargs)
+
+    @abstractmethod
+    def _configure(self, result: Any) -> Children:
+        """The children that `init` asked for.
+
+        Raises: BadSpec; TypeError when that is not what it may return.
+        """
+
+    # --- the start ----------------------------------------------------------------------------------------------------
+
+    def _actor_init(self) -> object:
+        args, kwargs = self._arguments
+        self._arguments = (), {}
+        result: object = self.init(*args, **kwargs)
+        if result is IGNORE:
+            return IGNORE
+        try:
+            self._children = self._configure(result)
+        except BadSpec as bad:
+            raise Exit(bad) from None
+        except TypeError:
+            raise Exit(("bad_return_value", result)) from None
+        self.continue_(_BEGIN)
+        return DEFER_START
+
+    def handle_continue(self, arg: Any) -> None:
+        """Start the children; the start of the supervisor is over when theirs is."""
+        if arg is _BEGIN:
+            self._turns.run(self._children.start_all(), self._begun)
+
+    def _begun(self, stop: Stop | None, _refusal: SupervisorError | None) -> None:
+        if stop is None:
+            self.start_succeeded()
+        else:
+            self._ending = True
+            self.start_failed(stop.reason)
+
+    # --- what arrives -------------------------------------------------------------------------------------------------
+
+    def on_receive(self, message: Any) -> object:
+        """Take a request; its answer comes when its turn is over."""
+        match message:
+            case Request(operation, args):
+                self._request(operation, args, self.current_request)
+            case _Again(retry):
+                self._turns.run(self._children.retry(retry, self._now()), self._decided)
+            case _:
+                raise ReplyError(f"{self} is a supervisor and does not understand a {type(message).__name__}")
+        return NO_REPLY
+
+    def handle_exit(self, exit: ExitMsg) -> None:
+        """A child has ended, or a stranger."""
+        if exit.ref is not None:
+            self._turns.run(self._children.exited(exit.ref, exit.reason, self._now()), self._decided)
+
+    def handle_shutdown(self, reason: Reason) -> None:
+        """Stop all children, then end. The running operation is finished first, pending retries are not."""
+        self._end(reason)
+
+    def handle_system(self, signal: Any) -> None:
+        """A start came to something, or a patience to its end."""
+        match signal:
+            case ChildStarted(step, ref, info):
+                self._answer(step, self._started(ref, info))
+            case ChildIgnored(step, _):
+                self._answer(step, Ignored())
+            case ChildStartFailed(step, _, reason):
+                self._answer(step, StartFailed(plain_reason(reason)))
+            case _Elapsed(step) if step is self._turns.waiting:
+                self._elapsed(step)
+
+    def handle_down(self, down: Down) -> None:
+        """A child that was told to end has ended; why, its ref knows best."""
+        ref = down.ref
+        if ref is None or ref not in self._dying:
+            return
+        waiting = self._turns.waiting
+        if isinstance(waiting, Exited) and waiting.ref is ref:
+            self._answer(waiting, self._bury(ref))
+        else:
+            self._dying[ref].reason = ref.exit_reason
+
+    def _request(self, operation: str, args: tuple[Any, ...], request: From | None) -> None:
+        method = getattr(self._children, operation)
+        if operation == "count_children":
+            args = (_is_alive,)
+
+        def done(result: object, refusal: SupervisorError | None) -> None:
+            if request is None:
+                return
+            if refusal is None:
+                request.reply(result)
+            else:
+                request.fail(refusal)
+
+        self._turns.run(method(*args) if operation in _TAKE_TIME else at_once(lambda: method(*args)), done)
+
+    def _decided(self, stop: Stop | None, _refusal: SupervisorError | None) -> None:
+        if stop is not None:
+            self._end(stop.reason)
+
+    def _end(self, reason: Reason) -> None:
+        if not self._ending:
+            self._ending = True
+            self._turns.run_last(self._children.stop_all(), lambda _result, _refusal: self.finish(reason))
+
+    # --- steps --------------------------------------------------------------------------------------------------------
+
+    def _perform(self, step: Step) -> object:
+        match step:
+            case Start():
+                return self._start(step)
+            case Exited(ref):
+                return self._wait_for_death(step, _as_ref(ref))
+            case Signal(ref, reason, within):
+                self._signal(_as_ref(ref), reason, within)
+            case Later(retry, backoff, attempt):
+                # Jitter wants to differ between machines, not to be unpredictable.
+                self._again(retry, 0.0 if backoff is None else backoff.delay(attempt, random()))  # noqa: S311
+            case Report(kind, id, child, reason):
+                ref = child if isinstance(child, Ref) else None
+                self.system.reports.emit(reports.Report(kind, ref, reason, f"child {id!r} of {self}"))
+            case unknown:
+                assert_never(unknown)
+        return None
+
+    def _start(self, step: Start) -> object:
+        spec = step.spec
+        if isinstance(spec.start, type) and issubclass(spec.start, pykka.Actor):
+            kwargs = dict(spec.kwargs)
+            name = kwargs.pop("name", None) if issubclass(spec.start, Process) else None
+            cls = spec.start if issubclass(spec.start, Process) else supervised(spec.start)
+            ref = self.spawn(cls, spec.args, kwargs, name=name, tag=step, incarnation=step.incarnation)
+        else:
+            ref = self.spawn(Starter, (self.ref, spec.start, spec.args, spec.kwargs), tag=step)
+        if spec.start_timeout < math.inf:
+            self._arm(step, spec.start_timeout)
+        self.waits_for(ref)
+        return WAIT
+
+    def _started(self, ref: Ref[Any], info: object) -> Outcome:
+        match info:
+            case Brought(brought, more):
+                return Started(brought, more, self._now())
+            case Nothing():
+                return Ignored()
+            case Refused(reason):
+                return StartFailed(reason)
+            case _:
+                return Started(ref, info, self._now())
+
+    def _signal(self, ref: Ref[Any], reason: Reason, within: float) -> None:
+        deadline = self._now() + within
+        known = self._dying.get(ref)
+        if known is None:
+            self._dying[ref] = _Dying(deadline)
+            self.monitor(ref)
+        else:
+            known.deadline = deadline
+        exit(ref, reason)
+
+    def _wait_for_death(self, step: Exited, ref: Ref[Any]) -> object:
+        dying = self._dying[ref]
+        if dying.reason is not ALIVE:
+            return self._bury(ref)
+        self._arm(step, dying.deadline - self._now())
+        self.waits_for(ref)
+        return WAIT
+
+    def _bury(self, ref: Ref[Any]) -> Reason:
+        del self._dying[ref]
+        return ref.exit_reason
+
+    def _again(self, retry: Retry, delay: float) -> None:
+        # Through the mailbox even when there is no delay: what is queued already comes first.
+        if delay > 0:
+            self.send_after(delay, self.ref, _Again(retry))
+        else:
+            self.ref.tell(_Again(retry))
+
+    # --- patience -----------------------------------------------------------------------------------------------------
+
+    def _arm(self, step: Step, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        ref = self.ref
+        patience = max(0.0, min(seconds, _WAIT_LOG) if isinstance(step, Exited) else seconds)
+        self._timer = self.system.timers.after(patience, lambda: ref.signal(_Elapsed(step)))
+
+    def _elapsed(self, step: Step) -> None:
+        match step:
+            case Start():
+                self._give_up_starting(step)
+            case Exited(ref):
+                self._still_alive(step, _as_ref(ref))
+            case _:
+                pass
+
+    def _give_up_starting(self, step: Start) -> None:
+        # The child itself, or the starter and whatever it has begun: all that is ours and not a child yet.
+        known = set(self._children.refs())
+        for ref in list(self.ref.ties.children) if self.ref.ties is not None else ():
+            if ref not in known:
+                exit(ref, KILL)
+        self._answer(step, StartFailed(START_TIMEOUT))
+
+    def _still_alive(self, step: Exited, ref: Ref[Any]) -> None:
+        if not ref.is_alive() and ref.exit_reason is not None:
+            self._answer(step, self._bury(ref))
+        elif self._dying[ref].deadline > self._now():
+            _log.warning("%s waits for %s to end", self, ref)
+            self._arm(step, self._dying[ref].deadline - self._now())
+        else:
+            self._answer(step, TIMED_OUT)
+
+    def _answer(self, step: Step, answer: object) -> None:
+        if self._turns.waiting is not step:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.waits_for(None)
+        self._turns.answer(step, answer)
+
+    def _now(self) -> float:
+        return self.system.clock.monotonic()
+
+
+@contextmanager
+def _bad_spec_as_it_is() -> Iterator[None]:
+    try:
+        yield
+    except StartError as error:
+        if isinstance(error.reason, BadSpec):
+            raise error.reason from None
+        raise
+
+
+def _as_ref(ref: object) -> Ref[Any]:
+    return cast("Ref[Any]", ref)  # to the core it is only a key
+
+
+def _is_alive(ref: object) -> bool:
+    return isinstance(ref, Ref) and ref.is_alive()
