@@ -1,3 +1,157 @@
-"""OTP-style supervision over Pykka."""
+"""OTP-style supervision over Pykka: processes that may crash, and supervisors that start them again.
 
-__all__: list[str] = []
+from supervisors import Process, Supervisor, System, child
+
+with System():
+    sup = Supervisor.start_link([child(Store, path), child(Gateway, port=8080)], strategy="rest_for_one")
+"""
+
+from supervisors.core.entry import RESTARTING, Child, Counts
+from supervisors.errors import (
+    AlreadyPresent,
+    AlreadyStarted,
+    BadSpec,
+    CallingSelf,
+    Deadlock,
+    FailedToStart,
+    MailboxFull,
+    MaxChildren,
+    NotFound,
+    ProcessDown,
+    ProcessKilled,
+    ReplyError,
+    Restarting,
+    Running,
+    StartError,
+    SupervisorError,
+    WouldBlock,
+)
+from supervisors.process import (
+    DEFER_START,
+    IGNORE,
+    NO_REPLY,
+    OK,
+    UNBOUNDED,
+    ChildIgnored,
+    ChildStarted,
+    ChildStartFailed,
+    Down,
+    ExitMsg,
+    From,
+    Future,
+    MailboxConfig,
+    MonitorRef,
+    Process,
+    ProcessRef,
+    Stop,
+    TimerRef,
+    exit,
+    supervised,
+)
+from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Reason, Shutdown, is_clean
+from supervisors.registry import Name, Via, ask, send, tell, via, whereis
+from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.loop import LoopDispatcher
+from supervisors.runtime.pool import PoolDispatcher
+from supervisors.runtime.reports import DeadLetter, Report
+from supervisors.runtime.system import System
+from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
+from supervisors.runtime.timers import Clock, RealClock
+from supervisors.spec import (
+    AutoShutdown,
+    Backoff,
+    ChildLike,
+    ChildSpec,
+    DynamicFlags,
+    Flags,
+    Restart,
+    Strategy,
+    check_childspecs,
+    child,
+)
+from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef, Supervisor, SupervisorRef
+from supervisors.tree import tree
+
+__all__ = [
+    "DEFER_START",
+    "IGNORE",
+    "KILLED",
+    "NOPROC",
+    "NORMAL",
+    "NO_REPLY",
+    "OK",
+    "RESTARTING",
+    "SHUTDOWN",
+    "UNBOUNDED",
+    "AlreadyPresent",
+    "AlreadyStarted",
+    "AutoShutdown",
+    "Backoff",
+    "BadSpec",
+    "CallingSelf",
+    "Child",
+    "ChildIgnored",
+    "ChildLike",
+    "ChildSpec",
+    "ChildStartFailed",
+    "ChildStarted",
+    "Clock",
+    "Counts",
+    "Crash",
+    "DeadLetter",
+    "Deadlock",
+    "Dispatcher",
+    "Down",
+    "DynamicFlags",
+    "DynamicSupervisor",
+    "DynamicSupervisorRef",
+    "Exit",
+    "ExitMsg",
+    "FailedToStart",
+    "Flags",
+    "From",
+    "Future",
+    "LoopDispatcher",
+    "MailboxConfig",
+    "MailboxFull",
+    "MaxChildren",
+    "MonitorRef",
+    "Name",
+    "NotFound",
+    "PinnedDispatcher",
+    "PoolDispatcher",
+    "Process",
+    "ProcessDown",
+    "ProcessKilled",
+    "ProcessRef",
+    "RealClock",
+    "Reason",
+    "ReplyError",
+    "Report",
+    "Restart",
+    "Restarting",
+    "Running",
+    "Shutdown",
+    "StartError",
+    "Stop",
+    "Strategy",
+    "Supervisor",
+    "SupervisorError",
+    "SupervisorRef",
+    "System",
+    "ThreadDispatcher",
+    "TimerRef",
+    "Via",
+    "WouldBlock",
+    "ask",
+    "check_childspecs",
+    "child",
+    "exit",
+    "is_clean",
+    "send",
+    "supervised",
+    "tell",
+    "tree",
+    "via",
+    "whereis",
+]
