@@ -1,0 +1,132 @@
+"""Provider-neutral LLM execution on supervised actors.
+
+    import allm_actors as allm
+
+    engine = allm.Engine(adapter="openai:gpt-4.1-mini", tools=[get_weather])
+    for event in allm.stream(engine, [allm.user("Is it raining in Paris?")]):
+        ...
+
+Rule of this file: names only. Everything is loaded at its first use: importing this package starts no thread and loads
+neither the HTTP library nor the actors.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from allm_actors import aio as aio
+    from allm_actors.actors import EventStream, Host, Turn
+    from allm_actors.data import *  # noqa: F403
+    from allm_actors.data.build import (
+        assistant,
+        image_request,
+        json_schema,
+        request,
+        system,
+        tool,
+        tool_result,
+        unwrap,
+        user,
+    )
+    from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+    from allm_actors.data.validate import validate
+    from allm_actors.engine.adapter import Adapter, Call, ToolContext
+    from allm_actors.engine.engine import Engine
+    from allm_actors.execution.fold import Fold, fold
+    from allm_actors.facade import chat, generate, step, stream, stream_generate, stream_step
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "allm_actors.actors": ["EventStream", "Host", "Turn"],
+    "allm_actors.data.build": [
+        "assistant",
+        "image_request",
+        "json_schema",
+        "request",
+        "system",
+        "tool",
+        "tool_result",
+        "unwrap",
+        "user",
+    ],
+    "allm_actors.data.codec": ["from_json", "from_msgpack", "to_json", "to_msgpack"],
+    "allm_actors.data.validate": ["validate"],
+    "allm_actors.engine.adapter": ["Adapter", "Call", "ToolContext"],
+    "allm_actors.engine.engine": ["Engine"],
+    "allm_actors.execution.fold": ["Fold", "fold"],
+    "allm_actors.facade": ["chat", "generate", "step", "stream", "stream_generate", "stream_step"],
+    "allm_actors.data": [
+        "AdapterError",
+        "AllmError",
+        "AskUser",
+        "AskUserRequested",
+        "ChatCompleted",
+        "ChatResult",
+        "EngineError",
+        "Err",
+        "ErrorEvent",
+        "Event",
+        "Halt",
+        "Image",
+        "ImageAdapterError",
+        "ImagePart",
+        "ImageRequest",
+        "ImageResponse",
+        "ImageUsage",
+        "Message",
+        "MessageCompleted",
+        "MessageStarted",
+        "ModelRef",
+        "Ok",
+        "RawChunk",
+        "Request",
+        "Response",
+        "Session",
+        "SessionBusy",
+        "SessionError",
+        "SessionStatusError",
+        "StepCompleted",
+        "StepResult",
+        "StoreError",
+        "StreamError",
+        "TextCompleted",
+        "TextDelta",
+        "TextPart",
+        "Thread",
+        "Tool",
+        "ToolCall",
+        "ToolCallCompleted",
+        "ToolCallDelta",
+        "ToolCallStarted",
+        "ToolError",
+        "ToolExecutionCompleted",
+        "ToolExecutionStarted",
+        "ToolHalt",
+        "ToolResultEncoded",
+        "UnwrapError",
+        "Usage",
+        "ValidationError",
+    ],
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = ("aio", "data", "testing")
+
+__all__ = sorted([*_HOME, *_MODULES])  # type: ignore[list-item]  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"allm_actors.{name}")
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'allm_actors' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

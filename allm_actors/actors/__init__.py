@@ -1,0 +1,17 @@
+"""The loop, supervised: sessions, adapters and tools as actors under a host's tree."""
+
+from .host import Host, StatelessCall, default_host
+from .stream import EventStream, Turn
+from .turns import messages_of, open_first_call, turn_spec, view_of
+
+__all__ = [
+    "EventStream",
+    "Host",
+    "StatelessCall",
+    "Turn",
+    "default_host",
+    "messages_of",
+    "open_first_call",
+    "turn_spec",
+    "view_of",
+]

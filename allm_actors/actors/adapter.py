@@ -1,0 +1,221 @@
+"""AdapterActor: one open model call.
+
+Rule of this file: it runs an adapter and tells its session what came, in batches, no further ahead than the window
+allows. It never retries after the first event, never decides anything, and closes what it opened however it dies. What
+an adapter should not have raised kills this actor, and its session learns that from the death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from allm_actors.data import AllmError, EngineError, Event, Request
+from allm_actors.engine.adapter import Call, Delay
+from supervisors import Process
+
+from .loops import call_on
+from .protocol import Continue, ModelBatch, ModelDone, ModelJob, ModelReady, ModelRefused, Wake
+
+__all__ = ["AdapterActor", "BlockingAdapterActor", "adapter_actor_for", "open_call"]
+
+_END = object()
+
+
+def adapter_actor_for(adapter: Any) -> type[AdapterActor]:
+    """The actor class for an adapter: one that never blocks, unless the adapter is only known by a plain `stream`."""
+    fast = callable(getattr(adapter, "play", None)) or callable(getattr(adapter, "batches", None))
+    return AdapterActor if fast else BlockingAdapterActor
+
+
+def open_call(adapter: Any, request: Request, call: Call) -> Any:
+    """The adapter's iterator in the best form it has. Raises what the adapter refuses before its first event."""
+    for form in ("play", "batches", "stream"):
+        method = getattr(adapter, form, None)
+        if callable(method):
+            return method(request, call)
+    raise EngineError("missing_stream_adapter", message=f"adapter {adapter!r} has no stream(request, call)")
+
+
+class AdapterActor(Process):
+    """Runs an adapter that says where it would wait (`play`), or one that waits on an asyncio loop (`batches`).
+
+    Thread: the I/O loop's own, so that a read's events reach the session without a hop between threads.
+    """
+
+    restart = "temporary"
+    shutdown = 1.0
+    dispatcher = "io"
+    batch = 32  # events a script may give before others have their turn
+
+    def __init__(self, job: ModelJob) -> None:
+        super().__init__()
+        self._job = job
+        self._script: Iterator[Event | Delay] | None = None
+        self._pump: Pump | None = None
+        self._waiting = False
+
+    def init(self) -> None:
+        """Report to the session, then open the call: what the adapter refuses is an answer, not a failed start."""
+        self._job.session.tell(ModelReady(self._job.token, self.ref))
+        self.continue_(None)
+
+    def handle_continue(self, arg: Any) -> None:
+        """Open the call and let its events flow."""
+        try:
+            job = self._job
+            opened = job.opened or open_call(job.adapter, job.request, job.call)
+        except (AllmError, TypeError, ValueError) as error:
+            self._job.session.tell(ModelRefused(self._job.token, error))
+            self.exit()
+        self._run(opened)
+
+    def on_receive(self, message: Any) -> None:
+        """Go on after a delay, after others had their turn, or when the session has caught up."""
+        match message:
+            case Continue() if self._script is not None:
+                self._waiting = False
+                self._play(self._script)
+            case Wake() if self._pump is not None:
+                self._pump.wake()
+            case Wake() if self._script is not None and not self._waiting:
+                self._play(self._script)
+            case PumpEnded(error=None):
+                self.exit()
+            case PumpEnded(error=error):
+                raise error
+            case _:
+                pass
+
+    def terminate(self, reason: Any) -> None:
+        """Close what is open."""
+        if self._script is not None:
+            _close(self._script)
+        if self._pump is not None:
+            self._pump.cancel()
+
+    def _run(self, opened: Any) -> None:
+        if hasattr(opened, "__anext__"):
+            batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
+            self._pump = Pump(self._job, batches, self._pump_ended)
+            self.on_kill(self._pump.cancel)
+            self._pump.start()
+        else:
+            self._script = opened
+            self.on_kill(lambda: _close(opened))
+            self._play(opened)
+
+    def _play(self, script: Iterator[Event | Delay]) -> None:
+        if not self._job.window.is_open():
+            return
+        try:
+            item = self._give(script)
+        except BaseException:  # the adapter failed, or this process was killed while it ran
+            _close(script)
+            raise
+        if item is _END:
+            self._job.session.tell(ModelDone(self._job.token))
+            self.exit()
+        self._waiting = True
+        if isinstance(item, Delay):
+            self.send_after(item.seconds, self.ref, Continue())
+        else:
+            self.ref.tell(Continue())
+
+    def _give(self, script: Iterator[Event | Delay]) -> Any:
+        """One batch to the session; what ended it: the last event, a `Delay`, or the end."""
+        job, events, item = self._job, [], None
+        while len(events) < self.batch:
+            item = next(script, _END)
+            if item is _END or isinstance(item, Delay):
+                break
+            events.append(item)
+        if events:
+            job.window.send()
+            job.session.tell(ModelBatch(job.token, events))
+        return item
+
+    def _pump_ended(self, error: BaseException | None) -> None:
+        with contextlib.suppress(Exception):  # the actor may be gone already
+            self.ref.tell(PumpEnded(error))
+
+
+class BlockingAdapterActor(AdapterActor):
+    """Runs an adapter that is only known by its `stream`, which may block: on a thread of its own, event by event."""
+
+    dispatcher = "blocking"
+    batch = 1
+
+
+class PumpEnded:
+    """The pump has nothing more to do, or failed."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class Pump:
+    """Carries batches from an asynchronous adapter to the session; lives on the I/O loop."""
+
+    def __init__(
+        self, job: ModelJob, batches: AsyncIterator[Any], ended: Callable[[BaseException | None], None]
+    ) -> None:
+        assert job.loop is not None, "an asynchronous adapter needs an event loop"
+        self._job, self._batches, self._ended = job, batches, ended
+        self._loop = job.loop
+        self._room: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin reading; returns at once."""
+        call_on(self._loop, self._start)
+
+    def wake(self) -> None:
+        """The session has caught up."""
+        call_on(self._loop, lambda: self._room.set() if self._room is not None else None)
+
+    def cancel(self) -> None:
+        """Stop reading and close; returns at once, harmless when it is over."""
+        call_on(self._loop, lambda: self._task.cancel() if self._task is not None else None)
+
+    def _start(self) -> None:
+        self._room = asyncio.Event()
+        self._task = self._loop.create_task(self._carry())
+        self._task.add_done_callback(self._done)
+
+    async def _carry(self) -> None:
+        job, session, window = self._job, self._job.session, self._job.window
+        async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
+            async for events in batches:
+                while not window.is_open():
+                    assert self._room is not None
+                    self._room.clear()
+                    await self._room.wait()
+                window.send()
+                session.tell(ModelBatch(job.token, events))
+        session.tell(ModelDone(job.token))
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._ended(None if task.cancelled() else task.exception())
+
+
+async def _one_by_one(events: Any) -> AsyncIterator[tuple[Event]]:
+    try:
+        async for event in events:
+            yield (event,)
+    finally:
+        if hasattr(events, "aclose"):
+            await events.aclose()
+
+
+def _close(iterator: Any) -> None:
+    close = getattr(iterator, "close", None)
+    if close is not None:
+        with contextlib.suppress(
+            ValueError
+        ):  # it is being run by a thread that was fenced off; it closes itself
+            close()

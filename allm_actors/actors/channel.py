@@ -1,0 +1,244 @@
+"""Between a session actor and the one reader of its turn: events out, demand back.
+
+Rule of this file: the writer never waits and the reader never spins. Nothing that acts on the world (a model call, a
+tool) is performed before the reader has taken everything that was published and asks for more, so an unread stream does
+nothing; inside one model call the writer runs ahead by a bounded window. The end comes exactly once, whoever brings it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from _thread import allocate_lock
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from allm_actors.data import Event
+
+from .window import Window
+
+__all__ = ["Channel"]
+
+_Wake = Callable[[], None]
+
+
+class Channel:
+    """One turn's events on their way to one reader, a thread or an asyncio task.
+
+    Thread: the writer's methods are called by the session actor, the reader's by one reader at a time.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_buffer",
+        "_cancelled",
+        "_draining",
+        "_ended",
+        "_error",
+        "_gated",
+        "_hungry",
+        "_lock",
+        "_result",
+        "_wake",
+        "_window",
+        "on_cancel",
+        "on_demand",
+    )
+
+    def __init__(self, limit: int = 256) -> None:
+        self._lock = threading.Lock()
+        self._buffer: deque[Event] = deque()
+        self._window = Window(limit)
+        self._wake: _Wake | None = None
+        self._accepted = self._ended = self._draining = self._hungry = self._gated = self._cancelled = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.on_demand: Callable[[], object] | None = None
+        self.on_cancel: Callable[[], object] | None = None
+
+    # The writer's side.
+
+    def accept(self, on_demand: Callable[[], object], on_cancel: Callable[[], object]) -> None:
+        """The turn was admitted. `on_demand` is called, from the reader's thread, when a shut gate or window opens, and
+        `on_cancel` when the reader wants the end."""
+        with self._lock:
+            self.on_demand, self.on_cancel, self._accepted = on_demand, on_cancel, True
+            cancelled = self._cancelled
+            wake, self._wake = self._wake, None
+        _call(wake)
+        if cancelled:
+            on_cancel()
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Give the reader more events; dropped when it only waits for the result or the turn has ended."""
+        with self._lock:
+            if self._draining or self._ended:
+                return
+            self._buffer.extend(events)
+            self._window.send(len(events))
+            self._hungry = False
+            wake, self._wake = self._wake, None
+        _call(wake)
+
+    def end(self, result: Any = None, error: BaseException | None = None, last: Sequence[Event] = ()) -> bool:
+        """The turn is over: the `last` events, then `result`, or `error` to raise in the reader. False if it already was."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = self._accepted = True
+            self._result, self._error = result, error
+            if not self._draining:
+                self._buffer.extend(last)
+            wake, self._wake = self._wake, None
+        _call(wake)
+        return True
+
+    def may_act(self) -> bool:
+        """Whether the reader has everything and waits for more. After False, `on_demand` is called when it does."""
+        with self._lock:
+            if self._draining or self._ended or self._hungry:
+                return True
+            self._gated = True
+            return False
+
+    def has_room(self) -> bool:
+        """Whether the reader is close enough behind. After False, `on_demand` is called when it has caught up."""
+        return self._draining or self._ended or self._window.is_open()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end has come (the reader may still have events to take)."""
+        return self._ended
+
+    # The reader's side.
+
+    def wait_accepted(self) -> None:
+        """Block until the turn was admitted. Raises what refused it."""
+        while not self._accepted:
+            self._block(lambda: self._accepted)
+        if self._error is not None and not self._buffer:
+            raise self._error
+
+    async def await_accepted(self) -> None:
+        """As `wait_accepted`, without blocking the event loop."""
+        while not self._accepted:
+            await self._suspend(lambda: self._accepted)
+        if self._error is not None and not self._buffer:
+            raise self._error
+
+    def take(self) -> deque[Event]:
+        """Block until there are events and take them all; empty when the turn is over. Raises what refused the turn."""
+        while not (self._buffer or self._ended):
+            self._ask()
+            self._block(lambda: bool(self._buffer) or self._ended)
+        return self._swap()
+
+    async def atake(self) -> deque[Event]:
+        """As `take`, without blocking the event loop."""
+        while not (self._buffer or self._ended):
+            self._ask()
+            await self._suspend(lambda: bool(self._buffer) or self._ended)
+        return self._swap()
+
+    def drain(self) -> None:
+        """From now on only the result matters: events are dropped, and nothing waits for the reader."""
+        with self._lock:
+            self._draining = True
+            self._buffer.clear()
+            on_demand = self.on_demand
+        if on_demand is not None:
+            on_demand()
+
+    def cancel(self) -> None:
+        """The reader wants the end. Never blocks; harmless when it has come; callable from any thread."""
+        with self._lock:
+            if self._ended or self._cancelled:
+                return
+            self._cancelled = True
+            on_cancel = self.on_cancel
+        if on_cancel is not None:
+            on_cancel()
+
+    def wait_result(self) -> Any:
+        """Block until the turn is over and return its result. Raises what refused the turn."""
+        while not self._ended:
+            self._block(lambda: self._ended)
+        return self._outcome()
+
+    async def await_result(self) -> Any:
+        """As `wait_result`, without blocking the event loop."""
+        while not self._ended:
+            await self._suspend(lambda: self._ended)
+        return self._outcome()
+
+    # Private: in order of use.
+
+    def _ask(self) -> None:
+        """The reader has nothing: open a gate or window that the writer found shut."""
+        with self._lock:
+            if self._buffer or self._ended:
+                return
+            self._hungry, gated, self._gated = True, self._gated, False
+            on_demand = self.on_demand if gated else None
+        if on_demand is not None:
+            on_demand()
+
+    def _swap(self) -> deque[Event]:
+        with self._lock:
+            taken, self._buffer = self._buffer, deque()
+            wake_writer = self._window.take(len(taken))
+            on_demand = self.on_demand
+        if wake_writer and on_demand is not None:
+            on_demand()
+        if not taken and self._error is not None:
+            raise self._error
+        return taken
+
+    def _block(self, ready: Callable[[], bool]) -> None:
+        gate = allocate_lock()
+        gate.acquire()
+        with self._lock:
+            if ready():
+                return
+            self._wake = gate.release
+        gate.acquire()  # Ctrl-C gets through: acquiring without a timeout is interruptible
+
+    async def _suspend(self, ready: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        with self._lock:
+            if ready():
+                return
+            self._wake = _waker(loop, future)
+        await future
+
+    def _outcome(self) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> _Wake:
+    thread = threading.get_ident()
+
+    def resolve() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    def wake() -> None:
+        if (
+            threading.get_ident() == thread
+        ):  # the writer runs on the reader's own loop: no hop, no system call
+            resolve()
+        else:
+            with contextlib.suppress(RuntimeError):  # the reader's loop is closed: nobody is left to wake
+                loop.call_soon_threadsafe(resolve)
+
+    return wake
+
+
+def _call(wake: _Wake | None) -> None:
+    if wake is not None:
+        wake()

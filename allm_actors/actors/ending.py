@@ -1,0 +1,62 @@
+"""The end of a turn that cannot end by itself: its session died, was shut down, or never got to it.
+
+Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result, and the result says what
+is known: the thread as it was last kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors.data import (
+    ChatCompleted,
+    ChatResult,
+    ErrorEvent,
+    Event,
+    Response,
+    StepCompleted,
+    StepResult,
+    StreamError,
+    Thread,
+)
+from supervisors import is_clean
+
+from .protocol import TurnSpec
+
+__all__ = ["ending"]
+
+
+def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[Event, ...]]:
+    """The result and the last events of a turn that ended because of `reason`; None means that it was cancelled."""
+    halted = "cancelled" if reason is None else "interrupted" if is_clean(reason) else "error"
+    error = _error(halted, reason)
+    match spec.options.kind:
+        case "chat":
+            metadata = {"error": error} if halted == "error" else {}
+            result = ChatResult(thread=thread, halted_reason=halted, metadata=metadata)
+            return result, (ErrorEvent(error), ChatCompleted(result))
+        case "step":
+            response = _response(spec, error)
+            metadata = {"halted_reason": halted, "error": error}
+            step = StepResult(thread=thread, response=response, done=True, metadata=metadata)
+            return step, (ErrorEvent(error), StepCompleted(response, thread))
+        case _:
+            return _response(spec, error), (ErrorEvent(error),)
+
+
+def _response(spec: TurnSpec, error: StreamError) -> Response:
+    request_id = spec.options.request_id
+    return Response(request_id=request_id, finish_reason="error", metadata={"error": error})
+
+
+def _error(halted: str, reason: object) -> StreamError:
+    match halted:
+        case "cancelled":
+            return StreamError("cancelled", message="the turn was cancelled before it began")
+        case "interrupted":
+            return StreamError(
+                "cancelled", message="the host was shut down during the turn; reply again to go on"
+            )
+        case _:
+            text = f"the session ended during the turn ({reason}); what it had stored is intact, reply again to go on"
+            return StreamError("adapter_error", message=text, cause=str(reason))

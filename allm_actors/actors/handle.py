@@ -1,0 +1,254 @@
+"""SessionHandle: a session as its users hold it, by name.
+
+Rule of this file: thin. A handle holds no state of the conversation; it finds the session's actor by name at each use
+and starts it where there is none, so it works across crashes, restarts and idle nights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from allm_actors.data import AllmError, Message, Session, SessionError, ToolCall
+from allm_actors.engine.engine import Engine
+from supervisors import ProcessRef, ChildSpec, Future, ProcessDown
+
+from .ending import ending
+from .ports import SESSIONS, Ports, start_soon
+from .protocol import Begin, Cancel, Fork, SubmitToolResults, TurnSpec
+from .session import Cell, Seat, SessionActor
+from .stream import Turn
+from .turns import turn_spec, view_of
+
+if TYPE_CHECKING:
+    from .host import Host
+
+__all__ = ["SessionHandle", "session_spec"]
+
+TRIES = 3  # how often a message is offered to a session that dies or is being restarted meanwhile
+
+
+def session_spec(seat: Seat) -> ChildSpec:
+    """The child spec of a session actor: a named one is restarted after a crash, a stateless call is not."""
+    restart = "transient" if seat.id is not None else "temporary"
+    return ChildSpec(id=seat.id, start=SessionActor, args=(seat,), restart=restart)  # type: ignore[arg-type]
+
+
+class SessionHandle:
+    """One named session of a host.
+
+    `reply`, `continue_` and `step` return a `Turn` at once. In a host that was entered with `async with`, what would
+    block (`submit_tool_result`, `fork`, `stop`) returns an awaitable instead, and a refusal is raised by the turn.
+
+    Raises: SessionStatusError and SessionError for what the session's status forbids, SessionBusy as `when_busy` says,
+    StoreError when the session cannot be loaded.
+    Thread: any thread may use it.
+    """
+
+    def __init__(self, host: Host, ports: Ports, seat: Seat, engine: Engine, api_key: Any = None) -> None:
+        assert seat.id is not None
+        self.id: str = seat.id
+        self.engine = engine
+        self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
+        self._turn: Turn | None = None
+
+    def __repr__(self) -> str:
+        return f"<session {self.id!r} {self.status}>"
+
+    @property
+    def value(self) -> Session:
+        """The session's value as of now: after a turn's result, what the turn has made of it."""
+        return self._seat.cell.value
+
+    @property
+    def status(self) -> str:
+        """The status of `value`."""
+        return self.value.status
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages of `value`, oldest first."""
+        return self.value.thread.messages
+
+    @property
+    def pending_tool_calls(self) -> list[ToolCall]:
+        """The calls that wait for `submit_tool_result`."""
+        return self.value.pending_tool_calls
+
+    def reply(self, message: str | Message, **options: Any) -> Turn:
+        """Add a user message and let the model answer, tools included."""
+        return self._begin("chat", "reply", [_user(message)], options)
+
+    def continue_(self, message: str | Message | None = None, **options: Any) -> Turn:
+        """Go on: after submitted tool results, after an interruption, or with another message."""
+        return self._begin("chat", "continue", [] if message is None else [_user(message)], options)
+
+    def step(self, **options: Any) -> Turn:
+        """One model call and its tools; the turn's result is a `StepResult`."""
+        return self._begin("step", "step", [], options)
+
+    def submit_tool_result(self, id: str, content: Any) -> Any:
+        """Answer the pending call `id`; gives the session's new value."""
+        return self.submit_tool_results([(id, content)])
+
+    def submit_tool_results(self, results: Sequence[tuple[str, Any]]) -> Any:
+        """Answer pending calls in this order; gives the session's new value."""
+        return self._settle(self.ask(SubmitToolResults(list(results))))
+
+    def cancel(self) -> None:
+        """End the turn that was begun last, if it still runs; the session keeps what was said."""
+        if self._turn is not None:
+            ref = self._ports.whereis((SESSIONS, self.id))
+            if ref is not None:
+                ref.send(Cancel(self._turn.id))  # type: ignore[attr-defined]
+
+    def fork(self, id: str) -> Any:
+        """A new session `id` that begins where this one stands; gives its handle. An existing one is overwritten."""
+        host, engine, key = self._host, self.engine, self._api_key
+        if host.attached:
+            return self._afork(id)
+        self.ask(Fork(id)).get()
+        return host.session(id, engine, when_busy=self._seat.when_busy, api_key=key)
+
+    def stop(self) -> Any:
+        """End the session's actor once it has handled what waits; the conversation stays in the store."""
+        ref = self._ports.whereis((SESSIONS, self.id))
+        stopped: Any = Future()
+        if ref is None:
+            stopped.set(False)
+        else:
+            stopped = ref.stop(block=False)
+        return self._settle(stopped)
+
+    def ensure(self) -> Future[Any]:
+        """Have the session's actor started and its state loaded."""
+        future: Future[Any] = Future()
+        self._find(future, lambda ref: future.set(ref), TRIES)
+        return future
+
+    def ask(self, message: Any) -> Future[Any]:
+        """Ask the session's actor, starting it if need be."""
+        future: Future[Any] = Future()
+
+        def offer(tries: int) -> None:
+            self._find(
+                future,
+                lambda ref: self._pass_on(ref, message, future, lambda: offer(tries - 1), tries),
+                tries,
+            )
+
+        offer(TRIES)
+        return future
+
+    # Private: in order of use.
+
+    def _begin(self, kind: Any, operation: str, messages: list[Message], options: dict[str, Any]) -> Turn:
+        options = {"session_id": self.id, "api_key": self._api_key, **options}
+        spec = turn_spec(
+            kind, self.engine, options, operation=operation, messages=messages, loop=self._host.tool_loop()
+        )
+        turn = self._turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(options))
+        self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
+        if not self._host.attached:
+            spec.channel.wait_accepted()
+        return turn
+
+    def _find(self, future: Future[Any], found: Callable[[ProcessRef[Any]], object], tries: int) -> None:
+        ref = self._ports.whereis((SESSIONS, self.id))
+        if ref is not None and ref.is_alive():
+            found(ref)
+            return
+        sessions: Any = self._ports.whereis(SESSIONS)
+        if sessions is None or tries <= 0:
+            future.fail(_gone(self.id, None))
+            return
+
+        def started(start: Future[Any]) -> None:
+            error = _error_of(start)
+            if error is not None and not isinstance(error, ProcessDown):
+                future.fail(_cause(error, self.id))
+            else:
+                self._find(future, found, tries - 1)
+
+        start_soon(sessions, session_spec(self._seat)).add_done_callback(started)
+
+    def _pass_on(
+        self, ref: ProcessRef[Any], message: Any, future: Future[Any], again: Callable[[], None], tries: int
+    ) -> None:
+        def answered(answer: Future[Any]) -> None:
+            error = _error_of(answer)
+            if error is None:
+                future.set(answer.get())
+            elif isinstance(error, ProcessDown) and tries > 1:
+                again()
+            else:
+                future.fail(_cause(error, self.id))
+
+        ref.ask(message, block=False).add_done_callback(answered)  # type: ignore[attr-defined]
+
+    def _settle(self, future: Future[Any]) -> Any:
+        return future if self._host.attached else future.get()
+
+    async def _afork(self, id: str) -> SessionHandle:
+        await self.ask(Fork(id))
+        return self._host.session(id, self.engine, when_busy=self._seat.when_busy, api_key=self._api_key)
+
+
+class _Ended:
+    """The source of a turn that the session has begun already."""
+
+    __slots__ = ("_spec",)
+
+    def __init__(self, spec: TurnSpec) -> None:
+        self._spec = spec
+
+    def begin(self, channel: Any) -> None:
+        """Begun already."""
+
+    async def abegin(self, channel: Any) -> None:
+        """Begun already."""
+
+    def unbegun(self) -> Any:
+        """What a turn comes to that was never begun."""
+        return ending(self._spec, Session().thread, None)[0]
+
+
+def _user(message: str | Message) -> Message:
+    if isinstance(message, Message):
+        return message
+    if not isinstance(message, str):
+        raise TypeError(f"expected the message as text or a Message, got {type(message).__name__}")
+    return Message(role="user", content=message)
+
+
+def _refuse(spec: TurnSpec, future: Future[Any]) -> None:
+    error = _error_of(future)
+    if error is not None:
+        spec.channel.end(error=error)
+
+
+def _error_of(future: Future[Any]) -> BaseException | None:
+    try:
+        future.get(timeout=0)
+    except Exception as error:
+        return error
+    return None
+
+
+def _cause(error: BaseException, id: str) -> BaseException:
+    """The error of ours inside what a supervisor says of a failed start."""
+    found: Any = error
+    for _ in range(8):
+        if isinstance(found, AllmError):
+            return found
+        found = next(
+            (getattr(found, name) for name in ("reason", "exc", "exception") if hasattr(found, name)), None
+        )
+    return _gone(id, error)
+
+
+def _gone(id: str, error: BaseException | None) -> SessionError:
+    text = f"session {id!r} cannot be reached: its host is stopped or restarting" + (
+        f" ({error})" if error else ""
+    )
+    return SessionError("closed", message=text)

@@ -1,0 +1,354 @@
+"""Host: the supervision tree that runs sessions.
+
+    host                one that dies takes those after it along (rest_for_one)
+    ├── store           StoreActor: loads and saves sessions
+    └── work            each for itself (one_for_one)
+        ├── adapters    one AdapterActor per open model call; never restarted
+        ├── tools       one ToolActor per running tool call; never restarted
+        └── sessions    one SessionActor per session; restarted, with its stored state
+
+Rule of this file: readable top to bottom. Sessions, adapters and supervisors never block and live on the thread of one
+event loop, so that what a socket brings reaches the fold without a hop; the store and blocking tools have threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import os
+import threading
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from allm_actors.data import AllmError, EngineError, Session
+from allm_actors.engine.engine import Engine
+from allm_actors.engine.transport import HttpxTransport
+from supervisors import (
+    SHUTDOWN,
+    DynamicSupervisor,
+    Future,
+    LoopDispatcher,
+    PinnedDispatcher,
+    PoolDispatcher,
+    ProcessRef,
+    Supervisor,
+    System,
+    child,
+)
+
+from .ending import ending
+from .handle import SessionHandle, session_spec
+from .keeper import ListIds, store_actor_for
+from .ports import ADAPTERS, SESSIONS, STORE, TOOLS, Ports, start_soon
+from .protocol import TurnSpec
+from .session import Cell, Seat, WhenBusy
+from .store import Store, store_for
+
+__all__ = ["Host", "StatelessCall", "default_host"]
+
+_DISPATCHERS = {"pool": PoolDispatcher, "threads": PinnedDispatcher}
+
+
+class Branch(Supervisor):
+    """A supervisor that lives where the sessions live."""
+
+    dispatcher: ClassVar[str] = "io"
+
+
+class Crowd(DynamicSupervisor):
+    """A dynamic supervisor that lives where the sessions live."""
+
+    dispatcher: ClassVar[str] = "io"
+
+
+class Host:
+    """A supervision tree that runs many sessions.
+
+    `store` is a path for an SQLite file, None for memory, or a `Store`. `dispatcher` says what runs sessions, adapters
+    and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. Use it with `with` (an event
+    loop of its own, on a daemon thread) or `async with` (the running event loop).
+
+    Raises: StoreError from the start, when the store cannot be used.
+    Thread: any thread may use it.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | Store | None = None,
+        *,
+        dispatcher: str = "loop",
+        max_zombies: int = 8,
+        shutdown_timeout: float = 10.0,
+    ) -> None:
+        if dispatcher != "loop" and dispatcher not in _DISPATCHERS:
+            known = ", ".join(map(repr, ("loop", *_DISPATCHERS)))
+            raise ValueError(f"dispatcher must be one of {known}; got: {dispatcher!r}")
+        self._store = store_for(store)
+        self._dispatcher, self._max_zombies, self._shutdown_timeout = (
+            dispatcher,
+            max_zombies,
+            shutdown_timeout,
+        )
+        self._lock = threading.Lock()
+        self._system: System | None = None
+        self._root: ProcessRef[Any] | None = None
+        self._given_loop: asyncio.AbstractEventLoop | None = None
+        self._cells: dict[str, Cell] = {}
+        self.transport = HttpxTransport()
+
+    # Life.
+
+    def start(self) -> Self:
+        """Start the tree; harmless when it runs."""
+        with self._lock:
+            if self._root is None:
+                self._start()
+        return self
+
+    def stop(self) -> None:
+        """Interrupt what runs, stop every process in reverse order, close connections and the store."""
+        with self._lock:
+            system, root, self._system, self._root = self._system, self._root, None, None
+        if system is None or root is None:
+            return
+        self._stop_tree(root)
+        loop = _loop_of(system)
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
+        system.stop(SHUTDOWN, self._shutdown_timeout)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        self._given_loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        with self._lock:
+            system, root, self._system, self._root = self._system, self._root, None, None
+        if system is None or root is None:
+            return
+        await asyncio.to_thread(self._stop_tree, root)
+        await self.transport.aclose()
+        await asyncio.to_thread(system.stop, SHUTDOWN, self._shutdown_timeout)
+
+    @property
+    def running(self) -> bool:
+        """Whether the tree runs."""
+        return self._root is not None and self._root.is_alive()
+
+    @property
+    def attached(self) -> bool:
+        """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
+        return self._given_loop is not None
+
+    # Use.
+
+    def session(
+        self,
+        id: str,
+        engine: Engine,
+        *,
+        when_busy: WhenBusy = "queue",
+        queue_limit: int = 16,
+        api_key: Any = None,
+    ) -> SessionHandle:
+        """The session of that name: started, or woken with its stored state.
+
+        A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is a
+        key or a function that returns one, asked at each model call and never stored.
+        """
+        if not isinstance(id, str) or not id:
+            raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+        if when_busy not in ("queue", "reject", "interrupt"):
+            raise ValueError(f"when_busy must be 'queue', 'reject' or 'interrupt'; got: {when_busy!r}")
+        if not isinstance(engine, Engine):
+            raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
+        cell = self._cells.setdefault(id, Cell(Session(id=id)))
+        seat = Seat(ports=self._ports(), cell=cell, id=id, when_busy=when_busy, queue_limit=queue_limit)
+        handle = SessionHandle(self, seat.ports, seat, engine, api_key)
+        ensured = handle.ensure()
+        if not self.attached:
+            ensured.get()
+        return handle
+
+    def session_ids(self) -> Any:
+        """The names of all stored sessions, sorted (an awaitable in a host that was entered with `async with`)."""
+        store: Any = self._ports().whereis(STORE)
+        ids: Future[Any] = store.ask(ListIds(), block=False)
+        return ids if self.attached else ids.get()
+
+    def tree(self) -> str:
+        """The living supervision tree, drawn."""
+        from supervisors import tree
+
+        return tree(self._running_root())
+
+    @property
+    def system(self) -> System:
+        """The system the tree runs in, for introspection and reports."""
+        if self._system is None:
+            raise EngineError("invalid_engine", message="this host is not running: use it in a `with` block")
+        return self._system
+
+    def run(self, spec: TurnSpec) -> None:
+        """Run a stateless turn in a session of its own. Returns at once; what fails ends the turn's channel."""
+        seat = Seat(ports=self._ports(), cell=Cell(Session()), first=spec)
+        sessions: Any = seat.ports.whereis(SESSIONS)
+        if sessions is None:
+            spec.channel.end(
+                error=EngineError("invalid_engine", message="the host is being restarted; try again")
+            )
+            return
+        started = start_soon(sessions, session_spec(seat))
+        started.add_done_callback(lambda future: _end_if_failed(spec, future))
+
+    def tool_loop(self) -> asyncio.AbstractEventLoop:
+        """Where asynchronous tools run: the caller's event loop if it has one, else one for tools alone."""
+        if self._given_loop is not None:
+            return self._given_loop
+        dispatcher: Any = self.system.dispatcher("tools")
+        loop: asyncio.AbstractEventLoop = dispatcher.loop
+        return loop
+
+    # Private: in order of use.
+
+    def _start(self) -> None:
+        system = System(max_zombies=self._max_zombies)
+        loops = LoopDispatcher(self._given_loop)
+        system.register_dispatcher("loop", loops)
+        system.register_dispatcher("tools", LoopDispatcher())
+        other = _DISPATCHERS.get(self._dispatcher)
+        system.register_dispatcher("io", loops if other is None else other())
+        self._system = system
+        try:
+            self._root = self._start_tree(system)
+        except BaseException as error:
+            self._system = None
+            system.stop(SHUTDOWN, self._shutdown_timeout)
+            ours = _ours(error)
+            if ours is not None:
+                raise ours from None
+            raise
+
+    def _start_tree(self, system: System) -> ProcessRef[Any]:
+        with system.activated():
+            return Branch.start(
+                [
+                    child(store_actor_for(self._store), self._store, name=STORE),
+                    child(
+                        Branch,
+                        [
+                            child(Crowd, name=ADAPTERS),
+                            child(Crowd, name=TOOLS),
+                            child(Crowd, name=SESSIONS, max_restarts=100, max_seconds=5.0),
+                        ],
+                        name="work",
+                    ),
+                ],
+                strategy="rest_for_one",
+                name="host",
+            )
+
+    def _stop_tree(self, root: Any) -> None:
+        with contextlib.suppress(Exception):
+            root.stop(reason=SHUTDOWN, timeout=self._shutdown_timeout)
+
+    def _ports(self) -> Ports:
+        self._running_root()
+        ports: Ports | None = getattr(self, "_made_ports", None)
+        if ports is None or ports.system is not self._system:
+            system = self.system
+            ports = self._made_ports = Ports(system, self.transport, lambda: _loop_of(system))
+        return ports
+
+    def _running_root(self) -> ProcessRef[Any]:
+        if self._root is None:
+            raise EngineError("invalid_engine", message="this host is not running: use it in a `with` block")
+        return self._root
+
+
+class StatelessCall:
+    """A turn of no session: the source of a facade's stream. The process-wide host starts when it is first pulled."""
+
+    __slots__ = ("_host", "_spec")
+
+    def __init__(self, host: Host, spec: TurnSpec) -> None:
+        self._host, self._spec = host, spec
+
+    def begin(self, channel: Any) -> None:
+        """Start the host if need be, and the turn."""
+        self._host.start().run(self._spec)
+
+    async def abegin(self, channel: Any) -> None:
+        """As `begin`; starting a host takes a moment, and is done on a thread."""
+        if not self._host.running:
+            await asyncio.to_thread(self._host.start)
+        self._host.run(self._spec)
+
+    def unbegun(self) -> Any:
+        """What the turn comes to when it is closed before it began."""
+        from allm_actors.data import Thread
+
+        return ending(self._spec, Thread.from_messages(self._spec.messages), None)[0]
+
+
+_default: list[Host] = []
+_default_lock = threading.Lock()
+
+
+def default_host() -> Host:
+    """The process-wide host of stateless calls: made here, started by the first call, stopped at interpreter exit."""
+    with _default_lock:
+        if not _default:
+            _default.append(Host())
+            atexit.register(_stop_default)
+        return _default[0]
+
+
+def _stop_default() -> None:
+    with _default_lock:
+        hosts = list(_default)
+        _default.clear()
+    for host in hosts:
+        host.stop()
+
+
+def _forget_default() -> None:
+    # A forked child has none of the parent's threads: its first call starts a host of its own.
+    _default.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_default)
+
+
+def _loop_of(system: System) -> asyncio.AbstractEventLoop:
+    dispatcher: Any = system.dispatcher("loop")
+    loop: asyncio.AbstractEventLoop = dispatcher.loop
+    return loop
+
+
+def _end_if_failed(spec: TurnSpec, future: Future[Any]) -> None:
+    try:
+        future.get(timeout=0)
+    except Exception as error:
+        result, last = ending(spec, Session().thread, error)
+        spec.channel.end(result, last=last)
+
+
+def _ours(error: BaseException) -> AllmError | None:
+    """The error of ours inside what a failed start says, if there is one."""
+    found: Any = error
+    for _ in range(12):
+        if found is None or isinstance(found, AllmError):
+            return found
+        names = ("reason", "term", "exc", "exception", "__cause__")
+        found = next((getattr(found, name) for name in names if getattr(found, name, None) is not None), None)
+    return None

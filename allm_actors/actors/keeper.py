@@ -1,0 +1,112 @@
+"""StoreActor: the one process that touches the store.
+
+Rule of this file: saves that arrive together are stored together, in one transaction, and each is answered only after
+that. A store that fails answers with its error and stays: a full disk must not take the conversations down with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+from allm_actors.data import StoreError
+from supervisors import NO_REPLY, From, Process
+
+from .store import MemoryStore, Save, Store
+
+__all__ = ["Delete", "ListIds", "Load", "MemoryStoreActor", "StoreActor", "store_actor_for"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Ask: the session of that name, or None."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Ask: forget the session of that name."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListIds:
+    """Ask: the names of all sessions, sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Note to self: store what has been collected."""
+
+
+def store_actor_for(store: Store) -> type[StoreActor]:
+    """The actor class for a store: a thread of its own, unless it is only memory."""
+    return MemoryStoreActor if isinstance(store, MemoryStore) else StoreActor
+
+
+class StoreActor(Process):
+    """Loads and saves sessions. Thread: its own, because a disk may block."""
+
+    dispatcher = "pinned"
+    reply_errors = (StoreError,)
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+        self._batch: list[tuple[Save, From]] = []
+
+    def init(self) -> None:
+        """Open the store. Raises StoreError, which makes the host's start fail with it."""
+        self._store.open()
+
+    def on_receive(self, message: Any) -> Any:
+        """Answer loads at once, after what was saved before them; collect saves."""
+        match message:
+            case Save():
+                self._collect(message)
+                return NO_REPLY
+            case Flush():
+                self._flush()
+                return None
+        self._flush()
+        match message:
+            case Load(id):
+                return self._store.load(id)
+            case Delete(id):
+                return self._store.delete(id)
+            case ListIds():
+                return self._store.ids()
+        return None
+
+    def terminate(self, reason: Any) -> None:
+        """Store what was collected, and close."""
+        self._flush()
+        with contextlib.suppress(StoreError):
+            self._store.close()
+
+    def _collect(self, save: Save) -> None:
+        self._batch.append((save, self.current_request))
+        if len(self._batch) == 1:
+            self.ref.tell(Flush())  # comes after every save that waits already: those share the transaction
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, []
+        if not batch:
+            return
+        try:
+            self._store.save([save for save, _ in batch])
+        except StoreError as error:
+            for _, request in batch:
+                request.fail(error)
+        else:
+            for _, request in batch:
+                request.reply(None)
+
+
+class MemoryStoreActor(StoreActor):
+    """The same over a dict: nothing blocks, so it lives where the sessions live."""
+
+    dispatcher = "io"

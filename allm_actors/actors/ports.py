@@ -1,0 +1,112 @@
+"""The ways out of a session actor: its host's supervisors, store, transport and loops.
+
+Rule of this file: everything here returns at once and may be called on any thread. Others are found by name at each use,
+so that a restarted one is found where its predecessor was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import Request, StoreError
+from allm_actors.data.validate import validate
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.resolve import call_for, step_request
+from allm_actors.engine.wire import Transport
+from allm_actors.execution.effects import CallModel
+from supervisors import ProcessRef, ChildSpec, Future, System
+from supervisors import exit as exit_process
+from supervisors.supervisor.supervision import Request as Request_
+
+from .adapter import adapter_actor_for
+from .protocol import ModelJob, ToolJob, TurnSpec
+from .tools import tool_actor_for
+
+__all__ = ["ADAPTERS", "SESSIONS", "STORE", "TOOLS", "Ports", "model_call", "start_soon"]
+
+STORE, ADAPTERS, TOOLS, SESSIONS = "store", "adapters", "tools", "sessions"
+
+
+class Ports:
+    """What a host hands to its sessions; shared by all of them."""
+
+    def __init__(
+        self, system: System, transport: Transport, io_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
+        self.system, self.transport, self._io_loop = system, transport, io_loop
+
+    def whereis(self, name: Hashable) -> ProcessRef[Any] | None:
+        """The process of that name in this host, or None."""
+        return self.system.whereis(name)
+
+    def claim(self, id: str, ref: ProcessRef[Any]) -> bool:
+        """Whether `ref` is now the one that answers for the session of that name."""
+        name = (SESSIONS, id)
+        if not self.system.names.register(name, ref):
+            return False
+        ref.name = name  # from now on the death of `ref` frees it
+        return True
+
+    def ask_store(self, message: Any, done: Callable[[Any, BaseException | None], object]) -> None:
+        """Ask the store; `done(answer, error)` is called once, possibly at once, on whatever thread has the answer."""
+        store = self.whereis(STORE)
+        if store is None:
+            done(None, StoreError("unavailable", message="the session store is being restarted; try again"))
+            return
+        _when_done(store.ask(message, block=False), done)
+
+    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], None]) -> None:
+        """Start a worker for `job` under its supervisor; `failed(why)` is called once if that cannot be done."""
+        if isinstance(job, ModelJob):
+            name, worker = ADAPTERS, adapter_actor_for(job.adapter)
+            job = replace(job, loop=self._io_loop())
+        else:
+            name, worker = TOOLS, tool_actor_for(job)
+        supervisor: Any = self.whereis(name)
+        if supervisor is None:
+            failed(f"the supervisor of {name} is being restarted")
+            return
+        spec = ChildSpec(id=job.token, start=worker, args=(job,), restart="temporary")
+        _when_done(start_soon(supervisor, spec), lambda _ref, error: failed(str(error)) if error else None)
+
+    def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
+        """End a worker."""
+        exit_process(worker, reason)
+
+
+def start_soon(supervisor: ProcessRef[Any], spec: ChildSpec) -> Future[Any]:
+    """Start a child without waiting for it."""
+    return supervisor.ask(Request_("start_child", (spec,)), block=False)
+
+
+def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:
+    """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent."""
+    request = spec.request if spec.request is not None else _step_request(spec, effect)
+    validate(request)
+    request_id = spec.options.request_id or ""
+    return spec.adapter, request, call_for(spec.engine, spec.call_options, request_id, transport)
+
+
+def _step_request(spec: TurnSpec, effect: CallModel) -> Request:
+    tools = [] if effect.purpose == "finalize" else None
+    request = step_request(spec.engine, effect.thread, spec.call_options, tools=tools)
+    if effect.purpose == "draft":
+        return msgspec.structs.replace(request, response_format=None, structured_finalize=False)
+    return request
+
+
+def _when_done(future: Future[Any], done: Callable[[Any, BaseException | None], object]) -> None:
+    def settled(future: Future[Any]) -> None:
+        try:
+            answer = future.get(timeout=0)
+        except Exception as error:
+            done(None, error)
+        else:
+            done(answer, None)
+
+    future.add_done_callback(settled)

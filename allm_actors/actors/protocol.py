@@ -1,0 +1,212 @@
+"""The messages that actors send each other.
+
+Rule of this file: frozen data, named in the past tense for what happened and in the imperative for what is wanted.
+`token` numbers the model calls and tool runs of one session actor: an answer with an old token is stale and ignored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from allm_actors.data import Event, Message, Request, StoreError
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.engine import Engine
+from allm_actors.execution.loop import Options
+from allm_actors.execution.tools import ToolOutcome
+from supervisors import ProcessRef
+
+from .channel import Channel
+from .window import Window
+
+__all__ = [
+    "Begin",
+    "Cancel",
+    "Continue",
+    "Demand",
+    "Fork",
+    "HaltAnswer",
+    "ModelBatch",
+    "ModelDone",
+    "ModelJob",
+    "ModelReady",
+    "ModelRefused",
+    "Saved",
+    "SubmitToolResults",
+    "ToolDone",
+    "ToolExpired",
+    "ToolJob",
+    "ToolReady",
+    "TurnSpec",
+    "Wake",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSpec:
+    """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, `step`, …), None for a stateless
+    call; `opened` is a first model call that the caller has opened already; `loop` is where async tools run."""
+
+    id: str
+    engine: Engine
+    adapter: Any
+    options: Options
+    call_options: dict[str, Any] = field(repr=False)
+    channel: Channel
+    operation: str | None = None
+    messages: Sequence[Message] = ()
+    request: Request | None = None
+    opened: Any = None
+    context: contextvars.Context | None = field(default=None, repr=False)
+    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+
+
+# From a door to a session actor.
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Admit this turn, or refuse it through its channel."""
+
+    turn: TurnSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """The reader has taken everything and asks for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the turn of that id, running or queued."""
+
+    turn_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitToolResults:
+    """Answer pending calls: `(id, content)` in order."""
+
+    results: Sequence[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The session's value under a new name, stored."""
+
+    id: str
+
+
+# Between a session actor and its workers.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelJob:
+    """What an adapter actor does: this request, in this way, its events to this session."""
+
+    token: int
+    session: ProcessRef[Any]
+    adapter: Any
+    request: Request
+    call: Call
+    window: Window
+    opened: Any = None
+    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReady:
+    """The adapter actor lives and begins."""
+
+    token: int
+    ref: ProcessRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRefused:
+    """The adapter refused the call before its first event."""
+
+    token: int
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBatch:
+    """The events of one network read."""
+
+    token: int
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDone:
+    """The stream is exhausted."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """The window is open again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Note to self: go on after others had their turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolJob:
+    """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`."""
+
+    token: int
+    session: ProcessRef[Any]
+    name: str
+    call_id: str
+    work: Callable[[], Any] = field(repr=False)
+    cancel: Callable[[], None] = field(repr=False)
+    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+    context: contextvars.Context | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolReady:
+    """The tool actor lives and begins."""
+
+    token: int
+    ref: ProcessRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDone:
+    """A tool run came to this."""
+
+    token: int
+    outcome: ToolOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class HaltAnswer:
+    """What the caller's `halt_when` said, or how it failed."""
+
+    token: int
+    answer: bool
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExpired:
+    """A tool's time is up."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The store has answered a `Save`."""
+
+    token: int
+    error: StoreError | None = None

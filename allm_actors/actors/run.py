@@ -1,0 +1,356 @@
+"""One turn being performed: the loop machine decides, workers act, and what they tell is fed back.
+
+Rule of this file: effects are performed in order, and three of them may have to wait: a deed for the reader (nothing
+acts on the world before everything was read), a checkpoint for the store, and the end for both. Nothing here blocks, and
+nothing here knows what an effect means for the conversation.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from allm_actors.data import AllmError, ChatCompleted, Event, Request, StepCompleted, StreamError, Thread
+from allm_actors.engine.adapter import Call
+from allm_actors.execution import loop
+from allm_actors.execution.effects import (
+    AskHalt,
+    CallModel,
+    CancelModel,
+    CancelTool,
+    Checkpoint,
+    Effect,
+    Emit,
+    Finish,
+    Refused,
+    RunTool,
+    SettleError,
+)
+from allm_actors.execution.inputs import (
+    Cancelled,
+    HaltAnswered,
+    Input,
+    ModelEnded,
+    ModelEvents,
+    ModelFailed,
+    ToolCrashed,
+    ToolReturned,
+    ToolTimedOut,
+)
+from supervisors import KILLED, SHUTDOWN, ProcessRef
+
+from .protocol import ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
+from .window import Window
+from .work import halt_work, settle_work, tool_work
+
+__all__ = ["Crew", "TurnRun"]
+
+MODEL_LEAD = 8  # reads an adapter may be ahead of its session
+
+
+class Crew(Protocol):
+    """What a turn needs of the session actor that runs it."""
+
+    @property
+    def ref(self) -> ProcessRef[Any]:
+        """The session actor, to whom workers report."""
+
+    def next_token(self) -> int:
+        """A number no worker of this actor has had."""
+
+    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], None]) -> None:
+        """Start a worker under its supervisor; `failed(why)` if that cannot be done."""
+
+    def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
+        """End a worker; what it still says is stale."""
+
+    def alarm(self, seconds: float, token: int) -> Callable[[], object]:
+        """Have `expired(token)` called later; returns what calls that off."""
+
+    def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Request, Call]:
+        """The adapter, the request and the call for one model call. Raises what refuses it."""
+
+    def keep(self, thread: Thread, done: Callable[[], None]) -> bool:
+        """Remember this thread; False when it is being stored, and `done()` will be called."""
+
+    def over(self, result: Any, then: Callable[[], object]) -> None:
+        """The turn has this result (None: it was refused and changes nothing): store it, then call `then()`."""
+
+
+class Worker:
+    """A model call, a tool run or a question to the user's `halt_when`: its process, once that has reported."""
+
+    __slots__ = ("call_id", "call_off", "kind", "ref", "turn", "window")
+
+    def __init__(self, kind: str, turn: int, call_id: str = "", window: Window | None = None) -> None:
+        self.kind, self.turn, self.call_id, self.window = kind, turn, call_id, window
+        self.ref: ProcessRef[Any] | None = None
+        self.call_off: Callable[[], object] | None = None
+
+    def died(self, why: str) -> Input:
+        """How the machine is told that this worker ended without an answer."""
+        match self.kind:
+            case "model":
+                return ModelFailed(self.turn, _broken(why))
+            case "tool":
+                return ToolCrashed(self.call_id, why, self.turn)
+            case _:
+                return HaltAnswered(self.turn, _broken(why))
+
+    def returned(self, answer: Any) -> Input:
+        """How the machine is told this worker's answer."""
+        if self.kind == "tool":
+            return ToolReturned(self.call_id, answer, self.turn)
+        return HaltAnswered(self.turn, answer)
+
+
+class TurnRun:
+    """Performs one turn. Thread: the session actor's."""
+
+    __slots__ = (
+        "_crew",
+        "_last",
+        "_opened",
+        "_owed",
+        "_performing",
+        "_tokens",
+        "_waiting",
+        "_workers",
+        "model",
+        "spec",
+        "state",
+        "todo",
+    )
+
+    def __init__(self, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
+        self._crew, self.spec = crew, spec
+        self._workers: dict[int, Worker] = {}
+        self._tokens: dict[tuple[str, int], int] = {}
+        self._last: tuple[Event, ...] = ()
+        self._opened = spec.opened
+        self._owed = 0
+        self._waiting = self._performing = False
+        self.model: int | None = None
+        self.state, effects = loop.start(spec.options, thread)
+        self.todo: deque[Effect] = deque(effects)
+
+    # What the session actor tells.
+
+    def advance(self) -> None:
+        """Perform what can be performed now. Called again whenever something that was waited for has come."""
+        if self._performing:  # performing an effect brought news at once: the loop below will see its effects
+            return
+        self._performing = True
+        try:
+            while self.todo and not self._waiting:
+                effect = self.todo.popleft()
+                if not self._perform(effect):
+                    self.todo.appendleft(effect)
+                    return
+        finally:
+            self._performing = False
+
+    def demand(self) -> None:
+        """The reader wants more: let the adapter read on, and do what waited for the reader."""
+        owed, self._owed = self._owed, 0
+        self._taken(owed)
+        self.advance()
+
+    def cancel(self, reason: str, error: AllmError | None = None) -> None:
+        """End the turn as soon as its end is stored; what was not begun will not be."""
+        deeds = (CallModel, RunTool, AskHalt, SettleError)
+        self.todo = deque(effect for effect in self.todo if not isinstance(effect, deeds))
+        self._feed(Cancelled(reason, error))  # type: ignore[arg-type]
+
+    def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
+        """A worker has begun. False when nobody wants it any more."""
+        worker = self._workers.get(token)
+        if worker is not None:
+            worker.ref = ref
+        return worker is not None
+
+    def batch(self, message: ModelBatch) -> None:
+        """A read's events have come."""
+        worker = self._workers.get(message.token)
+        if worker is None or message.token != self.model:
+            return
+        self._feed(ModelEvents(worker.turn, message.events))
+        if self.spec.channel.has_room():
+            self._taken(1)
+        else:
+            self._owed += 1
+
+    def model_done(self, token: int) -> None:
+        """The model's stream is exhausted."""
+        worker = self._forget(token)
+        if worker is not None:
+            self._feed(ModelEnded(worker.turn))
+
+    def model_refused(self, token: int, error: Exception) -> None:
+        """The adapter refused the call before its first event."""
+        worker = self._forget(token)
+        if worker is not None:
+            self._feed(ModelFailed(worker.turn, _as_error(error), preflight=True))
+
+    def returned(self, token: int, outcome: Any) -> None:
+        """A tool, or a function of the user's, has answered."""
+        worker = self._forget(token)
+        if worker is not None:
+            self._feed(worker.returned(outcome))
+
+    def expired(self, token: int) -> None:
+        """A tool's time is up."""
+        worker = self._forget(token)
+        if worker is None:
+            return
+        if worker.ref is not None:
+            self._crew.dismiss(worker.ref, KILLED)
+        self._feed(ToolTimedOut(worker.call_id, worker.turn))
+
+    def died(self, token: int, why: str) -> None:
+        """A worker ended without an answer."""
+        worker = self._forget(token)
+        if worker is not None:
+            self._feed(worker.died(why))
+
+    def token_of(self, ref: ProcessRef[Any]) -> int | None:
+        """The worker behind a ref, if it still matters."""
+        return next((token for token, worker in self._workers.items() if worker.ref is ref), None)
+
+    def abandon(self) -> None:
+        """Let go of every worker, without a word to the machine."""
+        for token in list(self._workers):
+            self._drop(token)
+
+    # Performing.
+
+    def _feed(self, news: Input) -> None:
+        state, effects = loop.step(self.state, news)
+        self.state = state
+        self.todo.extend(effects)
+        self.advance()
+
+    def _perform(self, effect: Effect) -> bool:
+        match effect:
+            case Emit(events):
+                self._emit(events)
+            case CallModel() | RunTool() | SettleError() | AskHalt():
+                if not self.spec.channel.may_act():
+                    return False
+                self._act(effect)
+            case CancelModel():
+                if self.model is not None:
+                    self._drop(self.model)
+            case CancelTool(call_id, turn):
+                self._drop(self._tokens.get((call_id, turn), -1))
+            case Checkpoint(thread):
+                self._waiting = not self._crew.keep(thread, self._stored)
+            case Finish(result):
+                self._finish(result)
+        return True
+
+    def _act(self, effect: CallModel | RunTool | SettleError | AskHalt) -> None:
+        match effect:
+            case CallModel():
+                self._call_model(effect)
+            case RunTool(call, tool, timeout, request_id, turn):
+                work = tool_work(self.spec, call, tool, request_id)
+                self._hire_tool(call.id, call.name, turn, work, timeout)
+            case SettleError(call, error, turn):
+                self._hire_tool(call.id, call.name, turn, settle_work(self.spec, call, error), None)
+            case AskHalt(turn, step_result):
+                self._ask_halt(turn, step_result)
+
+    def _emit(self, events: tuple[Event, ...]) -> None:
+        # The last event of a turn travels with its end, so that nobody can ever see it twice or not at all.
+        kind = self.spec.options.kind
+        terminal = ChatCompleted if kind == "chat" else StepCompleted if kind == "step" else ()
+        if events and isinstance(events[-1], terminal):
+            self._last, events = events[-1:], events[:-1]
+        if events:
+            self.spec.channel.publish(events)
+
+    def _finish(self, result: Any) -> None:
+        channel = self.spec.channel
+        if isinstance(result, Refused):
+            self._crew.over(None, lambda: channel.end(error=result.error))
+        else:
+            self._crew.over(result, lambda: channel.end(result, last=self._last))
+
+    def _stored(self) -> None:
+        self._waiting = False
+        self.advance()
+
+    # Workers.
+
+    def _call_model(self, effect: CallModel) -> None:
+        turn, opened, self._opened = effect.turn, self._opened, None
+        try:
+            adapter, request, call = self._crew.model_call(self.spec, effect)
+        except (AllmError, TypeError, ValueError) as error:
+            self._feed(ModelFailed(turn, _as_error(error), preflight=True))
+            return
+        token, window = self._crew.next_token(), Window(MODEL_LEAD)
+        self.model = token
+        self._workers[token] = Worker("model", turn, window=window)
+        job = ModelJob(
+            token=token,
+            session=self._crew.ref,
+            adapter=adapter,
+            request=request,
+            call=call,
+            window=window,
+            opened=opened,
+        )
+        self._crew.hire(job, lambda why: self.died(token, why))
+
+    def _hire_tool(self, call_id: str, name: str, turn: int, work: Any, timeout: float | None) -> None:
+        token = self._crew.next_token()
+        worker = self._workers[token] = Worker("tool", turn, call_id)
+        self._tokens[call_id, turn] = token
+        if timeout is not None:
+            worker.call_off = self._crew.alarm(timeout, token)
+        self._crew.hire(work.job(token, self._crew.ref, name, call_id), lambda why: self.died(token, why))
+
+    def _ask_halt(self, turn: int, step_result: Any) -> None:
+        token = self._crew.next_token()
+        self._workers[token] = Worker("halt", turn)
+        job = halt_work(self.spec, step_result).job(token, self._crew.ref, "halt_when", "halt_when")
+        self._crew.hire(job, lambda why: self.died(token, why))
+
+    def _taken(self, count: int) -> None:
+        worker = self._workers.get(self.model) if self.model is not None else None
+        if (
+            worker is not None
+            and worker.window is not None
+            and worker.window.take(count)
+            and worker.ref is not None
+        ):
+            worker.ref.send(Wake())  # type: ignore[attr-defined]
+
+    def _forget(self, token: int) -> Worker | None:
+        worker = self._workers.pop(token, None)
+        if worker is not None:
+            if token == self.model:
+                self.model, self._owed = None, 0
+            if worker.call_off is not None:
+                worker.call_off()
+        return worker
+
+    def _drop(self, token: int) -> None:
+        worker = self._forget(token)
+        if worker is not None and worker.ref is not None:
+            self._crew.dismiss(worker.ref, SHUTDOWN if worker.window is not None else KILLED)
+
+
+def _as_error(error: Exception) -> AllmError:
+    if isinstance(error, AllmError):
+        return error
+    return StreamError(
+        "adapter_error", message=f"the adapter failed before it began: {error}", cause=repr(error)
+    )
+
+
+def _broken(why: str) -> StreamError:
+    return StreamError("adapter_error", message=f"the model call broke off: {why}", cause=why)

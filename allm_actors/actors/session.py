@@ -1,0 +1,448 @@
+"""SessionActor: owns one conversation.
+
+Rule of this file: it decides nothing about the conversation (the tables in `allm_actors.execution` do) and never blocks:
+models, tools and the store are other processes. One turn at a time; what its owner asks for meanwhile waits, is refused,
+or interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, also when this process dies.
+
+Source: gen_server for the shape; the statuses and transitions are `execution.sessions`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from allm_actors.data import AllmError, Session, SessionBusy, StoreError, Thread
+from allm_actors.engine.adapter import Call
+from allm_actors.execution import sessions
+from allm_actors.execution.effects import CallModel
+from allm_actors.execution.tools import repair
+from supervisors import DEFER_START, IGNORE, NO_REPLY, Down, Process, ProcessRef
+
+from supervisors.runtime.signals import Signal
+
+from .ending import ending
+from .ports import Ports, model_call
+from .protocol import (
+    Begin,
+    Cancel,
+    Demand,
+    Fork,
+    ModelBatch,
+    ModelDone,
+    ModelJob,
+    ModelReady,
+    ModelRefused,
+    Saved,
+    SubmitToolResults,
+    ToolDone,
+    ToolExpired,
+    ToolJob,
+    ToolReady,
+    TurnSpec,
+)
+from .run import TurnRun
+from .keeper import Load
+from .store import Save
+
+__all__ = ["Cell", "Outlets", "Seat", "SessionActor", "WhenBusy"]
+
+WhenBusy = Literal["queue", "reject", "interrupt"]
+
+
+class Cell:
+    """The last value of a session, for anybody to read. Written by the session's own actor only."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Session) -> None:
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Everything a session actor is started with. A restart starts from the same, and from the store."""
+
+    ports: Ports
+    cell: Cell
+    id: str | None = None
+    when_busy: WhenBusy = "queue"
+    queue_limit: int = 16
+    first: TurnSpec | None = field(default=None, repr=False)
+
+
+class Outlets:
+    """The channels of the turns that a session owes an end. Outlives the actor, and ends them when that dies."""
+
+    __slots__ = ("cell", "open")
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.open: dict[str, TurnSpec] = {}
+
+    def abandon(self, reason: object) -> None:
+        """The actor is dead: every turn it owed an end gets one that says so. Thread: the one it died on."""
+        while self.open:
+            _, spec = self.open.popitem()
+            result, last = ending(spec, self.cell.value.thread, reason)
+            spec.channel.end(result, last=last)
+
+
+class Loaded(Signal):
+    """What the store had under the session's name, or why it could not say."""
+
+    __slots__ = ("error", "session")
+
+    def __init__(self, session: Session | None, error: BaseException | None = None) -> None:
+        self.session, self.error = session, error
+
+
+class SessionActor(Process):
+    """One conversation, running or idle. Thread: the I/O loop's own; it never blocks."""
+
+    restart = "transient"
+    shutdown = 5.0
+    dispatcher = "io"
+    reply_errors = (AllmError,)
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__()
+        self._seat = seat
+        self._stored = 0  # how many messages of the thread the store has
+        self._run: TurnRun | None = None
+        self._queue: deque[TurnSpec] | None = None
+        self._outlets: Outlets | None = None
+        self._before: Session | None = None
+        self._tokens = 0
+        self._saves: dict[int, Callable[[StoreError | None], object]] | None = None
+        self._closing: object = None
+
+    # Life.
+
+    def init(self) -> Any:
+        """Take the name, then load what is stored under it."""
+        if self._seat.first is not None:
+            self._owe(self._seat.first)  # before the start is confirmed: from here on its end is certain
+            self.continue_(None)
+            return None
+        assert self._seat.id is not None
+        if not self._seat.ports.claim(self._seat.id, self.ref):
+            return IGNORE  # another incarnation was quicker
+        self._seat.ports.ask_store(Load(self._seat.id), self._loaded)
+        return DEFER_START
+
+    def handle_continue(self, arg: Any) -> None:
+        """A stateless call is its only turn."""
+        assert self._seat.first is not None
+        self._start(self._seat.first)
+
+    def handle_system(self, signal: Signal) -> None:
+        """The store has answered."""
+        match signal:
+            case Loaded(error=None, session=session):
+                self._revive(session)
+                self.start_succeeded()
+            case Loaded(error=error):
+                self.start_failed(error)
+            case _:
+                super().handle_system(signal)
+
+    def handle_shutdown(self, reason: Any) -> None:
+        """Interrupt what runs, refuse what waits, and die when the interruption is stored."""
+        self._closing = reason
+        for spec in self._queue or ():
+            self._end(spec, reason)
+        self._queue = None
+        if self._run is None:
+            self.finish(reason)
+        else:
+            self._run.cancel("interrupted")
+
+    def terminate(self, reason: Any) -> None:
+        """Let go of the workers; the turns are ended by the outlets."""
+        if self._run is not None:
+            self._run.abandon()
+
+    # Messages.
+
+    def on_receive(self, message: Any) -> Any:
+        """Doors ask, workers report."""
+        run = self._run
+        match message:
+            case ModelBatch() if run is not None:
+                run.batch(message)
+            case Demand() if run is not None:
+                run.demand()
+            case ModelReady(token, ref) | ToolReady(token, ref):
+                self._ready(token, ref)
+            case ModelDone(token) if run is not None:
+                run.model_done(token)
+            case ModelRefused(token, error) if run is not None:
+                run.model_refused(token, error)
+            case ToolDone(token, outcome) if run is not None:
+                run.returned(token, outcome)
+            case ToolExpired(token) if run is not None:
+                run.expired(token)
+            case Saved(token, error):
+                self._saved(token, error)
+            case WorkerLost(token, why) if run is not None:
+                run.died(token, why)
+            case Begin(spec):
+                self._admit(spec)
+            case Cancel(turn_id):
+                self._cancel(turn_id)
+            case SubmitToolResults(results):
+                return self._submit(results)
+            case Fork(id):
+                return self._fork(id)
+        return None
+
+    def handle_down(self, down: Down) -> None:
+        """A worker is dead; if it still owed an answer, that is the answer."""
+        run = self._run
+        token = run.token_of(down.ref) if run is not None else None
+        if run is not None and token is not None:
+            run.died(token, _why(down.reason))
+
+    # Turns.
+
+    def _admit(self, spec: TurnSpec) -> None:
+        if self._run is None and not self._queue:
+            self._start(spec)
+        elif self._seat.when_busy == "reject":
+            spec.channel.end(
+                error=SessionBusy("busy", message=f"session {self._seat.id!r} is busy with another turn")
+            )
+        elif len(self._queue or ()) >= self._seat.queue_limit:
+            text = f"session {self._seat.id!r} has {self._seat.queue_limit} turns waiting; let some of them end first"
+            spec.channel.end(error=SessionBusy("queue_full", message=text))
+        else:
+            self._queue = self._queue or deque()
+            self._queue.append(spec)
+            self._accept(spec)
+            if self._seat.when_busy == "interrupt" and self._run is not None:
+                self._run.cancel("cancelled")
+
+    def _start(self, spec: TurnSpec) -> None:
+        session = self._session
+        if spec.operation is not None:
+            spec.call_options["context"] = {**session.context, **(spec.call_options.get("context") or {})}
+        try:
+            begun = (
+                session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
+            )
+            thread = begun.thread if spec.operation is not None else _thread_of(spec)
+            run = TurnRun(self, spec, thread)
+        except (AllmError, ValueError) as error:
+            spec.channel.end(error=error)
+            self._forget(spec)
+            self._next()
+            return
+        self._before, self._run = session, run
+        self._accept(spec)
+        if spec.operation is None:
+            self._seat.cell.value = msgspec.structs.replace(session, thread=thread)
+            run.advance()
+        else:
+            self._put(begun)
+            self._save(lambda error: self._begun(run, error))
+
+    def _begun(self, run: TurnRun, error: StoreError | None) -> None:
+        if self._run is not run:
+            return
+        if error is not None:
+            run.cancel("error", error)
+        run.advance()
+
+    def _accept(self, spec: TurnSpec) -> None:
+        self._owe(spec)
+        ref = self.ref
+        spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.send(Cancel(spec.id)))
+
+    def _owe(self, spec: TurnSpec) -> None:
+        if self._outlets is None:
+            self._outlets = Outlets(self._seat.cell)
+            self.ref.add_exit_callback(self._outlets.abandon)
+        self._outlets.open[spec.id] = spec
+
+    def _cancel(self, turn_id: str) -> None:
+        if self._run is not None and self._run.spec.id == turn_id:
+            self._run.cancel("cancelled")
+            return
+        for spec in list(self._queue or ()):
+            if spec.id == turn_id and self._queue is not None:
+                self._queue.remove(spec)
+                self._end(spec, None)
+
+    def _end(self, spec: TurnSpec, reason: object) -> None:
+        result, last = ending(spec, self._session.thread, reason)
+        spec.channel.end(result, last=last)
+        self._forget(spec)
+
+    def _forget(self, spec: TurnSpec) -> None:
+        if self._outlets is not None:
+            self._outlets.open.pop(spec.id, None)
+
+    def _next(self) -> None:
+        if self._closing is not None:
+            self.finish(self._closing)
+        elif self._seat.id is None:
+            self.exit()
+        elif self._queue:
+            self._start(self._queue.popleft())
+
+    # The crew of a turn.
+
+    def next_token(self) -> int:
+        """A number no worker of this actor has had."""
+        self._tokens += 1
+        return self._tokens
+
+    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], None]) -> None:
+        """Start a worker under its supervisor."""
+        token, ref = job.token, self.ref
+        self._seat.ports.hire(job, lambda why: ref.send(WorkerLost(token, why)))
+
+    def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
+        """End a worker; what it still says is stale."""
+        self._seat.ports.dismiss(worker, reason)
+
+    def alarm(self, seconds: float, token: int) -> Callable[[], object]:
+        """Tell ourselves when a tool's time is up."""
+        return self.send_after(seconds, self.ref, ToolExpired(token)).cancel
+
+    def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Any, Call]:
+        """The adapter, the request and the call for one model call."""
+        return model_call(spec, effect, self._seat.ports.transport)
+
+    def keep(self, thread: Thread, done: Callable[[], None]) -> bool:
+        """Remember this thread and have it stored."""
+        if self._seat.id is None:
+            self._seat.cell.value = msgspec.structs.replace(self._session, thread=thread)
+            return True
+        self._put(msgspec.structs.replace(self._session, thread=thread))
+        self._save(lambda _error: done())
+        return False
+
+    def over(self, result: Any, then: Callable[[], object]) -> None:
+        """Take the turn's result over, have it stored, and go on."""
+        run, before = self._run, self._before
+        assert run is not None
+        assert before is not None
+
+        def done(_error: StoreError | None = None) -> None:
+            self._run = self._before = None
+            self._forget(run.spec)
+            then()
+            self._next()
+
+        if run.spec.operation is None:
+            done()
+            return
+        self._put(before if result is None else sessions.apply(self._session, result))
+        self._save(done)
+
+    # State.
+
+    @property
+    def _session(self) -> Session:
+        return self._seat.cell.value
+
+    def _put(self, session: Session) -> None:
+        self._stored = min(self._stored, _shared(self._session.thread, session.thread))
+        self._seat.cell.value = session
+
+    def _save(self, done: Callable[[StoreError | None], object]) -> None:
+        session, keep = self._session, self._stored
+        token, ref = self.next_token(), self.ref
+        self._saves = self._saves if self._saves is not None else {}
+        self._saves[token] = done
+        self._stored = len(session.thread.messages)
+        self._seat.ports.ask_store(
+            Save(session, keep), lambda _answer, error: ref.send(Saved(token, _store_error(error)))
+        )
+
+    def _saved(self, token: int, error: StoreError | None) -> None:
+        done = (self._saves or {}).pop(token, None)
+        if error is not None:
+            self._stored = 0  # what the store has is unknown: write everything next time
+        if done is not None:
+            done(error)
+
+    def _loaded(self, session: Any, error: BaseException | None) -> None:
+        self.ref.signal(Loaded(session, error))
+
+    def _revive(self, stored: Session | None) -> None:
+        if stored is None:
+            return
+        self._stored = len(stored.thread.messages)
+        open_calls = {call.id for call in stored.pending_tool_calls}
+        self._put(msgspec.structs.replace(stored, thread=repair(stored.thread, keep=open_calls)))
+
+    def _submit(self, results: Sequence[tuple[str, Any]]) -> Any:
+        self._refuse_while_busy("submit_tool_results")
+        self._put(sessions.submit_tool_results(self._session, results))
+        self._answer_when_saved(self._session)
+        return NO_REPLY
+
+    def _fork(self, id: str) -> Any:
+        copy = msgspec.structs.replace(self._session, id=id)
+        request = self.current_request
+        self._seat.ports.ask_store(
+            Save(copy, 0),
+            lambda _answer, error: request.reply(copy) if error is None else request.fail(error),
+        )
+        return NO_REPLY
+
+    def _answer_when_saved(self, answer: Any) -> None:
+        request = self.current_request
+        self._save(lambda error: request.reply(answer) if error is None else request.fail(error))
+
+    def _refuse_while_busy(self, operation: str) -> None:
+        if self._run is not None:
+            raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")
+
+    def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
+        if self._run is not None and self._run.ready(token, ref):
+            self.monitor(ref)
+        else:
+            self._seat.ports.dismiss(ref, "kill")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """A worker could not be started."""
+
+    token: int
+    why: str
+
+
+def _thread_of(spec: TurnSpec) -> Thread:
+    messages = spec.request.messages if spec.request is not None else spec.messages
+    return Thread.from_messages(messages)
+
+
+def _shared(old: Thread, new: Thread) -> int:
+    """How many messages at the beginning are the very same."""
+    if old is new:
+        return len(new.messages)
+    count = 0
+    for one, other in zip(old.messages, new.messages, strict=False):
+        if one is not other and one != other:
+            break
+        count += 1
+    return count
+
+
+def _store_error(error: BaseException | None) -> StoreError | None:
+    if error is None or isinstance(error, StoreError):
+        return error
+    return StoreError("unavailable", message=f"the session store did not answer: {error}", cause=repr(error))
+
+
+def _why(reason: object) -> str:
+    return str(reason)

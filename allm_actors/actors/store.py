@@ -1,0 +1,243 @@
+"""Where sessions live: memory, or one SQLite file.
+
+Rule of this file: a session is a header and its messages, so that a step appends instead of rewriting the conversation.
+What `save` returned for is durable against the death of the process (SQLite's WAL; with `synchronous=NORMAL` only a
+power loss may take the last commits).
+Source: https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html, read 2026-11.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from allm_actors.data import Message, Session, StoreError, Thread
+from allm_actors.data.codec import from_msgpack, to_msgpack
+
+__all__ = ["MemoryStore", "SQLiteStore", "Save", "Store", "store_for"]
+
+APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE messages (
+    session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq)
+) WITHOUT ROWID;
+"""
+
+
+class Save(msgspec.Struct, frozen=True):
+    """Store `session`, of whose messages the first `keep` are stored already and unchanged."""
+
+    session: Session
+    keep: int = 0
+
+
+class Store(Protocol):
+    """What a place for sessions can do. Every method may raise `StoreError`; none is called by two threads at once."""
+
+    def open(self) -> None:
+        """Make the store ready; called before anything else, again after `close`."""
+
+    def load(self, id: str) -> Session | None:
+        """The session of that name, or None."""
+
+    def save(self, batch: Sequence[Save]) -> None:
+        """Store all of the batch, or raise and store none of it."""
+
+    def delete(self, id: str) -> None:
+        """Forget the session of that name, if there is one."""
+
+    def ids(self) -> list[str]:
+        """The names of all sessions, sorted."""
+
+    def close(self) -> None:
+        """Let go of files; harmless when not open."""
+
+
+def store_for(place: str | Path | Store | None) -> Store:
+    """The store for a `store=` argument: None keeps sessions in memory, a path is an SQLite file."""
+    if place is None:
+        return MemoryStore()
+    if isinstance(place, (str, Path)):
+        return SQLiteStore(place)
+    if not all(hasattr(place, name) for name in ("open", "load", "save", "delete", "ids", "close")):
+        raise TypeError(f"store must be None, a path or a Store, got {type(place).__name__}")
+    return place
+
+
+class MemoryStore:
+    """Sessions in a dict: they outlive their actors, not the process."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Session] = {}
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def load(self, id: str) -> Session | None:
+        """The session of that name, or None."""
+        return self._sessions.get(id)
+
+    def save(self, batch: Sequence[Save]) -> None:
+        """Keep every session of the batch."""
+        for save in batch:
+            self._sessions[_id(save.session)] = save.session
+
+    def delete(self, id: str) -> None:
+        """Forget a session."""
+        self._sessions.pop(id, None)
+
+    def ids(self) -> list[str]:
+        """The names of all sessions, sorted."""
+        return sorted(self._sessions)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class SQLiteStore:
+    """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than this version, or locked."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = str(path)
+        self._db: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """Open the file, creating it where it does not exist."""
+        with self._errors():
+            self._db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare(self._db)
+            except BaseException:
+                self.close()
+                raise
+
+    def load(self, id: str) -> Session | None:
+        """The session of that name, or None."""
+        with self._errors():
+            row = self._connection.execute("SELECT header FROM sessions WHERE id = ?", (id,)).fetchone()
+            if row is None:
+                return None
+            rows = self._connection.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
+            bodies = [body for (body,) in rows]
+        return self._decode(id, row[0], bodies)
+
+    def save(self, batch: Sequence[Save]) -> None:
+        """Store the batch in one transaction."""
+        with self._errors(), self._transaction() as db:
+            for save in batch:
+                name, messages = _id(save.session), save.session.thread.messages
+                db.execute("REPLACE INTO sessions VALUES (?, ?)", (name, to_msgpack(_header(save.session))))
+                db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, save.keep))
+                new = enumerate(messages[save.keep :], save.keep)
+                db.executemany(
+                    "INSERT INTO messages VALUES (?, ?, ?)", ((name, i, to_msgpack(m)) for i, m in new)
+                )
+
+    def delete(self, id: str) -> None:
+        """Forget a session."""
+        with self._errors(), self._transaction() as db:
+            db.execute("DELETE FROM messages WHERE session = ?", (id,))
+            db.execute("DELETE FROM sessions WHERE id = ?", (id,))
+
+    def ids(self) -> list[str]:
+        """The names of all sessions, sorted."""
+        with self._errors():
+            return [id for (id,) in self._connection.execute("SELECT id FROM sessions ORDER BY id")]
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise StoreError(
+                "unavailable", path=self.path, message=f"the session store {self.path} is not open"
+            )
+        return self._db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and (application or tables):
+            raise self._error(
+                "not_a_store", "is a database of another program; pass store= a path of your own"
+            )
+        if version > SCHEMA_VERSION:
+            advice = f"has schema {version}, this version knows {SCHEMA_VERSION}; upgrade allm-actors, or use another file"
+            raise self._error("newer_schema", advice)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+        if not tables:
+            self._create(db)
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        with self._transaction():
+            for statement in SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        db = self._connection
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error) or "busy" in str(error):
+                advice = "is locked by another process; stop the other host, or use another file"
+                raise self._error("locked", advice) from error
+            advice = f"cannot be used ({error}); check that its folder exists and can be written"
+            raise self._error("unavailable", advice) from error
+        except sqlite3.DatabaseError as error:
+            advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
+            raise self._error("not_a_store", advice) from error
+
+    def _decode(self, id: str, header: bytes, bodies: list[bytes]) -> Session:
+        try:
+            session, messages = from_msgpack(header), [from_msgpack(body) for body in bodies]
+        except Exception as error:
+            advice = f"holds a session {id!r} that cannot be decoded ({type(error).__name__}: {error})"
+            raise self._error("corrupt", advice) from error
+        if not isinstance(session, Session) or not all(isinstance(message, Message) for message in messages):
+            raise self._error("corrupt", f"holds something else than a session under the name {id!r}")
+        return msgspec.structs.replace(
+            session, thread=msgspec.structs.replace(session.thread, messages=messages)
+        )
+
+    def _error(self, reason: str, what: str) -> StoreError:
+        return StoreError(reason, path=self.path, message=f"the session store {self.path} {what}")
+
+
+def _header(session: Session) -> Session:
+    return msgspec.structs.replace(session, thread=Thread(metadata=session.thread.metadata))
+
+
+def _id(session: Session) -> str:
+    if session.id is None:
+        raise StoreError("unavailable", message="a session without an id cannot be stored; give it a name")
+    return session.id
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value

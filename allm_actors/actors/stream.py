@@ -1,0 +1,233 @@
+"""What a caller holds while a turn runs: an iterator of events, for threads and for asyncio.
+
+Rule of this file: lazy and thin. Nothing is begun before the first pull (a session's turn is admitted at once, and acts
+at the first pull); this side only takes events, shows them to the observer and filters them. Folding is elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from allm_actors.data import (
+    AskUserRequested,
+    ChatCompleted,
+    Event,
+    RawChunk,
+    StepCompleted,
+    TextDelta,
+    ToolCallDelta,
+    ToolExecutionCompleted,
+    ToolExecutionStarted,
+    ToolHalt,
+    ToolResultEncoded,
+)
+
+from .channel import Channel
+from .loops import current_loop
+
+__all__ = ["EventStream", "Source", "Turn", "View"]
+
+_log = logging.getLogger("allm_actors")
+_LOOP_EVENTS = (
+    ToolExecutionStarted,
+    ToolExecutionCompleted,
+    ToolResultEncoded,
+    AskUserRequested,
+    ToolHalt,
+    StepCompleted,
+    ChatCompleted,
+)
+
+
+class Source(Protocol):
+    """What can run a turn into a channel."""
+
+    def begin(self, channel: Channel) -> None:
+        """Ask for the turn; may block briefly while a host starts. Raises what refuses it at once."""
+
+    async def abegin(self, channel: Channel) -> None:
+        """As `begin`, without blocking the event loop."""
+
+    def unbegun(self) -> Any:
+        """The result of a turn that was closed before it began."""
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a stream its reader sees; `on_event` observes every provider event before the filters."""
+
+    emit_text_deltas: bool = True
+    emit_tool_deltas: bool = True
+    include_raw_chunks: bool = False
+    on_event: Callable[[Event], object] | None = None
+
+    def shows(self, event: Event) -> bool:
+        """Whether the reader gets this event. The observer is told first; what it raises is logged, never passed on."""
+        if self.on_event is not None and not isinstance(event, _LOOP_EVENTS):
+            self._observe(self.on_event, event)
+        match event:
+            case TextDelta():
+                return self.emit_text_deltas
+            case ToolCallDelta():
+                return self.emit_tool_deltas
+            case RawChunk(payload=payload):
+                return self.include_raw_chunks or _is_usage(payload)
+            case _:
+                return True
+
+    def _observe(self, on_event: Callable[[Event], object], event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception:
+            _log.exception("an on_event observer failed on %s; the stream goes on", event.tag)
+
+
+class EventStream:
+    """The events of one call, pulled one by one.
+
+    Iterate it with `for` or `async for`, once. Leaving the `with` block, `close()` or dropping the last reference ends
+    the call: the provider's connection is closed and tools that can be stopped are stopped. `result()` (or `await
+    stream`) runs the rest without handing out events and returns what they fold to.
+
+    Raises: what refuses the call before its first event (`EngineError`, `ValidationError`, `AdapterError`, …); after
+    the first event a failure is data: an `ErrorEvent`, and a result that carries the error.
+    Thread: one reader at a time, on any thread or event loop.
+    """
+
+    def __init__(
+        self, source: Source, channel: Channel, view: View | None = None, *, begun: bool = False
+    ) -> None:
+        self._source, self._channel, self._view = source, channel, view or View()
+        self._ready: deque[Event] = deque()
+        self._begun = begun
+        self._closed = self._exhausted = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            while self._ready:
+                event = self._ready.popleft()
+                if self._view.shows(event):
+                    return event
+            if self._exhausted or self._closed:
+                raise StopIteration
+            self._begin()
+            self._ready = self._channel.take()
+            self._exhausted = not self._ready
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            while self._ready:
+                event = self._ready.popleft()
+                if self._view.shows(event):
+                    return event
+            if self._exhausted or self._closed:
+                raise StopAsyncIteration
+            await self._abegin()
+            self._ready = await self._channel.atake()
+            self._exhausted = not self._ready
+
+    def result(self) -> Any:
+        """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call."""
+        if self._view.on_event is not None:
+            for _ in self:
+                pass
+        if not self._closed:
+            self._drain()
+            self._begin()
+        return self._channel.wait_result()
+
+    async def aresult(self) -> Any:
+        """As `result`, without blocking the event loop."""
+        if self._view.on_event is not None:
+            async for _ in self:
+                pass
+        if not self._closed:
+            self._drain()
+            await self._abegin()
+        return await self._channel.await_result()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self.aresult().__await__()
+
+    def close(self) -> None:
+        """End the call now; what it came to so far is its result. Harmless when it is over."""
+        if self._stop() and current_loop() is None:
+            with contextlib.suppress(BaseException):
+                self._channel.wait_result()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        if self._stop():
+            with contextlib.suppress(Exception):
+                await self._channel.await_result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if getattr(self, "_begun", False) and not self._channel.ended:
+            self._channel.cancel()
+
+    def _begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._source.begin(self._channel)
+
+    async def _abegin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._source.abegin(self._channel)
+
+    def _drain(self) -> None:
+        self._ready.clear()
+        self._channel.drain()
+
+    def _stop(self) -> bool:
+        if self._closed:
+            return False
+        self._closed = True
+        self._ready.clear()
+        if not self._begun:
+            self._begun = True
+            self._channel.end(self._source.unbegun())
+            return False
+        if not self._channel.ended:
+            self._channel.drain()
+            self._channel.cancel()
+        return True
+
+
+class Turn(EventStream):
+    """One turn of a session: an `EventStream` with an id, that the session has admitted already."""
+
+    def __init__(self, id: str, source: Source, channel: Channel, view: View | None = None) -> None:
+        super().__init__(source, channel, view, begun=True)
+        self.id = id
+
+    def __repr__(self) -> str:
+        state = "over" if self._channel.ended else "running"
+        return f"<Turn {self.id} {state}>"
+
+
+def _is_usage(payload: Any) -> bool:
+    return isinstance(payload, (tuple, list)) and len(payload) == 2 and payload[0] == "usage"

@@ -1,0 +1,110 @@
+"""ToolActor: one tool call.
+
+Rule of this file: it runs the work it was given, tells its session what came of it, and ends. It is never restarted: a
+half-run tool may have acted on the world. What is raised by a handler is an outcome, not a crash; what kills this actor
+(a kill, a timeout, an exit) its session learns from the death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from supervisors import Process
+
+from .loops import call_on
+from .protocol import ToolDone, ToolJob, ToolReady
+
+__all__ = ["AsyncToolActor", "ToolActor", "tool_actor_for"]
+
+
+def tool_actor_for(job: ToolJob) -> type[ToolActor]:
+    """The actor class for a job: asynchronous work goes to its event loop, everything else to a thread."""
+    return AsyncToolActor if job.loop is not None else ToolActor
+
+
+class ToolActor(Process):
+    """Runs a handler that may block. Thread: one of the cached threads for blocking work."""
+
+    restart = "temporary"
+    shutdown = "brutal_kill"
+    dispatcher = "blocking"
+
+    def __init__(self, job: ToolJob) -> None:
+        super().__init__()
+        self.job = job
+
+    def init(self) -> None:
+        """Report to the session, then work."""
+        self.job.session.tell(ToolReady(self.job.token, self.ref))
+        self.continue_(None)
+
+    def handle_continue(self, arg: Any) -> None:
+        """Run the work and end."""
+        self.on_kill(self.job.cancel)
+        job = self.job
+        outcome = job.work() if job.context is None else job.context.copy().run(job.work)
+        job.session.tell(ToolDone(job.token, outcome))
+        self.exit()
+
+    def terminate(self, reason: Any) -> None:
+        """Tell the handler that nobody waits for it any more."""
+        self.job.cancel()
+
+
+class AsyncToolActor(ToolActor):
+    """Awaits a coroutine handler on the loop that the caller chose, and can therefore stop it."""
+
+    dispatcher = "io"
+
+    def __init__(self, job: ToolJob) -> None:
+        super().__init__(job)
+        self._task: asyncio.Task[Any] | None = None
+
+    def handle_continue(self, arg: Any) -> None:
+        """Start the work on its loop; what comes of it arrives as a message."""
+        assert self.job.loop is not None
+        self.on_kill(self._cancel)
+        call_on(self.job.loop, self._start)
+
+    def on_receive(self, message: Any) -> None:
+        """The work is over: report it, or die of what it died of."""
+        match message:
+            case _Ended(error=None, outcome=outcome):
+                self.job.session.tell(ToolDone(self.job.token, outcome))
+                self.exit()
+            case _Ended(error=error):
+                raise error
+            case _:
+                pass
+
+    def terminate(self, reason: Any) -> None:
+        """Stop the coroutine."""
+        self._cancel()
+
+    def _start(self) -> None:
+        assert self.job.loop is not None
+        work: Coroutine[Any, Any, Any] = self.job.work()
+        self._task = self.job.loop.create_task(work, context=self.job.context and self.job.context.copy())
+        self._task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        cancelled = task.cancelled()
+        error = asyncio.CancelledError() if cancelled else task.exception()
+        with contextlib.suppress(Exception):  # the actor is gone: nobody waits for this any more
+            self.ref.tell(_Ended(None if error else task.result(), error))
+
+    def _cancel(self) -> None:
+        self.job.cancel()
+        assert self.job.loop is not None
+        call_on(self.job.loop, lambda: self._task.cancel() if self._task is not None else None)
+
+
+class _Ended:
+    __slots__ = ("error", "outcome")
+    __match_args__ = ("outcome", "error")
+
+    def __init__(self, outcome: Any, error: BaseException | None) -> None:
+        self.outcome, self.error = outcome, error

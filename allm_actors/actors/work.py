@@ -1,0 +1,131 @@
+"""What a tool actor is given to do: a handler and the settling of what it answers, as one callable.
+
+Rule of this file: the user's code (handler, policy, encoder, predicate) runs only inside the work, in the worker; what
+it raises becomes an outcome there. The session actor makes the work and never runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
+from allm_actors.data.build import takes_context
+from allm_actors.engine.adapter import Cancelled, ToolContext
+from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
+from supervisors import ProcessRef
+
+from .protocol import ToolJob, TurnSpec
+
+__all__ = ["Work", "halt_work", "settle_work", "tool_work"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something to do in a worker. With a `loop`, `run` returns a coroutine for it."""
+
+    run: Callable[[], Any]
+    spec: TurnSpec
+    cancelled: Cancelled
+    asynchronous: bool = False
+
+    def job(self, token: int, session: ProcessRef[Any], name: str, call_id: str) -> ToolJob:
+        """This work as a job for a tool actor."""
+        return ToolJob(
+            token=token,
+            session=session,
+            name=name,
+            call_id=call_id,
+            work=self.run,
+            cancel=self.cancelled.set,
+            loop=self.spec.loop if self.asynchronous else None,
+            context=self.spec.context,
+        )
+
+
+def tool_work(spec: TurnSpec, call: ToolCall, tool: Tool, request_id: str | None) -> Work:
+    """Run `tool` for `call` and settle its answer into a `ToolOutcome`."""
+    cancelled, options = Cancelled(), spec.call_options
+    context = ToolContext(
+        context=_context(spec),
+        session_id=options.get("session_id"),
+        request_id=request_id,
+        tool_call=call,
+        engine=spec.engine,
+        cancelled=cancelled,
+    )
+    invoke = _invoker(spec, tool, call, context)
+    if tool.handler is not None and inspect.iscoroutinefunction(tool.handler) and spec.loop is not None:
+        return Work(lambda: _asettled(spec, call, invoke), spec, cancelled, asynchronous=True)
+    return Work(lambda: _settled(spec, call, invoke), spec, cancelled)
+
+
+def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
+    """Take an error that no worker had to the user's policy and encoder."""
+    encoder, policy = _encoder(spec), _policy(spec)
+    return Work(lambda: settle_error(call, error, encoder, policy), spec, Cancelled())
+
+
+def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
+    """Ask the user's `halt_when`; what it raises is its answer."""
+    predicate: Callable[[StepResult], Any] = spec.call_options["halt_when"]
+
+    def ask() -> Any:
+        try:
+            return predicate(step_result)
+        except Exception as error:
+            return error
+
+    return Work(ask, spec, Cancelled())
+
+
+def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolOutcome:
+    try:
+        result = invoke()
+        if inspect.isawaitable(result):
+            result = asyncio.run(_await(result))
+    except Exception as error:
+        result = error
+    return settle(call, result, _encoder(spec), _policy(spec))
+
+
+async def _asettled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolOutcome:
+    try:
+        result = await invoke()
+    except Exception as error:
+        result = error
+    return settle(call, result, _encoder(spec), _policy(spec))
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _invoker(spec: TurnSpec, tool: Tool, call: ToolCall, context: ToolContext) -> Callable[[], Any]:
+    executor = spec.call_options.get("tool_executor") or spec.engine.tool_executor
+    if executor is not None:
+        return lambda: executor.execute(tool, call.arguments, context)
+    handler = tool.handler
+    if handler is None:
+        why = f"tool {tool.name!r} has no handler; give it one, or make it manual"
+        error = ToolError("not_found", tool_name=tool.name, tool_call_id=call.id, message=why)
+        return lambda: error
+    if takes_context(handler):
+        return lambda: handler(dict(call.arguments), context)
+    return lambda: handler(dict(call.arguments))
+
+
+def _context(spec: TurnSpec) -> Mapping[str, Any]:
+    return {**spec.engine.context, **(spec.call_options.get("context") or {})}
+
+
+def _policy(spec: TurnSpec) -> Any:
+    return as_policy(spec.call_options.get("on_tool_error"))
+
+
+def _encoder(spec: TurnSpec) -> Any:
+    encoder = spec.call_options.get("tool_result_encoder") or spec.engine.tool_result_encoder
+    return encode if encoder is None else getattr(encoder, "encode", encoder)

@@ -1,0 +1,148 @@
+"""A store gives back what was saved, appends what is new, and refuses what is not its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, store_for
+from allm_actors.data import Message, Session, StoreError, Thread
+from allm_actors.testing import strategies
+
+
+def session(*texts: str, id: str = "s") -> Session:
+    return Session(id=id, thread=Thread.from_messages([Message(role="user", content=text) for text in texts]))
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    store = store_for(None if request.param == "memory" else tmp_path / "s.db")
+    store.open()
+    request.addfinalizer(store.close)
+    return store
+
+
+def test_what_was_saved_is_loaded(store: Store) -> None:
+    store.save([Save(session("a", "b")), Save(session("c", id="t"))])
+
+    assert store.load("s") == session("a", "b")
+    assert store.load("t") == session("c", id="t")
+    assert store.load("nobody") is None
+    assert store.ids() == ["s", "t"]
+
+
+def test_messages_that_are_kept_are_not_written_again_and_the_rest_is_replaced(store: Store) -> None:
+    store.save([Save(session("a", "b", "c"))])
+    store.save([Save(session("a", "B"), keep=1)])
+
+    assert store.load("s") == session("a", "B")
+
+
+def test_a_deleted_session_is_gone(store: Store) -> None:
+    store.save([Save(session("a"))])
+    store.delete("s")
+    store.delete("s")
+
+    assert store.load("s") is None
+
+
+def test_a_session_without_a_name_is_refused(store: Store) -> None:
+    with pytest.raises(StoreError, match="give it a name"):
+        store.save([Save(Session())])
+
+
+def test_a_file_survives_its_store(tmp_path: Path) -> None:
+    first = SQLiteStore(tmp_path / "s.db")
+    first.open()
+    first.save([Save(session("a"))])
+    first.close()
+
+    second = SQLiteStore(tmp_path / "s.db")
+    second.open()
+
+    assert second.load("s") == session("a")
+    second.close()
+
+
+def test_a_batch_is_stored_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    with pytest.raises(StoreError):
+        store.save([Save(session("a")), Save(Session())])
+
+    assert store.ids() == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason", "advice"),
+    [
+        (b"this is no database, but it is long enough to look at" * 20, "not_a_store", "another path"),
+        ("foreign", "not_a_store", "path of your own"),
+        ("newer", "newer_schema", "upgrade allm-actors"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(
+    tmp_path: Path, content: bytes | str, reason: str, advice: str
+) -> None:
+    path = tmp_path / "s.db"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content == "foreign":
+        sqlite3.connect(path).execute("CREATE TABLE mine (x)").connection.close()
+    else:
+        ours = SQLiteStore(path)
+        ours.open()
+        ours.close()
+        sqlite3.connect(path).execute("PRAGMA user_version = 99").connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(StoreError, match=advice) as refused:
+        SQLiteStore(path).open()
+
+    assert refused.value.reason == reason
+    assert str(path) in str(refused.value)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="folder exists") as refused:
+        SQLiteStore(tmp_path / "nowhere" / "s.db").open()
+
+    assert refused.value.reason == "unavailable"
+
+
+def test_a_session_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    store.save([Save(session("a"))])
+    sqlite3.connect(tmp_path / "s.db", isolation_level=None).execute(
+        "UPDATE messages SET body = x'00'"
+    ).connection.close()
+
+    with pytest.raises(StoreError, match="'s'") as refused:
+        store.load("s")
+
+    assert refused.value.reason == "corrupt"
+    store.close()
+
+
+def test_anything_else_is_no_store() -> None:
+    with pytest.raises(TypeError, match="int"):
+        store_for(3)  # type: ignore[arg-type]
+    assert isinstance(store_for(MemoryStore()), MemoryStore)
+
+
+@settings(max_examples=30)
+@given(strategies.sessions())
+def test_every_session_survives_the_file(tmp_path_factory: pytest.TempPathFactory, value: Session) -> None:
+    named = Session(**{**{name: getattr(value, name) for name in value.__struct_fields__}, "id": "s"})
+    store = SQLiteStore(tmp_path_factory.mktemp("store") / "s.db")
+    store.open()
+    store.save([Save(named)])
+
+    assert store.load("s") == named
+    store.close()
