@@ -189,8 +189,10 @@ class Decoder:
             self._on_chunk(chunk, events)
 
     def _on_chunk(self, chunk: _Chunk, events: list[Event]) -> None:
-        if self._id is None:
-            self._id, self._model = chunk.id, chunk.model
+        if not self._id:  # the first chunk of some servers has none
+            self._id = chunk.id
+        if not self._model:
+            self._model = chunk.model
         choices = chunk.choices
         if choices:
             for choice in choices:
@@ -310,8 +312,8 @@ class Decoder:
             events.append(TextCompleted(text))
         message = Message(role="assistant", content=text, metadata={"tool_calls": calls} if calls else {})
         metadata = {
-            "id": self._id,
-            "model": self._model,
+            "id": self._id or None,
+            "model": self._model or None,
             "raw_finish_reason": raw_finish,
             "usage": Usage(**usage_fields(self._usage)) if self._usage else None,
             "refusal": "".join(self._refusal) or None,

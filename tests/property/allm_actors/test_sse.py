@@ -1,0 +1,88 @@
+"""The SSE decoder against the specification read naively, in any chunking."""
+
+import re
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allm_actors.engine.sse import ServerEvent, SseDecoder
+
+LINES = st.sampled_from(
+    [b"data: {}", b"data:x", b"data: ", b"data", b"data:  two", b": ping", b"event: error", b"id: 7", b"retry: 30"]
+    + [b"retry: x", b"", b"", b"", b"nonsense", "data: é\u2028\u0085\x0b€".encode(), b"data: \xff\xfe", b"\xef\xbb\xbfdata: y"]
+)
+ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
+STREAMS = st.one_of(
+    st.tuples(st.sampled_from([b"", b"\xef\xbb\xbf"]), st.lists(st.tuples(LINES, ENDS), max_size=30)).map(
+        lambda drawn: drawn[0] + b"".join(line + end for line, end in drawn[1])
+    ),
+    st.tuples(st.lists(LINES, max_size=30), ENDS).map(lambda drawn: drawn[1].join(drawn[0])),
+    st.binary(max_size=200),
+)
+CUTS = st.lists(st.integers(0, 400), max_size=12)
+
+
+def cut(stream, cuts):
+    places = sorted({min(place, len(stream)) for place in cuts} | {0, len(stream)})
+    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+
+
+def read_naively(stream: bytes) -> list[ServerEvent]:
+    """The specification's algorithm over the whole stream: no chunks, no speed."""
+    *lines, _unfinished = re.split(rb"\r\n|\n|\r", stream.removeprefix(b"\xef\xbb\xbf"))
+    told, data, fields = [], [], {}
+    for line in lines:
+        if not line:
+            if b"\n".join(data):
+                told.append(ServerEvent(b"\n".join(data), **fields))
+            data, fields = [], {}
+            continue
+        name, colon, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data.append(value)
+        elif name in (b"event", b"id") and colon:
+            fields[name.decode()] = value.decode("utf-8", "replace")
+        elif name == b"retry" and re.fullmatch(rb"[0-9]+", value) and int(value) > 0:
+            fields["retry"] = int(value)
+    return told
+
+
+@given(STREAMS, CUTS)
+def test_any_chunking_gives_what_the_specification_says(stream, cuts):
+    decoder = SseDecoder()
+    told = [event for chunk in cut(stream, cuts) for event in decoder.feed(chunk)]
+    assert told == read_naively(stream)
+
+
+@given(STREAMS)
+def test_one_byte_at_a_time_gives_the_same(stream):
+    decoder = SseDecoder()
+    assert [e for at in range(len(stream)) for e in decoder.feed(stream[at : at + 1])] == read_naively(stream)
+
+
+@given(st.integers(0, 60), st.integers(1, 20), st.sampled_from([b"\n", b"\r\n"]))
+def test_an_event_over_the_limit_ends_the_decoder_at_the_same_event_in_any_chunking(size, step, end):
+    small, big = b"data: ok" + end * 2, b"data: " + b"x" * size + end * 2
+    stream = small + big + small
+    decoder = SseDecoder(max_event_bytes=40)
+    told = [e for at in range(0, len(stream), step) for e in decoder.feed(stream[at : at + step])]
+    fits = size + 6 <= 40
+    assert decoder.overflowed is not fits
+    assert [e.data for e in told] == ([b"ok"] + ([b"x" * size] if size else []) + [b"ok"] if fits else [b"ok"])
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_huge_event_in_small_chunks_costs_no_more_than_its_size(end):
+    def seconds(megabytes):
+        stream = b"data: " + b"x" * (megabytes * 1_000_000) + end * 2
+        decoder = SseDecoder()
+        started = time.perf_counter()
+        told = [event for at in range(0, len(stream), 1400) for event in decoder.feed(stream[at : at + 1400])]
+        assert len(told) == 1
+        return time.perf_counter() - started
+
+    # Quadratic work would make this factor 64; the slack is for a busy machine.
+    assert min(seconds(8) for _ in range(3)) < 24 * max(min(seconds(1) for _ in range(3)), 0.002)
