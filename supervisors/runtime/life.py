@@ -49,7 +49,7 @@ from supervisors.runtime.signals import (
     Word,
 )
 from supervisors.runtime.system import System
-from supervisors.runtime.ties import linked_child
+from supervisors.runtime.ties import accept
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.zombies import Zombie
 
@@ -197,7 +197,7 @@ class Life(pykka.Actor):
             if type(signal) is Terminate:
                 self.handle_shutdown(signal.reason)
             elif type(signal) is ExitNotice:
-                if self._actor_counts(signal):
+                if accept(self._actor_ref, signal):
                     self._actor_end(signal.reason)
             else:
                 self.handle_system(signal)
@@ -244,7 +244,7 @@ class Life(pykka.Actor):
             self.handle_continue(self._actor_continues.popleft())
 
     def _actor_on_exit(self, notice: ExitNotice) -> None:
-        if self._actor_counts(notice):
+        if accept(self._actor_ref, notice):
             self.handle_exit(ExitMsg(notice.sender, notice.reason))
 
     def _actor_on_down(self, notice: DownNotice) -> None:
@@ -257,15 +257,6 @@ class Life(pykka.Actor):
 
     def _actor_on_pykka_stop(self, _message: Any) -> None:
         self.handle_shutdown(NORMAL)
-
-    def _actor_counts(self, notice: ExitNotice) -> bool:
-        # Not if it was unlinked while the notice was on its way.
-        if notice.child and notice.sender is not None:
-            return linked_child(self._actor_ref, notice.sender)
-        if notice.link is not None:
-            active, notice.link.active = notice.link.active, False
-            return active
-        return True
 
     # --- death --------------------------------------------------------------------------------------------------------
 

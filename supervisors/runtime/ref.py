@@ -225,6 +225,8 @@ class Ref(pykka.ActorRef[A]):
 
     def receive_exit(self, notice: ExitNotice) -> None:
         """An exit signal arrives: message for a process that traps, nothing if it is normal, else the end."""
+        from supervisors.runtime.ties import accept
+
         owner = self.actor_inbox.owner
         if owner is None:
             return
@@ -236,6 +238,8 @@ class Ref(pykka.ActorRef[A]):
         elif notice.reason is not NORMAL or notice.sender is self:
             owner._actor_ask_to_stop(notice.reason)  # noqa: SLF001
             self.signal(notice)
+        else:
+            accept(self, notice)  # ignored, and that is the end of the link
 
     def kill(self) -> None:
         """End the process now, on this thread, whatever it is doing. See `Process` for what that can and cannot do."""

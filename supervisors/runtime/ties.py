@@ -19,12 +19,12 @@ from supervisors.runtime.signals import DownNotice, ExitNotice, Link, MonitorRef
 
 __all__ = [
     "Ties",
+    "accept",
     "adopt",
     "announce",
     "demonitor",
     "exit",
     "link",
-    "linked_child",
     "monitor",
     "take_over",
     "unlink",
@@ -114,10 +114,19 @@ def unlink(ref: Ref[Any], other: Ref[Any]) -> None:
                 tie.active = False
 
 
-def linked_child(ref: Ref[Any], child: Ref[Any]) -> bool:
-    """Whether the queued exit of an own child still counts; it does once, and not after `unlink`."""
+def accept(ref: Ref[Any], notice: ExitNotice) -> bool:
+    """Whether an exit signal that was on its way still counts: once, and not after `unlink`."""
+    if notice.sender is None or (notice.link is None and not notice.child):
+        return True  # sent with `exit`, on no link
     with ref.system.lock:
-        return ref.ties is not None and ref.ties.children.pop(child, ALIVE) is not ALIVE
+        if notice.child:
+            return ref.ties is not None and ref.ties.children.pop(notice.sender, ALIVE) is not ALIVE
+        if ref.ties is not None:
+            ref.ties.links.pop(notice.sender, None)
+        active = notice.link is not None and notice.link.active
+        if notice.link is not None:
+            notice.link.active = False
+        return active
 
 
 def monitor(owner: Ref[Any], target: Ref[Any] | None) -> MonitorRef:
@@ -191,9 +200,7 @@ def _forget_child(ref: Ref[Any]) -> None:
 
 
 def _untie(ref: Ref[Any], ties: Ties) -> None:
-    for peer in ties.links:
-        if peer.ties is not None:
-            peer.ties.links.pop(ref, None)
+    # The peers keep their side until the exit has arrived, so that `unlink` can still stop it.
     for mref in ties.watching:
         mref.active = False
         if mref.target is not None and mref.target.ties is not None:
