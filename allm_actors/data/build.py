@@ -81,13 +81,13 @@ def request(messages: Iterable[Message] | Thread | str, **options: Any) -> Reque
     return Request(messages=[user(messages)] if isinstance(messages, str) else list(messages), **options)
 
 
-def image_request(prompt: str | None, **options: Any) -> ImageRequest:
-    """A request for pictures; options are the fields of `ImageRequest`, and the prompt in front wins over one in them.
+def image_request(prompt: str | None = None, **options: Any) -> ImageRequest:
+    """A request for pictures; options are the other fields of `ImageRequest`.
 
     Raises TypeError for an unknown option, naming the nearest one.
     """
     _check_options("image_request", ImageRequest, options)
-    return ImageRequest(**(options | {"prompt": prompt}))
+    return ImageRequest(prompt=prompt, **options)
 
 
 @overload

@@ -136,9 +136,12 @@ def _shape_packer(shape: Shape) -> Packer:
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    """Whether they are the same in every type: `==` would take False for 0. An empty container is its own kind."""
-    return value is default or (
-        type(value) is type(default) and type(value) in (dict, list) and not value and not default
+    """Whether they are the same in every type: `==` alone would take False for 0, and look into whole threads."""
+    if value is default:
+        return True
+    cls = type(value)
+    return cls is type(default) and (
+        value == default if cls is str else cls in (dict, list) and not value and not default
     )
 
 

@@ -7,6 +7,7 @@ the library gives, and the model never hears of it.
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -84,9 +85,11 @@ def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
 
 
 def _is_context(argument: Argument) -> bool:
-    alternatives = [argument.type, *get_args(argument.type)]
-    names = [a if isinstance(a, str) else getattr(a, "__name__", "") for a in alternatives]
-    return argument.name == CONTEXT or any(name.rpartition(".")[2] == CONTEXT_TYPE for name in names)
+    if argument.name == CONTEXT:
+        return True
+    if isinstance(argument.type, str):
+        return CONTEXT_TYPE in re.findall(r"\w+", argument.type)
+    return any(getattr(a, "__name__", a) == CONTEXT_TYPE for a in (argument.type, *get_args(argument.type)))
 
 
 def _evaluated(annotation: Any, target: Any, names: Mapping[str, Any]) -> Any:

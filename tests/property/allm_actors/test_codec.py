@@ -1,0 +1,141 @@
+"""Laws of the two codecs: a round trip is identity, exactly, and reading is total."""
+
+import math
+
+import msgspec
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from allm_actors.data import EVENTS, ChatCompleted, Message, Ok, StoreError, ValidationError
+from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.data.shapes import CODES, shape_of
+from allm_actors.testing import strategies
+
+VALUES = st.one_of(
+    strategies.messages(),
+    strategies.parts(),
+    strategies.images(),
+    strategies.tool_calls(),
+    strategies.tools(),
+    strategies.threads(open_calls=True),
+    strategies.sessions(),
+    strategies.requests(),
+    strategies.responses(),
+    strategies.usage(),
+    strategies.step_results(),
+    strategies.chat_results(),
+    strategies.model_refs(),
+    strategies.image_requests(),
+    strategies.image_responses(),
+    strategies.errors(),
+    strategies.handler_results(),
+    strategies.events(),
+)
+LEAVES = st.one_of(
+    strategies.json_values(),
+    st.integers(),
+    st.floats(allow_nan=False) | st.just(math.nan),
+    st.binary(max_size=5),
+    st.text(st.characters(exclude_categories=()), max_size=5),
+    strategies.messages(),
+    strategies.errors(),
+    st.builds(dict, __type__=st.sampled_from(["ALLM.Message", "ALLM.Future", "tuple", "map", "", 5, None])),
+)
+KEYS = st.one_of(st.text(max_size=3), st.integers(), st.none(), st.tuples(st.integers()), st.just("__type__"))
+
+
+def containers(inner):
+    return st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(KEYS, inner, max_size=3),
+        inner.map(Ok),
+    )
+
+
+ANYTHING = st.recursive(LEAVES, containers, max_leaves=4)
+
+
+@given(VALUES)
+def test_a_round_trip_through_json_is_identity(value):
+    assert from_json(to_json(value)) == value
+
+
+@given(VALUES)
+def test_a_round_trip_through_bytes_is_identity(value):
+    assert from_msgpack(to_msgpack(value)) == value
+
+
+@given(ANYTHING)
+def test_both_are_exact_for_whatever_metadata_holds(value):
+    message = Message(role="user", content="hi", metadata={"it": value})
+    stored = to_msgpack(message)
+    assert to_msgpack(from_msgpack(stored)) == stored
+    assert to_msgpack(from_json(to_json(message))) == stored
+
+
+@given(VALUES)
+def test_an_envelope_has_a_tag_and_the_known_fields(value):
+    tree = msgspec.json.decode(to_json(value))
+    shape = shape_of(type(value))
+    assert list(tree) == ["__type__", "data"]
+    assert tree["__type__"] == shape.tag
+    assert set(tree["data"]) <= {field.key for field in shape.fields}
+
+
+TAGS = st.sampled_from(
+    [shape_of(cls).tag for cls in CODES] + ["tuple", "map", "bytes", "float", "ALLM.Future"]
+)
+FIELDS = st.sampled_from(sorted({field.key for cls in CODES for field in shape_of(cls).fields}))
+TREES = st.recursive(
+    strategies.json_values(),
+    lambda inner: st.builds(
+        lambda tag, data: {"__type__": tag, "data": data},
+        TAGS,
+        st.dictionaries(FIELDS, inner, max_size=4) | st.lists(inner, max_size=2) | inner,
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.text() | TREES.map(lambda tree: msgspec.json.encode(tree).decode()))
+@example("[" * 100_000)
+@example("1" * 5_000)
+@example('{"__type__":"ALLM.Message","data":{"content":"\\ud800"}}')
+@example("\ud800")
+@example("NaN")
+def test_any_text_is_a_value_or_a_validation_error(text):
+    try:
+        from_json(text)
+    except ValidationError as refused:
+        problems = refused.errors
+    else:
+        problems = [None]
+    assert len(problems) == 1
+
+
+@given(
+    st.binary()
+    | st.tuples(VALUES.map(to_msgpack), st.integers(0, 400), st.binary(max_size=2)).map(
+        lambda cut: cut[0][: cut[1]] + cut[2] + cut[0][cut[1] + len(cut[2]) :]
+    )
+)
+def test_any_bytes_are_a_value_or_a_store_error(data):
+    try:
+        from_msgpack(data)
+    except StoreError as refused:
+        reason = refused.reason
+    else:
+        reason = None
+    assert reason in (None, "corrupt", "newer_schema")
+
+
+def test_every_value_and_event_has_a_tag_of_its_own():
+    tags = {shape_of(cls).tag for cls in CODES}
+    assert len(tags) == len(CODES)
+    assert set(EVENTS) <= set(CODES)
+
+
+@given(strategies.chat_results())
+def test_an_event_inside_plain_data_comes_back(result):
+    assert from_msgpack(to_msgpack([{"event": ChatCompleted(result)}])) == [{"event": ChatCompleted(result)}]

@@ -1,0 +1,289 @@
+"""Short ways to write messages, requests and tools."""
+
+import asyncio
+import datetime
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from allm_actors.data import Image, ImagePart, ImageRequest, Message, TextPart, Thread, Tool, ToolError
+from allm_actors.data.build import assistant, image_request, request, system, tool, tool_result, user
+from allm_actors.data.handlers import takes_context
+from allm_actors.data.validate import validate
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.0
+
+
+def refused(handler, arguments):
+    with pytest.raises(ToolError) as caught:
+        handler(arguments)
+    assert caught.value.reason == "invalid_arguments"
+    return str(caught.value)
+
+
+# --- messages and requests ----------------------------------------------------------------------------------------
+
+
+def test_messages():
+    assert system("a") == Message(role="system", content="a")
+    assert user("a") == Message(role="user", content="a")
+    assert assistant("a") == Message(role="assistant", content="a")
+    parts = [TextPart(text="what is this?"), ImagePart(image=Image.from_url("u"))]
+    assert user(parts).parts() == parts
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("plain", "plain"),
+        ("", ""),
+        ({"x": 1}, '{"x":1}'),
+        ([1, "a"], '[1,"a"]'),
+        (None, "null"),
+        (True, "true"),
+    ],
+    ids=repr,
+)
+def test_a_tool_result_is_text(content, text):
+    message = tool_result("c0", content)
+    assert message == Message(role="tool", content=text, tool_call_id="c0")
+    validate(message)
+
+
+def test_a_tool_result_of_parts_stays_parts():
+    assert tool_result("c0", [TextPart(text="a")]).content == [TextPart(text="a")]
+
+
+def test_a_request_of_messages_a_thread_or_a_text():
+    assert request([user("hi")], temperature=0.5).temperature == 0.5
+    assert request(Thread(messages=[user("hi")])) == request([user("hi")]) == request("hi")
+
+
+def test_a_request_for_pictures():
+    assert image_request("a cat", n=2) == ImageRequest(prompt="a cat", n=2)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: request([], temprature=1),
+            "request has no option 'temprature'; did you mean 'temperature'?",
+        ),
+        (lambda: image_request("x", sise=1), "image_request has no option 'sise'; did you mean 'size'?"),
+        (lambda: tool(nme="x"), "no option 'nme'|unexpected"),
+        (lambda: request([], zzzzz=1), "request has no option 'zzzzz'; the options are messages, model, "),
+    ],
+    ids=["request", "image_request", "tool", "nothing near"],
+)
+def test_an_unknown_option_names_the_nearest(build, message):
+    with pytest.raises(TypeError, match=message):
+        build()
+
+
+# --- tools --------------------------------------------------------------------------------------------------------
+
+
+def test_a_function_becomes_a_tool():
+    @tool
+    def get_weather(city: str, unit: Literal["c", "f"] = "c") -> dict:
+        """Weather in a city.
+
+        Args:
+            city: its name
+        """
+        return {"city": city, "unit": unit}
+
+    assert isinstance(get_weather, Tool)
+    assert (get_weather.name, get_weather.description) == ("get_weather", "Weather in a city.")
+    assert get_weather.schema["required"] == ["city"]
+    assert get_weather.schema["properties"]["city"]["description"] == "its name"
+    assert get_weather.handler({"city": "Oslo"}) == {"city": "Oslo", "unit": "c"}
+    assert get_weather("Oslo", unit="f") == {"city": "Oslo", "unit": "f"}
+    assert get_weather.handler.__wrapped__("Oslo") == {"city": "Oslo", "unit": "c"}
+    validate(get_weather)
+
+
+def test_options_of_the_decorator():
+    @tool(name="refund", description="Give it back.", manual=True, timeout=2.0, metadata={"a": 1})
+    def f(order_id: str) -> str: ...
+
+    assert (f.name, f.description, f.manual, f.timeout, f.metadata) == (
+        "refund",
+        "Give it back.",
+        True,
+        2.0,
+        {"a": 1},
+    )
+
+
+def test_the_plain_form_takes_its_parts_as_they_are():
+    def handler(arguments):
+        return arguments
+
+    echo = tool(name="echo", description="", schema={"type": "object"}, handler=handler)
+    assert echo == Tool(name="echo", description="", schema={"type": "object"}, handler=handler)
+    assert tool(name="ask", description="", schema={}, manual=True).handler is None
+
+
+def test_a_missing_part_is_named():
+    with pytest.raises(TypeError, match="tool needs description, schema; "):
+        tool(name="x", handler=print)
+    with pytest.raises(TypeError, match="tool needs name, description; "):
+        tool(schema={})
+
+
+def test_what_cannot_be_a_tool():
+    with pytest.raises(TypeError, match="@tool decorates a function"):
+        tool(Point)
+    with pytest.raises(TypeError, match="@tool needs name="):
+        tool(functools.partial(lambda a, b: a, 1))
+    with pytest.raises(TypeError, match="Tool manual must be a boolean, got: None"):
+        tool(name="x", description="", schema={}, manual=None)
+
+
+def test_arguments_become_what_the_annotations_say():
+    @tool
+    def f(at: Point, when: datetime.datetime, share: float, kinds: set[str], anything, more: Any = None):
+        return at, when, share, kinds, anything, more
+
+    got = f.handler(
+        {
+            "at": {"x": 1},
+            "when": "2026-01-02T03:04:05Z",
+            "share": 1,
+            "kinds": ["a", "a"],
+            "anything": {"b": 2},
+        }
+    )
+    when = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+    assert got == (Point(1), when, 1.0, {"a"}, {"b": 2}, None)
+    assert isinstance(got[2], float)
+
+
+def test_local_types_written_as_text():
+    @dataclass
+    class Local:
+        n: int
+
+    @tool
+    def f(at: "Local", rest: "list[Local]" = ()):
+        return at
+
+    assert f.handler({"at": {"n": 1}}) == Local(1)
+
+
+def test_what_does_not_fit_is_named_with_what_it_should_be():
+    @tool
+    def f(n: int, unit: Literal["c", "f"] = "c", at: Point | None = None): ...
+
+    assert refused(f.handler, {}) == "argument n: missing; expected int"
+    assert refused(f.handler, {"n": "1"}) == "argument n: Expected `int`, got `str`"
+    assert refused(f.handler, {"n": 1, "at": {"x": "a"}}) == "argument at: Expected `int`, got `str` - at `x`"
+    assert refused(f.handler, {"n": 1, "unit": "secret"}) == (
+        "argument unit: Invalid enum value; expected one of 'c', 'f'"
+    )
+    both = refused(f.handler, {"n": 1, "m": 2, "k": 3})
+    known = "unexpected; the arguments are: n, unit, at"
+    assert both == f"argument m: {known}; argument k: {known}"
+
+
+def test_the_error_carries_the_tool_and_the_arguments():
+    @tool(name="adder")
+    def f(a: int, b: int): ...
+
+    with pytest.raises(ToolError) as caught:
+        f.handler({"a": "x"})
+    assert caught.value.tool_name == "adder"
+    assert caught.value.metadata == {"arguments": ["a", "b"]}
+
+
+def test_an_async_function_stays_one():
+    @tool
+    async def f(n: int, context=None):
+        return n, context
+
+    assert inspect.iscoroutinefunction(f.handler)
+    assert asyncio.run(f.handler({"n": 1}, "ctx")) == (1, "ctx")
+
+
+def test_positional_only_and_open_ended_parameters():
+    @tool
+    def f(a: int = 1, b: int = 2, /, **others):
+        return a, b, others
+
+    assert f.handler({"b": 5, "c": 6}) == (1, 5, {"c": 6})
+
+
+# --- the context --------------------------------------------------------------------------------------------------
+
+
+def test_the_context_goes_where_the_function_wants_it():
+    class ToolContext: ...
+
+    @tool
+    def by_type(a: int, ctx: ToolContext):
+        return a, ctx
+
+    @tool
+    def by_name(context, a: int):
+        return a, context
+
+    @tool
+    def without(a: int):
+        return a
+
+    assert by_type.handler({"a": 1}, "ctx") == by_name.handler({"a": 1}, "ctx") == (1, "ctx")
+    assert by_type.handler.takes_context
+    assert takes_context(by_name.handler)
+    assert not takes_context(without.handler)
+    assert without.handler({"a": 1}, "ctx") == 1
+
+
+def test_plain_handlers_are_asked_for_their_parameters():
+    class Two:
+        def __call__(self, arguments, ctx): ...
+
+    assert not takes_context(lambda arguments: 1)
+    assert not takes_context(lambda arguments, n=1: n)
+    assert not takes_context(lambda *arguments: 1)
+    assert not takes_context(dict)
+    assert takes_context(lambda arguments, whatever: 1)
+    assert takes_context(lambda arguments, context=None: 1)
+    assert takes_context(Two())
+    assert takes_context(functools.partial(lambda a, b, c: 1, 1))
+
+
+# --- models that validate themselves ------------------------------------------------------------------------------
+
+
+def test_a_model_that_validates_itself_is_not_quoted():
+    class Refusal(ValueError):
+        def errors(self):
+            return [{"loc": ("q", 0), "msg": "Field required", "input": "secret"}]
+
+    class Model:
+        @classmethod
+        def model_json_schema(cls):
+            return {"type": "object"}
+
+        @classmethod
+        def model_validate(cls, value):
+            if value.get("q") is None:
+                raise Refusal("secret")
+            return cls()
+
+    @tool
+    def f(model: Model):
+        return type(model).__name__
+
+    assert f.handler({"model": {"q": 1}}) == "Model"
+    text = refused(f.handler, {"model": {}})
+    assert text == "argument model: q.0: Field required; expected Model"

@@ -1,0 +1,287 @@
+"""JSON: the Elixir library's shapes, byte for byte, and what is said about JSON that is none of them."""
+
+import json
+from enum import StrEnum
+
+import pytest
+
+from allm_actors.data import (
+    AdapterError,
+    AskUser,
+    ChatResult,
+    ErrorEvent,
+    Image,
+    ImagePart,
+    ImageRequest,
+    Message,
+    Ok,
+    RawChunk,
+    Request,
+    Response,
+    Session,
+    StepResult,
+    TextDelta,
+    TextPart,
+    Thread,
+    Tool,
+    ToolCall,
+    Usage,
+    ValidationError,
+)
+from allm_actors.data.codec import from_json, to_json
+
+HI = Message(role="user", content="hi")
+
+
+def tagged(tag, **data):
+    return json.dumps({"__type__": tag, "data": data})
+
+
+def failure(text, as_=None):
+    with pytest.raises(ValidationError) as caught:
+        from_json(text, as_)
+    assert caught.value.reason == "invalid_request"
+    return caught.value.errors
+
+
+# --- shapes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_message():
+    assert to_json(HI) == (
+        '{"__type__":"ALLM.Message","data":'
+        '{"role":"user","content":"hi","name":null,"tool_call_id":null,"metadata":{}}}'
+    )
+
+
+def test_an_image_of_two_bytes():
+    assert to_json(Image.from_bytes(b"\x01\x02", "image/png")) == (
+        '{"__type__":"ALLM.Image","data":{"source":{"type":"binary","value":"AQI="},"mime_type":"image/png",'
+        '"width":null,"height":null,"prompt":null,"revised_prompt":null,"metadata":{}}}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "source"),
+    [
+        (Image.from_url("http://x/y.png"), {"type": "url", "value": "http://x/y.png"}),
+        (Image.from_file("a.png"), {"type": "file", "value": "a.png"}),
+        (Image.from_base64("AQI=", "image/png"), {"type": "base64", "value": "AQI="}),
+    ],
+    ids=["url", "file", "base64"],
+)
+def test_the_other_sources_of_images(image, source):
+    assert json.loads(to_json(image))["data"]["source"] == source
+    assert from_json(to_json(image)) == image
+
+
+def test_done_has_a_question_mark():
+    step = StepResult(thread=Thread(), done=True)
+    assert json.loads(to_json(step))["data"]["done?"] is True
+    assert from_json(to_json(step)) == step
+
+
+def test_values_are_tagged_at_every_depth():
+    message = Message(role="user", content=[TextPart(text="a"), ImagePart(image=Image.from_url("u"))])
+    tree = json.loads(to_json(Thread(messages=[message])))
+    (inner,) = tree["data"]["messages"]
+    assert [part["__type__"] for part in inner["data"]["content"]] == ["ALLM.TextPart", "ALLM.ImagePart"]
+
+
+def test_the_size_of_a_picture_is_a_list():
+    request = ImageRequest(prompt="a cat", size=(640, 480))
+    assert json.loads(to_json(request))["data"]["size"] == [640, 480]
+    assert from_json(to_json(request)).size == (640, 480)
+
+
+def test_an_error_lists_its_failures_as_pairs():
+    error = ValidationError("invalid_request", [("messages", "empty"), (["messages", 0, "role"], "unknown")])
+    assert json.loads(to_json(error))["data"]["errors"] == [
+        ["messages", "empty"],
+        [["messages", 0, "role"], "unknown"],
+    ]
+    assert from_json(to_json(error)) == error
+
+
+def test_errors_and_events_have_tags_of_their_own():
+    event = ErrorEvent(AdapterError("rate_limited", retry_after_ms=500))
+    tree = json.loads(to_json(event))
+    assert tree["__type__"] == "ALLM.Event.ErrorEvent"
+    assert tree["data"]["error"]["__type__"] == "ALLM.Error.AdapterError"
+    assert from_json(to_json(event)) == event
+
+
+def test_fields_the_elixir_library_lacks_are_silent_until_they_say_something():
+    assert "cache_write_input_tokens" not in to_json(Usage())
+    assert from_json(to_json(Usage(cache_write_input_tokens=3))).cache_write_input_tokens == 3
+    quiet = json.loads(to_json(Tool(name="x", description="", schema={})))["data"]
+    assert list(quiet) == ["name", "description", "schema", "handler", "manual", "compact", "metadata"]
+    assert from_json(to_json(Tool(name="x", description="", schema={}, timeout=2.0))).timeout == 2.0
+
+
+# --- what maps hold -----------------------------------------------------------------------------------------------
+
+
+def test_typed_values_inside_maps_come_back_typed():
+    call = ToolCall(id="c0", name="f", arguments={"deep": [HI]})
+    session = Session(
+        context={"who": HI},
+        metadata={"error": AdapterError("timeout"), "calls": [call]},
+    )
+    assert from_json(to_json(session)) == session
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ("usage", {"input_tokens": 1}),
+        b"\x00\xff",
+        {1: "a", None: "b", (1, 2): "c"},
+        {"__type__": "ALLM.Message"},
+        {"__type__": "ALLM.Message", "data": 5},
+        {"__type__": "tuple", "data": []},
+        {"__type__": 5},
+        2**100,
+        float("inf"),
+        "\ud800",
+        {"\ud800": "\udfff"},
+    ],
+    ids=str,
+)
+def test_what_json_cannot_say_comes_back_as_it_was(value):
+    assert from_json(to_json(RawChunk(value))) == RawChunk(value)
+
+
+def test_enums_and_subclasses_become_what_they_stand_for():
+    class Colour(StrEnum):
+        RED = "red"
+
+    class Names(list):
+        pass
+
+    assert from_json(to_json(Ok({"colour": Colour.RED, "names": Names(["a"])}))) == Ok(
+        {"colour": "red", "names": ["a"]}
+    )
+
+
+# --- forgiving ----------------------------------------------------------------------------------------------------
+
+
+def test_missing_fields_are_defaults_and_unknown_ones_are_passed_over():
+    assert from_json(tagged("ALLM.Message", role="user", content="hi", later=1)) == HI
+    assert from_json(tagged("ALLM.Session")) == Session()
+    assert from_json(tagged("ALLM.Response", usage=None)) == Response()
+    assert from_json(tagged("ALLM.Message")).role is None
+
+
+def test_a_detail_of_null_is_auto():
+    image = json.loads(to_json(Image.from_url("u")))
+    assert from_json(tagged("ALLM.ImagePart", image=image, detail=None)).detail == "auto"
+
+
+def test_a_type_nobody_knows_stays_a_dict():
+    later = {"__type__": "ALLM.Later", "data": {"x": 1}}
+    assert from_json(json.dumps(later)) == later
+    assert from_json(tagged("ALLM.Message", role="user", content=[later])).content == [later]
+    assert from_json(tagged("ALLM.Thread", messages=[later])).messages == [later]
+
+
+def test_as_is_for_objects_without_a_tag_and_a_tag_wins():
+    plain = '{"role": "user", "content": "hi"}'
+    assert from_json(plain, Message) == HI
+    assert from_json(plain, "ALLM.Message") == HI
+    assert from_json(to_json(HI), Thread) == HI
+    assert from_json(to_json(HI).encode()) == HI
+
+
+def test_nested_objects_without_a_tag_are_what_the_field_holds():
+    session = from_json('{"thread": {"messages": [{"role": "user", "content": "hi"}]}}', Session)
+    assert session == Session(thread=Thread(messages=[HI]))
+
+
+def test_a_free_halted_reason_and_a_tool_without_its_handler():
+    assert (
+        from_json(tagged("ALLM.ChatResult", halted_reason="plan_submitted")).halted_reason == "plan_submitted"
+    )
+    assert from_json(tagged("ALLM.Tool", name="x", description="", schema={}, handler="f")).handler is None
+
+
+def test_tool_choice_and_response_format_are_kept_as_they_are():
+    for shape in (
+        {"type": "json_object"},
+        {"type": "json_schema", "name": "n", "schema": {}, "strict": True, "x": 1},
+    ):
+        request = Request(messages=[], tool_choice={"type": "any"}, response_format=shape)
+        assert from_json(to_json(request)) == request
+
+
+# --- refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "nope", "NaN", "[" * 100_000, "1" * 10_000], ids=lambda t: t[:5] or "empty"
+)
+def test_text_that_is_no_json(text):
+    assert failure(text) == [("json", "malformed")]
+
+
+@pytest.mark.parametrize(
+    ("text", "as_", "expected"),
+    [
+        ('{"__type__": "ALLM.Message"}', None, ("data", "missing")),
+        ('{"__type__": "ALLM.Message", "data": []}', None, ("data", "malformed_struct")),
+        ('{"role": "user"}', None, ("format", "missing_type_tag")),
+        ('{"role": "user"}', "ALLM.Nobody", ("format", "unknown_type_tag")),
+        ('{"role": "user"}', dict, ("format", "unknown_type_tag")),
+        ("[]", None, ("format", "missing_type_tag")),
+        ("5", None, ("format", "missing_type_tag")),
+        ("[]", Message, ("data", "malformed_struct")),
+        (tagged("ALLM.Message", role="robot"), None, ("_unknown", "atom_decode_failed")),
+        (tagged("ALLM.Response", finish_reason="tired"), None, ("_unknown", "atom_decode_failed")),
+        (tagged("ALLM.Session", status=[]), None, ("_unknown", "atom_decode_failed")),
+        (tagged("ALLM.Error.ToolError", reason="bored"), None, ("_unknown", "atom_decode_failed")),
+        (tagged("ALLM.ImagePart", detail="blurred"), None, ("_unknown", "atom_decode_failed")),
+        (tagged("ALLM.Image", source={"type": "fax", "value": ""}), None, ("_unknown", "atom_decode_failed")),
+        (tagged("ALLM.Image", source={"type": "binary", "value": "?"}), None, (["source"], "invalid_base64")),
+        (tagged("ALLM.Thread", messages=5), None, (["messages"], "malformed_struct")),
+        (tagged("ALLM.Thread", messages=[5]), None, (["messages"], "malformed_struct")),
+        (tagged("ALLM.Message", metadata=[]), None, (["metadata"], "malformed_struct")),
+        (tagged("ALLM.Tool", manual=3), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Error.ToolError"), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Ok", value={"__type__": "bytes", "data": "?"}), None, ("data", "malformed_struct")),
+    ],
+)
+def test_json_that_is_no_value(text, as_, expected):
+    assert failure(text, as_) == [expected]
+
+
+def test_only_values_have_an_encoding():
+    for other in ({}, [], "hi", None, 5):
+        with pytest.raises(TypeError, match="to_json takes a value of this library"):
+            to_json(other)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (Tool(name="x", description="", schema={}, handler=print), "Tool.handler"),
+        (Session(context={"on": [print]}), r"Session.context\['on'\]\[0\]"),
+        (Ok(ValueError("secret")), "Ok.value"),
+        (AskUser("which?", choices={1, 2}), r"AskUser.options\['choices'\]"),
+        (TextDelta(delta=object()), "TextDelta.delta"),
+        (ErrorEvent(AdapterError("timeout", cause=OSError("x"))), "ErrorEvent.error.cause"),
+        (ChatResult(metadata={print: 1}), "a key of ChatResult.metadata"),
+    ],
+    ids=["handler", "function", "exception", "set", "object", "cause", "key"],
+)
+def test_what_has_no_encoding_is_refused_by_its_place(value, place):
+    with pytest.raises(TypeError, match=f"^{place} cannot be encoded: ") as caught:
+        to_json(value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_value_that_contains_itself_is_refused():
+    loop = {}
+    loop["loop"] = loop
+    with pytest.raises(TypeError, match=r"Ok.value\['loop'\] cannot be encoded: it contains itself"):
+        to_json(Ok(loop))

@@ -1,0 +1,295 @@
+"""Every code of `validate`, in its order, and what is valid."""
+
+import pytest
+from hypothesis import given
+
+from allm_actors.data import (
+    Image,
+    ImagePart,
+    ImageRequest,
+    Message,
+    Request,
+    Session,
+    TextPart,
+    Thread,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
+from allm_actors.data.validate import validate
+from allm_actors.testing import strategies
+
+HI = Message(role="user", content="hi")
+PICTURE = Image.from_url("http://x/y.png")
+
+
+def call(id):
+    return ToolCall(id=id, name="f", arguments={})
+
+
+def calling(*ids):
+    return Message(role="assistant", content="", metadata={"tool_calls": [call(id) for id in ids]})
+
+
+def answer(id):
+    return Message(role="tool", content="{}", tool_call_id=id)
+
+
+def tool(**fields):
+    return Tool(**({"name": "f", "description": "", "schema": {}} | fields))
+
+
+def failures(value):
+    with pytest.raises(ValidationError) as caught:
+        validate(value)
+    return caught.value.errors
+
+
+def reason(value):
+    with pytest.raises(ValidationError) as caught:
+        validate(value)
+    return caught.value.reason
+
+
+# --- messages -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["robot", None, 5, []], ids=str)
+def test_an_unknown_role(role):
+    assert failures(Message(role=role, content="")) == [("role", "unknown")]
+
+
+@pytest.mark.parametrize("content", [None, {}, 5], ids=str)
+def test_content_that_is_neither_text_nor_a_list(content):
+    assert failures(Message(role="user", content=content)) == [("content", "invalid_type")]
+
+
+def test_a_foreign_part_is_described_on_a_message_alone():
+    message = Message(role="user", content=[TextPart(text="a"), {"type": "text"}])
+    with pytest.raises(ValidationError) as caught:
+        validate(message)
+    error = caught.value
+    assert error.errors == [("content", "invalid_part_type")]
+    assert error.message == "validation failed: content element is not a TextPart or an ImagePart (got: Map)"
+    assert error.metadata == {"invalid_part_type": {"expected": ["TextPart", "ImagePart"], "got": "Map"}}
+    assert failures(Thread(messages=[message])) == [(["messages", 0, "content"], "invalid_part_type")]
+
+
+def test_a_tool_message_needs_the_id_of_its_call():
+    assert failures(Message(role="tool", content="")) == [("tool_call_id", "required")]
+
+
+def test_all_failures_of_a_message_are_listed_in_order():
+    assert failures(Message(role="x", content=None)) == [("role", "unknown"), ("content", "invalid_type")]
+
+
+def test_valid_messages():
+    validate(HI)
+    validate(Message(role="user", content=[]))
+    validate(Message(role="user", content=[TextPart(text=""), ImagePart(image=PICTURE)]))
+    validate(answer("c0"))
+
+
+# --- tools --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ({"name": ""}, ("name", "empty")),
+        ({"name": "auto"}, ("name", "reserved_tool_name")),
+        ({"name": "a b"}, ("name", "invalid_format")),
+        ({"name": "a\n"}, ("name", "invalid_format")),
+        ({"name": "a" * 65}, ("name", "invalid_format")),
+        ({"name": 5}, ("name", "invalid_format")),
+        ({"description": None}, ("description", "not_a_string")),
+        ({"schema": []}, ("schema", "not_a_map")),
+    ],
+)
+def test_invalid_tools(fields, failure):
+    assert failures(tool(**fields)) == [failure]
+    assert reason(tool(**fields)) == "invalid_tool"
+
+
+# --- threads ------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_thread_is_valid():
+    validate(Thread())
+
+
+def test_failures_in_a_thread_have_a_path():
+    thread = Thread(messages=[HI, Message(role="x", content="")])
+    assert failures(thread) == [(["messages", 1, "role"], "unknown")]
+    assert reason(thread) == "invalid_thread"
+
+
+def test_what_is_no_message_and_no_list():
+    assert failures(Thread(messages=[{}])) == [(["messages", 0], "invalid_type")]
+    assert failures(Thread(messages="hi")) == [("messages", "invalid_type")]
+
+
+def test_an_answer_without_a_call():
+    assert failures(Thread(messages=[HI, answer("c0")])) == [
+        (["messages", 1, "tool_call_id"], "unknown_tool_call_id")
+    ]
+
+
+def test_a_second_answer():
+    thread = Thread(messages=[calling("c0"), answer("c0"), answer("c0")])
+    assert failures(thread) == [(["messages", 2, "tool_call_id"], "already_answered")]
+
+
+def test_calls_may_be_open_only_in_the_last_assistant_message():
+    validate(Thread(messages=[HI, calling("a", "b"), answer("b")]))
+    earlier = [calling("a", "b"), answer("b"), HI, Message(role="assistant", content="")]
+    assert failures(Thread(messages=earlier)) == [(["messages", 0, "tool_calls"], "unanswered_tool_call")]
+    assert failures(Session(thread=Thread(messages=earlier))) == [
+        (["thread", "messages", 0, "tool_calls"], "unanswered_tool_call")
+    ]
+
+
+def test_ids_may_be_used_again():
+    validate(Thread(messages=[calling("c0"), answer("c0"), calling("c0"), answer("c0")]))
+
+
+# --- requests -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ({"messages": []}, ("messages", "empty")),
+        ({"messages": None}, ("messages", "invalid_type")),
+        ({"messages": [Message(role="x", content="")]}, (["messages", 0, "role"], "unknown")),
+        ({"messages": [calling("c0")]}, (["messages", 0, "tool_calls"], "unanswered_tool_call")),
+        ({"tools": [tool(name="")]}, (["tools", 0, "name"], "empty")),
+        ({"tools": [tool(), tool()]}, ("tools", "duplicate_name")),
+        ({"tools": [tool(name="tool_help"), tool(compact=True)]}, ("tools", "duplicate_name")),
+        ({"tools": [5]}, (["tools", 0], "invalid_type")),
+        ({"temperature": 2.1}, ("temperature", "out_of_range")),
+        ({"temperature": -0.1}, ("temperature", "out_of_range")),
+        ({"temperature": float("nan")}, ("temperature", "out_of_range")),
+        ({"temperature": True}, ("temperature", "out_of_range")),
+        ({"max_tokens": 0}, ("max_tokens", "must_be_positive")),
+        ({"max_tokens": 1.5}, ("max_tokens", "must_be_positive")),
+        ({"response_format": "json"}, ("response_format", "invalid_shape")),
+        ({"structured_finalize": True}, ("structured_finalize", "requires_json_schema")),
+        ({"prompt_cache": {"key": "k"}}, ("prompt_cache", "invalid_shape")),
+        ({"prompt_cache": {"key": "", "retention": "short"}}, ("prompt_cache", "invalid_shape")),
+        ({"prompt_cache": {"key": None, "retention": "forever"}}, ("prompt_cache", "invalid_shape")),
+    ],
+)
+def test_invalid_requests(fields, failure):
+    request = Request(**({"messages": [HI]} | fields))
+    assert failures(request) == [failure]
+    assert reason(request) == "invalid_request"
+
+
+def test_failures_of_a_request_keep_their_order():
+    request = Request(
+        messages=[calling("c0"), Message(role="tool", content=None)],
+        tools=[tool(description=None), tool()],
+        temperature=3,
+        max_tokens=-1,
+        response_format=5,
+        structured_finalize=True,
+        prompt_cache={},
+    )
+    assert failures(request) == [
+        (["messages", 1, "content"], "invalid_type"),
+        (["messages", 1, "tool_call_id"], "required"),
+        (["tools", 0, "description"], "not_a_string"),
+        ("tools", "duplicate_name"),
+        ("temperature", "out_of_range"),
+        ("max_tokens", "must_be_positive"),
+        ("response_format", "invalid_shape"),
+        ("structured_finalize", "requires_json_schema"),
+        ("prompt_cache", "invalid_shape"),
+        (["messages", 0, "tool_calls"], "unanswered_tool_call"),
+    ]
+
+
+def test_valid_requests():
+    validate(Request(messages=[HI], temperature=0, max_tokens=1, response_format="text"))
+    validate(Request(messages=[HI], temperature=2, prompt_cache={"key": None, "retention": "long"}))
+    validate(Request(messages=[HI], response_format={"type": "json_schema"}, structured_finalize=True))
+    validate(Request(messages=[HI, calling("c0"), answer("c0")], tools=[tool(name="tool_help")]))
+
+
+# --- sessions -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ({"status": "asleep"}, ("status", "unknown")),
+        ({"status": "awaiting_user"}, ("pending_question", "required_for_status")),
+        ({"status": "awaiting_tools"}, ("pending_tool_calls", "required_for_status")),
+        ({"status": "error"}, ("metadata", "error_required_for_status")),
+        ({"status": "error", "metadata": None}, ("metadata", "error_required_for_status")),
+        ({"thread": None}, ("thread", "invalid_type")),
+        (
+            {"thread": Thread(messages=[Message(role="x", content="")])},
+            (["thread", "messages", 0, "role"], "unknown"),
+        ),
+    ],
+)
+def test_invalid_sessions(fields, failure):
+    assert failures(Session(**fields)) == [failure]
+    assert reason(Session(**fields)) == "invalid_session"
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ({"operation": "draw"}, ("operation", "unknown")),
+        ({"n": 0}, ("n", "must_be_positive")),
+        ({"response_format": "oil"}, ("response_format", "unknown")),
+        ({"size": (0, 1)}, ("size", "invalid_shape")),
+        ({"size": 5}, ("size", "invalid_shape")),
+        ({"input_images": None}, ("input_images", "not_a_list")),
+        ({"operation": "edit", "input_images": ["x"]}, (["input_images", 0], "invalid_image")),
+        ({"mask": "x"}, ("mask", "invalid_image")),
+        ({"prompt": ""}, ("prompt", "required_for_operation")),
+        ({"input_images": [PICTURE]}, ("input_images", "must_be_empty")),
+        ({"operation": "edit", "input_images": []}, ("input_images", "invalid_count")),
+        ({"operation": "edit", "input_images": [PICTURE] * 3}, ("input_images", "invalid_count")),
+        (
+            {"operation": "edit", "prompt": None, "input_images": [PICTURE]},
+            ("prompt", "required_for_operation"),
+        ),
+        ({"operation": "variation", "input_images": [PICTURE]}, ("prompt", "not_allowed_for_operation")),
+        ({"operation": "variation", "prompt": ""}, ("input_images", "invalid_count")),
+    ],
+)
+def test_invalid_image_requests(fields, failure):
+    request = ImageRequest(**({"prompt": "a cat"} | fields))
+    assert failures(request) == [failure]
+    assert reason(request) == "invalid_image_request"
+
+
+# --- all ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [None, {}, [HI], "hi", Image.from_url("u")], ids=lambda v: type(v).__name__)
+def test_nothing_else_is_validated(value):
+    with pytest.raises(
+        TypeError, match="validate takes one of Message, Tool, Thread, Request, Session, ImageRequest"
+    ):
+        validate(value)
+
+
+@given(
+    strategies.messages()
+    | strategies.tools()
+    | strategies.threads(open_calls=True)
+    | strategies.requests()
+    | strategies.sessions()
+    | strategies.image_requests()
+)
+def test_what_the_strategies_draw_is_valid(value):
+    validate(value)
