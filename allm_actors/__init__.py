@@ -27,10 +27,10 @@ if TYPE_CHECKING:
         system,
         tool,
         tool_result,
-        unwrap,
         user,
     )
     from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+    from allm_actors.data.unwrap import unwrap
     from allm_actors.data.validate import validate
     from allm_actors.engine.adapter import Adapter, Call, ToolContext
     from allm_actors.engine.engine import Engine
@@ -49,10 +49,10 @@ _HOMES = {
         "system",
         "tool",
         "tool_result",
-        "unwrap",
         "user",
     ],
     "allm_actors.data.codec": ["from_json", "from_msgpack", "to_json", "to_msgpack"],
+    "allm_actors.data.unwrap": ["unwrap"],
     "allm_actors.data.validate": ["validate"],
     "allm_actors.engine.adapter": ["Adapter", "Call", "ToolContext"],
     "allm_actors.engine.engine": ["Engine"],
@@ -114,7 +114,7 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("aio", "data", "testing")
 
-__all__ = sorted([*_HOME, *_MODULES])  # type: ignore[list-item]  # noqa: PLE0605
+__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

@@ -62,7 +62,7 @@ class AdapterActor(Process):
         self._job.session.tell(ModelReady(self._job.token, self.ref))
         self.continue_(None)
 
-    def handle_continue(self, arg: Any) -> None:
+    def handle_continue(self, _arg: Any) -> None:
         """Open the call and let its events flow."""
         try:
             job = self._job
@@ -82,14 +82,14 @@ class AdapterActor(Process):
                 self._pump.wake()
             case Wake() if self._script is not None and not self._waiting:
                 self._play(self._script)
-            case PumpEnded(error=None):
-                self.exit()
             case PumpEnded(error=error):
-                raise error
+                if error is not None:
+                    raise error
+                self.exit()
             case _:
                 pass
 
-    def terminate(self, reason: Any) -> None:
+    def terminate(self, _reason: Any) -> None:
         """Close what is open."""
         if self._script is not None:
             _close(self._script)
@@ -126,7 +126,9 @@ class AdapterActor(Process):
 
     def _give(self, script: Iterator[Event | Delay]) -> Any:
         """One batch to the session; what ended it: the last event, a `Delay`, or the end."""
-        job, events, item = self._job, [], None
+        job = self._job
+        events: list[Event] = []
+        item: Any = None
         while len(events) < self.batch:
             item = next(script, _END)
             if item is _END or isinstance(item, Delay):

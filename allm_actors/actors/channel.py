@@ -62,7 +62,8 @@ class Channel:
 
     def accept(self, on_demand: Callable[[], object], on_cancel: Callable[[], object]) -> None:
         """The turn was admitted. `on_demand` is called, from the reader's thread, when a shut gate or window opens, and
-        `on_cancel` when the reader wants the end."""
+        `on_cancel` when the reader wants the end.
+        """
         with self._lock:
             self.on_demand, self.on_cancel, self._accepted = on_demand, on_cancel, True
             cancelled = self._cancelled
@@ -83,7 +84,7 @@ class Channel:
         _call(wake)
 
     def end(self, result: Any = None, error: BaseException | None = None, last: Sequence[Event] = ()) -> bool:
-        """The turn is over: the `last` events, then `result`, or `error` to raise in the reader. False if it already was."""
+        """The turn is over: the `last` events, then `result`, or `error` to raise. False if it already was."""
         with self._lock:
             if self._ended:
                 return False

@@ -32,13 +32,13 @@ def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[E
     error = _error(halted, reason)
     match spec.options.kind:
         case "chat":
-            metadata = {"error": error} if halted == "error" else {}
-            result = ChatResult(thread=thread, halted_reason=halted, metadata=metadata)
+            result = ChatResult(
+                thread=thread, halted_reason=halted, metadata={"error": error} if halted == "error" else {}
+            )
             return result, (ErrorEvent(error), ChatCompleted(result))
         case "step":
             response = _response(spec, error)
-            metadata = {"halted_reason": halted, "error": error}
-            step = StepResult(thread=thread, response=response, done=True, metadata=metadata)
+            step = StepResult(thread=thread, response=response, done=True, metadata={"halted_reason": halted})
             return step, (ErrorEvent(error), StepCompleted(response, thread))
         case _:
             return _response(spec, error), (ErrorEvent(error),)

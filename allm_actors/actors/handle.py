@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from allm_actors.data import AllmError, Message, Session, SessionError, ToolCall
 from allm_actors.engine.engine import Engine
-from supervisors import ProcessRef, ChildSpec, Future, ProcessDown
+from allm_actors.execution.options import Kind
+from allm_actors.execution.sessions import Operation
+from supervisors import ChildSpec, Future, ProcessDown, ProcessRef, Restart
 
 from .ending import ending
 from .ports import SESSIONS, Ports, start_soon
-from .protocol import Begin, Cancel, Fork, SubmitToolResults, TurnSpec
-from .session import Cell, Seat, SessionActor
+from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec
+from .session import Seat, SessionActor
 from .stream import Turn
 from .turns import turn_spec, view_of
 
@@ -30,8 +32,8 @@ TRIES = 3  # how often a message is offered to a session that dies or is being r
 
 def session_spec(seat: Seat) -> ChildSpec:
     """The child spec of a session actor: a named one is restarted after a crash, a stateless call is not."""
-    restart = "transient" if seat.id is not None else "temporary"
-    return ChildSpec(id=seat.id, start=SessionActor, args=(seat,), restart=restart)  # type: ignore[arg-type]
+    restart: Restart = "transient" if seat.id is not None else "temporary"
+    return ChildSpec(id=seat.id, start=SessionActor, args=(seat,), restart=restart)
 
 
 class SessionHandle:
@@ -95,12 +97,16 @@ class SessionHandle:
         """Answer pending calls in this order; gives the session's new value."""
         return self._settle(self.ask(SubmitToolResults(list(results))))
 
+    def recover(self) -> Any:
+        """Make a session that ended in an error usable again; gives the session's new value."""
+        return self._settle(self.ask(Recover()))
+
     def cancel(self) -> None:
         """End the turn that was begun last, if it still runs; the session keeps what was said."""
         if self._turn is not None:
             ref = self._ports.whereis((SESSIONS, self.id))
             if ref is not None:
-                ref.send(Cancel(self._turn.id))  # type: ignore[attr-defined]
+                ref.send(Cancel(self._turn.id))
 
     def fork(self, id: str) -> Any:
         """A new session `id` that begins where this one stands; gives its handle. An existing one is overwritten."""
@@ -123,7 +129,7 @@ class SessionHandle:
     def ensure(self) -> Future[Any]:
         """Have the session's actor started and its state loaded."""
         future: Future[Any] = Future()
-        self._find(future, lambda ref: future.set(ref), TRIES)
+        self._find(future, future.set, TRIES)
         return future
 
     def ask(self, message: Any) -> Future[Any]:
@@ -142,7 +148,9 @@ class SessionHandle:
 
     # Private: in order of use.
 
-    def _begin(self, kind: Any, operation: str, messages: list[Message], options: dict[str, Any]) -> Turn:
+    def _begin(
+        self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
+    ) -> Turn:
         options = {"session_id": self.id, "api_key": self._api_key, **options}
         spec = turn_spec(
             kind, self.engine, options, operation=operation, messages=messages, loop=self._host.tool_loop()
@@ -184,7 +192,7 @@ class SessionHandle:
             else:
                 future.fail(_cause(error, self.id))
 
-        ref.ask(message, block=False).add_done_callback(answered)  # type: ignore[attr-defined]
+        ref.ask(message, block=False).add_done_callback(answered)
 
     def _settle(self, future: Future[Any]) -> Any:
         return future if self._host.attached else future.get()
@@ -230,7 +238,7 @@ def _refuse(spec: TurnSpec, future: Future[Any]) -> None:
 def _error_of(future: Future[Any]) -> BaseException | None:
     try:
         future.get(timeout=0)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - handed on as a value
         return error
     return None
 

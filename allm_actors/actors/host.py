@@ -20,6 +20,7 @@ import os
 import threading
 from pathlib import Path
 from typing import Any, ClassVar, Self
+from weakref import WeakValueDictionary
 
 from allm_actors.data import AllmError, EngineError, Session
 from allm_actors.engine.engine import Engine
@@ -94,7 +95,7 @@ class Host:
         self._system: System | None = None
         self._root: ProcessRef[Any] | None = None
         self._given_loop: asyncio.AbstractEventLoop | None = None
-        self._cells: dict[str, Cell] = {}
+        self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # as long as anybody looks at one
         self.transport = HttpxTransport()
 
     # Life.
@@ -161,11 +162,10 @@ class Host:
     ) -> SessionHandle:
         """The session of that name: started, or woken with its stored state.
 
-        A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is a
-        key or a function that returns one, asked at each model call and never stored.
+        A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is
+        a key or a function that returns one, asked at each model call and never stored.
         """
-        if not isinstance(id, str) or not id:
-            raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+        _check_id(id)
         if when_busy not in ("queue", "reject", "interrupt"):
             raise ValueError(f"when_busy must be 'queue', 'reject' or 'interrupt'; got: {when_busy!r}")
         if not isinstance(engine, Engine):
@@ -282,11 +282,11 @@ class StatelessCall:
     def __init__(self, host: Host, spec: TurnSpec) -> None:
         self._host, self._spec = host, spec
 
-    def begin(self, channel: Any) -> None:
+    def begin(self, _channel: Any) -> None:
         """Start the host if need be, and the turn."""
         self._host.start().run(self._spec)
 
-    async def abegin(self, channel: Any) -> None:
+    async def abegin(self, _channel: Any) -> None:
         """As `begin`; starting a host takes a moment, and is done on a thread."""
         if not self._host.running:
             await asyncio.to_thread(self._host.start)
@@ -329,6 +329,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_default)
 
 
+def _check_id(id: object) -> None:
+    if not (isinstance(id, str) and id):
+        raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+
+
 def _loop_of(system: System) -> asyncio.AbstractEventLoop:
     dispatcher: Any = system.dispatcher("loop")
     loop: asyncio.AbstractEventLoop = dispatcher.loop
@@ -338,7 +343,7 @@ def _loop_of(system: System) -> asyncio.AbstractEventLoop:
 def _end_if_failed(spec: TurnSpec, future: Future[Any]) -> None:
     try:
         future.get(timeout=0)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - told to whoever reads the turn
         result, last = ending(spec, Session().thread, error)
         spec.channel.end(result, last=last)
 

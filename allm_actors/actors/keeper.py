@@ -56,7 +56,7 @@ class StoreActor(Process):
     def __init__(self, store: Store) -> None:
         super().__init__()
         self._store = store
-        self._batch: list[tuple[Save, From]] = []
+        self._batch: list[tuple[Save, From | None]] = []
 
     def init(self) -> None:
         """Open the store. Raises StoreError, which makes the host's start fail with it."""
@@ -68,20 +68,19 @@ class StoreActor(Process):
             case Save():
                 self._collect(message)
                 return NO_REPLY
-            case Flush():
-                self._flush()
-                return None
-        self._flush()
-        match message:
             case Load(id):
+                self._flush()
                 return self._store.load(id)
             case Delete(id):
+                self._flush()
                 return self._store.delete(id)
             case ListIds():
+                self._flush()
                 return self._store.ids()
-        return None
+            case _:  # Flush, and whatever a stranger sent
+                return self._flush()
 
-    def terminate(self, reason: Any) -> None:
+    def terminate(self, _reason: Any) -> None:
         """Store what was collected, and close."""
         self._flush()
         with contextlib.suppress(StoreError):
@@ -96,13 +95,14 @@ class StoreActor(Process):
         batch, self._batch = self._batch, []
         if not batch:
             return
+        requests = [request for _, request in batch if request is not None]  # None: it was told, not asked
         try:
             self._store.save([save for save, _ in batch])
         except StoreError as error:
-            for _, request in batch:
+            for request in requests:
                 request.fail(error)
         else:
-            for _, request in batch:
+            for request in requests:
                 request.reply(None)
 
 

@@ -1,7 +1,7 @@
 """The ways out of a session actor: its host's supervisors, store, transport and loops.
 
-Rule of this file: everything here returns at once and may be called on any thread. Others are found by name at each use,
-so that a restarted one is found where its predecessor was.
+Rule of this file: everything here returns at once and may be called on any thread. Others are found by name at each
+use, so that a restarted one is found where its predecessor was.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import Request, StoreError
+from allm_actors.data import Request, StoreError, Tool
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.resolve import call_for, step_request
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
-from supervisors import ProcessRef, ChildSpec, Future, System
+from supervisors import ChildSpec, Future, Process, ProcessRef, System
 from supervisors import exit as exit_process
 from supervisors.supervisor.supervision import Request as Request_
 
@@ -60,8 +60,10 @@ class Ports:
             return
         _when_done(store.ask(message, block=False), done)
 
-    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], None]) -> None:
+    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], object]) -> None:
         """Start a worker for `job` under its supervisor; `failed(why)` is called once if that cannot be done."""
+        name: str
+        worker: type[Process]
         if isinstance(job, ModelJob):
             name, worker = ADAPTERS, adapter_actor_for(job.adapter)
             job = replace(job, loop=self._io_loop())
@@ -93,7 +95,7 @@ def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple
 
 
 def _step_request(spec: TurnSpec, effect: CallModel) -> Request:
-    tools = [] if effect.purpose == "finalize" else None
+    tools: list[Tool] | None = [] if effect.purpose == "finalize" else None
     request = step_request(spec.engine, effect.thread, spec.call_options, tools=tools)
     if effect.purpose == "draft":
         return msgspec.structs.replace(request, response_format=None, structured_finalize=False)
@@ -104,7 +106,7 @@ def _when_done(future: Future[Any], done: Callable[[Any, BaseException | None], 
     def settled(future: Future[Any]) -> None:
         try:
             answer = future.get(timeout=0)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed on as a value
             done(None, error)
         else:
             done(answer, None)

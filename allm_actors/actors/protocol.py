@@ -16,6 +16,7 @@ from allm_actors.data import Event, Message, Request, StoreError
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.loop import Options
+from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import ToolOutcome
 from supervisors import ProcessRef
 
@@ -34,6 +35,7 @@ __all__ = [
     "ModelJob",
     "ModelReady",
     "ModelRefused",
+    "Recover",
     "Saved",
     "SubmitToolResults",
     "ToolDone",
@@ -48,7 +50,8 @@ __all__ = [
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSpec:
     """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, `step`, …), None for a stateless
-    call; `opened` is a first model call that the caller has opened already; `loop` is where async tools run."""
+    call; `opened` is a first model call that the caller has opened already; `loop` is where async tools run.
+    """
 
     id: str
     engine: Engine
@@ -56,7 +59,7 @@ class TurnSpec:
     options: Options
     call_options: dict[str, Any] = field(repr=False)
     channel: Channel
-    operation: str | None = None
+    operation: Operation | None = None
     messages: Sequence[Message] = ()
     request: Request | None = None
     opened: Any = None
@@ -91,6 +94,11 @@ class SubmitToolResults:
     """Answer pending calls: `(id, content)` in order."""
 
     results: Sequence[tuple[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Make the session usable again after an error."""
 
 
 @dataclass(frozen=True, slots=True)

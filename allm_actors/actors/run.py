@@ -1,8 +1,8 @@
 """One turn being performed: the loop machine decides, workers act, and what they tell is fed back.
 
 Rule of this file: effects are performed in order, and three of them may have to wait: a deed for the reader (nothing
-acts on the world before everything was read), a checkpoint for the store, and the end for both. Nothing here blocks, and
-nothing here knows what an effect means for the conversation.
+acts on the world before everything was read), a checkpoint for the store, and the end for both. Nothing here blocks,
+and nothing here knows what an effect means for the conversation.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Crew(Protocol):
     def next_token(self) -> int:
         """A number no worker of this actor has had."""
 
-    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], None]) -> None:
-        """Start a worker under its supervisor; `failed(why)` if that cannot be done."""
+    def hire(self, job: ModelJob | ToolJob) -> None:
+        """Start a worker under its supervisor; `died` is called if that cannot be done."""
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; what it still says is stale."""
@@ -303,7 +303,7 @@ class TurnRun:
             window=window,
             opened=opened,
         )
-        self._crew.hire(job, lambda why: self.died(token, why))
+        self._crew.hire(job)
 
     def _hire_tool(self, call_id: str, name: str, turn: int, work: Any, timeout: float | None) -> None:
         token = self._crew.next_token()
@@ -311,13 +311,13 @@ class TurnRun:
         self._tokens[call_id, turn] = token
         if timeout is not None:
             worker.call_off = self._crew.alarm(timeout, token)
-        self._crew.hire(work.job(token, self._crew.ref, name, call_id), lambda why: self.died(token, why))
+        self._crew.hire(work.job(token, self._crew.ref, name, call_id))
 
     def _ask_halt(self, turn: int, step_result: Any) -> None:
         token = self._crew.next_token()
         self._workers[token] = Worker("halt", turn)
         job = halt_work(self.spec, step_result).job(token, self._crew.ref, "halt_when", "halt_when")
-        self._crew.hire(job, lambda why: self.died(token, why))
+        self._crew.hire(job)
 
     def _taken(self, count: int) -> None:
         worker = self._workers.get(self.model) if self.model is not None else None
@@ -327,7 +327,7 @@ class TurnRun:
             and worker.window.take(count)
             and worker.ref is not None
         ):
-            worker.ref.send(Wake())  # type: ignore[attr-defined]
+            worker.ref.send(Wake())
 
     def _forget(self, token: int) -> Worker | None:
         worker = self._workers.pop(token, None)

@@ -1,8 +1,8 @@
 """SessionActor: owns one conversation.
 
-Rule of this file: it decides nothing about the conversation (the tables in `allm_actors.execution` do) and never blocks:
-models, tools and the store are other processes. One turn at a time; what its owner asks for meanwhile waits, is refused,
-or interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, also when this process dies.
+Rule of this file: it decides nothing about the conversation (the tables in `allm_actors.execution` do) and never
+blocks: models, tools and the store are other processes. One turn at a time; what its owner asks for meanwhile waits, is
+refused, or interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, also when this dies.
 
 Source: gen_server for the shape; the statuses and transitions are `execution.sessions`.
 """
@@ -21,11 +21,11 @@ from allm_actors.engine.adapter import Call
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
 from allm_actors.execution.tools import repair
-from supervisors import DEFER_START, IGNORE, NO_REPLY, Down, Process, ProcessRef
-
+from supervisors import DEFER_START, IGNORE, NO_REPLY, Down, From, Process, ProcessRef
 from supervisors.runtime.signals import Signal
 
 from .ending import ending
+from .keeper import Load
 from .ports import Ports, model_call
 from .protocol import (
     Begin,
@@ -37,6 +37,7 @@ from .protocol import (
     ModelJob,
     ModelReady,
     ModelRefused,
+    Recover,
     Saved,
     SubmitToolResults,
     ToolDone,
@@ -46,7 +47,6 @@ from .protocol import (
     TurnSpec,
 )
 from .run import TurnRun
-from .keeper import Load
 from .store import Save
 
 __all__ = ["Cell", "Outlets", "Seat", "SessionActor", "WhenBusy"]
@@ -57,7 +57,7 @@ WhenBusy = Literal["queue", "reject", "interrupt"]
 class Cell:
     """The last value of a session, for anybody to read. Written by the session's own actor only."""
 
-    __slots__ = ("value",)
+    __slots__ = ("__weakref__", "value")
 
     def __init__(self, value: Session) -> None:
         self.value = value
@@ -135,7 +135,7 @@ class SessionActor(Process):
         self._seat.ports.ask_store(Load(self._seat.id), self._loaded)
         return DEFER_START
 
-    def handle_continue(self, arg: Any) -> None:
+    def handle_continue(self, _arg: Any) -> None:
         """A stateless call is its only turn."""
         assert self._seat.first is not None
         self._start(self._seat.first)
@@ -162,14 +162,14 @@ class SessionActor(Process):
         else:
             self._run.cancel("interrupted")
 
-    def terminate(self, reason: Any) -> None:
+    def terminate(self, _reason: Any) -> None:
         """Let go of the workers; the turns are ended by the outlets."""
         if self._run is not None:
             self._run.abandon()
 
     # Messages.
 
-    def on_receive(self, message: Any) -> Any:
+    def on_receive(self, message: Any) -> Any:  # noqa: C901 - one row for each message
         """Doors ask, workers report."""
         run = self._run
         match message:
@@ -197,14 +197,18 @@ class SessionActor(Process):
                 self._cancel(turn_id)
             case SubmitToolResults(results):
                 return self._submit(results)
+            case Recover():
+                return self._recover()
             case Fork(id):
                 return self._fork(id)
+            case _:  # stale news of a turn that is over
+                pass
         return None
 
     def handle_down(self, down: Down) -> None:
         """A worker is dead; if it still owed an answer, that is the answer."""
         run = self._run
-        token = run.token_of(down.ref) if run is not None else None
+        token = run.token_of(down.ref) if run is not None and down.ref is not None else None
         if run is not None and token is not None:
             run.died(token, _why(down.reason))
 
@@ -302,7 +306,7 @@ class SessionActor(Process):
         self._tokens += 1
         return self._tokens
 
-    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], None]) -> None:
+    def hire(self, job: ModelJob | ToolJob) -> None:
         """Start a worker under its supervisor."""
         token, ref = job.token, self.ref
         self._seat.ports.hire(job, lambda why: ref.send(WorkerLost(token, why)))
@@ -389,9 +393,15 @@ class SessionActor(Process):
         self._answer_when_saved(self._session)
         return NO_REPLY
 
+    def _recover(self) -> Any:
+        self._refuse_while_busy("recover")
+        self._put(sessions.recover(self._session))
+        self._answer_when_saved(self._session)
+        return NO_REPLY
+
     def _fork(self, id: str) -> Any:
         copy = msgspec.structs.replace(self._session, id=id)
-        request = self.current_request
+        request = self._asked()
         self._seat.ports.ask_store(
             Save(copy, 0),
             lambda _answer, error: request.reply(copy) if error is None else request.fail(error),
@@ -399,8 +409,13 @@ class SessionActor(Process):
         return NO_REPLY
 
     def _answer_when_saved(self, answer: Any) -> None:
-        request = self.current_request
+        request = self._asked()
         self._save(lambda error: request.reply(answer) if error is None else request.fail(error))
+
+    def _asked(self) -> From:
+        request = self.current_request
+        assert request is not None, "this message is asked, not told"
+        return request
 
     def _refuse_while_busy(self, operation: str) -> None:
         if self._run is not None:

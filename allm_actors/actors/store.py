@@ -102,7 +102,7 @@ class MemoryStore:
 
 
 class SQLiteStore:
-    """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than this version, or locked."""
+    """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = str(path)
@@ -173,7 +173,9 @@ class SQLiteStore:
                 "not_a_store", "is a database of another program; pass store= a path of your own"
             )
         if version > SCHEMA_VERSION:
-            advice = f"has schema {version}, this version knows {SCHEMA_VERSION}; upgrade allm-actors, or use another file"
+            advice = (
+                f"has schema {version}, we know {SCHEMA_VERSION}; upgrade allm-actors, or use another file"
+            )
             raise self._error("newer_schema", advice)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")

@@ -83,7 +83,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def _observe(self, on_event: Callable[[Event], object], event: Event) -> None:
         try:
             on_event(event)
-        except Exception:
+        except Exception:  # noqa: BLE001 - an observer must not break what it observes
             _log.exception("an on_event observer failed on %s; the stream goes on", event.tag)
 
 

@@ -41,7 +41,7 @@ class ToolActor(Process):
         self.job.session.tell(ToolReady(self.job.token, self.ref))
         self.continue_(None)
 
-    def handle_continue(self, arg: Any) -> None:
+    def handle_continue(self, _arg: Any) -> None:
         """Run the work and end."""
         self.on_kill(self.job.cancel)
         job = self.job
@@ -49,7 +49,7 @@ class ToolActor(Process):
         job.session.tell(ToolDone(job.token, outcome))
         self.exit()
 
-    def terminate(self, reason: Any) -> None:
+    def terminate(self, _reason: Any) -> None:
         """Tell the handler that nobody waits for it any more."""
         self.job.cancel()
 
@@ -63,7 +63,7 @@ class AsyncToolActor(ToolActor):
         super().__init__(job)
         self._task: asyncio.Task[Any] | None = None
 
-    def handle_continue(self, arg: Any) -> None:
+    def handle_continue(self, _arg: Any) -> None:
         """Start the work on its loop; what comes of it arrives as a message."""
         assert self.job.loop is not None
         self.on_kill(self._cancel)
@@ -72,15 +72,15 @@ class AsyncToolActor(ToolActor):
     def on_receive(self, message: Any) -> None:
         """The work is over: report it, or die of what it died of."""
         match message:
-            case _Ended(error=None, outcome=outcome):
+            case _Ended(outcome=outcome, error=error):
+                if error is not None:
+                    raise error
                 self.job.session.tell(ToolDone(self.job.token, outcome))
                 self.exit()
-            case _Ended(error=error):
-                raise error
             case _:
                 pass
 
-    def terminate(self, reason: Any) -> None:
+    def terminate(self, _reason: Any) -> None:
         """Stop the coroutine."""
         self._cancel()
 

@@ -19,6 +19,7 @@ from allm_actors.engine.resolve import complete_request, resolve_params, resolve
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
 from allm_actors.execution.options import Kind, Options
+from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import as_policy
 
 from .adapter import open_call
@@ -42,9 +43,8 @@ def messages_of(input: Any) -> list[Message]:
     """The messages of a `Thread` or a list of messages. Raises ValidationError for anything else."""
     if isinstance(input, Thread):
         return input.messages
-    if isinstance(input, Sequence) and not isinstance(input, str | bytes):
-        if all(isinstance(message, Message) for message in input):
-            return list(input)
+    if isinstance(input, list | tuple) and all(isinstance(message, Message) for message in input):
+        return list(input)
     text = f"expected a Thread or a list of Message, got {type(input).__name__}; see allm.user(…)"
     raise ValidationError(
         "invalid_thread", [("thread", "invalid_type")], message=f"validation failed: {text}"
@@ -56,7 +56,7 @@ def turn_spec(
     engine: Engine,
     options: Mapping[str, Any],
     *,
-    operation: str | None = None,
+    operation: Operation | None = None,
     messages: Sequence[Message] = (),
     request: Request | None = None,
     loop: asyncio.AbstractEventLoop | None = None,

@@ -76,7 +76,7 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
     def ask() -> Any:
         try:
             return predicate(step_result)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 
     return Work(ask, spec, Cancelled())
@@ -87,7 +87,7 @@ def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolO
         result = invoke()
         if inspect.isawaitable(result):
             result = asyncio.run(_await(result))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is the outcome
         result = error
     return settle(call, result, _encoder(spec), _policy(spec))
 
@@ -95,7 +95,7 @@ def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolO
 async def _asettled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolOutcome:
     try:
         result = await invoke()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is the outcome
         result = error
     return settle(call, result, _encoder(spec), _policy(spec))
 

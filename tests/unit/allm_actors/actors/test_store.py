@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,11 @@ def session(*texts: str, id: str = "s") -> Session:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     store = store_for(None if request.param == "memory" else tmp_path / "s.db")
     store.open()
-    request.addfinalizer(store.close)
-    return store
+    yield store
+    store.close()
 
 
 def test_what_was_saved_is_loaded(store: Store) -> None:
