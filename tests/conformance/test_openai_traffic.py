@@ -1,8 +1,8 @@
 """Every recorded stream of chat completions decodes, whatever the network does to it.
 
 A stream is cut in two, and cut short, at every byte. Neither is done naively, which would take hours: feeding is a
-function of state and bytes, so it is enough to show for each event that any cut inside it leads to the same events and to
-the same state as the event in one piece. Whole streams are then cut where it is cheap enough.
+function of state and bytes, so it is enough to show for each event that any cut inside it leads to the same events
+and to the same state as the event in one piece. Whole streams are then cut where it is cheap enough.
 """
 
 import copy
@@ -79,7 +79,9 @@ def test_a_recorded_stream_says_what_its_json_says(provider, body):
     assert last.metadata["model"] == said["model"]
     assert last.message.content == said["text"]
     assert [(c.name, c.raw_arguments) for c in last.message.tool_calls] == said["calls"]
-    assert [c.arguments for c in last.message.tool_calls] == [json.loads(raw or "{}") for _, raw in said["calls"]]
+    assert [c.arguments for c in last.message.tool_calls] == [
+        json.loads(raw or "{}") for _, raw in said["calls"]
+    ]
     assert_calls_are_told_consistently(events)
     usage = last.metadata.get("usage")
     assert (usage and usage.input_tokens) == said["usage"].get("prompt_tokens")
@@ -153,12 +155,22 @@ def test_an_answer_that_came_whole_becomes_the_same_events(provider, response, b
     refusal = wire["message"].get("refusal")
     assert last.metadata.get("refusal") == refusal
     assert last.metadata["raw_finish_reason"] == ("refusal" if refusal else wire["finish_reason"])
-    assert [(c.name, c.raw_arguments) for c in last.message.tool_calls] == [(c["name"], c["arguments"]) for c in calls]
+    assert [(c.name, c.raw_arguments) for c in last.message.tool_calls] == [
+        (c["name"], c["arguments"]) for c in calls
+    ]
     assert len([event for event in before if isinstance(event, ToolCallCompleted)]) == len(calls)
 
 
 def read_independently(body: bytes) -> dict:
-    said = {"text": "", "reasoning": "", "finish": None, "usage": {}, "error": None, "id": None, "model": None}
+    said = {
+        "text": "",
+        "reasoning": "",
+        "finish": None,
+        "usage": {},
+        "error": None,
+        "id": None,
+        "model": None,
+    }
     calls: list[dict] = []
     for line in body.decode().split("\n"):
         if not line.startswith("data:") or line[5:].strip() == "[DONE]":
@@ -198,8 +210,12 @@ def thoughts(events):
 
 def assert_calls_are_told_consistently(events):
     for completed in [e for e in events if isinstance(e, ToolCallCompleted)]:
-        assert [e.name for e in events if isinstance(e, ToolCallStarted) and e.id == completed.id] == [completed.name]
-        fragments = [e.arguments_delta for e in events if isinstance(e, ToolCallDelta) and e.id == completed.id]
+        assert [e.name for e in events if isinstance(e, ToolCallStarted) and e.id == completed.id] == [
+            completed.name
+        ]
+        fragments = [
+            e.arguments_delta for e in events if isinstance(e, ToolCallDelta) and e.id == completed.id
+        ]
         assert "".join(fragments) == completed.raw_arguments
 
 

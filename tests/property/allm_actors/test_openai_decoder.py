@@ -1,12 +1,20 @@
 """The OpenAI decoder meets a hostile network and a hostile server."""
 
+import itertools
 import json
 import time
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allm_actors.data import ErrorEvent, MessageCompleted, TextDelta, ToolCallCompleted, ToolCallDelta, ToolCallStarted
+from allm_actors.data import (
+    ErrorEvent,
+    MessageCompleted,
+    TextDelta,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
+)
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.openai_chat import Decoder
 
@@ -18,14 +26,18 @@ json_values = st.recursive(
     max_leaves=6,
 )
 names = ("content", "tool_calls", "refusal", "reasoning_content", "reasoning")
-deltas = st.fixed_dictionaries({}, optional={name: json_values for name in names} | {"content": texts})
+deltas = st.fixed_dictionaries({}, optional=dict.fromkeys(names, json_values) | {"content": texts})
 fragments = st.fixed_dictionaries(
     {},
     optional={
         "index": st.integers(0, 2) | json_values,
         "id": st.sampled_from(["a", "b", None, ""]) | json_values,
         "function": st.fixed_dictionaries(
-            {}, optional={"name": st.sampled_from(["f", None, ""]), "arguments": st.sampled_from(["{", "}", "[", None, ""])}
+            {},
+            optional={
+                "name": st.sampled_from(["f", None, ""]),
+                "arguments": st.sampled_from(["{", "}", "[", None, ""]),
+            },
         )
         | json_values,
     },
@@ -34,8 +46,13 @@ choices = st.fixed_dictionaries(
     {},
     optional={
         "index": st.integers(0, 1) | json_values,
-        "delta": deltas | st.fixed_dictionaries({"tool_calls": st.lists(fragments, max_size=3)}) | json_values,
-        "finish_reason": st.sampled_from(["stop", "length", "tool_calls", "content_filter", "error", "odd", None]) | json_values,
+        "delta": deltas
+        | st.fixed_dictionaries({"tool_calls": st.lists(fragments, max_size=3)})
+        | json_values,
+        "finish_reason": st.sampled_from(
+            ["stop", "length", "tool_calls", "content_filter", "error", "odd", None]
+        )
+        | json_values,
     },
 )
 chunks = st.fixed_dictionaries(
@@ -44,21 +61,26 @@ chunks = st.fixed_dictionaries(
         "id": st.just("r1") | json_values,
         "model": json_values,
         "choices": st.lists(choices, max_size=2) | json_values,
-        "usage": st.fixed_dictionaries({}, optional={"prompt_tokens": json_values, "cost": json_values}) | json_values,
+        "usage": st.fixed_dictionaries({}, optional={"prompt_tokens": json_values, "cost": json_values})
+        | json_values,
         "error": json_values,
         "x_groq": json_values,
     },
 )
 payloads = st.one_of(
-    chunks.map(lambda chunk: json.dumps(chunk).encode()), st.just(b"[DONE]"), json_values.map(lambda v: json.dumps(v).encode())
+    chunks.map(lambda chunk: json.dumps(chunk).encode()),
+    st.just(b"[DONE]"),
+    json_values.map(lambda v: json.dumps(v).encode()),
 )
-streams = st.lists(payloads, max_size=8).map(lambda drawn: b"".join(b"data: %b\n\n" % payload for payload in drawn))
+streams = st.lists(payloads, max_size=8).map(
+    lambda drawn: b"".join(b"data: %b\n\n" % payload for payload in drawn)
+)
 
 
 def decode(stream, places=()):
     decoder = Decoder(ROW)
     cuts = sorted({min(place, len(stream)) for place in places} | {0, len(stream)})
-    events = [e for a, b in zip(cuts, cuts[1:], strict=False) for e in decoder.feed(stream[a:b])]
+    events = [e for a, b in itertools.pairwise(cuts) for e in decoder.feed(stream[a:b])]
     return events + decoder.end()
 
 
@@ -94,16 +116,37 @@ def test_any_bytes_end_in_one_final_event(stream):
     assert_lawful(decode(b"data: " + stream + b"\n\n"))
 
 
-GOOD = b"".join(
-    b"data: %b\n\n" % json.dumps(chunk, ensure_ascii=False).encode()
-    for chunk in [
-        {"id": "r", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hé"}}]},
-        {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]}}]},
-        {"choices": [{"delta": {"tool_calls": [{"index": 0, "function": {"arguments": '{"city": "Zürich"}'}}]}}]},
-        {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
-        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}},
-    ]
-) + b"data: [DONE]\n\n"
+GOOD = (
+    b"".join(
+        b"data: %b\n\n" % json.dumps(chunk, ensure_ascii=False).encode()
+        for chunk in [
+            {
+                "id": "r",
+                "model": "m",
+                "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Hé"}}],
+            },
+            {
+                "choices": [
+                    {
+                        "delta": {
+                            "tool_calls": [
+                                {"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}
+                            ]
+                        }
+                    }
+                ]
+            },
+            {
+                "choices": [
+                    {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": '{"city": "Zürich"}'}}]}}
+                ]
+            },
+            {"choices": [{"delta": {}, "finish_reason": "tool_calls"}]},
+            {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}},
+        ]
+    )
+    + b"data: [DONE]\n\n"
+)
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
@@ -117,7 +160,11 @@ def test_dropped_bytes_never_break_the_rules(place, count):
 
 
 def test_deep_nesting_is_an_error_event_and_not_a_crash():
-    for payload in (b"[" * 100_000, b'{"choices":' * 100_000, b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"):
+    for payload in (
+        b"[" * 100_000,
+        b'{"choices":' * 100_000,
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ):
         events = decode(b"data: " + payload + b"\n\n")
         assert isinstance(events[-1], ErrorEvent)
 

@@ -1,5 +1,6 @@
 """The SSE decoder against the specification read naively, in any chunking."""
 
+import itertools
 import re
 import time
 
@@ -10,8 +11,11 @@ from hypothesis import strategies as st
 from allm_actors.engine.sse import ServerEvent, SseDecoder
 
 LINES = st.sampled_from(
-    [b"data: {}", b"data:x", b"data: ", b"data", b"data:  two", b": ping", b"event: error", b"id: 7", b"retry: 30"]
-    + [b"retry: x", b"", b"", b"", b"nonsense", "data: é\u2028\u0085\x0b€".encode(), b"data: \xff\xfe", b"\xef\xbb\xbfdata: y"]
+    [
+        *(b"data: {}", b"data:x", b"data: ", b"data", b"data:  two", b": ping", b"nonsense", b"", b"", b""),
+        *(b"event: error", b"id: 7", b"retry: 30", b"retry: x", b"data: \xff\xfe", b"\xef\xbb\xbfdata: y"),
+        "data: é\u2028\u0085\x0b€".encode(),
+    ]
 )
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 STREAMS = st.one_of(
@@ -26,7 +30,7 @@ CUTS = st.lists(st.integers(0, 400), max_size=12)
 
 def cut(stream, cuts):
     places = sorted({min(place, len(stream)) for place in cuts} | {0, len(stream)})
-    return [stream[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [stream[a:b] for a, b in itertools.pairwise(places)]
 
 
 def read_naively(stream: bytes) -> list[ServerEvent]:
@@ -71,7 +75,9 @@ def test_an_event_over_the_limit_ends_the_decoder_at_the_same_event_in_any_chunk
     told = [e for at in range(0, len(stream), step) for e in decoder.feed(stream[at : at + step])]
     fits = size + 6 <= 40
     assert decoder.overflowed is not fits
-    assert [e.data for e in told] == ([b"ok"] + ([b"x" * size] if size else []) + [b"ok"] if fits else [b"ok"])
+    assert [e.data for e in told] == (
+        [b"ok"] + ([b"x" * size] if size else []) + [b"ok"] if fits else [b"ok"]
+    )
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])

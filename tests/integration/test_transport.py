@@ -1,0 +1,301 @@
+"""One adapter over real sockets, against a server that fails in every way servers fail."""
+
+import asyncio
+import math
+import time
+from contextlib import aclosing
+
+import pytest
+
+from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.adapters import find_adapter
+from allm_actors.engine.transport import HttpxTransport
+from allm_actors.testing.exchanges import chat_completions, refusal, sse
+from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
+
+KEY = "sk-loopback-0123456789"
+ASK = Request(messages=[Message(role="user", content="hi")], model="gpt-4.1-mini", options={"seed": 7})
+HELLO = Reply(chunks=chat_completions(text="Hello there", usage={"prompt_tokens": 3, "completion_tokens": 2}))
+
+
+def ask(server_or_url, *, adapter="openai", retry=False, read=None, **options):
+    """Everything the adapter says, in batches; `read` looks at each batch."""
+    url = server_or_url if isinstance(server_or_url, str) else server_or_url.url + "/v1"
+
+    async def run():
+        transport = HttpxTransport()
+        call = Call(
+            request_id="r1",
+            api_key=KEY,
+            retry=retry,
+            transport=transport,
+            options={"base_url": url, **options},
+        )
+        batches = []
+        try:
+            async with aclosing(find_adapter(adapter).batches(ASK, call)) as answer:
+                async for batch in answer:
+                    batches.append(batch)
+                    if read is not None and read(batch):
+                        break
+        finally:
+            await transport.aclose()
+        return batches
+
+    return asyncio.run(run())
+
+
+def events_of(batches):
+    return [event for batch in batches for event in batch]
+
+
+def failure(batches):
+    """The error that ended it; it is last, it is the only one, and it shows no key."""
+    events = events_of(batches)
+    errors = [event.error for event in events if isinstance(event, ErrorEvent)]
+    assert isinstance(events[0], MessageStarted)
+    assert [event.error for event in events[-1:]] == errors
+    assert KEY not in repr(errors[0].to_fields())
+    assert errors[0].provider == "openai"
+    return errors[0]
+
+
+def test_an_answer_arrives_and_the_request_is_what_the_provider_expects():
+    with LoopbackServer([HELLO]) as server:
+        events = events_of(ask(server, headers={"x-team": "blue"}))
+    assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == "Hello there"
+    assert events[-1].metadata["usage"].input_tokens == 3
+    (asked,) = server.requests
+    assert asked.target == "/v1/chat/completions"
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert (asked.headers["accept-encoding"], asked.headers["x-team"]) == ("identity", "blue")
+    assert asked.json == {
+        "model": "gpt-4.1-mini",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "seed": 7,
+    }
+
+
+def test_each_network_read_is_one_batch():
+    gate = Gate()
+    first, *rest = chat_completions(text=["Hel", "lo"])
+    with LoopbackServer([Reply(chunks=[first + rest[0], gate, *rest[1:]])]) as server:
+        batches = ask(server, read=lambda batch: gate.open() if isinstance(batch[-1], TextDelta) else None)
+    assert batches[1] == [TextDelta("Hel")]
+    assert isinstance(batches[-1][-1], MessageCompleted)
+
+
+def test_connections_are_used_again():
+    async def run(url):
+        transport = HttpxTransport()
+        for _ in range(3):
+            call = Call(request_id="r", api_key=KEY, transport=transport, options={"base_url": url})
+            assert [e async for e in find_adapter("openai").stream(ASK, call)]
+        await transport.aclose()
+
+    with LoopbackServer([HELLO] * 3) as server:
+        asyncio.run(run(server.url))
+        assert {request.connection for request in server.requests} == {0}
+
+
+def test_many_streams_run_at_once():
+    async def run(url):
+        transport = HttpxTransport()
+        call = Call(request_id="r", api_key=KEY, transport=transport, options={"base_url": url})
+
+        async def one():
+            return [e async for e in find_adapter("openai").stream(ASK, call)][-1]
+
+        ends = await asyncio.gather(*(one() for _ in range(200)))
+        await transport.aclose()
+        return ends
+
+    with LoopbackServer(lambda _: HELLO) as server:
+        assert all(isinstance(end, MessageCompleted) for end in asyncio.run(run(server.url)))
+
+
+def test_401_says_which_key_to_check():
+    with LoopbackServer(
+        [refusal(401, f"Incorrect API key provided: {KEY}.", code="invalid_api_key")]
+    ) as server:
+        error = failure(ask(server))
+    assert (error.reason, error.status, error.request_id) == ("authentication_failed", 401, "r1")
+    assert "OPENAI_API_KEY" in error.message
+    assert "[REDACTED]" in error.message
+
+
+def test_429_is_tried_again_when_its_wait_is_short_and_returned_when_it_is_long():
+    busy = refusal(429, "slow down", headers={"retry-after": "0.01"})
+    with LoopbackServer([busy, busy, HELLO]) as server:
+        events = events_of(ask(server, retry={"base_delay": 0.001, "jitter": 0.0}))
+        assert isinstance(events[-1], MessageCompleted)
+        assert [type(event) for event in events].count(MessageStarted) == 1
+        assert len(server.requests) == 3
+    with LoopbackServer([refusal(429, "slow down", headers={"retry-after": "7"})] * 2) as server:
+        error = failure(ask(server, retry={"max_delay": 2.0}))
+        assert (error.reason, error.retry_after_ms, len(server.requests)) == ("rate_limited", 7000, 1)
+
+
+def test_500_is_tried_again_until_the_attempts_are_used_up():
+    with LoopbackServer([refusal(500, "oops")] * 5) as server:
+        error = failure(ask(server, retry={"base_delay": 0.001, "jitter": 0.0, "max_attempts": 3}))
+        assert (error.reason, error.status, len(server.requests)) == ("provider_unavailable", 500, 3)
+
+
+def test_an_error_inside_a_stream_that_began_well_is_not_tried_again():
+    chunks = [
+        *chat_completions(text="Hel")[:2],
+        *sse({"error": {"message": "overloaded", "code": 502}}, done=False),
+    ]
+    with LoopbackServer([Reply(chunks=chunks)] * 2) as server:
+        error = failure(ask(server, retry={"base_delay": 0.001}))
+        assert (error.reason, len(server.requests)) == ("provider_unavailable", 1)
+
+
+def test_an_error_that_is_all_of_a_stream_is_tried_again():
+    broken = Reply(chunks=sse({"error": {"message": "overloaded", "code": 502}}, done=False))
+    with LoopbackServer([broken, HELLO]) as server:
+        events = events_of(ask(server, retry={"base_delay": 0.001, "jitter": 0.0}))
+        assert (isinstance(events[-1], MessageCompleted), len(server.requests)) == (True, 2)
+
+
+def test_a_web_page_is_named_with_its_host():
+    page = Reply(headers={"content-type": "text/html; charset=utf-8"}, body=b"<html>welcome</html>")
+    with LoopbackServer([page]) as server:
+        error = failure(ask(server))
+    assert error.reason == "malformed_response"
+    assert "text/html" in error.message
+    assert server.url.removeprefix("http://") in error.message
+    assert "welcome" not in error.message
+    with LoopbackServer(
+        [Reply(status=502, headers={"content-type": "text/html"}, body=b"<html>secret</html>")]
+    ) as server:
+        error = failure(ask(server))
+    assert (error.reason, error.status) == ("provider_unavailable", 502)
+    assert "secret" not in error.message
+
+
+def test_a_server_that_does_not_stream_is_understood():
+    choice = b'{"message":{"content":"whole"},"finish_reason":"stop"}'
+    body = b'{"id":"x","model":"m","choices":[%b],"usage":{"total_tokens":4}}' % choice
+    with LoopbackServer([Reply(body=body)]) as server:
+        events = events_of(ask(server))
+    assert [e.delta for e in events if isinstance(e, TextDelta)] == ["whole"]
+    assert (events[-1].finish_reason, events[-1].metadata["usage"].total_tokens) == ("stop", 4)
+    with LoopbackServer(
+        [Reply(body=b'{"error":{"message":"no such model","code":"model_not_found"}}')]
+    ) as server:
+        assert failure(ask(server)).reason == "invalid_request"
+    with LoopbackServer([Reply(body=b'{"ok":true}')]) as server:
+        assert failure(ask(server)).reason == "malformed_response"
+
+
+def test_silence_before_during_and_over_all_are_three_messages():
+    silent = Reply(first_byte_delay=math.inf)
+    stalled = Reply(chunks=chat_completions(text="Hel")[:2], then="stall")
+    dripping = Reply(chunks=[b": still here\n\n"] * 1000, pace=0.01)
+    said = {}
+    for name, reply, options in [
+        ("first byte", silent, {"stream_timeout": 0.1}),
+        ("between", stalled, {"stream_timeout": 0.1}),
+        ("in all", dripping, {"request_timeout": 0.2}),
+    ]:
+        with LoopbackServer([reply]) as server:
+            error = failure(ask(server, **options))
+            server.wait_for(lambda s: s.connections == 0)
+        assert error.reason == "timeout"
+        said[name] = error.message
+    assert len(set(said.values())) == 3
+    assert "did not begin" in said["first byte"]
+    assert "in the middle" in said["between"]
+    assert "in all" in said["in all"]
+
+
+def test_comments_keep_a_stream_alive():
+    chunks = [*[b": keep-alive\n\n"] * 8, *chat_completions(text="at last")]
+    with LoopbackServer([Reply(chunks=chunks, pace=0.05)]) as server:
+        assert isinstance(events_of(ask(server, stream_timeout=0.3))[-1], MessageCompleted)
+
+
+@pytest.mark.parametrize("then", ["reset", "half_close", "end"])
+def test_a_stream_that_is_cut_is_one_error_and_keeps_what_came(then):
+    with LoopbackServer([Reply(chunks=chat_completions(text="Hello there")[:2], then=then)]) as server:
+        batches = ask(server)
+    error = failure(batches)
+    assert (error.reason, error.metadata["partial"]) == ("network_error", True)
+    assert TextDelta("Hello ") in events_of(batches)
+
+
+def test_an_unreachable_port_is_a_network_error_that_is_tried_again():
+    started = time.monotonic()
+    error = failure(
+        ask("http://127.0.0.1:9/v1", retry={"base_delay": 0.05, "jitter": 0.0, "max_attempts": 3})
+    )
+    assert (error.reason, error.metadata["phase"]) == ("network_error", "connect")
+    assert "127.0.0.1:9" in error.message
+    assert time.monotonic() - started >= 0.15
+
+
+def test_closing_the_iterator_closes_the_connection():
+    with LoopbackServer([Reply(chunks=chat_completions(text="Hello")[:2], then="stall")]) as server:
+        batches = ask(server, read=lambda batch: isinstance(batch[-1], TextDelta))
+        server.wait_for(lambda s: s.connections == 0 and s.abandoned == 1)
+    assert not any(isinstance(event, ErrorEvent) for event in events_of(batches))
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(first_byte_delay=math.inf), Reply(chunks=[b": hi\n\n"], then="stall")]
+)
+def test_cancelling_the_task_closes_the_connection(reply):
+    async def run(server):
+        transport = HttpxTransport()
+        call = Call(request_id="r", api_key=KEY, transport=transport, options={"base_url": server.url})
+
+        async def read():
+            return [event async for event in find_adapter("openai").stream(ASK, call)]
+
+        task = asyncio.create_task(read())
+        await asyncio.to_thread(server.wait_for, lambda s: len(s.requests) == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(server.wait_for, lambda s: s.connections == 0)
+        await transport.aclose()
+
+    with LoopbackServer([reply]) as server:
+        asyncio.run(run(server))
+
+
+def test_nothing_is_sent_before_the_second_pull():
+    async def run(server):
+        transport = HttpxTransport()
+        call = Call(request_id="r", api_key=KEY, transport=transport, options={"base_url": server.url})
+        async with aclosing(find_adapter("openai").batches(ASK, call)) as answer:
+            assert await anext(answer) == [MessageStarted()]
+        await transport.aclose()
+
+    with LoopbackServer([HELLO]) as server:
+        asyncio.run(run(server))
+        assert server.requests == ()
+
+
+def test_a_key_with_a_forbidden_character_never_shows():
+    async def run(url):
+        transport = HttpxTransport()
+        for key in (KEY, "sk-bad\nkey-0123"):
+            call = Call(
+                request_id="r", api_key=key, transport=transport, options={"base_url": url}, retry=False
+            )
+            events = [event async for event in find_adapter("openai").stream(ASK, call)]
+        await transport.aclose()
+        return events[-1].error
+
+    with LoopbackServer([HELLO]) as server:
+        error = asyncio.run(run(server.url))
+    assert error.reason == "invalid_request"
+    assert "key-0123" not in repr(error.to_fields())
+    assert error.__context__ is None
+    assert error.__cause__ is None
