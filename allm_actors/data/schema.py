@@ -172,7 +172,7 @@ def _walk(schema: Any, edit: Callable[[Schema], Schema]) -> Any:
 
 def _typed(schema: Schema) -> Schema:
     """An enumeration with the type of its members, which some providers require."""
-    if "enum" not in schema or "type" in schema:
+    if "enum" not in schema or "type" in schema or not all(type(m) in _JSON_TYPES for m in schema["enum"]):
         return schema
     kinds = sorted({_JSON_TYPES[type(member)] for member in schema["enum"]})
     return {"type": kinds[0] if len(kinds) == 1 else kinds, **schema}

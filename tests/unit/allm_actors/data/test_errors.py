@@ -1,0 +1,77 @@
+"""Errors as values: closed reasons, default messages, equality, and nothing lost on the way to another process."""
+
+import copy
+import pickle
+
+import pytest
+from hypothesis import given
+
+from allm_actors.data import (
+    AdapterError,
+    AllmError,
+    EngineError,
+    ImageAdapterError,
+    SessionBusy,
+    SessionError,
+    SessionStatusError,
+    StreamError,
+    ToolError,
+    ValidationError,
+)
+from allm_actors.testing import strategies
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (EngineError("missing_key"), "engine error: missing_key"),
+        (AdapterError("timeout"), "adapter error: timeout"),
+        (AdapterError("timeout", provider="openai"), "adapter error (openai): timeout"),
+        (ImageAdapterError("unsupported_operation"), "image adapter error: unsupported_operation"),
+        (StreamError("cancelled"), "stream error: cancelled"),
+        (ToolError("timeout", tool_name="f"), "tool error (f): timeout"),
+        (SessionError("unknown_tool_call_id"), "session error: unknown_tool_call_id"),
+        (StreamError("timeout", message=""), "stream error: timeout"),
+        (AdapterError("timeout", message="late"), "late"),
+    ],
+    ids=str,
+)
+def test_what_is_printed(error, text):
+    assert str(error) == text
+
+
+def test_a_validation_error_counts_and_lists_its_failures():
+    error = ValidationError("invalid_request", [("messages", "empty"), (["tools", 0, "name"], "empty")])
+    assert str(error) == (
+        "validation failed: invalid_request (2 error(s)) messages: empty; tools.0.name: empty"
+    )
+
+
+def test_an_unknown_reason_or_field_is_refused():
+    with pytest.raises(ValueError, match=r"AdapterError reason must be one of .*, got: 'bored'"):
+        AdapterError("bored")
+    with pytest.raises(TypeError, match="ToolError has no field 'status'"):
+        ToolError("timeout", status=5)
+    with pytest.raises(TypeError, match="errors must be a list, got: tuple"):
+        ValidationError("invalid_request", ())
+
+
+def test_equal_fields_make_equal_errors():
+    assert AdapterError("timeout", status=1) == AdapterError("timeout", status=1)
+    assert AdapterError("timeout", status=1) != AdapterError("timeout", status=2)
+    assert SessionBusy("busy") != SessionError("busy")
+    assert hash(AdapterError("timeout")) == hash(AdapterError("timeout"))
+
+
+def test_a_wrong_status_is_also_a_value_error():
+    assert issubclass(SessionStatusError, ValueError)
+    assert issubclass(SessionBusy, SessionError)
+    assert issubclass(ImageAdapterError, AdapterError)
+
+
+@given(strategies.errors())
+def test_errors_survive_pickle_copy_and_their_own_fields(error):
+    assert pickle.loads(pickle.dumps(error)) == error
+    assert copy.deepcopy(error) == error
+    assert type(error).from_fields(error.to_fields()) == error
+    assert isinstance(error, AllmError)

@@ -1,0 +1,135 @@
+"""Values: frozen, equal by content, and the little they can do."""
+
+import pytest
+
+from allm_actors.data import (
+    EVENTS,
+    TAGS,
+    AskUser,
+    ChatResult,
+    Image,
+    ImagePart,
+    Message,
+    Response,
+    Session,
+    TextPart,
+    Thread,
+    Tool,
+    ToolCall,
+    Usage,
+)
+
+
+def test_values_are_frozen_and_equal_by_content():
+    message = Message(role="user", content="hi")
+    assert message == Message(role="user", content="hi")
+    with pytest.raises(AttributeError):
+        message.content = "other"
+    with pytest.raises(TypeError):
+        Message(role="user", content="hi", colour="red")
+
+
+def test_defaults_are_not_shared():
+    one, other = Message(role="user", content=""), Message(role="user", content="")
+    one.metadata["mine"] = True
+    assert other.metadata == {}
+
+
+def test_the_parts_of_a_message():
+    assert Message(role="user", content="hi").parts() == [TextPart(text="hi")]
+    parts = [ImagePart(image=Image.from_url("u"))]
+    assert Message(role="user", content=parts).parts() == parts
+
+
+def test_the_calls_of_a_message():
+    call = ToolCall(id="c0", name="f", arguments={})
+    assert Message(role="assistant", content="", metadata={"tool_calls": [call]}).tool_calls == [call]
+    assert Message(role="assistant", content="").tool_calls == []
+
+
+def test_a_thread_only_grows():
+    empty = Thread()
+    thread = empty.add_system("a").add_user("b").add_assistant("c")
+    assert [m.role for m in thread.messages] == ["system", "user", "assistant"]
+    assert empty.messages == []
+    assert empty.last is None
+    assert thread.last.content == "c"
+    assert Thread.from_messages(iter(thread.messages)) == thread
+    assert Session(thread=thread).messages == thread.messages
+
+
+@pytest.mark.parametrize(
+    ("usage", "total"),
+    [
+        (Usage(), None),
+        (Usage(input_tokens=1), None),
+        (Usage(input_tokens=1, output_tokens=2), 3),
+        (Usage(input_tokens=1, output_tokens=2, total_tokens=9), 9),
+        (Usage(input_tokens=0, output_tokens=0, total_tokens=0), 0),
+    ],
+    ids=["nothing", "half", "sum", "said", "zero"],
+)
+def test_all_tokens(usage, total):
+    assert usage.total() == total
+
+
+def test_the_text_of_a_response():
+    listed = Message(role="assistant", content=[TextPart(text="a")])
+    assert Response().text() is None
+    assert Response(output_text="").text() == ""
+    assert Response(message=Message(role="assistant", content="hi")).text() == "hi"
+    assert Response(message=listed).text() is None
+
+
+def test_whether_a_chat_halted():
+    assert ChatResult(halted_reason="max_turns").halted
+    assert not ChatResult(halted_reason="completed").halted
+
+
+def test_a_question_keeps_its_options_by_name():
+    question = AskUser("which?", choices=["a"], self="x")
+    assert (question.question, question.options) == ("which?", {"choices": ["a"], "self": "x"})
+
+
+def test_a_tool_can_be_called_like_its_function():
+    assert Tool(name="f", description="", schema={}, handler=len)("abc") == 3
+    with pytest.raises(TypeError, match="tool 'f' has no handler"):
+        Tool(name="f", description="", schema={})()
+
+
+def test_there_are_sixteen_events_with_sixteen_tags():
+    assert len(EVENTS) == len(set(TAGS)) == 16
+
+
+class TestImages:
+    def test_the_type_of_a_file_is_its_extension(self):
+        assert Image.from_file("a/b.PNG").mime_type == "image/png"
+        assert Image.from_file("b.jpeg").mime_type == "image/jpeg"
+        assert Image.from_file("b.txt").mime_type is None
+
+    def test_bytes_and_data_uris(self, tmp_path):
+        path = tmp_path / "a.gif"
+        path.write_bytes(b"\x01\x02")
+        uri = "data:image/gif;base64,AQI="
+        for image in (
+            Image.from_bytes(b"\x01\x02", "image/gif"),
+            Image.from_base64("AQI=", "image/gif"),
+            Image.from_data_uri(uri),
+            Image.from_file(path),
+        ):
+            assert image.to_bytes() == b"\x01\x02"
+            assert image.to_data_uri() == uri
+
+    def test_what_cannot_be_read_says_why(self, tmp_path):
+        url = Image.from_url("http://x/y.png")
+        for read in (url.to_bytes, url.to_data_uri):
+            with pytest.raises(ValueError, match="remote_source"):
+                read()
+        with pytest.raises(ValueError, match="invalid_base64"):
+            Image.from_base64("?", "image/png").to_bytes()
+        with pytest.raises(ValueError, match="missing_mime_type"):
+            Image.from_file(tmp_path / "x.bin").to_data_uri()
+        with pytest.raises(FileNotFoundError):
+            Image.from_file(tmp_path / "x.png").to_bytes()
+        with pytest.raises(ValueError, match="not a data URI"):
+            Image.from_data_uri("http://x")
