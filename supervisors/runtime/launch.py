@@ -17,7 +17,7 @@ from supervisors.reasons import NOPROC, Crash, Reason
 from supervisors.runtime.future import Future
 from supervisors.runtime.life import Life
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.running import running
+from supervisors.runtime.running import guard, running
 from supervisors.runtime.signals import IGNORE, Ignored, Outcome, Started, Starter, StartFailed
 from supervisors.runtime.ties import adopt
 
@@ -73,6 +73,7 @@ def start_and_wait(
 
     Raises: `AlreadyStarted` if the name is taken, else `StartError`; and what the constructor raises.
     """
+    guard()
     outcome: Future[Outcome] = Future()
     ref = launch(cls, args, kwargs, starter=outcome.set, parent=parent, name=name, on_exit=on_exit)
     outcome.target = ref

@@ -166,7 +166,7 @@ def announce(ref: Ref[Any], reason: Reason) -> None:
         parent = ref.parent if ref.linked else None
         _forget_child(ref)
         if ties is not None:
-            _untie(ref, ties)
+            _untie(ties)
     if ties is not None:
         for child in ties.children:
             child.terminate(SHUTDOWN)
@@ -199,7 +199,7 @@ def _forget_child(ref: Ref[Any]) -> None:
         parent.ties.children.pop(ref, None)
 
 
-def _untie(ref: Ref[Any], ties: Ties) -> None:
+def _untie(ties: Ties) -> None:
     # The peers keep their side until the exit has arrived, so that `unlink` can still stop it.
     for mref in ties.watching:
         mref.active = False

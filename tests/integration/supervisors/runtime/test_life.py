@@ -10,12 +10,12 @@ import pytest
 
 from supervisors.errors import AlreadyStarted, ProcessDown, ReplyError, StartError
 from supervisors.process import (
+    DEFER_START,
     IGNORE,
     NO_REPLY,
     OK,
-    DEFER_START,
-    ChildStartFailed,
     ChildStarted,
+    ChildStartFailed,
     Process,
     Stop,
     exit,
