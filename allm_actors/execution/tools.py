@@ -108,8 +108,10 @@ def encode(value: Any) -> str:
         value = {"ok": value.value}
     elif isinstance(value, Err):
         value = {"error": describe(value.reason)}
-    plain = msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_plain)
-    return msgspec.json.encode(plain, order="deterministic").decode()
+    try:
+        return _JSON.encode(value).decode()
+    except TypeError:  # keys that are no strings have no order of their own
+        return _JSON.encode(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)).decode()
 
 
 def as_policy(value: object) -> Policy:
@@ -291,6 +293,9 @@ def _plain(value: Any) -> Any:
     if callable(dump):
         return dump(mode="json")
     raise NotImplementedError
+
+
+_JSON: Final = msgspec.json.Encoder(order="deterministic", enc_hook=_plain)
 
 
 def _takes_two(function: Callable[..., Any]) -> bool:

@@ -1,0 +1,320 @@
+"""What events come to."""
+
+import pytest
+
+from allm_actors.data import (
+    AdapterError,
+    AskUserRequested,
+    ChatCompleted,
+    ChatResult,
+    ErrorEvent,
+    Message,
+    MessageCompleted,
+    MessageStarted,
+    RawChunk,
+    Response,
+    StepCompleted,
+    StreamError,
+    TextCompleted,
+    TextDelta,
+    Thread,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
+    ToolError,
+    ToolHalt,
+    ToolResultEncoded,
+    Usage,
+)
+from allm_actors.execution.fold import Fold, fold
+
+HI = Thread().add_user("hi")
+SAID = Message(role="assistant", content="hello")
+ERROR = AdapterError("rate_limited")
+
+
+def response(*events):
+    return fold(events).response()
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_text_is_the_join_of_its_deltas():
+    assert response(TextDelta("hel"), TextDelta("lo")).output_text == "hello"
+
+
+def test_the_completed_text_has_the_last_word():
+    assert response(TextDelta("hel"), TextCompleted("hello")).output_text == "hello"
+
+
+def test_blocks_are_told_apart_by_their_ids():
+    events = TextDelta("a", "1"), TextDelta("b", "2"), TextCompleted("A", "1"), TextCompleted("B", "2")
+    assert response(*events).output_text == "AB"
+
+
+def test_completed_blocks_alone_are_the_text():
+    assert response(TextCompleted("A", "1"), TextCompleted("B", "2")).output_text == "AB"
+
+
+def test_a_completed_text_without_an_id_is_the_whole_text():
+    assert response(TextDelta("a", "1"), TextDelta("b", "2"), TextCompleted("AB")).output_text == "AB"
+
+
+def test_a_completed_block_has_the_last_word_over_deltas_without_an_id():
+    assert response(TextDelta("hel"), TextCompleted("hello", "1")).output_text == "hello"
+
+
+def test_an_answer_of_calls_only_has_an_empty_text():
+    assert response(ToolCallStarted("c0", "echo")).output_text == ""
+
+
+# --- calls --------------------------------------------------------------------------------------------------------
+
+
+def test_a_completed_call_keeps_the_place_of_its_first_sight():
+    events = (
+        ToolCallStarted("c0", "a"),
+        ToolCallStarted("c1", "b"),
+        ToolCallCompleted("c1", "b", {"x": 1}, '{"x":1}'),
+        ToolCallCompleted("c0", "a", {}, "{}", {"k": "v"}),
+    )
+    assert response(*events).tool_calls == [
+        ToolCall(id="c0", name="a", arguments={}, raw_arguments="{}", metadata={"k": "v"}),
+        ToolCall(id="c1", name="b", arguments={"x": 1}, raw_arguments='{"x":1}'),
+    ]
+
+
+def test_fragments_of_arguments_are_gathered_and_never_parsed():
+    events = ToolCallStarted("c0", "a"), ToolCallDelta("c0", '{"x"'), ToolCallDelta("c0", ":1}")
+    assert response(*events).tool_calls == [
+        ToolCall(id="c0", name="a", arguments={}, raw_arguments='{"x":1}')
+    ]
+    assert fold(events).unfinished_calls == {"c0"}
+
+
+def test_a_fragment_of_an_unknown_call_begins_one_without_a_name():
+    assert response(ToolCallDelta("c0", "{")).tool_calls == [
+        ToolCall(id="c0", name="", arguments={}, raw_arguments="{")
+    ]
+
+
+def test_a_completed_call_is_no_longer_unfinished():
+    assert (
+        fold([ToolCallStarted("c0", "a"), ToolCallCompleted("c0", "a", {})]).unfinished_calls == frozenset()
+    )
+
+
+# --- the end of an answer -----------------------------------------------------------------------------------------
+
+
+def test_the_end_carries_who_answered_and_what_it_cost():
+    usage = Usage(input_tokens=1)
+    carried = {
+        "id": "x",
+        "model": "m",
+        "request_id": "r",
+        "raw_finish_reason": "end_turn",
+        "usage": usage,
+        "k": "v",
+    }
+    answer = response(MessageCompleted(SAID, "stop", carried))
+    assert (answer.id, answer.model, answer.request_id, answer.raw_finish_reason) == (
+        "x",
+        "m",
+        "r",
+        "end_turn",
+    )
+    assert (answer.message, answer.finish_reason, answer.usage, answer.metadata) == (
+        SAID,
+        "stop",
+        usage,
+        {"k": "v"},
+    )
+
+
+def test_usage_is_merged_field_by_field():
+    answer = response(
+        RawChunk(("usage", {"input_tokens": 1, "output_tokens": 1, "extra": {"a": 1}})),
+        MessageCompleted(SAID, "stop", {"usage": Usage(output_tokens=5)}),
+        RawChunk(["usage", {"total_tokens": 6, "input_tokens": None, "extra": {"b": 2}}]),
+    )
+    assert answer.usage == Usage(input_tokens=1, output_tokens=5, total_tokens=6, extra={"a": 1, "b": 2})
+
+
+def test_usage_that_has_no_field_is_kept_as_extra():
+    assert response(RawChunk(("usage", {"web_searches": 2}))).usage == Usage(extra={"web_searches": 2})
+
+
+def test_an_error_is_not_hidden_by_a_later_end():
+    answer = response(ErrorEvent(ERROR), MessageCompleted(SAID, "stop"))
+    assert (answer.finish_reason, answer.metadata) == ("error", {"error": ERROR})
+
+
+def test_an_error_is_not_hidden_by_an_earlier_end():
+    assert response(MessageCompleted(SAID, "stop"), ErrorEvent(ERROR)).finish_reason == "error"
+
+
+def test_the_first_error_stays():
+    assert response(ErrorEvent(ERROR), ErrorEvent(StreamError("timeout"))).metadata == {"error": ERROR}
+
+
+def test_an_error_without_a_value_is_still_an_error():
+    assert response(ErrorEvent(None)).metadata["error"].reason == "unknown"
+
+
+def test_nothing_is_an_empty_answer():
+    assert response() == Response(output_text="")
+
+
+# --- steps and chats ----------------------------------------------------------------------------------------------
+
+
+def step(*calls, thread=HI, finish="tool_calls", **fields):
+    made = [ToolCall(id=call, name="t", arguments={}) for call in calls]
+    return StepCompleted(Response(tool_calls=made, finish_reason=finish), thread, **fields)
+
+
+def test_answers_are_in_the_order_of_the_calls():
+    events = ToolResultEncoded("c1", "one"), ToolResultEncoded("c0", "zero"), step("c0", "c1")
+    result = fold(events).step_result()
+    assert [message.content for message in result.tool_results] == ["zero", "one"]
+    assert (result.done, result.metadata) == (False, {})
+
+
+def test_the_first_halt_in_the_order_of_the_calls_decides():
+    events = ToolHalt("c1", "late", 1, "1"), AskUserRequested("c0", "t", "which?", {"k": 1}), step("c0", "c1")
+    result = fold(events).step_result()
+    assert result.done
+    assert result.metadata == {
+        "halted_reason": "ask_user",
+        "pending_question": "which?",
+        "pending_tool_call_id": "c0",
+        "ask_user_opts": {"k": 1},
+    }
+    assert [message.content for message in result.tool_results] == ["<awaiting user response>", "1"]
+
+
+def test_a_custom_halt_carries_its_result_and_a_tool_error_does_not():
+    assert fold([ToolHalt("c0", "plan", {"a": 1}, "x"), step("c0")]).step_result().metadata == {
+        "halted_reason": "plan",
+        "halt_tool_call_id": "c0",
+        "halt_result": {"a": 1},
+    }
+    assert fold(
+        [ToolHalt("c0", "tool_error", ToolError("timeout"), "x"), step("c0")]
+    ).step_result().metadata == {
+        "halted_reason": "tool_error",
+        "halt_tool_call_id": "c0",
+    }
+
+
+def test_a_halt_without_a_text_is_answered_with_its_result():
+    assert fold([ToolHalt("c0", "plan", 5), step("c0")]).step_result().tool_results[0].content == "5"
+
+
+def test_a_call_is_answered_once():
+    result = fold(
+        [ToolResultEncoded("c0", "first"), ToolResultEncoded("c0", "second"), step("c0")]
+    ).step_result()
+    assert [message.content for message in result.tool_results] == ["first"]
+
+
+def test_manual_mode_is_told_of_steps_with_calls_only():
+    assert fold([step("c0", mode="manual")]).step_result().metadata == {"mode": "manual"}
+    assert fold([step(mode="manual", finish="stop")]).step_result().metadata == {}
+
+
+def test_calls_left_to_the_caller_are_told():
+    left = [ToolCall(id="m", name="t", arguments={})]
+    assert fold([step("m", manual_tool_calls=left)]).step_result().metadata == {"manual_tool_calls": left}
+
+
+@pytest.mark.parametrize(
+    ("finish", "done"),
+    [
+        ("stop", True),
+        ("length", True),
+        ("content_filter", True),
+        ("error", True),
+        ("tool_calls", False),
+        (None, False),
+    ],
+)
+def test_a_step_is_done_when_its_answer_is_final(finish, done):
+    assert fold([step(finish=finish)]).step_result().done is done
+
+
+def test_an_unfinished_step_needs_a_thread_to_be_told():
+    events = [TextDelta("x")]
+    with pytest.raises(ValueError, match="thread"):
+        fold(events).step_result()
+    assert fold(events, HI).step_result().thread == HI
+
+
+def test_between_answers_the_response_is_the_last_one():
+    reader = fold([TextDelta("a"), step(finish="stop")])
+    assert reader.response().finish_reason == "stop"
+    assert reader.apply(TextDelta("b")).response().output_text == "b"
+
+
+def test_what_one_answer_used_is_not_counted_for_the_next():
+    reader = fold([RawChunk(("usage", {"input_tokens": 3})), step(), TextDelta("b")])
+    assert reader.response().usage == Usage()
+
+
+def test_a_chats_result_is_the_one_it_said():
+    result = ChatResult(thread=HI, halted_reason="completed", final_response=Response(output_text="x"))
+    reader = fold([ChatCompleted(result)])
+    assert reader.chat_result() is result
+    assert reader.response() is result.final_response
+
+
+def test_a_chat_left_early_is_cancelled_with_the_steps_it_took():
+    after = HI.add_assistant("a")
+    result = fold([step(thread=after, finish="stop"), TextDelta("b")], HI).chat_result()
+    assert (result.halted_reason, len(result.steps), result.thread) == ("cancelled", 1, after)
+    assert result.final_response == result.steps[0].response
+
+
+def test_a_chat_left_after_an_error_says_so():
+    result = fold([ErrorEvent(ERROR)], HI).chat_result()
+    assert (result.halted_reason, result.metadata) == ("error", {"error": ERROR})
+    failed = StepCompleted(Response(finish_reason="error", metadata={"error": ERROR}), HI)
+    assert fold([failed]).chat_result().halted_reason == "error"
+
+
+def test_a_chat_left_early_needs_a_thread_to_be_told():
+    with pytest.raises(ValueError, match="thread"):
+        Fold().chat_result()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        None,
+        5,
+        "text_delta",
+        TextDelta(None),
+        TextDelta("a", []),
+        TextCompleted(None),
+        ToolCallStarted([], None),
+        ToolCallDelta("c0", None),
+        ToolCallCompleted([], None, None),
+        MessageCompleted(None, None, None),
+        RawChunk(("usage", 5)),
+        RawChunk(("usage", {"extra": 5})),
+        RawChunk(None),
+        StepCompleted(None, None),
+        ChatCompleted(None),
+        ToolResultEncoded([], None),
+        MessageStarted(None),
+    ],
+    ids=str,
+)
+def test_an_event_without_sense_does_not_stop_the_fold(nonsense):
+    reader = fold([nonsense, TextDelta("ok")], HI)
+    assert reader.response().output_text == "ok"
+    assert reader.chat_result().halted_reason == "cancelled"
+    assert reader.step_result().thread == HI
