@@ -23,6 +23,8 @@ __all__ = ["RESERVED_TOOL_NAMES", "TOOL_HELP", "validate"]
 
 RESERVED_TOOL_NAMES = frozenset({"auto", "none", "required"})  # they are words of `tool_choice`
 TOOL_HELP = "tool_help"  # the name of the tool that explains compact tools
+_ROLES = frozenset(get_args(Role))
+_STATUSES = frozenset(get_args(SessionStatus))
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Failure = tuple[Any, str]
@@ -59,7 +61,7 @@ def validate(value: Message | Tool | Thread | Request | Session | ImageRequest) 
 
 
 def _message(message: Any) -> Iterator[Failure]:
-    if not _one_of(message.role, get_args(Role)):
+    if not _one_of(message.role, _ROLES):
         yield "role", "unknown"
     if isinstance(message.content, list):
         if _foreign_part(message.content) is not None:
@@ -116,7 +118,7 @@ def _parameters(request: Any) -> Iterator[Failure]:
 
 
 def _session(session: Any) -> Iterator[Failure]:
-    if not _one_of(session.status, get_args(SessionStatus)):
+    if not _one_of(session.status, _STATUSES):
         yield "status", "unknown"
     if session.status == "awaiting_user" and session.pending_question is None:
         yield "pending_question", "required_for_status"
