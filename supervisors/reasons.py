@@ -9,7 +9,7 @@ Source: Erlang/OTP, "Processes: exit reasons" and `supervisor`, "restart" of the
 from __future__ import annotations
 
 import traceback as _traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
 __all__ = [
@@ -70,18 +70,22 @@ class Shutdown:
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Crash:
-    """An exception nobody handled, with its traceback as text.
+    """An exception nobody handled.
 
     Two crashes are equal when they carry the same exception object.
     """
 
     exc: BaseException
-    traceback: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, exc: BaseException) -> Crash:
-        """The crash of this exception, with the traceback it has now."""
-        return cls(exc, "".join(_traceback.format_exception(exc)))
+        """The crash of this exception."""
+        return cls(exc)
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as text, written when it is read: a storm of crashes should not pay for what nobody looks at."""
+        return "".join(_traceback.format_exception(self.exc))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Crash) and other.exc is self.exc

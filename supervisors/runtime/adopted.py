@@ -145,6 +145,7 @@ class _Adopted(pykka.ThreadingActor):
     use_daemon_thread = True
     trap_exit = False
     drain_on_shutdown = False
+    _actor_ends_quietly = False
     crash_on_ask_error = False
     incarnation = 0
     shutdown: Any = 5.0

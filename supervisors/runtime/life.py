@@ -82,6 +82,10 @@ class Life(pykka.Actor):
     incarnation: int = 0
     """How often this child was started before: a fencing token for stores outside the runtime."""
 
+    # Whether start and shutdown run no code of the user's; then they cost no hand-over to another thread.
+    _actor_begins_quietly: ClassVar[bool] = True
+    _actor_ends_quietly: bool = True
+
     # An idle process carries only what it has used: these are defaults of the class, not of each instance.
     _actor_request: From | None = None
     _actor_open: dict[From, None] | None = None
@@ -91,6 +95,13 @@ class Life(pykka.Actor):
     _actor_stop_reason: Reason = ALIVE
     _actor_stop_event: Event | None = None
     _actor_verdict: Outcome | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._actor_begins_quietly = _inherits(cls, "init", "on_start")
+        cls._actor_ends_quietly = _inherits(
+            cls, "handle_shutdown", "terminate", "on_stop", "finish", "handle_system"
+        )
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         box = Mailbox()
@@ -396,8 +407,7 @@ class Life(pykka.Actor):
         ref.system.add(ref)
         if self.register_in_pykka:
             pykka.ActorRegistry.register(ref)
-        if _begins_silently(type(self)) and not box.user:
-            # Nothing of the user's runs at the start, so no thread needs to: a start costs no hand-over.
+        if self._actor_begins_quietly and not box.user:
             box.fresh = False
             self._actor_begin()
             box.wake()
@@ -418,8 +428,8 @@ _INTERNAL: dict[type, Callable[[Any, Any], Any]] = {
 }
 
 
-def _begins_silently(cls: type[Life]) -> bool:
-    return cls.init is Life.init and cls.on_start is pykka.Actor.on_start
+def _inherits(cls: type[Life], *names: str) -> bool:
+    return all(getattr(cls, name) is getattr(Life, name) for name in names)
 
 
 def _run_kill_callback(callback: Callable[[], object]) -> None:

@@ -12,8 +12,10 @@ Source: Akka `Mailbox` ("system messages first, set idle, then look again").
 
 from __future__ import annotations
 
+import logging
 from _thread import allocate_lock
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisors.runtime.running import running
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from supervisors.runtime.running import Owner
 
 __all__ = ["Mailbox"]
+
+_log = logging.getLogger("supervisors")
 
 _making = allocate_lock()
 
@@ -93,6 +97,22 @@ class Mailbox:
             self.dispatcher.schedule(self)  # type: ignore[union-attr]
         return True
 
+    def put_quiet(self, item: Any, *, control: bool) -> bool:
+        """`put` or `put_control`, and if the owner is idle its turn is taken here and now, on the caller's thread.
+
+        For signals that no code of the user's will see: then no thread needs to be woken for them.
+        """
+        lane = self._lane("control" if control else "user")
+        lane.append(item)
+        if self.drained:
+            return False
+        if self._idle.acquire(False):
+            if len(lane) == 1:
+                self.run(1)
+            else:
+                self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        return True
+
     def hold(self) -> None:
         """From now on only what the owner lets pass is handled; the rest waits for `release`. Thread: the owner's."""
         if self.held is None:
@@ -127,11 +147,14 @@ class Mailbox:
         owner = self.owner
         if owner is None:
             return  # died while it was in the run queue; it stays "scheduled", so it is never submitted again
-        running.process = owner
+        before, running.process = running.process, owner
         try:
             more = self._turn(owner, budget)
+        except BaseException:  # noqa: BLE001 - owners do not raise; if one does, it must not take the worker with it
+            _log.exception("the process of %r broke its dispatcher's trust and is killed", owner)
+            more = _kill(owner)
         finally:
-            running.process = None
+            running.process = before
         if self.closed:
             return
         if more:
@@ -174,3 +197,9 @@ class Mailbox:
                 lane = deque()
                 setattr(self, name, lane)
             return lane
+
+
+def _kill(owner: Owner) -> bool:
+    with suppress(BaseException):  # `ProcessKilled`, for it is its own turn
+        owner._actor_kill()  # noqa: SLF001
+    return False

@@ -189,7 +189,7 @@ class Ref(pykka.ActorRef[A]):
             stopped.set(False)
         else:
             self.add_exit_callback(lambda _: stopped.set(True))
-            self.inform(StopRequest(reason))
+            self._ask_to_end(StopRequest(reason), control=False)
         return bool(stopped.get(timeout=timeout)) if block else stopped
 
     def add_exit_callback(self, callback: Callable[[Reason], object]) -> None:
@@ -219,9 +219,9 @@ class Ref(pykka.ActorRef[A]):
             return
         owner._actor_ask_to_stop(reason)  # noqa: SLF001
         if owner.drain_on_shutdown:
-            self.inform(StopRequest(reason))
+            self._ask_to_end(StopRequest(reason), control=False)
         else:
-            self.signal(Terminate(reason))
+            self._ask_to_end(Terminate(reason), control=True)
 
     def receive_exit(self, notice: ExitNotice) -> None:
         """An exit signal arrives: message for a process that traps, nothing if it is normal, else the end."""
@@ -259,6 +259,16 @@ class Ref(pykka.ActorRef[A]):
         elif not isinstance(item, Signal | messages._ActorStop):  # noqa: SLF001
             process = running.process
             self.system.dead_letters.add(item, self, None if process is None else process.ref, why)
+
+    def _ask_to_end(self, item: Signal, *, control: bool) -> None:
+        box = self.actor_inbox
+        owner = box.owner
+        if owner is not None and owner._actor_ends_quietly:  # noqa: SLF001
+            delivered = box.put_quiet(item, control=control)
+        else:
+            delivered = box.put_control(item) if control else box.put(item)
+        if not delivered:
+            self.drain()
 
     def _actor_weakref(self) -> A | None:  # type: ignore[override]
         # Pykka's proxies look at the actor through this. The mailbox holds it exactly as long as it lives.

@@ -23,6 +23,7 @@ class Mortal(Protocol):
 
     trap_exit: bool
     drain_on_shutdown: bool
+    _actor_ends_quietly: bool
 
     @property
     def ref(self) -> Ref[Any]:
