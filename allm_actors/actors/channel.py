@@ -48,7 +48,9 @@ class Channel:
     )
 
     def __init__(self, limit: int = 256) -> None:
-        self._lock = threading.Lock()
+        self._lock = (
+            threading.RLock()
+        )  # a stream may be collected, and cancel its turn, while this thread holds it
         self._buffer: deque[Event] = deque()
         self._window = Window(limit)
         self._wake: _Wake | None = None

@@ -18,6 +18,7 @@ import atexit
 import contextlib
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
@@ -79,7 +80,7 @@ class Host:
         store: str | Path | Store | None = None,
         *,
         dispatcher: str = "loop",
-        max_zombies: int = 8,
+        max_zombies: int = 64,
         shutdown_timeout: float = 10.0,
     ) -> None:
         if dispatcher != "loop" and dispatcher not in _DISPATCHERS:
@@ -284,13 +285,14 @@ class StatelessCall:
 
     def begin(self, _channel: Any) -> None:
         """Start the host if need be, and the turn."""
-        self._host.start().run(self._spec)
+        host = self._host.start()
+        host.run(replace(self._spec, loop=host.tool_loop()))
 
     async def abegin(self, _channel: Any) -> None:
         """As `begin`; starting a host takes a moment, and is done on a thread."""
         if not self._host.running:
             await asyncio.to_thread(self._host.start)
-        self._host.run(self._spec)
+        self._host.run(replace(self._spec, loop=asyncio.get_running_loop()))
 
     def unbegun(self) -> Any:
         """What the turn comes to when it is closed before it began."""

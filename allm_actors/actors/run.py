@@ -38,7 +38,7 @@ from allm_actors.execution.inputs import (
     ToolReturned,
     ToolTimedOut,
 )
-from supervisors import KILLED, SHUTDOWN, ProcessRef
+from supervisors import SHUTDOWN, ProcessRef
 
 from .protocol import ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .window import Window
@@ -109,6 +109,7 @@ class TurnRun:
     """Performs one turn. Thread: the session actor's."""
 
     __slots__ = (
+        "_acting",
         "_crew",
         "_last",
         "_opened",
@@ -130,7 +131,11 @@ class TurnRun:
         self._last: tuple[Event, ...] = ()
         self._opened = spec.opened
         self._owed = 0
-        self._waiting = self._performing = False
+        self._waiting, self._performing = (
+            spec.operation is not None,
+            False,
+        )  # a session's turn is stored first
+        self._acting = -1
         self.model: int | None = None
         self.state, effects = loop.start(spec.options, thread)
         self.todo: deque[Effect] = deque(effects)
@@ -205,7 +210,7 @@ class TurnRun:
         if worker is None:
             return
         if worker.ref is not None:
-            self._crew.dismiss(worker.ref, KILLED)
+            self._crew.dismiss(worker.ref, "kill")
         self._feed(ToolTimedOut(worker.call_id, worker.turn))
 
     def died(self, token: int, why: str) -> None:
@@ -236,7 +241,7 @@ class TurnRun:
             case Emit(events):
                 self._emit(events)
             case CallModel() | RunTool() | SettleError() | AskHalt():
-                if not self.spec.channel.may_act():
+                if not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
                     return False
                 self._act(effect)
             case CancelModel():
@@ -245,9 +250,18 @@ class TurnRun:
             case CancelTool(call_id, turn):
                 self._drop(self._tokens.get((call_id, turn), -1))
             case Checkpoint(thread):
-                self._waiting = not self._crew.keep(thread, self._stored)
+                self._waiting = not self._crew.keep(thread, self.stored)
             case Finish(result):
                 self._finish(result)
+        return True
+
+    def _may_act(self, turn: int, *, asks: bool) -> bool:
+        # The tools of one step start together: the reader lets the first one through, and with it the others.
+        if turn == self._acting and not asks:
+            return True
+        if not self.spec.channel.may_act():
+            return False
+        self._acting = turn if not asks else -1
         return True
 
     def _act(self, effect: CallModel | RunTool | SettleError | AskHalt) -> None:
@@ -278,7 +292,8 @@ class TurnRun:
         else:
             self._crew.over(result, lambda: channel.end(result, last=self._last))
 
-    def _stored(self) -> None:
+    def stored(self) -> None:
+        """What had to be stored is stored: go on."""
         self._waiting = False
         self.advance()
 
@@ -341,7 +356,7 @@ class TurnRun:
     def _drop(self, token: int) -> None:
         worker = self._forget(token)
         if worker is not None and worker.ref is not None:
-            self._crew.dismiss(worker.ref, SHUTDOWN if worker.window is not None else KILLED)
+            self._crew.dismiss(worker.ref, SHUTDOWN if worker.window is not None else "kill")
 
 
 def _as_error(error: Exception) -> AllmError:

@@ -26,6 +26,7 @@ from supervisors.runtime.signals import Signal
 
 from .ending import ending
 from .keeper import Load
+from .log import log
 from .ports import Ports, model_call
 from .protocol import (
     Begin,
@@ -260,7 +261,7 @@ class SessionActor(Process):
             return
         if error is not None:
             run.cancel("error", error)
-        run.advance()
+        run.stored()
 
     def _accept(self, spec: TurnSpec) -> None:
         self._owe(spec)
@@ -329,7 +330,14 @@ class SessionActor(Process):
             self._seat.cell.value = msgspec.structs.replace(self._session, thread=thread)
             return True
         self._put(msgspec.structs.replace(self._session, thread=thread))
-        self._save(lambda _error: done())
+        run = self._run
+
+        def stored(error: StoreError | None) -> None:
+            if error is not None and run is not None:
+                run.cancel("error", error)
+            done()
+
+        self._save(stored)
         return False
 
     def over(self, result: Any, then: Callable[[], object]) -> None:
@@ -340,8 +348,8 @@ class SessionActor(Process):
 
         def done(_error: StoreError | None = None) -> None:
             self._run = self._before = None
-            self._forget(run.spec)
             then()
+            self._forget(run.spec)
             self._next()
 
         if run.spec.operation is None:
@@ -373,6 +381,7 @@ class SessionActor(Process):
     def _saved(self, token: int, error: StoreError | None) -> None:
         done = (self._saves or {}).pop(token, None)
         if error is not None:
+            log.error("a session could not be stored", session_id=self._seat.id, error=str(error))
             self._stored = 0  # what the store has is unknown: write everything next time
         if done is not None:
             done(error)
@@ -385,7 +394,10 @@ class SessionActor(Process):
             return
         self._stored = len(stored.thread.messages)
         open_calls = {call.id for call in stored.pending_tool_calls}
-        self._put(msgspec.structs.replace(stored, thread=repair(stored.thread, keep=open_calls)))
+        repaired = repair(stored.thread, keep=open_calls)
+        if repaired is not stored.thread:
+            log.warning("answered calls that a crash had left open", session_id=self._seat.id)
+        self._put(msgspec.structs.replace(stored, thread=repaired))
 
     def _submit(self, results: Sequence[tuple[str, Any]]) -> Any:
         self._refuse_while_busy("submit_tool_results")

@@ -7,7 +7,6 @@ at the first pull); this side only takes events, shows them to the observer and 
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Protocol, Self
@@ -29,11 +28,11 @@ from allm_actors.data import (
 )
 
 from .channel import Channel
+from .log import log
 from .loops import current_loop
 
 __all__ = ["EventStream", "Source", "Turn", "View"]
 
-_log = logging.getLogger("allm_actors")
 _LOOP_EVENTS = (
     ToolExecutionStarted,
     ToolExecutionCompleted,
@@ -84,7 +83,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         try:
             on_event(event)
         except Exception:  # noqa: BLE001 - an observer must not break what it observes
-            _log.exception("an on_event observer failed on %s; the stream goes on", event.tag)
+            log.exception("an on_event observer failed; the stream goes on", event_tag=event.tag)
 
 
 class EventStream:
@@ -163,7 +162,7 @@ class EventStream:
     def close(self) -> None:
         """End the call now; what it came to so far is its result. Harmless when it is over."""
         if self._stop() and current_loop() is None:
-            with contextlib.suppress(BaseException):
+            with contextlib.suppress(Exception):
                 self._channel.wait_result()
 
     async def aclose(self) -> None:

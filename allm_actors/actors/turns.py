@@ -24,7 +24,6 @@ from allm_actors.execution.tools import as_policy
 
 from .adapter import open_call
 from .channel import Channel
-from .loops import current_loop
 from .ports import model_call
 from .protocol import TurnSpec
 from .stream import View
@@ -88,7 +87,7 @@ def turn_spec(
         messages=messages,
         request=request,
         context=contextvars.copy_context(),
-        loop=loop or current_loop(),
+        loop=loop,
     )
 
 

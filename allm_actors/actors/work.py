@@ -94,7 +94,9 @@ def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolO
 
 async def _asettled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolOutcome:
     try:
-        result = await invoke()
+        result = invoke()
+        if inspect.isawaitable(result):
+            result = await result
     except Exception as error:  # noqa: BLE001 - it is the outcome
         result = error
     return settle(call, result, _encoder(spec), _policy(spec))
