@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from allm_actors.data import AllmError, Message, Session, SessionError, ToolCall
+from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation
@@ -223,6 +224,7 @@ class _Ended:
 
 def _user(message: str | Message) -> Message:
     if isinstance(message, Message):
+        to_msgpack(message)  # what cannot be stored is refused here, with the name of the place
         return message
     if not isinstance(message, str):
         raise TypeError(f"expected the message as text or a Message, got {type(message).__name__}")

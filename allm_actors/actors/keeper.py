@@ -93,17 +93,25 @@ class StoreActor(Process):
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []
-        if not batch:
-            return
+        if not self._save(batch):
+            for one in batch:  # one of them cannot be encoded: the others must not suffer for it
+                self._save([one])
+
+    def _save(self, batch: list[tuple[Save, From | None]]) -> bool:
+        """Store a batch and answer it. False, and nothing answered, when it may succeed in parts."""
         requests = [request for _, request in batch if request is not None]  # None: it was told, not asked
         try:
-            self._store.save([save for save, _ in batch])
+            if batch:
+                self._store.save([save for save, _ in batch])
         except StoreError as error:
+            if error.reason == "unencodable" and len(batch) > 1:
+                return False
             for request in requests:
                 request.fail(error)
         else:
             for request in requests:
                 request.reply(None)
+        return True
 
 
 class MemoryStoreActor(StoreActor):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import msgspec
 
 from allm_actors.data import AllmError, Session, SessionBusy, StoreError, Thread
+from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
@@ -355,7 +356,7 @@ class SessionActor(Process):
         if run.spec.operation is None:
             done()
             return
-        self._put(before if result is None else sessions.apply(self._session, result))
+        self._put(before if result is None else _plain(sessions.apply(self._session, result)))
         self._save(done)
 
     # State.
@@ -463,6 +464,24 @@ def _shared(old: Thread, new: Thread) -> int:
             break
         count += 1
     return count
+
+
+def _plain(session: Session) -> Session:
+    """The session with text in place of what a tool put into its metadata (a halt's result) and nobody can store."""
+    try:
+        to_msgpack(session.metadata)
+    except TypeError:
+        metadata = {name: _storable(value) for name, value in session.metadata.items()}
+        return msgspec.structs.replace(session, metadata=metadata)
+    return session
+
+
+def _storable(value: Any) -> Any:
+    try:
+        to_msgpack(value)
+    except TypeError:
+        return str(value)
+    return value
 
 
 def _store_error(error: BaseException | None) -> StoreError | None:

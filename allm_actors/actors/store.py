@@ -130,15 +130,13 @@ class SQLiteStore:
 
     def save(self, batch: Sequence[Save]) -> None:
         """Store the batch in one transaction."""
+        rows = [self._encode(save) for save in batch]
         with self._errors(), self._transaction() as db:
-            for save in batch:
-                name, messages = _id(save.session), save.session.thread.messages
-                db.execute("REPLACE INTO sessions VALUES (?, ?)", (name, to_msgpack(_header(save.session))))
-                db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, save.keep))
-                new = enumerate(messages[save.keep :], save.keep)
-                db.executemany(
-                    "INSERT INTO messages VALUES (?, ?, ?)", ((name, i, to_msgpack(m)) for i, m in new)
-                )
+            for name, header, keep, bodies in rows:
+                db.execute("REPLACE INTO sessions VALUES (?, ?)", (name, header))
+                db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
+                numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
+                db.executemany("INSERT INTO messages VALUES (?, ?, ?)", numbered)
 
     def delete(self, id: str) -> None:
         """Forget a session."""
@@ -213,6 +211,18 @@ class SQLiteStore:
         except sqlite3.DatabaseError as error:
             advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
             raise self._error("not_a_store", advice) from error
+
+    def _encode(self, save: Save) -> tuple[str, bytes, int, list[bytes]]:
+        name, new = _id(save.session), save.session.thread.messages[save.keep :]
+        try:
+            return (
+                name,
+                to_msgpack(_header(save.session)),
+                save.keep,
+                [to_msgpack(message) for message in new],
+            )
+        except TypeError as error:
+            raise self._error("unencodable", f"cannot hold session {name!r}: {error}") from error
 
     def _decode(self, id: str, header: bytes, bodies: list[bytes]) -> Session:
         try:

@@ -255,7 +255,7 @@ class StoreError(AllmError):
 
     kind = "store error"
     fields: ClassVar[tuple[str, ...]] = ("path",)
-    reasons = frozenset({"not_a_store", "newer_schema", "unavailable", "corrupt", "locked"})
+    reasons = frozenset({"not_a_store", "newer_schema", "unavailable", "corrupt", "locked", "unencodable"})
     path: str | None
 
 
