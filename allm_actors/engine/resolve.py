@@ -163,8 +163,7 @@ def complete_request(
 ) -> Request:
     """`request` with the call's and the engine's values where it has none of its own."""
     parts = split(resolve_params(engine, options))
-    own = {name for name in REQUEST if getattr(request, name) not in (None, False, {})}
-    changes = {name: value for name, value in parts.request.items() if name not in own}
+    changes = {name: value for name, value in parts.request.items() if _unsaid(getattr(request, name))}
     return msgspec.structs.replace(
         request,
         model=resolve_model(engine, options, request),
@@ -191,6 +190,11 @@ def call_for(
         cursor_key=engine.id,
         transport=transport,
     )
+
+
+def _unsaid(value: Any) -> bool:
+    # By identity: a temperature of 0.0 equals False and was very much said.
+    return value is None or value is False or value == {}
 
 
 _PLACES = {

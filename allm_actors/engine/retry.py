@@ -66,6 +66,10 @@ def next_delay(policy: RetryPolicy, attempt: int, error: AdapterError, jitter: f
 
 
 def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
+    if (
+        error.metadata.get("retry") is False
+    ):  # whoever made the error knows better: an empty account stays empty
+        return False
     marks = (error.status, error.reason, error.metadata.get("phase"))
     return any(mark is not None and mark in policy.retry_on for mark in marks)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import mktime_tz, parsedate_tz
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -99,18 +99,13 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
     exact = _number(headers.get("retry-after-ms"))
     if exact is not None:
         return int(exact)
-    value = (
-        headers.get("retry-after", "").split(",")[0] if "GMT" not in headers.get("retry-after", "") else ""
-    )
-    seconds = _number(value)
+    value = headers.get("retry-after", "")
+    seconds = _number(value.partition(",")[0])  # of several values, the first
     if seconds is not None:
         return int(seconds * 1000)
-    date = parsedate_tz(headers.get("retry-after", ""))
-    if date is None:
-        return None
     try:
-        return max(0, int((mktime_tz(date) - now) * 1000))
-    except (OverflowError, ValueError):
+        return max(0, int((parsedate_to_datetime(value).timestamp() - now) * 1000))
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -1,0 +1,91 @@
+"""Names lead to adapters; a wrong one leads to the nearest right one."""
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from allm_actors.data import EngineError
+from allm_actors.engine import adapters
+from allm_actors.engine.adapter import Adapter, Batches
+from allm_actors.engine.adapters import find_adapter, known_adapters
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.fake import FakeAdapter
+
+NAMES = [
+    "cerebras",
+    "deepseek",
+    "groq",
+    "mistral",
+    "openai",
+    "openai-compatible",
+    "openrouter",
+    "together",
+    "xai",
+]
+
+
+def test_every_row_is_an_adapter_that_is_made_once():
+    assert sorted(PROVIDERS) == NAMES
+    assert set(NAMES) | {"fake"} <= set(known_adapters())
+    for name in NAMES:
+        adapter = find_adapter(name)
+        assert adapter.name == name
+        assert adapter is find_adapter(name)
+        assert isinstance(adapter, Adapter)
+        assert isinstance(adapter, Batches)
+
+
+def test_an_adapter_object_is_itself():
+    fake = FakeAdapter()
+    assert find_adapter(fake) is fake
+    assert find_adapter("fake") is not fake
+
+
+def test_no_adapter_says_how_to_give_one():
+    with pytest.raises(EngineError, match="Engine\\(adapter=") as missing:
+        find_adapter(None)
+    assert missing.value.reason == "missing_adapter"
+
+
+@pytest.mark.parametrize(("name", "near"), [("opnai", "openai"), ("grok", "groq"), ("mistrall", "mistral")])
+def test_an_unknown_name_names_the_nearest(name, near):
+    with pytest.raises(EngineError, match=near) as unknown:
+        find_adapter(name)
+    assert unknown.value.reason == "unknown_adapter"
+
+
+def test_a_name_like_no_other_lists_them_all():
+    with pytest.raises(EngineError) as unknown:
+        find_adapter("zzz")
+    assert all(name in unknown.value.message for name in NAMES)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    points = {}
+    monkeypatch.setattr(adapters, "_installed", lambda: points)
+    monkeypatch.setattr(adapters, "_made", {})
+    return points
+
+
+def test_an_installed_package_brings_an_adapter(installed):
+    installed["plugin"] = EntryPoint("plugin", "allm_actors.engine.fake:FakeAdapter", adapters.GROUP)
+    assert isinstance(find_adapter("plugin"), FakeAdapter)
+    assert "plugin" in known_adapters()
+
+
+@pytest.mark.parametrize("value", ["no_such_module:thing", "math:pi", "os:getcwd"])
+def test_a_broken_package_is_named(installed, value):
+    installed["plugin"] = EntryPoint("plugin", value, adapters.GROUP)
+    with pytest.raises(EngineError, match=r"plugin.*cannot be used") as broken:
+        find_adapter("plugin")
+    assert broken.value.reason == "invalid_engine"
+
+
+def test_importing_the_engine_imports_no_http_client():
+    import subprocess
+    import sys
+
+    code = "import sys, allm_actors.engine.adapters as a; a.find_adapter('openai'); print('httpx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

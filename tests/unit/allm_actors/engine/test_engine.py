@@ -1,0 +1,117 @@
+"""An engine is configuration: immutable, checked, and without a key."""
+
+import pickle
+
+import pytest
+
+from allm_actors.data import EngineError, Tool
+from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.engine import Engine
+from allm_actors.engine.fake import FakeAdapter
+from allm_actors.testing.script import text, tool_call
+
+
+def tool(name, description=""):
+    return Tool(name=name, description=description, schema={})
+
+
+def test_engines_have_ids_of_their_own_and_keep_them_when_derived():
+    one, two = Engine(), Engine()
+    assert 0 < one.id < two.id
+    assert one != two
+    derived = one.put_tools([tool("a")]).put_param("temperature", 0.2).put_context("user", 7).with_model("m")
+    assert derived.id == one.id
+    assert (one.tools, one.params, one.context, one.model) == ((), {}, {}, None)
+    assert (derived.params, derived.context, derived.model) == ({"temperature": 0.2}, {"user": 7}, "m")
+
+
+def test_an_adapter_name_may_carry_the_model():
+    engine = Engine("openrouter:meta-llama/llama-3:free")
+    assert (engine.adapter, engine.model) == ("openrouter", "meta-llama/llama-3:free")
+    assert Engine("openai:gpt-4.1", model="o3").model == "o3"
+    assert Engine(adapter="openai").model is None
+
+
+def test_merge_replaces_tools_in_place_and_merges_mappings():
+    engine = Engine(tools=[tool("a"), tool("b"), tool("c")], params={"x": 1, "y": 1}, model="m")
+    merged = engine.merge(tools=[tool("b", "new"), tool("d")], params={"y": 2}, model="n", retry=False)
+    assert [(t.name, t.description) for t in merged.tools] == [("a", ""), ("b", "new"), ("c", ""), ("d", "")]
+    assert (merged.params, merged.model, merged.retry, merged.id) == ({"x": 1, "y": 2}, "n", False, engine.id)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        ({"modle": "x"}, ["modle", "model"]),
+        ({"tool": []}, ["tool", "tools"]),
+        ({"api_key": "sk-1"}, ["api_key", "never holds a key"]),
+        ({"adapter_opts": {"api_key": "sk-1"}}, ["adapter_opts", "api_key="]),
+        ({"params": []}, ["params", "mapping"]),
+        ({"tools": [print]}, ["Tool"]),
+        ({"adapter": FakeAdapter}, ["FakeAdapter", "call it"]),
+        ({"adapter": 7}, ["7", "stream"]),
+        ({"retry": {"max_attempt": 3}}, ["max_attempt", "max_attempts"]),
+        ({"retry": {"base_delay_ms": 3}}, ["base_delay_ms", "base_delay", "seconds"]),
+        ({"retry": "often"}, ["often"]),
+    ],
+)
+def test_what_cannot_be_is_refused_when_the_engine_is_built(arguments, names):
+    with pytest.raises(TypeError) as refused:
+        Engine(**arguments)
+    assert all(name in str(refused.value) for name in names)
+    assert "sk-1" not in str(refused.value)
+
+
+def test_two_tools_of_one_name_are_refused():
+    with pytest.raises(EngineError, match="two tools are named 'a'") as refused:
+        Engine(tools=[tool("a"), tool("a")])
+    assert refused.value.reason == "invalid_engine"
+    with pytest.raises(EngineError):
+        Engine(tools=[tool("a")]).put_tools(tool("a"))
+
+
+def test_what_is_given_is_copied():
+    params = {"x": 1}
+    engine = Engine(params=params)
+    params["x"] = 2
+    assert engine.params == {"x": 1}
+    with pytest.raises(AttributeError):
+        engine.model = "m"
+
+
+def test_repr_shows_no_values_that_could_be_secret():
+    engine = Engine("openai:m", adapter_opts={"headers": {"x": "sk-secret"}}, params={"user": "sk-secret"})
+    assert "sk-secret" not in repr(engine)
+    assert "'headers': …" in repr(engine)
+
+
+@pytest.mark.parametrize(
+    "there_and_back",
+    [lambda e: from_json(to_json(e)), lambda e: from_msgpack(to_msgpack(e))],
+    ids=["json", "msgpack"],
+)
+def test_an_engine_is_stored_like_any_value(there_and_back):
+    engine = Engine(
+        "fake:m",
+        tools=[tool("a")],
+        adapter_opts={"script": [text("hi"), tool_call("a", {"n": 1})]},
+        retry={"max_attempts": 2},
+        context={"user": 7},
+    )
+    assert there_and_back(engine) == engine
+    assert pickle.loads(pickle.dumps(engine)) == engine
+
+
+def test_an_engine_with_handlers_or_objects_is_not_stored():
+    for engine in (
+        Engine(tools=[Tool(name="a", description="", schema={}, handler=print)]),
+        Engine(FakeAdapter()),
+        Engine(tool_result_encoder=str),
+    ):
+        with pytest.raises(TypeError):
+            to_json(engine)
+
+
+def test_a_stored_id_is_never_given_to_another_engine():
+    stored = Engine(id=Engine().id + 1000)
+    assert Engine().id > stored.id

@@ -1,0 +1,118 @@
+"""What a provider refused with becomes a reason, a message that helps, and nothing that should not be shown."""
+
+import json
+
+import pytest
+
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.failures import http_error, redact, retry_after_ms
+from allm_actors.engine.wire import HttpFailure
+
+NOON = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+
+
+def refused(status, body=b"", headers=None, provider="openai"):
+    if isinstance(body, dict):
+        body = json.dumps(body).encode()
+    return http_error(
+        HttpFailure(status=status, headers=headers or {}, body=body, now=NOON), PROVIDERS[provider]
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "reason"),
+    [
+        (401, {}, "authentication_failed"),
+        (403, {}, "authentication_failed"),
+        (429, {}, "rate_limited"),
+        (400, {}, "invalid_request"),
+        (400, {"code": "context_length_exceeded"}, "context_length_exceeded"),
+        (400, {"type": "content_filter_error"}, "content_filter"),
+        (400, {"code": "content_policy_violation"}, "content_filter"),
+        (400, {"code": "insufficient_quota"}, "rate_limited"),
+        *[(status, {}, "invalid_request") for status in (402, 404, 409, 413, 422)],
+        (408, {}, "timeout"),
+        *[(status, {}, "provider_unavailable") for status in (500, 501, 502, 503, 504, 529)],
+        (418, {}, "unknown"),
+        (301, {}, "unknown"),
+    ],
+)
+def test_reasons(status, error, reason):
+    got = refused(status, {"error": {"message": "because", **error}})
+    assert (got.reason, got.status, got.provider) == (reason, status, "openai")
+    assert "because" in got.message
+
+
+def test_messages_say_what_to_do():
+    assert "GROQ_API_KEY" in refused(401, provider="groq").message
+    assert "model's name" in refused(404).message
+    assert "Wait 2 s" in refused(429, headers={"Retry-After": "2"}).message
+    assert "balance" in refused(402).message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": "too bad"},
+        {"message": "too bad", "object": "error"},
+        {"detail": "too bad"},
+        {"detail": [{"loc": ["body", "model"], "msg": "too bad"}]},
+        [{"error": {"message": "too bad"}}],
+    ],
+    ids=["string", "top level", "detail", "list of details", "list"],
+)
+def test_words_are_found_wherever_servers_put_them(body):
+    assert "too bad" in refused(400, json.dumps(body).encode()).message
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>secret</html>", b"\xff\xfe", b"[]", b"12", b'{"error": 7}', b"[" * 100_000]
+)
+def test_a_body_that_is_no_json_object_leaves_the_status(body):
+    error = refused(503, body)
+    assert (error.reason, error.message) == (
+        "provider_unavailable",
+        "OpenAI answered 503. This is the provider's side; try again later.",
+    )
+
+
+def test_keys_in_the_providers_words_are_redacted_and_long_words_are_cut():
+    error = refused(
+        401, {"error": {"message": "bad key sk-proj-abcdef***123 " + "x" * 5000, "code": "sk-abcdefgh"}}
+    )
+    assert "abcdef" not in repr(error.to_fields())
+    assert len(error.message) < 700
+    assert (
+        redact("Bearer abcdefghij and gsk_0123456789 and task-list")
+        == "[REDACTED] and [REDACTED] and task-list"
+    )
+
+
+def test_the_providers_request_id_is_kept():
+    assert refused(500, headers={"X-Request-Id": "req_1"}).metadata["provider_request_id"] == "req_1"
+
+
+def test_an_empty_account_is_not_worth_another_try():
+    assert refused(429, {"error": {"code": "insufficient_quota"}}).metadata["retry"] is False
+
+
+@pytest.mark.parametrize(
+    ("headers", "ms"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3000),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "1.5"}, 1500),
+        ({"retry-after": "2, 9"}, 2000),
+        ({"retry-after": "9", "retry-after-ms": "250"}, 250),
+        ({"retry-after": "Tue, 14 Nov 2023 22:13:25 GMT"}, 5000),
+        ({"retry-after": "Tue, 14 Nov 2023 22:00:00 GMT"}, 0),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "99999999999999"}, None),
+        ({"retry-after": "Tue, 99 Nov 2023 99:99:99 GMT"}, None),
+    ],
+)
+def test_retry_after(headers, ms):
+    assert retry_after_ms(headers, NOON) == ms

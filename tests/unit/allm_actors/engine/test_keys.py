@@ -1,0 +1,99 @@
+"""Keys are found at five levels, in order, and never shown."""
+
+import copy
+import pickle
+
+import pytest
+
+from allm_actors.data import EngineError
+from allm_actors.engine import keys
+from allm_actors.engine.keys import Secret
+
+NAMES = ("TEST_PROVIDER_API_KEY", "TEST_PROVIDER_OTHER_KEY")
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    keys.clear()
+    yield
+    keys.clear()
+
+
+def found(**options):
+    secret_and_level = keys.find("p", NAMES, **options)
+    return secret_and_level and (secret_and_level[0].reveal(), secret_and_level[1])
+
+
+def test_the_first_level_that_has_a_key_wins(monkeypatch, tmp_path):
+    assert found() is None
+    (tmp_path / ".env").write_text(f"{NAMES[0]}=dotenv")
+    keys.configure(load_dotenv=True, dotenv_path=tmp_path / ".env")
+    assert found() == ("dotenv", "dotenv")
+    monkeypatch.setenv(NAMES[1], "second")
+    assert found() == ("second", "env")
+    monkeypatch.setenv(NAMES[0], "env")
+    assert found() == ("env", "env")
+    keys.configure({"p": "config"})
+    assert found() == ("config", "config")
+    keys.put("p", "runtime")
+    assert found() == ("runtime", "runtime")
+    assert found(api_key="call") == ("call", "opts")
+    assert found(api_key=lambda: "asked") == ("asked", "opts")
+    assert found(api_key=Secret("hidden")) == ("hidden", "opts")
+    keys.delete("p")
+    assert found() == ("config", "config")
+
+
+@pytest.mark.parametrize(
+    "nothing", ["", None, lambda: "", lambda: None], ids=["empty", "none", "says empty", "says none"]
+)
+def test_an_empty_key_is_no_key(nothing, monkeypatch):
+    monkeypatch.setenv(NAMES[0], "")
+    keys.put("p", "")
+    assert found(api_key=nothing) is None
+
+
+def test_a_missing_key_says_where_it_was_looked_for():
+    with pytest.raises(EngineError) as missing:
+        keys.fetch("p", NAMES)
+    error = missing.value
+    assert (error.reason, error.provider) == ("missing_key", "p")
+    assert error.metadata["checked_sources"] == ["opts", "runtime", "config", "env"]
+    assert all(name in error.message for name in NAMES)
+    keys.configure(load_dotenv=True, dotenv_path="does-not-exist.env")
+    with pytest.raises(EngineError, match="dotenv"):
+        keys.fetch("p", NAMES)
+
+
+def test_a_secret_never_shows_itself():
+    secret = Secret("sk-123")
+    assert "sk-123" not in f"{secret} {secret!r} {secret:>30} {[secret]}"
+    with pytest.raises(TypeError):
+        pickle.dumps(secret)
+    with pytest.raises(TypeError):
+        copy.deepcopy(secret)
+
+
+def test_the_dotenv_grammar():
+    text = (
+        "# A=comment\n\nexport A=1\r\n B = spaced \nC=\"quo ted\"\nD='single'\nE=a=b#c\n1F=no\nG\nH=\n"
+        'I="\nA_B2=last'
+    )
+    assert keys.parse_dotenv(text) == {
+        "A": "1",
+        "B": "spaced",
+        "C": "quo ted",
+        "D": "'single'",
+        "E": "a=b#c",
+        "H": "",
+        "I": '"',
+        "A_B2": "last",
+    }
+
+
+def test_a_dotenv_that_cannot_be_read_is_an_error(tmp_path):
+    keys.configure(load_dotenv=True, dotenv_path=tmp_path)
+    with pytest.raises(OSError):  # noqa: PT011 - which one is the platform's choice
+        keys.find("p", NAMES)

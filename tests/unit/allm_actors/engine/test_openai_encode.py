@@ -1,0 +1,152 @@
+"""A request becomes OpenAI's JSON."""
+
+import json
+
+import pytest
+
+from allm_actors.data import Image, ImagePart, Message, Request, TextPart, Tool, ToolCall, ValidationError
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.openai_chat import encode
+
+
+def body(provider="openai", **fields):
+    fields.setdefault("messages", [Message(role="user", content="hi")])
+    http = encode(Request(**fields), PROVIDERS[provider], "https://host/v1")
+    assert http.url == "https://host/v1/chat/completions"
+    return json.loads(http.body)
+
+
+def sent(message):
+    return body(messages=[message])["messages"][0]
+
+
+def test_the_least_there_is():
+    assert body(model="gpt-4.1") == {
+        "model": "gpt-4.1",
+        "messages": [{"role": "user", "content": "hi"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "name"),
+    [
+        *[
+            ("openai", m, "max_completion_tokens")
+            for m in ("gpt-4o-mini", "gpt-4.1", "gpt-5", "gpt-6-sol", "gpt-10", "o3")
+        ],
+        *[("openai", m, "max_tokens") for m in ("gpt-4", "gpt-3.5-turbo", "gpt-4-turbo", None)],
+        ("groq", "openai/gpt-oss-120b", "max_tokens"),
+        ("cerebras", "zai-glm-4.7", "max_completion_tokens"),
+    ],
+)
+def test_the_name_of_the_token_limit(provider, model, name):
+    assert body(provider, model=model, max_tokens=5)[name] == 5
+
+
+def test_tools_and_choices():
+    tool = Tool(name="f", description="d", schema={"type": "object"})
+    wire = body(tools=[tool], tool_choice="f")
+    assert wire["tools"] == [
+        {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
+    ]
+    assert wire["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    for choice in ("auto", "none", "required", {"type": "allowed_tools"}):
+        assert body(tools=[tool], tool_choice=choice)["tool_choice"] == choice
+
+
+@pytest.mark.parametrize(
+    ("wanted", "wire"),
+    [
+        (None, None),
+        ("text", None),
+        ({"type": "json_object"}, {"type": "json_object"}),
+        (
+            {"type": "json_schema", "name": "n", "schema": {}, "strict": True},
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": {}, "strict": True}},
+        ),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n"}},
+            {"type": "json_schema", "json_schema": {"name": "n"}},
+        ),
+    ],
+    ids=["none", "text", "object", "ours", "theirs"],
+)
+def test_response_formats(wanted, wire):
+    assert body(response_format=wanted).get("response_format") == wire
+
+
+def test_options_have_the_last_word():
+    wire = body(
+        model="m", temperature=0.0, options={"temperature": 1, "top_p": 0.5, "stream_options": {"x": 1}}
+    )
+    assert (wire["temperature"], wire["top_p"], wire["stream_options"]) == (1, 0.5, {"x": 1})
+    assert body(temperature=0.0)["temperature"] == 0.0
+
+
+def test_servers_that_refuse_a_field_do_not_get_it():
+    assert "stream_options" not in body("mistral")
+    cache = {"key": "k", "retention": "long"}
+    assert "prompt_cache_key" not in body("groq", prompt_cache=cache)
+    wire = body(prompt_cache=cache)
+    assert (wire["prompt_cache_key"], wire["prompt_cache_retention"]) == ("k", "24h")
+
+
+def test_messages():
+    assert sent(Message(role="system", content="s")) == {"role": "system", "content": "s"}
+    parts = [TextPart(text="a"), TextPart(text="b")]
+    assert sent(Message(role="user", content=parts)) == {"role": "user", "content": "a\nb"}
+    assert sent(Message(role="user", content=[])) == {"role": "user", "content": ""}
+    assert sent(Message(role="user", content="u", name="kim"))["name"] == "kim"
+    assert sent(Message(role="tool", content="42", tool_call_id="c")) == {
+        "role": "tool",
+        "content": "42",
+        "tool_call_id": "c",
+    }
+
+
+def test_pictures():
+    url = ImagePart(image=Image.from_url("https://x/y.png"), detail="low")
+    data = ImagePart(image=Image.from_bytes(b"ab", "image/png"))
+    assert sent(Message(role="user", content=[TextPart(text="t"), url, data]))["content"] == [
+        {"type": "text", "text": "t"},
+        {"type": "image_url", "image_url": {"url": "https://x/y.png", "detail": "low"}},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,YWI=", "detail": "auto"}},
+    ]
+
+
+def test_every_picture_that_cannot_be_sent_is_listed():
+    bad = [
+        Image.from_bytes(b"a", "image/bmp"),
+        Image.from_base64("!", "image/png"),
+        Image(source=("binary", b"a")),
+    ]
+    huge = Image.from_bytes(bytes(20 * 1024 * 1024 + 1), "image/png")
+    content = [ImagePart(image=image) for image in [*bad, huge, Image.from_file("/does/not/exist.png")]]
+    with pytest.raises(ValidationError) as refused:
+        body(messages=[Message(role="system", content=content[:1]), Message(role="user", content=content)])
+    assert refused.value.errors == [
+        (["messages", 0, "content"], "image_in_system_message"),
+        (["content", 1, 0], "unsupported_image_format"),
+        (["content", 1, 1], "unresolvable_image"),
+        (["content", 1, 2], "missing_mime_type"),
+        (["content", 1, 3], "image_too_large"),
+        (["content", 1, 4], "unresolvable_image"),
+    ]
+
+
+def test_an_assistants_calls_travel_as_the_model_wrote_them():
+    def arguments(**fields):
+        call = ToolCall(id="c", name="f", **fields)
+        wire = sent(Message(role="assistant", content="", metadata={"tool_calls": [call]}))
+        assert (wire["content"], wire["tool_calls"][0]["id"], wire["tool_calls"][0]["type"]) == (
+            "",
+            "c",
+            "function",
+        )
+        return wire["tool_calls"][0]["function"]["arguments"]
+
+    assert arguments(arguments={"a": 1}, raw_arguments='{ "a":1 }') == '{ "a":1 }'
+    assert arguments(arguments={"a": 1}) == '{"a":1}'
+    assert arguments(arguments={}, raw_arguments='{"a"', metadata={"arguments_error": "cut"}) == "{}"

@@ -1,0 +1,102 @@
+"""What a remote adapter refuses before it touches the network."""
+
+import pytest
+
+from allm_actors.data import EngineError, Image, ImagePart, Message, Request, Tool, ValidationError
+from allm_actors.engine import keys
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.adapters import find_adapter
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.remote import _base_url, _deadlines
+
+ASK = Request(messages=[Message(role="user", content="hi")], model="m")
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch):
+    keys.clear()
+    for row in PROVIDERS.values():
+        for name in (*row.key_names, row.base_url_name):
+            monkeypatch.delenv(name, raising=False)
+
+
+def opened(adapter="openai", request=ASK, **fields):
+    fields.setdefault("api_key", "sk-x")
+    return find_adapter(adapter).batches(request, Call(request_id="r", **fields))
+
+
+def test_a_missing_key_is_refused_by_the_call_itself():
+    with pytest.raises(EngineError, match="OPENAI_API_KEY") as refused:
+        opened(api_key=None)
+    assert refused.value.reason == "missing_key"
+
+
+def test_the_key_is_asked_for_at_each_call():
+    asked = []
+    for _ in range(2):
+        opened(api_key=lambda: asked.append(1) or "sk-x")
+    assert len(asked) == 2
+
+
+def test_pictures_are_checked_by_the_call_itself():
+    picture = ImagePart(image=Image.from_bytes(b"a", "image/bmp"))
+    with pytest.raises(ValidationError):
+        opened(request=Request(messages=[Message(role="user", content=[picture])]))
+
+
+def test_a_compatible_server_needs_a_base_url_and_no_key(monkeypatch):
+    with pytest.raises(EngineError, match="base_url"):
+        opened("openai-compatible", api_key=None)
+    opened("openai-compatible", api_key=None, options={"base_url": "http://localhost:1234/v1"})
+    monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", "http://localhost:1234/v1")
+    opened("openai-compatible", api_key=None)
+
+
+def test_the_base_url_of_the_options_wins_over_the_environments(monkeypatch):
+    row = PROVIDERS["openai"]
+    assert _base_url(row, {}) == "https://api.openai.com/v1"
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://proxy/v1/")
+    assert _base_url(row, {}) == "http://proxy/v1"
+    assert _base_url(row, {"base_url": "http://mine/"}) == "http://mine"
+    with pytest.raises(EngineError, match="http://"):
+        _base_url(row, {"base_url": "localhost:80"})
+
+
+def test_deadlines_come_from_the_call_then_the_options():
+    def seconds(**fields):
+        found = _deadlines(Call(request_id="r", **fields))
+        return found.connect, found.first_byte, found.idle, found.total
+
+    assert seconds() == (10.0, 60.0, 60.0, None)
+    assert seconds(stream_timeout=5) == (10.0, 5.0, 5.0, None)
+    assert seconds(request_timeout=9, options={"stream_timeout": 7}) == (10.0, 7.0, 7.0, 9.0)
+    options = {
+        "connect_timeout": 1,
+        "first_byte_timeout": 2,
+        "stream_timeout": float("inf"),
+        "request_timeout": 4,
+    }
+    assert seconds(options=options) == (1.0, 2.0, None, 4.0)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "5", True, float("nan")])
+def test_a_deadline_that_cannot_be_is_refused_by_the_call_itself(wrong):
+    with pytest.raises(ValueError, match="stream_timeout must be seconds"):
+        opened(stream_timeout=wrong)
+
+
+def test_tools_and_a_schema_need_two_passes():
+    tools = [Tool(name="a", description="", schema={})]
+    schema = {"type": "json_schema", "name": "n", "schema": {}}
+    adapter = find_adapter("openai")
+    for request, needed in [
+        (Request(messages=[], tools=tools, response_format=schema), True),
+        (Request(messages=[], tools=tools), False),
+        (Request(messages=[], response_format=schema), False),
+        (Request(messages=[], tools=tools, response_format={"type": "json_object"}), False),
+    ]:
+        assert adapter.requires_structured_finalize(request) is needed
+
+
+def test_nothing_of_an_adapter_shows_a_key():
+    assert repr(find_adapter("openai")) == "RemoteAdapter('openai')"

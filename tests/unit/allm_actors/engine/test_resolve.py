@@ -1,0 +1,149 @@
+"""Call over engine, a request's own values over both; every option goes to one place."""
+
+import pytest
+
+from allm_actors.data import Message, Request, Thread, Tool
+from allm_actors.engine import Engine
+from allm_actors.engine.resolve import (
+    call_for,
+    complete_request,
+    resolve_adapter_opts,
+    resolve_model,
+    resolve_params,
+    resolve_tools,
+    split,
+    step_request,
+)
+
+HI = [Message(role="user", content="hi")]
+
+
+def tool(name, description=""):
+    return Tool(name=name, description=description, schema={})
+
+
+def test_the_model_of_request_then_call_then_engine_wins():
+    engine = Engine(model="engine")
+    assert resolve_model(engine, {}) == "engine"
+    assert resolve_model(engine, {"model": None}) == "engine"
+    assert resolve_model(engine, {"model": "call"}) == "call"
+    assert resolve_model(engine, {"model": "call"}, Request(messages=HI, model="request")) == "request"
+
+
+def test_call_tools_replace_in_place_and_follow():
+    engine = Engine(tools=[tool("a"), tool("b"), tool("c")])
+    resolved = resolve_tools(engine, {"tools": [tool("b", "new"), tool("d")]})
+    assert [(t.name, t.description) for t in resolved] == [("a", ""), ("b", "new"), ("c", ""), ("d", "")]
+    assert [t.name for t in resolve_tools(engine, {"tools": None})] == ["a", "b", "c"]
+
+
+def test_call_options_win_over_params_and_none_does_not():
+    engine = Engine(params={"temperature": 0.1, "top_p": 0.5, "max_turns": 3})
+    assert resolve_params(engine, {"temperature": 0.9, "top_p": None, "model": "m", "api_key": "k"}) == {
+        "temperature": 0.9,
+        "top_p": 0.5,
+        "max_turns": 3,
+    }
+
+
+def test_adapter_opts_of_the_call_win():
+    engine = Engine(adapter_opts={"base_url": "a", "x": 1})
+    assert resolve_adapter_opts(engine, {"adapter_opts": {"base_url": "b"}}) == {"base_url": "b", "x": 1}
+
+
+def test_every_option_goes_to_one_place():
+    parts = split(
+        {
+            "temperature": 0,
+            "mode": "auto",
+            "stream_timeout": 2.0,
+            "on_event": print,
+            "api_key": "k",
+            "top_p": 1,
+            "seed": 0,
+        }
+    )
+    assert parts.request == {"temperature": 0}
+    assert parts.orchestration == {"mode": "auto"}
+    assert parts.transport == {"stream_timeout": 2.0}
+    assert parts.filters == {"on_event": print}
+    assert parts.call == {"api_key": "k"}
+    assert parts.provider == {"top_p": 1, "seed": 0}
+    assert "'k'" not in repr(parts)
+
+
+@pytest.mark.parametrize(
+    ("near", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("maxturns", "max_turns"),
+        ("tool_choise", "tool_choice"),
+        ("tools_timeout", "tool_timeout"),
+    ],
+)
+def test_a_near_miss_names_what_was_meant(near, meant):
+    with pytest.raises(TypeError, match=f"'{near}'.*'{meant}'"):
+        split({near: 1})
+
+
+def test_what_belongs_to_the_engine_is_refused_in_a_call():
+    with pytest.raises(TypeError, match="belongs to the engine"):
+        split({"adapter": "openai"})
+
+
+@pytest.mark.parametrize(
+    "name", ["top_p", "n", "stop", "models", "prompt_cache_key", "max_completion_tokens", "reasoning_effort"]
+)
+def test_providers_own_options_pass(name):
+    assert split({name: 1}).provider == {name: 1}
+
+
+def test_a_step_asks_with_the_thread_the_tools_and_the_models_options():
+    engine = Engine(model="m", tools=[tool("a")], params={"temperature": 0.5, "top_p": 0.9, "max_turns": 2})
+    options = {
+        "max_tokens": 9,
+        "tool_choice": "required",
+        "structured_finalize": "yes",
+        "mode": "manual",
+        "logprobs": True,
+    }
+    request = step_request(engine, Thread(messages=HI), options)
+    assert request == Request(
+        messages=HI,
+        model="m",
+        tools=[tool("a")],
+        tool_choice="required",
+        temperature=0.5,
+        max_tokens=9,
+        stream=True,
+        options={"top_p": 0.9, "logprobs": True},
+    )
+    assert step_request(engine, HI, {"structured_finalize": True}).structured_finalize is True
+
+
+def test_a_step_without_tools_makes_no_choice_of_tool():
+    request = step_request(Engine(tools=[tool("a")]), HI, {"tool_choice": "required"}, tools=[])
+    assert (request.tools, request.tool_choice) == ([], None)
+
+
+def test_a_request_keeps_what_it_says_and_gets_the_rest():
+    engine = Engine(model="m", params={"temperature": 0.5, "top_p": 0.9}, tools=[tool("a")])
+    asked = Request(messages=HI, temperature=0.0, options={"top_p": 0.1})
+    got = complete_request(engine, asked, {"max_tokens": 5, "model": "n"})
+    assert (got.temperature, got.max_tokens, got.model, got.options) == (0.0, 5, "n", {"top_p": 0.1})
+    assert got.tools == [tool("a")]
+    assert complete_request(engine, Request(messages=HI, tools=[tool("z")]), {}).tools == [tool("z")]
+
+
+def test_a_call_knows_who_asks_and_hides_the_key():
+    engine = Engine(adapter_opts={"base_url": "u", "stream_timeout": 9.0}, retry=False)
+    call = call_for(engine, {"api_key": "sk-1", "stream_timeout": 2.0, "adapter_opts": {"headers": {}}}, "r1")
+    assert (call.request_id, call.cursor_key, call.retry, call.stream_timeout) == (
+        "r1",
+        engine.id,
+        False,
+        2.0,
+    )
+    assert call.options == {"base_url": "u", "stream_timeout": 9.0, "headers": {}}
+    assert "sk-1" not in repr(call)
+    assert call_for(engine, {"retry": {"max_attempts": 2}}, "r").retry == {"max_attempts": 2}

@@ -1,0 +1,82 @@
+"""When a call is tried again, and how long after."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allm_actors.data import AdapterError
+from allm_actors.engine.retry import DEFAULT, NEVER, RetryPolicy, next_delay, policy_of
+
+BUSY = AdapterError("rate_limited", status=429)
+
+
+def test_delays_double_from_the_base_and_stay_within_the_cap():
+    policy = RetryPolicy(max_attempts=10, base_delay=0.5, max_delay=3.0, jitter=0.25)
+    assert [next_delay(policy, attempt, BUSY, 0.0) for attempt in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+    assert [next_delay(policy, attempt, BUSY, 1.0) for attempt in range(1, 6)] == [0.75, 1.25, 2.25, 3.0, 3.0]
+
+
+def test_the_last_attempt_is_the_last():
+    assert next_delay(DEFAULT, 2, BUSY, 0.0) is not None
+    assert next_delay(DEFAULT, 3, BUSY, 0.0) is None
+    assert next_delay(NEVER, 1, BUSY, 0.0) is None
+    assert next_delay(policy_of({"max_attempts": 0}), 1, BUSY, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (AdapterError("provider_unavailable", status=503), True),
+        (AdapterError("provider_unavailable", status=529), True),
+        (AdapterError("network_error", metadata={"phase": "connect"}), True),
+        (AdapterError("timeout", metadata={"phase": "connect"}), True),
+        (AdapterError("network_error", metadata={"partial": True}), False),
+        (AdapterError("timeout", metadata={"phase": "silence"}), False),
+        (AdapterError("authentication_failed", status=401), False),
+        (AdapterError("rate_limited", status=429, metadata={"retry": False}), False),
+    ],
+)
+def test_what_is_tried_again(error, again):
+    assert (next_delay(DEFAULT, 1, error, 0.0) is not None) is again
+
+
+def test_retry_on_takes_reasons_too():
+    stalled = AdapterError("timeout", metadata={"phase": "silence"})
+    assert next_delay(policy_of({"retry_on": ["timeout"]}), 1, stalled, 0.0) == 0.5
+
+
+def test_the_servers_wait_is_kept_up_to_the_cap_and_beyond_it_the_error_is_returned():
+    def asked(ms):
+        return AdapterError("rate_limited", status=429, retry_after_ms=ms)
+
+    assert next_delay(DEFAULT, 1, asked(1500), 0.0) == 1.5
+    assert next_delay(DEFAULT, 1, asked(1500), 1.0) == 1.75
+    assert next_delay(DEFAULT, 1, asked(30_000), 1.0) == 30.0
+    assert next_delay(DEFAULT, 1, asked(30_001), 0.0) is None
+    assert next_delay(policy_of({"respect_retry_after": False}), 1, asked(30_001), 0.0) == 0.5
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1), st.integers(0, 40_000))
+def test_a_delay_is_never_over_the_cap_and_never_under_what_was_asked(attempt, jitter, asked):
+    error = AdapterError("rate_limited", status=429, retry_after_ms=asked)
+    delay = next_delay(RetryPolicy(max_attempts=20_000), attempt, error, jitter)
+    assert delay is None if asked > 30_000 else asked / 1000 <= delay <= 30.0
+
+
+@pytest.mark.parametrize("given_", ["default", None, True])
+def test_names_of_the_default(given_):
+    assert policy_of(given_) is DEFAULT
+
+
+def test_false_is_never_and_a_policy_is_itself():
+    assert policy_of(False) is NEVER
+    mine = RetryPolicy(max_attempts=7)
+    assert policy_of(mine) is mine
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_attempts": -1}, {"max_attempts": 1.5}, {"base_delay": -1}, {"jitter": "a"}]
+)
+def test_values_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        policy_of(wrong)
