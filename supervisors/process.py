@@ -32,7 +32,7 @@ import pykka
 from supervisors.reasons import NORMAL, Exit, Reason
 from supervisors.runtime import ties
 from supervisors.runtime.adopted import supervised
-from supervisors.runtime.future import Future, Wait
+from supervisors.runtime.future import Future, declare_wait
 from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
 from supervisors.runtime.life import DEFER_START, Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
@@ -260,7 +260,10 @@ class Process(Life):
 
     def waits_for(self, ref: Ref[Any] | None) -> None:
         """Declare whom this process waits for without blocking a thread, so that a circle is seen; None: nobody."""
-        self._actor_ref.waiting = None if ref is None else Wait(ref)
+        if ref is None:
+            self._actor_ref.waiting = None
+        else:
+            declare_wait(self._actor_ref, ref)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException | None, TracebackType | None] | tuple[None, None, None]
 
-__all__ = ["Future", "Wait", "raise_if_circular"]
+__all__ = ["Future", "Wait", "declare_wait", "raise_if_circular"]
 
 _log = logging.getLogger("supervisors")
 
@@ -38,12 +38,16 @@ T = TypeVar("T")
 
 
 class Wait:
-    """A thread that waits in `Future.get`: for whom, and the lock whose release wakes it."""
+    """A thread that waits in `Future.get`: for whom and what, and the lock whose release wakes it.
 
-    __slots__ = ("_lock", "target")
+    A process that waits without a thread (a supervisor) has one too, with no future.
+    """
 
-    def __init__(self, target: Ref[Any] | None) -> None:
+    __slots__ = ("_lock", "future", "target")
+
+    def __init__(self, target: Ref[Any] | None, future: Future[Any] | None = None) -> None:
         self.target = target
+        self.future = future
         self._lock = allocate_lock()
         self._lock.acquire()
 
@@ -198,7 +202,7 @@ class Future(pykka.Future[T], Generic[T]):
 
     def _wait(self, timeout: float | None) -> None:
         process = running.process
-        wait = Wait(self.target)
+        wait = Wait(self.target, self)
         self.add_done_callback(wait.wake)
         if process is None:
             woken = _wait_outside(self.host, wait, timeout)
@@ -230,6 +234,19 @@ def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
             return  # somebody else's circle
         chain.append(target)
         target = target.waiting.target if target.waiting is not None else None
+
+
+def declare_wait(ref: Ref[Any], target: Ref[Any]) -> None:
+    """`ref` waits for `target` without a thread; if that closes a circle, the last one in it is told `Deadlock`."""
+    chain = [ref, target]
+    with ref.system.lock:
+        ref.waiting = Wait(target)
+        wait = target.waiting
+        while wait is not None and wait.target is not None and wait.target not in chain:
+            chain.append(wait.target)
+            wait = wait.target.waiting
+    if wait is not None and wait.target is ref and wait.future is not None:
+        wait.future.fail(Deadlock([chain[-1], *chain]))
 
 
 def _wait_outside(host: Dispatcher | None, wait: Wait, timeout: float | None) -> bool:
