@@ -1,7 +1,7 @@
 """The supervision tree as text, for people who look at a running system.
 
-The rule of this file: looking must never hang. All questions together get a few seconds; who does not answer in time is
-shown as busy.
+The rule of this file: looking must never hang. All supervisors are asked at once and together get a few seconds; who
+does not answer in time is shown as busy.
 
     Supervisor#1 'root' supervisor running
     ├─ Store: Store#2 worker running
@@ -15,6 +15,7 @@ Source: Erlang `observer`, "Applications".
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,11 +23,11 @@ from typing import Any
 import pykka
 
 from supervisors.core.entry import View
-from supervisors.errors import ProcessDown, SupervisorError
+from supervisors.errors import ProcessDown
+from supervisors.process import Future
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
-from supervisors.runtime.timers import Deadline
-from supervisors.supervisor import DynamicSupervisorRef, SupervisorRef
+from supervisors.supervisor import DynamicSupervisorRef, Request, SupervisorRef
 
 __all__ = ["tree"]
 
@@ -36,13 +37,12 @@ def tree(root: Ref[Any] | System, *, timeout: float = 2.0, limit: int = 50) -> s
 
     Of each supervisor at most `limit` children are drawn. Units: seconds, for all questions together.
     """
-    system = root if isinstance(root, System) else root.system
-    deadline = Deadline(system.clock, timeout)
     tops = [ref for ref in root.processes() if ref.parent is None] if isinstance(root, System) else [root]
-    lines = [] if isinstance(root, Ref) else [repr(root)]
-    for top in tops:
-        node = _Node(_title(top, _type(top)))
-        node.below = _below(top, deadline, limit)
+    survey = _Survey(limit)
+    nodes = [survey.look(top, _Node(_title(top, _type(top)))) for top in tops]
+    survey.wait(timeout)
+    lines = [repr(root)] if isinstance(root, System) else []
+    for node in nodes:
         lines += _draw(node)
     return "\n".join(lines)
 
@@ -53,35 +53,63 @@ class _Node:
     below: list[_Node] = field(default_factory=list)
 
 
+class _Survey:
+    """Asks all supervisors at once, so that one that is busy hides nobody but its own children."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._open = 1
+        self._over: Future[None] = Future()
+
+    def look(self, ref: Ref[Any], node: _Node) -> _Node:
+        """Find out what is below `ref`; thread: any."""
+        if isinstance(ref, SupervisorRef | DynamicSupervisorRef):
+            node.below = [_Node("(busy: no answer in time)")]
+            with self._lock:
+                self._open += 1
+            ref.ask(Request("views"), block=False).add_done_callback(lambda views: self._heard(node, views))
+        return node
+
+    def wait(self, timeout: float) -> None:
+        """Until all have answered, or the time is over."""
+        self._close()
+        try:
+            self._over.get(timeout=timeout)
+        except pykka.Timeout:
+            pass  # those that did not answer are drawn as busy
+
+    def _heard(self, node: _Node, answer: Future[Any]) -> None:
+        try:
+            views: list[View] = answer.get()
+        except ProcessDown:
+            node.below = [_Node("(down)")]
+        else:
+            below = [self._child(view) for view in views[: self._limit]]
+            more = len(views) - len(below)
+            node.below = [*below, _Node(f"(and {more} more)")] if more else below
+        self._close()
+
+    def _child(self, view: View) -> _Node:
+        prefix = "" if view.id is None else f"{_name(view.id)}: "
+        restarts = f", {view.restarts} restart{'' if view.restarts == 1 else 's'}" if view.restarts else ""
+        if isinstance(view.ref, Ref):
+            return self.look(view.ref, _Node(prefix + _title(view.ref, view.type or "worker") + restarts))
+        return _Node(f"{prefix}{_name(view.start)} {view.type} {view.state}{restarts}")
+
+    def _close(self) -> None:
+        with self._lock:
+            self._open -= 1
+            over = self._open == 0
+        if over:
+            self._over.set()
+
+
 def _draw(node: _Node, first: str = "", rest: str = "") -> Iterator[str]:
     yield first + node.label
     for nth, child in enumerate(node.below, 1):
         last = nth == len(node.below)
         yield from _draw(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
-
-
-def _below(ref: Ref[Any], deadline: Deadline, limit: int) -> list[_Node]:
-    if not isinstance(ref, SupervisorRef | DynamicSupervisorRef):
-        return []
-    try:
-        views = ref.views(timeout=deadline.remaining())
-    except pykka.Timeout:
-        return [_Node("(busy: no answer in time)")]
-    except ProcessDown:
-        return [_Node("(down)")]
-    except SupervisorError as refusal:
-        return [_Node(f"({refusal})")]
-    nodes = [_node(view, deadline, limit) for view in views[:limit]]
-    return nodes if len(views) <= limit else [*nodes, _Node(f"(and {len(views) - limit} more)")]
-
-
-def _node(view: View, deadline: Deadline, limit: int) -> _Node:
-    restarts = f", {view.restarts} restart{'' if view.restarts == 1 else 's'}" if view.restarts else ""
-    prefix = "" if view.id is None else f"{_name(view.id)}: "
-    if isinstance(view.ref, Ref):
-        state = _title(view.ref, view.type or "worker")
-        return _Node(prefix + state + restarts, _below(view.ref, deadline, limit))
-    return _Node(f"{prefix}{_name(view.start)} {view.type} {view.state}{restarts}")
 
 
 def _title(ref: Ref[Any], kind: str) -> str:

@@ -8,5 +8,13 @@ starter.py       children whose start is a function
 
 from supervisors.supervisor.dynamic import DynamicSupervisor, DynamicSupervisorRef
 from supervisors.supervisor.static import Supervisor, SupervisorRef
+from supervisors.supervisor.supervision import START_TIMEOUT, Request
 
-__all__ = ["DynamicSupervisor", "DynamicSupervisorRef", "Supervisor", "SupervisorRef"]
+__all__ = [
+    "START_TIMEOUT",
+    "DynamicSupervisor",
+    "DynamicSupervisorRef",
+    "Request",
+    "Supervisor",
+    "SupervisorRef",
+]

@@ -59,12 +59,9 @@ class DynamicSupervisorRef(Ref[Any]):
         """
         self._call("update", check_dynamic_flags(flags))
 
-    def views(self, *, timeout: float | None = None) -> list[View]:
-        """All children, with their state and the number of their restarts.
-
-        Units: seconds. Raises: `pykka.Timeout`.
-        """
-        return cast("list[View]", self.ask(Request("views"), timeout=timeout))
+    def views(self) -> list[View]:
+        """All children, with their state and the number of their restarts."""
+        return cast("list[View]", self._call("views"))
 
     def _call(self, operation: str, *args: object) -> object:
         return self.ask(Request(operation, args))

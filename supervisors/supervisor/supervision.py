@@ -65,7 +65,7 @@ from supervisors.runtime.timers import TimerRef
 from supervisors.spec import ChildType, Restart, ShutdownRule
 from supervisors.supervisor.starter import Brought, Nothing, Refused, Starter, plain_reason
 
-__all__ = ["Children", "Request", "Supervision"]
+__all__ = ["START_TIMEOUT", "Children", "Request", "Supervision"]
 
 _log = logging.getLogger("supervisors")
 
