@@ -19,7 +19,8 @@ from supervisors import ChildSpec, Future, ProcessDown, ProcessRef, Restart
 from .ending import ending
 from .ports import SESSIONS, Ports, start_soon
 from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec
-from .session import Seat, SessionActor
+from .seat import Seat
+from .session import SessionActor
 from .stream import Turn
 from .turns import turn_spec, view_of
 

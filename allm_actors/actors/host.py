@@ -44,7 +44,7 @@ from .handle import SessionHandle, session_spec
 from .keeper import ListIds, store_actor_for
 from .ports import ADAPTERS, SESSIONS, STORE, TOOLS, Ports, start_soon
 from .protocol import TurnSpec
-from .session import Cell, Seat, WhenBusy
+from .seat import Cell, Seat, WhenBusy
 from .store import Store, store_for
 
 __all__ = ["Host", "StatelessCall", "default_host"]

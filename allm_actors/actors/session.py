@@ -11,24 +11,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from allm_actors.data import AllmError, Session, SessionBusy, StoreError, Thread
-from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
-from allm_actors.execution.tools import repair
 from supervisors import DEFER_START, IGNORE, NO_REPLY, Down, From, Process, ProcessRef
 from supervisors.runtime.signals import Signal
 
 from .ending import ending
 from .keeper import Load
-from .log import log
-from .ports import Ports, model_call
+from .ledger import Ledger, Stored
+from .ports import model_call
 from .protocol import (
     Begin,
     Cancel,
@@ -49,49 +47,10 @@ from .protocol import (
     TurnSpec,
 )
 from .run import TurnRun
+from .seat import Outlets, Seat
 from .store import Save
 
-__all__ = ["Cell", "Outlets", "Seat", "SessionActor", "WhenBusy"]
-
-WhenBusy = Literal["queue", "reject", "interrupt"]
-
-
-class Cell:
-    """The last value of a session, for anybody to read. Written by the session's own actor only."""
-
-    __slots__ = ("__weakref__", "value")
-
-    def __init__(self, value: Session) -> None:
-        self.value = value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seat:
-    """Everything a session actor is started with. A restart starts from the same, and from the store."""
-
-    ports: Ports
-    cell: Cell
-    id: str | None = None
-    when_busy: WhenBusy = "queue"
-    queue_limit: int = 16
-    first: TurnSpec | None = field(default=None, repr=False)
-
-
-class Outlets:
-    """The channels of the turns that a session owes an end. Outlives the actor, and ends them when that dies."""
-
-    __slots__ = ("cell", "open")
-
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-        self.open: dict[str, TurnSpec] = {}
-
-    def abandon(self, reason: object) -> None:
-        """The actor is dead: every turn it owed an end gets one that says so. Thread: the one it died on."""
-        while self.open:
-            _, spec = self.open.popitem()
-            result, last = ending(spec, self.cell.value.thread, reason)
-            spec.channel.end(result, last=last)
+__all__ = ["SessionActor"]
 
 
 class Loaded(Signal):
@@ -114,13 +73,12 @@ class SessionActor(Process):
     def __init__(self, seat: Seat) -> None:
         super().__init__()
         self._seat = seat
-        self._stored = 0  # how many messages of the thread the store has
+        self._ledger = Ledger(seat.cell)
         self._run: TurnRun | None = None
         self._queue: deque[TurnSpec] | None = None
         self._outlets: Outlets | None = None
         self._before: Session | None = None
         self._tokens = 0
-        self._saves: dict[int, Callable[[StoreError | None], object]] | None = None
         self._closing: object = None
 
     # Life.
@@ -146,7 +104,7 @@ class SessionActor(Process):
         """The store has answered."""
         match signal:
             case Loaded(error=None, session=session):
-                self._revive(session)
+                self._ledger.revive(session)
                 self.start_succeeded()
             case Loaded(error=error):
                 self.start_failed(error)
@@ -190,7 +148,7 @@ class SessionActor(Process):
             case ToolExpired(token) if run is not None:
                 run.expired(token)
             case Saved(token, error):
-                self._saved(token, error)
+                self._ledger.settle(token, error)
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
             case Begin(spec):
@@ -234,7 +192,7 @@ class SessionActor(Process):
                 self._run.cancel("cancelled")
 
     def _start(self, spec: TurnSpec) -> None:
-        session = self._session
+        session = self._ledger.value
         if spec.operation is not None:
             spec.call_options["context"] = {**session.context, **(spec.call_options.get("context") or {})}
         try:
@@ -251,10 +209,10 @@ class SessionActor(Process):
         self._before, self._run = session, run
         self._accept(spec)
         if spec.operation is None:
-            self._seat.cell.value = msgspec.structs.replace(session, thread=thread)
+            self._ledger.put_thread(thread)
             run.advance()
         else:
-            self._put(begun)
+            self._ledger.put(begun)
             self._save(lambda error: self._begun(run, error))
 
     def _begun(self, run: TurnRun, error: StoreError | None) -> None:
@@ -285,7 +243,7 @@ class SessionActor(Process):
                 self._end(spec, None)
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
-        result, last = ending(spec, self._session.thread, reason)
+        result, last = ending(spec, self._ledger.value.thread, reason)
         spec.channel.end(result, last=last)
         self._forget(spec)
 
@@ -327,10 +285,9 @@ class SessionActor(Process):
 
     def keep(self, thread: Thread, done: Callable[[], None]) -> bool:
         """Remember this thread and have it stored."""
+        self._ledger.put_thread(thread)
         if self._seat.id is None:
-            self._seat.cell.value = msgspec.structs.replace(self._session, thread=thread)
             return True
-        self._put(msgspec.structs.replace(self._session, thread=thread))
         run = self._run
 
         def stored(error: StoreError | None) -> None:
@@ -356,74 +313,52 @@ class SessionActor(Process):
         if run.spec.operation is None:
             done()
             return
-        self._put(before if result is None else _plain(sessions.apply(self._session, result)))
+        self._ledger.put(before if result is None else sessions.apply(self._ledger.value, result))
         self._save(done)
 
     # State.
 
-    @property
-    def _session(self) -> Session:
-        return self._seat.cell.value
-
-    def _put(self, session: Session) -> None:
-        self._stored = min(self._stored, _shared(self._session.thread, session.thread))
-        self._seat.cell.value = session
-
-    def _save(self, done: Callable[[StoreError | None], object]) -> None:
-        session, keep = self._session, self._stored
+    def _save(self, done: Stored) -> None:
         token, ref = self.next_token(), self.ref
-        self._saves = self._saves if self._saves is not None else {}
-        self._saves[token] = done
-        self._stored = len(session.thread.messages)
-        self._seat.ports.ask_store(
-            Save(session, keep), lambda _answer, error: ref.send(Saved(token, _store_error(error)))
-        )
-
-    def _saved(self, token: int, error: StoreError | None) -> None:
-        done = (self._saves or {}).pop(token, None)
-        if error is not None:
-            log.error("a session could not be stored", session_id=self._seat.id, error=str(error))
-            self._stored = 0  # what the store has is unknown: write everything next time
-        if done is not None:
-            done(error)
+        self._ledger.save(self._seat.ports, token, lambda error: ref.send(Saved(token, error)), done)
 
     def _loaded(self, session: Any, error: BaseException | None) -> None:
         self.ref.signal(Loaded(session, error))
 
-    def _revive(self, stored: Session | None) -> None:
-        if stored is None:
-            return
-        self._stored = len(stored.thread.messages)
-        open_calls = {call.id for call in stored.pending_tool_calls}
-        repaired = repair(stored.thread, keep=open_calls)
-        if repaired is not stored.thread:
-            log.warning("answered calls that a crash had left open", session_id=self._seat.id)
-        self._put(msgspec.structs.replace(stored, thread=repaired))
-
     def _submit(self, results: Sequence[tuple[str, Any]]) -> Any:
         self._refuse_while_busy("submit_tool_results")
-        self._put(sessions.submit_tool_results(self._session, results))
-        self._answer_when_saved(self._session)
-        return NO_REPLY
+        return self._change(sessions.submit_tool_results(self._ledger.value, results))
 
     def _recover(self) -> Any:
         self._refuse_while_busy("recover")
-        self._put(sessions.recover(self._session))
-        self._answer_when_saved(self._session)
+        return self._change(sessions.recover(self._ledger.value))
+
+    def _change(self, session: Session) -> Any:
+        """Take this value over and answer with it once it is stored; if it cannot be, nothing has changed."""
+        request, before = self._asked(), self._ledger.value
+        self._ledger.put(session)
+
+        def stored(error: StoreError | None) -> None:
+            if error is None:
+                request.reply(session)
+            else:
+                self._ledger.put(before)
+                request.fail(error)
+
+        self._save(stored)
         return NO_REPLY
 
     def _fork(self, id: str) -> Any:
-        copy = msgspec.structs.replace(self._session, id=id)
-        request = self._asked()
-        self._seat.ports.ask_store(
-            Save(copy, 0),
-            lambda _answer, error: request.reply(copy) if error is None else request.fail(error),
-        )
-        return NO_REPLY
+        copy, request = msgspec.structs.replace(self._ledger.value, id=id), self._asked()
 
-    def _answer_when_saved(self, answer: Any) -> None:
-        request = self._asked()
-        self._save(lambda error: request.reply(answer) if error is None else request.fail(error))
+        def stored(_answer: object, error: BaseException | None) -> None:
+            if error is None:
+                request.reply(copy)
+            else:
+                request.fail(error)
+
+        self._seat.ports.ask_store(Save(copy, 0), stored)
+        return NO_REPLY
 
     def _asked(self) -> From:
         request = self.current_request
@@ -452,42 +387,6 @@ class WorkerLost:
 def _thread_of(spec: TurnSpec) -> Thread:
     messages = spec.request.messages if spec.request is not None else spec.messages
     return Thread.from_messages(messages)
-
-
-def _shared(old: Thread, new: Thread) -> int:
-    """How many messages at the beginning are the very same."""
-    if old is new:
-        return len(new.messages)
-    count = 0
-    for one, other in zip(old.messages, new.messages, strict=False):
-        if one is not other and one != other:
-            break
-        count += 1
-    return count
-
-
-def _plain(session: Session) -> Session:
-    """The session with text in place of what a tool put into its metadata (a halt's result) and nobody can store."""
-    try:
-        to_msgpack(session.metadata)
-    except TypeError:
-        metadata = {name: _storable(value) for name, value in session.metadata.items()}
-        return msgspec.structs.replace(session, metadata=metadata)
-    return session
-
-
-def _storable(value: Any) -> Any:
-    try:
-        to_msgpack(value)
-    except TypeError:
-        return str(value)
-    return value
-
-
-def _store_error(error: BaseException | None) -> StoreError | None:
-    if error is None or isinstance(error, StoreError):
-        return error
-    return StoreError("unavailable", message=f"the session store did not answer: {error}", cause=repr(error))
 
 
 def _why(reason: object) -> str:

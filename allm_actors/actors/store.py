@@ -133,6 +133,7 @@ class SQLiteStore:
         rows = [self._encode(save) for save in batch]
         with self._errors(), self._transaction() as db:
             for name, header, keep, bodies in rows:
+                self._check_kept(db, name, keep)
                 db.execute("REPLACE INTO sessions VALUES (?, ?)", (name, header))
                 db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
                 numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
@@ -211,6 +212,18 @@ class SQLiteStore:
         except sqlite3.DatabaseError as error:
             advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
             raise self._error("not_a_store", advice) from error
+
+    def _check_kept(self, db: sqlite3.Connection, name: str, keep: int) -> None:
+        # Whoever appends must know what is there: after a save that failed, the next one writes everything.
+        row = (
+            db.execute("SELECT max(seq) FROM messages WHERE session = ?", (name,)).fetchone()
+            if keep
+            else (-1,)
+        )
+        if (row[0] if row[0] is not None else -1) < keep - 1:
+            raise self._error(
+                "corrupt", f"does not have the first {keep} messages of session {name!r}; save all"
+            )
 
     def _encode(self, save: Save) -> tuple[str, bytes, int, list[bytes]]:
         name, new = _id(save.session), save.session.thread.messages[save.keep :]

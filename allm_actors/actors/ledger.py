@@ -1,0 +1,114 @@
+"""A session's value, and how much of it the store has.
+
+Rule of this file: one writer. The value changes here and nowhere else; a save writes the header and the messages that
+the store does not have yet, and after a failed one everything is written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import Session, StoreError, Thread
+from allm_actors.data.codec import to_msgpack
+from allm_actors.execution.tools import repair
+
+from .log import log
+from .ports import Ports
+from .seat import Cell
+from .store import Save
+
+__all__ = ["Ledger", "Stored"]
+
+Stored = Callable[[StoreError | None], object]
+
+
+class Ledger:
+    """Keeps one session's value. Thread: the session actor's; readers look at the cell."""
+
+    __slots__ = ("_cell", "_pending", "_stored")
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+        self._stored = 0
+        self._pending: dict[int, Stored] | None = None
+
+    @property
+    def value(self) -> Session:
+        """The session as of now."""
+        return self._cell.value
+
+    def put(self, session: Session) -> None:
+        """The session is this from now on; what a tool put into its metadata and nobody can store becomes text."""
+        self._stored = min(self._stored, _shared(self.value.thread, session.thread))
+        self._cell.value = _plain(session)
+
+    def put_thread(self, thread: Thread) -> None:
+        """The session has this thread from now on."""
+        self.put(msgspec.structs.replace(self.value, thread=thread))
+
+    def revive(self, stored: Session | None) -> None:
+        """Begin with what the store has; calls that a crash left open are answered, so that providers accept it."""
+        if stored is None:
+            return
+        self._stored = len(stored.thread.messages)
+        pending = {call.id for call in stored.pending_tool_calls}
+        thread = repair(stored.thread, keep=pending)
+        if thread is not stored.thread:
+            log.warning("answered calls that a crash had left open", session_id=stored.id)
+            self._stored = _shared(stored.thread, thread)
+        self._cell.value = msgspec.structs.replace(stored, thread=thread)
+
+    def save(
+        self, ports: Ports, token: int, tell: Callable[[StoreError | None], object], done: Stored
+    ) -> None:
+        """Have the value stored: the store's answer is `tell`ed, and passed to `settle` under the same token."""
+        session, keep = self.value, self._stored
+        self._pending = self._pending if self._pending is not None else {}
+        self._pending[token] = done
+        self._stored = len(session.thread.messages)
+        ports.ask_store(Save(session, keep), lambda _answer, error: tell(_store_error(error)))
+
+    def settle(self, token: int, error: StoreError | None) -> None:
+        """The store has answered: go on with what waited for it."""
+        done = (self._pending or {}).pop(token, None)
+        if error is not None:
+            log.error("a session could not be stored", session_id=self.value.id, error=str(error))
+            self._stored = 0  # what the store has is unknown
+        if done is not None:
+            done(error)
+
+
+def _shared(old: Thread, new: Thread) -> int:
+    """How many messages at the beginning are the very same."""
+    count = 0
+    for one, other in zip(old.messages, new.messages, strict=False):
+        if one is not other and one != other:
+            break
+        count += 1
+    return count
+
+
+def _plain(session: Session) -> Session:
+    try:
+        to_msgpack(session.metadata)
+    except TypeError:
+        metadata = {name: _storable(value) for name, value in session.metadata.items()}
+        return msgspec.structs.replace(session, metadata=metadata)
+    return session
+
+
+def _storable(value: Any) -> Any:
+    try:
+        to_msgpack(value)
+    except TypeError:
+        return str(value)
+    return value
+
+
+def _store_error(error: BaseException | None) -> StoreError | None:
+    if error is None or isinstance(error, StoreError):
+        return error
+    return StoreError("unavailable", message=f"the session store did not answer: {error}", cause=repr(error))

@@ -1,0 +1,58 @@
+"""What a session actor is given to start with, and what outlives it.
+
+Rule of this file: nothing here acts. A seat is the same at every restart; a cell shows the last value to anybody; the
+outlets end what a dead session owed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from allm_actors.data import Session
+
+from .ending import ending
+from .ports import Ports
+from .protocol import TurnSpec
+
+__all__ = ["Cell", "Outlets", "Seat", "WhenBusy"]
+
+WhenBusy = Literal["queue", "reject", "interrupt"]
+
+
+class Cell:
+    """The last value of a session, for anybody to read. Written by the session's own actor only."""
+
+    __slots__ = ("__weakref__", "value")
+
+    def __init__(self, value: Session) -> None:
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Everything a session actor is started with. A restart starts from the same, and from the store."""
+
+    ports: Ports
+    cell: Cell
+    id: str | None = None
+    when_busy: WhenBusy = "queue"
+    queue_limit: int = 16
+    first: TurnSpec | None = field(default=None, repr=False)
+
+
+class Outlets:
+    """The channels of the turns that a session owes an end. Outlives the actor, and ends them when that dies."""
+
+    __slots__ = ("cell", "open")
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.open: dict[str, TurnSpec] = {}
+
+    def abandon(self, reason: object) -> None:
+        """The actor is dead: every turn it owed an end gets one that says so. Thread: the one it died on."""
+        while self.open:
+            _, spec = self.open.popitem()
+            result, last = ending(spec, self.cell.value.thread, reason)
+            spec.channel.end(result, last=last)
