@@ -84,7 +84,7 @@ class Crash:
 
     @property
     def traceback(self) -> str:
-        """The traceback as text, written when it is read: a storm of crashes should not pay for what nobody looks at."""
+        """The traceback as text, written when it is read: a storm of crashes pays for nothing that nobody looks at."""
         return "".join(_traceback.format_exception(self.exc))
 
     def __eq__(self, other: object) -> bool:
