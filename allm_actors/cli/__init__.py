@@ -1,0 +1,62 @@
+"""The command `allm`: talk to a model, ask it once, list sessions and providers.
+
+Rule of this file: importing it costs no more than argparse; what a command needs is imported when it runs. Whatever
+goes wrong and has a name is a line that says what to do; only a mistake in this program itself is a traceback.
+
+    0 it worked    1 the provider or the turn failed    2 the command line is wrong    130 Ctrl-C
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .arguments import parse
+
+if TYPE_CHECKING:
+    from .arguments import Options
+    from .terminal import Terminal
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Thread: the main one, because Ctrl-C is a signal."""
+    try:
+        options = parse(argv)
+    except SystemExit as ended:  # argparse has said why, on stderr or, for --help, on stdout
+        return ended.code if isinstance(ended.code, int) else 2
+    from .terminal import Terminal
+
+    terminal = Terminal()
+    try:
+        code = _perform(options, terminal)
+        terminal.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone. Nothing more may be written, not even by the interpreter at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _perform(options: Options, terminal: Terminal) -> int:
+    command = import_module(f".{options.command}", __name__)
+    try:
+        code: int = command.perform(options, terminal)
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        from .trouble import exit_code, line
+
+        code = exit_code(error)
+        if not code:
+            raise
+        terminal.complain(line(error))
+    return code

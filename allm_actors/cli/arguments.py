@@ -1,0 +1,195 @@
+"""The command line, as argparse knows it.
+
+Rule of this file: it says what may be typed and what it means, and looks at nothing but the command line and the two
+variables that name defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import TypeAlias
+
+__all__ = ["Options", "parse"]
+
+# A text, because the class takes its parameter in stubs only, and argparse has no public name for it.
+_Formatter = argparse.RawDescriptionHelpFormatter
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+_EXAMPLES = """\
+examples:
+  allm chat                                        talk; OPENAI_API_KEY is set
+  allm chat --adapter groq --model llama-3.3-70b-versatile
+  allm chat --base-url http://localhost:11434/v1 --model llama3.2
+  allm run "Three names for a grey cat"            ask once
+  git diff | allm run "Review this change:" -      ask about what is piped
+  allm providers                                   who can be asked, and which keys are set
+
+`allm COMMAND --help` says more about a command.
+"""
+_CHAT_EXAMPLES = """\
+examples:
+  allm chat --session trip                         begin, or go on with, the session `trip`
+  allm chat --tools tools.py                       with every @allm.tool function of a file
+  allm chat --tools mypackage.tools:get_weather    with one tool of a module
+  allm chat --store :memory: --system "Answer in rhyme."
+
+at the prompt: /help lists the commands. Ctrl-C stops an answer and keeps the session; at the prompt it leaves.
+"""
+_RUN_EXAMPLES = """\
+examples:
+  allm run "What is a monad?"
+  cat report.txt | allm run                        the prompt is what is piped
+  cat report.txt | allm run "Summarise:" -         `-` stands for what is piped
+  allm run "Weather in Lisbon?" --tools tools.py --json
+  allm run "And tomorrow?" --session trip          go on with a stored session
+
+exit codes: 0 an answer, 1 the provider or the turn failed, 2 the command line is wrong, 130 Ctrl-C.
+"""
+_SESSIONS_EXAMPLES = """\
+examples:
+  allm sessions                                    the names, one a line
+  allm sessions --long                             with status, size and the last message
+  allm sessions --store work.db
+"""
+_PROVIDERS_EXAMPLES = """\
+A key is read from the variable that is named here, when a call is made. No command ever prints or stores one.
+"""
+
+
+class Options(argparse.Namespace):
+    """What was typed. Only the fields of `command` are there."""
+
+    command: str
+    adapter: str | None
+    model: str | None
+    base_url: str | None
+    session: str | None
+    store: str | None
+    system: str | None
+    tools: list[str]
+    timeout: float | None
+    verbose: bool
+    prompt: list[str]
+    json: bool
+    long: bool
+
+
+def parse(argv: Sequence[str] | None) -> Options:
+    """The options of a command line. Raises SystemExit, as argparse does, when it has said what is wrong."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv, namespace=Options())
+    # argparse takes words before the first option only: `allm run "Review:" --json -` has one more behind it.
+    if options.command == "run" and all(word == "-" or not word.startswith("-") for word in rest):
+        options.prompt += rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _describe(
+        argparse.ArgumentParser(prog="allm", allow_abbrev=False, formatter_class=_Formatter),
+        "Talk to language models. A conversation is a session: supervised while it runs, stored as it goes.",
+        _EXAMPLES,
+    )
+    parser.add_argument("--version", action="version", version=f"allm {_version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    chat = _command(commands, "chat", "talk in a session, with tokens as they arrive", _CHAT_EXAMPLES)
+    _add_model_options(chat)
+    _add_session_options(chat, session="the session's name; a new one is made up without it")
+
+    run = _command(commands, "run", "ask once and print the answer", _RUN_EXAMPLES)
+    run.add_argument(
+        "prompt", nargs="*", metavar="PROMPT", help="what to ask; `-`, or nothing at all, is what is piped in"
+    )
+    _add_model_options(run)
+    _add_session_options(run, session="go on with, or begin, a stored session; nothing is stored without it")
+    run.add_argument("--json", action="store_true", help="print the whole ChatResult as JSON")
+
+    sessions = _command(commands, "sessions", "list the sessions of a store", _SESSIONS_EXAMPLES)
+    _add_store(sessions)
+    sessions.add_argument("--long", "-l", action="store_true", help="with status, size and the last message")
+    _command(commands, "providers", "list who can be asked, and which keys are set", _PROVIDERS_EXAMPLES)
+    return parser
+
+
+def _command(commands: _Commands, name: str, purpose: str, epilog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=purpose, allow_abbrev=False, formatter_class=_Formatter
+    )
+    return _describe(parser, f"{purpose[0].upper()}{purpose[1:]}.", epilog)
+
+
+def _describe(parser: argparse.ArgumentParser, description: str, epilog: str) -> argparse.ArgumentParser:
+    parser.description, parser.epilog = description, epilog
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("whom to ask")
+    group.add_argument(
+        "--adapter",
+        metavar="NAME",
+        default=os.environ.get("ALLM_ADAPTER") or None,
+        help="a provider of `allm providers`, or NAME:MODEL (default: $ALLM_ADAPTER, else openai; "
+        "with --base-url alone, openai-compatible)",
+    )
+    group.add_argument(
+        "--model", metavar="NAME", default=os.environ.get("ALLM_MODEL") or None, help="default: $ALLM_MODEL"
+    )
+    group.add_argument("--base-url", metavar="URL", help="another server of the same format, such as …/v1")
+    group.add_argument("--system", metavar="TEXT", help="what the model should be; for a session that begins")
+    group.add_argument(
+        "--tools",
+        metavar="MODULE[:NAME]",
+        action="append",
+        default=[],
+        help="@allm.tool functions of a Python file or module; may be given more than once",
+    )
+    group.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        help="the longest one model call may take (default: no limit)",
+    )
+    group.add_argument(
+        "--verbose", "-v", action="store_true", help="show the log of the supervisors on stderr"
+    )
+
+
+def _add_session_options(parser: argparse.ArgumentParser, *, session: str) -> None:
+    parser.add_argument("--session", metavar="NAME", type=_name, help=session)
+    _add_store(parser)
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store",
+        metavar="PATH",
+        help="where sessions are kept (default: allm/sessions.db in the XDG data directory; `:memory:` keeps none)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"a number of seconds above zero is needed, got {text!r}")
+    return seconds
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a session's name must not be empty")
+    return text
+
+
+def _version() -> str:
+    from allm_actors import __version__
+
+    return __version__

@@ -1,0 +1,196 @@
+"""`allm chat`: a conversation at the prompt.
+
+Rule of this file: one turn at a time, and whatever a turn comes to, the prompt comes back. Ctrl-C during a turn ends
+the turn; the session keeps what was said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from allm_actors.actors import Host
+from allm_actors.actors.handle import SessionHandle
+from allm_actors.actors.stream import Turn
+from allm_actors.data import AllmError, ChatResult, Session
+
+from .arguments import Options
+from .equipment import begin, data_dir, engine_for, place_of, set_up_log, store_of, turn_options
+from .history import History
+from .interruption import Interruption
+from .terminal import Terminal
+from .transcript import Transcript, call_text, cut
+from .trouble import line
+
+__all__ = ["perform"]
+
+_HELP = """\
+  /tree       the supervision tree, as it is now
+  /session    this session: where it stands and what was said
+  /continue   let the model go on without a new message
+  /help       this
+  /quit       leave; so do Ctrl-D, and Ctrl-C at the prompt
+A line that ends in a backslash goes on in the next one. Ctrl-C during an answer stops it."""
+
+
+def perform(options: Options, terminal: Terminal) -> int:
+    """Talk until the person leaves. 1 when a turn failed and nobody was there to see it."""
+    set_up_log(options)
+    engine = engine_for(options)
+    store = store_of(options, terminal.environ)
+    name = options.session or time.strftime("chat-%Y%m%d-%H%M%S")
+    before = begin(store, name, options.system)
+    with Host(store=store) as host, History(data_dir(terminal.environ) / "history", terminal.interactive):
+        chat = Chat(host, host.session(name, engine), options, terminal)
+        chat.greet(before)
+        chat.talk()
+    chat.part()
+    return 1 if chat.failed and not terminal.interactive else 0
+
+
+class Chat:
+    """One conversation at a terminal."""
+
+    def __init__(self, host: Host, session: SessionHandle, options: Options, terminal: Terminal) -> None:
+        self._host, self._session, self._options, self._terminal = host, session, options, terminal
+        self._paint = terminal.paint
+        self.failed = False
+
+    def greet(self, before: Session | None) -> None:
+        """Say who answers, in which session, and where that stands."""
+        if not self._terminal.interactive:
+            return
+        engine, state = self._session.engine, "new" if before is None else f"{len(before.messages)} messages"
+        adapter = engine.adapter if isinstance(engine.adapter, str) else type(engine.adapter).__name__
+        title = " ".join(str(each) for each in (adapter, engine.model) if each)
+        self._say(
+            f"{self._paint(title, 'bold', 'cyan')}  {self._dim(f'session {self._session.id} ({state})')}"
+        )
+        self._say(self._dim("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves") + "\n")
+        if before is not None and self._options.system is not None:
+            self._terminal.note("--system is for a session that begins; this one goes on as it is")
+        self._show_where_it_stands()
+
+    def talk(self) -> None:
+        """Read and answer until Ctrl-D, Ctrl-C or /quit."""
+        while True:
+            try:
+                if self._session.pending_tool_calls:
+                    self._answer_calls()
+                elif not self._answer(self._read()):
+                    return
+            except (EOFError, KeyboardInterrupt):
+                if self._terminal.interactive:
+                    self._say()
+                return
+
+    def part(self) -> None:
+        """Say how to come back."""
+        if self._terminal.interactive and self._session.messages and place_of(self._options) is not None:
+            self._say(self._dim(f"kept; go on with: allm chat --session {self._session.id}"))
+
+    # Private: in order of use.
+
+    def _answer(self, text: str) -> bool:
+        """Do what a line says. Whether to go on."""
+        if text.startswith("/"):
+            return self._command(text.strip())
+        if text.strip():
+            self._turn(lambda: self._session.reply(text, **turn_options(self._options)))
+        return True
+
+    def _read(self) -> str:
+        asked = self._session.status == "awaiting_user"
+        lines = [self._ask("? " if asked else "> ")]
+        while lines[-1].endswith("\\"):
+            lines[-1] = lines[-1][:-1]
+            lines.append(self._ask(". "))
+        return "\n".join(lines)
+
+    def _ask(self, prompt: str) -> str:
+        return self._terminal.ask(prompt, "bold", "green")
+
+    def _command(self, text: str) -> bool:
+        """Do what a /command says. Whether to go on."""
+        word, _, rest = text.partition(" ")
+        match word:
+            case "/quit" | "/exit":
+                return False
+            case "/help":
+                self._say(self._dim(_HELP))
+            case "/tree":
+                self._say(self._host.tree())
+            case "/session":
+                self._show_session()
+            case "/continue":
+                self._turn(lambda: self._session.continue_(rest or None, **turn_options(self._options)))
+            case _:
+                self._terminal.complain(f"there is no command {word}; /help lists them")
+        return True
+
+    def _turn(self, begin_turn: Callable[[], Turn]) -> None:
+        self._recover()
+        transcript = Transcript(self._terminal)
+        try:
+            with Interruption(self._session.cancel):
+                turn = begin_turn()
+                for event in turn:
+                    transcript.show(event)
+            result: ChatResult = turn.result()
+        except AllmError as error:  # refused before its first event
+            transcript.break_line()
+            self._terminal.complain(line(error))
+            self.failed = True
+            return
+        self._after(transcript, result)
+
+    def _recover(self) -> None:
+        if self._session.status == "error":
+            self._session.recover()
+
+    def _after(self, transcript: Transcript, result: ChatResult) -> None:
+        if not transcript.end(result):
+            self.failed = True
+        elif self._terminal.interactive and not result.halted:
+            self._say(self._dim(transcript.summary(result)))
+        if self._terminal.interactive:
+            self._say()
+        self._show_where_it_stands()
+
+    def _answer_calls(self) -> None:
+        """Calls of manual tools are answered by the person."""
+        for call in self._session.pending_tool_calls:
+            answer = self._ask(f"{cut(call_text(call.name, call.arguments), self._terminal.width - 4)} = ")
+            self._session.submit_tool_result(call.id, answer)
+        self._turn(lambda: self._session.continue_(**turn_options(self._options)))
+
+    def _show_where_it_stands(self) -> None:
+        session = self._session.value
+        if session.pending_question is not None:
+            self._say(self._paint(session.pending_question, "bold", "yellow"))
+        elif session.pending_tool_calls:
+            self._say(self._paint("a tool waits for you:", "bold", "yellow"))
+        elif session.messages and session.messages[-1].role in ("user", "tool") and session.status == "idle":
+            self._say(self._paint("the last message has no answer yet; /continue asks for it", "yellow"))
+
+    def _show_session(self) -> None:
+        session, place = self._session.value, place_of(self._options)
+        where = "memory" if place is None else str(place)
+        self._say(f"{self._paint(session.id or '', 'bold')}  {session.status}  {self._dim(where)}")
+        for message in session.messages:
+            self._say(
+                f"  {self._paint(message.role.ljust(9), 'cyan')} {_gist(message, self._terminal.width - 13)}"
+            )
+
+    def _say(self, text: str = "") -> None:
+        self._terminal.say(text)
+
+    def _dim(self, text: str) -> str:
+        return self._paint(text, "dim")
+
+
+def _gist(message: Any, room: int) -> str:
+    calls = [call_text(call.name, call.arguments) for call in message.tool_calls]
+    content = message.content if isinstance(message.content, str) else f"{len(message.content)} parts"
+    return cut(" ".join([content, *calls]), room)

@@ -1,0 +1,123 @@
+"""`allm run`: ask once, print the answer.
+
+Rule of this file: stdout is the answer and nothing else, so that it can be piped; tools are told of on stderr, and only
+to a person.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from allm_actors.actors import EventStream, Host
+from allm_actors.data import ChatResult, Message, TextDelta
+from allm_actors.data.build import system, user
+from allm_actors.data.codec import to_json
+from allm_actors.data.sessions import Session
+from allm_actors.engine.engine import Engine
+from allm_actors.facade import stream
+
+from .arguments import Options
+from .equipment import begin, engine_for, set_up_log, store_of, turn_options
+from .terminal import Terminal
+from .transcript import call_text
+from .trouble import Misuse, line
+
+__all__ = ["perform"]
+
+# What a script should notice, with what can be done about it. Everything else is an answer or a question.
+_UNFINISHED = {
+    "max_turns": "the model still asks for tools after {turns} calls",
+    "manual_tool_calls": "a tool waits for its result, which `run` cannot ask for: use `allm chat`",
+    "cancelled": "the turn was cancelled",
+    "interrupted": "the turn was interrupted",
+}
+
+
+def perform(options: Options, terminal: Terminal) -> int:
+    """Ask, and print what is answered."""
+    set_up_log(options)
+    prompt = _prompt(options, terminal)
+    engine = engine_for(options)
+    with _turn(options, engine, prompt, terminal) as turn:
+        result = _answer(turn, options, terminal)
+    if options.json:
+        terminal.say(to_json(result))
+    return _verdict(result, terminal)
+
+
+def _prompt(options: Options, terminal: Terminal) -> str:
+    if not options.prompt and not terminal.piped:
+        raise Misuse('what should be asked? allm run "…", or pipe it in')
+    words = options.prompt or ["-"]
+    piped = terminal.read() if "-" in words else ""
+    prompt = "\n\n".join(
+        part for part in (" ".join(word for word in words if word != "-"), piped.strip()) if part
+    )
+    if not prompt:
+        raise Misuse("the prompt is empty: nothing was typed or piped in")
+    return prompt
+
+
+@contextmanager
+def _turn(options: Options, engine: Engine, prompt: str, terminal: Terminal) -> Iterator[EventStream]:
+    if options.session is None:
+        before = [] if options.system is None else [system(options.system)]
+        messages: list[Message] = [*before, user(prompt)]
+        with stream(engine, messages, **turn_options(options)) as turn:
+            yield turn
+        return
+    store = store_of(options, terminal.environ)
+    before_now = begin(store, options.session, options.system)
+    _refuse_or_note(before_now, options, terminal)
+    with Host(store=store) as host:
+        session = host.session(options.session, engine)
+        with session.reply(prompt, **turn_options(options)) as turn:
+            yield turn
+
+
+def _refuse_or_note(session: Session | None, options: Options, terminal: Terminal) -> None:
+    if session is not None and options.system is not None:
+        terminal.note("--system is for a session that begins; this one goes on as it is")
+
+
+def _answer(turn: EventStream, options: Options, terminal: Terminal) -> ChatResult:
+    ended = True
+    for event in turn:
+        if options.json:
+            continue
+        match event:
+            case TextDelta(delta=delta):
+                terminal.tell(delta)
+                ended = delta.endswith("\n")
+            case _:
+                ended = _tell_of_tools(event, ended, terminal)
+    if not ended:
+        terminal.say()
+    result: ChatResult = turn.result()
+    return result
+
+
+def _tell_of_tools(event: Any, ended: bool, terminal: Terminal) -> bool:
+    if event.tag != "tool_execution_started":
+        return ended
+    if not ended:
+        terminal.say()
+    terminal.flush()
+    if terminal.err.isatty():
+        terminal.note(f"⚙ {call_text(event.name, event.arguments)}")
+    return True
+
+
+def _verdict(result: ChatResult, terminal: Terminal) -> int:
+    reason = result.halted_reason or ""
+    if reason in ("error", "tool_error"):
+        terminal.complain(line(result.metadata.get("error") or "the turn failed and does not say why"))
+        return 1
+    if reason in _UNFINISHED:
+        terminal.complain(_UNFINISHED[reason].format(turns=len(result.steps)))
+        return 1
+    if reason == "ask_user" and result.pending_question is not None:
+        terminal.note(f"it asks: {result.pending_question}")
+    return 0

@@ -1,0 +1,46 @@
+"""`allm sessions`: what a store holds.
+
+Rule of this file: it only reads, and a store that is not there yet is an empty one.
+"""
+
+from __future__ import annotations
+
+from allm_actors.actors.store import Store
+from allm_actors.data import Session
+
+from .arguments import Options
+from .equipment import place_of, store_of
+from .terminal import Terminal
+from .transcript import cut
+
+__all__ = ["perform"]
+
+
+def perform(options: Options, terminal: Terminal) -> int:
+    """Print the name of each session."""
+    place = place_of(options, terminal.environ)
+    if place is None or not place.exists():
+        terminal.note(f"no sessions: there is no store at {place or 'all, :memory: keeps none'}")
+        return 0
+    store = store_of(options, terminal.environ)
+    store.open()
+    try:
+        names = store.ids()
+        for name in names:
+            terminal.say(_line(store, name, terminal) if options.long else name)
+    finally:
+        store.close()
+    if not names:
+        terminal.note(f"no sessions in {place}")
+    return 0
+
+
+def _line(store: Store, name: str, terminal: Terminal) -> str:
+    session = store.load(name) or Session(id=name)
+    count = len(session.messages)
+    size = f"{count} message" + ("" if count == 1 else "s")
+    said = next(
+        (m.content for m in reversed(session.messages) if isinstance(m.content, str) and m.content), ""
+    )
+    status = terminal.paint(session.status, "red" if session.status == "error" else "green")
+    return f"{terminal.paint(name, 'bold')}  {status}  {size}  {terminal.paint(cut(said, 60), 'dim')}"

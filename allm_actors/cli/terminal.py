@@ -1,0 +1,101 @@
+"""The three streams of a command: what it prints, what it complains of, what it is told.
+
+Rule of this file: the only one that reads from and writes to streams. A text that a model or a tool wrote is made
+harmless before a terminal sees it; a file or a pipe gets it as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from .colour import Paint, harmless, wants_colour
+
+__all__ = ["Terminal"]
+
+
+class Terminal:
+    """Where a command reads and writes."""
+
+    def __init__(
+        self,
+        out: TextIO | None = None,
+        err: TextIO | None = None,
+        keys: TextIO | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        self.out, self.err, self.keys = out or sys.stdout, err or sys.stderr, keys or sys.stdin
+        self.environ = environ
+        for stream in (self.out, self.err):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")  # a narrow locale must not end a conversation
+        self.paint = Paint(wants_colour(self.out, environ))
+        self.paint_err = Paint(wants_colour(self.err, environ))
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody types, and sees what is printed."""
+        return self.keys.isatty() and self.out.isatty()
+
+    @property
+    def piped(self) -> bool:
+        """Whether something else than a person is at the other end of the input."""
+        return not self.keys.isatty()
+
+    @property
+    def width(self) -> int:
+        """How many columns a line has."""
+        return shutil.get_terminal_size().columns if self.out.isatty() else 100
+
+    def show(self, text: str) -> None:
+        """Print our own text, colours and all, without ending the line."""
+        self.out.write(text)
+
+    def say(self, text: str = "") -> None:
+        """Print a line of our own."""
+        self.out.write(f"{text}\n")
+
+    def tell(self, text: str) -> None:
+        """Print what a model wrote, now: tokens are seen as they arrive."""
+        self.out.write(harmless(text) if self.out.isatty() else text)
+        self.out.flush()
+
+    def complain(self, text: str) -> None:
+        """Print a line on stderr: what went wrong and what to do."""
+        self.flush()
+        self.err.write(f"{self.paint_err('allm:', 'bold', 'red')} {text}\n")
+        self.err.flush()
+
+    def note(self, text: str) -> None:
+        """Print a line on stderr that is not an answer and not an error."""
+        self.err.write(f"{self.paint_err(text, 'dim')}\n")
+        self.err.flush()
+
+    def flush(self) -> None:
+        """Have everything that was printed seen."""
+        self.out.flush()
+
+    def read(self) -> str:
+        """All that is piped in."""
+        return self.keys.read()
+
+    def ask(self, prompt: str, *styles: Any) -> str:
+        """A line from whoever types, without its end. Raises EOFError at the end and KeyboardInterrupt for Ctrl-C."""
+        self.flush()
+        if self.keys is sys.stdin and self.interactive:
+            return input(self._prompt(prompt, *styles))
+        line = self.keys.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\n")
+
+    def _prompt(self, prompt: str, *styles: Any) -> str:
+        # readline counts columns; these two characters tell it that the codes between them have none.
+        if not self.paint.on:
+            return prompt
+        before, _, after = self.paint("\0", *styles).partition("\0")
+        return f"\x01{before}\x02{prompt}\x01{after}\x02"

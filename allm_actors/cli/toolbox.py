@@ -1,0 +1,100 @@
+"""From `MODULE[:NAME]` to tools.
+
+Rule of this file: a place is a path to a Python file, or the name of a module that can be imported here. What it holds
+is the user's code, and whatever goes wrong while that is loaded is reported with its name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from allm_actors.data import Tool
+from allm_actors.data.build import tool
+
+from .trouble import Misuse
+
+__all__ = ["load_tools"]
+
+
+def load_tools(places: Iterable[str]) -> list[Tool]:
+    """The tools of all places, in order; one that two places share is taken once. Raises Misuse."""
+    found: dict[int, Tool] = {}
+    for place in places:
+        found.update((id(each), each) for each in _tools_of(place))
+    return list(found.values())
+
+
+def _tools_of(place: str) -> list[Tool]:
+    where, name = _split(place)
+    module = _module(where)
+    if name is None:
+        tools = [value for value in vars(module).values() if isinstance(value, Tool)]
+        if not tools:
+            raise Misuse(
+                f"{where} has no tools: decorate its functions with @allm.tool, or name one: {where}:NAME"
+            )
+        return tools
+    if not hasattr(module, name):
+        raise Misuse(
+            f"{where} has nothing called {name!r}; there are: {', '.join(_names(module)) or 'no tools'}"
+        )
+    return _as_tools(place, getattr(module, name))
+
+
+def _split(place: str) -> tuple[str, str | None]:
+    where, colon, name = place.rpartition(":")
+    return (where, name) if colon and name.isidentifier() else (place, None)
+
+
+def _module(where: str) -> ModuleType:
+    path = Path(where).expanduser()
+    by_path = path.suffix == ".py" or path.is_file()
+    if by_path and not path.is_file():
+        raise Misuse(f"there is no file {where}")
+    try:
+        return _from_file(path) if by_path else _by_name(where)
+    except Exception as error:
+        raise Misuse(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
+def _by_name(name: str) -> ModuleType:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` would have it; a script has its own folder there instead
+    return importlib.import_module(name)
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look their module up
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _as_tools(place: str, value: Any) -> list[Tool]:
+    if isinstance(value, Tool):
+        return [value]
+    if isinstance(value, list | tuple) and value and all(isinstance(each, Tool) for each in value):
+        return list(value)
+    if callable(value) and not isinstance(value, type):
+        try:
+            return [tool(value)]
+        except TypeError as error:
+            raise Misuse(f"{place} cannot be a tool: {error}") from error
+    raise Misuse(f"{place} is {type(value).__name__}, not a tool, a list of tools or a function")
+
+
+def _names(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if isinstance(value, Tool)]

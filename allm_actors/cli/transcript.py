@@ -1,0 +1,127 @@
+"""A turn as a person reads it: text as it comes, a line for each tool that starts and ends.
+
+Rule of this file: it prints what the events say and nothing else. Text is never cut; what tools were given and what
+they answered is cut to a line.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from allm_actors.data import (
+    AskUserRequested,
+    ChatResult,
+    Err,
+    Event,
+    TextDelta,
+    ToolExecutionCompleted,
+    ToolExecutionStarted,
+    ToolHalt,
+    ToolResultEncoded,
+)
+
+from .colour import harmless
+from .terminal import Terminal
+from .trouble import line
+
+__all__ = ["Transcript", "call_text", "cut", "tokens_of"]
+
+
+class Transcript:
+    """Prints the events of one turn."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal, self._paint = terminal, terminal.paint
+        self._names: dict[str, str] = {}
+        self._failed: set[str] = set()
+        self._started: dict[str, float] = {}
+        self._mid_line = False
+        self._begun = time.monotonic()
+
+    def show(self, event: Event) -> None:
+        """Print one event."""
+        match event:
+            case TextDelta(delta=delta):
+                self._terminal.tell(delta)
+                self._mid_line = not delta.endswith("\n")
+            case ToolExecutionStarted(id=id, name=name, arguments=arguments):
+                self._names[id], self._started[id] = name, time.monotonic()
+                self._line(
+                    self._paint("⚙ ", "cyan") + cut(call_text(name, arguments), self._terminal.width - 4)
+                )
+            case ToolExecutionCompleted(id=id, result=Err()):
+                self._failed.add(id)
+            case ToolResultEncoded(id=id, content=content):
+                self._answer(id, content)
+            case AskUserRequested(tool_call_id=id):
+                self._answer(id, "asks you")
+            case ToolHalt(tool_call_id=id, reason=reason):
+                self._answer(id, f"ends the turn: {reason}")
+            case _:
+                pass
+
+    def end(self, result: ChatResult) -> bool:
+        """Print how the turn ended, if that needs saying. Whether it was as it should be."""
+        self.break_line()
+        error = result.metadata.get("error")
+        match result.halted_reason:
+            case "error" | "tool_error":
+                self._terminal.complain(
+                    line(error if error is not None else "the turn failed and does not say why")
+                )
+                return False
+            case "cancelled" | "interrupted":
+                self._terminal.say(self._paint("stopped; what was said is kept", "yellow"))
+                return False
+            case "max_turns":
+                self._terminal.complain(
+                    f"stopped after {len(result.steps)} model calls that all asked for tools"
+                )
+                return False
+            case _:
+                return True
+
+    def summary(self, result: ChatResult) -> str:
+        """How long the turn took and what it consumed, as far as is known."""
+        tokens = tokens_of(result)
+        return f"{time.monotonic() - self._begun:.1f} s" + (f" · {tokens} tokens" if tokens else "")
+
+    def break_line(self) -> None:
+        """Begin a new line unless there is one."""
+        if self._mid_line:
+            self._terminal.say()
+            self._mid_line = False
+
+    def _answer(self, id: str, content: str) -> None:
+        started = self._started.pop(id, None)
+        took = "" if started is None else f"  {time.monotonic() - started:.2f} s"
+        name = self._names.get(id, id)
+        mark = self._paint("✗ ", "red") if id in self._failed else self._paint("✓ ", "green")
+        room = self._terminal.width - len(name) - len(took) - 6
+        self._line(f"{mark}{name}  {self._paint(cut(content, room), 'dim')}{self._paint(took, 'dim')}")
+
+    def _line(self, text: str) -> None:
+        self.break_line()
+        self._terminal.say(f"  {text}")
+        self._terminal.flush()
+
+
+def call_text(name: str, arguments: Mapping[str, Any]) -> str:
+    """A call as a programmer would write it: `get_weather(city="Lisbon")`."""
+    given = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
+    return f"{name}({given})"
+
+
+def cut(text: str, room: int) -> str:
+    """The text on one line of at most `room` columns, with an ellipsis where something is missing."""
+    flat = harmless(" ".join(text.split()))
+    return flat if len(flat) <= max(room, 20) else f"{flat[: max(room, 20) - 1]}…"
+
+
+def tokens_of(result: ChatResult) -> int:
+    """All tokens of all steps, as far as the provider said."""
+    totals = (step.response.usage.total() for step in result.steps if step.response is not None)
+    return sum(total for total in totals if total is not None)

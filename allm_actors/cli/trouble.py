@@ -1,0 +1,78 @@
+"""What went wrong, in one line that says what to do, and the exit code it deserves.
+
+Rule of this file: the library's own message is the answer, unless it advises what only a program can do (`pass
+api_key=`); those are rows here. Keys and bodies are in no error, so they are in no line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from allm_actors.data import AdapterError, AllmError, EngineError, StoreError
+from allm_actors.engine.catalog import PROVIDERS
+
+from .colour import harmless
+
+__all__ = ["Misuse", "exit_code", "line"]
+
+_MISUSE: Final = {"unknown_adapter", "missing_adapter", "missing_model", "invalid_engine"}
+
+
+class Misuse(Exception):
+    """The command line asks for what cannot be: a tool file that is not there, no model, no prompt."""
+
+
+def exit_code(error: BaseException) -> int:
+    """2 when another command line would have worked, 1 when the world is in the way, 0 for a mistake of ours."""
+    match error:
+        case Misuse():
+            return 2
+        case EngineError(reason=reason) if reason in _MISUSE:
+            return 2
+        case AllmError():
+            return 1
+        case _:
+            return 0
+
+
+def line(error: object) -> str:
+    """The error in one line."""
+    advise = _ADVICE.get((type(error), getattr(error, "reason", None)))
+    text = advise(error) if advise is not None else str(error) or type(error).__name__
+    return harmless(" ".join(text.split()))
+
+
+def _no_key(error: Any) -> str:
+    return (
+        f"no API key for {error.provider}: set {_variables(error.provider)}. A server without a key is asked with "
+        "--adapter openai-compatible --base-url URL"
+    )
+
+
+def _unknown_adapter(error: Any) -> str:
+    near = error.metadata.get("near") or []
+    hint = f"did you mean {' or '.join(near)}?" if near else "`allm providers` lists them."
+    return f"no adapter is called {error.provider!r}; {hint} Another server is asked with --base-url URL"
+
+
+def _wrong_key(error: Any) -> str:
+    said = str(error).partition(" Check the key")[0]
+    return f"{said} Check the key in {_variables(error.provider)}"
+
+
+def _not_a_store(error: Any) -> str:
+    return f"{error.path} is not a session store: pass another --store PATH, or move the file away"
+
+
+def _variables(provider: str | None) -> str:
+    row = PROVIDERS.get(provider or "")
+    return " or ".join(row.key_names) if row is not None else "its variable"
+
+
+_ADVICE: Final[dict[tuple[type, Any], Callable[[Any], str]]] = {
+    (EngineError, "missing_key"): _no_key,
+    (EngineError, "unknown_adapter"): _unknown_adapter,
+    (AdapterError, "authentication_failed"): _wrong_key,
+    (StoreError, "not_a_store"): _not_a_store,
+}

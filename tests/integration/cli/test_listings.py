@@ -1,0 +1,59 @@
+"""`allm sessions`, `allm providers`, and how little `allm --help` costs."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import allm_actors
+from allm_actors.cli import main
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+def test_sessions_are_listed_by_name(allm: Call, options: list[str], home: Path) -> None:
+    store = ("--store", str(home / "s.db"))
+    for name in ("b", "a"):
+        assert allm("run", "hi", "--session", name, *store, *options)[0] == 0
+    assert allm("sessions", *store) == (0, "a\nb\n", "")
+    assert allm("sessions", "--long", *store)[1].splitlines()[0] == "a  completed  2 messages  1 heard: hi"
+
+
+def test_a_store_that_is_not_there_is_not_made(allm: Call, home: Path) -> None:
+    code, out, err = allm("sessions", "--store", str(home / "none.db"))
+    assert (code, out) == (0, "")
+    assert "no sessions" in err
+    assert not (home / "none.db").exists()
+
+
+def test_providers_say_whether_a_key_is_set_and_never_the_key(
+    allm: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "gsk-secret")
+    code, out, err = allm("providers")
+    assert (code, err) == (0, "")
+    assert "secret" not in out
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert "GROQ_API_KEY" in rows["groq"]
+    assert "not set" not in rows["groq"]
+    assert "not set" in rows["openai"]
+    assert "optional" in rows["openai-compatible"]
+
+
+def test_the_version_is_that_of_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"allm {allm_actors.__version__}\n"
+
+
+def test_help_loads_nothing_but_argparse() -> None:
+    code = (
+        "import sys; from allm_actors.cli import main; main(['--help']);"
+        "heavy = {'msgspec', 'httpx', 'pykka', 'structlog', 'supervisors', 'asyncio', 'sqlite3'};"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")

@@ -1,0 +1,166 @@
+"""`allm run`: stdout is the answer, stderr says what went wrong, the exit code whose fault it was."""
+
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import allm_actors
+from allm_actors.testing.loopback import LoopbackServer
+
+Call = Callable[..., tuple[int, str, str]]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def test_the_answer_is_all_that_is_printed(allm: Call, options: list[str]) -> None:
+    assert allm("run", "good", "morning", *options) == (0, "1 heard: good morning\n", "")
+
+
+def test_the_prompt_may_be_piped(allm: Call, options: list[str]) -> None:
+    assert allm("run", *options, typed="a letter\n")[1] == "1 heard: a letter\n"
+    assert allm("run", "Sum up:", "-", *options, typed="a letter\n")[1] == "1 heard: Sum up:\n\na letter\n"
+
+
+def test_the_system_message_is_sent_first(allm: Call, options: list[str], server: LoopbackServer) -> None:
+    assert allm("run", "hi", "--system", "Rhyme.", *options)[0] == 0
+    assert server.requests[0].json["messages"][0] == {"role": "system", "content": "Rhyme."}
+
+
+def test_tools_of_a_file_are_used(allm: Call, options: list[str], home: Path) -> None:
+    code, out, err = allm("run", "weather", "--tools", str(home / "kit.py"), *options)
+    assert (code, out, err) == (0, 'It said {"celsius":17,"city":"Lisbon"}.\n', "")
+
+
+def test_json_is_the_result_for_other_programs(allm: Call, options: list[str]) -> None:
+    code, out, _ = allm("run", "hi", "--json", *options)
+    result = allm_actors.from_json(out)
+    assert (code, type(result), result.halted_reason) == (0, allm_actors.ChatResult, "completed")
+    assert result.final_response.text() == "1 heard: hi"
+
+
+def test_a_named_session_goes_on(allm: Call, options: list[str], home: Path) -> None:
+    store = ("--store", str(home / "s.db"))
+    assert (
+        allm("run", "one", "--session", "trip", "--system", "Rhyme.", *store, *options)[1] == "2 heard: one\n"
+    )
+    assert allm("run", "two", "--session", "trip", *store, *options)[1] == "4 heard: two\n"
+
+
+def test_the_default_store_is_in_the_data_directory(allm: Call, options: list[str], home: Path) -> None:
+    assert allm("run", "one", "--session", "trip", *options)[0] == 0
+    assert (home / "data/allm/sessions.db").is_file()
+    assert (home / "data/allm").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["run", "401"], 1, "Check the key in OPENAI_COMPATIBLE_API_KEY"),
+        (["run", "HTML with status 200"], 1, "web page"),
+        (["run", "resets mid-stream"], 1, "the answer is not complete"),
+        (["run", "stalls mid-stream", "--timeout", "0.2"], 1, "took longer than 0.2 s"),
+        (["run", "refund", "--tools", "kit.py"], 1, "use `allm chat`"),
+        (["run", ""], 2, "the prompt is empty"),
+        (["run", "hi", "--tools", "nowhere.py"], 2, "there is no file nowhere.py"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_goes_wrong_is_one_line(
+    allm: Call,
+    options: list[str],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    complaint: str,
+) -> None:
+    monkeypatch.chdir(home)
+    ended, _, err = allm(*words, *options)
+    assert ended == code
+    assert complaint in err
+    assert err.startswith("allm: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        ([], 1, "set OPENAI_API_KEY"),
+        (["--adapter", "opnai"], 2, "did you mean openai"),
+        (["--adapter", "openai-compatible", "--model", "m"], 2, "where is the server?"),
+        (["--base-url", "http://127.0.0.1:1/v1"], 2, "which model of openai-compatible?"),
+        (["--base-url", "ftp://x", "--model", "m"], 2, "must begin with http"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_nobody_to_ask_is_one_line(allm: Call, words: list[str], code: int, complaint: str) -> None:
+    ended, out, err = allm("run", "hi", *words)
+    assert (ended, out) == (code, "")
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+def test_a_model_without_a_name_is_asked_for(allm: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GROQ_API_KEY", "a-key-that-nobody-may-see")
+    code, out, err = allm("run", "hi", "--adapter", "groq")
+    assert (code, out) == (2, "")
+    assert "--model" in err
+    assert "nobody" not in err
+
+
+def test_a_server_that_is_not_there_is_named(allm: Call) -> None:
+    # One attempt is refused at once; the two that follow wait for their delays.
+    code, out, err = allm("run", "hi", "--base-url", "http://127.0.0.1:1/v1", "--model", "m")
+    assert (code, out) == (1, "")
+    assert "cannot connect to 127.0.0.1:1" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", [b"shopping list", None], ids=["a text", "another program's database"])
+def test_a_file_that_is_no_store_is_left_alone(
+    allm: Call, options: list[str], home: Path, content: bytes | None
+) -> None:
+    path = home / "other"
+    if content is None:
+        with sqlite3.connect(path) as db:
+            db.execute("CREATE TABLE t (x)")
+        db.close()
+    else:
+        path.write_bytes(content)
+    before = path.read_bytes()
+    for words in (["run", "hi", "--session", "s", *options], ["chat", *options], ["sessions"]):
+        code, _, err = allm(*words, "--store", str(path))
+        assert (code, err) == (
+            1,
+            f"allm: {path} is not a session store: pass another --store PATH, or move the file away\n",
+        )
+    assert path.read_bytes() == before
+
+
+def test_ctrl_c_ends_it_with_130(process: Start, options: list[str], server: LoopbackServer) -> None:
+    run = process("run", "wait", *options)
+    assert run.stdout is not None
+    assert run.stdout.read(4) == "One "
+    run.send_signal(signal.SIGINT)
+    assert run.wait(20) == 130
+    assert run.stderr is not None
+    assert run.stderr.read() == ""
+    server.wait_for(lambda s: s.abandoned == 1)
+
+
+def test_a_reader_who_leaves_early_is_no_trouble(process: Start, options: list[str]) -> None:
+    run = process("run", *options)
+    assert run.stdout is not None
+    assert run.stdin is not None
+    run.stdin.write("x" * 1_000_000)
+    run.stdin.close()
+    run.stdin = None
+    run.stdout.read(1)
+    run.stdout.close()
+    run.stdout = None
+    assert run.wait(20) == 1
+    assert run.stderr is not None
+    assert "Traceback" not in run.stderr.read()

@@ -1,0 +1,54 @@
+"""What may be typed, and what it means."""
+
+import pytest
+
+from allm_actors.cli.arguments import parse
+
+
+def test_words_and_the_dash_stay_in_order_around_options() -> None:
+    assert parse(["run", "Review", "this:", "--json", "-"]).prompt == ["Review", "this:", "-"]
+
+
+def test_tools_are_collected() -> None:
+    assert parse(["chat", "--tools", "a.py", "--tools", "b:c"]).tools == ["a.py", "b:c"]
+
+
+def test_the_environment_names_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLM_ADAPTER", "groq")
+    monkeypatch.setenv("ALLM_MODEL", "llama")
+    options = parse(["chat"])
+    assert (options.adapter, options.model) == ("groq", "llama")
+    assert parse(["chat", "--adapter", "xai"]).adapter == "xai"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["dance"],
+        ["chat", "hello"],
+        ["run", "x", "--jsno"],
+        ["run", "x", "--timeout", "0"],
+        ["run", "x", "--timeout", "soon"],
+        ["chat", "--session", " "],
+        ["run", "x", "--mod", "abbreviated"],
+    ],
+    ids=" ".join,
+)
+def test_what_means_nothing_is_refused_with_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        parse(words)
+    assert refusal.value.code == 2
+    assert "usage: allm" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["chat"], ["run"], ["sessions"], ["providers"]], ids=" ".join)
+def test_everything_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([*words, "--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith("usage: allm")
+    assert words == ["providers"] or "examples:" in said

@@ -1,0 +1,82 @@
+"""A turn is printed as its events say, and nothing of it can break the terminal."""
+
+import io
+
+from allm_actors.cli.terminal import Terminal
+from allm_actors.cli.transcript import Transcript, call_text, cut, tokens_of
+from allm_actors.data import (
+    AdapterError,
+    ChatResult,
+    Err,
+    Event,
+    Ok,
+    Response,
+    StepResult,
+    TextDelta,
+    Thread,
+    ToolExecutionCompleted,
+    ToolExecutionStarted,
+    ToolResultEncoded,
+    Usage,
+)
+
+
+def printed(*events: Event, result: ChatResult | None = None) -> tuple[list[str], str]:
+    out, err = io.StringIO(), io.StringIO()
+    transcript = Transcript(Terminal(out, err, io.StringIO(), {"NO_COLOR": "1"}))
+    for event in events:
+        transcript.show(event)
+    if result is not None:
+        transcript.end(result)
+    return out.getvalue().splitlines(), err.getvalue()
+
+
+def test_text_is_printed_as_it_comes() -> None:
+    assert printed(TextDelta("Hel"), TextDelta("lo\n"))[0] == ["Hello"]
+
+
+def test_tools_have_a_line_when_they_start_and_when_they_answer() -> None:
+    lines, _ = printed(
+        TextDelta("Let me see."),
+        ToolExecutionStarted("c0", "get_weather", {"city": "Lisbon"}),
+        ToolExecutionCompleted("c0", "get_weather", Ok({"c": 17})),
+        ToolResultEncoded("c0", '{"c":17}'),
+    )
+    assert lines[:2] == ["Let me see.", '  ⚙ get_weather(city="Lisbon")']
+    assert lines[2].startswith('  ✓ get_weather  {"c":17}')
+
+
+def test_a_tool_that_failed_is_marked() -> None:
+    lines, _ = printed(
+        ToolExecutionStarted("c0", "get_tides", {}),
+        ToolExecutionCompleted("c0", "get_tides", Err("no table")),
+        ToolResultEncoded("c0", '{"error":"no table"}'),
+    )
+    assert lines[1].startswith('  ✗ get_tides  {"error":"no table"}')
+
+
+def test_a_failed_turn_says_why_on_stderr() -> None:
+    error = AdapterError("rate_limited", message="too fast; wait 3 s")
+    lines, complaint = printed(
+        TextDelta("Well"), result=ChatResult(halted_reason="error", metadata={"error": error})
+    )
+    assert lines == ["Well"]
+    assert complaint == "allm: too fast; wait 3 s\n"
+
+
+def test_a_call_is_written_as_a_programmer_would() -> None:
+    assert call_text("f", {"a": "é", "b": [1, True]}) == 'f(a="é", b=[1, true])'
+
+
+def test_what_is_long_is_cut_to_one_line() -> None:
+    assert cut("one\ntwo\x1b", 50) == "one two␛"
+    assert cut("x" * 100, 30) == "x" * 29 + "…"
+
+
+def test_tokens_are_added_up_as_far_as_they_are_known() -> None:
+    steps = [
+        StepResult(thread=Thread(), response=Response(usage=Usage(input_tokens=3, output_tokens=4))),
+        StepResult(thread=Thread(), response=Response()),
+        StepResult(thread=Thread(), response=Response(usage=Usage(total_tokens=5))),
+    ]
+    assert tokens_of(ChatResult(steps=steps)) == 12
