@@ -14,7 +14,8 @@ from typing import Any
 
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
 from allm_actors.data.build import takes_context
-from allm_actors.engine.adapter import Cancelled, ToolContext
+from allm_actors.engine.adapter import ToolContext
+from allm_actors.engine.cancelled import Cancelled
 from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
 from supervisors import ProcessRef
 

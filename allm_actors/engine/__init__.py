@@ -4,19 +4,21 @@ from allm_actors.engine.adapter import (
     Adapter,
     Batches,
     Call,
-    Cancelled,
+    Cancellation,
     Delay,
     Scripted,
     ToolContext,
     ToolExecutor,
     ToolResultEncoder,
 )
+from allm_actors.engine.cancelled import Cancelled
 from allm_actors.engine.engine import Engine
 
 __all__ = [
     "Adapter",
     "Batches",
     "Call",
+    "Cancellation",
     "Cancelled",
     "Delay",
     "Engine",

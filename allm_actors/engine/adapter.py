@@ -10,13 +10,12 @@ Rule of this file: contracts only. An adapter's three forms share one law:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from allm_actors.data import Event, Request, Tool, ToolCall
-from allm_actors.engine.keys import KeySource
+from allm_actors.engine.secret import KeySource
 from allm_actors.engine.wire import Transport
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ __all__ = [
     "Adapter",
     "Batches",
     "Call",
-    "Cancelled",
+    "Cancellation",
     "Delay",
     "Scripted",
     "ToolContext",
@@ -96,34 +95,23 @@ class Scripted(Protocol):
         ...
 
 
-class Cancelled:
+class Cancellation(Protocol):
     """Whether the call a handler works for was cancelled: true once, true for ever.
 
     Thread: safe. Shape: `if context.cancelled: …`, `context.cancelled()`, or `context.cancelled.wait(1.0)`.
     """
 
-    __slots__ = ("_event",)
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def set(self) -> None:
-        """Say that the call was cancelled."""
-        self._event.set()
-
     def is_set(self) -> bool:
         """Whether the call was cancelled."""
-        return self._event.is_set()
+        ...
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds for the cancellation; whether it came."""
-        return self._event.wait(timeout)
+        ...
 
-    __bool__ = is_set
-    __call__ = is_set
+    def __bool__(self) -> bool: ...
 
-    def __repr__(self) -> str:
-        return f"Cancelled({self.is_set()})"
+    def __call__(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +123,7 @@ class ToolContext:
     request_id: str | None = None
     tool_call: ToolCall | None = None
     engine: Engine | None = None
-    cancelled: Cancelled = field(default_factory=Cancelled)
+    cancelled: Cancellation | None = None
 
 
 @runtime_checkable

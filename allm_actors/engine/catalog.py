@@ -43,6 +43,7 @@ class Provider:
     key_names: tuple[str, ...]
     base_url_name: str
     key_required: bool = True
+    model_required: bool = True
     quirks: Quirks = field(default_factory=Quirks)
 
 
@@ -123,6 +124,7 @@ _ROWS = (
         key_names=("OPENAI_COMPATIBLE_API_KEY",),
         base_url_name="OPENAI_COMPATIBLE_BASE_URL",
         key_required=False,
+        model_required=False,
     ),
 )
 

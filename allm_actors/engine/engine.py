@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from threading import Lock
+from itertools import count
 from typing import Any, Self
 
 from allm_actors.data import EngineError, Tool
@@ -139,17 +139,26 @@ def merge_tools(tools: Iterable[Tool], over: Iterable[Tool]) -> list[Tool]:
 
 
 class _Ids:
-    """Numbers that no engine of this process has; one that was stored elsewhere keeps its own."""
+    """Numbers that no other engine of this process has; an engine that was stored keeps its own.
+
+    Thread: safe; each line below is one operation of the interpreter.
+    """
 
     def __init__(self) -> None:
+        self._counter = count(1)
         self._last = 0
-        self._lock = Lock()
+        self._given: set[int] = set()
 
     def take(self, given: int | None) -> int:
-        with self._lock:
-            taken = self._last + 1 if given is None else given
-            self._last = max(self._last, taken)
-            return taken
+        if given is not None:
+            if given > self._last:
+                self._given.add(given)
+            return given
+        taken = next(self._counter)
+        while taken in self._given:
+            taken = next(self._counter)
+        self._last = taken
+        return taken
 
 
 _ids = _Ids()

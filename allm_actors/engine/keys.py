@@ -15,50 +15,14 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from allm_actors.data import EngineError
+from allm_actors.engine.secret import KeySource, Secret
 
 __all__ = ["KeySource", "Secret", "clear", "configure", "delete", "fetch", "find", "parse_dotenv", "put"]
 
-
-class Secret:
-    """A key that does not show itself: not in `str`, `repr`, a log, a pickle or an error."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The key itself; for the header of a request and nowhere else."""
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return "***"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a Secret is never stored; look the key up again where it is needed")
-
-
-KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _lock = threading.Lock()

@@ -26,8 +26,8 @@ from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.openai_chat import OpenAIChat
-from allm_actors.engine.keys import Secret
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
+from allm_actors.engine.secret import Secret
 from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest, HttpResponse, Transport
 
@@ -55,6 +55,8 @@ class RemoteAdapter:
 
     def batches(self, request: Request, call: Call) -> AsyncGenerator[Sequence[Event], None]:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
+        if self._row.model_required and request.model is None and "model" not in request.options:
+            raise _missing_model(self._row)
         dialect = _DIALECTS[self._row.dialect]
         http = dialect.encode(request, self._row, _base_url(self._row, call.options))
         key = _key(self._row, call)
@@ -206,6 +208,13 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
                 pass
     except (TimeoutError, AdapterError):
         pass
+
+
+def _missing_model(row: Provider) -> EngineError:
+    message = (
+        f"no model is named: use Engine(adapter='{row.name}:…'), model= of the engine, or model= of the call"
+    )
+    return EngineError("missing_model", provider=row.name, message=message)
 
 
 def _base_url(row: Provider, options: Mapping[str, Any]) -> str:

@@ -66,7 +66,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
-    body: dict[str, Any] = {"model": request.model, "messages": [_message(each) for each in request.messages]}
+    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body["messages"] = [_message(each) for each in request.messages]
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:

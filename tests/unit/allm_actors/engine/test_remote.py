@@ -31,6 +31,14 @@ def test_a_missing_key_is_refused_by_the_call_itself():
     assert refused.value.reason == "missing_key"
 
 
+def test_a_missing_model_is_refused_by_the_call_itself():
+    nameless = Request(messages=ASK.messages)
+    with pytest.raises(EngineError, match="openai:") as refused:
+        opened(request=nameless)
+    assert refused.value.reason == "missing_model"
+    opened("openai-compatible", request=nameless, options={"base_url": "http://localhost:1/v1"})
+
+
 def test_the_key_is_asked_for_at_each_call():
     asked = []
     for _ in range(2):
@@ -41,7 +49,7 @@ def test_the_key_is_asked_for_at_each_call():
 def test_pictures_are_checked_by_the_call_itself():
     picture = ImagePart(image=Image.from_bytes(b"a", "image/bmp"))
     with pytest.raises(ValidationError):
-        opened(request=Request(messages=[Message(role="user", content=[picture])]))
+        opened(request=Request(model="m", messages=[Message(role="user", content=[picture])]))
 
 
 def test_a_compatible_server_needs_a_base_url_and_no_key(monkeypatch):

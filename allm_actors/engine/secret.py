@@ -1,0 +1,48 @@
+"""A key that does not show itself.
+
+Rule of this file: pure, so that everything may name the type; where keys come from is in `keys`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["KeySource", "Secret"]
+
+
+class Secret:
+    """A key that does not show itself: not in `str`, `repr`, a log, a pickle or an error."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself; for the header of a request and nowhere else."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Secret is never stored; look the key up again where it is needed")
+
+
+KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
