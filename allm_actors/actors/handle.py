@@ -111,7 +111,7 @@ class SessionHandle:
                 ref.send(Cancel(self._turn.id))
 
     def fork(self, id: str) -> Any:
-        """A new session `id` that begins where this one stands; gives its handle. An existing one is overwritten."""
+        """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
         host, engine, key = self._host, self.engine, self._api_key
         if host.attached:
             return self._afork(id)

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import AllmError, Session, SessionBusy, StoreError, Thread
+from allm_actors.data import AllmError, Session, SessionBusy, SessionError, StoreError, Thread
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
@@ -349,7 +349,11 @@ class SessionActor(Process):
         return NO_REPLY
 
     def _fork(self, id: str) -> Any:
-        copy, request = msgspec.structs.replace(self._ledger.value, id=id), self._asked()
+        copy, request, ports = (
+            msgspec.structs.replace(self._ledger.value, id=id),
+            self._asked(),
+            self._seat.ports,
+        )
 
         def stored(_answer: object, error: BaseException | None) -> None:
             if error is None:
@@ -357,7 +361,13 @@ class SessionActor(Process):
             else:
                 request.fail(error)
 
-        self._seat.ports.ask_store(Save(copy, 0), stored)
+        def looked(existing: object, error: BaseException | None) -> None:
+            if error is None and existing is None:
+                ports.ask_store(Save(copy, 0), stored)
+            else:
+                request.fail(error or _taken(id))
+
+        ports.ask_store(Load(id), looked)
         return NO_REPLY
 
     def _asked(self) -> From:
@@ -387,6 +397,11 @@ class WorkerLost:
 def _thread_of(spec: TurnSpec) -> Thread:
     messages = spec.request.messages if spec.request is not None else spec.messages
     return Thread.from_messages(messages)
+
+
+def _taken(id: str) -> SessionError:
+    text = f"there is a session {id!r} already, and it would be lost; fork under another name"
+    return SessionError("invalid_status_for_operation", message=text)
 
 
 def _why(reason: object) -> str:
