@@ -1,0 +1,201 @@
+"""Dynamic supervisors over real dispatchers."""
+
+import threading
+
+import pytest
+
+from supervisors import (
+    IGNORE,
+    KILLED,
+    SHUTDOWN,
+    AlreadyStarted,
+    BadSpec,
+    DynamicFlags,
+    DynamicSupervisor,
+    MaxChildren,
+    NotFound,
+    PoolDispatcher,
+    Process,
+    ProcessDown,
+    StartError,
+    Supervisor,
+    System,
+    ThreadDispatcher,
+    child,
+    exit,
+)
+from tests.integration.supervisors.family import DEADLINE, Log, Worker, crash, gone
+
+
+@pytest.fixture(params=[ThreadDispatcher, PoolDispatcher], ids=lambda each: each.__name__, autouse=True)
+def system(request):
+    with System(dispatcher=request.param()) as system:
+        yield system
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+def eventually(ask, wanted):
+    """Ask until the exits that are on their way have been handled; each question is a turn of the supervisor."""
+    return any(ask() == wanted for _ in range(10_000))
+
+
+def test_children_come_and_go(log):
+    sup = DynamicSupervisor.start_link()
+    a, b = (sup.start_child(child(Worker, log, id)) for id in "ab")
+    assert [c.ref for c in sup.which_children()] == [a, b]
+    assert sup.count_children() == (2, 2, 0, 2)
+    sup.terminate_child(a)
+    assert not a.is_alive()
+    with pytest.raises(NotFound):
+        sup.terminate_child(a)
+    assert [c.ref for c in sup.which_children()] == [b]
+
+
+def test_crashed_children_are_restarted_each_for_itself(log):
+    sup = DynamicSupervisor.start_link()
+    a, b = (sup.start_child(child(Worker, log, id)) for id in "ab")
+    a.tell(crash)
+    assert log.take(4) == ["+ a", "+ b", "- a", "+ a"]
+    refs = [c.ref for c in sup.which_children()]
+    assert b in refs
+    assert a not in refs
+
+
+def test_a_temporary_child_is_forgotten_and_makes_room(log):
+    sup = DynamicSupervisor.start_link(max_children=1)
+    ref = sup.start_child(child(Worker, log, "a").replace(restart="temporary"))
+    with pytest.raises(MaxChildren):
+        sup.start_child(child(Worker, log, "b"))
+    ref.tell(crash)
+    assert eventually(sup.which_children, [])
+    sup.start_child(child(Worker, log, "b"))
+
+
+def test_limits_can_be_changed(log):
+    sup = DynamicSupervisor.start_link()
+    sup.start_child(child(Worker, log, "a"))
+    sup.update(DynamicFlags(max_children=1))
+    with pytest.raises(MaxChildren):
+        sup.start_child(child(Worker, log, "b"))
+
+
+def test_extra_arguments_come_first(log):
+    sup = DynamicSupervisor.start_link(extra_args=(log,))
+    sup.start_child(child(Worker, "a")).tell(crash)
+    assert log.take(3) == ["+ a", "- a", "+ a"]
+
+
+def test_ignore_failures_and_taken_names(log):
+    sup = DynamicSupervisor.start_link()
+    assert sup.start_child(child(Worker, log, "a", IGNORE)) is None
+    with pytest.raises(StartError) as caught:
+        sup.start_child(child(Worker, log, "a", ValueError("no")))
+    assert caught.value.spec is None
+    me = sup.start_child(child(Worker, log, "a", name="me"))
+    with pytest.raises(AlreadyStarted) as taken:
+        sup.start_child(child(Worker, log, "a", name="me"))
+    assert taken.value.ref is me
+    assert sup.count_children().specs == 1
+
+
+def test_a_bad_spec_never_reaches_the_supervisor(log):
+    sup = DynamicSupervisor.start_link()
+    sup.stop()
+    with pytest.raises(BadSpec):
+        sup.start_child(child(Worker).replace(shutdown=True))
+    with pytest.raises(ProcessDown):
+        sup.start_child(child(Worker, log, "a"))
+    with pytest.raises(BadSpec):
+        DynamicSupervisor.start_link(max_children=-1)
+
+
+def test_too_many_restarts_end_it(log):
+    sup = DynamicSupervisor.start_link(max_restarts=0)
+    ended = gone(sup)
+    sup.start_child(child(Worker, log, "a")).tell(crash)
+    assert ended.wait(DEADLINE)
+    assert sup.exit_reason is SHUTDOWN
+
+
+def test_a_restarting_child_can_be_stopped_by_its_old_ref(log):
+    broken = threading.Event()
+    flaky = lambda: ValueError("broken") if broken.is_set() else None  # noqa: E731
+    sup = DynamicSupervisor.start_link(max_restarts=10**9)
+    ref = sup.start_child(child(Worker, log, "a", flaky))
+    broken.set()
+    ref.tell(crash)
+    assert eventually(lambda: sup.which_children()[0].ref, "restarting")
+    sup.terminate_child(ref)
+    assert sup.which_children() == []
+
+
+class Together(Process):
+    """Ends only when all others end too."""
+
+    dispatcher = "blocking"
+
+    def __init__(self, party):
+        super().__init__()
+        self.party = party
+
+    def terminate(self, reason):
+        with self.blocking():
+            self.party.wait(DEADLINE)
+
+
+def test_all_children_are_stopped_at_once():
+    party = threading.Barrier(8)
+    sup = DynamicSupervisor.start_link()
+    refs = [sup.start_child(child(Together, party)) for _ in range(8)]
+    sup.stop()
+    assert [ref.exit_reason for ref in refs] == [SHUTDOWN] * 8
+    assert not party.broken
+
+
+def test_those_who_do_not_stop_are_killed_each_in_its_own_time():
+    party = threading.Barrier(5)
+    sup = DynamicSupervisor.start_link()
+    refs = [sup.start_child(child(Together, party).replace(shutdown=0.01 * (4 - n))) for n in range(4)]
+    sup.stop()
+    assert [ref.exit_reason for ref in refs] == [KILLED] * 4
+    party.abort()
+
+
+def test_it_is_a_child_like_any_other_and_starts_empty_again(system, log):
+    Supervisor.start_link([child(DynamicSupervisor, name="dyn", max_children=7)])
+    first = system.whereis("dyn")
+    ref = first.start_child(child(Worker, log, "a"))
+    ended = gone(ref)
+    exit(first, "kill")
+    assert ended.wait(DEADLINE)
+    assert eventually(lambda: system.whereis("dyn") not in (None, first), True)
+    assert system.whereis("dyn").which_children() == []
+
+
+def test_module_style(log):
+    class Agents(DynamicSupervisor):
+        def init(self, limit):
+            return DynamicFlags(max_children=limit)
+
+    sup = Agents.start_link(0)
+    with pytest.raises(MaxChildren):
+        sup.start_child(child(Worker, log, "a"))
+
+
+class Idle(Process):
+    """Does nothing."""
+
+
+def test_thousands_come_and_go(system):
+    sup = DynamicSupervisor.start_link()
+    refs = [sup.start_child(child(Idle)) for _ in range(2000)]
+    assert sup.count_children().active == 2000
+    for ref in refs[::2]:
+        sup.terminate_child(ref)
+    assert sup.count_children() == (1000, 1000, 0, 1000)
+    sup.stop()
+    assert system.processes() == []
