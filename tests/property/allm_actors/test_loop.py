@@ -63,12 +63,12 @@ IDS = ["c0", "c1", "c2", "c3"]
 
 options = st.builds(
     Options,
-    kind=st.sampled_from(["chat", "chat", "chat", "step", "generate"]),
+    kind=st.sampled_from(["chat"] * 6 + ["step", "generate"]),
     request_id=st.just("r1"),
-    mode=st.sampled_from(["auto", "auto", "auto", "manual"]),
+    mode=st.sampled_from(["auto"] * 6 + ["manual"]),
     max_turns=st.integers(1, 4),
-    max_concurrency=st.sampled_from([None, 1, 2]),
-    on_tool_error=st.sampled_from(["continue", "continue", "halt", "function"]),
+    max_concurrency=st.sampled_from([None, 1, 2, 3]),
+    on_tool_error=st.sampled_from(["continue"] * 4 + ["halt"] + ["function"] * 3),
     halt_when=st.booleans(),
     tools=st.just(TOOLS),
     structured_finalize=st.booleans(),
@@ -82,21 +82,22 @@ made = st.lists(
         st.sampled_from(["whole", "whole", "whole", "malformed", "cut off"]),
     ),
     unique_by=lambda call: call[0],
+    min_size=1,
     max_size=4,
 )
-finishes = st.sampled_from(["tool_calls"] * 6 + ["stop", "stop", "length", "content_filter", "other", None])
-results = st.sampled_from(
-    [{"x": 1}, {"x": 1}, "text", object(), Err("no"), AskUser("which?"), Halt("plan"), ValueError("x")]
-)
+finishes = st.sampled_from(["tool_calls"] * 12 + ["stop", "stop", "length", "content_filter", "other", None])
+results = st.sampled_from(["text", object(), Err("no"), ValueError("x"), AskUser("which?"), Halt("plan")])
 errors = st.sampled_from([AdapterError("rate_limited"), AdapterError("timeout")])
+calms = st.sampled_from([8, 20, 0, 2, 4])  # so much news comes before any trouble, or no run would get far
 
 
 class LoopMachine(RuleBasedStateMachine):
     """The machine's neighbours, and what they may rely on."""
 
-    @initialize(options=options)
-    def begin(self, options):
+    @initialize(options=options, calm=calms)
+    def begin(self, options, calm):
         self.options = options
+        self.calm = calm
         self.events = []
         self.model = None  # the turn of the open model call
         self.running = {}  # RunTool by call id
@@ -112,6 +113,11 @@ class LoopMachine(RuleBasedStateMachine):
         self.perform(effects)
 
     # What happens.
+
+    @precondition(lambda self: self.result is not None)
+    @rule(options=options, calm=calms)
+    def another_run_begins(self, options, calm):
+        self.begin(options, calm)
 
     @precondition(lambda self: self.model is not None)
     @rule(words=texts)
@@ -133,17 +139,17 @@ class LoopMachine(RuleBasedStateMachine):
         )
         self.tell(ModelEnded(turn))
 
-    @precondition(lambda self: self.model is not None)
+    @precondition(lambda self: self.model is not None and self.trouble())
     @rule()
     def the_model_ends(self):
         self.tell(ModelEnded(self.model))
 
-    @precondition(lambda self: self.model is not None)
+    @precondition(lambda self: self.model is not None and self.trouble())
     @rule(error=errors)
     def the_stream_breaks(self, error):
         self.tell(ModelEvents(self.model, [ErrorEvent(error)]))
 
-    @precondition(lambda self: self.model is not None)
+    @precondition(lambda self: self.model is not None and self.trouble())
     @rule(error=errors, preflight=st.booleans())
     def the_model_fails(self, error, preflight):
         self.tell(ModelFailed(self.model, error, preflight))
@@ -156,18 +162,18 @@ class LoopMachine(RuleBasedStateMachine):
         outcome = settle(run.call, result, policy="continue" if policy == "function" else policy)
         self.tell(ToolReturned(run.call.id, outcome, run.turn))
 
-    @precondition(lambda self: self.running or self.settling)
+    @precondition(lambda self: self.running)
     @rule(which=st.integers(0, 3))
-    def a_worker_crashes(self, which):
-        work = self.pick(self.running | self.settling, which)
-        self.tell(ToolCrashed(work.call.id, "gone", work.turn))
+    def a_tool_does_its_work(self, which):
+        run = self.pick(self.running, which)
+        self.tell(ToolReturned(run.call.id, settle(run.call, {"x": 1}), run.turn))
 
     @precondition(lambda self: self.running or self.settling)
-    @rule(which=st.integers(0, 3))
-    def a_worker_takes_too_long(self, which):
+    @rule(which=st.integers(0, 3), too_slow=st.booleans())
+    def a_worker_is_lost(self, which, too_slow):
         work = self.pick(self.running | self.settling, which)
-        self.tell(ToolTimedOut(work.call.id, work.turn))
-        self.running.pop(work.call.id, None)
+        news = ToolTimedOut(work.call.id) if too_slow else ToolCrashed(work.call.id, "gone", work.turn)
+        self.tell(news)
 
     @precondition(lambda self: self.settling)
     @rule(which=st.integers(0, 3), decision=st.sampled_from([("continue", 1), "halt", None]))
@@ -177,14 +183,17 @@ class LoopMachine(RuleBasedStateMachine):
         self.tell(ToolReturned(work.call.id, outcome, work.turn))
 
     @precondition(lambda self: self.judging is not None)
-    @rule(answer=st.sampled_from([False, None, True, "yes", AdapterError("unknown")]))
+    @rule(answer=st.sampled_from([False, None, 0, "", True, "yes", AdapterError("unknown")]))
     def halt_when_answers(self, answer):
         self.tell(HaltAnswered(self.judging, answer))
 
-    @rule(reason=st.sampled_from(["cancelled", "interrupted", "error"]), luck=st.integers(0, 9))
-    def somebody_cancels(self, reason, luck):
-        if luck == 0:
-            self.tell(Cancelled(reason))
+    @precondition(lambda self: self.trouble() and self.result is None)
+    @rule(reason=st.sampled_from(["cancelled", "interrupted", "error"]))
+    def somebody_cancels(self, reason):
+        self.tell(Cancelled(reason))
+
+    def trouble(self):
+        return self.calm < 0
 
     # What changes nothing.
 
@@ -241,6 +250,7 @@ class LoopMachine(RuleBasedStateMachine):
         assert set(self.running) <= self.open_calls
 
     def teardown(self):
+        """A run that nobody answers any more can always be ended."""
         if hasattr(self, "result") and self.result is None:
             self.tell(Cancelled())
             assert self.result is not None
@@ -253,7 +263,7 @@ class LoopMachine(RuleBasedStateMachine):
     def tell(self, news):
         if isinstance(news, (ModelEnded, ModelFailed)):
             self.model = None
-        if isinstance(news, HaltAnswered):
+        if isinstance(news, (HaltAnswered, Cancelled)):
             self.judging = None
         if isinstance(news, (ToolReturned, ToolCrashed)):
             self.running.pop(news.call_id, None)
@@ -261,6 +271,7 @@ class LoopMachine(RuleBasedStateMachine):
         if isinstance(news, ToolTimedOut):
             self.settling.pop(news.call_id, None)
         self.last_news = news
+        self.calm -= 1
         before = self.state
         self.state, effects = step(before, news)
         self.perform(effects)
