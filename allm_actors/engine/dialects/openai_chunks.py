@@ -23,7 +23,6 @@ providers.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import msgspec
@@ -49,53 +48,22 @@ from allm_actors.data import (
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.failures import wire_error
+from allm_actors.engine.dialects.openai_wire import (
+    UNREADABLE,
+    Call,
+    Choice,
+    Chunk,
+    Function,
+    decode,
+    read_leniently,
+    text_of,
+    usage_fields,
+)
 from allm_actors.engine.sse import SseDecoder
 
-__all__ = ["Decoder", "usage_fields"]
+__all__ = ["Decoder"]
 
 
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | dict[str, Any] | None = None
-
-
-class _Call(msgspec.Struct, gc=False):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    content: str | list[Any] | None = None
-    tool_calls: list[_Call] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: int | None = None
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    finish_reason: str | None = None
-
-
-class _Groq(msgspec.Struct, gc=False):
-    usage: dict[str, Any] | None = None
-    error: Any = None
-
-
-class _Chunk(msgspec.Struct, gc=False):
-    id: str | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: dict[str, Any] | None = None
-    error: Any = None
-    x_groq: _Groq | None = None
-
-
-_decode = msgspec.json.Decoder(_Chunk).decode
-_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _FINISHES: dict[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
@@ -162,7 +130,7 @@ class Decoder:
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
         events: list[Event] = []
-        chunk = _read(body)
+        chunk = read_leniently(body)
         if chunk is None or (not chunk.choices and chunk.error is None):
             why = f"{self._row.label} answered with JSON that is neither a chat completion nor an error"
             self._fail(events, AdapterError("malformed_response", provider=self._row.name, message=why))
@@ -174,21 +142,21 @@ class Decoder:
 
     def _on_data(self, data: bytes, events: list[Event]) -> None:
         try:
-            chunk: _Chunk | None = _decode(data)
-        except _UNREADABLE:
+            chunk: Chunk | None = decode(data)
+        except UNREADABLE:
             word = data.strip()
             if not word:
                 return
             if word == b"[DONE]":
                 self._complete(events)
                 return
-            chunk = _read(data)
+            chunk = read_leniently(data)
         if chunk is None:
             self._malformed(events, f"an event of {self._row.label}'s stream is not a JSON object")
         else:
             self._on_chunk(chunk, events)
 
-    def _on_chunk(self, chunk: _Chunk, events: list[Event]) -> None:
+    def _on_chunk(self, chunk: Chunk, events: list[Event]) -> None:
         if not self._id:  # the first chunk of some servers has none
             self._id = chunk.id
         if not self._model:
@@ -207,7 +175,7 @@ class Decoder:
         if error:
             self._fail(events, self._reported(error))
 
-    def _on_choice(self, choice: _Choice, events: list[Event]) -> None:
+    def _on_choice(self, choice: Choice, events: list[Event]) -> None:
         delta = choice.delta or choice.message
         if choice.finish_reason is not None:
             self._finish = choice.finish_reason
@@ -241,15 +209,15 @@ class Decoder:
                 self._think(thoughts, events)
             elif isinstance(thoughts, list):
                 for thought in thoughts:
-                    self._think(_text(thought.get("text")) if isinstance(thought, dict) else None, events)
+                    self._think(text_of(thought.get("text")) if isinstance(thought, dict) else None, events)
 
     def _think(self, thought: str | None, events: list[Event]) -> None:
         if thought:
             self._reasoning.append(thought)
             events.append(RawChunk(("thinking_delta", {"index": 0, "delta": thought})))
 
-    def _on_call(self, fragment: _Call, events: list[Event]) -> None:
-        function = fragment.function or _Function()
+    def _on_call(self, fragment: Call, events: list[Event]) -> None:
+        function = fragment.function or Function()
         slot = self._slot(fragment, function)
         if slot.id is None and fragment.id:
             slot.wire_id = fragment.id
@@ -267,7 +235,7 @@ class Decoder:
         elif slot.id is not None and slot.name is not None:
             self._start(slot, slot.id, slot.name, events)
 
-    def _slot(self, fragment: _Call, function: _Function) -> _Slot:
+    def _slot(self, fragment: Call, function: Function) -> _Slot:
         """The call a fragment belongs to. A new id with a name is a new call, whatever its index says."""
         index = fragment.index
         slot = self._by_index.get(index) if index is not None else (self._slots[-1] if self._slots else None)
@@ -358,110 +326,9 @@ class Decoder:
         return AdapterError(reason, provider=self._row.name, message=message, metadata={"partial": True})
 
     def _reported(self, error: Any) -> AdapterError:
-        return wire_error(error if isinstance(error, dict) else {"message": _text(error)}, self._row)
+        return wire_error(error if isinstance(error, dict) else {"message": text_of(error)}, self._row)
 
     def _fail(self, events: list[Event], error: AllmError) -> None:
         self.done = True
         self._report_usage(events)
         events.append(ErrorEvent(error))
-
-
-def usage_fields(wire: dict[str, Any]) -> dict[str, Any]:
-    """`Usage` fields of a wire's usage object; what has no field of its own is kept in `extra`."""
-    extra = dict(wire)
-    inputs, outputs = extra.pop("prompt_tokens_details", None), extra.pop("completion_tokens_details", None)
-    inputs = dict(inputs) if isinstance(inputs, dict) else {}
-    outputs = outputs if isinstance(outputs, dict) else {}
-    cached = _count(inputs.pop("cached_tokens", None))
-    hit = _count(extra.get("prompt_cache_hit_tokens"))
-    fields: dict[str, Any] = {
-        "input_tokens": _count(extra.pop("prompt_tokens", None)),
-        "output_tokens": _count(extra.pop("completion_tokens", None)),
-        "total_tokens": _count(extra.pop("total_tokens", None)),
-        "cached_input_tokens": hit if cached is None else cached,
-        "cache_write_input_tokens": _count(inputs.pop("cache_write_tokens", None)),
-        "reasoning_tokens": _count(outputs.get("reasoning_tokens")),
-        "total_cost": _cost(extra.pop("cost", None)),
-    }
-    if inputs:
-        extra["prompt_tokens_details"] = inputs
-    if extra:
-        fields["extra"] = extra
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _cost(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and 0 <= value < 1e12 else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _read(data: bytes) -> _Chunk | None:
-    """A chunk out of anything that is a JSON object: fields of an unexpected kind count as missing."""
-    try:
-        wire = _clean(json.loads(data.decode("utf-8", "replace")))
-    except _UNREADABLE:
-        return None
-    if not isinstance(wire, dict):
-        return None
-    groq = _dict(wire.get("x_groq"))
-    return _Chunk(
-        id=_text(wire.get("id")),
-        model=_text(wire.get("model")),
-        choices=[_read_choice(choice) for choice in _dicts(wire.get("choices"))],
-        usage=_dict(wire.get("usage")) or None,
-        error=wire.get("error"),
-        x_groq=_Groq(_dict(groq.get("usage")) or None, groq.get("error")),
-    )
-
-
-def _read_choice(wire: dict[str, Any]) -> _Choice:
-    delta = _dict(wire.get("delta")) or _dict(wire.get("message"))
-    content = delta.get("content")
-    return _Choice(
-        index=_count(wire.get("index")),
-        delta=_Delta(
-            content=content if isinstance(content, list) else _text(content),
-            tool_calls=[_read_call(call) for call in _dicts(delta.get("tool_calls"))],
-            reasoning_content=_text(delta.get("reasoning_content")),
-            reasoning=_text(delta.get("reasoning")),
-            refusal=_text(delta.get("refusal")),
-        ),
-        finish_reason=_text(wire.get("finish_reason")),
-    )
-
-
-def _read_call(wire: dict[str, Any]) -> _Call:
-    function = _dict(wire.get("function"))
-    arguments = function.get("arguments")
-    return _Call(
-        index=_count(wire.get("index")),
-        id=_text(wire.get("id")),
-        function=_Function(
-            name=_text(function.get("name")),
-            arguments=arguments if isinstance(arguments, dict) else _text(arguments),
-        ),
-    )
-
-
-def _clean(value: Any) -> Any:
-    """`value` with halves of surrogate pairs replaced: they can be neither stored nor sent."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    return {_clean(key): _clean(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -19,7 +19,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.openai_chat import Decoder
-from allm_actors.engine.dialects.openai_chunks import usage_fields
+from allm_actors.engine.dialects.openai_wire import usage_fields
 
 DONE = b"data: [DONE]\n\n"
 

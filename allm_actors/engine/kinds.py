@@ -1,0 +1,71 @@
+"""What kind of value each option takes, checked before anything is started.
+
+Rule of this file: one row for each option whose wrong value would otherwise be found late, inside somebody else's code,
+or never. The row says what the option must be, in the words of the message. None is never asked: it means "not given".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from allm_actors.engine.engine import check_tools
+from allm_actors.engine.retry import policy_of
+
+__all__ = ["check_kinds"]
+
+
+def check_kinds(options: Mapping[str, Any]) -> None:
+    """Raises TypeError or ValueError for an option of the wrong kind, and EngineError for two tools of one name."""
+    for name, value in options.items():
+        kind = _KINDS.get(name)
+        if kind is not None and value is not None and not kind[1](value):
+            raise _ERRORS.get(name, TypeError)(f"{name} must be {kind[0]}, got: {value!r}")
+    if options.get("tools") is not None:
+        check_tools(options["tools"])
+    if "retry" in options:
+        policy_of(options["retry"])
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _encodes(value: object) -> bool:
+    return callable(value) or (not isinstance(value, str) and callable(getattr(value, "encode", None)))
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+_Kind = tuple[str, Callable[[Any], bool]]
+_TEXT: Final[_Kind] = ("a text that is not empty", _is_text)
+_MAPPING: Final[_Kind] = ("a mapping", _is_mapping)
+_BOOL: Final[_Kind] = ("True or False", _is_bool)
+_SECONDS: Final[_Kind] = ("a positive number of seconds", _is_seconds)
+_TIMES: Final = ("stream_timeout", "request_timeout", "connect_timeout", "first_byte_timeout", "tool_timeout")
+_KINDS: Final[dict[str, _Kind]] = {
+    **dict.fromkeys(("model", "request_id", "session_id"), _TEXT),
+    **dict.fromkeys(("context", "adapter_opts", "metadata"), _MAPPING),
+    **dict.fromkeys(("emit_text_deltas", "emit_tool_deltas", "include_raw_chunks"), _BOOL),
+    **dict.fromkeys(_TIMES, _SECONDS),
+    "structured_finalize": _BOOL,
+    "structured_finalize_nudge": ("a text", lambda value: isinstance(value, str)),
+    "halt_when": ("a function of one StepResult", callable),
+    "on_event": ("a function of one event", callable),
+    "tool_executor": (
+        "an object with execute(tool, arguments, context)",
+        lambda value: callable(getattr(value, "execute", None)),
+    ),
+    "tool_result_encoder": ("a function from value to text, or an object with encode(value)", _encodes),
+}
+_ERRORS: Final[dict[str, type[Exception]]] = dict.fromkeys(_TIMES, ValueError)
