@@ -639,6 +639,23 @@ class TestStartFunctions:
         assert system.processes() == [sup]
         may.set()
 
+    def test_a_function_that_was_given_up_cannot_start_anything_any_more(self, system, log):
+        may, over = threading.Event(), threading.Event()
+
+        def start():
+            may.wait(DEADLINE)
+            try:
+                return Worker.start_link(log, "late")
+            finally:
+                over.set()
+
+        sup = Supervisor.start_link([])
+        with pytest.raises(StartError):
+            sup.start_child(ChildSpec(id="f", start=start, start_timeout=0.02))
+        may.set()
+        assert over.wait(DEADLINE)
+        assert (log.rest(), system.processes()) == ([], [sup])
+
     def test_a_slow_function_does_not_keep_the_supervisor_from_being_looked_after(self, log):
         may = threading.Event()
         sup = Supervisor.start_link([])
