@@ -146,9 +146,6 @@ class _Adopted(pykka.ThreadingActor):
     trap_exit = False
     drain_on_shutdown = False
     _actor_ends_quietly = False
-    crash_on_ask_error = False
-    incarnation = 0
-    shutdown: Any = 5.0
     _actor_reason: Reason = ALIVE
     _actor_made: Ref[Any]
 
@@ -229,7 +226,7 @@ class _Adopted(pykka.ThreadingActor):
         try:
             return super()._handle_receive(message)
         except Exception as exc:
-            if self.crash_on_ask_error and isinstance(self._actor_box.busy, From):
+            if getattr(self, "crash_on_ask_error", False) and isinstance(self._actor_box.busy, From):
                 self._handle_failure(type(exc), exc, exc.__traceback__)
                 self.on_failure(type(exc), exc, exc.__traceback__)
             raise

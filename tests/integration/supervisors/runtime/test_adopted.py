@@ -1,0 +1,195 @@
+"""Plain Pykka actors under supervision keep Pykka's rules, and their every way of dying is seen."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pykka
+import pytest
+
+from supervisors.errors import AlreadyStarted, ProcessDown, StartError, SupervisorError
+from supervisors.process import ChildStarted, ChildStartFailed, Process, exit, supervised
+from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
+from supervisors.runtime.system import System
+
+from .conftest import SOON, Echo, Log, Watcher
+
+
+class Plain(pykka.ThreadingActor):
+    def __init__(self, log: Any = None, start_error: Exception | None = None) -> None:
+        super().__init__()
+        self.log = log or (lambda item: None)
+        self.start_error = start_error
+        self.me = self.actor_ref
+
+    def on_start(self) -> None:
+        if self.start_error is not None:
+            raise self.start_error
+
+    def on_receive(self, message: Any) -> Any:
+        if isinstance(message, BaseException):
+            raise message
+        return message(self) if callable(message) else message
+
+    def on_stop(self) -> None:
+        self.log("on_stop")
+
+    def on_failure(self, *exc: Any) -> None:
+        self.log("on_failure")
+
+
+@pytest.fixture(autouse=True)
+def _pykka_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("CRITICAL", logger="pykka")
+
+
+def test_the_class_is_derived_once_and_looks_the_same(system: System) -> None:
+    cls = supervised(Plain)
+    assert supervised(Plain) is cls
+    assert supervised(cls) is cls
+    assert (cls.__name__, cls.__qualname__, cls.__module__) == (
+        Plain.__name__,
+        Plain.__qualname__,
+        Plain.__module__,
+    )
+    assert issubclass(cls, Plain)
+    assert supervised(Echo) is Echo
+
+
+def test_other_kinds_of_actors_are_refused() -> None:
+    class Odd(pykka.Actor):
+        pass
+
+    with pytest.raises(SupervisorError, match="Odd"):
+        supervised(Odd)
+
+
+def test_it_keeps_its_thread_its_registry_entry_and_its_proxies(system: System) -> None:
+    ref = supervised(Plain).start()
+    assert ref in pykka.ActorRegistry.get_all()
+    assert ref.ask(lambda self: self.me) is ref
+    assert ref.ask(lambda self: threading.current_thread().name).startswith("Plain-")
+    assert ref.proxy().start_error.get(timeout=SOON) is None
+    assert ref.stop(timeout=SOON) is True
+    assert ref.exit_reason is NORMAL
+    assert ref not in pykka.ActorRegistry.get_all()
+
+
+def test_an_exception_in_an_ask_does_not_end_it_unless_the_class_says_so(system: System, log: Log) -> None:
+    class Strict(Plain):
+        crash_on_ask_error = True
+
+    ref = supervised(Plain).start()
+    with pytest.raises(ValueError, match="no"):
+        ref.ask(ValueError("no"), timeout=SOON)
+    assert ref.ask(1, timeout=SOON) == 1
+    strict = supervised(Strict).start()
+    strict.add_exit_callback(log)
+    error = ValueError("no")
+    with pytest.raises(ValueError, match="no"):
+        strict.ask(error, timeout=SOON)
+    assert log.next() == Crash(error)
+
+
+def test_an_exception_in_a_tell_ends_it_and_on_failure_has_run_when_that_is_told(
+    system: System, log: Log
+) -> None:
+    ref = supervised(Plain).start(log)
+    ref.add_exit_callback(log)
+    ref.tell(ValueError("no"))
+    assert log.next() == "on_failure"
+    assert isinstance(log.next(), Crash)
+
+
+def test_an_exception_meant_for_the_interpreter_ends_only_this_actor(system: System) -> None:
+    bystander, ref = supervised(Plain).start(), supervised(Plain).start()
+    with pytest.raises(ProcessDown):
+        ref.ask(SystemExit(1), timeout=SOON)
+    assert bystander.ask(1, timeout=SOON) == 1
+    assert bystander in pykka.ActorRegistry.get_all()
+
+
+def test_a_failed_on_start_is_a_start_error(system: System) -> None:
+    with pytest.raises(StartError) as failed:
+        supervised(Plain).start(None, ValueError("no"))
+    assert isinstance(failed.value.reason, Crash)
+    assert pykka.ActorRegistry.get_all() == []
+
+
+def test_it_is_a_child_like_any_other(system: System, log: Log) -> None:
+    boss = Watcher.start(log)
+
+    def spawn(*args: Any, name: str | None = None) -> Any:
+        return lambda self: self.spawn(Plain, args, tag=1, name=name)
+
+    child = boss.ask(spawn(name="n"), timeout=SOON)
+    assert log.next() == ChildStarted(1, child)
+    assert system.whereis("n") is child
+    boss.ask(spawn(name="n"), timeout=SOON)
+    taken = log.next()
+    assert isinstance(taken, ChildStartFailed)
+    assert isinstance(taken.reason, AlreadyStarted)
+    boss.ask(lambda self: exit(child, SHUTDOWN), timeout=SOON)
+    assert log.next().reason is SHUTDOWN
+    assert system.whereis("n") is None
+    boss.ask(spawn(log), timeout=SOON)
+    started = log.next()
+    boss.stop(timeout=SOON)
+    assert log.next() == "on_stop"
+    assert started.ref.stop(timeout=SOON) in {True, False}
+
+
+def test_a_kill_is_told_while_the_handler_hangs_and_on_stop_does_not_run(system: System, log: Log) -> None:
+    entered, release = threading.Event(), threading.Event()
+    ref = supervised(Plain).start(log)
+    ref.add_exit_callback(log)
+    future = ref.ask(lambda self: (entered.set(), release.wait(SOON)), block=False)
+    queued = ref.ask("queued", block=False)
+    assert entered.wait(SOON)
+    exit(ref, "kill")
+    assert log.next() is KILLED
+    assert len(system.zombies) == 1
+    for each in (future, queued):
+        with pytest.raises(ProcessDown):
+            each.get(timeout=SOON)
+    release.set()
+    idle = supervised(Plain).start(log)
+    exit(idle, "kill")
+    assert idle.exit_reason is KILLED
+    assert log.rest() == []
+
+
+def test_no_ask_hangs_however_it_races_with_the_end(system: System) -> None:
+    unanswered: list[Any] = []
+
+    def ask_much(ref: Any) -> None:
+        for future in [ref.ask(n, block=False) for n in range(50)]:
+            try:
+                future.get(timeout=SOON)
+            except ProcessDown:
+                pass
+            except pykka.Timeout:
+                unanswered.append(future)
+
+    for _ in range(20):
+        ref = supervised(Plain).start()
+        askers = [threading.Thread(target=ask_much, args=(ref,)) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        ref.stop(timeout=SOON)
+        for asker in askers:
+            asker.join(SOON)
+    assert unanswered == []
+
+
+def test_a_process_can_monitor_and_link_it(system: System, log: Log) -> None:
+    ref, watcher = supervised(Plain).start(), Watcher.start(log)
+    watcher.ask(lambda self: [self.monitor(ref), self.link(ref)], timeout=SOON)
+    ref.stop(timeout=SOON)
+    assert {type(log.next()).__name__, type(log.next()).__name__} == {"Down", "ExitMsg"}
+    linked, peer = supervised(Plain).start(), Echo.start()
+    linked.add_exit_callback(log)
+    peer.ask(lambda self: Process.link(self, linked), timeout=SOON)
+    exit(peer, "kill")
+    assert log.next() is KILLED

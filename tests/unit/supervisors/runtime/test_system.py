@@ -1,0 +1,124 @@
+"""What a system holds: names, reports, dead letters, dispatchers; nothing of it starts a thread by being made."""
+
+import logging
+import threading
+
+import pytest
+
+from supervisors import registry
+from supervisors.errors import BadSpec, ProcessDown
+from supervisors.process import Process
+from supervisors.reasons import SHUTDOWN, Crash
+from supervisors.runtime.names import Names, Via
+from supervisors.runtime.pool import PoolDispatcher
+from supervisors.runtime.reports import Report
+from supervisors.runtime.system import System
+
+
+class Idle(Process):
+    """Does nothing, so that it needs no thread."""
+
+
+def test_making_a_system_and_idle_processes_starts_no_thread():
+    before = threading.active_count()
+    with System() as system:
+        refs = [Idle.start() for _ in range(10)]
+        assert system.processes() == refs
+        assert threading.active_count() == before
+    assert threading.active_count() == before
+    assert all(ref.exit_reason is SHUTDOWN for ref in refs)
+
+
+def test_the_current_system_is_that_of_the_block():
+    with System() as outer:
+        assert System.current() is outer
+        with System() as inner:
+            assert System.current() is inner
+            assert Idle.start().system is inner
+        assert System.current() is outer
+
+
+def test_without_a_block_there_is_one_default_system_until_it_is_stopped():
+    first = System.current()
+    assert System.current() is first
+    first.stop()
+    assert System.current() is not first
+
+
+def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
+    with System() as system:
+        assert system.dispatcher("default") is system.dispatcher("default")
+        assert system.dispatcher("default") is not system.dispatcher("blocking")
+        mine = PoolDispatcher(1)
+        system.register_dispatcher("mine", mine)
+        assert system.dispatcher("mine") is mine
+        with pytest.raises(BadSpec, match="mine"):
+            system.register_dispatcher("mine", PoolDispatcher(1))
+        with pytest.raises(BadSpec, match="nowhere"):
+            system.dispatcher("nowhere")
+
+
+def test_processes_are_counted_per_system_so_that_runs_can_be_repeated():
+    for _ in range(2):
+        with System():
+            assert [Idle.start().actor_urn for _ in range(2)] == ["urn:process:1", "urn:process:2"]
+
+
+def test_a_ref_says_what_it_is():
+    with System():
+        ref = Idle.start(name="n")
+        assert str(ref) == "Idle#1 'n'"
+        assert repr(ref) == "<Idle#1 'n'>"
+
+
+def test_names_belong_to_one_and_a_via_looks_elsewhere():
+    with System() as system:
+        one, two = Idle.start(), Idle.start()
+        elsewhere = Names()
+        assert system.names.register("n", one)
+        assert not system.names.register("n", two)
+        system.names.unregister("n", two)
+        assert system.names.names() == ["n"]
+        named = Idle.start(name=Via(elsewhere, "v"))
+        assert registry.whereis(registry.via(elsewhere, "v")) is named
+        assert registry.resolve(named) is named
+        named.stop()
+        assert elsewhere.whereis("v") is None
+
+
+def test_sending_to_a_free_name_raises_or_makes_a_dead_letter():
+    with System() as system:
+        letters = []
+        unsubscribe = system.dead_letters.subscribe(letters.append)
+        with pytest.raises(ProcessDown, match="nobody"):
+            registry.tell("nobody", 1)
+        with pytest.raises(ProcessDown):
+            registry.ask("nobody", 1)
+        assert registry.send("nobody", "x") is False
+        assert (letters[0].message, letters[0].to) == ("x", "nobody")
+        unsubscribe()
+        assert registry.send("nobody", "y") is False
+        assert system.dead_letters.count == 2
+        assert len(letters) == 1
+
+
+def test_failures_are_logged_as_errors_and_the_rest_is_not(caplog):
+    caplog.set_level(logging.INFO, logger="supervisors")
+    system = System()
+    seen = []
+    system.reports.subscribe(seen.append)
+    system.reports.subscribe(lambda report: 1 / 0)
+    system.reports.emit(Report("a", None, Crash(ValueError("no"))))
+    system.reports.emit(Report("b", None, SHUTDOWN))
+    levels = [record.levelname for record in caplog.records if record.getMessage()[:2] in {"a:", "b:"}]
+    assert levels == ["ERROR", "INFO"]
+    assert [report.kind for report in seen] == ["a", "b"]
+
+
+def test_dead_letters_are_always_counted_and_seldom_logged(caplog):
+    caplog.set_level(logging.INFO, logger="supervisors")
+    system = System()
+    for n in range(50):
+        system.dead_letters.add(n, "x", None, "why")
+    assert system.dead_letters.count == 50
+    assert len(caplog.records) == 10
