@@ -68,4 +68,4 @@ def _open(kind: Any, engine: Engine, options: dict[str, Any], **what: Any) -> Ev
     host = default_host()
     spec = turn_spec(kind, engine, options, **what)
     spec = replace(spec, opened=open_first_call(spec, host.transport))
-    return EventStream(StatelessCall(host, spec), spec.channel, view_of(options))
+    return EventStream(StatelessCall(host, spec), spec.channel, view_of(spec))

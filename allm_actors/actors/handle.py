@@ -157,7 +157,7 @@ class SessionHandle:
         spec = turn_spec(
             kind, self.engine, options, operation=operation, messages=messages, loop=self._host.tool_loop()
         )
-        turn = self._turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(options))
+        turn = self._turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(spec))
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if not self._host.attached:
             spec.channel.wait_accepted()

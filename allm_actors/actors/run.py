@@ -7,6 +7,7 @@ and nothing here knows what an effect means for the conversation.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -324,7 +325,7 @@ class TurnRun:
         token = self._crew.next_token()
         worker = self._workers[token] = Worker("tool", turn, call_id)
         self._tokens[call_id, turn] = token
-        if timeout is not None:
+        if timeout is not None and timeout != math.inf:
             worker.call_off = self._crew.alarm(timeout, token)
         self._crew.hire(work.job(token, self._crew.ref, name, call_id))
 

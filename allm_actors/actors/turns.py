@@ -15,6 +15,7 @@ from allm_actors.data import Message, Request, Thread, ValidationError
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.kinds import check_kinds, is_seconds
 from allm_actors.engine.resolve import complete_request, resolve_params, resolve_tools, split
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
@@ -42,9 +43,13 @@ def messages_of(input: Any) -> list[Message]:
     """The messages of a `Thread` or a list of messages. Raises ValidationError for anything else."""
     if isinstance(input, Thread):
         return input.messages
-    if isinstance(input, list | tuple) and all(isinstance(message, Message) for message in input):
-        return list(input)
-    text = f"expected a Thread or a list of Message, got {type(input).__name__}; see allm.user(…)"
+    got = type(input).__name__
+    if isinstance(input, list | tuple):
+        wrong = [at for at, message in enumerate(input) if not isinstance(message, Message)]
+        if not wrong:
+            return list(input)
+        got = f"a {got} with {type(input[wrong[0]]).__name__} at {wrong[0]}"
+    text = f"expected a Thread or a list of Message, got {got}; see allm.user(…)"
     raise ValidationError(
         "invalid_thread", [("thread", "invalid_type")], message=f"validation failed: {text}"
     )
@@ -67,11 +72,11 @@ def turn_spec(
     """
     if not isinstance(engine, Engine):
         raise TypeError(f"expected an Engine first, got {type(engine).__name__}; see allm.Engine(adapter=…)")
-    given = {name: value for name, value in options.items() if value is not None}
-    split(given)
-    _refuse_what_is_not_there_yet(engine, given)
-    request_id = given.setdefault("request_id", new_id())
+    given = _given(engine, options)
     params = resolve_params(engine, given)
+    check_kinds({**_of_engine(engine), **params, **given})
+    _refuse_what_cannot_work(engine, given)
+    request_id = given.setdefault("request_id", new_id())
     if request is not None:
         request = complete_request(engine, request, given)
     elif operation is None:
@@ -91,13 +96,9 @@ def turn_spec(
     )
 
 
-def view_of(options: Mapping[str, Any]) -> View:
-    """What the reader wants to see. Raises TypeError for an observer that cannot be called."""
-    filters = dict(split(options).filters)
-    observer = filters.get("on_event")
-    if observer is not None and not callable(observer):
-        raise TypeError(f"on_event must be a function of one event, got: {observer!r}")
-    return View(**filters)
+def view_of(spec: TurnSpec) -> View:
+    """What the turn's reader wants to see."""
+    return View(**split(spec.call_options).filters)
 
 
 def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
@@ -111,12 +112,21 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     return open_call(adapter, request, call)
 
 
+def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The call's options, over those of the engine's `params` that say how to run and what to show."""
+    given = {name: value for name, value in options.items() if value is not None}
+    split(given)
+    parts = split({name: value for name, value in engine.params.items() if value is not None})
+    return {**parts.orchestration, **parts.filters, **given}
+
+
+def _of_engine(engine: Engine) -> dict[str, Any]:
+    return {name: getattr(engine, name) for name in ("model", "tool_executor", "tool_result_encoder")}
+
+
 def _rules(
     kind: Kind, engine: Engine, given: Mapping[str, Any], params: Mapping[str, Any], request_id: str
 ) -> Options:
-    halt_when = given.get("halt_when")
-    if halt_when is not None and not callable(halt_when):
-        raise TypeError(f"halt_when must be a function of one StepResult, got: {halt_when!r}")
     policy = as_policy(params.get("on_tool_error"))
     rules = {name: params[name] for name in _RULES if name in params}
     custom = given.get("tool_result_encoder") or engine.tool_result_encoder
@@ -125,7 +135,7 @@ def _rules(
         request_id=request_id,
         on_tool_error=policy if isinstance(policy, str) else "function",
         custom_encoder=custom is not None,
-        halt_when=halt_when is not None,
+        halt_when="halt_when" in given,
         tools={tool.name: tool for tool in resolve_tools(engine, given)},
         structured_finalize=kind == "chat"
         and params.get("structured_finalize") is True
@@ -135,14 +145,20 @@ def _rules(
     )
 
 
-def _refuse_what_is_not_there_yet(engine: Engine, given: Mapping[str, Any]) -> None:
+def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
     # An option that is accepted and does nothing would be worse than one that is refused.
     for name in ("response_model", "max_retries"):
         if name in given:
             raise TypeError(
                 f"{name} is not supported by this version; use response_format=allm.json_schema(…)"
             )
+    if "when_busy" in given:
+        raise TypeError("when_busy is said once, to host.session(…), not with a call")
     for tool in resolve_tools(engine, given):
+        if not (tool.timeout is None or is_seconds(tool.timeout)):
+            raise ValueError(
+                f"tool {tool.name!r}: timeout must be a positive number of seconds, got: {tool.timeout!r}"
+            )
         if tool.isolation != "thread":
             raise ValueError(
                 f"tool {tool.name!r}: isolation={tool.isolation!r} is not supported by this version"

@@ -9,34 +9,42 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from allm_actors.engine.engine import check_tools
+from allm_actors.data import Tool, ValidationError
 from allm_actors.engine.retry import policy_of
 
-__all__ = ["check_kinds"]
+__all__ = ["check_kinds", "is_seconds"]
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:
-    """Raises TypeError or ValueError for an option of the wrong kind, and EngineError for two tools of one name."""
+    """Raises TypeError or ValueError for a value of the wrong kind, and ValidationError for two tools of one name."""
     for name, value in options.items():
         kind = _KINDS.get(name)
         if kind is not None and value is not None and not kind[1](value):
             raise _ERRORS.get(name, TypeError)(f"{name} must be {kind[0]}, got: {value!r}")
-    if options.get("tools") is not None:
-        check_tools(options["tools"])
+    names = [tool.name for tool in options.get("tools") or ()]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        message = f"two tools are named {twice!r}: a model could not tell them apart; rename one"
+        raise ValidationError("invalid_request", [("tools", "duplicate_name")], message=message)
     if "retry" in options:
         policy_of(options["retry"])
+
+
+def is_seconds(value: object) -> bool:
+    """Whether a value is a time as options take it; infinity is one."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
 def _encodes(value: object) -> bool:
     return callable(value) or (not isinstance(value, str) and callable(getattr(value, "encode", None)))
+
+
+def _are_tools(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(tool, Tool) for tool in value)
 
 
 def _is_mapping(value: object) -> bool:
@@ -51,13 +59,14 @@ _Kind = tuple[str, Callable[[Any], bool]]
 _TEXT: Final[_Kind] = ("a text that is not empty", _is_text)
 _MAPPING: Final[_Kind] = ("a mapping", _is_mapping)
 _BOOL: Final[_Kind] = ("True or False", _is_bool)
-_SECONDS: Final[_Kind] = ("a positive number of seconds", _is_seconds)
+_SECONDS: Final[_Kind] = ("a positive number of seconds", is_seconds)
 _TIMES: Final = ("stream_timeout", "request_timeout", "connect_timeout", "first_byte_timeout", "tool_timeout")
 _KINDS: Final[dict[str, _Kind]] = {
     **dict.fromkeys(("model", "request_id", "session_id"), _TEXT),
     **dict.fromkeys(("context", "adapter_opts", "metadata"), _MAPPING),
     **dict.fromkeys(("emit_text_deltas", "emit_tool_deltas", "include_raw_chunks"), _BOOL),
     **dict.fromkeys(_TIMES, _SECONDS),
+    "tools": ("a list of Tool values (see allm.tool)", _are_tools),
     "structured_finalize": _BOOL,
     "structured_finalize_nudge": ("a text", lambda value: isinstance(value, str)),
     "halt_when": ("a function of one StepResult", callable),

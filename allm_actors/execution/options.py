@@ -63,10 +63,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         _one_of("mode", self.mode, get_args(Mode))
         _one_of("on_tool_error", self.on_tool_error, get_args(OnToolError))
         _positive("max_concurrency", self.max_concurrency)
-        if self.tool_timeout is not None and not self.tool_timeout > 0:
-            raise ValueError(
-                f"tool_timeout must be a positive number of seconds or None; got: {self.tool_timeout!r}"
-            )
+        timeout: object = self.tool_timeout
+        if timeout is None:
+            return
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+            raise ValueError(f"tool_timeout must be a positive number of seconds or None; got: {timeout!r}")
 
     @property
     def turn_limit(self) -> int:
