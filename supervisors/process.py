@@ -24,11 +24,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from threading import Event
-from typing import Any, ClassVar, NoReturn, Self, cast
+from typing import Any, ClassVar, NoReturn, Self, cast, final
 
 import pykka
 
+from supervisors.errors import ProcessKilled
 from supervisors.reasons import NORMAL, Exit, Reason
 from supervisors.runtime import ties
 from supervisors.runtime.adopted import supervised
@@ -79,12 +81,22 @@ __all__ = [
     "Process",
     "ProcessRef",
     "Stop",
+    "Timeout",
     "TimerRef",
     "exit",
     "supervised",
 ]
 
 ProcessRef = Ref
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Timeout:
+    """The message of a timer that was set with `start_timer`."""
+
+    timer: TimerRef
+    message: Any
 
 
 class Process(Life):
@@ -152,7 +164,7 @@ class Process(Life):
 
     def check_stop(self) -> None:
         """End here if somebody wants the process to end."""
-        guard()
+        self._actor_guard()
         if self._actor_stop_reason is not ALIVE:
             raise Exit(self._actor_stop_reason)
 
@@ -161,7 +173,7 @@ class Process(Life):
 
         Use it to make a blocking handler return: close the socket, kill the subprocess.
         """
-        guard()
+        self._actor_guard()
         if self._actor_kill_callbacks is None:
             self._actor_kill_callbacks = {}
         callbacks = self._actor_kill_callbacks
@@ -176,17 +188,17 @@ class Process(Life):
 
     def start_succeeded(self, info: Any = None) -> None:
         """After `DEFER_START`: the process runs; messages that waited are handled now."""
-        guard()
+        self._actor_guard()
         self._actor_started(info)
 
     def start_failed(self, reason: Reason) -> None:
         """After `DEFER_START`: the process ends, and its starter learns why."""
-        guard()
+        self._actor_guard()
         self._actor_end(reason)
 
     def start_ignored(self) -> None:
         """After `DEFER_START`: as if `init` had returned `IGNORE`."""
-        guard()
+        self._actor_guard()
         self._actor_ignored()
 
     def spawn(
@@ -203,7 +215,7 @@ class Process(Life):
         """Start a child without waiting. Exactly one of `ChildStarted`, `ChildIgnored`, `ChildStartFailed` reaches
         `handle_system`, before any exit of the child; None means that it could not be constructed.
         """
-        guard()
+        self._actor_guard()
         me = self._actor_ref
 
         def starter(outcome: Outcome) -> None:
@@ -225,7 +237,7 @@ class Process(Life):
 
     def continue_(self, arg: Any = None) -> None:
         """Run `handle_continue(arg)` right after the current callback, before any other message."""
-        guard()
+        self._actor_guard()
         if self._actor_continues is None:
             self._actor_continues = deque()
         self._actor_continues.append(arg)
@@ -234,28 +246,28 @@ class Process(Life):
 
     def link(self, ref: Ref[Any]) -> None:
         """Tie this process to another: the death of either is an exit signal to the other (`NOPROC` if it is dead)."""
-        guard()
+        self._actor_guard()
         ties.link(self._actor_ref, ref)
 
     def unlink(self, ref: Ref[Any]) -> None:
         """Cut the tie: no exit from `ref` arrives afterwards, not even one that is already queued."""
-        guard()
+        self._actor_guard()
         ties.unlink(self._actor_ref, ref)
 
     def monitor(self, target: Ref[Any] | Name) -> MonitorRef:
         """Get one `Down` when `target` ends; at once, with `NOPROC`, if there is no such process."""
-        guard()
+        self._actor_guard()
         found = target if isinstance(target, Ref) else self.system.names.whereis(target)
         return ties.monitor(self._actor_ref, found)
 
     def demonitor(self, mref: MonitorRef, *, flush: bool = True) -> None:
         """End a monitor; with `flush` a `Down` that is already queued is dropped as well."""
-        guard()
+        self._actor_guard()
         ties.demonitor(mref, flush=flush)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Around code of a handler that blocks (`sleep`, a socket), so that the pool serves others meanwhile."""
-        guard()
+        self._actor_guard()
         return self._actor_ref.dispatcher.blocking()
 
     def waits_for(self, ref: Ref[Any] | None) -> None:
@@ -275,19 +287,33 @@ class Process(Life):
         The timer ends with this process. With `absolute` the delay is a time of the system's clock.
         Raises: `ValueError` for a negative delay.
         """
-        guard()
-        timers = self.system.timers
-        action = _Delivery(self.system, dest, message)
-        return self._actor_own(timers.at(delay, action) if absolute else timers.after(delay, action))
+        timer = self._actor_timer(delay, absolute=absolute)
+        return self.system.timers.set(timer, _Delivery(self.system, dest, message))
 
-    def _actor_own(self, timer: TimerRef) -> TimerRef:
+    def start_timer(self, delay: float, dest: Ref[Any] | Hashable, message: Any) -> TimerRef:
+        """`send_after`, but what arrives is `Timeout(timer, message)`: one timer can be told from another."""
+        timer = self._actor_timer(delay)
+        return self.system.timers.set(timer, _Delivery(self.system, dest, Timeout(timer, message)))
+
+    def send_interval(self, period: float, dest: Ref[Any] | Hashable, message: Any) -> TimerRef:
+        """Send `message` every `period` seconds, at a fixed rate that skips what it missed, until somebody ends."""
+        timer = self._actor_timer(period, period=period)
+        return self.system.timers.set(timer, _Delivery(self.system, dest, message))
+
+    def _actor_timer(self, delay: float, *, absolute: bool = False, period: float | None = None) -> TimerRef:
+        self._actor_guard()
+        timer = self.system.timers.make(delay, absolute=absolute, period=period)
         if self._actor_timers is None:
             self._actor_timers = {}
         self._actor_timers[timer] = None
         timer.owned = self._actor_timers
-        if not timer.pending:
-            timer.disown()  # it fired before it was owned
         return timer
+
+    def _actor_guard(self) -> None:
+        # Also what a handler has left running elsewhere (a task of an event loop) may not act for a killed process.
+        guard()
+        if self._actor_ref.killed:
+            raise ProcessKilled(f"{self._actor_ref} was killed and may not call the runtime any more")
 
 
 class _Delivery:
@@ -300,13 +326,16 @@ class _Delivery:
         self._dest = dest
         self._message = message
 
-    def __call__(self) -> None:
+    def __call__(self) -> bool:
+        # False: it will never be of use again, so a periodic timer may end.
         dest = self._dest
         ref = dest if isinstance(dest, Ref) else self._system.names.whereis(dest)
         if ref is None:
             self._system.dead_letters.add(self._message, dest, None, "no process of that name")
-        elif not ref.actor_inbox.closed:
+            return True
+        if not ref.actor_inbox.closed:
             ref.inform(self._message)
+        return ref.is_alive() or ref is not dest
 
 
 def _as_signal(tag: Any, outcome: Outcome) -> ChildStarted | ChildIgnored | ChildStartFailed:

@@ -6,6 +6,7 @@ system starts no thread, and stopping it ends every thread it has.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import math
@@ -167,6 +168,17 @@ class System:
             dispatchers = list(self._dispatchers.values())
         for dispatcher in dispatchers if self._forced is None else [self._forced]:
             dispatcher.stop(_KILL_GRACE)
+
+    async def astop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """`stop`, from an event loop, which goes on meanwhile (it has to, if processes run on it)."""
+        await asyncio.to_thread(self.stop, reason, timeout)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *_exc: object) -> None:
+        _entered.reset(self._tokens.pop())
+        await self.astop()
 
     def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
         dead: Future[None] = Future(ref, ref.dispatcher)

@@ -56,13 +56,14 @@ class Deadline:
 class TimerRef:
     """One timer. Thread: any."""
 
-    __slots__ = ("_action", "_timers", "due", "owned", "seq")
+    __slots__ = ("_action", "_timers", "due", "owned", "period", "seq")
 
-    def __init__(self, timers: Timers, due: float, seq: int, action: Callable[[], object]) -> None:
+    def __init__(self, timers: Timers, due: float, period: float | None = None) -> None:
         self._timers = timers
-        self._action: Callable[[], object] | None = action
+        self._action: Callable[[], object] | None = None
         self.due = due
-        self.seq = seq
+        self.period = period
+        self.seq = 0
         self.owned: dict[TimerRef, None] | None = None
 
     def __lt__(self, other: TimerRef) -> bool:
@@ -83,10 +84,20 @@ class TimerRef:
         if self.owned is not None:
             self.owned.pop(self, None)
 
+    def arm(self, seq: int, action: Callable[[], object]) -> None:
+        """Know what to do, and one's place among equals. Thread: the heap's lock is held."""
+        self.seq = seq
+        self._action = action
+
     def take(self) -> Callable[[], object] | None:
         """What to do, once. Thread: the heap's lock is held."""
         action, self._action = self._action, None
         return action
+
+    def skip_to(self, now: float) -> None:
+        """The next due time of a periodic timer that is still to come: ticks that were missed are skipped."""
+        if self.period is not None:
+            self.due += self.period * max(1, math.floor((now - self.due) / self.period) + 1)
 
     @property
     def pending(self) -> bool:
@@ -109,14 +120,24 @@ class Timers:
 
         Raises: `ValueError` for a negative or undefined delay.
         """
-        if not delay >= 0:
-            raise ValueError(f"a delay is at least 0 seconds, not {delay!r}")
-        return self.at(self.clock.monotonic() + delay, action)
+        return self.set(self.make(delay), action)
 
-    def at(self, due: float, action: Callable[[], object]) -> TimerRef:
-        """Call `action()` at this time of the system's clock, at once if that is past."""
+    def make(self, delay: float, *, absolute: bool = False, period: float | None = None) -> TimerRef:
+        """A timer that is due in `delay` seconds (`absolute`: at that time of the clock) and is not set yet.
+
+        With a `period` it is set again each time, until cancelled or until its action returns False.
+        Raises: `ValueError`.
+        """
+        if not (absolute or delay >= 0):
+            raise ValueError(f"a delay is at least 0 seconds, not {delay!r}")
+        if period is not None and not period > 0:
+            raise ValueError(f"a period is more than 0 seconds, not {period!r}")
+        return TimerRef(self, delay if absolute else self.clock.monotonic() + delay, period)
+
+    def set(self, timer: TimerRef, action: Callable[[], object]) -> TimerRef:
+        """Call `action()` when `timer` is due."""
         with self._lock:
-            timer = TimerRef(self, due, next(self._numbers), action)
+            timer.arm(next(self._numbers), action)
             heapq.heappush(self._heap, timer)
             first = self._heap[0] is timer
         if first:
@@ -153,11 +174,14 @@ class Timers:
                 if action is None:
                     self._dead -= 1
                     continue
-            timer.disown()
-            try:
-                action()
-            except Exception:  # noqa: BLE001 - the other timers must still fire
-                _log.exception("a timer failed")
+                if timer.period is not None:
+                    timer.skip_to(now)
+                    timer.arm(next(self._numbers), action)
+                    heapq.heappush(self._heap, timer)
+            if timer.period is None:
+                timer.disown()
+            if _do(action) is False and timer.period is not None:
+                timer.cancel()
 
     def _sweep(self) -> None:
         self._heap = [timer for timer in self._heap if timer.pending]
@@ -211,6 +235,14 @@ class RealClock:
                 # `drive` notifies under this lock, so a timer set after `next_due` cannot be missed.
                 self._wake.wait(_bounded(due, self.monotonic()))
         return False
+
+
+def _do(action: Callable[[], object]) -> object:
+    try:
+        return action()
+    except Exception:  # noqa: BLE001 - the other timers must still fire
+        _log.exception("a timer failed")
+        return None
 
 
 def _bounded(due: float | None, now: float) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from supervisors.process import Down, ExitMsg, Process, exit
+from supervisors.process import Down, ExitMsg, Process, Timeout, exit
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
@@ -221,6 +221,20 @@ def test_a_timer_for_a_name_looks_it_up_when_it_fires(system: System, log: Log) 
     system.dead_letters.subscribe(lambda letter: log(letter.to))
     a.ask(lambda self: self.send_after(0, "nobody", "hello"), timeout=SOON)
     assert log.next() == "nobody"
+
+
+def test_a_started_timer_can_be_told_from_another(system: System, log: Log) -> None:
+    b = Watcher.start(log)
+    timer = b.ask(lambda self: self.start_timer(0, self.ref, "x"), timeout=SOON)
+    assert log.next() == Timeout(timer, "x")
+
+
+def test_an_interval_repeats_until_its_process_ends(system: System, log: Log) -> None:
+    b = Watcher.start(log)
+    timer = b.ask(lambda self: self.send_interval(0.001, self.ref, "tick"), timeout=SOON)
+    assert [log.next() for _ in range(3)] == ["tick"] * 3
+    b.stop(timeout=SOON)
+    assert not timer.pending
 
 
 def test_a_negative_delay_is_an_error(system: System) -> None:

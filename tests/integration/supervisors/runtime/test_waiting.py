@@ -13,6 +13,7 @@ import pytest
 
 from supervisors.errors import CallingSelf, Deadlock, MailboxFull, ProcessDown, WouldBlock
 from supervisors.process import NO_REPLY, MailboxConfig, Process, exit
+from supervisors.reasons import SHUTDOWN
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
@@ -266,6 +267,16 @@ def test_processes_share_a_given_loop_with_its_tasks(log: Log) -> None:
 
     asyncio.run(asyncio.wait_for(main(), SOON))
     assert log.next() is True
+
+
+def test_a_system_on_a_given_loop_can_be_stopped_from_that_loop() -> None:
+    async def main() -> Any:
+        async with System(dispatcher=LoopDispatcher(asyncio.get_running_loop())):
+            ref = Echo.start()
+            assert await ref.ask(1, block=False) == 1
+        return ref.exit_reason
+
+    assert asyncio.run(asyncio.wait_for(main(), SOON)) is SHUTDOWN
 
 
 def test_a_flooded_process_does_not_hold_up_the_loop() -> None:

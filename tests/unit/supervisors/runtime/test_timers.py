@@ -93,6 +93,22 @@ def test_a_timer_may_set_the_next_and_a_failing_one_stops_nobody(timers, clock, 
     assert fired == ["next"]
 
 
+def test_a_periodic_timer_keeps_its_rate_skips_what_it_missed_and_ends_when_told(timers, clock):
+    fired = []
+    timer = timers.set(timers.make(1, period=1), lambda: fired.append(clock.now))
+    for now in (101, 102, 105.5, 106):
+        clock.now = now
+        timers.fire_due()
+    assert fired == [101, 102, 105.5, 106]
+    assert timer.cancel() == 1.0
+    useless = timers.set(timers.make(1, period=1), lambda: False)
+    clock.now += 1
+    timers.fire_due()
+    assert not useless.pending
+    with pytest.raises(ValueError, match="period"):
+        timers.make(0, period=0)
+
+
 def test_a_deadline_counts_down_to_zero_or_never(clock):
     deadline = Deadline(clock, 3)
     clock.now += 2
