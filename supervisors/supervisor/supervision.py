@@ -205,7 +205,9 @@ class Supervision(Process):
 
     def handle_shutdown(self, reason: Reason) -> None:
         """Stop all children, then end. The running operation is finished first, pending retries are not."""
-        self._end(reason)
+        parent = self.ref.parent
+        # Whatever the parent died of is what we die of.
+        self._end(reason if parent is None or parent.is_alive() else parent.exit_reason)
 
     def handle_system(self, signal: Any) -> None:
         """A start came to something, or a patience to its end."""
@@ -295,6 +297,7 @@ class Supervision(Process):
             case Nothing():
                 return Ignored()
             case Refused(reason):
+                self._sweep(ref)
                 return StartFailed(reason)
             case _:
                 return Started(ref, info, self._now())
@@ -347,12 +350,19 @@ class Supervision(Process):
                 pass
 
     def _give_up_starting(self, step: Start) -> None:
-        # The child itself, or the starter and whatever it has begun: all that is ours and not a child yet.
-        known = set(self._children.refs())
-        for ref in list(self.ref.ties.children) if self.ref.ties is not None else ():
-            if ref not in known:
-                exit(ref, KILL)
+        wait = self.ref.waiting
+        if wait is not None and wait.target is not None:
+            exit(wait.target, KILL)
+            self._sweep(wait.target)
         self._answer(step, StartFailed(START_TIMEOUT))
+
+    def _sweep(self, starter: Ref[Any]) -> None:
+        # What a start function has begun and not brought home is ours already, and would be nobody's business.
+        ties = self.ref.ties
+        known = set(self._children.refs())
+        for ref in list(ties.children) if ties is not None else ():
+            if ref.number > starter.number and ref not in known:
+                exit(ref, KILL)
 
     def _still_alive(self, step: Exited, ref: Ref[Any]) -> None:
         if not ref.is_alive() and ref.exit_reason is not None:

@@ -518,13 +518,15 @@ class TestNesting:
         assert all(end.wait(DEADLINE) for end in ends)
         assert sorted(log.rest()) == ["+ a", "+ b", "+ c", "- a", "- b", "- c"]
 
-    def test_a_supervisor_stops_when_its_parent_dies(self, system, log, worker):
+    @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, "tired"])
+    def test_a_supervisor_dies_of_what_its_parent_died_of(self, log, worker, reason):
         parent = Worker.start(log, "p")
         sup = parent.ask(lambda self: Supervisor.start_link([worker("a")]))
         ended = gone(sup)
-        parent.stop()
+        parent.stop(reason=reason)
         assert ended.wait(DEADLINE)
         assert log.rest() == ["+ p", "+ a", "- p", "- a"]
+        assert sup.exit_reason == reason
 
     def test_strangers_do_not_disturb_a_supervisor(self, log, worker):
         sup = Supervisor.start_link([worker("a")])
@@ -638,6 +640,17 @@ class TestStartFunctions:
         assert caught.value.reason == START_TIMEOUT
         assert system.processes() == [sup]
         may.set()
+
+    def test_what_a_failing_function_has_started_is_not_left_behind(self, system, log):
+        def start():
+            Worker.start_link(log, "half", name="half")
+            raise ValueError("no")
+
+        sup = Supervisor.start_link([])
+        with pytest.raises(StartError, match="no"):
+            sup.start_child(ChildSpec(id="f", start=start))
+        assert system.whereis("half") is None
+        assert sup.count_children().specs == 0
 
     def test_a_function_that_was_given_up_cannot_start_anything_any_more(self, system, log):
         may, over = threading.Event(), threading.Event()
