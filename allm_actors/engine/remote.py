@@ -142,16 +142,16 @@ class _Run:
                 yield self._checked(self.dialect.decode_body(body, self.row), first=True)
                 return
             decoder = self.dialect.decoder(self.row)
-            chunks = response.chunks()
             first = True
-            async for chunk in chunks:
-                events = decoder.feed(chunk)
-                if events:
-                    yield self._checked(events, first=first)
-                    first = False
-                if decoder.done:
-                    await _drain(chunks)
-                    return
+            async with aclosing(response.chunks()) as chunks:
+                async for chunk in chunks:
+                    events = decoder.feed(chunk)
+                    if events:
+                        yield self._checked(events, first=first)
+                        first = False
+                    if decoder.done:
+                        await _drain(chunks)
+                        return
             yield self._checked(decoder.end(), first=first)
 
     def _delay(self, attempt: int, failure: AdapterError) -> float | None:

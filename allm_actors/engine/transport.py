@@ -5,17 +5,17 @@ and never a header, a key or a body. Four clocks run, each with its own message:
 until the answer begins, between two reads, and over all. A response is closed however its context is left; a
 cancelled task closes its socket.
 
-Thread: one `HttpxTransport` serves any number of event loops, each with its own pool of connections. Importing
-this file is cheap: httpx is imported by the first request.
+Thread: one `HttpxTransport` serves any number of event loops, each with its own pool of connections.
+Importing this file is cheap: httpx is imported by the first request.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["HttpxTransport", "default_transport"]
 
 _KEEP_ALIVE_CONNECTIONS = 100
+_READ_AHEAD_BYTES = 64 * 1024
 _lock = threading.Lock()
 _default: HttpxTransport | None = None
 _trusted: ssl.SSLContext | None = None
@@ -96,26 +97,80 @@ class _Response:
     def __init__(self, response: httpx.Response, clock: _Clock) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        self._chunks = response.aiter_raw()
-        self._clock = clock
+        self._inflow = _Inflow(response.aiter_raw(), clock)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises `AdapterError` and nothing else."""
-        while chunk := await self._clock.between_reads(anext(self._chunks, b"")):
-            yield chunk
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes: all that is there at once. Raises `AdapterError` and nothing else."""
+        async with self._inflow as inflow:
+            while chunk := await inflow.take():
+                yield chunk
 
     async def body(self, limit: int, seconds: float | None = None) -> bytes:
         """At most `limit` bytes of the body, read for at most `seconds`; what came, if the rest does not."""
         held = bytearray()
         try:
-            async with asyncio.timeout(seconds):
-                async for chunk in self.chunks():
+            async with asyncio.timeout(seconds), aclosing(self.chunks()) as chunks:
+                async for chunk in chunks:
                     held += chunk
                     if len(held) >= limit:
                         break
         except (AdapterError, TimeoutError):
             pass  # the beginning of an error's body says more than the failure to read the rest
         return bytes(held[:limit])
+
+
+class _Inflow:
+    """Reads a body ahead of its reader, within a bound.
+
+    httpx yields one chunk per HTTP chunk, and a busy process finds many of them in one read of the socket. The task
+    here collects those for as long as they come without waiting, so that everything above it works once per read.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes], clock: _Clock) -> None:
+        self._chunks = chunks
+        self._clock = clock
+        self._held: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._failure: AdapterError | None = None
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def take(self) -> bytes:
+        """All that has come; waits for the first of it. Empty at the end."""
+        if not self._held and not self._ended:
+            await self._clock.between_reads(self._arrived.wait())
+        self._arrived.clear()
+        taken, self._held, self._size = b"".join(self._held), [], 0
+        self._room.set()
+        if not taken and self._failure is not None:
+            raise self._failure
+        return taken
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _read(self) -> None:
+        try:
+            async for chunk in self._chunks:
+                self._held.append(chunk)
+                self._size += len(chunk)
+                self._arrived.set()
+                if self._size >= _READ_AHEAD_BYTES:
+                    self._room.clear()
+                    await self._room.wait()
+        except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
+            self._failure = self._clock.failure(error)
+        finally:
+            self._ended = True
+            self._arrived.set()
 
 
 class _Clock:
@@ -132,12 +187,15 @@ class _Clock:
         response: httpx.Response = await self._guard(sent, limit, "did not begin to answer within")
         return response
 
-    async def between_reads(self, read: Any) -> bytes:
-        limit = self._deadlines.idle
-        chunk: bytes = await self._guard(
-            read, limit, "stopped in the middle of its answer and sent nothing for"
+    async def between_reads(self, arrival: Any) -> None:
+        """Wait for the next part of the body."""
+        await self._guard(
+            arrival, self._deadlines.idle, "stopped in the middle of its answer and sent nothing for"
         )
-        return chunk
+
+    def failure(self, error: Exception) -> AdapterError:
+        """What went wrong, in words that may be shown."""
+        return _failure(error, self._host, self._deadlines)
 
     async def _guard(self, pending: Any, limit: float | None, silence: str) -> Any:
         now = self._loop.time()
@@ -150,7 +208,7 @@ class _Clock:
         except TimeoutError:
             failure = self._timed_out(silence, limit or 0.0)
         except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
-            failure = _failure(error, self._host, self._deadlines)
+            failure = self.failure(error)
         # Raised here, outside of `except`, so that no traceback leads to an exception that quotes a header.
         raise failure
 

@@ -6,7 +6,7 @@ Rule of this file: plain data and contracts; neither side imports the other. A k
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -61,8 +61,8 @@ class HttpResponse(Protocol):
     status: int
     headers: Mapping[str, str]
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises `AdapterError` and nothing else."""
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes, to be closed. Raises `AdapterError` and nothing else."""
         ...
 
     async def body(self, limit: int, seconds: float | None = None) -> bytes:
