@@ -174,11 +174,11 @@ def test_work_is_linear_in_the_number_of_chunks():
 
     def seconds(count):
         decoder = Decoder(ROW)
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(count):
             decoder.feed(chunk)
         decoder.end()
-        return time.perf_counter() - started
+        return time.process_time() - started
 
-    # Quadratic work would make this factor 64; the slack is for a busy machine.
-    assert min(seconds(16_000) for _ in range(3)) < 24 * min(seconds(2_000) for _ in range(3))
+    # Quadratic work would make this factor 64, every time; the slack and the tries are for a busy machine.
+    assert any(seconds(16_000) < 24 * seconds(2_000) for _ in range(5))

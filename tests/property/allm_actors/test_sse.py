@@ -85,10 +85,10 @@ def test_a_huge_event_in_small_chunks_costs_no_more_than_its_size(end):
     def seconds(megabytes):
         stream = b"data: " + b"x" * (megabytes * 1_000_000) + end * 2
         decoder = SseDecoder()
-        started = time.perf_counter()
+        started = time.process_time()
         told = [event for at in range(0, len(stream), 1400) for event in decoder.feed(stream[at : at + 1400])]
         assert len(told) == 1
-        return time.perf_counter() - started
+        return time.process_time() - started
 
-    # Quadratic work would make this factor 64; the slack is for a busy machine.
-    assert min(seconds(8) for _ in range(3)) < 24 * max(min(seconds(1) for _ in range(3)), 0.002)
+    # Quadratic work would make this factor 64, every time; the slack and the tries are for a busy machine.
+    assert any(seconds(16) < 24 * max(seconds(2), 0.002) for _ in range(5))
