@@ -7,8 +7,9 @@ starter.py       children whose start is a function
 """
 
 from supervisors.supervisor.dynamic import DynamicSupervisor, DynamicSupervisorRef
+from supervisors.supervisor.performer import START_TIMEOUT
 from supervisors.supervisor.static import Supervisor, SupervisorRef
-from supervisors.supervisor.supervision import START_TIMEOUT, Request
+from supervisors.supervisor.supervision import Request
 
 __all__ = [
     "START_TIMEOUT",

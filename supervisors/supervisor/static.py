@@ -1,7 +1,7 @@
 """Supervisor: a list of children, kept running together.
 
 The rule of this file: only doors. The ref turns each call into one request, the process performs it
-(`supervision.py`), and what it means is in `core/static.py`.
+(`supervision.py`), and what it means is in `core/static.py`. What can be checked beforehand is checked by the caller.
 
     with System():
         sup = Supervisor.start_link([child(Store, path), child(Gateway, port=8080)], strategy="rest_for_one")
@@ -25,7 +25,17 @@ from supervisors.reasons import Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.signals import Ignore
-from supervisors.spec import AutoShutdown, ChildLike, ChildSpec, Flags, Strategy
+from supervisors.spec import (
+    AutoShutdown,
+    ChildLike,
+    ChildSpec,
+    Flags,
+    Strategy,
+    check_child,
+    check_flags,
+    child_spec,
+    child_specs,
+)
 from supervisors.supervisor.supervision import Request, Supervision
 
 __all__ = ["Supervisor", "SupervisorRef"]
@@ -44,7 +54,9 @@ class SupervisorRef(Ref[Any]):
 
         Raises: `BadSpec`, `AlreadyStarted`, `AlreadyPresent`, `StartError`.
         """
-        return cast("Ref[Any] | tuple[Ref[Any], Any] | None", self._call("start_child", spec))
+        return cast(
+            "Ref[Any] | tuple[Ref[Any], Any] | None", self._call("start_child", check_child(child_spec(spec)))
+        )
 
     def terminate_child(self, id: Hashable) -> None:
         """Stop a child, and no other; its spec is kept unless it is temporary.
@@ -95,7 +107,7 @@ class SupervisorRef(Ref[Any]):
         Children in both lists keep running under their new spec; new ones are added and not started; those that are not
         mentioned stay. Raises: `BadSpec`, and then everything is as before.
         """
-        self._call("update", flags, list(children))
+        self._call("update", check_flags(flags), child_specs(children))
 
     def views(self) -> list[View]:
         """All children, with their state and the number of their restarts."""

@@ -62,3 +62,43 @@ def gone(ref):
     event = threading.Event()
     ref.add_exit_callback(lambda reason: event.set())
     return event
+
+
+def failing_after(first, times):
+    """Starts once, or `first` times, then fails `times` times, then starts again."""
+    outcomes = [None] * first + [ValueError("not now")] * times
+    return lambda: outcomes.pop(0) if outcomes else None
+
+
+def always_failing_after(first):
+    count = [0]
+
+    def outcome():
+        count[0] += 1
+        return ValueError("never again") if count[0] > first else None
+
+    return outcome
+
+
+def eventually(sup, lines):
+    """Ask until the exits that are on their way have been handled; each question is a turn of the supervisor."""
+    return any([(c.id, c.ref) for c in sup.which_children()] == lines for _ in range(10_000))
+
+
+def ref_of(sup, id):
+    return sup.which_child(id).ref
+
+
+class Slow(Process):
+    """Starts when it may."""
+
+    def __init__(self, may, entered=None):
+        super().__init__()
+        self.may = may
+        self.entered = entered
+
+    def init(self):
+        if self.entered is not None:
+            self.entered.set()
+        with self.blocking():
+            assert self.may.wait(DEADLINE)

@@ -14,28 +14,14 @@ from supervisors import (
     DynamicSupervisor,
     MaxChildren,
     NotFound,
-    PoolDispatcher,
     Process,
     ProcessDown,
     StartError,
     Supervisor,
-    System,
-    ThreadDispatcher,
     child,
     exit,
 )
-from tests.integration.supervisors.family import DEADLINE, Log, Worker, crash, gone
-
-
-@pytest.fixture(params=[ThreadDispatcher, PoolDispatcher], ids=lambda each: each.__name__, autouse=True)
-def system(request):
-    with System(dispatcher=request.param()) as system:
-        yield system
-
-
-@pytest.fixture
-def log():
-    return Log()
+from tests.integration.supervisors.supervision.family import DEADLINE, Worker, crash, gone
 
 
 def eventually(ask, wanted):

@@ -1,0 +1,25 @@
+"""The same scenarios on a thread each and on a pool."""
+
+import pytest
+
+from supervisors import PoolDispatcher, System, ThreadDispatcher, child
+from tests.integration.supervisors.supervision.family import Log, Worker
+
+
+@pytest.fixture(params=[ThreadDispatcher, PoolDispatcher], ids=lambda each: each.__name__, autouse=True)
+def system(request):
+    with System(dispatcher=request.param()) as system:
+        yield system
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+@pytest.fixture
+def worker(log):
+    def make(id, outcome=None, **fields):
+        return child(Worker, log, id, outcome).replace(id=id, **fields)
+
+    return make

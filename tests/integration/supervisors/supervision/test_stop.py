@@ -1,0 +1,174 @@
+"""How trees end: in order, in time, and without orphans."""
+
+import threading
+
+import pytest
+
+from supervisors import (
+    KILLED,
+    NORMAL,
+    SHUTDOWN,
+    Process,
+    Supervisor,
+    child,
+    exit,
+)
+from tests.integration.supervisors.supervision.family import (
+    DEADLINE,
+    Worker,
+    crash,
+    eventually,
+    gone,
+    ref_of,
+)
+
+
+class Hung(Process):
+    """Does not listen until `let_go`."""
+
+    def __init__(self, entered, let_go):
+        super().__init__()
+        self.entered = entered
+        self.let_go = let_go
+        self.on_kill(let_go.set)
+
+    def on_receive(self, message):
+        self.entered.set()
+        with self.blocking():
+            self.let_go.wait(DEADLINE)
+
+
+@pytest.fixture
+def hung():
+    """A spec of a child, and a way to see it hang."""
+    entered, let_go = threading.Event(), threading.Event()
+
+    def make(**fields):
+        return child(Hung, entered, let_go).replace(id="hung", **fields)
+
+    make.entered = entered
+    yield make
+    let_go.set()
+
+
+class TestStop:
+    @pytest.mark.parametrize("rule", [0, 0.05, "brutal_kill"])
+    def test_who_does_not_stop_in_time_is_killed(self, hung, rule):
+        sup = Supervisor.start_link([hung(shutdown=rule)])
+        ref = ref_of(sup, "hung")
+        ref.tell("hang")
+        assert hung.entered.wait(DEADLINE)
+        sup.terminate_child("hung")
+        assert ref.exit_reason is KILLED
+        assert ref_of(sup, "hung") is None
+
+    def test_a_child_that_unlinked_itself_keeps_nobody_waiting(self, worker):
+        sup = Supervisor.start_link([worker("a")])
+        ref = ref_of(sup, "a")
+        ref.ask(lambda self: self.unlink(sup))
+        sup.terminate_child("a")
+        assert not ref.is_alive()
+
+    def test_shutdown_overtakes_queued_messages(self, log, worker):
+        entered, may = threading.Event(), threading.Event()
+
+        def hold(self):
+            entered.set()
+            with self.blocking():
+                may.wait(DEADLINE)
+
+        sup = Supervisor.start_link([worker("a")])
+        ref = ref_of(sup, "a")
+        ref.tell(hold)
+        assert entered.wait(DEADLINE)
+        ref.tell(lambda self: log.add("too late"))
+        stopped = sup.stop(block=False)
+        ref_stop_seen = ref.actor_inbox
+        while not ref_stop_seen.control:
+            pass  # until the shutdown has arrived
+        may.set()
+        assert stopped.get(timeout=DEADLINE)
+        assert log.rest() == ["+ a", "- a"]
+
+    def test_a_real_reason_is_reported_when_the_child_died_meanwhile(self, system, worker):
+        seen = []
+        sup = Supervisor.start_link([worker("a", restart="temporary")])
+        system.reports.subscribe(seen.append)
+        ref_of(sup, "a").tell(crash)
+        sup.stop()
+        kinds = {report.kind for report in seen}
+        assert kinds & {"child_terminated", "shutdown_error"}
+
+    def test_system_stop_stops_the_tree(self, system, log, worker):
+        Supervisor.start_link([worker("a"), child(Supervisor, [worker("b"), worker("c")])])
+        log.take(3)
+        system.stop()
+        assert log.rest() == ["- c", "- b", "- a"]
+
+
+class TestNesting:
+    def test_a_permanent_supervisor_comes_back_with_its_first_children(self, system, log, worker):
+        inner = child(Supervisor, [worker("a"), worker("b")], max_restarts=0, name="inner")
+        Supervisor.start_link([inner])
+        first = system.whereis("inner")
+        first.start_child(worker("late"))
+        first.terminate_child("b")
+        first.delete_child("b")
+        assert log.take(4) == ["+ a", "+ b", "+ late", "- b"]
+        ref_of(first, "a").tell(crash)
+        assert log.take(4) == ["- a", "- late", "+ a", "+ b"]
+        second = system.whereis("inner")
+        assert second is not first
+        assert [c.id for c in second.which_children()] == ["a", "b"]
+
+    def test_a_transient_supervisor_that_gave_up_is_left_alone(self, system, log, worker):
+        inner = child(Supervisor, [worker("a")], max_restarts=0, name="inner").replace(restart="transient")
+        outer = Supervisor.start_link([inner])
+        ended = gone(system.whereis("inner"))
+        ref_of(system.whereis("inner"), "a").tell(crash)
+        assert ended.wait(DEADLINE)
+        assert eventually(outer, [("inner", None)])
+
+    def test_giving_up_travels_up(self, system, log, worker):
+        inner = child(Supervisor, [worker("a")], max_restarts=1, name="inner")
+        outer = Supervisor.start_link([inner], max_restarts=1)
+        ended = gone(outer)
+        starts = 1
+        while not ended.is_set() and starts < 4:
+            assert log.take(1) == ["+ a"]
+            system.whereis("inner").which_child("a").ref.tell(crash)
+            assert log.take(1) == ["- a"]
+            starts += 1
+        log.next()
+        system.whereis("inner").which_child("a").ref.tell(crash)
+        assert ended.wait(DEADLINE)
+        assert (starts, outer.exit_reason) == (4, SHUTDOWN)
+
+    def test_killing_a_supervisor_leaves_no_orphans(self, system, log, worker):
+        inner = child(Supervisor, [worker("b"), worker("c")])
+        outer = Supervisor.start_link([worker("a"), inner])
+        processes = system.processes()
+        assert len(processes) == 5
+        ends = [gone(ref) for ref in processes]
+        exit(outer, "kill")
+        assert all(end.wait(DEADLINE) for end in ends)
+        assert sorted(log.rest()) == ["+ a", "+ b", "+ c", "- a", "- b", "- c"]
+
+    @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, "tired"])
+    def test_a_supervisor_dies_of_what_its_parent_died_of(self, log, worker, reason):
+        parent = Worker.start(log, "p")
+        sup = parent.ask(lambda self: Supervisor.start_link([worker("a")]))
+        ended = gone(sup)
+        parent.stop(reason=reason)
+        assert ended.wait(DEADLINE)
+        assert log.rest() == ["+ p", "+ a", "- p", "- a"]
+        assert sup.exit_reason == reason
+
+    def test_strangers_do_not_disturb_a_supervisor(self, log, worker):
+        sup = Supervisor.start_link([worker("a")])
+        stranger = Worker.start(log, "s")
+        stranger.ask(lambda self: self.link(sup))
+        ended = gone(stranger)
+        stranger.tell(crash)
+        assert ended.wait(DEADLINE)
+        assert sup.count_children().active == 1
