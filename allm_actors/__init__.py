@@ -123,6 +123,8 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'allm_actors' has no attribute {name!r}")
+    if home == "allm_actors.data.codec":
+        importlib.import_module("allm_actors.engine.engine")  # engines can be decoded too, once they are known
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
