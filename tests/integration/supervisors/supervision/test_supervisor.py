@@ -143,10 +143,11 @@ class TestRestart:
 
     def test_a_named_child_has_its_name_again_at_once(self, system, log):
         sup = Supervisor.start_link([child(Worker, log, "a", name="me")])
+        assert log.next() == "+ a"
         for _ in range(3):
             old = system.whereis("me")
             old.tell(crash)
-            log.take(2)
+            assert log.take(2) == ["- a", "+ a"]
             assert sup.which_children()[0].ref is system.whereis("me") is not old
 
     def test_too_many_restarts_end_the_supervisor_and_all_its_children(self, system, log, worker):
