@@ -35,7 +35,8 @@ from supervisors.core.steps import (
     Step,
 )
 from supervisors.core.turns import WAIT, Turns
-from supervisors.process import ChildIgnored, ChildStarted, ChildStartFailed, Down, Process, exit
+from supervisors.errors import AlreadyStarted
+from supervisors.process import ChildIgnored, ChildStarted, ChildStartFailed, Down, MonitorRef, Process, exit
 from supervisors.reasons import Reason
 from supervisors.runtime import reports
 from supervisors.runtime.adopted import supervised
@@ -85,6 +86,7 @@ class Performer(Process):
         super().__init__()
         self._turns = Turns(self._perform)
         self._dying: dict[Ref[Any], _Dying] = {}
+        self._heirs: dict[MonitorRef, Start] = {}
         self._timer: TimerRef | None = None
 
     _children: Children
@@ -97,13 +99,15 @@ class Performer(Process):
             case ChildIgnored(step, _):
                 self._answer(step, Ignored())
             case ChildStartFailed(step, _, reason):
-                self._answer(step, StartFailed(plain_reason(reason)))
+                self._failed(step, plain_reason(reason))
             case _Elapsed(step) if step is self._turns.waiting:
                 self._elapsed(step)
 
     def handle_down(self, down: Down) -> None:
-        """A child that was told to end has ended; why, its ref knows best."""
-        ref = down.ref
+        """A child that was told to end has ended, why, its ref knows best; or one that was in the way of another."""
+        heir, ref = self._heirs.pop(down.mref, None), down.ref
+        if heir is not None and heir is self._turns.waiting:
+            self._start(heir)
         if ref is None or ref not in self._dying:
             return
         waiting = self._turns.waiting
@@ -155,6 +159,24 @@ class Performer(Process):
                 return StartFailed(reason)
             case _:
                 return Started(ref, info, self._now())
+
+    def _failed(self, step: Start, reason: Reason) -> None:
+        match reason:
+            case AlreadyStarted(ref=owner) if step is self._turns.waiting and _is_orphan(owner):
+                self._inherit(step, owner)
+            case _:
+                self._answer(step, StartFailed(reason))
+
+    def _inherit(self, step: Start, owner: Ref[Any]) -> None:
+        # A supervisor was killed, and its child still holds the name: it was told to end, which may take a while, and
+        # nobody but us is left to see that it does.
+        self._heirs[self.monitor(owner)] = step
+        self.waits_for(owner)
+        patience = getattr(owner.actor_class, "shutdown", math.inf)
+        if patience == "brutal_kill":
+            owner.kill()
+        elif patience < math.inf:
+            self.system.timers.after(patience, owner.kill)
 
     def _signal(self, ref: Ref[Any], reason: Reason, within: float) -> None:
         deadline = self._now() + within
@@ -238,6 +260,10 @@ class Performer(Process):
 
     def _now(self) -> float:
         return self.system.clock.monotonic()
+
+
+def _is_orphan(ref: object) -> bool:
+    return isinstance(ref, Ref) and ref.parent is not None and ref.parent.reason is not ALIVE
 
 
 def _as_ref(ref: object) -> Ref[Any]:
