@@ -27,7 +27,7 @@ from .turns import turn_spec, view_of
 if TYPE_CHECKING:
     from .host import Host
 
-__all__ = ["SessionHandle", "session_spec"]
+__all__ = ["SessionHandle", "check_id", "session_spec"]
 
 TRIES = 3  # how often a message is offered to a session that dies or is being restarted meanwhile
 
@@ -81,11 +81,14 @@ class SessionHandle:
 
     def reply(self, message: str | Message, **options: Any) -> Turn:
         """Add a user message and let the model answer, tools included."""
-        return self._begin("chat", "reply", [_user(message)], options)
+        said = _message(message)
+        if said.role != "user":
+            raise ValueError(f"reply says what the user says, got a {said.role!r} message; see continue_(…)")
+        return self._begin("chat", "reply", [said], options)
 
     def continue_(self, message: str | Message | None = None, **options: Any) -> Turn:
         """Go on: after submitted tool results, after an interruption, or with another message."""
-        return self._begin("chat", "continue", [] if message is None else [_user(message)], options)
+        return self._begin("chat", "continue", [] if message is None else [_message(message)], options)
 
     def step(self, **options: Any) -> Turn:
         """One model call and its tools; the turn's result is a `StepResult`."""
@@ -97,7 +100,7 @@ class SessionHandle:
 
     def submit_tool_results(self, results: Sequence[tuple[str, Any]]) -> Any:
         """Answer pending calls in this order; gives the session's new value."""
-        return self._settle(self.ask(SubmitToolResults(list(results))))
+        return self._settle(self.ask(SubmitToolResults(_pairs(results))))
 
     def recover(self) -> Any:
         """Make a session that ended in an error usable again; gives the session's new value."""
@@ -113,6 +116,7 @@ class SessionHandle:
     def fork(self, id: str) -> Any:
         """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
         host, engine, key = self._host, self.engine, self._api_key
+        check_id(id)
         if host.attached:
             return self._afork(id)
         self.ask(Fork(id)).get()
@@ -223,7 +227,23 @@ class _Ended:
         return ending(self._spec, Session().thread, None)[0]
 
 
-def _user(message: str | Message) -> Message:
+def check_id(id: object) -> None:
+    """Raises TypeError for what cannot name a session."""
+    if not isinstance(id, str) or not id:
+        raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+
+
+def _pairs(results: Any) -> list[tuple[str, Any]]:
+    pairs = list(results) if isinstance(results, list | tuple) else [results]
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(f"tool results are a list of (id, content), got: {type(pair).__name__}")
+        if not isinstance(pair[0], str):
+            raise TypeError(f"a tool call id is a text, got: {pair[0]!r}")
+    return [(id, content) for id, content in pairs]
+
+
+def _message(message: str | Message) -> Message:
     if isinstance(message, Message):
         to_msgpack(message)  # what cannot be stored is refused here, with the name of the place
         return message
@@ -259,7 +279,6 @@ def _cause(error: BaseException, id: str) -> BaseException:
 
 
 def _gone(id: str, error: BaseException | None) -> SessionError:
-    text = f"session {id!r} cannot be reached: its host is stopped or restarting" + (
-        f" ({error})" if error else ""
-    )
+    why = f" ({error})" if error else ""
+    text = f"session {id!r} cannot be reached: its host is stopped or restarting{why}; get it anew with host.session(…)"
     return SessionError("closed", message=text)

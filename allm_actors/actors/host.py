@@ -40,7 +40,7 @@ from supervisors import (
 )
 
 from .ending import ending
-from .handle import SessionHandle, session_spec
+from .handle import SessionHandle, check_id, session_spec
 from .keeper import ListIds, store_actor_for
 from .ports import ADAPTERS, SESSIONS, STORE, TOOLS, Ports, start_soon
 from .protocol import TurnSpec
@@ -139,6 +139,7 @@ class Host:
         await asyncio.to_thread(self._stop_tree, root)
         await self.transport.aclose()
         await asyncio.to_thread(system.stop, SHUTDOWN, self._shutdown_timeout)
+        self._given_loop = None
 
     @property
     def running(self) -> bool:
@@ -166,9 +167,11 @@ class Host:
         A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is
         a key or a function that returns one, asked at each model call and never stored.
         """
-        _check_id(id)
+        check_id(id)
         if when_busy not in ("queue", "reject", "interrupt"):
             raise ValueError(f"when_busy must be 'queue', 'reject' or 'interrupt'; got: {when_busy!r}")
+        if not _is_count(queue_limit):
+            raise ValueError(f"queue_limit must be a whole number >= 0; got: {queue_limit!r}")
         if not isinstance(engine, Engine):
             raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
         cell = self._cells.setdefault(id, Cell(Session(id=id)))
@@ -331,9 +334,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_default)
 
 
-def _check_id(id: object) -> None:
-    if not (isinstance(id, str) and id):
-        raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _loop_of(system: System) -> asyncio.AbstractEventLoop:
