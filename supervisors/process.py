@@ -35,8 +35,9 @@ from supervisors.reasons import NORMAL, Exit, Reason
 from supervisors.runtime import ties
 from supervisors.runtime.adopted import supervised
 from supervisors.runtime.future import Future, declare_wait
+from supervisors.runtime.hooks import DEFER_START
 from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
-from supervisors.runtime.life import DEFER_START, Life
+from supervisors.runtime.life import Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import ALIVE, Ref

@@ -117,15 +117,16 @@ class Crew(Dispatcher):
         deadline = Deadline(RealClock(), timeout)
         for worker in workers:
             thread = worker.thread
-            if thread is not None and thread is not threading.current_thread() and worker.zombie is None:
+            if thread is not None and thread is not threading.current_thread():
                 thread.join(deadline.remaining())
         return [worker.box for worker in workers if worker.box is not None]
 
-    def _hire(self, work: Callable[[Worker], None]) -> None:
+    def _hire(self, work: Callable[[Worker], None]) -> bool:
+        # Whether there is one worker more.
         # `start` returns when the thread runs, before it needs the lock; so `stop` never sees one that has not started.
         with self._lock:
             if self._stopped:
-                return
+                return False
             self._hires += 1
             name = f"supervisors-{self._label}-{self._hires}"
             worker = Worker()
@@ -134,8 +135,9 @@ class Crew(Dispatcher):
                 worker.thread.start()
             except RuntimeError:
                 _log.exception("no thread for %s: its work waits for one of the others", name)
-            else:
-                self._workers[worker] = None
+                return False
+            self._workers[worker] = None
+            return True
 
     def _employ(self, worker: Worker, work: Callable[[Worker], None]) -> None:
         running.worker = worker
@@ -143,6 +145,12 @@ class Crew(Dispatcher):
             work(worker)
         finally:
             self._leave(worker)
+
+    def _is_zombie(self, worker: Worker) -> bool:
+        if worker.zombie is None:
+            return False
+        with self._lock:  # `abandon` may be about to see that it came too late
+            return worker.zombie is not None
 
     def _leave(self, worker: Worker) -> None:
         with self._lock:

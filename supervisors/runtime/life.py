@@ -18,7 +18,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from threading import Event
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 import pykka
 from pykka import messages
@@ -27,7 +27,8 @@ from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, Reply
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason
 from supervisors.runtime.death import claim, conclude, release
 from supervisors.runtime.future import Future
-from supervisors.runtime.limit import UNBOUNDED, Limit, MailboxConfig
+from supervisors.runtime.hooks import DEFER_START, Hooks
+from supervisors.runtime.limit import Limit
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import running
@@ -46,41 +47,19 @@ from supervisors.runtime.signals import (
     Stop,
     StopRequest,
     Terminate,
-    Word,
 )
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import accept
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.zombies import Zombie
 
-__all__ = ["DEFER_START", "Life"]
+__all__ = ["Life"]
 
 _log = logging.getLogger("supervisors")
 
-DEFER_START: Final = Word("DEFER_START")
-"""From `init`: still starting; `start_succeeded`, `start_failed` or `start_ignored` will say how it went."""
 
-
-class Life(pykka.Actor):
-    """What every process does, and what it may override. Its interface for the inside is `Process`."""
-
-    trap_exit: bool = False
-    """True: exit signals of others are messages (`handle_exit`) instead of the end."""
-
-    drain_on_shutdown: bool = False
-    """True: a shutdown waits its turn behind the messages that were there before it."""
-
-    reply_errors: ClassVar[tuple[type[BaseException], ...]] = ()
-    """Exceptions that refuse a request without ending the process, as `ReplyError` does."""
-
-    mailbox: ClassVar[MailboxConfig] = UNBOUNDED
-    dispatcher: ClassVar[str] = "default"
-    ref_type: ClassVar[type[Ref[Any]]] = Ref
-    register_in_pykka: ClassVar[bool] = False
-    """True: also list the process in `pykka.ActorRegistry`, whose `stop_all` then fights the supervisors."""
-
-    incarnation: int = 0
-    """How often this child was started before: a fencing token for stores outside the runtime."""
+class Life(Hooks):
+    """What every process does. Its interface for the inside is `Process`."""
 
     # Whether start and shutdown run no code of the user's; then they cost no hand-over to another thread.
     _actor_begins_quietly: ClassVar[bool] = True
@@ -98,7 +77,7 @@ class Life(pykka.Actor):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._actor_begins_quietly = _inherits(cls, "init", "on_start")
+        cls._actor_begins_quietly = _inherits(cls, "init", "on_start", "_actor_init")
         cls._actor_ends_quietly = _inherits(
             cls, "handle_shutdown", "terminate", "on_stop", "finish", "handle_system"
         )
@@ -111,45 +90,6 @@ class Life(pykka.Actor):
 
     def __str__(self) -> str:
         return str(self._actor_ref)
-
-    # --- what subclasses override -------------------------------------------------------------------------------------
-
-    def init(self) -> object:
-        """Set up, on the process's own dispatcher; raising fails the start.
-
-        Returns None, `(OK, info)`, `IGNORE` or `DEFER_START`.
-
-        The default calls Pykka's `on_start()`.
-        """
-        self.on_start()
-        return None
-
-    def handle_continue(self, arg: Any) -> None:
-        """`self.continue_(arg)` was called: runs before any other message."""
-
-    def handle_exit(self, exit: ExitMsg) -> None:
-        """An exit signal arrived; only with `trap_exit`."""
-
-    def handle_down(self, down: Down) -> None:
-        """A monitored process ended."""
-
-    def handle_shutdown(self, reason: Reason) -> None:
-        """The parent, the system or `ref.stop()` wants the process to end. Sooner or later call `finish(reason)`."""
-        self.finish(reason)
-
-    def handle_system(self, signal: Any) -> None:
-        """`ChildStarted`, `ChildIgnored` or `ChildStartFailed` of a `spawn`; overtakes messages."""
-
-    def terminate(self, reason: Reason) -> None:
-        """Clean up; the mailbox is closed. Not called after a kill or a failed start. An exception changes nothing.
-
-        The default calls Pykka's `on_failure()` after a crash and `on_stop()` otherwise.
-        """
-        if isinstance(reason, Crash):
-            exc = reason.exc
-            self.on_failure(type(exc), exc, exc.__traceback__)
-        else:
-            self.on_stop()
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -270,6 +210,10 @@ class Life(pykka.Actor):
         self.handle_shutdown(NORMAL)
 
     # --- death --------------------------------------------------------------------------------------------------------
+
+    def handle_shutdown(self, reason: Reason) -> None:
+        """The parent, the system or `ref.stop()` wants the process to end. Sooner or later call `finish(reason)`."""
+        self.finish(reason)
 
     def finish(self, reason: Reason) -> None:
         """Die now, through the death sequence. The handler should return right after. Thread: the process's own."""

@@ -80,12 +80,14 @@ class LoopDispatcher(Dispatcher):
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`. A loop cannot be replaced: what else runs on it waits for the zombie."""
-        self._zombie = zombie
-        if self._box is not box or self._ident == threading.get_ident():
-            self._zombie = None
-            return False
-        zombie.begin(_thread(self._ident))
-        return True
+        with self._making:
+            # Write, then read, as `_run_one` clears `_box` and then looks at `_zombie`: one sees the other.
+            self._zombie = zombie
+            if self._box is not box or self._ident == threading.get_ident():
+                self._zombie = None
+                return False
+            zombie.begin(_thread(self._ident))
+            return True
 
     def stop(self, timeout: float | None = None) -> list[Mailbox]:
         """See `Dispatcher.stop`. A loop that was given is left alone."""
@@ -125,9 +127,11 @@ class LoopDispatcher(Dispatcher):
         self._box = box
         box.run(self.throughput)
         self._box = None
-        zombie, self._zombie = self._zombie, None
-        if zombie is not None:
-            zombie.end()
+        if self._zombie is not None:
+            with self._making:
+                zombie, self._zombie = self._zombie, None
+            if zombie is not None:
+                zombie.end()
 
 
 class _OwnLoop:

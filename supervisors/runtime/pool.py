@@ -80,7 +80,9 @@ class PoolDispatcher(Crew):
             if len(self._workers) >= self.size + self.max_extra:
                 return
             self._active += 1
-        self._hire(self._work)
+        if not self._hire(self._work):
+            with self._lock:
+                self._active -= 1
 
     def _work(self, worker: Worker) -> None:
         get = self._queue.get
@@ -89,7 +91,7 @@ class PoolDispatcher(Crew):
             if box is None:
                 return
             worker.run(box, self.throughput)
-            if worker.zombie is not None:
+            if self._is_zombie(worker):
                 return
             if self._active > self.size and not self._park(worker):
                 return

@@ -44,7 +44,7 @@ class ThreadDispatcher(Crew):
             if box is None:
                 return
             worker.run(box, _NO_LIMIT)
-            if worker.zombie is not None:
+            if self._is_zombie(worker):
                 return
             with self._lock:
                 self._idle += 1

@@ -1,0 +1,77 @@
+"""What a process may say about itself: class attributes, and the handlers that the runtime calls.
+
+The rule of this file: everything here may be overridden, and every default does nothing, or what Pykka does.
+
+Source: Erlang/OTP `gen_server`, callbacks; `pykka.Actor`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final
+
+import pykka
+
+from supervisors.reasons import Crash, Reason
+from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.signals import Down, ExitMsg, Word
+
+__all__ = ["DEFER_START", "Hooks"]
+
+DEFER_START: Final = Word("DEFER_START")
+"""From `init`: still starting; `start_succeeded`, `start_failed` or `start_ignored` will say how it went."""
+
+
+class Hooks(pykka.Actor):
+    """An actor with more to override."""
+
+    trap_exit: bool = False
+    """True: exit signals of others are messages (`handle_exit`) instead of the end."""
+
+    drain_on_shutdown: bool = False
+    """True: a shutdown waits its turn behind the messages that were there before it."""
+
+    reply_errors: ClassVar[tuple[type[BaseException], ...]] = ()
+    """Exceptions that refuse a request without ending the process, as `ReplyError` does."""
+
+    mailbox: ClassVar[MailboxConfig] = UNBOUNDED
+    dispatcher: ClassVar[str] = "default"
+    ref_type: ClassVar[type[Ref[Any]]] = Ref
+    register_in_pykka: ClassVar[bool] = False
+    """True: also list the process in `pykka.ActorRegistry`, whose `stop_all` then fights the supervisors."""
+
+    incarnation: int = 0
+    """How often this child was started before: a fencing token for stores outside the runtime."""
+
+    def init(self) -> object:
+        """Set up, on the process's own dispatcher; raising fails the start.
+
+        Returns None, `(OK, info)`, `IGNORE` or `DEFER_START`.
+
+        The default calls Pykka's `on_start()`.
+        """
+        self.on_start()
+        return None
+
+    def handle_continue(self, arg: Any) -> None:
+        """`self.continue_(arg)` was called: runs before any other message."""
+
+    def handle_exit(self, exit: ExitMsg) -> None:
+        """An exit signal arrived; only with `trap_exit`."""
+
+    def handle_down(self, down: Down) -> None:
+        """A monitored process ended."""
+
+    def handle_system(self, signal: Any) -> None:
+        """`ChildStarted`, `ChildIgnored` or `ChildStartFailed` of a `spawn`; overtakes messages."""
+
+    def terminate(self, reason: Reason) -> None:
+        """Clean up; the mailbox is closed. Not called after a kill or a failed start. An exception changes nothing.
+
+        The default calls Pykka's `on_failure()` after a crash and `on_stop()` otherwise.
+        """
+        if isinstance(reason, Crash):
+            exc = reason.exc
+            self.on_failure(type(exc), exc, exc.__traceback__)
+        else:
+            self.on_stop()
