@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allm_actors import aio as aio
+    from allm_actors import aio, data, testing
     from allm_actors.actors import EventStream, Host, Turn
     from allm_actors.data import *  # noqa: F403
     from allm_actors.data.build import (
@@ -114,7 +114,92 @@ _HOMES = {
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = ("aio", "data", "testing")
 
-__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
+# Written out, because type checkers read it: `_HOMES` says the same, and a test holds them together.
+# ruff: noqa: F405
+__all__ = [
+    "Adapter",
+    "AdapterError",
+    "AllmError",
+    "AskUser",
+    "AskUserRequested",
+    "Call",
+    "ChatCompleted",
+    "ChatResult",
+    "Engine",
+    "EngineError",
+    "Err",
+    "ErrorEvent",
+    "Event",
+    "EventStream",
+    "Fold",
+    "Halt",
+    "Host",
+    "Image",
+    "ImageAdapterError",
+    "ImagePart",
+    "ImageRequest",
+    "ImageResponse",
+    "ImageUsage",
+    "Message",
+    "MessageCompleted",
+    "MessageStarted",
+    "ModelRef",
+    "Ok",
+    "RawChunk",
+    "Request",
+    "Response",
+    "Session",
+    "SessionBusy",
+    "SessionError",
+    "SessionStatusError",
+    "StepCompleted",
+    "StepResult",
+    "StoreError",
+    "StreamError",
+    "TextCompleted",
+    "TextDelta",
+    "TextPart",
+    "Thread",
+    "Tool",
+    "ToolCall",
+    "ToolCallCompleted",
+    "ToolCallDelta",
+    "ToolCallStarted",
+    "ToolContext",
+    "ToolError",
+    "ToolExecutionCompleted",
+    "ToolExecutionStarted",
+    "ToolHalt",
+    "ToolResultEncoded",
+    "Turn",
+    "UnwrapError",
+    "Usage",
+    "ValidationError",
+    "aio",
+    "assistant",
+    "chat",
+    "data",
+    "fold",
+    "from_json",
+    "from_msgpack",
+    "generate",
+    "image_request",
+    "json_schema",
+    "request",
+    "step",
+    "stream",
+    "stream_generate",
+    "stream_step",
+    "system",
+    "testing",
+    "to_json",
+    "to_msgpack",
+    "tool",
+    "tool_result",
+    "unwrap",
+    "user",
+    "validate",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -124,7 +209,9 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'allm_actors' has no attribute {name!r}")
     if home == "allm_actors.data.codec":
-        importlib.import_module("allm_actors.engine.engine")  # engines can be decoded too, once they are known
+        importlib.import_module(
+            "allm_actors.engine.engine"
+        )  # engines can be decoded too, once they are known
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value

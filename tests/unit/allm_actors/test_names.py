@@ -1,0 +1,34 @@
+"""Every promised name is there, is loaded late, and is seen by type checkers."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import allm_actors
+
+
+def test_the_list_for_type_checkers_is_the_list_of_homes() -> None:
+    assert list(allm_actors.__all__) == sorted([*allm_actors._HOME, *allm_actors._MODULES])
+
+
+def test_the_list_is_written_out_so_that_type_checkers_can_read_it() -> None:
+    tree = ast.parse(Path(allm_actors.__file__).read_text())
+    lists = [node.value for node in tree.body if isinstance(node, ast.Assign) and _names(node) == ["__all__"]]
+    assert [ast.literal_eval(each) for each in lists] == [allm_actors.__all__]
+
+
+def test_every_promised_name_can_be_had() -> None:
+    assert [name for name in allm_actors.__all__ if getattr(allm_actors, name, None) is None] == []
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, allm_actors; sys.exit(' '.join({'msgspec', 'httpx', 'pykka'} & set(sys.modules)) or 0)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def _names(node: ast.Assign) -> list[str]:
+    return [target.id for target in node.targets if isinstance(target, ast.Name)]
