@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 
 from supervisors import Process
 
@@ -80,9 +81,13 @@ def always_failing_after(first):
     return outcome
 
 
-def eventually(sup, lines):
-    """Ask until the exits that are on their way have been handled; each question is a turn of the supervisor."""
-    return any([(c.id, c.ref) for c in sup.which_children()] == lines for _ in range(10_000))
+def eventually(ask, wanted):
+    """Ask until the answer is this one; each question should be a turn of whoever has to do something first."""
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        if ask() == wanted:
+            return True
+    return False
 
 
 def ref_of(sup, id):
@@ -102,3 +107,8 @@ class Slow(Process):
             self.entered.set()
         with self.blocking():
             assert self.may.wait(DEADLINE)
+
+
+def lines(sup):
+    """A question for `eventually`: the children's ids and refs."""
+    return lambda: [(child.id, child.ref) for child in sup.which_children()]

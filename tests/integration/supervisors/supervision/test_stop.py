@@ -19,6 +19,7 @@ from tests.integration.supervisors.supervision.family import (
     crash,
     eventually,
     gone,
+    lines,
     ref_of,
 )
 
@@ -127,7 +128,7 @@ class TestNesting:
         ended = gone(system.whereis("inner"))
         ref_of(system.whereis("inner"), "a").tell(crash)
         assert ended.wait(DEADLINE)
-        assert eventually(outer, [("inner", None)])
+        assert eventually(lines(outer), [("inner", None)])
 
     def test_giving_up_travels_up(self, system, log, worker):
         inner = child(Supervisor, [worker("a")], max_restarts=1, name="inner")

@@ -29,6 +29,7 @@ from tests.integration.supervisors.supervision.family import (
     eventually,
     failing_after,
     gone,
+    lines,
     ref_of,
 )
 
@@ -127,7 +128,7 @@ class TestRestart:
         ref_of(sup, "a").stop()
         ref_of(sup, "t").tell(crash)
         assert log.take(4) == ["+ a", "+ t", "- a", "- t"]
-        assert eventually(sup, [("a", None)])
+        assert eventually(lines(sup), [("a", None)])
 
     def test_one_for_all(self, log, worker):
         sup = Supervisor.start_link([worker(id) for id in "abc"], strategy="one_for_all")
