@@ -111,6 +111,11 @@ class Channel:
         return self._draining or self._ended or self._window.is_open()
 
     @property
+    def accepted(self) -> bool:
+        """Whether the turn was admitted, or refused."""
+        return self._accepted
+
+    @property
     def ended(self) -> bool:
         """Whether the end has come (the reader may still have events to take)."""
         return self._ended

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionHandle", "check_id", "session_spec"]
 
-TRIES = 3  # how often a message is offered to a session that dies or is being restarted meanwhile
+TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
 
 
 def session_spec(seat: Seat) -> ChildSpec:
@@ -172,19 +172,30 @@ class SessionHandle:
         if ref is not None and ref.is_alive():
             found(ref)
             return
-        sessions: Any = self._ports.whereis(SESSIONS)
-        if sessions is None or tries <= 0:
+        if tries <= 0:
             future.fail(_gone(self.id, None))
             return
 
+        def again(gone: BaseException | None = None) -> None:
+            if gone is None:
+                self._find(future, found, tries - 1)
+            else:
+                future.fail(_gone(self.id, gone))
+
         def started(start: Future[Any]) -> None:
             error = _error_of(start)
-            if error is not None and not isinstance(error, ProcessDown):
-                future.fail(_cause(error, self.id))
+            if error is None:
+                again()
+            elif isinstance(error, ProcessDown):
+                self._ports.when_whole(again)
             else:
-                self._find(future, found, tries - 1)
+                future.fail(_cause(error, self.id))
 
-        start_soon(sessions, session_spec(self._seat)).add_done_callback(started)
+        sessions: Any = self._ports.whereis(SESSIONS)
+        if sessions is None:
+            self._ports.when_whole(again)
+        else:
+            start_soon(sessions, session_spec(self._seat)).add_done_callback(started)
 
     def _pass_on(
         self, ref: ProcessRef[Any], message: Any, future: Future[Any], again: Callable[[], None], tries: int

@@ -42,7 +42,7 @@ from supervisors import (
 from .ending import ending
 from .handle import SessionHandle, check_id, session_spec
 from .keeper import ListIds, store_actor_for
-from .ports import ADAPTERS, SESSIONS, STORE, TOOLS, Ports, start_soon
+from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports, start_soon
 from .protocol import TurnSpec
 from .seat import Cell, Seat, WhenBusy
 from .store import Store, store_for
@@ -253,11 +253,11 @@ class Host:
                             child(Crowd, name=TOOLS),
                             child(Crowd, name=SESSIONS, max_restarts=100, max_seconds=5.0),
                         ],
-                        name="work",
+                        name=WORK,
                     ),
                 ],
                 strategy="rest_for_one",
-                name="host",
+                name=HOST,
             )
 
     def _stop_tree(self, root: Any) -> None:

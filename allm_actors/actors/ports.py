@@ -19,7 +19,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.resolve import call_for, step_request
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
-from supervisors import ChildSpec, Future, Process, ProcessRef, System
+from supervisors import NOPROC, ChildSpec, Future, Process, ProcessDown, ProcessRef, System
 from supervisors import exit as exit_process
 from supervisors.supervisor.supervision import Request as Request_
 
@@ -27,9 +27,10 @@ from .adapter import adapter_actor_for
 from .protocol import ModelJob, ToolJob, TurnSpec
 from .tools import tool_actor_for
 
-__all__ = ["ADAPTERS", "SESSIONS", "STORE", "TOOLS", "Ports", "model_call", "start_soon"]
+__all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports", "model_call", "start_soon"]
 
-STORE, ADAPTERS, TOOLS, SESSIONS = "store", "adapters", "tools", "sessions"
+HOST, STORE, WORK = "host", "store", "work"
+ADAPTERS, TOOLS, SESSIONS = "adapters", "tools", "sessions"
 
 
 class Ports:
@@ -46,11 +47,31 @@ class Ports:
 
     def claim(self, id: str, ref: ProcessRef[Any]) -> bool:
         """Whether `ref` is now the one that answers for the session of that name."""
-        name = (SESSIONS, id)
-        if not self.system.names.register(name, ref):
+        names, name = self.system.names, (SESSIONS, id)
+        owner = names.whereis(name)
+        if owner is not None and not owner.is_alive():
+            names.unregister(name, owner)  # it is about to do so itself
+        if not names.register(name, ref):
             return False
         ref.name = name  # from now on the death of `ref` frees it
         return True
+
+    def when_whole(self, done: Callable[[BaseException | None], object]) -> None:
+        """Call `done(None)` when the restarts that are under way are over; `done(why)` if the whole tree is gone."""
+        host, question = self.whereis(HOST), Request_("count_children")
+        if host is None:
+            done(ProcessDown(NOPROC))
+            return
+
+        def answered(_counts: Any, error: BaseException | None) -> None:
+            # A supervisor answers when the restart it is busy with is over: first the upper one, then the lower one.
+            work = self.whereis(WORK)
+            if error is not None or work is None:
+                done(error)
+            else:
+                _when_done(work.ask(question, block=False), lambda _counts, _error: done(None))
+
+        _when_done(host.ask(question, block=False), answered)
 
     def ask_store(self, message: Any, done: Callable[[Any, BaseException | None], object]) -> None:
         """Ask the store; `done(answer, error)` is called once, possibly at once, on whatever thread has the answer."""

@@ -151,6 +151,8 @@ class SessionActor(Process):
                 self._ledger.settle(token, error)
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
+            case Begin() | SubmitToolResults() | Recover() | Fork() if self._closing is not None:
+                return NO_REPLY  # our death tells whoever asked to ask our successor
             case Begin(spec):
                 self._admit(spec)
             case Cancel(turn_id):
@@ -175,6 +177,8 @@ class SessionActor(Process):
     # Turns.
 
     def _admit(self, spec: TurnSpec) -> None:
+        if spec.channel.accepted:
+            return  # asked again by somebody who saw our predecessor die before it could answer
         if self._run is None and not self._queue:
             self._start(spec)
         elif self._seat.when_busy == "reject":
