@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from allm_actors.data import (
+    AdapterError,
     AllmError,
     ErrorEvent,
     Message,
@@ -32,6 +33,7 @@ from allm_actors.execution.loop import Options, start, step
 from allm_actors.execution.tools import encode, settle, settle_error
 
 HI = Thread().add_user("hi")
+RATE_LIMITED = AdapterError("rate_limited")
 
 
 def text(words, finish="stop", **metadata):
@@ -167,3 +169,23 @@ def shape(thread):
             calls = " +tc" if message.tool_calls else ""
             lines.append(f"{message.role[0].upper()} {message.content}{calls}")
     return lines
+
+
+def boom(arguments):
+    raise ValueError("boom")
+
+
+def chat(*script, world=None, thread=HI, **fields):
+    world = world or World()
+    world.script = list(script)
+    return world.run(options(**fields), thread), world
+
+
+def ran_until_tools(*made, **fields):
+    state, _ = start(options(**fields), HI)
+    state, _ = step(state, ModelEvents(0, calls(*made)))
+    return step(state, ModelEnded(0))
+
+
+def kinds(effects):
+    return [type(effect) for effect in effects]

@@ -1,11 +1,10 @@
-"""The machine, trace by trace and row by row."""
+"""The machine, trace by trace and decision by decision."""
 
 import inspect
 
 import pytest
 
 from allm_actors.data import (
-    AdapterError,
     AskUser,
     ChatCompleted,
     ChatResult,
@@ -17,7 +16,6 @@ from allm_actors.data import (
     Request,
     Response,
     StepCompleted,
-    StreamError,
     TextDelta,
     Thread,
     ToolCallDelta,
@@ -26,18 +24,11 @@ from allm_actors.data import (
     ToolHalt,
 )
 from allm_actors.data.validate import validate
-from allm_actors.execution import gates, loop
+from allm_actors.execution import loop
 from allm_actors.execution.effects import (
-    AskHalt,
-    CallModel,
-    CancelModel,
-    CancelTool,
-    Checkpoint,
     Emit,
-    Finish,
     Refused,
     RunTool,
-    SettleError,
 )
 from allm_actors.execution.fold import fold
 from allm_actors.execution.inputs import (
@@ -50,12 +41,15 @@ from allm_actors.execution.inputs import (
     ToolReturned,
     ToolTimedOut,
 )
-from allm_actors.execution.tools import as_policy, settle, settle_error
+from allm_actors.execution.tools import as_policy, settle
 from tests.unit.allm_actors.execution.driver import (
     HI,
+    RATE_LIMITED,
     World,
+    boom,
     broken,
     calls,
+    chat,
     done,
     echo,
     options,
@@ -64,20 +58,7 @@ from tests.unit.allm_actors.execution.driver import (
     tools,
 )
 
-RATE_LIMITED = AdapterError("rate_limited")
-
-
-def boom(arguments):
-    raise ValueError("boom")
-
-
-def chat(*script, world=None, thread=HI, **fields):
-    world = world or World()
-    world.script = list(script)
-    return world.run(options(**fields), thread), world
-
-
-# --- worked traces ------------------------------------------------------------------------------------------------
+# --- worked traces ----------------------------------------------------------------------------------------------------
 
 
 def test_a_chat_with_a_tool_takes_two_turns():
@@ -233,7 +214,7 @@ def test_the_events_of_a_stream_left_early_fold_to_a_cancelled_chat():
     assert (partial.finish_reason, partial.tool_calls[0].arguments) == (None, {})
 
 
-# --- two passes ---------------------------------------------------------------------------------------------------
+# --- two passes -------------------------------------------------------------------------------------------------------
 
 
 def finalized(*script, **fields):
@@ -306,7 +287,7 @@ def test_only_a_chat_has_two_passes():
     assert [asked.purpose for asked in world.asked] == ["answer"]
 
 
-# --- decisions ----------------------------------------------------------------------------------------------------
+# --- decisions --------------------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_tool_is_answered_with_an_error_and_the_chat_goes_on():
@@ -458,7 +439,7 @@ def test_what_an_adapter_keeps_on_a_message_stays_on_it():
     assert result.thread.last.metadata == {"thinking": "x", "finish_reason": "stop"}
 
 
-# --- generate and step --------------------------------------------------------------------------------------------
+# --- generate and step ------------------------------------------------------------------------------------------------
 
 
 def test_generate_is_the_fold_of_its_events():
@@ -495,7 +476,7 @@ def test_a_step_with_a_whole_answer_is_done():
     assert (result.done, shape(result.thread)) == (True, ["U hi", "A hello"])
 
 
-# --- halt_when ----------------------------------------------------------------------------------------------------
+# --- halt_when --------------------------------------------------------------------------------------------------------
 
 
 def test_halt_when_is_asked_after_a_step_and_anything_true_halts():
@@ -522,325 +503,7 @@ def test_a_halt_when_that_raises_ends_the_chat_with_its_error():
     assert (result.halted_reason, str(result.metadata["error"])) == ("error", "boom")
 
 
-# --- effects, in order --------------------------------------------------------------------------------------------
-
-
-def ran_until_tools(*made, **fields):
-    state, _ = loop.start(options(**fields), HI)
-    state, _ = loop.step(state, ModelEvents(0, calls(*made)))
-    return loop.step(state, ModelEnded(0))
-
-
-def kinds(effects):
-    return [type(effect) for effect in effects]
-
-
-def test_a_step_is_stored_before_its_tools_run_and_each_answer_before_it_is_shown():
-    state, effects = ran_until_tools(("c0", "echo"), ("c1", "echo"), tools=tools(echo=echo))
-    assert kinds(effects) == [Checkpoint, Emit, RunTool, RunTool]
-    assert shape(effects[0].thread) == ["U hi", "A  +tc"]
-    assert [call.id for call in effects[0].pending_calls] == ["c0", "c1"]
-    state, effects = loop.step(state, ToolReturned("c1", settle(effects[3].call, 1)))
-    assert kinds(effects) == [Checkpoint, Emit]
-    assert shape(effects[0].thread)[-1] == "T(c1) 1"
-    assert [call.id for call in effects[0].pending_calls] == ["c0"]
-    state, effects = loop.step(state, ToolReturned("c0", settle(state.phase.running["c0"], 0)))
-    assert kinds(effects) == [Checkpoint, Emit, Emit, CallModel]
-    assert shape(effects[0].thread)[-2:] == ["T(c0) 0", "T(c1) 1"]
-    assert effects[2].events[0].thread == effects[0].thread == effects[3].thread
-
-
-def test_an_answer_without_tools_is_stored_before_its_step_is_shown():
-    state, _ = loop.start(options(), HI)
-    state, _ = loop.step(state, ModelEvents(0, text("done")))
-    state, effects = loop.step(state, ModelEnded(0))
-    assert kinds(effects) == [Checkpoint, Emit, Emit, Finish]
-
-
-def test_a_question_is_stored_before_it_is_shown():
-    ask = tools(ask=lambda _: AskUser("which?"))
-    _, world = chat(calls(("c0", "ask")), tools=ask)
-    assert kinds(world.effects[-3:]) == [Checkpoint, Emit, Finish]
-    assert world.effects[-3].thread == world.result.thread
-
-
-def test_no_more_tools_run_at_once_than_allowed():
-    made = [(f"c{number}", "echo") for number in range(5)]
-    state, effects = ran_until_tools(*made, tools=tools(echo=echo), max_concurrency=2)
-    assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c0", "c1"]
-    call = effects[2].call
-    state, effects = loop.step(state, ToolReturned("c0", settle(call, 0)))
-    assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c2"]
-    assert [event.tag for event in effects[2].events] == ["tool_execution_started"]
-
-
-def test_a_tools_own_timeout_wins_over_the_calls():
-    slow = tools(echo=echo, other=echo)
-    slow["echo"] = type(slow["echo"])(name="echo", description="", schema={}, handler=echo, timeout=5.0)
-    _, effects = ran_until_tools(("c0", "echo"), ("c1", "other"), tools=slow, tool_timeout=7.0)
-    assert [effect.timeout for effect in effects if isinstance(effect, RunTool)] == [5.0, 7.0]
-
-
-def test_a_tool_that_takes_too_long_is_stopped_and_answered():
-    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
-    state, effects = loop.step(state, ToolTimedOut("c0"))
-    assert CancelTool("c0", 0) in effects
-    assert "did not answer within 30 s" in state.thread.last.content
-    assert kinds(effects)[-1] is CallModel
-
-
-def test_a_tool_that_crashes_is_answered():
-    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
-    state, effects = loop.step(state, ToolCrashed("c0", "segmentation fault"))
-    assert "segmentation fault" in state.thread.last.content
-    assert kinds(effects)[-1] is CallModel
-
-
-def test_an_error_without_a_worker_is_taken_to_the_users_policy():
-    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), on_tool_error="function")
-    state, effects = loop.step(state, ToolTimedOut("c0"))
-    assert kinds(effects) == [Checkpoint, CancelTool, SettleError]
-    settle_this = effects[2]
-    assert settle_this.error.reason == "timeout"
-    outcome = settle_error(
-        settle_this.call, settle_this.error, policy=lambda call, error: ("continue", "later")
-    )
-    state, effects = loop.step(state, ToolReturned("c0", outcome))
-    assert state.thread.last.content == "later"
-
-
-@pytest.mark.parametrize("lost", [ToolTimedOut("c0"), ToolCrashed("c0", "gone")])
-def test_a_policy_that_comes_to_no_end_halts(lost):
-    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), on_tool_error="function")
-    state, _ = loop.step(state, ToolTimedOut("c0"))
-    state, effects = loop.step(state, lost)
-    assert effects[-1].result.halted_reason == "tool_error"
-
-
-def test_a_custom_encoder_hears_of_errors_too():
-    _, effects = ran_until_tools(("c0", "nope"), custom_encoder=True)
-    assert kinds(effects) == [Checkpoint, SettleError]
-
-
-def test_an_error_that_is_being_settled_does_not_hold_a_worker():
-    made = [("c0", "echo"), ("c1", "echo")]
-    state, _ = ran_until_tools(*made, tools=tools(echo=echo), max_concurrency=1, on_tool_error="function")
-    state, effects = loop.step(state, ToolTimedOut("c0"))
-    assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c1"]
-
-
-# --- news that changes nothing ------------------------------------------------------------------------------------
-
-
-def stray():
-    outcome = settle(calls(("c9", "echo"))[2], 1)
-    return [
-        ModelEvents(7, text("x")),
-        ModelEvents(0, []),
-        ModelEnded(7),
-        ModelFailed(7, RATE_LIMITED),
-        ToolReturned("c9", outcome),
-        ToolReturned("c0", outcome, 3),
-        ToolCrashed("c9", "x"),
-        ToolTimedOut("c9"),
-        HaltAnswered(7, True),
-    ]
-
-
-@pytest.mark.parametrize("news", stray(), ids=[f"stray{index}" for index in range(len(stray()))])
-def test_news_of_something_else_changes_nothing(news):
-    asking, _ = loop.start(options(), HI)
-    running, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
-    judging, _ = ran_until_tools(("c0", "nope"), halt_when=True)
-    finished, _ = loop.step(asking, Cancelled())
-    for state in (asking, running, judging, finished):
-        after, effects = loop.step(state, news)
-        assert after is state
-        assert effects == ()
-
-
-def test_an_answer_that_comes_twice_counts_once():
-    state, effects = ran_until_tools(("c0", "echo"), ("c1", "echo"), tools=tools(echo=echo))
-    news = ToolReturned("c0", settle(effects[2].call, 1))
-    state, _ = loop.step(state, news)
-    after, effects = loop.step(state, news)
-    assert (after is state, effects) == (True, ())
-
-
-def test_a_finished_run_hears_nothing_any_more():
-    state, _ = loop.step(loop.start(options(), HI)[0], Cancelled())
-    assert loop.step(state, Cancelled()) == (state, ())
-
-
-def test_an_old_state_means_what_it_meant_although_the_log_is_shared():
-    begun, _ = loop.start(options(kind="generate"), HI)
-    one, _ = loop.step(begun, ModelEvents(0, [TextDelta("a")]))
-    left, _ = loop.step(one, ModelEvents(0, [TextDelta("b")]))
-    right, _ = loop.step(one, ModelEvents(0, [TextDelta("c")]))
-    ends = [loop.step(state, ModelEnded(0))[1][-1].result.output_text for state in (begun, one, left, right)]
-    assert ends == ["", "a", "ab", "ac"]
-
-
-# --- cancelling ---------------------------------------------------------------------------------------------------
-
-CUTS = [("cancelled", {}), ("interrupted", {}), ("error", {"error": RATE_LIMITED})]
-
-
-def cut(state, reason):
-    return loop.step(state, Cancelled(reason, RATE_LIMITED if reason == "error" else None))
-
-
-@pytest.mark.parametrize(("reason", "metadata"), CUTS)
-def test_a_cancel_before_the_first_word_keeps_the_thread(reason, metadata):
-    _, effects = cut(loop.start(options(), HI)[0], reason)
-    assert kinds(effects) == [CancelModel, Emit, Finish]
-    result = effects[-1].result
-    assert (result.halted_reason, result.metadata, result.thread) == (reason, metadata, HI)
-    assert effects[1].events == (ChatCompleted(result),)
-
-
-@pytest.mark.parametrize(("reason", "metadata"), CUTS)
-def test_a_cancel_in_the_middle_of_an_answer_keeps_its_text(reason, metadata):
-    state, _ = loop.start(options(), HI)
-    state, _ = loop.step(
-        state, ModelEvents(0, [MessageStarted(), TextDelta("par"), ToolCallStarted("c0", "echo")])
-    )
-    state, effects = cut(state, reason)
-    assert kinds(effects) == [CancelModel, Checkpoint, Emit, Finish]
-    result = effects[-1].result
-    assert result.thread.last.content == "par"
-    assert result.thread.last.metadata == {"finish_reason": None, "partial": True}
-    assert (result.final_response.output_text, result.halted_reason, result.metadata) == (
-        "par",
-        reason,
-        metadata,
-    )
-    validate(Request(messages=result.thread.messages))
-
-
-@pytest.mark.parametrize(("reason", "metadata"), CUTS)
-def test_a_cancel_among_tools_answers_every_call(reason, metadata):
-    known = tools(echo=echo, mine=None)
-    made = [("c0", "echo"), ("c1", "echo"), ("c2", "echo"), ("m1", "mine")]
-    state, effects = ran_until_tools(*made, tools=known, max_concurrency=2)
-    state, _ = loop.step(state, ToolReturned("c0", settle(effects[2].call, "ok")))
-    state, effects = cut(state, reason)
-    result = effects[-1].result
-    why = "interrupted" if reason == "interrupted" else "cancelled"
-    assert shape(result.thread)[2:] == [
-        "T(c0) ok",
-        f'T(c1) {{"error":"{why}: the outcome is unknown"}}',
-        f'T(c2) {{"error":"{why}: the outcome is unknown"}}',
-        f'T(m1) {{"error":"{why}: the call was not started"}}',
-    ]
-    assert [effect.call_id for effect in effects if isinstance(effect, CancelTool)] == ["c1", "c2"]
-    assert (result.halted_reason, result.metadata, len(result.steps)) == (reason, metadata, 1)
-    assert kinds(effects)[-4:] == [Emit, Emit, Emit, Finish]
-    validate(Request(messages=result.thread.messages))
-
-
-def test_a_cancel_tells_calls_that_wait_from_calls_that_run():
-    state, _ = ran_until_tools(("c0", "echo"), ("c1", "echo"), tools=tools(echo=echo), max_concurrency=1)
-    _, effects = cut(state, "cancelled")
-    contents = [message.content for message in effects[-1].result.thread.messages[2:]]
-    assert ["outcome is unknown" in contents[0], "not started" in contents[1]] == [True, True]
-
-
-def test_a_cancel_while_halt_when_is_asked_ends_after_the_step():
-    state, effects = ran_until_tools(("c0", "nope"), halt_when=True)
-    assert isinstance(effects[-1], AskHalt)
-    state, effects = cut(state, "cancelled")
-    assert kinds(effects) == [Emit, Finish]
-    assert (effects[-1].result.halted_reason, len(effects[-1].result.steps)) == ("cancelled", 1)
-
-
-def test_a_cancel_on_a_later_turn_keeps_the_steps():
-    state, effects = ran_until_tools(("c0", "nope"))
-    state, _ = loop.step(state, ModelEvents(1, [TextDelta("par")]))
-    _, effects = cut(state, "cancelled")
-    result = effects[-1].result
-    assert (len(result.steps), shape(result.thread)[-1]) == (1, "A par")
-    assert effects[0] == CancelModel(1)
-
-
-def test_a_cancelled_generate_is_a_response_with_an_error():
-    state, _ = loop.start(options(kind="generate"), HI)
-    state, _ = loop.step(state, ModelEvents(0, [TextDelta("par")]))
-    _, effects = cut(state, "cancelled")
-    assert kinds(effects) == [CancelModel, Emit, Finish]
-    response = effects[-1].result
-    assert (response.output_text, response.finish_reason) == ("par", "error")
-    assert response.metadata["error"].reason == "cancelled"
-    assert response.request_id == "r1"
-
-
-def test_a_cancelled_step_is_still_a_step():
-    state, _ = loop.start(options(kind="step"), HI)
-    state, _ = loop.step(state, ModelEvents(0, [TextDelta("par")]))
-    _, effects = cut(state, "cancelled")
-    assert kinds(effects) == [CancelModel, Checkpoint, Emit, Finish]
-    result = effects[-1].result
-    assert (result.done, shape(result.thread)) == (True, ["U hi", "A par"])
-    assert result.response.metadata["error"] == StreamError("cancelled", message="stream error: cancelled")
-
-
-def test_a_step_cancelled_among_its_tools_is_still_a_step():
-    state, _ = ran_until_tools(("c0", "echo"), kind="step", tools=tools(echo=echo))
-    _, effects = cut(state, "cancelled")
-    result = effects[-1].result
-    assert (result.done, len(result.tool_results)) == (True, 1)
-    assert result.response.finish_reason == "error"
-
-
-def test_a_broken_stream_is_told_once():
-    state, _ = loop.start(options(), HI)
-    state, _ = loop.step(state, ModelEvents(0, broken(RATE_LIMITED)))
-    _, effects = loop.step(state, ModelFailed(0, StreamError("unknown")))
-    result = effects[-1].result
-    assert result.metadata == {"error": RATE_LIMITED}
-    assert not any(
-        event.tag == "error" for effect in effects if isinstance(effect, Emit) for event in effect.events
-    )
-
-
-def test_a_worker_that_dies_before_the_first_word_breaks_the_stream():
-    state, _ = loop.start(options(), HI)
-    _, effects = loop.step(state, ModelFailed(0, StreamError("unknown")))
-    assert [event.tag for event in effects[0].events] == ["error"]
-    assert effects[-1].result.halted_reason == "error"
-
-
-# --- options ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("bad", [0, -1, 1.5, "3", True])
-def test_a_turn_limit_is_a_positive_integer(bad):
-    with pytest.raises(ValueError, match="max_turns must be a positive integer; got:"):
-        options(max_turns=bad)
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"mode": "maybe"},
-        {"kind": "talk"},
-        {"on_tool_error": "explode"},
-        {"max_concurrency": 0},
-        {"tool_timeout": 0},
-    ],
-)
-def test_what_can_never_work_is_refused_at_once(bad):
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        options(**bad)
-
-
-# --- the tables ---------------------------------------------------------------------------------------------------
-
-
-def test_the_docstring_lists_every_gate_in_order():
-    rows = [line.split() for line in gates.__doc__.splitlines()]
-    numbers = [int(row[0]) for row in rows if row and row[0].isdigit()]
-    assert numbers == [gate.number for gate in gates.GATES] == list(range(1, len(gates.GATES) + 1))
+# --- the tables -------------------------------------------------------------------------------------------------------
 
 
 def test_the_docstring_names_every_phase_and_every_input():

@@ -1,0 +1,166 @@
+"""A run can be ended at any moment, and its thread can be asked with again."""
+
+import pytest
+
+from allm_actors.data import (
+    ChatCompleted,
+    MessageStarted,
+    Request,
+    StreamError,
+    TextDelta,
+    ToolCallStarted,
+)
+from allm_actors.data.validate import validate
+from allm_actors.execution import loop
+from allm_actors.execution.effects import (
+    AskHalt,
+    CancelModel,
+    CancelTool,
+    Checkpoint,
+    Emit,
+    Finish,
+)
+from allm_actors.execution.inputs import (
+    Cancelled,
+    ModelEvents,
+    ModelFailed,
+    ToolReturned,
+)
+from allm_actors.execution.tools import settle
+from tests.unit.allm_actors.execution.driver import (
+    HI,
+    RATE_LIMITED,
+    broken,
+    echo,
+    kinds,
+    options,
+    ran_until_tools,
+    shape,
+    tools,
+)
+
+CUTS = [("cancelled", {}), ("interrupted", {}), ("error", {"error": RATE_LIMITED})]
+
+
+def cut(state, reason):
+    return loop.step(state, Cancelled(reason, RATE_LIMITED if reason == "error" else None))
+
+
+@pytest.mark.parametrize(("reason", "metadata"), CUTS)
+def test_a_cancel_before_the_first_word_keeps_the_thread(reason, metadata):
+    _, effects = cut(loop.start(options(), HI)[0], reason)
+    assert kinds(effects) == [CancelModel, Emit, Finish]
+    result = effects[-1].result
+    assert (result.halted_reason, result.metadata, result.thread) == (reason, metadata, HI)
+    assert effects[1].events == (ChatCompleted(result),)
+
+
+@pytest.mark.parametrize(("reason", "metadata"), CUTS)
+def test_a_cancel_in_the_middle_of_an_answer_keeps_its_text(reason, metadata):
+    state, _ = loop.start(options(), HI)
+    state, _ = loop.step(
+        state, ModelEvents(0, [MessageStarted(), TextDelta("par"), ToolCallStarted("c0", "echo")])
+    )
+    state, effects = cut(state, reason)
+    assert kinds(effects) == [CancelModel, Checkpoint, Emit, Finish]
+    result = effects[-1].result
+    assert result.thread.last.content == "par"
+    assert result.thread.last.metadata == {"finish_reason": None, "partial": True}
+    assert (result.final_response.output_text, result.halted_reason, result.metadata) == (
+        "par",
+        reason,
+        metadata,
+    )
+    validate(Request(messages=result.thread.messages))
+
+
+@pytest.mark.parametrize(("reason", "metadata"), CUTS)
+def test_a_cancel_among_tools_answers_every_call(reason, metadata):
+    known = tools(echo=echo, mine=None)
+    made = [("c0", "echo"), ("c1", "echo"), ("c2", "echo"), ("m1", "mine")]
+    state, effects = ran_until_tools(*made, tools=known, max_concurrency=2)
+    state, _ = loop.step(state, ToolReturned("c0", settle(effects[2].call, "ok")))
+    state, effects = cut(state, reason)
+    result = effects[-1].result
+    why = "interrupted" if reason == "interrupted" else "cancelled"
+    assert shape(result.thread)[2:] == [
+        "T(c0) ok",
+        f'T(c1) {{"error":"{why}: the outcome is unknown"}}',
+        f'T(c2) {{"error":"{why}: the outcome is unknown"}}',
+        f'T(m1) {{"error":"{why}: the call was not started"}}',
+    ]
+    assert [effect.call_id for effect in effects if isinstance(effect, CancelTool)] == ["c1", "c2"]
+    assert (result.halted_reason, result.metadata, len(result.steps)) == (reason, metadata, 1)
+    assert kinds(effects)[-4:] == [Emit, Emit, Emit, Finish]
+    validate(Request(messages=result.thread.messages))
+
+
+def test_a_cancel_tells_calls_that_wait_from_calls_that_run():
+    state, _ = ran_until_tools(("c0", "echo"), ("c1", "echo"), tools=tools(echo=echo), max_concurrency=1)
+    _, effects = cut(state, "cancelled")
+    contents = [message.content for message in effects[-1].result.thread.messages[2:]]
+    assert ["outcome is unknown" in contents[0], "not started" in contents[1]] == [True, True]
+
+
+def test_a_cancel_while_halt_when_is_asked_ends_after_the_step():
+    state, effects = ran_until_tools(("c0", "nope"), halt_when=True)
+    assert isinstance(effects[-1], AskHalt)
+    state, effects = cut(state, "cancelled")
+    assert kinds(effects) == [Emit, Finish]
+    assert (effects[-1].result.halted_reason, len(effects[-1].result.steps)) == ("cancelled", 1)
+
+
+def test_a_cancel_on_a_later_turn_keeps_the_steps():
+    state, effects = ran_until_tools(("c0", "nope"))
+    state, _ = loop.step(state, ModelEvents(1, [TextDelta("par")]))
+    _, effects = cut(state, "cancelled")
+    result = effects[-1].result
+    assert (len(result.steps), shape(result.thread)[-1]) == (1, "A par")
+    assert effects[0] == CancelModel(1)
+
+
+def test_a_cancelled_generate_is_a_response_with_an_error():
+    state, _ = loop.start(options(kind="generate"), HI)
+    state, _ = loop.step(state, ModelEvents(0, [TextDelta("par")]))
+    _, effects = cut(state, "cancelled")
+    assert kinds(effects) == [CancelModel, Emit, Finish]
+    response = effects[-1].result
+    assert (response.output_text, response.finish_reason) == ("par", "error")
+    assert response.metadata["error"].reason == "cancelled"
+    assert response.request_id == "r1"
+
+
+def test_a_cancelled_step_is_still_a_step():
+    state, _ = loop.start(options(kind="step"), HI)
+    state, _ = loop.step(state, ModelEvents(0, [TextDelta("par")]))
+    _, effects = cut(state, "cancelled")
+    assert kinds(effects) == [CancelModel, Checkpoint, Emit, Finish]
+    result = effects[-1].result
+    assert (result.done, shape(result.thread)) == (True, ["U hi", "A par"])
+    assert result.response.metadata["error"] == StreamError("cancelled", message="stream error: cancelled")
+
+
+def test_a_step_cancelled_among_its_tools_is_still_a_step():
+    state, _ = ran_until_tools(("c0", "echo"), kind="step", tools=tools(echo=echo))
+    _, effects = cut(state, "cancelled")
+    result = effects[-1].result
+    assert (result.done, len(result.tool_results)) == (True, 1)
+    assert result.response.finish_reason == "error"
+
+
+def test_a_broken_stream_is_told_once():
+    state, _ = loop.start(options(), HI)
+    state, _ = loop.step(state, ModelEvents(0, broken(RATE_LIMITED)))
+    _, effects = loop.step(state, ModelFailed(0, StreamError("unknown")))
+    result = effects[-1].result
+    assert result.metadata == {"error": RATE_LIMITED}
+    assert not any(
+        event.tag == "error" for effect in effects if isinstance(effect, Emit) for event in effect.events
+    )
+
+
+def test_a_worker_that_dies_before_the_first_word_breaks_the_stream():
+    state, _ = loop.start(options(), HI)
+    _, effects = loop.step(state, ModelFailed(0, StreamError("unknown")))
+    assert [event.tag for event in effects[0].events] == ["error"]
+    assert effects[-1].result.halted_reason == "error"

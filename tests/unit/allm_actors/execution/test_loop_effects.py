@@ -1,0 +1,190 @@
+"""What is done, in which order, and what news changes nothing."""
+
+import pytest
+
+from allm_actors.data import (
+    AskUser,
+    TextDelta,
+)
+from allm_actors.execution import loop
+from allm_actors.execution.effects import (
+    CallModel,
+    CancelTool,
+    Checkpoint,
+    Emit,
+    Finish,
+    RunTool,
+    SettleError,
+)
+from allm_actors.execution.inputs import (
+    Cancelled,
+    HaltAnswered,
+    ModelEnded,
+    ModelEvents,
+    ModelFailed,
+    ToolCrashed,
+    ToolReturned,
+    ToolTimedOut,
+)
+from allm_actors.execution.tools import settle, settle_error
+from tests.unit.allm_actors.execution.driver import (
+    HI,
+    RATE_LIMITED,
+    calls,
+    chat,
+    echo,
+    kinds,
+    options,
+    ran_until_tools,
+    shape,
+    text,
+    tools,
+)
+
+# --- effects, in order ------------------------------------------------------------------------------------------------
+
+
+def test_a_step_is_stored_before_its_tools_run_and_each_answer_before_it_is_shown():
+    state, effects = ran_until_tools(("c0", "echo"), ("c1", "echo"), tools=tools(echo=echo))
+    assert kinds(effects) == [Checkpoint, Emit, RunTool, RunTool]
+    assert shape(effects[0].thread) == ["U hi", "A  +tc"]
+    assert [call.id for call in effects[0].pending_calls] == ["c0", "c1"]
+    state, effects = loop.step(state, ToolReturned("c1", settle(effects[3].call, 1)))
+    assert kinds(effects) == [Checkpoint, Emit]
+    assert shape(effects[0].thread)[-1] == "T(c1) 1"
+    assert [call.id for call in effects[0].pending_calls] == ["c0"]
+    state, effects = loop.step(state, ToolReturned("c0", settle(state.phase.running["c0"], 0)))
+    assert kinds(effects) == [Checkpoint, Emit, Emit, CallModel]
+    assert shape(effects[0].thread)[-2:] == ["T(c0) 0", "T(c1) 1"]
+    assert effects[2].events[0].thread == effects[0].thread == effects[3].thread
+
+
+def test_an_answer_without_tools_is_stored_before_its_step_is_shown():
+    state, _ = loop.start(options(), HI)
+    state, _ = loop.step(state, ModelEvents(0, text("done")))
+    state, effects = loop.step(state, ModelEnded(0))
+    assert kinds(effects) == [Checkpoint, Emit, Emit, Finish]
+
+
+def test_a_question_is_stored_before_it_is_shown():
+    ask = tools(ask=lambda _: AskUser("which?"))
+    _, world = chat(calls(("c0", "ask")), tools=ask)
+    assert kinds(world.effects[-3:]) == [Checkpoint, Emit, Finish]
+    assert world.effects[-3].thread == world.result.thread
+
+
+def test_no_more_tools_run_at_once_than_allowed():
+    made = [(f"c{number}", "echo") for number in range(5)]
+    state, effects = ran_until_tools(*made, tools=tools(echo=echo), max_concurrency=2)
+    assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c0", "c1"]
+    call = effects[2].call
+    state, effects = loop.step(state, ToolReturned("c0", settle(call, 0)))
+    assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c2"]
+    assert [event.tag for event in effects[2].events] == ["tool_execution_started"]
+
+
+def test_a_tools_own_timeout_wins_over_the_calls():
+    slow = tools(echo=echo, other=echo)
+    slow["echo"] = type(slow["echo"])(name="echo", description="", schema={}, handler=echo, timeout=5.0)
+    _, effects = ran_until_tools(("c0", "echo"), ("c1", "other"), tools=slow, tool_timeout=7.0)
+    assert [effect.timeout for effect in effects if isinstance(effect, RunTool)] == [5.0, 7.0]
+
+
+def test_a_tool_that_takes_too_long_is_stopped_and_answered():
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
+    state, effects = loop.step(state, ToolTimedOut("c0"))
+    assert CancelTool("c0", 0) in effects
+    assert "did not answer within 30 s" in state.thread.last.content
+    assert kinds(effects)[-1] is CallModel
+
+
+def test_a_tool_that_crashes_is_answered():
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
+    state, effects = loop.step(state, ToolCrashed("c0", "segmentation fault"))
+    assert "segmentation fault" in state.thread.last.content
+    assert kinds(effects)[-1] is CallModel
+
+
+def test_an_error_without_a_worker_is_taken_to_the_users_policy():
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), on_tool_error="function")
+    state, effects = loop.step(state, ToolTimedOut("c0"))
+    assert kinds(effects) == [Checkpoint, CancelTool, SettleError]
+    settle_this = effects[2]
+    assert settle_this.error.reason == "timeout"
+    outcome = settle_error(
+        settle_this.call, settle_this.error, policy=lambda call, error: ("continue", "later")
+    )
+    state, effects = loop.step(state, ToolReturned("c0", outcome))
+    assert state.thread.last.content == "later"
+
+
+@pytest.mark.parametrize("lost", [ToolTimedOut("c0"), ToolCrashed("c0", "gone")])
+def test_a_policy_that_comes_to_no_end_halts(lost):
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), on_tool_error="function")
+    state, _ = loop.step(state, ToolTimedOut("c0"))
+    state, effects = loop.step(state, lost)
+    assert effects[-1].result.halted_reason == "tool_error"
+
+
+def test_a_custom_encoder_hears_of_errors_too():
+    _, effects = ran_until_tools(("c0", "nope"), custom_encoder=True)
+    assert kinds(effects) == [Checkpoint, SettleError]
+
+
+def test_an_error_that_is_being_settled_does_not_hold_a_worker():
+    made = [("c0", "echo"), ("c1", "echo")]
+    state, _ = ran_until_tools(*made, tools=tools(echo=echo), max_concurrency=1, on_tool_error="function")
+    state, effects = loop.step(state, ToolTimedOut("c0"))
+    assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c1"]
+
+
+# --- news that changes nothing ----------------------------------------------------------------------------------------
+
+
+def stray():
+    outcome = settle(calls(("c9", "echo"))[2], 1)
+    return [
+        ModelEvents(7, text("x")),
+        ModelEvents(0, []),
+        ModelEnded(7),
+        ModelFailed(7, RATE_LIMITED),
+        ToolReturned("c9", outcome),
+        ToolReturned("c0", outcome, 3),
+        ToolCrashed("c9", "x"),
+        ToolTimedOut("c9"),
+        HaltAnswered(7, True),
+    ]
+
+
+@pytest.mark.parametrize("news", stray(), ids=[f"stray{index}" for index in range(len(stray()))])
+def test_news_of_something_else_changes_nothing(news):
+    asking, _ = loop.start(options(), HI)
+    running, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo))
+    judging, _ = ran_until_tools(("c0", "nope"), halt_when=True)
+    finished, _ = loop.step(asking, Cancelled())
+    for state in (asking, running, judging, finished):
+        after, effects = loop.step(state, news)
+        assert after is state
+        assert effects == ()
+
+
+def test_an_answer_that_comes_twice_counts_once():
+    state, effects = ran_until_tools(("c0", "echo"), ("c1", "echo"), tools=tools(echo=echo))
+    news = ToolReturned("c0", settle(effects[2].call, 1))
+    state, _ = loop.step(state, news)
+    after, effects = loop.step(state, news)
+    assert (after is state, effects) == (True, ())
+
+
+def test_a_finished_run_hears_nothing_any_more():
+    state, _ = loop.step(loop.start(options(), HI)[0], Cancelled())
+    assert loop.step(state, Cancelled()) == (state, ())
+
+
+def test_an_old_state_means_what_it_meant_although_the_log_is_shared():
+    begun, _ = loop.start(options(kind="generate"), HI)
+    one, _ = loop.step(begun, ModelEvents(0, [TextDelta("a")]))
+    left, _ = loop.step(one, ModelEvents(0, [TextDelta("b")]))
+    right, _ = loop.step(one, ModelEvents(0, [TextDelta("c")]))
+    ends = [loop.step(state, ModelEnded(0))[1][-1].result.output_text for state in (begun, one, left, right)]
+    assert ends == ["", "a", "ab", "ac"]
