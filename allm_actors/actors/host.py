@@ -102,8 +102,10 @@ class Host:
     # Life.
 
     def start(self) -> Self:
-        """Start the tree; harmless when it runs."""
+        """Start the tree; harmless when it runs. A tree that has died is replaced; handles of its sessions died with it."""
         with self._lock:
+            if self._root is not None and not self._root.is_alive():
+                self._stop(*self._taken())
             if self._root is None:
                 self._start()
         return self
@@ -111,14 +113,8 @@ class Host:
     def stop(self) -> None:
         """Interrupt what runs, stop every process in reverse order, close connections and the store."""
         with self._lock:
-            system, root, self._system, self._root = self._system, self._root, None, None
-        if system is None or root is None:
-            return
-        self._stop_tree(root)
-        loop = _loop_of(system)
-        with contextlib.suppress(Exception):
-            asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
-        system.stop(SHUTDOWN, self._shutdown_timeout)
+            system, root = self._taken()
+        self._stop(system, root)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -133,7 +129,7 @@ class Host:
 
     async def __aexit__(self, *exc: object) -> None:
         with self._lock:
-            system, root, self._system, self._root = self._system, self._root, None, None
+            system, root = self._taken()
         if system is None or root is None:
             return
         await asyncio.to_thread(self._stop_tree, root)
@@ -260,6 +256,20 @@ class Host:
                 name=HOST,
             )
 
+    def _taken(self) -> tuple[System | None, ProcessRef[Any] | None]:
+        # Whoever takes them stops them, once.
+        system, root, self._system, self._root = self._system, self._root, None, None
+        return system, root
+
+    def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:
+        if system is None or root is None:
+            return
+        self._stop_tree(root)
+        loop = _loop_of(system)
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
+        system.stop(SHUTDOWN, self._shutdown_timeout)
+
     def _stop_tree(self, root: Any) -> None:
         with contextlib.suppress(Exception):
             root.stop(reason=SHUTDOWN, timeout=self._shutdown_timeout)
@@ -275,6 +285,9 @@ class Host:
     def _running_root(self) -> ProcessRef[Any]:
         if self._root is None:
             raise EngineError("invalid_engine", message="this host is not running: use it in a `with` block")
+        if not self._root.is_alive():
+            text = f"this host's tree has died ({self._root.exit_reason}); start() begins a new one from the store"
+            raise EngineError("invalid_engine", message=text)
         return self._root
 
 
