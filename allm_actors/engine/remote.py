@@ -152,6 +152,8 @@ class _Run:
                     if decoder.done:
                         await _drain(chunks)
                         return
+            if first and kind not in ("", "text/event-stream"):
+                raise self._not_a_stream(kind)
             yield self._checked(decoder.end(), first=first)
 
     def _delay(self, attempt: int, failure: AdapterError) -> float | None:
@@ -176,9 +178,8 @@ class _Run:
 
     def _not_a_stream(self, kind: str) -> AdapterError:
         host = self.http.url.split("/")[2].rpartition("@")[2]
-        message = (
-            f"{host} answered with a web page ({kind}) instead of a stream; base_url is probably not an API's"
-        )
+        what = f"a web page ({kind})" if "html" in kind else kind
+        message = f"{host} answered with {what} instead of a stream; base_url is probably not an API's"
         return AdapterError("malformed_response", message=message)
 
     def _signed(self, error: AllmError) -> AllmError:

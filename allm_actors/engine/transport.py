@@ -184,7 +184,9 @@ class _Clock:
 
     async def until_answer(self, sent: Any) -> httpx.Response:
         limit = self._deadlines.first_byte
-        response: httpx.Response = await self._guard(sent, limit, "did not begin to answer within")
+        response: httpx.Response = await self._guard(
+            sent, limit, "did not begin to answer within", "first_byte_timeout or stream_timeout"
+        )
         return response
 
     async def between_reads(self, arrival: Any) -> None:
@@ -197,7 +199,9 @@ class _Clock:
         """What went wrong, in words that may be shown."""
         return _failure(error, self._host, self._deadlines)
 
-    async def _guard(self, pending: Any, limit: float | None, silence: str) -> Any:
+    async def _guard(
+        self, pending: Any, limit: float | None, silence: str, option: str = "stream_timeout"
+    ) -> Any:
         now = self._loop.time()
         ends = [now + limit] if limit is not None else []
         ends += [self._end] if self._end is not None else []
@@ -206,13 +210,13 @@ class _Clock:
             async with asyncio.timeout_at(min(ends) if ends else None):
                 return await pending
         except TimeoutError:
-            failure = self._timed_out(silence, limit or 0.0)
+            failure = self._timed_out(silence, limit or 0.0, option)
         except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
             failure = self.failure(error)
         # Raised here, outside of `except`, so that no traceback leads to an exception that quotes a header.
         raise failure
 
-    def _timed_out(self, silence: str, limit: float) -> AdapterError:
+    def _timed_out(self, silence: str, limit: float, option: str) -> AdapterError:
         if self._end is not None and self._loop.time() >= self._end:
             total = self._deadlines.total or 0.0
             return AdapterError(
@@ -221,7 +225,7 @@ class _Clock:
                 "request_timeout allows more, in seconds",
                 metadata={"phase": "total"},
             )
-        message = f"{self._host} {silence} {limit:g} s; stream_timeout allows more, in seconds"
+        message = f"{self._host} {silence} {limit:g} s; {option} allows more, in seconds"
         return AdapterError("timeout", message=message, metadata={"phase": "silence"})
 
 
