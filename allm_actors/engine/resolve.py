@@ -183,7 +183,11 @@ def call_for(
     return Call(
         request_id=request_id,
         api_key=options.get("api_key"),
-        options={**parts.transport, **resolve_adapter_opts(engine, options)},
+        options={
+            **parts.transport,
+            **resolve_adapter_opts(engine, options),
+            **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
+        },
         stream_timeout=parts.transport.get("stream_timeout"),
         request_timeout=parts.transport.get("request_timeout"),
         retry=engine.retry if retry is None else retry,

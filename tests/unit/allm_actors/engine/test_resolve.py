@@ -144,6 +144,6 @@ def test_a_call_knows_who_asks_and_hides_the_key():
         False,
         2.0,
     )
-    assert call.options == {"base_url": "u", "stream_timeout": 9.0, "headers": {}}
+    assert call.options == {"base_url": "u", "stream_timeout": 2.0, "headers": {}}
     assert "sk-1" not in repr(call)
     assert call_for(engine, {"retry": {"max_attempts": 2}}, "r").retry == {"max_attempts": 2}
