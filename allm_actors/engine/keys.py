@@ -15,8 +15,9 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from allm_actors.data import EngineError
 from allm_actors.engine.secret import KeySource, Secret
@@ -68,7 +69,7 @@ def configure(
 
 def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tuple[Secret, str] | None:
     """The key and its level (`opts`, `runtime`, `config`, `env`, `dotenv`), or None; `names` are variables to read."""
-    if key := _secret(api_key() if callable(api_key) else api_key):
+    if key := _secret(_asked(provider, api_key) if callable(api_key) else api_key):
         return key, "opts"
     with _lock:
         if key := _runtime.get(provider):
@@ -111,6 +112,15 @@ def parse_dotenv(text: str) -> dict[str, str]:
             quoted = len(value) >= 2 and value[0] == value[-1] == '"'
             found[name.strip()] = value[1:-1] if quoted else value
     return found
+
+
+def _asked(provider: str, source: Callable[[], Any]) -> Any:
+    try:
+        return source()
+    except Exception as error:  # noqa: BLE001 - somebody's vault; what it says may quote what it guards
+        kind = type(error).__name__
+    message = f"the api_key= function for {provider!r} failed with {kind}; it must return a key, or None"
+    raise EngineError("missing_key", provider=provider, message=message)
 
 
 def _secret(value: object) -> Secret | None:
