@@ -102,16 +102,22 @@ class MemoryStore:
 
 
 class SQLiteStore:
-    """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked."""
+    """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
 
-    def __init__(self, path: str | Path) -> None:
+    Units: `patience` is how long it waits for another process to let go of the file, in seconds.
+    """
+
+    def __init__(self, path: str | Path, *, patience: float = 5.0) -> None:
         self.path = str(path)
+        self._patience = patience
         self._db: sqlite3.Connection | None = None
 
     def open(self) -> None:
         """Open the file, creating it where it does not exist."""
         with self._errors():
-            self._db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._prepare(self._db)
             except BaseException:
