@@ -26,7 +26,7 @@ from supervisors.runtime.signals import Signal
 from .ending import ending
 from .keeper import Load
 from .ledger import Ledger, Stored
-from .ports import model_call
+from .ports import SESSIONS, model_call
 from .protocol import (
     Begin,
     Cancel,
@@ -366,7 +366,8 @@ class SessionActor(Process):
                 request.fail(error)
 
         def looked(existing: object, error: BaseException | None) -> None:
-            if error is None and existing is None:
+            alive = ports.whereis((SESSIONS, id))  # one that has said nothing yet is not in the store
+            if error is None and existing is None and alive is None:
                 ports.ask_store(Save(copy, 0), stored)
             else:
                 request.fail(error or _taken(id))
