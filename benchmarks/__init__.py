@@ -1,0 +1,1 @@
+"""Measurements of this library beside its peers. See README.md."""

@@ -1,0 +1,19 @@
+"""The short selection: one or two rounds of everything, in about two minutes."""
+
+import subprocess
+import sys
+
+from benchmarks.measure import ROOT
+
+SHORT = (
+    ("imports", "-r", "3"),
+    ("idle_sessions", "-r", "1", "memory, loop", "SQLite, loop"),
+    ("loop", "-r", "1"),
+    ("hops", "-r", "1", "same thread", "to a pool", "to a thread"),
+    ("streams", "-r", "1", "-n", "1,50"),
+)
+
+if __name__ == "__main__":
+    print("Short and on whatever machine this is: read ratios, not figures. See benchmarks/README.md.")
+    for name, *options in SHORT:
+        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], cwd=ROOT, check=True)
