@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_existing,
         help="a recorded exchange and its sequence, or a folder of them, to play in place of the first act",
     )
+    parser.add_argument("--fast", action="store_true", help="do not wait between the words of an answer")
     return parser
 
 

@@ -49,7 +49,7 @@ def perform(options: argparse.Namespace) -> int:
         "127.0.0.1"  # nobody is to stand between us and our provider
     )
     try:
-        _play(stage, others)
+        _play(stage, others, fast=options.fast)
     except DoesNotHold as why:
         stage.fail(str(why))
         return 1
@@ -58,10 +58,11 @@ def perform(options: argparse.Namespace) -> int:
     return 0
 
 
-def _play(stage: Stage, others: list[Recording]) -> None:
+def _play(stage: Stage, others: list[Recording], *, fast: bool) -> None:
     ours = {recording.name: recording for recording in load_recordings(OURS)}
     lisbon, tides = ours["weather-and-time"], ours["tool-that-crashes"]
-    provider = Provider(exchange for recording in ours.values() for exchange in recording.exchanges)
+    exchanges = [exchange for recording in ours.values() for exchange in recording.exchanges]
+    provider = Provider(exchanges, fast=fast)
     with provider.server, tempfile.TemporaryDirectory(prefix="allm-demo-") as folder:
         stage.title(
             f"allm-actors {allm.__version__}: a model, its tools and its memory, each in a process that may crash",

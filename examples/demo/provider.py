@@ -22,10 +22,11 @@ __all__ = ["Provider"]
 class Provider:
     """A loopback server that plays exchanges. Thread: the demo's, and the server's own for `answer`."""
 
-    def __init__(self, exchanges: Iterable[Exchange]) -> None:
+    def __init__(self, exchanges: Iterable[Exchange], *, fast: bool = False) -> None:
         self._replies = {_key(exchange.json["messages"]): exchange.reply for exchange in exchanges}
         self._queue: list[Reply] = []
         self._held: tuple[int, Gate] | None = None
+        self._fast = fast
         self.server = LoopbackServer(self.answer)
 
     @property
@@ -51,6 +52,8 @@ class Provider:
     def answer(self, request: Request) -> Reply:
         """The recorded reply to the last message of the request."""
         reply = self._queue.pop(0) if self._queue else self._replies[_key(request.json["messages"])]
+        if self._fast:
+            reply = replace(reply, pace=0.0)
         if self._held is None or not _has_text(reply):
             return reply
         (words, gate), self._held = self._held, None
