@@ -137,7 +137,8 @@ class Receiving:
             if name in metadata:
                 self._carried[name] = metadata.pop(name)
         self._message = event.message
-        if event.finish_reason is not None:
+        reason: object = event.finish_reason
+        if isinstance(reason, str):
             self._finish_reason = event.finish_reason
         self.metadata = self.metadata | metadata
 

@@ -303,6 +303,7 @@ def test_a_chat_left_early_needs_a_thread_to_be_told():
         ToolCallDelta("c0", None),
         ToolCallCompleted([], None, None),
         MessageCompleted(None, None, None),
+        MessageCompleted(SAID, []),
         RawChunk(("usage", 5)),
         RawChunk(("usage", {"extra": 5})),
         RawChunk(None),
