@@ -109,13 +109,12 @@ class LoopDispatcher(Dispatcher):
             pass  # the loop is closed; its processes can still be killed
 
     def _run(self) -> None:
+        # What becomes ready meanwhile runs in the same pass: a hop between processes costs no look at the selector.
         loop = self.loop
         self._ident = threading.get_ident()
         until = loop.time() + self._time_slice
-        for _ in range(len(self._ready)):
+        while self._ready and loop.time() < until:
             self._run_one(self._ready.popleft())
-            if loop.time() > until:
-                break
         if not self._ready:
             self._armed.release()
             if not self._ready or not self._armed.acquire(False):
