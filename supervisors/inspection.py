@@ -1,0 +1,135 @@
+"""Look into a running server from outside, and hold it still.
+
+The rule of this file: an operator overtakes all messages, and is answered even by a server that is suspended. A look
+is between two messages, never in the middle of one.
+
+Source: Erlang/OTP `sys`: `get_state`, `suspend`, `resume`, `trace`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, final
+
+from supervisors.errors import ReplyError, SupervisorError
+from supervisors.process import From, Future, Process
+from supervisors.registry import Name, resolve
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.signals import Signal
+
+__all__ = ["Inspected", "get_state", "resume", "suspend", "trace"]
+
+_log = logging.getLogger("supervisors")
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Order:
+    do: Callable[[Inspected], object]
+
+
+def get_state(server: Ref[Any] | Name, timeout: float | None = 5.0) -> Any:
+    """What `inspect_state` of the server says: by default its attributes, as a dict.
+
+    Units: seconds. Raises: `ProcessDown`, `pykka.Timeout` if a handler takes longer, `CallingSelf`.
+    """
+    return _order(server, lambda it: it.inspect_state(), timeout)
+
+
+def suspend(server: Ref[Any] | Name, timeout: float | None = 5.0) -> None:
+    """Let the server handle nothing but operators, and its own end, until `resume`; what arrives waits.
+
+    Raises: as `get_state`; `ReplyError` if the server has not started yet.
+    """
+    _order(server, Inspected._actor_suspend, timeout)  # noqa: SLF001 - the two halves of one thing
+
+
+def resume(server: Ref[Any] | Name, timeout: float | None = 5.0) -> None:
+    """Go on after `suspend`, with what has waited first."""
+    _order(server, Inspected._actor_resume, timeout)  # noqa: SLF001
+
+
+def trace(
+    server: Ref[Any] | Name, observer: Callable[[Any], object], timeout: float | None = 5.0
+) -> Callable[[], None]:
+    """Call `observer(message)` before each message is handled; returns the way to end it.
+
+    Thread: the server's own; what the observer raises is logged.
+    """
+    ref = resolve(server)
+    _order(ref, lambda it: it._actor_add_tracer(observer), timeout)  # noqa: SLF001
+
+    def end() -> None:
+        if ref.is_alive():
+            _send(ref, lambda it: it._actor_remove_tracer(observer))  # noqa: SLF001
+
+    return end
+
+
+class Inspected(Process):
+    """A process that operators can look into."""
+
+    _actor_tracers: tuple[Callable[[Any], object], ...] = ()
+    _actor_suspended = False
+
+    def inspect_state(self) -> Any:
+        """What `get_state` shows; override it to show less, or more."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_actor_")}
+
+    def _actor_on_control(self, signal: object) -> None:
+        if type(signal) is not From or type(signal.message) is not _Order:
+            super()._actor_on_control(signal)
+            return
+        try:
+            signal.settle(signal.message.do(self))
+        except Exception as exc:  # noqa: BLE001 - the operator's trouble, not the server's
+            signal.settle_exception(exc)
+
+    def _actor_passes(self, item: object) -> bool:
+        return not self._actor_suspended and super()._actor_passes(item)
+
+    def _actor_on_user(self, item: Any) -> None:
+        for tracer in self._actor_tracers:
+            _tell(tracer, item.message if type(item) is From else item)
+        super()._actor_on_user(item)
+
+    def _actor_suspend(self) -> None:
+        if self._actor_ref.starter is not None:
+            raise ReplyError(f"{self} has not started yet; suspend it when it has")
+        self._actor_suspended = True
+        self._actor_ref.actor_inbox.hold()
+
+    def _actor_resume(self) -> None:
+        if self._actor_suspended:
+            self._actor_suspended = False
+            self._actor_ref.actor_inbox.release()
+
+    def _actor_add_tracer(self, tracer: Callable[[Any], object]) -> None:
+        self._actor_tracers = (*self._actor_tracers, tracer)
+
+    def _actor_remove_tracer(self, tracer: Callable[[Any], object]) -> None:
+        self._actor_tracers = tuple(each for each in self._actor_tracers if each is not tracer)
+
+
+def _order(server: Ref[Any] | Name, do: Callable[[Inspected], object], timeout: float | None) -> Any:
+    return _send(resolve(server), do).get(timeout=timeout)
+
+
+def _send(ref: Ref[Any], do: Callable[[Inspected], object]) -> Future[Any]:
+    if not issubclass(ref.actor_class, Inspected):
+        raise SupervisorError(f"{ref} is no GenServer: it cannot be looked into")
+    future: Future[Any] = Future(ref, ref.dispatcher)
+    if not ref.actor_inbox.put_control(From(_Order(do), future)):
+        ref.drain()
+    return future
+
+
+def _tell(tracer: Callable[[Any], object], message: Any) -> None:
+    if isinstance(message, Signal):
+        return
+    try:
+        tracer(message)
+    except Exception:  # noqa: BLE001 - who watches must not disturb
+        _log.exception("a tracer failed")
