@@ -100,19 +100,15 @@ class _Inbox:
 
     def put(self, item: Any) -> bool:
         with self._ready:
-            if self.drained:
-                return False
             self._items.append(item)
             self._ready.notify()
-            return True
+            return not self.drained  # False: whoever put it drains again, and so disposes of it
 
     def put_control(self, signal: Any) -> bool:
         with self._ready:
-            if self.drained:
-                return False
             self._items.appendleft(signal)
             self._ready.notify()
-            return True
+            return not self.drained  # False: whoever put it drains again, and so disposes of it
 
     def get(self) -> Envelope[Any]:
         self.busy = None
