@@ -17,6 +17,7 @@ from typing import Any
 
 from allm_actors.data import Event
 
+from .loops import current_loop
 from .window import Window
 
 __all__ = ["Channel"]
@@ -43,6 +44,7 @@ class Channel:
         "_result",
         "_wake",
         "_window",
+        "home",
         "on_cancel",
         "on_demand",
     )
@@ -59,6 +61,7 @@ class Channel:
         self._error: BaseException | None = None
         self.on_demand: Callable[[], object] | None = None
         self.on_cancel: Callable[[], object] | None = None
+        self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
 
     # The writer's side.
 
@@ -205,6 +208,10 @@ class Channel:
         return taken
 
     def _block(self, ready: Callable[[], bool]) -> None:
+        if self.home is not None and current_loop() is self.home:
+            raise RuntimeError(
+                "waiting here would stop the event loop that this call runs on; use `await` or `async for`"
+            )
         gate = allocate_lock()
         gate.acquire()
         with self._lock:

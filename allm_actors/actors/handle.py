@@ -163,7 +163,9 @@ class SessionHandle:
         )
         turn = self._turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(spec))
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
-        if not self._host.attached:
+        if self._host.attached:
+            spec.channel.home = spec.loop
+        else:
             spec.channel.wait_accepted()
         return turn
 

@@ -102,7 +102,7 @@ class Host:
     # Life.
 
     def start(self) -> Self:
-        """Start the tree; harmless when it runs. A tree that has died is replaced; handles of its sessions died with it."""
+        """Start the tree; harmless when it runs. One that has died is replaced; the handles of its sessions are not."""
         with self._lock:
             if self._root is not None and not self._root.is_alive():
                 self._stop(*self._taken())
@@ -304,11 +304,12 @@ class StatelessCall:
         host = self._host.start()
         host.run(replace(self._spec, loop=host.tool_loop()))
 
-    async def abegin(self, _channel: Any) -> None:
+    async def abegin(self, channel: Any) -> None:
         """As `begin`; starting a host takes a moment, and is done on a thread."""
         if not self._host.running:
             await asyncio.to_thread(self._host.start)
-        self._host.run(replace(self._spec, loop=asyncio.get_running_loop()))
+        channel.home = asyncio.get_running_loop()
+        self._host.run(replace(self._spec, loop=channel.home))
 
     def unbegun(self) -> Any:
         """What the turn comes to when it is closed before it began."""
