@@ -14,7 +14,7 @@ from typing import Any
 
 from allm_actors.data import AllmError, EngineError, Event, Request
 from allm_actors.engine.adapter import Call, Delay
-from supervisors import Process
+from supervisors import IGNORE, SHUTDOWN, Process
 
 from .loops import call_on
 from .protocol import Continue, ModelBatch, ModelDone, ModelJob, ModelReady, ModelRefused, Wake
@@ -57,10 +57,13 @@ class AdapterActor(Process):
         self._pump: Pump | None = None
         self._waiting = False
 
-    def init(self) -> None:
+    def init(self) -> Any:
         """Report to the session, then open the call: what the adapter refuses is an answer, not a failed start."""
-        self._job.session.tell(ModelReady(self._job.token, self.ref))
+        if not self._job.session.send(ModelReady(self._job.token, self.ref)):
+            return IGNORE
+        self.monitor(self._job.session)
         self.continue_(None)
+        return None
 
     def handle_continue(self, _arg: Any) -> None:
         """Open the call and let its events flow."""
@@ -88,6 +91,10 @@ class AdapterActor(Process):
                 self.exit()
             case _:
                 pass
+
+    def handle_down(self, _down: Any) -> None:
+        """The session is dead, and may not have known of us yet."""
+        self.exit(SHUTDOWN)
 
     def terminate(self, _reason: Any) -> None:
         """Close what is open."""

@@ -82,12 +82,13 @@ class Crew(Protocol):
 class Worker:
     """A model call, a tool run or a question to the user's `halt_when`: its process, once that has reported."""
 
-    __slots__ = ("call_id", "call_off", "kind", "ref", "turn", "window")
+    __slots__ = ("call_id", "call_off", "cancel", "kind", "ref", "turn", "window")
 
     def __init__(self, kind: str, turn: int, call_id: str = "", window: Window | None = None) -> None:
         self.kind, self.turn, self.call_id, self.window = kind, turn, call_id, window
         self.ref: ProcessRef[Any] | None = None
         self.call_off: Callable[[], object] | None = None
+        self.cancel: Callable[[], object] | None = None
 
     def died(self, why: str) -> Input:
         """How the machine is told that this worker ended without an answer."""
@@ -210,8 +211,7 @@ class TurnRun:
         worker = self._forget(token)
         if worker is None:
             return
-        if worker.ref is not None:
-            self._crew.dismiss(worker.ref, "kill")
+        self._dismiss(worker)
         self._feed(ToolTimedOut(worker.call_id, worker.turn))
 
     def died(self, token: int, why: str) -> None:
@@ -327,7 +327,9 @@ class TurnRun:
         self._tokens[call_id, turn] = token
         if timeout is not None and timeout != math.inf:
             worker.call_off = self._crew.alarm(timeout, token)
-        self._crew.hire(work.job(token, self._crew.ref, name, call_id))
+        job = work.job(token, self._crew.ref, name, call_id)
+        worker.cancel = job.cancel
+        self._crew.hire(job)
 
     def _ask_halt(self, turn: int, step_result: Any) -> None:
         token = self._crew.next_token()
@@ -356,8 +358,16 @@ class TurnRun:
 
     def _drop(self, token: int) -> None:
         worker = self._forget(token)
-        if worker is not None and worker.ref is not None:
-            self._crew.dismiss(worker.ref, SHUTDOWN if worker.window is not None else "kill")
+        if worker is not None:
+            self._dismiss(worker)
+
+    def _dismiss(self, worker: Worker) -> None:
+        # Never a kill: a handler that blocks cannot be stopped by one, only disowned. It is asked to stop, and its
+        # process ends when it returns; a coroutine ends now.
+        if worker.cancel is not None:
+            worker.cancel()
+        if worker.ref is not None:
+            self._crew.dismiss(worker.ref, SHUTDOWN)
 
 
 def _as_error(error: Exception) -> AllmError:

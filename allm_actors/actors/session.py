@@ -20,7 +20,7 @@ from allm_actors.data import AllmError, Session, SessionBusy, SessionError, Stor
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
-from supervisors import DEFER_START, IGNORE, NO_REPLY, Down, From, Process, ProcessRef
+from supervisors import DEFER_START, IGNORE, NO_REPLY, SHUTDOWN, Down, From, Process, ProcessRef
 from supervisors.runtime.signals import Signal
 
 from .ending import ending
@@ -121,11 +121,6 @@ class SessionActor(Process):
             self.finish(reason)
         else:
             self._run.cancel("interrupted")
-
-    def terminate(self, _reason: Any) -> None:
-        """Let go of the workers; the turns are ended by the outlets."""
-        if self._run is not None:
-            self._run.abandon()
 
     # Messages.
 
@@ -235,7 +230,13 @@ class SessionActor(Process):
         if self._outlets is None:
             self._outlets = Outlets(self._seat.cell)
             self.ref.add_exit_callback(self._outlets.abandon)
+            self.ref.add_exit_callback(self._let_go)
         self._outlets.open[spec.id] = spec
+
+    def _let_go(self, _reason: object) -> None:
+        # However we died: a kill runs no `terminate`. The thread is then the killer's.
+        if self._run is not None:
+            self._run.abandon()
 
     def _cancel(self, turn_id: str) -> None:
         if self._run is not None and self._run.spec.id == turn_id:
@@ -388,7 +389,7 @@ class SessionActor(Process):
         if self._run is not None and self._run.ready(token, ref):
             self.monitor(ref)
         else:
-            self._seat.ports.dismiss(ref, "kill")
+            self._seat.ports.dismiss(ref, SHUTDOWN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from supervisors import Process
+from supervisors import IGNORE, SHUTDOWN, Process
 
 from .loops import call_on
 from .protocol import ToolDone, ToolJob, ToolReady
@@ -36,18 +36,25 @@ class ToolActor(Process):
         super().__init__()
         self.job = job
 
-    def init(self) -> None:
+    def init(self) -> Any:
         """Report to the session, then work."""
-        self.job.session.tell(ToolReady(self.job.token, self.ref))
+        if not self.job.session.send(ToolReady(self.job.token, self.ref)):
+            return IGNORE
+        self.monitor(self.job.session)
         self.continue_(None)
+        return None
 
     def handle_continue(self, _arg: Any) -> None:
         """Run the work and end."""
         self.on_kill(self.job.cancel)
         job = self.job
         outcome = job.work() if job.context is None else job.context.copy().run(job.work)
-        job.session.tell(ToolDone(job.token, outcome))
+        job.session.send(ToolDone(job.token, outcome))
         self.exit()
+
+    def handle_down(self, _down: Any) -> None:
+        """The session is dead, and may not have known of us yet."""
+        self.exit(SHUTDOWN)
 
     def terminate(self, _reason: Any) -> None:
         """Tell the handler that nobody waits for it any more."""
@@ -75,7 +82,7 @@ class AsyncToolActor(ToolActor):
             case _Ended(outcome=outcome, error=error):
                 if error is not None:
                     raise error
-                self.job.session.tell(ToolDone(self.job.token, outcome))
+                self.job.session.send(ToolDone(self.job.token, outcome))
                 self.exit()
             case _:
                 pass
