@@ -177,6 +177,7 @@ class Pump:
         self._job, self._batches, self._ended = job, batches, ended
         self._loop = job.loop
         self._room: asyncio.Event | None = None
+        self._cancelled = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -189,9 +190,12 @@ class Pump:
 
     def cancel(self) -> None:
         """Stop reading and close; returns at once, harmless when it is over."""
+        self._cancelled = True
         call_on(self._loop, lambda: self._task.cancel() if self._task is not None else None)
 
     def _start(self) -> None:
+        if self._cancelled:
+            return  # before its loop came to it
         self._room = asyncio.Event()
         self._task = self._loop.create_task(self._carry())
         self._task.add_done_callback(self._done)

@@ -93,6 +93,8 @@ class AsyncToolActor(ToolActor):
 
     def _start(self) -> None:
         assert self.job.loop is not None
+        if not self.ref.is_alive():
+            return  # killed before its loop came to it
         work: Coroutine[Any, Any, Any] = self.job.work()
         self._task = self.job.loop.create_task(work, context=self.job.context and self.job.context.copy())
         self._task.add_done_callback(self._done)
