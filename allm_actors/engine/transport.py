@@ -124,24 +124,29 @@ class _Inflow:
 
     httpx yields one chunk per HTTP chunk, and a busy process finds many of them in one read of the socket. The task
     here collects those for as long as they come without waiting, so that everything above it works once per read.
+
+    A read that waits only notes since when. One timer per body looks whether that is too long ago, and is set anew when
+    it is not: setting and cancelling a timer for each read would cost more than decoding what was read.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], clock: _Clock) -> None:
         self._chunks = chunks
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._held: list[bytes] = []
         self._size = 0
         self._ended = False
         self._failure: AdapterError | None = None
-        self._arrived = asyncio.Event()
+        self._waiting: asyncio.Future[None] | None = None
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def take(self) -> bytes:
         """All that has come; waits for the first of it. Empty at the end."""
         if not self._held and not self._ended:
-            await self._clock.between_reads(self._arrived.wait())
-        self._arrived.clear()
+            await self._wait()
         taken, self._held, self._size = b"".join(self._held), [], 0
         self._room.set()
         if not taken and self._failure is not None:
@@ -153,24 +158,59 @@ class _Inflow:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    async def _wait(self) -> None:
+        self._waiting, self._since = self._loop.create_future(), self._loop.time()
+        if self._timer is None:
+            self._set_timer()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def _set_timer(self) -> None:
+        end = self._clock.silence_ends(self._since)
+        self._timer = self._loop.call_at(end, self._look) if end is not None else None
+
+    def _look(self) -> None:
+        """The timer has run out: was it for the read that waits now?"""
+        self._timer = None
+        if self._waiting is None:
+            return  # whoever reads next sets it anew
+        end = self._clock.silence_ends(self._since)
+        if end is not None and self._loop.time() < end:
+            self._set_timer()
+        else:
+            self._end(self._clock.silent())
+
     async def _read(self) -> None:
+        failure: AdapterError | None = None
         try:
             async for chunk in self._chunks:
                 self._held.append(chunk)
                 self._size += len(chunk)
-                self._arrived.set()
+                self._wake()
                 if self._size >= _READ_AHEAD_BYTES:
                     self._room.clear()
                     await self._room.wait()
         except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
-            self._failure = self._clock.failure(error)
+            failure = self._clock.failure(error)
         finally:
-            self._ended = True
-            self._arrived.set()
+            self._end(failure)
+
+    def _end(self, failure: AdapterError | None) -> None:
+        if not self._ended:
+            self._ended, self._failure = True, failure
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 class _Clock:
@@ -183,40 +223,39 @@ class _Clock:
         self._end = None if deadlines.total is None else self._loop.time() + deadlines.total - deadlines.spent
 
     async def until_answer(self, sent: Any) -> httpx.Response:
-        limit = self._deadlines.first_byte
-        response: httpx.Response = await self._guard(
-            sent, limit, "did not begin to answer within", "first_byte_timeout or stream_timeout"
-        )
-        return response
-
-    async def between_reads(self, arrival: Any) -> None:
-        """Wait for the next part of the body."""
-        await self._guard(
-            arrival, self._deadlines.idle, "stopped in the middle of its answer and sent nothing for"
-        )
-
-    def failure(self, error: Exception) -> AdapterError:
-        """What went wrong, in words that may be shown."""
-        return _failure(error, self._host, self._deadlines)
-
-    async def _guard(
-        self, pending: Any, limit: float | None, silence: str, option: str = "stream_timeout"
-    ) -> Any:
-        now = self._loop.time()
-        ends = [now + limit] if limit is not None else []
-        ends += [self._end] if self._end is not None else []
-        failure: AdapterError
+        """The response, when it begins in time."""
+        limit, failure = self._deadlines.first_byte, None
         try:
-            async with asyncio.timeout_at(min(ends) if ends else None):
-                return await pending
+            async with asyncio.timeout_at(self._earliest(self._loop.time(), limit)):
+                response: httpx.Response = await sent
+                return response
         except TimeoutError:
-            failure = self._timed_out(silence, limit or 0.0, option)
+            silence, option = "did not begin to answer within", "first_byte_timeout or stream_timeout"
+            failure = self._timed_out(silence, limit, option)
         except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
             failure = self.failure(error)
         # Raised here, outside of `except`, so that no traceback leads to an exception that quotes a header.
         raise failure
 
-    def _timed_out(self, silence: str, limit: float, option: str) -> AdapterError:
+    def silence_ends(self, since: float) -> float | None:
+        """When a read that has waited `since` has waited too long; None: never."""
+        return self._earliest(since, self._deadlines.idle)
+
+    def silent(self) -> AdapterError:
+        """A read has waited too long."""
+        silence = "stopped in the middle of its answer and sent nothing for"
+        return self._timed_out(silence, self._deadlines.idle, "stream_timeout")
+
+    def failure(self, error: Exception) -> AdapterError:
+        """What went wrong, in words that may be shown."""
+        return _failure(error, self._host, self._deadlines)
+
+    def _earliest(self, since: float, limit: float | None) -> float | None:
+        if limit is None:
+            return self._end
+        return since + limit if self._end is None else min(since + limit, self._end)
+
+    def _timed_out(self, silence: str, limit: float | None, option: str) -> AdapterError:
         if self._end is not None and self._loop.time() >= self._end:
             total = self._deadlines.total or 0.0
             return AdapterError(
@@ -225,7 +264,7 @@ class _Clock:
                 "request_timeout allows more, in seconds",
                 metadata={"phase": "total"},
             )
-        message = f"{self._host} {silence} {limit:g} s; {option} allows more, in seconds"
+        message = f"{self._host} {silence} {limit or 0.0:g} s; {option} allows more, in seconds"
         return AdapterError("timeout", message=message, metadata={"phase": "silence"})
 
 
