@@ -14,6 +14,9 @@
     ├── MailboxFull         the other process has too much to do
     ├── CallingSelf         a process waits for an answer of its own
     ├── Deadlock            processes wait for each other in a circle
+    │   └── Stuck           a simulation in which nothing can happen any more, and somebody waits
+    ├── SimulationError     a simulation that cannot go on
+    │   └── OutsideSimulation   a thread of its own touches a simulated system
     └── WouldBlock          a handler on an event loop would stop the loop
 
     ProcessKilled           unwinds what is left of a killed process                    (a BaseException)
@@ -41,12 +44,15 @@ __all__ = [
     "MailboxFull",
     "MaxChildren",
     "NotFound",
+    "OutsideSimulation",
     "ProcessDown",
     "ProcessKilled",
     "ReplyError",
     "Restarting",
     "Running",
+    "SimulationError",
     "StartError",
+    "Stuck",
     "SupervisorError",
     "WouldBlock",
 ]
@@ -185,6 +191,30 @@ class Deadlock(SupervisorError):
     def __init__(self, cycle: Sequence[Any] = ()) -> None:
         super().__init__("waiting would deadlock: " + " -> ".join(str(ref) for ref in cycle))
         self.cycle = tuple(cycle)
+
+
+class Stuck(Deadlock):
+    """Nothing can happen any more in a simulation, and somebody waits: `waits` are pairs of who and whom.
+
+    Either somebody never answers, or processes wait for each other without a thread, which no circle shows.
+    """
+
+    def __init__(self, waits: Sequence[tuple[Any, Any]]) -> None:
+        super().__init__([who for who, _ in waits])
+        self.waits = tuple(waits)
+
+    def __str__(self) -> str:
+        return "nothing can happen any more: " + "; ".join(
+            f"{who} waits for {whom}" for who, whom in self.waits
+        )
+
+
+class SimulationError(SupervisorError):
+    """A simulation cannot go on: it never comes to rest, or a handler blocks without the runtime knowing."""
+
+
+class OutsideSimulation(SimulationError):
+    """A thread that is no part of a simulation touched its processes; use `sim.client` instead of a thread."""
 
 
 class WouldBlock(SupervisorError):

@@ -250,7 +250,9 @@ def declare_wait(ref: Ref[Any], target: Ref[Any]) -> None:
 
 
 def _wait_outside(host: Dispatcher | None, wait: Wait, timeout: float | None) -> bool:
+    host = running.host or host
     if host is not None:
+        running.wait = wait
         return host.wait_outside(wait.lock, timeout)
     return bool(wait.lock.acquire(True, -1 if timeout is None else max(0.0, timeout)))
 

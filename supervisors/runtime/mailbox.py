@@ -113,6 +113,13 @@ class Mailbox:
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
         return True
 
+    def put_through(self, gate: Any) -> None:
+        """Let a simulation have its own `gate`, with the two methods of a lock, and so see every put.
+
+        Thread: the one that starts the owner, before it may run.
+        """
+        self._idle = gate
+
     def hold(self) -> None:
         """From now on only what the owner lets pass is handled; the rest waits for `release`. Thread: the owner's."""
         if self.held is None:

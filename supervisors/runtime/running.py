@@ -13,6 +13,8 @@ from supervisors.errors import ProcessKilled
 from supervisors.reasons import Reason
 
 if TYPE_CHECKING:
+    from supervisors.runtime.dispatch import Dispatcher
+    from supervisors.runtime.future import Wait
     from supervisors.runtime.ref import Ref
 
 __all__ = ["Mortal", "Owner", "fenced", "guard", "running"]
@@ -48,11 +50,16 @@ class Owner(Mortal, Protocol):
 
 
 class _Running(threading.local):
-    """Per thread: the process whose turn it is (or none), and the worker of a pool that this thread is (or none)."""
+    """Per thread: the process whose turn it is (or none), and the worker of a pool that this thread is (or none).
+
+    `host` is who has to be told when this thread waits for anything; outside a simulation nobody in particular has.
+    """
 
     process: Mortal | None = None
     worker: Any = None
     starting_for: Ref[Any] | None = None
+    host: Dispatcher | None = None
+    wait: Wait | None = None
 
 
 running = _Running()

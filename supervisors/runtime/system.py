@@ -10,8 +10,9 @@ import asyncio
 import itertools
 import logging
 import math
+import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Self
@@ -125,6 +126,14 @@ class System:
         found = self._dispatchers.get(name)
         return found if found is not None else self._make(name)
 
+    def apart(self, work: Callable[[], object]) -> None:
+        """Have `work()` done outside of any process, while the caller goes on."""
+        threading.Thread(target=work, name="supervisors-stop", daemon=True).start()
+
+    def random(self) -> float:
+        """A number from 0 up to, not including, 1; for jitter."""
+        return random.random()  # noqa: S311 - jitter wants to differ between machines, not to be unpredictable
+
     def processes(self) -> list[Ref[Any]]:
         """All living processes, oldest first."""
         return list(self._processes.values())
@@ -152,9 +161,7 @@ class System:
         Called by a process it returns at once and the stop goes on without it.
         """
         if running.process is not None:
-            threading.Thread(
-                target=self.stop, args=(reason, timeout), name="supervisors-stop", daemon=True
-            ).start()
+            self.apart(lambda: self.stop(reason, timeout))
             return
         deadline = Deadline(self.clock, timeout)
         for ref in reversed(self.processes()):
@@ -213,9 +220,7 @@ class System:
         self.reports.emit(
             Report("too_many_zombies", None, Shutdown("zombies"), f"more than {self.zombies.limit}")
         )
-        threading.Thread(
-            target=self.stop, args=(Shutdown("zombies"), 25.0), name="supervisors-stop", daemon=True
-        ).start()
+        self.apart(lambda: self.stop(Shutdown("zombies"), 25.0))
 
 
 def _default_system() -> System:

@@ -165,23 +165,33 @@ class Timers:
     def fire_due(self) -> None:
         """Do everything that is due by now, in order. Thread: one at a time."""
         now = self.clock.monotonic()
-        while True:
-            with self._lock:
-                if not self._heap or self._heap[0].due > now:
-                    return
+        while (timer := self.pop_due(now)) is not None:
+            self.fire(timer, now)
+
+    def pop_due(self, now: float) -> TimerRef | None:
+        """Take the first timer that is due off the heap; it is to be given to `fire`, or to be set again."""
+        with self._lock:
+            while self._heap and self._heap[0].due <= now:
                 timer = heapq.heappop(self._heap)
-                action = timer.take()
-                if action is None:
-                    self._dead -= 1
-                    continue
-                if timer.period is not None:
-                    timer.skip_to(now)
-                    timer.arm(next(self._numbers), action)
-                    heapq.heappush(self._heap, timer)
-            if timer.period is None:
-                timer.disown()
-            if _do(action) is False and timer.period is not None:
-                timer.cancel()
+                if timer.pending:
+                    return timer
+                self._dead -= 1
+            return None
+
+    def fire(self, timer: TimerRef, now: float) -> None:
+        """Do what was to be done at this time, unless the timer was cancelled meanwhile."""
+        with self._lock:
+            action = timer.take()
+            if action is None:
+                return
+            if timer.period is not None:
+                timer.skip_to(now)
+                timer.arm(next(self._numbers), action)
+                heapq.heappush(self._heap, timer)
+        if timer.period is None:
+            timer.disown()
+        if _do(action) is False and timer.period is not None:
+            timer.cancel()
 
     def _sweep(self) -> None:
         self._heap = [timer for timer in self._heap if timer.pending]

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from random import random
 from typing import Any, Final, TypeAlias, assert_never, cast, final
 
 import pykka
@@ -125,8 +124,7 @@ class Performer(Process):
             case Signal(ref, reason, within):
                 self._signal(_as_ref(ref), reason, within)
             case Later(retry, backoff, attempt):
-                # Jitter wants to differ between machines, not to be unpredictable.
-                self._again(retry, 0.0 if backoff is None else backoff.delay(attempt, random()))  # noqa: S311
+                self._again(retry, 0.0 if backoff is None else backoff.delay(attempt, self.system.random()))
             case Report(kind, id, child, reason):
                 ref = child if isinstance(child, Ref) else None
                 self.system.reports.emit(reports.Report(kind, ref, reason, f"child {id!r} of {self}"))

@@ -1,0 +1,459 @@
+"""One runner at a time: the dispatcher of a simulation.
+
+The rule of this file: of all threads of a simulation only the one that has the baton runs. Whoever waits chooses what
+happens next, out of everything that could happen, and hands the baton on. So a handler that waits parks its own thread
+while others continue, as on a pool; no process ever runs on top of another one's stack.
+
+What could happen: a mailbox with work takes one message; a thread whose wait is over, or was only paused, goes on; a
+timer that is due fires. They queue in the order in which they became possible, so index 0, the oldest, is fair. When
+there is nothing, time moves to the next deadline. When there is none either, whoever drives the simulation is told.
+
+Source: loom (Rust), CHESS (one runner, every choice recorded); FoundationDB, "Simulation and Testing".
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import traceback
+from _thread import allocate_lock, get_ident
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from supervisors.errors import OutsideSimulation, ProcessKilled, SimulationError, Stuck
+from supervisors.runtime.choices import Choices
+from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.faults import Mishaps
+from supervisors.runtime.mailbox import Mailbox
+from supervisors.runtime.running import running
+from supervisors.runtime.signals import From, Signal
+from supervisors.runtime.timers import TimerRef
+from supervisors.runtime.virtual import VirtualClock, VirtualTimers
+
+if TYPE_CHECKING:
+    from supervisors.runtime.future import Wait
+    from supervisors.runtime.ref import Ref
+    from supervisors.runtime.running import Mortal
+    from supervisors.runtime.zombies import Zombie
+
+__all__ = ["Gate", "Seat", "SimDispatcher"]
+
+
+class Seat:
+    """One thread of a simulation: what it does, or what it waits for."""
+
+    __slots__ = (
+        "baton",
+        "box",
+        "deadline",
+        "error",
+        "lock",
+        "name",
+        "outside",
+        "process",
+        "task",
+        "thread",
+        "wait",
+        "zombie",
+    )
+
+    def __init__(self, name: str, *, outside: bool) -> None:
+        self.name = name
+        self.outside = outside  # no worker: it runs the scenario, or a client
+        self.thread = threading.current_thread()
+        self.baton = allocate_lock()
+        self.baton.acquire()
+        self.task: Mailbox | TimerRef | None = None
+        self.box: Mailbox | None = None
+        self.zombie: Zombie | None = None
+        self.lock: Any = None
+        self.deadline = math.inf
+        self.wait: Wait | None = None
+        self.process: Mortal | None = None
+        self.error: BaseException | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.process is None else str(self.process.ref)
+
+    def may_go_on(self, now: float) -> bool:
+        """Whether what it waits for has come, or its time is over."""
+        return self.deadline <= now or not self.lock.locked()
+
+
+Item: TypeAlias = "Mailbox | TimerRef | Seat"
+
+
+class SimDispatcher(Dispatcher):
+    """Runs everything, in an order that `choices` make. The thread that makes it is the one that drives it.
+
+    `preemption` is how likely a thread pauses where it sends something, so that others can come in between.
+    """
+
+    def __init__(
+        self,
+        choices: Choices,
+        clock: VirtualClock,
+        mishaps: Mishaps,
+        *,
+        preemption: float,
+        max_steps: int,
+        real_patience: float,
+    ) -> None:
+        self.timers = VirtualTimers(clock, mishaps.lateness)
+        self.trespass: OutsideSimulation | None = None
+        self.broken = False
+        self._choices = choices
+        self._clock = clock
+        self._mishaps = mishaps
+        self._preemption = preemption
+        self._max_steps = max_steps
+        self._real_patience = real_patience
+        self._steps = 0
+        self._queue: list[Item] = []
+        self._parked: list[Seat] = []
+        self._idle: list[Seat] = []
+        self._hired = 0
+        self._until: float | None = None  # the driver rests until then
+        self._driver = Seat("the scenario", outside=True)
+        self._holder = self._driver
+        self._seats: dict[int, Seat] = {get_ident(): self._driver}
+
+    def check(self) -> Seat:
+        """The caller's seat, for it has the baton.
+
+        Raises: `OutsideSimulation` in a thread that has no business here; whoever drives the simulation hears of it.
+        """
+        seat = self._seats.get(get_ident())
+        if seat is None or seat is not self._holder:
+            name = threading.current_thread().name
+            self.trespass = OutsideSimulation(
+                f"thread {name!r} touched a simulated system from outside; use sim.client instead of a thread"
+            )
+            raise self.trespass
+        return seat
+
+    def schedule(self, box: Mailbox) -> None:
+        """See `Dispatcher.schedule`."""
+        self.check()
+        self._queue.append(box)
+
+    def blocking(self) -> _Blocking:
+        """See `Dispatcher.blocking`: others may come in between."""
+        return _Blocking(self)
+
+    def wait(self, lock: Any, timeout: float | None) -> bool:
+        """See `Dispatcher.wait`. Units: virtual seconds."""
+        seat = self.check()
+        seat.lock = lock
+        if timeout is not None:
+            seat.deadline = self._clock.monotonic() + self._mishaps.patience(max(0.0, timeout))
+        seat.process = running.process
+        seat.wait = running.wait if seat.process is None else seat.process.ref.waiting
+        running.wait = None
+        self._parked.append(seat)
+        self._leave(seat)
+        return bool(lock.acquire(False))
+
+    def wait_outside(self, lock: Any, timeout: float | None) -> bool:
+        """See `Dispatcher.wait_outside`."""
+        return self.wait(lock, timeout)
+
+    def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
+        """See `Dispatcher.abandon`."""
+        self.check()
+        for seat in self._seats.values():
+            if seat.box is box and seat is not self._holder:
+                seat.zombie = zombie
+                zombie.begin(seat.thread)
+                return True
+        return False
+
+    def stop(self, timeout: float | None = None) -> list[Mailbox]:  # noqa: ARG002
+        """See `Dispatcher.stop`. The threads stay until `dismiss`, for somebody still drives the simulation."""
+        return [seat.box for seat in self._seats.values() if seat.box is not None]
+
+    def rest(self, until: float) -> None:
+        """Let everything happen that happens until then; infinity: everything there is. Thread: the driver."""
+        seat = self.check()
+        if seat is not self._driver:
+            raise SimulationError(f"only the scenario itself lets time pass, not {seat}: sleep, or wait")
+        self._until = until
+        self._leave(seat)
+
+    def pause(self) -> None:
+        """Let others come in between, here and now."""
+        seat = self.check()
+        seat.process = running.process
+        self._queue.append(seat)
+        self._leave(seat)
+
+    def pass_gate(self, system_lock: Any) -> None:
+        """Something was put somewhere: perhaps others come in before its sender goes on."""
+        seat = self.check()
+        if not (self._queue or self._parked) or system_lock._is_owned():  # noqa: SLF001 - it has no public name
+            return
+        if running.process is None and not seat.outside:
+            return  # a worker between two turns
+        name = seat.name if running.process is None else str(running.process.ref)
+        if self._choices.chance(self._preemption, f"{name} is interrupted"):
+            self.pause()
+
+    def enlist(self, work: Callable[[], object], name: str) -> None:
+        """Have `work()` done by a thread of its own, outside of any process; it begins when it is chosen."""
+        self.check()
+        seat = Seat(name, outside=True)
+        self._start(seat, lambda: self._serve(seat, work))
+        self._queue.append(seat)
+
+    def waits(self) -> list[tuple[str, str]]:
+        """Who waits for whom."""
+        found = [(str(seat), _target(seat.wait)) for seat in self._parked]
+        boxes = [seat.process.ref for seat in self._parked if seat.process is not None]
+        for ref in [ref for ref in boxes if ref.waiting is not None]:
+            target = ref.waiting.target if ref.waiting is not None else None
+            while target is not None and target not in boxes and target.waiting is not None:
+                boxes.append(target)
+                found.append((str(target), _target(target.waiting)))
+                target = target.waiting.target
+        return found
+
+    def dismiss(self) -> None:
+        """End all threads. Thread: the driver, when no process is left."""
+        if self.broken:
+            return
+        try:
+            self.rest(self._clock.monotonic())
+            while self._parked:
+                for seat in self._parked:
+                    seat.error = ProcessKilled("the simulation is over")
+                self._queue += self._parked
+                self._parked = []
+                self.rest(self._clock.monotonic())
+        except SimulationError:
+            return  # somebody refuses to end: its thread is a daemon thread
+        for seat in self._idle:
+            seat.baton.release()
+            seat.thread.join()
+
+    # --- the baton ----------------------------------------------------------------------------------------------------
+
+    def _leave(self, seat: Seat) -> None:
+        # Until somebody chooses this thread again.
+        item = self._next()
+        if item is not seat:
+            self._give(item)
+            self._sleep(seat)
+        seat.lock = seat.wait = seat.process = None
+        seat.deadline = math.inf
+        error, seat.error = seat.error, None
+        if error is not None:
+            raise error
+
+    def _give(self, item: Item) -> None:
+        if isinstance(item, Seat):
+            seat = item
+        else:
+            seat = self._idle.pop() if self._idle else self._hire()
+            seat.task = item
+        self._holder = seat
+        seat.baton.release()
+
+    def _sleep(self, seat: Seat) -> None:
+        patience = self._real_patience if seat is self._driver else -1
+        if not seat.baton.acquire(True, patience):
+            self.broken = True
+            raise SimulationError(
+                f"{self._holder.box or self._holder} blocks its thread and nobody knows what it waits for; "
+                f"wait with the runtime (ask, Future.get, sim.sleep):\n{_stack(self._holder.thread)}"
+            )
+
+    def _hire(self) -> Seat:
+        self._hired += 1
+        seat = Seat(f"worker {self._hired}", outside=False)
+        self._start(seat, lambda: self._work(seat))
+        return seat
+
+    def _start(self, seat: Seat, work: Callable[[], None]) -> None:
+        def main() -> None:
+            running.host = self
+            seat.baton.acquire()
+            work()
+
+        seat.thread = threading.Thread(target=main, name=f"supervisors-sim-{seat.name}", daemon=True)
+        seat.thread.start()
+        self._seats[seat.thread.ident or 0] = seat
+
+    def _work(self, seat: Seat) -> None:
+        running.worker = seat
+        while seat.task is not None:
+            task, seat.task = seat.task, None
+            self._perform(seat, task)
+            item = self._next()
+            if isinstance(item, Seat):
+                self._idle.append(seat)
+                self._give(item)
+                seat.baton.acquire()
+            else:
+                seat.task = item
+
+    def _serve(self, seat: Seat, work: Callable[[], object]) -> None:
+        if seat.error is None:
+            work()
+        del self._seats[get_ident()]
+        self._give(self._next())
+
+    def _perform(self, seat: Seat, task: Mailbox | TimerRef) -> None:
+        try:
+            if isinstance(task, Mailbox):
+                self._run(seat, task)
+            else:
+                self.timers.fire(task, self._clock.monotonic())
+        except BaseException as exc:  # noqa: BLE001 - whoever drives the simulation is told, and the baton goes on
+            self._driver.error = exc
+
+    def _run(self, seat: Seat, box: Mailbox) -> None:
+        ref = box.owner.ref if box.owner is not None and self._mishaps.kills else None
+        victim = ref if ref is not None and _has_message(box) else None
+        if victim is not None and self._mishaps.killed_before(victim):
+            victim.kill()
+            return
+        seat.box = box
+        box.run(1)
+        seat.box = None
+        zombie, seat.zombie = seat.zombie, None
+        if zombie is not None:
+            zombie.end()
+        if victim is not None and victim.is_alive() and self._mishaps.killed_after(victim):
+            victim.kill()
+
+    # --- what happens next --------------------------------------------------------------------------------------------
+
+    def _next(self) -> Item:
+        while True:
+            self._look()
+            options = self._options()
+            if not options:
+                if self._move_time():
+                    continue
+                return self._drive()
+            self._steps += 1
+            if self._steps > self._max_steps:
+                return self._drive(
+                    SimulationError(
+                        f"no rest after {self._max_steps} steps: something goes on without end; "
+                        "use advance(seconds) where timers repeat, or raise max_steps"
+                    )
+                )
+            return self._choose(options)
+
+    def _choose(self, options: list[Item]) -> Item:
+        item = options[self._choices.pick(len(options), lambda nth: _name(options[nth]))]
+        self._queue.remove(item)
+        if item is self._driver:
+            self._steps = 0
+        return item
+
+    def _look(self) -> None:
+        now = self._clock.monotonic()
+        if self._parked:
+            self._queue += [seat for seat in self._parked if seat.may_go_on(now)]
+            self._parked = [seat for seat in self._parked if not seat.may_go_on(now)]
+        self._queue += self.timers.take_due()
+
+    def _options(self) -> list[Item]:
+        # Timers of one process keep their order; those that were cancelled meanwhile are gone.
+        if not any(isinstance(item, TimerRef) for item in self._queue):
+            return self._queue
+        self._queue = [item for item in self._queue if not isinstance(item, TimerRef) or item.pending]
+        options: list[Item] = []
+        owners: list[Any] = []
+        for item in self._queue:
+            if isinstance(item, TimerRef) and item.owned is not None:
+                if any(item.owned is owner for owner in owners):
+                    continue
+                owners.append(item.owned)
+            options.append(item)
+        return options
+
+    def _move_time(self) -> bool:
+        then = min([self.timers.earliest(), *(seat.deadline for seat in self._parked)])
+        if then == math.inf or (self._until is not None and then > self._until):
+            return False
+        self._clock.move_to(then)
+        return True
+
+    def _drive(self, error: SimulationError | None = None) -> Seat:
+        # Nothing happens by itself: it is the driver's turn, whatever it was waiting for.
+        driver = self._driver
+        self._steps = 0
+        if self._until is not None:
+            if self._until < math.inf:
+                self._clock.move_to(self._until)
+        elif error is None:
+            driver.error = Stuck(self.waits())
+        if error is not None:
+            driver.error = error
+        self._until = None
+        self._parked = [seat for seat in self._parked if seat is not driver]
+        self._queue = [item for item in self._queue if item is not driver]
+        return driver
+
+
+class Gate:
+    """What a mailbox of a simulation has in place of its lock: every put passes here."""
+
+    __slots__ = ("_dispatcher", "_system_lock", "_taken")
+
+    def __init__(self, dispatcher: SimDispatcher, system_lock: Any) -> None:
+        self._dispatcher = dispatcher
+        self._system_lock = system_lock
+        self._taken = True
+
+    def acquire(self, _wait: bool = False) -> bool:
+        """Whether the caller is the one to schedule the mailbox."""
+        self._dispatcher.pass_gate(self._system_lock)
+        if self._taken:
+            return False
+        self._taken = True
+        return True
+
+    def release(self) -> None:
+        """The mailbox is idle again."""
+        self._taken = False
+
+
+class _Blocking:
+    __slots__ = ("_dispatcher",)
+
+    def __init__(self, dispatcher: SimDispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    def __enter__(self) -> None:
+        self._dispatcher.check()
+
+    def __exit__(self, *_exc: object) -> None:
+        self._dispatcher.pause()
+
+
+def _has_message(box: Mailbox) -> bool:
+    if box.fresh or box.control or not box.user:
+        return False
+    item = box.user[0]
+    return isinstance(item, From) or not isinstance(item, Signal)
+
+
+def _name(item: Item) -> str:
+    if isinstance(item, Mailbox):
+        return f"{item.owner.ref} takes its turn" if item.owner is not None else "nothing: it is dead"
+    return "a timer fires" if isinstance(item, TimerRef) else f"{item} goes on"
+
+
+def _target(wait: Wait | None) -> str:
+    target: Ref[Any] | None = None if wait is None else wait.target
+    return "something that nobody does" if target is None else str(target)
+
+
+def _stack(thread: threading.Thread) -> str:
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
+    return "" if frame is None else "".join(traceback.format_stack(frame))

@@ -1,0 +1,117 @@
+"""What may go wrong in a simulated run, and how likely it is.
+
+The rule of this file: a fault is a choice like any other. Whether it happens is drawn, written down and replayed, so a
+failing run says which of the faults it needed.
+
+Units: probabilities from 0 to 1; seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, final
+
+from supervisors.errors import SupervisorError
+from supervisors.runtime.choices import Choices
+
+if TYPE_CHECKING:
+    from supervisors.runtime.ref import Ref
+
+__all__ = ["Faults", "InjectedFault", "Mishaps", "Who"]
+
+Who: TypeAlias = "type[Any] | Callable[[Ref[Any]], bool] | str | None"
+"""Which processes: those of a class, those a predicate says, the one of that name; None is nobody."""
+
+
+class InjectedFault(SupervisorError):
+    """What a start fails with when the simulation wants it to fail."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """Faults of a run; none are on unless said so, and no run has more than `at_most` of them.
+
+    `kill` may die before or after each of its messages (only the `nth`, if given); `fail_start` may fail in `init`;
+    a timer may be up to `late_by` seconds late; a wait with a timeout may time out early.
+    """
+
+    kill: Who = None
+    nth: int | None = None
+    kill_chance: float = 0.1
+    fail_start: Who = None
+    fail_chance: float = 0.1
+    late_timers: float = 0.0
+    late_by: float = 1.0
+    cut_timeouts: float = 0.0
+    at_most: int = 3
+
+
+class Mishaps:
+    """The faults of one run, as they are drawn."""
+
+    def __init__(self, faults: Faults | None, choices: Choices) -> None:
+        self._faults = faults if faults is not None else Faults()
+        self._choices = choices
+        self._left = self._faults.at_most
+        self._handled: dict[Ref[Any], int] = {}
+
+    @property
+    def kills(self) -> bool:
+        """Whether anybody may be killed at all."""
+        return self._faults.kill is not None
+
+    def killed_before(self, ref: Ref[Any]) -> bool:
+        """Whether the process dies before the message it would handle now, which is counted."""
+        number = self._handled[ref] = self._handled.get(ref, 0) + 1
+        return self._killed(ref, number, "before")
+
+    def killed_after(self, ref: Ref[Any]) -> bool:
+        """Whether the process dies after the message it has just handled."""
+        return self._killed(ref, self._handled[ref], "after")
+
+    def start_fails(self, ref: Ref[Any]) -> bool:
+        """Whether this start fails."""
+        faults = self._faults
+        return _is_meant(faults.fail_start, ref) and self._happens(
+            faults.fail_chance, f"{ref} fails to start"
+        )
+
+    def lateness(self) -> float:
+        """By how many seconds the next timer is late."""
+        faults = self._faults
+        if faults.late_timers > 0 and self._happens(faults.late_timers, "a timer is late"):
+            return faults.late_by * (1.0 - self._choices.fraction())
+        return 0.0
+
+    def patience(self, timeout: float) -> float:
+        """How many seconds a wait for `timeout` seconds really waits."""
+        faults = self._faults
+        if faults.cut_timeouts > 0 and self._happens(faults.cut_timeouts, "a timeout is cut short"):
+            return timeout * self._choices.fraction()
+        return timeout
+
+    def _killed(self, ref: Ref[Any], number: int, when: str) -> bool:
+        faults = self._faults
+        if faults.nth not in (None, number) or not _is_meant(faults.kill, ref):
+            return False
+        return self._happens(faults.kill_chance, f"{ref} is killed {when} its message {number}")
+
+    def _happens(self, probability: float, what: str) -> bool:
+        if self._left <= 0 or not self._choices.chance(probability, what):
+            return False
+        self._left -= 1
+        return True
+
+
+def _is_meant(who: Who, ref: Ref[Any]) -> bool:
+    match who:
+        case None:
+            return False
+        case str():
+            return ref.name == who
+        case type():
+            return issubclass(ref.actor_class, who)
+        case _:
+            return who(ref)
