@@ -1,0 +1,127 @@
+"""What the documentation shows runs, what it names exists, and what exists is named where it promises to list it all.
+
+The Python blocks of a page run in order, in one namespace. Where they ask OpenAI, a server on loopback answers.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.cli.arguments import parse
+from allm_actors.data import EVENTS, AllmError, ToolCall
+from allm_actors.engine import resolve
+from allm_actors.engine.retry import RetryPolicy
+from allm_actors.testing.exchanges import chat_completions
+from allm_actors.testing.loopback import LoopbackServer, Reply, Request
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "decisions" not in path.parts),
+]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+USAGE = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
+TEXT = "Yes: light rain, 17 degrees."
+ARGUMENTS = {"string": "Lisbon", "integer": 1, "number": 1.0, "boolean": True}
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def answer(request: Request) -> Reply:
+    """Calls every tool once, then answers."""
+    tools = request.json.get("tools")
+    if tools and request.json["messages"][-1]["role"] == "user":
+        calls = [_call(index, tool["function"]) for index, tool in enumerate(tools)]
+        return Reply(chunks=chat_completions(tool_calls=calls, usage=USAGE))
+    return Reply(chunks=chat_completions(text=TEXT, usage=USAGE))
+
+
+def _call(index: int, function: dict[str, object]) -> ToolCall:
+    schema: dict[str, dict[str, dict[str, str]]] = function["parameters"]  # type: ignore[assignment]
+    arguments = {name: ARGUMENTS[schema["properties"][name]["type"]] for name in schema.get("required", ())}
+    return ToolCall(id=f"call_{index}", name=str(function["name"]), arguments=arguments)
+
+
+@pytest.fixture
+def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in [name for name in os.environ if name.endswith("_API_KEY") or name.startswith("ALLM_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    with LoopbackServer(answer) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "no-key-of-anybody")
+        monkeypatch.setenv("OPENAI_BASE_URL", f"{server.url}/v1")
+        yield
+
+
+@pytest.mark.usefixtures("provider")
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda p: p.stem
+)
+def test_the_code_of_the_page_runs(page: Path) -> None:
+    text = page.read_text()
+    namespace: dict[str, object] = {"__name__": "a_page"}
+    for block in BLOCK.finditer(text):
+        line = text.count("\n", 0, block.start(1))
+        exec(compile("\n" * line + block[1], str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_links_of_the_page_lead_somewhere(page: Path) -> None:
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_can_be_reached_from_the_index() -> None:
+    seen: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        seen.add(page)
+        links = [page.parent / link for link in LINK.findall(page.read_text()) if link.endswith(".md")]
+        waiting += [link.resolve() for link in links if "://" not in str(link) and link.resolve() not in seen]
+    assert names([page for page in PAGES if page not in seen]) == []
+
+
+def words_of(page: str) -> str:
+    return (ROOT / "docs/reference" / page).read_text()
+
+
+def missing(page: str, wanted: list[str]) -> list[str]:
+    text = words_of(page)
+    return [name for name in wanted if f"`{name}`" not in text]
+
+
+def test_the_reference_lists_every_option() -> None:
+    refused = {"response_model", "max_retries", "when_busy"}
+    assert missing("options.md", sorted(resolve.KNOWN - refused)) == []
+    assert missing("options.md", list(RetryPolicy.__dataclass_fields__)) == []
+
+
+def test_the_reference_lists_every_event_and_its_fields() -> None:
+    for event in EVENTS:
+        assert missing("events.md", [event.__name__, event.tag, *event.__struct_fields__]) == []
+
+
+def test_the_reference_lists_every_error_and_its_reasons() -> None:
+    errors = [value for name in allm.__all__ if isinstance(value := getattr(allm, name), type)]
+    for error in [each for each in errors if issubclass(each, AllmError)]:
+        assert missing("errors.md", [error.__name__, *error.reasons, *error.fields]) == []
+
+
+@pytest.mark.parametrize("command", ["chat", "run", "sessions", "providers"])
+def test_the_reference_lists_every_option_of_the_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse([command, "--help"])
+    options = set(re.findall(r"--[a-z-]+", capsys.readouterr().out.partition("examples:")[0])) - {"--help"}
+    text = words_of("cli.md")
+    assert f"## `allm {command}`" in text
+    assert [option for option in sorted(options) if f"`{option}" not in text] == []
