@@ -54,7 +54,7 @@ class SessionHandle:
         self.id: str = seat.id
         self.engine = engine
         self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
-        self._turn: Turn | None = None
+        self._last = ""  # the id of the turn that was begun last; the turn itself is its reader's, who may drop it
 
     def __repr__(self) -> str:
         return f"<session {self.id!r} {self.status}>"
@@ -108,10 +108,10 @@ class SessionHandle:
 
     def cancel(self) -> None:
         """End the turn that was begun last, if it still runs; the session keeps what was said."""
-        if self._turn is not None:
+        if self._last:
             ref = self._ports.whereis((SESSIONS, self.id))
             if ref is not None:
-                ref.send(Cancel(self._turn.id))
+                ref.send(Cancel(self._last))
 
     def fork(self, id: str) -> Any:
         """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
@@ -161,7 +161,8 @@ class SessionHandle:
         spec = turn_spec(
             kind, self.engine, options, operation=operation, messages=messages, loop=self._host.tool_loop()
         )
-        turn = self._turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(spec))
+        turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(spec))
+        self._last = turn.id
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if self._host.attached:
             spec.channel.home = spec.loop
