@@ -17,12 +17,15 @@ from supervisors.errors import (
     MailboxFull,
     MaxChildren,
     NotFound,
+    OutsideSimulation,
     ProcessDown,
     ProcessKilled,
     ReplyError,
     Restarting,
     Running,
+    SimulationError,
     StartError,
+    Stuck,
     SupervisorError,
     WouldBlock,
 )
@@ -72,6 +75,7 @@ from supervisors.spec import (
     child,
 )
 from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef, Supervisor, SupervisorRef
+from supervisors.testing import Faults, ScenarioFailed, Sim, explore
 from supervisors.tree import tree
 
 __all__ = [
@@ -110,6 +114,7 @@ __all__ = [
     "Exit",
     "ExitMsg",
     "FailedToStart",
+    "Faults",
     "Flags",
     "From",
     "Future",
@@ -121,6 +126,7 @@ __all__ = [
     "MonitorRef",
     "Name",
     "NotFound",
+    "OutsideSimulation",
     "PinnedDispatcher",
     "PoolDispatcher",
     "Process",
@@ -134,11 +140,15 @@ __all__ = [
     "Restart",
     "Restarting",
     "Running",
+    "ScenarioFailed",
     "ServerRef",
     "Shutdown",
+    "Sim",
+    "SimulationError",
     "StartError",
     "Stop",
     "Strategy",
+    "Stuck",
     "Supervisor",
     "SupervisorError",
     "SupervisorRef",
@@ -153,6 +163,7 @@ __all__ = [
     "check_childspecs",
     "child",
     "exit",
+    "explore",
     "get_state",
     "is_clean",
     "resume",

@@ -1,0 +1,127 @@
+"""A scenario in many orders, and the smallest order in which it fails.
+
+The rule of this file: a scenario is a function of a `Sim` and of nothing else; what fails is run again until what is
+left of its choices is what matters.
+
+Source: FoundationDB; loom; Hypothesis ("falsifying example").
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from supervisors.runtime.choices import Choice
+from supervisors.runtime.faults import Faults
+from supervisors.runtime.sim import Sim
+from supervisors.testing.shrinking import shrink
+
+__all__ = ["ScenarioFailed", "explore", "run_in_sim"]
+
+T = TypeVar("T")
+
+
+class ScenarioFailed(AssertionError):
+    """A scenario failed under `seed`; `choices` is the smallest list found that makes it fail the same way.
+
+    `trace` is what then happens; the exception of that run is the `__cause__`. `run_in_sim(scenario,
+    replay=error.choices)`, with the same faults, runs it again.
+    """
+
+    def __init__(
+        self, seed: int, error: BaseException, choices: Sequence[int], trace: Sequence[Choice]
+    ) -> None:
+        self.seed = seed
+        self.choices = list(choices)
+        self.trace = list(trace)
+        super().__init__(
+            f"seed {seed}: {type(error).__name__}: {error}\n"
+            f"{_told(self.trace)}\n"
+            f"again: run_in_sim(scenario, replay={self.choices})"
+        )
+
+
+def run_in_sim(
+    scenario: Callable[[Sim], T],
+    *,
+    seed: int = 0,
+    replay: Sequence[int] | None = None,
+    faults: Faults | None = None,
+    **options: Any,
+) -> T:
+    """What the scenario returns, after one simulated run. Options as for `Sim`."""
+    with Sim(seed, replay=replay, faults=faults, **options) as sim:
+        return scenario(sim)
+
+
+def explore(
+    scenario: Callable[[Sim], object],
+    *,
+    seeds: Iterable[int] = range(200),
+    faults: Faults | None = None,
+    shrinks: int = 300,
+    **options: Any,
+) -> None:
+    """Run the scenario once for each seed, in a simulation of its own; stop at the first failure and make it small.
+
+    The log of the processes is silent meanwhile. `shrinks` is how many runs may be spent on that; other options as for
+    `Sim`. Raises: `ScenarioFailed`.
+    """
+    attempt = _Attempt(scenario, faults, options)
+    with _silence():
+        for seed in seeds:
+            error = attempt.run(seed, None)
+            if error is not None:
+                _report(attempt, seed, error, shrinks)
+
+
+class _Attempt:
+    def __init__(
+        self, scenario: Callable[[Sim], object], faults: Faults | None, options: dict[str, Any]
+    ) -> None:
+        self._scenario = scenario
+        self._faults = faults
+        self._options = options
+        self.choices: list[int] = []
+        self.trace: list[Choice] = []
+
+    def run(self, seed: int, replay: Sequence[int] | None) -> BaseException | None:
+        sim = Sim(seed, replay=replay, faults=self._faults, **self._options)
+        error: BaseException | None = None
+        try:
+            with sim:
+                self._scenario(sim)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # noqa: BLE001 - pytest's failures are not Exceptions
+            error = exc
+        self.choices, self.trace = sim.choices, sim.trace
+        return error
+
+
+def _report(attempt: _Attempt, seed: int, error: BaseException, shrinks: int) -> None:
+    def fails(candidate: list[int]) -> list[int] | None:
+        return attempt.choices if type(attempt.run(seed, candidate)) is type(error) else None
+
+    smallest = shrink(attempt.choices, fails, shrinks)
+    again = attempt.run(seed, smallest)
+    if again is None:
+        raise ScenarioFailed(seed, error, smallest, attempt.trace) from error
+    raise ScenarioFailed(seed, again, smallest, attempt.trace) from again
+
+
+def _told(trace: Sequence[Choice]) -> str:
+    return "\n".join(f"{nth:>4}  {choice}" for nth, choice in enumerate(trace, 1))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    log = logging.getLogger("supervisors")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
