@@ -23,7 +23,9 @@ def test_every_promised_name_can_be_had() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, allm_actors; sys.exit(' '.join({'msgspec', 'httpx', 'pykka'} & set(sys.modules)) or 0)"
+    code = (
+        "import sys, allm_actors; sys.exit(' '.join({'msgspec', 'httpx', 'pykka'} & set(sys.modules)) or 0)"
+    )
     ended = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
