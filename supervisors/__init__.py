@@ -75,6 +75,16 @@ from supervisors.spec import (
     child,
 )
 from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef, Supervisor, SupervisorRef
+from supervisors.task import (
+    Ended,
+    Returned,
+    Task,
+    TaskResult,
+    TaskSupervisor,
+    TaskSupervisorRef,
+    callers,
+    current_process,
+)
 from supervisors.testing import Faults, ScenarioFailed, Sim, explore
 from supervisors.tree import tree
 
@@ -111,6 +121,7 @@ __all__ = [
     "DynamicFlags",
     "DynamicSupervisor",
     "DynamicSupervisorRef",
+    "Ended",
     "Exit",
     "ExitMsg",
     "FailedToStart",
@@ -139,6 +150,7 @@ __all__ = [
     "Report",
     "Restart",
     "Restarting",
+    "Returned",
     "Running",
     "ScenarioFailed",
     "ServerRef",
@@ -153,15 +165,21 @@ __all__ = [
     "SupervisorError",
     "SupervisorRef",
     "System",
+    "Task",
+    "TaskResult",
+    "TaskSupervisor",
+    "TaskSupervisorRef",
     "ThreadDispatcher",
     "TimerRef",
     "Via",
     "WouldBlock",
     "ask",
     "call",
+    "callers",
     "cast",
     "check_childspecs",
     "child",
+    "current_process",
     "exit",
     "explore",
     "get_state",

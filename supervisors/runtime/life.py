@@ -42,6 +42,7 @@ from supervisors.runtime.signals import (
     ExitNotice,
     From,
     Ignored,
+    Letter,
     Outcome,
     Started,
     Stop,
@@ -202,6 +203,12 @@ class Life(Hooks):
         if notice.mref.active:
             notice.mref.active = False
             self.handle_down(Down(notice.mref, notice.mref.target, notice.reason))
+
+    def _actor_on_letter(self, letter: Letter) -> Any:
+        if not letter.active:
+            return None
+        letter.active = False
+        return self.on_receive(letter.message)
 
     def _actor_on_stop(self, request: StopRequest) -> None:
         self.handle_shutdown(request.reason)
@@ -364,6 +371,7 @@ class Life(Hooks):
 _INTERNAL: dict[type, Callable[[Any, Any], Any]] = {
     ExitNotice: Life._actor_on_exit,  # noqa: SLF001
     DownNotice: Life._actor_on_down,  # noqa: SLF001
+    Letter: Life._actor_on_letter,  # noqa: SLF001
     StopRequest: Life._actor_on_stop,  # noqa: SLF001
     messages._ActorStop: Life._actor_on_pykka_stop,  # noqa: SLF001
     messages.ProxyCall: pykka.Actor._handle_receive,  # noqa: SLF001

@@ -33,6 +33,7 @@ __all__ = [
     "From",
     "Ignore",
     "Ignored",
+    "Letter",
     "Link",
     "MonitorRef",
     "Outcome",
@@ -200,6 +201,15 @@ class DownNotice(Signal):
 
     mref: MonitorRef
     reason: Reason
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Letter(Signal):
+    """A message that its sender can take back, with `active = False`, until it is opened."""
+
+    message: Any = None
+    active: bool = True
 
 
 @final

@@ -1,0 +1,159 @@
+"""Task: what the one who started a function does with it.
+
+The rule of this file: the owner hears of a task either as messages or from one of the methods here, never both. Once a
+method has said how the task ended, no message about it arrives, not even one that is already queued.
+
+Source: Elixir `Task`: `await/2`, `yield/2`, `shutdown/2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Literal, final
+
+import pykka
+
+from supervisors.errors import ProcessDown, SupervisorError
+from supervisors.process import Future, MonitorRef, Process, exit
+from supervisors.reasons import KILLED, SHUTDOWN, Crash, Reason
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.running import guard, running
+from supervisors.runtime.signals import Letter
+from supervisors.task.work import Ended, Job, Returned, TaskResult
+
+__all__ = ["Task"]
+
+
+@final
+class Task:
+    """One function that runs, or ran. `ref` is its process, and what its messages are known by.
+
+    An owner that is a process and does not wait is sent `TaskResult(ref, value)` and then `Down`, or only `Down` with
+    the reason if there is no result. An owner outside all processes is sent nothing.
+    """
+
+    __slots__ = ("_answer", "_letter", "_mref", "_owner", "ref")
+
+    def __init__(self, ref: Ref[Any], owner: Process | None, *, link: bool) -> None:
+        self.ref = ref
+        self._owner = owner
+        self._letter = Letter()
+        self._answer: Future[Any] = Future(ref, ref.dispatcher)
+        if owner is not None and link:
+            owner.link(ref)
+        self._mref: MonitorRef | None = None if owner is None else owner.monitor(ref)
+        ref.add_exit_callback(self._ended)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.ref}>"
+
+    @property
+    def owner(self) -> Ref[Any] | None:
+        """The process that started it, and that alone may wait for it; None: whoever is no process."""
+        return None if self._owner is None else self._owner.ref
+
+    def begin(self, job: Job) -> None:
+        """Send the work, now that everybody is tied. For the supervisor of tasks."""
+        self.ref.send(Job(job.function, job.args, job.kwargs, self._deliver))
+
+    def done(self) -> bool:
+        """Whether it has ended, or has a result. Thread: any."""
+        return self._answer.done()
+
+    def add_done_callback(self, callback: Callable[[Task], object]) -> None:
+        """Call `callback(task)` once it is done, or now. Thread: the task's; it must not block."""
+        self._answer.add_done_callback(lambda _: callback(self))
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """`await_` inside an event loop, which goes on meanwhile."""
+        self._only_for_the_owner()
+        try:
+            return (yield from self._answer.__await__())
+        finally:
+            self._forget()
+
+    def await_(self, timeout: float | None = 5.0) -> Any:
+        """Wait for the result.
+
+        Units: seconds. Raises: `ProcessDown` with the reason if there is none, from the exception of the function;
+        `pykka.Timeout`, and then nothing is heard of the task any more (`shutdown` still stops it);
+        `SupervisorError` if somebody else than the owner waits.
+        """
+        self._only_for_the_owner()
+        try:
+            return self._answer.get(timeout=timeout)
+        finally:
+            self._forget()
+
+    def yield_(self, timeout: float | None = 5.0) -> Returned | Ended | None:
+        """Wait, but not as if there were nothing else: None after `timeout` seconds, and ask again."""
+        self._only_for_the_owner()
+        try:
+            self._answer.get(timeout=timeout)
+        except pykka.Timeout:
+            return None
+        except ProcessDown:
+            pass
+        self._forget()
+        return self.outcome()
+
+    def shutdown(self, timeout: float | Literal["brutal_kill"] | None = 5.0) -> Returned | Ended | None:
+        """Stop the task: ask it to, and after `timeout` seconds kill it. None: it is stopped.
+
+        A result that came first is `Returned`, an end of its own `Ended`. A function cannot be interrupted; it can look
+        (`current_process().check_stop()`) or have itself told (`on_kill`).
+        """
+        self._only_for_the_owner()
+        self._forget()
+        if self._owner is not None:
+            self._owner.unlink(self.ref)
+        if timeout == "brutal_kill":
+            exit(self.ref, "kill")
+        else:
+            exit(self.ref, SHUTDOWN)
+            self._wait_or_kill(timeout)
+        outcome = self.outcome()
+        stopped = isinstance(outcome, Ended) and outcome.reason in (SHUTDOWN, KILLED)
+        return None if stopped else outcome
+
+    def outcome(self) -> Returned | Ended:
+        """How it went; waits if it is not `done`. Thread: any."""
+        try:
+            return Returned(self._answer.get())
+        except ProcessDown as down:
+            return Ended(down.reason)
+
+    def _wait_or_kill(self, timeout: float | None) -> None:
+        dead: Future[None] = Future(self.ref, self.ref.dispatcher)
+        self.ref.add_exit_callback(lambda _: dead.set())
+        try:
+            dead.get(timeout=timeout)
+        except pykka.Timeout:
+            exit(self.ref, "kill")
+
+    def _only_for_the_owner(self) -> None:
+        guard()
+        process = running.process
+        owner = self._owner
+        if process is not owner and (owner is not None or isinstance(process, Process)):
+            asker = "who is no process" if process is None else process.ref
+            raise SupervisorError(f"{self!r} belongs to {self.owner}, and {asker} may not wait for it")
+
+    def _forget(self) -> None:
+        # From here on no message: neither the one on its way, nor one that is queued.
+        self._letter.active = False
+        if self._owner is not None and self._mref is not None:
+            self._owner.demonitor(self._mref)
+
+    def _deliver(self, value: Any) -> None:
+        # Thread: the task's.
+        self._letter.message = TaskResult(self.ref, value)
+        self._answer.set(value)
+        if self._owner is not None:
+            self._owner.ref.inform(self._letter)
+
+    def _ended(self, reason: Reason) -> None:
+        down = ProcessDown(reason, self.ref)
+        if isinstance(reason, Crash):
+            down.__cause__ = reason.exc
+        self._answer.fail(down)

@@ -1,0 +1,144 @@
+"""One task for each of many items, so many at a time, their results as an iterator.
+
+The rule of this file: nothing runs that nobody asked for. An iterator that is not advanced starts no more tasks, and
+one that is given up stops those that run. The consumer is sent no messages.
+
+Source: Elixir `Task.Supervisor.async_stream_nolink/4`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+import pykka
+
+from supervisors.process import Future, exit
+from supervisors.reasons import SHUTDOWN
+from supervisors.runtime.ref import Ref
+from supervisors.task.handle import Task
+from supervisors.task.work import Ended, Returned
+
+__all__ = ["TIMEOUT", "OnTimeout", "Stream"]
+
+OnTimeout: TypeAlias = Literal["exit", "kill_task"]
+
+TIMEOUT = "timeout"
+"""The reason of a task that was killed because it took too long."""
+
+_PATIENCE: Final = 5.0  # seconds for the tasks of a stream that was given up
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    item: Any
+    task: Task
+    deadline: float
+    late: bool = False
+
+
+class Stream:
+    """The running tasks of one `async_stream`, in the order of their items."""
+
+    def __init__(
+        self,
+        start: Callable[[Any], Task],
+        items: Iterable[Any],
+        *,
+        max_concurrency: int,
+        ordered: bool,
+        timeout: float | None,
+        on_timeout: OnTimeout,
+        zip_input_on_exit: bool,
+    ) -> None:
+        self._start = start
+        self._items = iter(items)
+        self._most = max_concurrency
+        self._ordered = ordered
+        self._timeout = math.inf if timeout is None else timeout
+        self._on_timeout = on_timeout
+        self._zip = zip_input_on_exit
+        self._running: list[_Running] = []
+        self._finished: deque[Task] = deque()
+        self._alarm: Future[None] = Future()
+
+    def results(self) -> Iterator[Returned | Ended]:
+        """Run; one result for each item."""
+        try:
+            while self._fill():
+                ready = self._ready()
+                if ready is None:
+                    self._wait()
+                else:
+                    self._running.remove(ready)
+                    yield self._result(ready)
+        finally:
+            for each in self._running:
+                _stop(each.task.ref)
+
+    def _fill(self) -> bool:
+        # Whether there is anything left to wait for or to tell.
+        while len(self._busy()) < self._most:
+            try:
+                item = next(self._items)
+            except StopIteration:
+                break
+            task = self._start(item)
+            self._running.append(_Running(item, task, _now(task.ref) + self._timeout))
+            task.add_done_callback(self._ring)
+        return bool(self._running)
+
+    def _ready(self) -> _Running | None:
+        candidates = self._running[:1] if self._ordered else self._running
+        return next((each for each in candidates if each.task.done()), None)
+
+    def _wait(self) -> None:
+        busy = self._busy()
+        if not busy:
+            return
+        first = min(busy, key=lambda each: each.deadline)
+        ref = first.task.ref
+        # The new alarm first, then a look: who finishes after the look rings this one.
+        self._alarm = Future(None, ref.dispatcher)
+        if self._finished:
+            self._finished.clear()
+            return
+        left = None if first.deadline == math.inf else max(0.0, first.deadline - _now(ref))
+        try:
+            self._alarm.get(timeout=left)
+        except pykka.Timeout:
+            self._too_late(first)
+
+    def _ring(self, task: Task) -> None:
+        # Thread: the task's.
+        self._finished.append(task)
+        self._alarm.set()
+
+    def _too_late(self, late: _Running) -> None:
+        if self._on_timeout == "exit":
+            raise pykka.Timeout(f"{late.task} took longer than {self._timeout} seconds")
+        late.late = True
+        exit(late.task.ref, "kill")
+
+    def _result(self, ready: _Running) -> Returned | Ended:
+        outcome = ready.task.outcome()
+        if isinstance(outcome, Returned):
+            return outcome
+        reason = TIMEOUT if ready.late else outcome.reason
+        return Ended((ready.item, reason) if self._zip else reason)
+
+    def _busy(self) -> list[_Running]:
+        return [each for each in self._running if not each.task.done()]
+
+
+def _stop(ref: Ref[Any]) -> None:
+    # Asked first; whoever does not end is killed, and nobody waits for it.
+    exit(ref, SHUTDOWN)
+    ref.system.timers.after(_PATIENCE, ref.kill)
+
+
+def _now(ref: Ref[Any]) -> float:
+    return ref.system.clock.monotonic()

@@ -1,0 +1,118 @@
+"""TaskSupervisor: starts functions as processes of their own, and stops them at its end.
+
+The rule of this file: only doors. A task belongs to its supervisor, which outlives those who ask; what the asker hears
+of it is in `handle.py`.
+
+    tasks = TaskSupervisor.start_link(name="tasks")
+    tasks.async_nolink(fetch, url).await_()                             # from anywhere
+    for result in tasks.async_stream(fetch, urls, max_concurrency=8):   # Returned(value) or Ended(reason)
+        ...
+
+Tasks run on the `"blocking"` dispatcher: their functions may wait for sockets and subprocesses.
+
+Source: Elixir `Task.Supervisor`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+
+from supervisors.errors import BadSpec
+from supervisors.process import Process
+from supervisors.runtime.ref import Ref
+from supervisors.spec import Restart, child
+from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef
+from supervisors.task.handle import Task
+from supervisors.task.stream import OnTimeout, Stream
+from supervisors.task.work import Ended, Job, Returned, Work, callers, current_process
+
+__all__ = ["TaskSupervisor", "TaskSupervisorRef"]
+
+
+class TaskSupervisorRef(DynamicSupervisorRef):
+    """The handle of a supervisor of tasks. Each call that starts a task waits until it exists, not until it is done.
+
+    Raises: `MaxChildren`; `ProcessDown` if the supervisor is dead.
+    """
+
+    __slots__ = ()
+
+    def async_(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+        """Start a task that is linked to the calling process: if one crashes, so does the other."""
+        return self._begin(Job(function, args, kwargs), current_process(), link=True)
+
+    def async_nolink(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
+        """Start a task that may crash without harm to the calling process, which is told all the same."""
+        return self._begin(Job(function, args, kwargs), current_process(), link=False)
+
+    def start_child(  # type: ignore[override]
+        self, function: Callable[..., Any], /, *args: Any, restart: Restart = "temporary", **kwargs: Any
+    ) -> Ref[Any]:
+        """Run a function, and tell nobody how it went. A `transient` one is run again if it crashes."""
+        spec = child(Work, Job(function, args, kwargs), None, _chain(current_process()))
+        return cast("Ref[Any]", super().start_child(spec.replace(restart=restart)))
+
+    def async_stream(
+        self,
+        function: Callable[[Any], Any],
+        items: Iterable[Any],
+        *,
+        max_concurrency: int | None = None,
+        ordered: bool = True,
+        timeout: float | None = 5.0,
+        on_timeout: OnTimeout = "exit",
+        zip_input_on_exit: bool = False,
+    ) -> Iterator[Returned | Ended]:
+        """`function(item)` for each item, at most `max_concurrency` (as many as there are CPUs) at a time.
+
+        A crash of one is its `Ended(reason)` and harms nobody; with `zip_input_on_exit` it is `Ended((item, reason))`.
+        A task that takes longer than `timeout` seconds raises `pykka.Timeout` here, or, with `on_timeout="kill_task"`,
+        is killed and is `Ended("timeout")`. Results come in the order of the items unless `ordered` is False.
+        Closing the iterator stops what still runs.
+        """
+        most = max_concurrency if max_concurrency is not None else os.cpu_count() or 1
+        if isinstance(most, bool) or most < 1:
+            raise BadSpec("badarg", most, f"max_concurrency must be at least 1, not {most!r}")
+        if on_timeout not in ("exit", "kill_task"):
+            raise BadSpec(
+                "badarg", on_timeout, f'on_timeout must be "exit" or "kill_task", not {on_timeout!r}'
+            )
+        stream = Stream(
+            lambda item: self._begin(Job(function, (item,)), None, link=False),
+            items,
+            max_concurrency=most,
+            ordered=ordered,
+            timeout=timeout,
+            on_timeout=on_timeout,
+            zip_input_on_exit=zip_input_on_exit,
+        )
+        return stream.results()
+
+    def _begin(self, job: Job, owner: Process | None, *, link: bool) -> Task:
+        asker = current_process()
+        spec = child(Work, None, None if asker is None else asker.ref, _chain(asker))
+        task = Task(cast("Ref[Any]", super().start_child(spec)), owner, link=link)
+        task.begin(job)
+        return task
+
+
+class TaskSupervisor(DynamicSupervisor):
+    """A dynamic supervisor of tasks; `start_link(*, max_children=None, name=None, ...)` as there."""
+
+    ref_type = TaskSupervisorRef
+
+    @classmethod
+    def start_link(cls, *args: Any, **kwargs: Any) -> TaskSupervisorRef:
+        """Start a supervisor of tasks as a child of the calling process."""
+        return cast("TaskSupervisorRef", super().start_link(*args, **kwargs))
+
+    @classmethod
+    def start(cls, *args: Any, **kwargs: Any) -> TaskSupervisorRef:
+        """`start_link`, but nobody's child."""
+        return cast("TaskSupervisorRef", super().start(*args, **kwargs))
+
+
+def _chain(asker: Process | None) -> tuple[Ref[Any], ...]:
+    return () if asker is None else (asker.ref, *callers())
