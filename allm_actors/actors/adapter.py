@@ -136,14 +136,16 @@ class AdapterActor(Process):
         job = self._job
         events: list[Event] = []
         item: Any = None
-        while len(events) < self.batch:
-            item = next(script, _END)
-            if item is _END or isinstance(item, Delay):
-                break
-            events.append(item)
-        if events:
-            job.window.send()
-            job.session.tell(ModelBatch(job.token, events))
+        try:
+            while len(events) < self.batch:
+                item = next(script, _END)
+                if item is _END or isinstance(item, Delay):
+                    break
+                events.append(item)
+        finally:  # what was said before the adapter failed was said
+            if events:
+                job.window.send()
+                job.session.send(ModelBatch(job.token, events))
         return item
 
     def _pump_ended(self, error: BaseException | None) -> None:

@@ -20,7 +20,7 @@ from allm_actors.data import AllmError, Session, SessionBusy, SessionError, Stor
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
-from supervisors import DEFER_START, IGNORE, NO_REPLY, SHUTDOWN, Down, From, Process, ProcessRef
+from supervisors import DEFER_START, IGNORE, NO_REPLY, NOPROC, SHUTDOWN, Down, From, Process, ProcessRef
 from supervisors.runtime.signals import Signal
 
 from .ending import ending
@@ -167,7 +167,7 @@ class SessionActor(Process):
         run = self._run
         token = run.token_of(down.ref) if run is not None and down.ref is not None else None
         if run is not None and token is not None:
-            run.died(token, _why(down.reason))
+            run.died(token, _why(down))
 
     # Turns.
 
@@ -410,5 +410,7 @@ def _taken(id: str) -> SessionError:
     return SessionError("invalid_status_for_operation", message=text)
 
 
-def _why(reason: object) -> str:
-    return str(reason)
+def _why(down: Down) -> str:
+    # Who died before we could watch it is only known to be gone; its ref knows more.
+    known = down.ref.exit_reason if down.reason is NOPROC and down.ref is not None else None
+    return str(known or down.reason)
