@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from supervisors import IGNORE, SHUTDOWN, Process
+from supervisors import IGNORE, NORMAL, SHUTDOWN, Process
 
 from .loops import call_on
 from .protocol import ToolDone, ToolJob, ToolReady
@@ -56,9 +56,10 @@ class ToolActor(Process):
         """The session is dead, and may not have known of us yet."""
         self.exit(SHUTDOWN)
 
-    def terminate(self, _reason: Any) -> None:
-        """Tell the handler that nobody waits for it any more."""
-        self.job.cancel()
+    def terminate(self, reason: Any) -> None:
+        """Tell a handler that has not answered yet that nobody waits for it any more."""
+        if reason is not NORMAL:
+            self.job.cancel()
 
 
 class AsyncToolActor(ToolActor):
@@ -87,9 +88,10 @@ class AsyncToolActor(ToolActor):
             case _:
                 pass
 
-    def terminate(self, _reason: Any) -> None:
+    def terminate(self, reason: Any) -> None:
         """Stop the coroutine."""
-        self._cancel()
+        if reason is not NORMAL:
+            self._cancel()
 
     def _start(self) -> None:
         assert self.job.loop is not None
