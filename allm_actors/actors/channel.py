@@ -42,7 +42,7 @@ class Channel:
         "_hungry",
         "_lock",
         "_result",
-        "_wake",
+        "_wakes",
         "_window",
         "home",
         "on_cancel",
@@ -55,7 +55,7 @@ class Channel:
         )  # a stream may be collected, and cancel its turn, while this thread holds it
         self._buffer: deque[Event] = deque()
         self._window = Window(limit)
-        self._wake: _Wake | None = None
+        self._wakes: list[_Wake] = []  # of the reader, and of whoever closes the stream over its head
         self._accepted = self._ended = self._draining = self._hungry = self._gated = self._cancelled = False
         self._result: Any = None
         self._error: BaseException | None = None
@@ -72,8 +72,8 @@ class Channel:
         with self._lock:
             self.on_demand, self.on_cancel, self._accepted = on_demand, on_cancel, True
             cancelled = self._cancelled
-            wake, self._wake = self._wake, None
-        _call(wake)
+            wakes, self._wakes = self._wakes, []
+        _call(wakes)
         if cancelled:
             on_cancel()
 
@@ -85,8 +85,8 @@ class Channel:
             self._buffer.extend(events)
             self._window.send(len(events))
             self._hungry = False
-            wake, self._wake = self._wake, None
-        _call(wake)
+            wakes, self._wakes = self._wakes, []
+        _call(wakes)
 
     def end(self, result: Any = None, error: BaseException | None = None, last: Sequence[Event] = ()) -> bool:
         """The turn is over: the `last` events, then `result`, or `error` to raise. False if it already was."""
@@ -97,13 +97,15 @@ class Channel:
             self._result, self._error = result, error
             if not self._draining:
                 self._buffer.extend(last)
-            wake, self._wake = self._wake, None
-        _call(wake)
+            wakes, self._wakes = self._wakes, []
+        _call(wakes)
         return True
 
     def may_act(self) -> bool:
         """Whether the reader has everything and waits for more. After False, `on_demand` is called when it does."""
         with self._lock:
+            if self._cancelled and not self._ended:
+                return False
             if self._draining or self._ended or self._hungry:
                 return True
             self._gated = True
@@ -139,8 +141,16 @@ class Channel:
         if self._error is not None and not self._buffer:
             raise self._error
 
+    def refuse_at_home(self) -> None:
+        """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
+        if self.home is not None and current_loop() is self.home:
+            raise RuntimeError(
+                "waiting here would stop the event loop that this call runs on; use `await` or `async for`"
+            )
+
     def take(self) -> deque[Event]:
         """Block until there are events and take them all; empty when the turn is over. Raises what refused the turn."""
+        self.refuse_at_home()
         while not (self._buffer or self._ended):
             self._ask()
             self._block(lambda: bool(self._buffer) or self._ended)
@@ -208,16 +218,12 @@ class Channel:
         return taken
 
     def _block(self, ready: Callable[[], bool]) -> None:
-        if self.home is not None and current_loop() is self.home:
-            raise RuntimeError(
-                "waiting here would stop the event loop that this call runs on; use `await` or `async for`"
-            )
         gate = allocate_lock()
         gate.acquire()
         with self._lock:
             if ready():
                 return
-            self._wake = gate.release
+            self._wakes.append(gate.release)
         gate.acquire()  # Ctrl-C gets through: acquiring without a timeout is interruptible
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:
@@ -226,8 +232,13 @@ class Channel:
         with self._lock:
             if ready():
                 return
-            self._wake = _waker(loop, future)
-        await future
+            wake = _waker(loop, future)
+            self._wakes.append(wake)
+        try:
+            await future
+        finally:
+            with self._lock, contextlib.suppress(ValueError):  # it has been called
+                self._wakes.remove(wake)
 
     def _outcome(self) -> Any:
         if self._error is not None:
@@ -254,6 +265,6 @@ def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> _Wa
     return wake
 
 
-def _call(wake: _Wake | None) -> None:
-    if wake is not None:
+def _call(wakes: list[_Wake]) -> None:
+    for wake in wakes:
         wake()

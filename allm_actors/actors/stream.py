@@ -141,7 +141,8 @@ class EventStream:
         if self._view.on_event is not None:
             for _ in self:
                 pass
-        if not self._closed:
+        if not (self._closed or self._exhausted):
+            self._channel.refuse_at_home()
             self._drain()
             self._begin()
         return self._channel.wait_result()
@@ -154,7 +155,9 @@ class EventStream:
         if not self._closed:
             self._drain()
             await self._abegin()
-        return await self._channel.await_result()
+        result = await self._channel.await_result()
+        self._exhausted = True
+        return result
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self.aresult().__await__()
@@ -190,12 +193,20 @@ class EventStream:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._source.begin(self._channel)
+            try:
+                self._source.begin(self._channel)
+            except BaseException:
+                self._begun = False
+                raise
 
     async def _abegin(self) -> None:
         if not self._begun:
             self._begun = True
-            await self._source.abegin(self._channel)
+            try:
+                await self._source.abegin(self._channel)
+            except BaseException:  # a reader whose patience ended meanwhile may come back
+                self._begun = False
+                raise
 
     def _drain(self) -> None:
         self._ready.clear()
@@ -211,8 +222,8 @@ class EventStream:
             self._channel.end(self._source.unbegun())
             return False
         if not self._channel.ended:
+            self._channel.cancel()  # before it drains: draining asks for everything that is still to be done
             self._channel.drain()
-            self._channel.cancel()
         return True
 
 
