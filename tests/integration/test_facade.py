@@ -1,0 +1,779 @@
+"""What users type: calls whole and streamed, awaited and not, with tools from functions; and what an import costs."""
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import logging
+import subprocess
+import sys
+import threading
+from typing import Literal
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.data import (
+    ChatCompleted,
+    ErrorEvent,
+    MessageStarted,
+    RawChunk,
+    StepCompleted,
+    StreamError,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStarted,
+)
+from allm_actors.engine.fake import Counter
+from allm_actors.testing import script
+from allm_actors.testing.exchanges import chat_completions
+from allm_actors.testing.loopback import LoopbackServer, Reply
+
+SOON = 5.0
+HI = [allm.user("hi")]
+HELLO = [script.text("Hello "), script.text("there"), script.finish("stop")]
+
+
+@allm.tool
+def get_weather(city: str, unit: Literal["c", "f"] = "c") -> dict:
+    """Say what the weather is like.
+
+    Args:
+        city: Where.
+    """
+    return {"city": city, "degrees": 21 if unit == "c" else 70}
+
+
+@allm.tool
+async def think(about: str) -> str:
+    """Think about something."""
+    await asyncio.sleep(0)
+    return f"thought about {about}"
+
+
+def calls(name, id="c0", **arguments):
+    return [script.tool_call(name, arguments, id=id), script.finish("tool_calls")]
+
+
+def fake(*scripts, tools=(), **opts):
+    return allm.Engine(
+        adapter="fake", tools=tools, adapter_opts={"scripts": list(scripts) or [HELLO] * 3, **opts}
+    )
+
+
+def weather():
+    return fake(calls("get_weather", city="Paris"), HELLO, tools=[get_weather])
+
+
+def tags(events):
+    return [event.tag for event in events]
+
+
+STEP_WITH_TOOL = [
+    "message_started",
+    "tool_call_started",
+    "tool_call_completed",
+    "message_completed",
+    "tool_execution_started",
+    "tool_execution_completed",
+    "tool_result_encoded",
+    "step_completed",
+]
+WHOLE_CHAT = [
+    *STEP_WITH_TOOL,
+    "message_started",
+    "text_delta",
+    "text_delta",
+    "text_completed",
+    "message_completed",
+    "step_completed",
+    "chat_completed",
+]
+
+
+# --- whole --------------------------------------------------------------------------------------------------------
+
+
+def test_generate_gives_a_response():
+    response = allm.generate(fake(), allm.request("hi"))
+    assert (response.output_text, response.finish_reason) == ("Hello there", "stop")
+    assert len(response.request_id) == 22
+    assert allm.unwrap(response) == "Hello there"
+    assert allm.generate(fake(), HI).text() == "Hello there"
+
+
+def test_a_request_says_what_it_asks_for():
+    asked = []
+    request = allm.request("hi", temperature=0.5, model="own")
+    allm.generate(fake(record=asked), request, model="call", temperature=0.1, max_tokens=7, seed=3)
+    (sent, _) = asked[0]
+    assert (sent.model, sent.temperature, sent.max_tokens, sent.options) == ("own", 0.5, 7, {"seed": 3})
+
+
+def test_step_runs_the_tools_of_one_answer():
+    result = allm.step(weather(), HI)
+    assert result.done is False
+    assert [message.role for message in result.thread.messages] == ["user", "assistant", "tool"]
+    assert result.tool_results[0].content == '{"city":"Paris","degrees":21}'
+
+
+def test_chat_goes_on_until_there_is_an_answer():
+    result = allm.chat(weather(), allm.Thread.from_messages(HI))
+    assert (result.halted_reason, result.halted) == ("completed", False)
+    assert result.final_response.output_text == "Hello there"
+    assert [step.done for step in result.steps] == [False, True]
+    assert result.metadata == {}
+
+
+def test_a_tool_is_described_by_its_function():
+    asked = []
+    engine = fake(calls("get_weather", city="Rome", unit="f"), HELLO, tools=[get_weather], record=asked)
+    result = allm.chat(engine, HI)
+    (tool,) = asked[0].request.tools
+    assert (tool.name, tool.description) == ("get_weather", "Say what the weather is like.")
+    assert tool.schema["required"] == ["city"]
+    assert tool.schema["properties"]["unit"]["enum"] == ["c", "f"]
+    assert result.thread.messages[2].content == '{"city":"Rome","degrees":70}'
+
+
+def test_arguments_that_do_not_fit_are_told_to_the_model():
+    result = allm.chat(fake(calls("get_weather", town=3), HELLO, tools=[get_weather]), HI)
+    answer = result.thread.messages[2].content
+    assert "argument city" in answer
+    assert "argument town" in answer
+    assert result.halted_reason == "completed"
+
+
+def test_a_tool_knows_the_call_it_works_for():
+    seen = []
+
+    @allm.tool
+    def look(context) -> str:
+        """Look around."""
+        seen.append(context)
+        return "seen"
+
+    engine = fake(calls("look"), HELLO, tools=[look]).put_context("tenant", "blue")
+    allm.chat(engine, HI, context={"user": "ann"}, session_id="s1", request_id="r1")
+    (context,) = seen
+    assert context.context == {"tenant": "blue", "user": "ann"}
+    assert (context.session_id, context.request_id, context.tool_call.id) == ("s1", "r1", "c0")
+    assert context.engine is engine
+    assert not context.cancelled
+
+
+def test_tools_of_one_step_run_at_the_same_time():
+    together = threading.Barrier(3)
+
+    def meet(_):
+        together.wait(SOON)
+        return "met"
+
+    tools = [allm.Tool(name=f"t{i}", description="", schema={}, handler=meet) for i in range(3)]
+    asked = [script.tool_call(f"t{i}", id=f"c{i}") for i in range(3)]
+    result = allm.chat(fake([*asked, script.finish("tool_calls")], HELLO, tools=tools), HI)
+    assert [message.content for message in result.thread.messages[2:5]] == ["met"] * 3
+
+
+def test_no_more_tools_at_once_than_allowed():
+    running, most = Counter(), []
+
+    def work(_):
+        most.append(running.take())
+        running.value -= 1
+        return ""
+
+    tool = allm.Tool(name="work", description="", schema={}, handler=work)
+    asked = [script.tool_call("work", id=f"c{i}") for i in range(5)]
+    allm.chat(fake([*asked, script.finish("tool_calls")], HELLO, tools=[tool]), HI, max_concurrency=1)
+    assert most == [0] * 5
+
+
+def test_a_tool_that_takes_too_long():
+    release = threading.Event()
+
+    @allm.tool
+    def sleep(context) -> str:
+        """Sleep."""
+        context.cancelled.wait(SOON)
+        release.set()
+        return "late"
+
+    result = allm.chat(fake(calls("sleep"), HELLO, tools=[sleep]), HI, tool_timeout=0.05)
+    assert "0.05" in result.thread.messages[2].content
+    assert result.halted_reason == "completed"
+    assert release.wait(SOON)
+
+
+def test_what_the_engine_says_holds_unless_the_call_says_otherwise():
+    def fails(_):
+        raise LookupError("nothing")
+
+    tool = allm.Tool(name="fails", description="", schema={}, handler=fails)
+    asked = [calls("fails"), calls("fails"), calls("fails"), HELLO]
+
+    def instead(_call, _error):
+        return ("continue", "instead")
+
+    engine = fake(*asked, tools=[tool]).put_param("on_tool_error", instead).put_param("max_turns", 2)
+    result = allm.chat(engine, HI)
+    assert (result.halted_reason, result.metadata) == ("max_turns", {"max_turns": 2})
+    assert result.thread.messages[2].content == "instead"
+    assert allm.chat(engine, HI, on_tool_error="halt").halted_reason == "tool_error"
+
+
+def test_halt_when_sees_each_step_and_an_error_of_its_own_is_data():
+    seen = []
+
+    def enough(step):
+        seen.append(len(step.thread.messages))
+        return len(seen) == 2
+
+    asked = [calls("get_weather", city="Rome")] * 3
+    result = allm.chat(fake(*asked, tools=[get_weather]), HI, halt_when=enough)
+    assert (result.halted_reason, seen) == ("halt_when", [3, 5])
+
+    def breaks(_):
+        raise LookupError("predicate")
+
+    result = allm.chat(fake(*asked, tools=[get_weather]), HI, halt_when=breaks)
+    assert (result.halted_reason, str(result.metadata["error"])) == ("error", "predicate")
+
+
+def test_a_structured_answer_in_two_passes():
+    schema = allm.json_schema("weather", {"type": "object", "properties": {"degrees": {"type": "integer"}}})
+    asked = []
+    final = [script.text('{"degrees": 21}'), script.finish("stop")]
+    engine = fake(calls("get_weather", city="Rome"), HELLO, final, tools=[get_weather], record=asked)
+    result = allm.chat(engine, HI, response_format=schema, structured_finalize=True)
+    assert result.final_response.output_text == '{"degrees": 21}'
+    assert result.metadata == {"structured_finalize": {"pass_1_halted": "completed"}}
+    assert [bool(call.request.tools) for call in asked] == [True, True, False]
+    assert [call.request.response_format for call in asked] == [None, None, schema]
+
+
+# --- streamed -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_shows_everything_in_order():
+    assert tags(allm.stream(weather(), HI)) == WHOLE_CHAT
+    assert tags(allm.stream_step(weather(), HI)) == STEP_WITH_TOOL
+    assert tags(allm.stream_generate(fake(), HI)) == [
+        "message_started",
+        "text_delta",
+        "text_delta",
+        "text_completed",
+        "message_completed",
+    ]
+
+
+def test_a_stream_can_be_matched():
+    said = []
+    for event in allm.stream(weather(), HI):
+        match event:
+            case TextDelta(delta=text):
+                said.append(text)
+            case ChatCompleted(result=result):
+                said.append(result.halted_reason)
+    assert said == ["Hello ", "there", "completed"]
+
+
+def test_nothing_is_sent_before_the_first_pull():
+    with LoopbackServer([Reply(chunks=chat_completions(text="hi"))]) as server:
+        engine = allm.Engine(adapter="openai:gpt-4.1-mini", adapter_opts={"base_url": server.url})
+        stream = allm.stream(engine, HI, api_key="sk-loopback-0123456789")
+        assert server.connections == 0
+        assert isinstance(next(stream), MessageStarted)
+        assert stream.result().final_response.output_text == "hi"
+        assert len(server.requests) == 1
+
+
+def test_no_tool_runs_before_its_reader_comes_for_more():
+    ran = threading.Event()
+    tool = allm.Tool(name="act", description="", schema={}, handler=lambda _: ran.set())
+    stream = allm.stream(fake(calls("act"), HELLO, tools=[tool]), HI)
+    read = [next(stream) for _ in range(4)]
+    assert read[-1].tag == "message_completed"
+    assert next(stream).tag == "tool_execution_started"
+    assert not ran.is_set()
+    assert next(stream).tag == "tool_execution_completed"
+    assert ran.is_set()
+    stream.close()
+
+
+class Endless:
+    """A provider that never stops talking, and counts how often it was asked to go on."""
+
+    name = "endless"
+
+    def __init__(self):
+        self.said = 0
+        self.closed = threading.Event()
+
+    def play(self, _request, _call):
+        yield MessageStarted()
+        try:
+            for self.said in itertools.count(1):
+                yield TextDelta("x")
+        finally:
+            self.closed.set()
+
+    stream = play
+
+    def requires_structured_finalize(self, _request):
+        return False
+
+
+def test_a_stream_never_runs_far_ahead_of_its_reader():
+    provider = Endless()
+    with allm.stream(allm.Engine(adapter=provider), HI) as stream:
+        for _ in range(2000):
+            next(stream)
+        assert provider.said < 4000
+    assert provider.closed.wait(SOON)
+    assert provider.said < 4000
+    assert stream.result().halted_reason == "cancelled"
+
+
+def test_the_result_after_some_events_is_the_whole_result():
+    stream = allm.stream(weather(), HI)
+    first = [next(stream) for _ in range(3)]
+    assert tags(first) == STEP_WITH_TOOL[:3]
+    result = stream.result()
+    assert result.final_response.output_text == "Hello there"
+    assert len(result.steps) == 2
+    assert stream.result() is result
+    assert list(stream) == []
+
+
+def test_a_stream_that_is_closed_before_it_began():
+    cleanups = Counter()
+    stream = allm.stream(fake(HELLO, cleanup_observer=cleanups), HI)
+    stream.close()
+    stream.close()
+    assert list(stream) == []
+    result = stream.result()
+    assert (result.halted_reason, result.thread.messages) == ("cancelled", HI)
+    assert allm.stream_generate(fake(), HI).close() is None
+    del stream
+    gc.collect()
+    assert cleanups.value == 1
+
+
+def test_a_stream_that_is_closed_in_the_middle():
+    cleanups = Counter()
+    stream = allm.stream(fake([script.text("Hel"), script.delay(60)], cleanup_observer=cleanups), HI)
+    with stream:
+        assert [next(stream).tag for _ in range(2)] == ["message_started", "text_delta"]
+    result = stream.result()
+    assert result.halted_reason == "cancelled"
+    assert result.thread.messages[-1].content == "Hel"
+    assert result.thread.messages[-1].metadata["partial"] is True
+    assert list(stream) == []
+    assert cleanups.value == 1
+
+
+def test_the_last_reference_closes_a_stream():
+    closed = threading.Event()
+    stream = allm.stream(fake([script.text("Hel"), script.delay(60)], cleanup_observer=closed.set), HI)
+    next(stream)
+    del stream
+    gc.collect()
+    assert closed.wait(SOON)
+
+
+def test_breaking_out_of_a_loop_before_a_tool_began_is_in_time():
+    ran = threading.Event()
+    tool = allm.Tool(name="act", description="", schema={}, handler=lambda _: ran.set())
+    with allm.stream(fake(calls("act"), tools=[tool]), HI) as stream:
+        for event in stream:
+            if event.tag == "tool_execution_started":
+                break
+    assert "cancelled" in stream.result().thread.messages[2].content
+    assert not ran.is_set()
+
+
+def test_closing_from_another_thread_stops_the_tools_and_ends_the_reader():
+    started, stopped = threading.Event(), threading.Event()
+
+    @allm.tool
+    def wait(context) -> str:
+        """Wait."""
+        started.set()
+        if context.cancelled.wait(SOON):
+            stopped.set()
+        return ""
+
+    stream = allm.stream(fake(calls("wait"), tools=[wait]), HI)
+    read = []
+    reader = threading.Thread(target=lambda: read.extend(stream), daemon=True)
+    reader.start()
+    assert started.wait(SOON)
+    stream.close()
+    reader.join(SOON)
+    assert not reader.is_alive()
+    assert stopped.wait(SOON)
+    assert tags(read) == STEP_WITH_TOOL[:5]
+    result = stream.result()
+    assert result.halted_reason == "cancelled"
+    assert "cancelled" in result.thread.messages[2].content
+
+
+def test_filters_hide_and_change_nothing():
+    said = [
+        script.raw_chunk({"own": 1}),
+        script.raw_chunk(("usage", {"input_tokens": 3})),
+        script.tool_call_delta("c9", "{"),
+        *HELLO,
+    ]
+    shown = tags(allm.stream_generate(fake(said), HI, emit_text_deltas=False, emit_tool_deltas=False))
+    assert shown == ["message_started", "raw_chunk", "text_completed", "message_completed"]
+    everything = list(allm.stream_generate(fake(said), HI, include_raw_chunks=True))
+    assert next(event.payload for event in everything if isinstance(event, RawChunk)) == {"own": 1}
+    assert any(isinstance(event, ToolCallDelta) for event in everything)
+    response = allm.generate(fake(said), HI, emit_text_deltas=False)
+    assert (response.output_text, response.usage.input_tokens) == ("Hello there", 3)
+
+
+def test_an_observer_sees_the_provider_before_the_filters():
+    seen = []
+    shown = list(allm.stream(weather(), HI, on_event=seen.append, emit_text_deltas=False))
+    provider = [
+        tag for tag in WHOLE_CHAT if not tag.startswith(("tool_execution", "tool_result", "step", "chat"))
+    ]
+    assert tags(seen) == provider
+    assert not any(isinstance(event, TextDelta) for event in shown)
+    allm.chat(weather(), HI, on_event=seen.append)
+    assert tags(seen) == provider * 2
+
+
+def test_an_observer_that_fails_is_logged_and_breaks_nothing(caplog):
+    def breaks(event):
+        raise LookupError("observer")
+
+    with caplog.at_level(logging.ERROR, logger="allm_actors"):
+        assert tags(allm.stream(weather(), HI, on_event=breaks)) == WHOLE_CHAT
+    assert "observer" in caplog.text
+    assert {record.name for record in caplog.records} == {"allm_actors"}
+
+
+def test_an_error_in_the_middle_is_data():
+    broken = [script.text("Hel"), script.error("rate_limited", retry_after_ms=500)]
+    events = list(allm.stream(fake(broken), HI))
+    (failure,) = [event.error for event in events if isinstance(event, ErrorEvent)]
+    result = events[-1].result
+    assert (failure.reason, failure.retry_after_ms) == ("rate_limited", 500)
+    assert (result.halted_reason, result.metadata["error"]) == ("error", failure)
+    response = allm.generate(fake(broken), HI)
+    assert response.finish_reason == "error"
+    with pytest.raises(allm.AdapterError, match="rate_limited"):
+        allm.unwrap(response)
+
+
+def test_an_error_before_the_first_event_is_raised():
+    refused = [script.preflight_error("authentication_failed", status=401)]
+    for call in (allm.generate, allm.stream_generate, allm.step, allm.stream_step, allm.chat, allm.stream):
+        with pytest.raises(allm.AdapterError, match="authentication_failed"):
+            call(fake(refused), HI)
+
+
+def test_an_error_before_a_later_turn_ends_the_chat():
+    engine = fake(
+        calls("get_weather", city="Rome"), [script.preflight_error("rate_limited")], tools=[get_weather]
+    )
+    result = allm.chat(engine, HI)
+    assert (result.halted_reason, result.metadata["error"].reason) == ("error", "rate_limited")
+    assert len(result.steps) == 1
+
+
+class Careless:
+    """An adapter that breaks its contract: it raises while it is read."""
+
+    name = "careless"
+
+    def __init__(self, form):
+        setattr(self, form, self.say)
+
+    def say(self, _request, _call):
+        yield MessageStarted()
+        yield TextDelta("Hel")
+        raise ZeroDivisionError("adapter")
+
+    def requires_structured_finalize(self, _request):
+        return False
+
+
+@pytest.mark.parametrize("form", ["play", "stream"])
+def test_an_adapter_that_raises_gives_one_error(form, caplog):
+    provider = Careless(form)
+    provider.stream = provider.say
+    events = list(allm.stream(allm.Engine(adapter=provider), HI))
+    (failure,) = [event.error for event in events if isinstance(event, ErrorEvent)]
+    assert isinstance(failure, StreamError)
+    assert failure.reason == "adapter_error"
+    assert "division" in str(failure) or "adapter" in str(failure)
+    assert events[-1].result.halted_reason == "error"
+    assert TextDelta("Hel") in events
+
+
+# --- awaited ------------------------------------------------------------------------------------------------------
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, SOON))
+
+
+async def collect(stream):
+    return [event async for event in stream]
+
+
+def test_the_same_calls_awaited():
+    async def main():
+        assert (await allm.aio.generate(fake(), HI)).output_text == "Hello there"
+        assert (await allm.aio.step(weather(), HI)).done is False
+        assert (await allm.aio.chat(weather(), HI)).halted_reason == "completed"
+        assert tags([event async for event in allm.aio.stream(weather(), HI)]) == WHOLE_CHAT
+        assert (await allm.aio.stream(weather(), HI)).halted_reason == "completed"
+        async with allm.aio.stream_step(weather(), HI) as stream:
+            assert isinstance(await anext(stream), MessageStarted)
+            assert (await stream.aresult()).tool_results
+
+    run(main())
+
+
+def test_asynchronous_tools_run_on_the_callers_loop():
+    where = []
+
+    @allm.tool
+    async def look() -> str:
+        """Look where it runs."""
+        where.append(asyncio.get_running_loop())
+        return "seen"
+
+    async def main():
+        await allm.aio.chat(fake(calls("look"), HELLO, tools=[look]), HI)
+        assert where == [asyncio.get_running_loop()]
+
+    run(main())
+    allm.chat(fake(calls("look"), HELLO, tools=[look]), HI)
+    assert len(where) == 2
+
+
+def test_an_asynchronous_tool_can_be_stopped():
+    started, stopped = asyncio.Event(), threading.Event()
+
+    @allm.tool
+    async def wait() -> str:
+        """Wait."""
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+        return ""
+
+    result = allm.chat(fake(calls("wait"), HELLO, tools=[wait]), HI, tool_timeout=0.05)
+    assert result.halted_reason == "completed"
+    assert stopped.wait(SOON)
+    stopped.clear()
+
+    async def main():
+        stream = allm.aio.stream(fake(calls("wait"), tools=[wait]), HI)
+        reading = asyncio.create_task(collect(stream))
+        await started.wait()
+        await stream.aclose()
+        assert await asyncio.to_thread(stopped.wait, SOON)
+        assert tags(await reading) == STEP_WITH_TOOL[:5]
+        assert (await stream).halted_reason == "cancelled"
+
+    started.clear()
+    run(main())
+
+
+def test_a_reader_may_lose_patience_and_come_back():
+    async def main():
+        stream = allm.aio.stream(fake([script.delay(0.05), *HELLO]), HI)
+        read = []
+        while len(read) < 7:
+            with contextlib.suppress(TimeoutError):
+                read.append(await asyncio.wait_for(anext(stream), 0.001))
+        assert tags(read) == WHOLE_CHAT[8:]
+
+    run(main())
+
+
+def test_cancelling_the_task_ends_the_call():
+    closed = threading.Event()
+
+    async def main():
+        engine = fake([script.text("Hel"), script.delay(60)], cleanup_observer=closed.set)
+        task = asyncio.create_task(allm.aio.chat(engine, HI))
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    gc.collect()
+    assert closed.wait(SOON)
+
+
+def test_many_calls_on_one_loop():
+    async def main():
+        results = await asyncio.gather(*(allm.aio.chat(weather(), HI) for _ in range(100)))
+        assert {result.halted_reason for result in results} == {"completed"}
+
+    run(main())
+
+
+def test_waiting_on_ones_own_loop_is_refused():
+    async def main():
+        stream = allm.aio.stream(weather(), HI)
+        await anext(stream)
+        with pytest.raises(RuntimeError, match="await"):
+            stream.result()
+        assert (await stream).halted_reason == "completed"
+
+    run(main())
+
+
+def test_a_blocking_call_works_inside_a_coroutine():
+    async def main():
+        return allm.chat(fake(calls("think", about="it"), HELLO, tools=[think]), HI)
+
+    assert run(main()).thread.messages[2].content == "thought about it"
+
+
+def test_a_tool_may_ask_a_model_itself():
+    @allm.tool
+    def delegate(question: str) -> str:
+        """Ask somebody else."""
+        return allm.unwrap(allm.generate(fake(), [allm.user(question)]))
+
+    result = allm.chat(fake(calls("delegate", question="why?"), HELLO, tools=[delegate]), HI)
+    assert result.thread.messages[2].content == "Hello there"
+
+
+def test_events_fold_to_what_the_call_gives():
+    events = list(allm.stream(weather(), HI, request_id="r1"))
+    assert allm.fold(events).chat_result() == allm.chat(weather(), HI, request_id="r1")
+    assert allm.fold(events[:-1]).chat_result().halted_reason == "cancelled"
+    last = [event for event in events if isinstance(event, StepCompleted)][-1]
+    assert allm.fold(events).step_result().thread == last.thread
+    assert [e.name for e in events if isinstance(e, ToolCallStarted)] == ["get_weather"]
+
+
+# --- the package --------------------------------------------------------------------------------------------------
+
+
+def python(code):
+    """Run code in a fresh interpreter; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_is_light():
+    said = python(
+        "import sys, threading, allm_actors as allm\n"
+        "names = {'httpx', 'pykka', 'asyncio', 'sqlite3', 'ssl', 'structlog', 'supervisors', 'hypothesis'}\n"
+        "print(sorted(names & set(sys.modules)), threading.active_count())\n"
+        "allm.Engine(adapter='fake'); allm.user('hi'); allm.Tool\n"
+        "print(sorted({'httpx', 'pykka', 'supervisors', 'sqlite3'} & set(sys.modules)), threading.active_count())\n"
+        "from allm_actors.testing import script\n"
+        "opts = {'script': [script.text('x'), script.finish('stop')]}\n"
+        "stream = allm.stream(allm.Engine(adapter='fake', adapter_opts=opts), [allm.user('hi')])\n"
+        "print(threading.active_count())\n"
+        "print(stream.result().halted_reason, 'httpx' in sys.modules)\n"
+        "print(all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()))\n"
+    )
+    assert said.splitlines() == ["[] 1", "[] 1", "1", "completed False", "True"]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "allm_actors",
+        "allm_actors.data",
+        "allm_actors.testing",
+        "allm_actors.testing.strategies",
+        "supervisors",
+    ],
+)
+def test_all_is_what_is_promised(module):
+    said = python(
+        f"import {module} as m\n"
+        "names = m.__all__\n"
+        "assert len(set(names)) == len(names), 'twice'\n"
+        "missing = [name for name in names if not hasattr(m, name)]\n"
+        "assert not missing, missing\n"
+        f"from {module} import *\n"
+        "assert set(names) <= set(dir()) and set(names) <= set(dir(m)), set(names) - set(dir())\n"
+        "print(len(names))\n"
+    )
+    assert int(said) >= 5
+
+
+TOP = """
+    Message TextPart ImagePart Image Tool ToolCall Request Response Usage Thread StepResult ChatResult Session
+    EngineError AdapterError StreamError ToolError ValidationError SessionError SessionStatusError SessionBusy
+    MessageStarted TextDelta ToolCallStarted ErrorEvent StepCompleted ChatCompleted
+    generate stream_generate step stream_step chat stream fold unwrap tool system user assistant tool_result request
+    json_schema Engine Host Turn EventStream Adapter Call ToolContext Ok Err AskUser Halt aio to_json from_json
+    to_msgpack from_msgpack validate
+"""
+
+
+def test_the_top_has_the_names_that_users_type():
+    assert set(TOP.split()) <= set(allm.__all__)
+    with pytest.raises(AttributeError, match="no_such_name"):
+        allm.no_such_name  # noqa: B018 - it is the access that fails
+
+
+def test_the_default_host_ends_with_the_interpreter():
+    said = python(
+        "import allm_actors as allm, asyncio\n"
+        "from allm_actors.testing import script as s\n"
+        "async def slow(args): await asyncio.sleep(60)\n"
+        "tool = allm.Tool(name='slow', description='', schema={}, handler=slow)\n"
+        "opts = {'script': [s.tool_call('slow', id='c'), s.finish('tool_calls')]}\n"
+        "stream = allm.stream(allm.Engine(adapter='fake', tools=[tool], adapter_opts=opts), [allm.user('hi')])\n"
+        "for event in stream:\n"
+        "    if event.tag == 'tool_execution_started': break\n"
+        "print('leaving')\n"
+    )
+    assert said == "leaving\n"
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_child_has_a_host_of_its_own():
+    said = python(
+        "import os, warnings, allm_actors as allm\n"
+        "warnings.simplefilter('ignore')\n"
+        "from allm_actors.testing import script as s\n"
+        "def ask():\n"
+        "    opts = {'script': [s.text('x'), s.finish('stop')]}\n"
+        "    return allm.chat(allm.Engine(adapter='fake', adapter_opts=opts), [allm.user('hi')]).halted_reason\n"
+        "ask()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(0 if ask() == 'completed' else 1)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), ask())\n"
+    )
+    assert said == "0 completed\n"
+
+
+def test_interrupting_a_wait_is_possible():
+    code = (
+        "import os, signal, threading, allm_actors as allm\n"
+        "from allm_actors.testing import script as s\n"
+        "stream = allm.stream(allm.Engine(adapter='fake', adapter_opts={'script': [s.delay(60)]}), [allm.user('hi')])\n"
+        "next(stream)\n"
+        "threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "try: stream.result()\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+    )
+    assert python(code) == "interrupted\n"
