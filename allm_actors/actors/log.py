@@ -8,11 +8,40 @@ and keys, are never logged.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, cast
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
 
 __all__ = ["log"]
+
+
+class _Log:
+    """The logger, made by the first line: most programs log none, and would pay for structlog at each start."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_logger(), name)
+
+
+log = cast("structlog.stdlib.BoundLogger", _Log())
+
+
+@cache
+def _logger() -> structlog.stdlib.BoundLogger:
+    from structlog import stdlib, wrap_logger
+
+    logger: stdlib.BoundLogger = wrap_logger(
+        logging.getLogger("allm_actors"),
+        wrapper_class=stdlib.BoundLogger,
+        processors=[
+            stdlib.filter_by_level,
+            stdlib.PositionalArgumentsFormatter(),
+            _readable,
+            stdlib.render_to_log_kwargs,
+        ],
+    )
+    return logger
 
 
 def _readable(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -21,15 +50,3 @@ def _readable(_logger: Any, _name: str, event: structlog.typing.EventDict) -> st
     )
     event["event"] = f"{event['event']} {fields}".rstrip()
     return event
-
-
-log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
-    logging.getLogger("allm_actors"),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    processors=[
-        structlog.stdlib.filter_by_level,
-        structlog.stdlib.PositionalArgumentsFormatter(),
-        _readable,
-        structlog.stdlib.render_to_log_kwargs,
-    ],
-)

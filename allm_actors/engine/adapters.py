@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allm_actors.data import EngineError
 from allm_actors.engine.adapter import Adapter
 from allm_actors.engine.catalog import PROVIDERS, unknown_adapter
 from allm_actors.engine.fake import FakeAdapter
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["GROUP", "find_adapter", "known_adapters"]
 
@@ -62,6 +64,8 @@ def _make(name: str) -> Adapter:
 
 @cache
 def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
