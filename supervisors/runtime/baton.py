@@ -101,6 +101,7 @@ class SimDispatcher(Dispatcher):
         real_patience: float,
     ) -> None:
         self.timers = VirtualTimers(clock, mishaps.lateness)
+        self.system_lock: Any = threading.RLock()  # nobody is interrupted while he holds it
         self.trespass: OutsideSimulation | None = None
         self.broken = False
         self._choices = choices
@@ -134,9 +135,10 @@ class SimDispatcher(Dispatcher):
         return seat
 
     def schedule(self, box: Mailbox) -> None:
-        """See `Dispatcher.schedule`."""
+        """See `Dispatcher.schedule`; whoever made the box runnable may be interrupted, and it may run first."""
         self.check()
         self._queue.append(box)
+        self.interrupt()
 
     def blocking(self) -> _Blocking:
         """See `Dispatcher.blocking`: others may come in between."""
@@ -188,10 +190,10 @@ class SimDispatcher(Dispatcher):
         self._queue.append(seat)
         self._leave(seat)
 
-    def pass_gate(self, system_lock: Any) -> None:
+    def interrupt(self) -> None:
         """Something was put somewhere: perhaps others come in before its sender goes on."""
         seat = self.check()
-        if not (self._queue or self._parked) or system_lock._is_owned():  # noqa: SLF001 - it has no public name
+        if not (self._queue or self._parked) or self.system_lock._is_owned():  # noqa: SLF001 - it has no public name
             return
         if running.process is None and not seat.outside:
             return  # a worker between two turns
@@ -209,13 +211,13 @@ class SimDispatcher(Dispatcher):
     def waits(self) -> list[tuple[str, str]]:
         """Who waits for whom."""
         found = [(str(seat), _target(seat.wait)) for seat in self._parked]
-        boxes = [seat.process.ref for seat in self._parked if seat.process is not None]
-        for ref in [ref for ref in boxes if ref.waiting is not None]:
-            target = ref.waiting.target if ref.waiting is not None else None
-            while target is not None and target not in boxes and target.waiting is not None:
-                boxes.append(target)
-                found.append((str(target), _target(target.waiting)))
-                target = target.waiting.target
+        parked = [seat.process.ref for seat in self._parked if seat.process is not None]
+        for seat in self._parked:
+            ref = None if seat.wait is None else seat.wait.target
+            while ref is not None and ref not in parked and ref.waiting is not None:
+                parked.append(ref)  # a supervisor: it waits without a thread
+                found.append((str(ref), _target(ref.waiting)))
+                ref = ref.waiting.target
         return found
 
     def dismiss(self) -> None:
@@ -403,18 +405,18 @@ class SimDispatcher(Dispatcher):
 class Gate:
     """What a mailbox of a simulation has in place of its lock: every put passes here."""
 
-    __slots__ = ("_dispatcher", "_system_lock", "_taken")
+    __slots__ = ("_dispatcher", "_taken")
 
-    def __init__(self, dispatcher: SimDispatcher, system_lock: Any) -> None:
+    def __init__(self, dispatcher: SimDispatcher) -> None:
         self._dispatcher = dispatcher
-        self._system_lock = system_lock
         self._taken = True
 
     def acquire(self, _wait: bool = False) -> bool:
         """Whether the caller is the one to schedule the mailbox."""
-        self._dispatcher.pass_gate(self._system_lock)
         if self._taken:
+            self._dispatcher.interrupt()
             return False
+        self._dispatcher.check()
         self._taken = True
         return True
 

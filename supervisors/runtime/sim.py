@@ -207,6 +207,7 @@ class _Client(Future[Any]):
 class _SimSystem(System):
     def __init__(self, sim: Sim, dispatcher: SimDispatcher, mishaps: Mishaps, max_zombies: int) -> None:
         super().__init__(dispatcher=dispatcher, clock=sim.clock, max_zombies=max_zombies)
+        self.lock = dispatcher.system_lock
         self.timers = dispatcher.timers
         self._sim = sim
         self._baton = dispatcher
@@ -220,7 +221,7 @@ class _SimSystem(System):
         box: object = ref.actor_inbox
         if not isinstance(box, Mailbox):
             raise OutsideSimulation(f"{ref} brings a thread of its own; a simulation runs processes only")
-        box.put_through(Gate(self._baton, self.lock))
+        box.put_through(Gate(self._baton))
         if self._mishaps.start_fails(ref):
             box.owner._actor_init = _failing(ref)  # type: ignore[union-attr]  # noqa: SLF001 - its `init` is the user's
         super().add(ref)
