@@ -74,7 +74,13 @@ from supervisors.spec import (
     check_childspecs,
     child,
 )
-from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef, Supervisor, SupervisorRef
+from supervisors.supervisor import (
+    DynamicSupervisor,
+    DynamicSupervisorRef,
+    PartitionSupervisor,
+    Supervisor,
+    SupervisorRef,
+)
 from supervisors.task import (
     Ended,
     Returned,
@@ -138,6 +144,7 @@ __all__ = [
     "Name",
     "NotFound",
     "OutsideSimulation",
+    "PartitionSupervisor",
     "PinnedDispatcher",
     "PoolDispatcher",
     "Process",

@@ -195,6 +195,11 @@ class StaticChildren:
         """All children in start order, in more detail."""
         return [view(entry) for entry in self._entries.values()]
 
+    def running(self, id: Hashable) -> Ref | None:
+        """The child of this id, if it runs. Safe to ask from any thread."""
+        entry = self._entries.get(id)
+        return None if entry is None else entry.ref
+
     def refs(self) -> list[Ref]:
         """The children that run."""
         return list(self._running)

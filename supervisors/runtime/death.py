@@ -6,6 +6,7 @@ hears of the death.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from supervisors.errors import AlreadyStarted
@@ -16,6 +17,8 @@ from supervisors.runtime.signals import Outcome, StartFailed
 from supervisors.runtime.ties import announce
 
 __all__ = ["claim", "conclude", "release"]
+
+_log = logging.getLogger("supervisors")
 
 
 def claim(ref: Ref[Any]) -> bool:
@@ -31,7 +34,7 @@ def release(ref: Ref[Any]) -> None:
     """Give back what the process held of its system."""
     box = ref.actor_inbox
     if ref.name is not None:
-        ref.system.names.unregister(ref.name, ref)
+        _give_up_name(ref)
     if box.limit is not None:
         box.limit.taken(-1)
     if box.dispatcher is not None:
@@ -48,3 +51,10 @@ def conclude(ref: Ref[Any], reason: Reason, verdict: Outcome | None) -> None:
     if starter is not None:
         starter(verdict or StartFailed(ref, reason))
     ref.actor_inbox.owner = None
+
+
+def _give_up_name(ref: Ref[Any]) -> None:
+    try:
+        ref.system.names.unregister(ref.name, ref)
+    except Exception:  # noqa: BLE001 - the name is kept elsewhere, by somebody who may raise; this death goes on
+        _log.exception("the name of %s could not be given up", ref)

@@ -96,10 +96,10 @@ class Life(Hooks):
 
     def _actor_begin(self) -> None:
         ref = self._actor_ref
-        if ref.name is not None and not ref.system.names.register(ref.name, ref):
-            self._actor_taken(ref)
-            return
         try:
+            if ref.name is not None and not ref.system.names.register(ref.name, ref):
+                self._actor_taken(ref)
+                return
             self._actor_begun(self._actor_init())
             self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises ends its process, and only that

@@ -3,10 +3,11 @@
 supervision.py   what both kinds do: run the core's operations without ever blocking a thread
 static.py        Supervisor: a list of children
 dynamic.py       DynamicSupervisor: children that come and go
-starter.py       children whose start is a function
+starter.py     children whose start is a function
 """
 
 from supervisors.supervisor.dynamic import DynamicSupervisor, DynamicSupervisorRef
+from supervisors.supervisor.partition import PartitionSupervisor, partition_of
 from supervisors.supervisor.performer import START_TIMEOUT
 from supervisors.supervisor.static import Supervisor, SupervisorRef
 from supervisors.supervisor.supervision import Request
@@ -15,7 +16,9 @@ __all__ = [
     "START_TIMEOUT",
     "DynamicSupervisor",
     "DynamicSupervisorRef",
+    "PartitionSupervisor",
     "Request",
     "Supervisor",
     "SupervisorRef",
+    "partition_of",
 ]

@@ -13,7 +13,7 @@ from typing import Any, Literal, final
 
 import pykka
 
-from supervisors.errors import ProcessDown, SupervisorError
+from supervisors.errors import Deadlock, ProcessDown, SupervisorError
 from supervisors.process import Future, MonitorRef, Process, exit
 from supervisors.reasons import KILLED, SHUTDOWN, Crash, Reason
 from supervisors.runtime.ref import Ref
@@ -128,7 +128,7 @@ class Task:
         self.ref.add_exit_callback(lambda _: dead.set())
         try:
             dead.get(timeout=timeout)
-        except pykka.Timeout:
+        except (pykka.Timeout, Deadlock):  # or it waits for us, and would for ever
             exit(self.ref, "kill")
 
     def _only_for_the_owner(self) -> None:

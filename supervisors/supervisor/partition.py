@@ -1,0 +1,190 @@
+"""PartitionSupervisor: the same child so many times, and a key that always finds the same one of them.
+
+The rule of this file: a partition is found through its supervisor at each use, so an address survives restarts; and the
+same key means the same partition in every run and on every machine, which Python's own `hash` does not promise.
+
+    PartitionSupervisor.start_link(child(Cache), name="caches", partitions=4)
+    tell(PartitionSupervisor.via("caches", "alice"), message)
+
+An integer key k is in partition `abs(k) % n`. Other keys may be None, strings, bytes, floats, enums, UUIDs, and
+tuples of keys.
+
+Source: Elixir `PartitionSupervisor`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from enum import Enum
+from hashlib import blake2b
+from typing import Any, Final, cast
+from uuid import UUID
+
+from supervisors.core.static import StaticChildren
+from supervisors.errors import BadSpec, ProcessDown, SupervisorError
+from supervisors.reasons import NOPROC, Exit
+from supervisors.runtime.names import Name, Via
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.system import System
+from supervisors.spec import ChildLike, ChildSpec, Flags, Strategy, child_spec
+from supervisors.supervisor.static import Supervisor, SupervisorRef
+
+__all__ = ["PartitionSupervisor", "partition_of"]
+
+WithArguments = Callable[[tuple[Any, ...], int], Sequence[Any]]
+
+
+def partition_of(key: Hashable, partitions: int) -> int:
+    """The partition that `key` is in.
+
+    Raises: `BadSpec` for a key that is not the same in every run.
+    """
+    if isinstance(key, int) or (isinstance(key, float) and key.is_integer()):
+        return abs(int(key)) % partitions
+    return int.from_bytes(blake2b(_canonical(key), digest_size=8).digest()) % partitions
+
+
+class PartitionSupervisor(Supervisor):
+    """A supervisor of `partitions` copies of one child; their ids are 0, 1, ..."""
+
+    _actor_open_partitions = 0
+
+    @classmethod
+    def start_link(cls, *args: Any, **kwargs: Any) -> SupervisorRef:
+        """Start all partitions, as a child of the calling process.
+
+        `start_link(child, *, name, partitions=None, with_arguments=None, strategy="one_for_one", max_restarts=3,
+        max_seconds=5.0)`. Without `partitions` there are as many as there are CPUs; `with_arguments(args, partition)`
+        returns the arguments of each. Raises: `BadSpec`; as `Supervisor.start_link`.
+        """
+        return super().start_link(*args, **kwargs)
+
+    @staticmethod
+    def via(name: Name, key: Hashable) -> Via:
+        """The process that has `key` among the partitions of `name`, whichever that is at each use."""
+        return Via(_ROUTER, (name, key))
+
+    @staticmethod
+    def partitions(name: Name) -> int:
+        """Among how many partitions keys are divided now.
+
+        Raises: `ProcessDown` if there is no such supervisor.
+        """
+        return _found(name)._actor_open_partitions  # noqa: SLF001 - one of us
+
+    @staticmethod
+    def resize(name: Name, partitions: int) -> int:
+        """Divide keys among so many partitions, at most as many as were started; returns how many it was before.
+
+        The last ones are stopped, or started again. Most keys move. One caller at a time.
+        Raises: `BadSpec`, `ProcessDown`, `StartError`.
+        """
+        supervisor = _found(name)
+        ref = cast("SupervisorRef", supervisor.ref)
+        most, before = ref.count_children().specs, supervisor._actor_open_partitions  # noqa: SLF001
+        if isinstance(partitions, bool) or not 0 <= partitions <= most:
+            raise BadSpec(
+                "invalid_partitions", partitions, f"partitions must be 0 to {most}, not {partitions!r}"
+            )
+        if partitions < before:
+            supervisor._actor_open_partitions = partitions  # noqa: SLF001
+            for each in reversed(range(partitions, before)):
+                ref.terminate_child(each)
+        for each in range(before, partitions):
+            ref.restart_child(each)
+        supervisor._actor_open_partitions = partitions  # noqa: SLF001
+        return before
+
+    def init(  # type: ignore[override]
+        self,
+        like: ChildLike,
+        *,
+        partitions: int | None = None,
+        with_arguments: WithArguments | None = None,
+        strategy: Strategy = "one_for_one",
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+    ) -> tuple[Flags, list[ChildSpec]]:
+        """One spec becomes many."""
+        if self.ref.name is None:
+            raise Exit(
+                BadSpec("missing_name", None, "a PartitionSupervisor is found by its name; give it one")
+            )
+        count = (os.cpu_count() or 1) if partitions is None else partitions
+        if type(count) is not int or count < 1:
+            raise Exit(BadSpec("invalid_partitions", count, f"partitions must be at least 1, not {count!r}"))
+        try:
+            spec = child_spec(like)
+            specs = [_partition(spec, number, with_arguments) for number in range(count)]
+        except BadSpec as bad:
+            raise Exit(bad) from None
+        self._actor_open_partitions = count
+        flags = Flags(strategy=strategy, max_restarts=max_restarts, max_seconds=max_seconds)
+        return flags, specs
+
+    def partition(self, number: int) -> Ref[Any] | None:
+        """The process of a partition, while it runs. Thread: any."""
+        return cast("Ref[Any] | None", cast("StaticChildren", self._children).running(number))
+
+
+class _Router:
+    """What a `via` asks: `(name, key)` is whoever has `key` among the partitions of `name`."""
+
+    def whereis(self, key: Hashable) -> Ref[Any] | None:
+        name, routed = cast("tuple[Name, Hashable]", key)
+        supervisor = _found(name)
+        count = supervisor._actor_open_partitions  # noqa: SLF001
+        if count == 0:
+            raise SupervisorError(f"{supervisor} has no partitions now; resize it first")
+        return supervisor.partition(partition_of(routed, count))
+
+    def register(self, key: Hashable, ref: Ref[Any]) -> bool:
+        raise SupervisorError(f"{ref} cannot take {key!r} for a name: partitions belong to their supervisor")
+
+    def unregister(self, key: Hashable) -> None:
+        raise SupervisorError(
+            f"{key!r} is no name that could be given up: partitions belong to their supervisor"
+        )
+
+
+_ROUTER: Final = _Router()
+
+
+def _found(name: Name) -> PartitionSupervisor:
+    ref = System.current().names.whereis(name)
+    supervisor = None if ref is None else ref.actor_inbox.owner
+    if supervisor is None:
+        raise ProcessDown(NOPROC, name)
+    if not isinstance(supervisor, PartitionSupervisor):
+        raise SupervisorError(f"{name!r} is {ref}, which is no PartitionSupervisor")
+    return supervisor
+
+
+def _partition(spec: ChildSpec, number: int, with_arguments: WithArguments | None) -> ChildSpec:
+    args: object = spec.args if with_arguments is None else with_arguments(spec.args, number)
+    if not isinstance(args, list | tuple):
+        raise BadSpec("badarg", type(args), "with_arguments must return a list or a tuple of arguments")
+    return spec.replace(id=number, args=tuple(args))
+
+
+def _canonical(key: object) -> bytes:
+    match key:
+        case Enum():
+            return f"enum:{type(key).__qualname__}.{key.name}".encode()
+        case float() if key.is_integer():
+            return _canonical(int(key))  # 1 and 1.0 are one key
+        case None | int() | float() | str():
+            return f"{type(key).__name__}:{key!r}".encode("utf-8", "backslashreplace")
+        case bytes():
+            return b"bytes:" + key
+        case UUID():
+            return b"uuid:" + key.bytes
+        case tuple():
+            parts = [_canonical(part) for part in key]
+            return b"tuple:" + b"".join(len(part).to_bytes(4) + part for part in parts)
+        case _:
+            kind = type(key).__name__
+            raise BadSpec(
+                "badarg", key, f"a key of type {kind} is not the same in every run; use its str or id"
+            )

@@ -1,0 +1,134 @@
+"""Partitions: addressed by key, restarted in place, and as many as wanted."""
+
+import pytest
+
+from supervisors import (
+    BadSpec,
+    GenServer,
+    ProcessDown,
+    StartError,
+    Supervisor,
+    SupervisorError,
+    ask,
+    call,
+    child,
+    exit,
+    tell,
+    whereis,
+)
+from supervisors.supervisor import PartitionSupervisor
+from tests.integration.supervisors.supervision.family import DEADLINE, Worker, eventually
+
+via = PartitionSupervisor.via
+
+
+class Cache(GenServer):
+    def __init__(self, *args):
+        super().__init__()
+        self.args = args
+
+    def handle_call(self, request, from_):
+        return self.args if request == "args" else self.ref
+
+
+@pytest.fixture
+def caches(system):
+    return PartitionSupervisor.start_link(child(Cache, "x"), name="caches", partitions=3)
+
+
+def test_a_key_finds_its_partition_and_always_the_same(caches):
+    refs = [line.ref for line in caches.which_children()]
+    assert [line.id for line in caches.which_children()] == [0, 1, 2]
+    assert [call(via("caches", key), "who") for key in (0, 1, 2, 3, -4)] == [
+        refs[0],
+        refs[1],
+        refs[2],
+        refs[0],
+        refs[1],
+    ]
+    assert call(via("caches", "alice"), "who") is call(via("caches", "alice"), "who")
+    assert ask(via("caches", "alice"), "args") == ("x",)
+
+
+def test_an_address_survives_a_restart(caches):
+    address = via("caches", 1)
+    before = whereis(address)
+    exit(before, "kill")
+    assert eventually(lambda: caches.which_child(1).ref not in (before, None, "restarting"), True)
+    assert call(address, "who") is caches.which_child(1).ref
+
+
+def test_each_partition_may_have_arguments_of_its_own(system):
+    PartitionSupervisor.start_link(
+        child(Cache, "x"), name="caches", partitions=2, with_arguments=lambda args, n: [*args, n]
+    )
+    assert [call(via("caches", n), "args") for n in (0, 1)] == [("x", 0), ("x", 1)]
+
+
+def test_without_a_number_there_is_one_for_each_cpu(system):
+    import os
+
+    sup = PartitionSupervisor.start_link(Cache, name="caches")
+    assert sup.count_children().specs == os.cpu_count() == PartitionSupervisor.partitions("caches")
+
+
+def test_partitions_can_be_fewer_and_again_more(caches):
+    assert PartitionSupervisor.resize("caches", 1) == 3
+    assert PartitionSupervisor.partitions("caches") == 1
+    assert [line.ref is None for line in caches.which_children()] == [False, True, True]
+    assert call(via("caches", 2), "who") is caches.which_child(0).ref
+    assert PartitionSupervisor.resize("caches", 3) == 1
+    assert call(via("caches", 2), "who") is caches.which_child(2).ref
+
+
+def test_without_partitions_nothing_is_found(caches):
+    PartitionSupervisor.resize("caches", 0)
+    with pytest.raises(SupervisorError, match="no partitions"):
+        tell(via("caches", 1), "x")
+    for wrong in (-1, 4, True):
+        with pytest.raises(BadSpec):
+            PartitionSupervisor.resize("caches", wrong)
+
+
+def test_a_stopped_partition_is_nobody(caches):
+    caches.terminate_child(1)
+    with pytest.raises(ProcessDown):
+        tell(via("caches", 1), "x")
+
+
+def test_no_name_is_taken_through_it(caches):
+    with pytest.raises(StartError, match="belong to their supervisor"):
+        Cache.start(name=via("caches", 1))
+
+
+def test_who_is_no_partition_supervisor_is_not_asked(caches):
+    Cache.start(name="cache")
+    with pytest.raises(SupervisorError, match="no PartitionSupervisor"):
+        tell(via("cache", 1), "x")
+    with pytest.raises(ProcessDown):
+        tell(via("nobody", 1), "x")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": None},
+        {"partitions": 0},
+        {"partitions": True},
+        {"partitions": 1.5},
+        {"with_arguments": lambda args, n: "ab"},
+    ],
+    ids=["no name", "zero", "a bool", "a fraction", "no arguments"],
+)
+def test_nonsense_is_refused(system, wrong):
+    with pytest.raises(BadSpec):
+        PartitionSupervisor.start_link(Cache, **{"name": "caches", **wrong})
+
+
+def test_it_is_a_child_like_any_other(system, log):
+    spec = child(PartitionSupervisor, child(Worker, log, "w"), name="workers", partitions=2)
+    assert (spec.id, spec.type) == ("workers", "supervisor")
+    top = Supervisor.start_link([spec])
+    assert log.take(2) == ["+ w", "+ w"]
+    top.stop(timeout=DEADLINE)
+    assert log.take(2) == ["- w", "- w"]
