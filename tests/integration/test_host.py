@@ -1,0 +1,591 @@
+"""Sessions in a host, as their users see them: turns, questions, manual tools, forks, and what a store brings back."""
+
+import asyncio
+import threading
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.data import ChatCompleted, TextDelta
+from allm_actors.execution.tools import AWAITING_USER
+from allm_actors.testing import script
+
+SOON = 5.0
+DISPATCHERS = ("loop", "pool", "threads")
+
+
+def says(*texts):
+    return [*map(script.text, texts), script.finish("stop")]
+
+
+def calls(*made):
+    return [*(script.tool_call(name, {}, id=id) for id, name in made), script.finish("tool_calls")]
+
+
+def tool(name, handler=None, **options):
+    return allm.Tool(name=name, description="", schema={}, handler=handler, **options)
+
+
+def fake(*scripts, tools=(), **opts):
+    return allm.Engine(adapter="fake", tools=tools, adapter_opts={"scripts": list(scripts), **opts})
+
+
+def shape(thread):
+    """A thread in short: `U hi`, `A text`, `A text +tc`, `T(c0) content`."""
+    lines = []
+    for message in thread.messages:
+        calls = f" +{len(message.tool_calls)}" if message.tool_calls else ""
+        who = f"T({message.tool_call_id})" if message.role == "tool" else message.role[0].upper()
+        lines.append(f"{who} {message.content}{calls}")
+    return lines
+
+
+def tags(events):
+    return [event.tag for event in events]
+
+
+@pytest.fixture
+def host():
+    with allm.Host() as running:
+        yield running
+
+
+@pytest.fixture(params=DISPATCHERS)
+def any_host(request):
+    with allm.Host(dispatcher=request.param) as running:
+        yield running
+
+
+# --- turns --------------------------------------------------------------------------------------------------------
+
+
+def test_a_conversation(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two")))
+    assert (chat.status, chat.messages) == ("idle", [])
+    first = chat.reply("hi").result()
+    assert (first.halted_reason, chat.status) == ("completed", "completed")
+    chat.reply("and?").result()
+    assert shape(chat.value.thread) == ["U hi", "A one", "U and?", "A two"]
+    assert (chat.id, chat.value.id) == ("s", "s")
+    assert repr(chat) == "<session 's' completed>"
+
+
+def test_a_turn_is_a_stream_with_an_id(host):
+    chat = host.session("s", fake(says("one")))
+    turn = chat.reply("hi", request_id="r1")
+    assert (turn.id, repr(turn)) == ("r1", "<Turn r1 running>")
+    events = list(turn)
+    assert tags(events)[0] == "message_started"
+    assert isinstance(events[-1], ChatCompleted)
+    assert turn.result() == events[-1].result
+    assert repr(turn) == "<Turn r1 over>"
+
+
+def test_the_value_is_new_before_the_last_event_is_read(host):
+    chat = host.session("s", fake(says("one")))
+    for event in chat.reply("hi"):
+        if isinstance(event, ChatCompleted):
+            assert chat.status == "completed"
+            assert chat.value.thread == event.result.thread
+
+
+def test_a_step_is_a_turn_too(host):
+    chat = host.session(
+        "s", fake(calls(("c0", "look")), says("done"), tools=[tool("look", lambda _: "seen")])
+    )
+    with pytest.raises(allm.ValidationError, match="messages"):
+        chat.step().result()
+    chat.continue_("hi", max_turns=1).result()
+    assert chat.status == "completed"
+    result = chat.step().result()
+    assert isinstance(result, allm.StepResult)
+    assert (result.done, chat.status) == (True, "completed")
+    assert shape(chat.value.thread) == ["U hi", "A  +1", "T(c0) seen", "A done"]
+
+
+def test_an_endless_conversation_goes_on_where_its_turns_ended(host):
+    look = tool("look", lambda _: "seen")
+    chat = host.session("s", fake(calls(("c0", "look")), calls(("c1", "look")), says("done"), tools=[look]))
+    result = chat.reply("hi", max_turns=2).result()
+    assert (result.halted_reason, result.metadata) == ("max_turns", {"max_turns": 2})
+    assert shape(chat.value.thread)[-1] == "T(c1) seen"
+    assert chat.continue_().result().final_response.output_text == "done"
+
+
+def test_handles_of_one_name_are_one_session(host):
+    one, other = host.session("s", fake(says("one"))), host.session("s", fake(says("two")))
+    one.reply("hi").result()
+    assert other.value is one.value
+    other.reply("and?").result()
+    assert shape(one.value.thread)[-1] == "A two"
+    assert host.session_ids() == ["s"]
+
+
+def test_many_sessions_at_once(any_host):
+    def talk(number):
+        chat = any_host.session(f"s{number}", fake(says(f"I am {number}")))
+        results[number] = chat.reply("who?").result().final_response.output_text
+
+    results = {}
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(30)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert results == {number: f"I am {number}" for number in range(30)}
+    assert len(any_host.session_ids()) == 30
+
+
+def test_the_tree_shows_who_lives(host):
+    host.session("support-42", fake())
+    drawn = host.tree()
+    for name in ("host", "store", "work", "adapters", "tools", "sessions", "support-42"):
+        assert name in drawn
+
+
+# --- a question to the user ---------------------------------------------------------------------------------------
+
+
+def test_a_tool_asks_the_user(any_host):
+    ask = tool("ask", lambda _: allm.AskUser("which city?", choices=["A", "B"]))
+    chat = any_host.session("s", fake(calls(("c0", "ask")), says("sunny in A"), tools=[ask]))
+    events = list(chat.reply("weather?"))
+    assert tags(events)[-5:] == [
+        "tool_execution_started",
+        "tool_execution_completed",
+        "ask_user_requested",
+        "step_completed",
+        "chat_completed",
+    ]
+    result = events[-1].result
+    asked = {
+        "pending_question": "which city?",
+        "pending_tool_call_id": "c0",
+        "ask_user_opts": {"choices": ["A", "B"]},
+    }
+    assert (result.halted_reason, result.metadata) == ("ask_user", asked)
+    assert (result.pending_question, result.pending_tool_call_id) == ("which city?", "c0")
+    question = allm.Message(
+        role="assistant", content="which city?", metadata={"ask_user": True, "tool_call_id": "c0"}
+    )
+    assert result.thread.messages[-1] == question
+    assert shape(events[-2].thread) == ["U weather?", "A  +1", f"T(c0) {AWAITING_USER}"]
+    waiting = chat.value
+    assert (waiting.status, waiting.pending_question, waiting.pending_tool_call_id) == (
+        "awaiting_user",
+        "which city?",
+        "c0",
+    )
+    answer = chat.reply("A").result()
+    assert answer.final_response.output_text == "sunny in A"
+    assert shape(chat.value.thread) == [
+        "U weather?",
+        "A  +1",
+        f"T(c0) {AWAITING_USER}",
+        "A which city?",
+        "U A",
+        "A sunny in A",
+    ]
+    assert (chat.status, chat.value.pending_question, chat.value.pending_tool_call_id) == (
+        "completed",
+        None,
+        None,
+    )
+
+
+def test_a_cancelled_answer_keeps_the_question(host):
+    ask = tool("ask", lambda _: allm.AskUser("which?"))
+    chat = host.session("s", fake(calls(("c0", "ask")), [script.delay(60)], says("fine"), tools=[ask]))
+    chat.reply("hi").result()
+    with chat.reply("this") as turn:
+        next(turn)
+    assert turn.result().halted_reason == "cancelled"
+    assert (chat.status, chat.value.pending_question) == ("idle", "which?")
+    assert shape(chat.value.thread)[-2:] == ["A which?", "U this"]
+    assert chat.continue_().result().halted_reason == "completed"
+    assert chat.value.pending_question is None
+
+
+# --- tools of the caller's ----------------------------------------------------------------------------------------
+
+APPROVE, NOTIFY = tool("approve", manual=True), tool("notify", manual=True)
+
+
+def test_manual_tools_beside_an_automatic_one(any_host):
+    look = tool("look", lambda _: "seen")
+    made = calls(("m1", "approve"), ("a1", "look"), ("m2", "notify"))
+    chat = any_host.session("s", fake(made, says("done"), tools=[APPROVE, NOTIFY, look]))
+    events = list(chat.reply("go"))
+    result = events[-1].result
+    assert [event.id for event in events if event.tag == "tool_execution_started"] == ["a1"]
+    assert (result.halted_reason, result.metadata["manual_turn_index"]) == ("manual_tool_calls", 0)
+    assert [call.id for call in result.metadata["manual_tool_calls"]] == ["m1", "m2"]
+    assert len(result.final_response.tool_calls) == 3
+    assert [call.id for call in chat.pending_tool_calls] == ["m1", "m2"]
+    with pytest.raises(allm.SessionError, match="a1"):
+        chat.submit_tool_result("a1", "x")
+    chat.submit_tool_result("m2", {"sent": True})
+    assert chat.status == "awaiting_tools"
+    chat.submit_tool_result("m1", "yes")
+    assert (chat.status, chat.pending_tool_calls) == ("idle", [])
+    assert shape(chat.value.thread) == ["U go", "A  +3", "T(a1) seen", 'T(m2) {"sent":true}', "T(m1) yes"]
+    assert chat.continue_().result().final_response.output_text == "done"
+    assert chat.status == "completed"
+
+
+def test_nothing_but_manual_tools(host):
+    chat = host.session("s", fake(calls(("m1", "approve")), tools=[APPROVE]))
+    events = list(chat.reply("go"))
+    assert not any(event.tag.startswith("tool_execution") for event in events)
+    assert tags(events)[-3:] == ["message_completed", "step_completed", "chat_completed"]
+    assert "mode" not in events[-1].result.steps[0].metadata
+
+
+def test_the_whole_loop_by_hand(host):
+    ran = []
+    look = tool("look", ran.append)
+    chat = host.session(
+        "s", fake(calls(("c0", "look"), ("m1", "approve")), says("done"), tools=[look, APPROVE])
+    )
+    result = chat.reply("go", mode="manual").result()
+    assert (result.halted_reason, result.metadata) == ("manual_tool_calls", {"manual_turn_index": 0})
+    assert result.steps[0].metadata == {"mode": "manual"}
+    assert [call.id for call in chat.pending_tool_calls] == ["c0", "m1"]
+    assert ran == []
+    chat.submit_tool_results([("c0", 5), ("m1", [1, 2])])
+    assert shape(chat.value.thread)[-2:] == ["T(c0) 5", "T(m1) [1,2]"]
+    assert chat.continue_(mode="manual").result().halted_reason == "completed"
+
+
+def test_submitting_nothing_is_always_right(host):
+    chat = host.session("s", fake())
+    assert chat.submit_tool_results([]) == chat.value
+
+
+# --- halts and errors ---------------------------------------------------------------------------------------------
+
+
+def test_a_tool_halts_the_chat(host):
+    plan = tool("plan", lambda _: allm.Halt("plan_submitted", {"ok": 1}))
+    chat = host.session("s", fake(calls(("c0", "plan")), says("more"), tools=[plan]))
+    result = chat.reply("go").result()
+    assert (result.halted_reason, result.metadata) == (
+        "plan_submitted",
+        {"halt_tool_call_id": "c0", "halt_result": {"ok": 1}},
+    )
+    assert (chat.status, shape(chat.value.thread)[-1]) == ("completed", 'T(c0) {"ok":1}')
+    assert chat.reply("and?").result().halted_reason == "completed"
+
+
+def test_an_error_ends_a_session_until_it_recovers(any_host):
+    chat = any_host.session("s", fake([script.text("Hel"), script.error("rate_limited")], says("fine")))
+    result = chat.reply("hi").result()
+    assert (result.halted_reason, chat.status) == ("error", "error")
+    assert chat.value.metadata["error"].reason == "rate_limited"
+    with pytest.raises(allm.SessionError, match="recover"):
+        chat.reply("hi").result()
+    assert chat.recover().status == "idle"
+    assert chat.reply("again").result().halted_reason == "completed"
+
+
+def test_a_tool_error_that_halts(host):
+    def fails(_):
+        raise LookupError("no such city")
+
+    chat = host.session("s", fake(calls(("c0", "look")), tools=[tool("look", fails)]))
+    result = chat.reply("hi", on_tool_error="halt").result()
+    assert (result.halted_reason, result.metadata) == ("tool_error", {"halt_tool_call_id": "c0"})
+    assert chat.value.metadata["error"] == {"halt_tool_call_id": "c0"}
+    assert "no such city" in chat.messages[-1].content
+
+
+# --- one turn at a time -------------------------------------------------------------------------------------------
+
+
+class Held:
+    """A tool that is held until the test lets it go."""
+
+    def __init__(self):
+        self.started, self.released = threading.Event(), threading.Event()
+
+    def __call__(self, _arguments):
+        self.started.set()
+        assert self.released.wait(SOON)
+        return "held"
+
+
+def reading(turn):
+    """Read a turn on a thread of its own; what it showed is in `thread.events`."""
+    thread = threading.Thread(target=lambda: thread.events.extend(turn), daemon=True)
+    thread.events = []
+    thread.start()
+    return thread
+
+
+def busy(host, **options):
+    """A session in the middle of a turn: the handle, the held tool, the turn and its reader."""
+    held = Held()
+    engine = fake(calls(("c0", "hold")), says("one"), says("two"), says("three"), tools=[tool("hold", held)])
+    chat = host.session("s", engine, **options)
+    turn = chat.reply("first")
+    reader = reading(turn)
+    assert held.started.wait(SOON)
+    return chat, held, turn, reader
+
+
+def test_a_second_reply_waits_for_the_first(any_host):
+    chat, held, first, reader = busy(any_host)
+    second = chat.reply("second")
+    held.released.set()
+    assert second.result().final_response.output_text == "two"
+    reader.join(SOON)
+    assert first.result().final_response.output_text == "one"
+    assert shape(chat.value.thread)[-3:] == ["A one", "U second", "A two"]
+
+
+def test_only_so_many_wait(host):
+    chat, held, _, reader = busy(host, queue_limit=1)
+    second = chat.reply("second")
+    with pytest.raises(allm.SessionBusy, match="waiting") as caught:
+        chat.reply("third").result()
+    assert caught.value.reason == "queue_full"
+    held.released.set()
+    assert second.result().halted_reason == "completed"
+    reader.join(SOON)
+
+
+def test_a_second_reply_is_rejected(any_host):
+    chat, held, first, reader = busy(any_host, when_busy="reject")
+    with pytest.raises(allm.SessionBusy, match="busy"):
+        chat.reply("second").result()
+    for operation in (lambda: chat.submit_tool_result("c0", "x"), chat.recover):
+        with pytest.raises(allm.SessionBusy):
+            operation()
+    held.released.set()
+    assert first.result().final_response.output_text == "one"
+    reader.join(SOON)
+    assert "U second" not in shape(chat.value.thread)
+
+
+def test_a_second_reply_interrupts_the_first(any_host):
+    chat, held, first, reader = busy(any_host, when_busy="interrupt")
+    assert chat.reply("second").result().final_response.output_text == "one"
+    reader.join(SOON)
+    assert isinstance(reader.events[-1], ChatCompleted)
+    assert first.result().halted_reason == "cancelled"
+    kept = shape(chat.value.thread)
+    assert (kept[:2], kept[-2:]) == (["U first", "A  +1"], ["U second", "A one"])
+    assert "cancelled" in kept[2]
+    held.released.set()
+
+
+def test_a_cancelled_turn_keeps_what_was_said(any_host):
+    chat = any_host.session("s", fake([script.text("Hel"), script.delay(60)], says("fine")))
+    said = threading.Event()
+    turn = chat.reply("hi", on_event=lambda event: said.set() if isinstance(event, TextDelta) else None)
+    reader = reading(turn)
+    assert said.wait(SOON)
+    chat.cancel()
+    reader.join(SOON)
+    assert reader.events[-1].result.halted_reason == "cancelled"
+    assert (chat.status, shape(chat.value.thread)) == ("idle", ["U hi", "A Hel"])
+    assert chat.messages[-1].metadata["partial"] is True
+    assert chat.reply("again").result().halted_reason == "completed"
+
+
+def test_a_turn_that_waits_can_be_cancelled(host):
+    chat, held, first, reader = busy(host)
+    second = chat.reply("second")
+    second.close()
+    assert second.result().halted_reason == "cancelled"
+    held.released.set()
+    assert first.result().halted_reason == "completed"
+    reader.join(SOON)
+    assert "U second" not in shape(chat.value.thread)
+
+
+def test_stopping_a_session_interrupts_its_turn_and_loses_nothing(any_host):
+    chat, held, first, reader = busy(any_host)
+    waiting = chat.reply("second")
+    chat.stop()
+    held.released.set()
+    reader.join(SOON)
+    assert isinstance(reader.events[-1], ChatCompleted)
+    assert first.result().halted_reason == "interrupted"
+    assert waiting.result().halted_reason == "interrupted"
+    assert shape(chat.value.thread)[:2] == ["U first", "A  +1"]
+    assert chat.reply("third").result().final_response.output_text == "one"
+
+
+# --- forks --------------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_goes_its_own_way(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two"), says("three")))
+    chat.reply("hi").result()
+    other = chat.fork("t")
+    assert (other.id, other.value.id, other.messages) == ("t", "t", chat.messages)
+    other.reply("left").result()
+    chat.reply("right").result()
+    assert shape(other.value.thread) == ["U hi", "A one", "U left", "A two"]
+    assert shape(chat.value.thread) == ["U hi", "A one", "U right", "A three"]
+    assert any_host.session_ids() == ["s", "t"]
+
+
+def test_a_fork_keeps_what_is_pending(host):
+    chat = host.session("s", fake(calls(("m1", "approve")), says("yes"), says("no"), tools=[APPROVE]))
+    chat.reply("go").result()
+    other = chat.fork("t")
+    assert [call.id for call in other.pending_tool_calls] == ["m1"]
+    other.submit_tool_result("m1", "granted")
+    assert other.continue_().result().final_response.output_text == "yes"
+    assert chat.status == "awaiting_tools"
+
+
+# --- what a store brings back -------------------------------------------------------------------------------------
+
+
+def test_a_conversation_goes_on_in_another_host(tmp_path):
+    path = tmp_path / "sessions.db"
+    engine = fake(calls(("m1", "approve")), says("done"), tools=[APPROVE])
+    with allm.Host(store=path) as host:
+        host.session("s", engine).reply("go").result()
+        before = host.session("s", engine).value
+    with allm.Host(store=path) as host:
+        chat = host.session("s", engine)
+        assert chat.value == before
+        assert [call.id for call in chat.pending_tool_calls] == ["m1"]
+        chat.submit_tool_result("m1", "granted")
+    with allm.Host(store=str(path)) as host:
+        chat = host.session("s", engine)
+        assert chat.status == "idle"
+        assert chat.continue_().result().final_response.output_text == "done"
+        assert host.session_ids() == ["s"]
+        after = chat.value
+    with allm.Host(store=path) as host:
+        assert host.session("s", engine).value == after
+
+
+def test_a_question_survives_a_restart(tmp_path):
+    ask = tool("ask", lambda _: allm.AskUser("which city?"))
+    engine = fake(calls(("c0", "ask")), says("sunny"), tools=[ask])
+    with allm.Host(store=tmp_path / "s.db") as host:
+        host.session("s", engine).reply("weather?").result()
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", engine)
+        assert (chat.status, chat.value.pending_question) == ("awaiting_user", "which city?")
+        assert chat.reply("A").result().final_response.output_text == "sunny"
+
+
+def test_errors_and_pictures_come_back_as_they_were(tmp_path):
+    picture = allm.Image.from_bytes(b"\x01\x02", "image/png")
+    said = allm.user([allm.TextPart(text="see"), allm.ImagePart(image=picture)])
+    engine = fake([script.error("rate_limited", retry_after_ms=500)])
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", engine)
+        chat.reply(said).result()
+        before = chat.value
+    with allm.Host(store=tmp_path / "s.db") as host:
+        value = host.session("s", engine).value
+    assert value == before
+    assert value.thread.messages[0] == said
+    assert isinstance(value.metadata["error"], allm.AdapterError)
+
+
+def test_a_session_that_was_stopped_wakes_with_its_state(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two")))
+    chat.reply("hi").result()
+    chat.stop()
+    assert any_host.system.whereis(("sessions", "s")) is None
+    assert chat.reply("and?").result().final_response.output_text == "two"
+    assert len(chat.messages) == 4
+
+
+def test_the_sessions_context_is_over_the_engines_and_the_calls_over_both():
+    seen = []
+
+    @allm.tool
+    def look(context) -> str:
+        """Look."""
+        seen.append((dict(context.context), context.session_id))
+        return ""
+
+    store = MemoryStore()
+    store.save([Save(allm.Session(id="s", context={"user": "session", "tier": "gold"}))])
+    engine = fake(calls(("c0", "look")), says("one"), tools=[look])
+    engine = engine.put_context("tenant", "blue").put_context("user", "engine")
+    with allm.Host(store=store) as host:
+        host.session("s", engine).reply("hi", context={"tier": "call"}).result()
+    assert seen == [({"tenant": "blue", "user": "session", "tier": "call"}, "s")]
+
+
+# --- on the caller's loop -----------------------------------------------------------------------------------------
+
+
+def test_everything_on_the_callers_loop(tmp_path):
+    where = []
+
+    @allm.tool
+    async def look() -> str:
+        """Look."""
+        where.append(asyncio.get_running_loop())
+        return "seen"
+
+    engine = fake(calls(("c0", "look"), ("m1", "approve")), says("one"), says("two"), tools=[look, APPROVE])
+
+    async def main():
+        async with allm.Host(store=tmp_path / "s.db") as host:
+            chat = host.session("s", engine)
+            shown = [event async for event in chat.reply("hi")]
+            assert isinstance(shown[-1], ChatCompleted)
+            assert where == [asyncio.get_running_loop()]
+            assert chat.status == "awaiting_tools"
+            with pytest.raises(allm.SessionStatusError):
+                await chat.reply("no")
+            assert (await chat.submit_tool_result("m1", "yes")).status == "idle"
+            other = await chat.fork("t")
+            assert (await other.continue_()).final_response.output_text == "one"
+            assert (await chat.continue_()).final_response.output_text == "two"
+            assert await host.session_ids() == ["s", "t"]
+            await chat.stop()
+            assert shape(chat.value.thread)[0] == "U hi"
+
+    asyncio.run(asyncio.wait_for(main(), SOON))
+
+
+def test_many_sessions_on_the_callers_loop():
+    async def main():
+        async with allm.Host() as host:
+            engine = fake(*[says("hi")] * 200)
+            results = await asyncio.gather(*(host.session(f"s{i}", engine).reply("hi") for i in range(200)))
+        assert {result.halted_reason for result in results} == {"completed"}
+
+    asyncio.run(asyncio.wait_for(main(), SOON * 2))
+
+
+def test_leaving_the_host_interrupts_what_runs():
+    async def main():
+        async with allm.Host() as host:
+            chat = host.session("s", fake([script.text("Hel"), script.delay(60)]))
+            turn = chat.reply("hi")
+            assert (await anext(turn)).tag == "message_started"
+        assert (await turn).halted_reason == "interrupted"
+
+    asyncio.run(asyncio.wait_for(main(), SOON))
+
+
+def test_a_host_ends_what_it_started():
+    before = set(threading.enumerate())
+    with allm.Host() as host:
+        chat = host.session("s", fake(says("one")))
+        chat.reply("hi").result()
+        turn = chat.reply("unread")
+    assert turn.result().halted_reason == "interrupted"
+    assert not host.running
+    left = [
+        thread
+        for thread in set(threading.enumerate()) - before
+        if not thread.name.startswith("supervisors-t")
+    ]
+    assert left == []
