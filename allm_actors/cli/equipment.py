@@ -31,6 +31,8 @@ _MODELS: Final = {"openai": "gpt-4.1-mini"}
 def engine_for(options: Options) -> Engine:
     """The engine that the options describe. Raises Misuse and EngineError."""
     adapter = options.adapter or ("openai-compatible" if options.base_url else "openai")
+    if adapter.startswith(":"):
+        raise Misuse(f"which adapter? {adapter!r} has only a model; `allm providers` lists the names")
     engine = Engine(
         adapter=adapter,
         model=options.model,

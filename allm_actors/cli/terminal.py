@@ -30,9 +30,11 @@ class Terminal:
     ) -> None:
         self.out, self.err, self.keys = out or sys.stdout, err or sys.stderr, keys or sys.stdin
         self.environ = environ
-        for stream in (self.out, self.err):
+        for stream in (self.out, self.err, self.keys):
             if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a narrow locale must not end a conversation
+                stream.reconfigure(
+                    errors="replace"
+                )  # neither a narrow locale nor a stray byte may end a conversation
         self.paint = Paint(wants_colour(self.out, environ))
         self.paint_err = Paint(wants_colour(self.err, environ))
 

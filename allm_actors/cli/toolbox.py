@@ -59,7 +59,7 @@ def _module(where: str) -> ModuleType:
         raise Misuse(f"there is no file {where}")
     try:
         return _from_file(path) if by_path else _by_name(where)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Misuse(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
 
 

@@ -97,7 +97,7 @@ class Transcript:
 
     def _answer(self, id: str, content: str) -> None:
         started = self._started.pop(id, None)
-        took = "" if started is None else f"  {time.monotonic() - started:.2f} s"
+        took = _seconds(started)
         name = self._names.get(id, id)
         mark = self._paint("✗ ", "red") if id in self._failed else self._paint("✓ ", "green")
         room = self._terminal.width - len(name) - len(took) - 6
@@ -125,3 +125,8 @@ def tokens_of(result: ChatResult) -> int:
     """All tokens of all steps, as far as the provider said."""
     totals = (step.response.usage.total() for step in result.steps if step.response is not None)
     return sum(total for total in totals if total is not None)
+
+
+def _seconds(started: float | None) -> str:
+    took = 0.0 if started is None else time.monotonic() - started
+    return f"  {took:.2f} s" if took >= 0.01 else ""

@@ -21,6 +21,7 @@ from allm_actors.testing.loopback import LoopbackServer, Reply, Request
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "examples/README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "decisions" not in path.parts),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -32,6 +33,10 @@ ARGUMENTS = {"string": "Lisbon", "integer": 1, "number": 1.0, "boolean": True}
 
 def names(paths: list[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def page_id(page: Path) -> str:
+    return str(page.relative_to(ROOT).with_suffix(""))
 
 
 def answer(request: Request) -> Reply:
@@ -61,9 +66,7 @@ def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("provider")
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=lambda p: p.stem
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=page_id)
 def test_the_code_of_the_page_runs(page: Path) -> None:
     text = page.read_text()
     namespace: dict[str, object] = {"__name__": "a_page"}
@@ -72,7 +75,7 @@ def test_the_code_of_the_page_runs(page: Path) -> None:
         exec(compile("\n" * line + block[1], str(page), "exec"), namespace)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_the_links_of_the_page_lead_somewhere(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []

@@ -90,6 +90,7 @@ def test_what_goes_wrong_is_one_line(
     [
         ([], 1, "set OPENAI_API_KEY"),
         (["--adapter", "opnai"], 2, "did you mean openai"),
+        (["--adapter", ":gpt"], 2, "which adapter?"),
         (["--adapter", "openai-compatible", "--model", "m"], 2, "where is the server?"),
         (["--base-url", "http://127.0.0.1:1/v1"], 2, "which model of openai-compatible?"),
         (["--base-url", "ftp://x", "--model", "m"], 2, "must begin with http"),

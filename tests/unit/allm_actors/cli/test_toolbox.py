@@ -70,8 +70,12 @@ def test_a_place_that_cannot_be_used_is_named(file: Path, place: str, words: str
         load_tools([place.format(file=file)])
 
 
-def test_what_a_file_raises_is_part_of_the_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("1 / 0", "ZeroDivisionError: division by zero"), ("raise SystemExit('no')", "SystemExit: no")],
+)
+def test_what_a_file_raises_is_part_of_the_line(tmp_path: Path, source: str, words: str) -> None:
     path = tmp_path / "broken_of_a_test.py"
-    path.write_text("1 / 0")
-    with pytest.raises(Misuse, match="ZeroDivisionError: division by zero"):
+    path.write_text(source)
+    with pytest.raises(Misuse, match=words):
         load_tools([str(path)])
