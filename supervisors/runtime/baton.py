@@ -162,8 +162,8 @@ class SimDispatcher(Dispatcher):
         return self.wait(lock, timeout)
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
-        """See `Dispatcher.abandon`."""
-        self.check()
+        """See `Dispatcher.abandon`; the victim, which has been woken, may come before the end of the kill."""
+        self.interrupt()
         for seat in self._seats.values():
             if seat.box is box and seat is not self._holder:
                 seat.zombie = zombie
@@ -447,8 +447,19 @@ def _has_message(box: Mailbox) -> bool:
 
 def _name(item: Item) -> str:
     if isinstance(item, Mailbox):
-        return f"{item.owner.ref} takes its turn" if item.owner is not None else "nothing: it is dead"
+        return "nothing: it is dead" if item.owner is None else f"{item.owner.ref}: {_turn(item)}"
     return "a timer fires" if isinstance(item, TimerRef) else f"{item} goes on"
+
+
+def _turn(box: Mailbox) -> str:
+    # Types only: a message may hold what belongs in no log.
+    if box.fresh:
+        return "starts"
+    lane = box.control or box.user
+    if not lane:
+        return "nothing to do"
+    item = lane[0]
+    return f"asked, {type(item.message).__name__}" if isinstance(item, From) else type(item).__name__
 
 
 def _target(wait: Wait | None) -> str:

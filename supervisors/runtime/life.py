@@ -253,7 +253,8 @@ class Life(Hooks):
             ref.actor_inbox.closed = True
         if ref.starter is None:
             self._actor_clean_up(reason)
-        self._actor_bury(reason, farewell)
+        if not ref.killed:  # else the killer buries it, and says what it ended with
+            self._actor_bury(reason, farewell)
 
     def _actor_clean_up(self, reason: Reason) -> None:
         try:

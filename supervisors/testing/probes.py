@@ -65,6 +65,11 @@ class Event:
         """It has happened."""
         self._future.set()
 
+    def clear(self) -> None:
+        """It is still to happen, again."""
+        if self._future.done():
+            self._future = Future()
+
     def is_set(self) -> bool:
         """Whether it has happened."""
         return self._future.done()

@@ -1,33 +1,44 @@
-"""Children that say what happens to them, and the log that tests wait on."""
+"""Children that say what happens to them, and the log that tests wait on, on real threads as in a simulation."""
 
-import queue
-import threading
 import time
+from collections import deque
 
-from supervisors import Process
+import pytest
+
+from supervisors import PoolDispatcher, Process, ProcessKilled, ThreadDispatcher
+from supervisors.testing import Event
 
 DEADLINE = 10.0
+
+on_threads = pytest.mark.parametrize("system", [ThreadDispatcher, PoolDispatcher], indirect=True)
+"""For what a simulation cannot do, or not soon."""
 
 
 class Log:
     """What happened, in order; tests wait for the next entry, never for time."""
 
     def __init__(self):
-        self._queue = queue.Queue()
+        self._entries = deque()
+        self._news = Event()
 
     def add(self, *entry):
-        self._queue.put(" ".join(str(part) for part in entry))
+        self._entries.append(" ".join(str(part) for part in entry))
+        self._news.set()
 
     def next(self):
-        return self._queue.get(timeout=DEADLINE)
+        while not self._entries:
+            # The new event first, then the look: whoever adds an entry that is not seen here sets this event.
+            self._news = Event()
+            if not self._entries:
+                assert self._news.wait(DEADLINE), "nothing more has happened"
+        return self._entries.popleft()
 
     def take(self, count):
         return [self.next() for _ in range(count)]
 
     def rest(self):
-        entries = []
-        while not self._queue.empty():
-            entries.append(self._queue.get())
+        entries = list(self._entries)
+        self._entries.clear()
         return entries
 
 
@@ -60,7 +71,7 @@ def crash(process):
 
 def gone(ref):
     """An event for the death of a process."""
-    event = threading.Event()
+    event = Event()
     ref.add_exit_callback(lambda reason: event.set())
     return event
 
@@ -87,7 +98,38 @@ def eventually(ask, wanted):
     while time.monotonic() < end:
         if ask() == wanted:
             return True
+        Event().wait(0)
     return False
+
+
+def deaf(event):
+    """Wait as code does that knows nothing of kills."""
+    while not event.is_set():
+        try:
+            event.wait(DEADLINE)
+        except ProcessKilled:
+            pass
+
+
+class Party:
+    """Waits until so many are there."""
+
+    def __init__(self, count):
+        self._missing = [None] * count
+        self._complete = Event()
+
+    def wait(self):
+        self._missing.pop()
+        if not self._missing:
+            self._complete.set()
+        return self._complete.wait(DEADLINE)
+
+    @property
+    def complete(self):
+        return not self._missing
+
+    def end(self):
+        self._complete.set()
 
 
 def ref_of(sup, id):

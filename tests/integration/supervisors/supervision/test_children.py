@@ -1,7 +1,6 @@
 """What clients ask of supervisors, one at a time."""
 
 import math
-import threading
 
 import pykka
 import pytest
@@ -24,6 +23,7 @@ from supervisors import (
 from supervisors.supervisor import Request
 from tests.integration.supervisors.supervision.family import (
     DEADLINE,
+    Event,
     Slow,
     Worker,
     crash,
@@ -104,7 +104,7 @@ class TestChildApi:
 
 class TestOneAtATime:
     def test_requests_wait_for_the_running_start_and_are_answered_in_order(self, worker):
-        may, entered = threading.Event(), threading.Event()
+        may, entered = Event(), Event()
         sup = Supervisor.start_link([])
         answers = []
         start = sup.ask(Request("start_child", (child(Slow, may, entered),)), block=False)
@@ -118,7 +118,7 @@ class TestOneAtATime:
         assert answers == ["start", "count"]
 
     def test_many_supervisors_wait_at_once_without_threads_of_their_own(self, worker):
-        may = threading.Event()
+        may = Event()
         sups = [Supervisor.start_link([]) for _ in range(20)]
         starts = [sup.ask(Request("start_child", (child(Slow, may),)), block=False) for sup in sups]
         may.set()
@@ -146,7 +146,7 @@ class TestOneAtATime:
 
 
 def test_the_tree_can_be_drawn_while_somebody_is_busy(system, log, worker):
-    may, entered = threading.Event(), threading.Event()
+    may, entered = Event(), Event()
     inner = child(Supervisor, [worker("a")], name="inner")
     sup = Supervisor.start_link([inner, worker("b"), child(DynamicSupervisor, name="dyn")], name="top")
     system.whereis("inner").ask(Request("start_child", (child(Slow, may, entered),)), block=False)

@@ -1,7 +1,5 @@
 """Dynamic supervisors over real dispatchers."""
 
-import threading
-
 import pytest
 
 from supervisors import (
@@ -21,7 +19,16 @@ from supervisors import (
     child,
     exit,
 )
-from tests.integration.supervisors.supervision.family import DEADLINE, Worker, crash, eventually, gone
+from tests.integration.supervisors.supervision.family import (
+    DEADLINE,
+    Event,
+    Party,
+    Worker,
+    crash,
+    eventually,
+    gone,
+    on_threads,
+)
 
 
 def test_children_come_and_go(log):
@@ -103,7 +110,7 @@ def test_too_many_restarts_end_it(log):
 
 
 def test_a_restarting_child_can_be_stopped_by_its_old_ref(log):
-    broken = threading.Event()
+    broken = Event()
     flaky = lambda: ValueError("broken") if broken.is_set() else None  # noqa: E731
     sup = DynamicSupervisor.start_link(max_restarts=10**9)
     ref = sup.start_child(child(Worker, log, "a", flaky))
@@ -124,26 +131,25 @@ class Together(Process):
         self.party = party
 
     def terminate(self, reason):
-        with self.blocking():
-            self.party.wait(DEADLINE)
+        self.party.wait()
 
 
 def test_all_children_are_stopped_at_once():
-    party = threading.Barrier(8)
+    party = Party(8)
     sup = DynamicSupervisor.start_link()
     refs = [sup.start_child(child(Together, party)) for _ in range(8)]
     sup.stop()
     assert [ref.exit_reason for ref in refs] == [SHUTDOWN] * 8
-    assert not party.broken
+    assert party.complete
 
 
 def test_those_who_do_not_stop_are_killed_each_in_its_own_time():
-    party = threading.Barrier(5)
+    party = Party(5)
     sup = DynamicSupervisor.start_link()
     refs = [sup.start_child(child(Together, party).replace(shutdown=0.01 * (4 - n))) for n in range(4)]
     sup.stop()
     assert [ref.exit_reason for ref in refs] == [KILLED] * 4
-    party.abort()
+    party.end()
 
 
 def test_it_is_a_child_like_any_other_and_starts_empty_again(system, log):
@@ -171,6 +177,7 @@ class Idle(Process):
     """Does nothing."""
 
 
+@on_threads
 def test_thousands_come_and_go(system):
     sup = DynamicSupervisor.start_link()
     refs = [sup.start_child(child(Idle)) for _ in range(2000)]

@@ -1,7 +1,5 @@
 """Children whose start is a function, and children that know nothing of supervision."""
 
-import threading
-
 import pykka
 import pytest
 
@@ -15,7 +13,16 @@ from supervisors import (
     exit,
 )
 from supervisors.supervisor import START_TIMEOUT, Request
-from tests.integration.supervisors.supervision.family import DEADLINE, Slow, Worker, crash, ref_of
+from tests.integration.supervisors.supervision.family import (
+    DEADLINE,
+    Event,
+    Slow,
+    Worker,
+    crash,
+    deaf,
+    on_threads,
+    ref_of,
+)
 
 
 class TestStartFunctions:
@@ -84,7 +91,7 @@ class TestStartFunctions:
         assert ref_of(sup, "f").is_alive()
 
     def test_a_start_that_takes_too_long_fails(self, system):
-        may = threading.Event()
+        may = Event()
         sup = Supervisor.start_link([])
         with pytest.raises(StartError) as caught:
             sup.start_child(child(Slow, may).replace(start_timeout=0.02))
@@ -107,10 +114,10 @@ class TestStartFunctions:
         assert sup.count_children().specs == 0
 
     def test_a_function_that_was_given_up_cannot_start_anything_any_more(self, system, log):
-        may, over = threading.Event(), threading.Event()
+        may, over = Event(), Event()
 
         def start():
-            may.wait(DEADLINE)
+            deaf(may)
             try:
                 return Worker.start_link(log, "late")
             finally:
@@ -124,7 +131,7 @@ class TestStartFunctions:
         assert (log.rest(), system.processes()) == ([], [sup])
 
     def test_a_slow_function_does_not_keep_the_supervisor_from_being_looked_after(self, log):
-        may = threading.Event()
+        may = Event()
         sup = Supervisor.start_link([])
         spec = ChildSpec(id="f", start=lambda: may.wait(DEADLINE) and Worker.start_link(log, "a"))
         start = sup.ask(Request("start_child", (spec,)), block=False)
@@ -157,6 +164,7 @@ class Plain(pykka.ThreadingActor):
         return message
 
 
+@on_threads
 class TestPlainActors:
     def test_are_restarted_and_stopped_like_any_child(self, log):
         sup = Supervisor.start_link([child(Plain, log)])

@@ -1,7 +1,5 @@
 """How trees end: in order, in time, and without orphans."""
 
-import threading
-
 import pytest
 
 from supervisors import (
@@ -15,6 +13,7 @@ from supervisors import (
 )
 from tests.integration.supervisors.supervision.family import (
     DEADLINE,
+    Event,
     Worker,
     crash,
     eventually,
@@ -42,7 +41,7 @@ class Hung(Process):
 @pytest.fixture
 def hung():
     """A spec of a child, and a way to see it hang."""
-    entered, let_go = threading.Event(), threading.Event()
+    entered, let_go = Event(), Event()
 
     def make(**fields):
         return child(Hung, entered, let_go).replace(id="hung", **fields)
@@ -71,7 +70,7 @@ class TestStop:
         assert not ref.is_alive()
 
     def test_shutdown_overtakes_queued_messages(self, log, worker):
-        entered, may = threading.Event(), threading.Event()
+        entered, may = Event(), Event()
 
         def hold(self):
             entered.set()
@@ -84,9 +83,7 @@ class TestStop:
         assert entered.wait(DEADLINE)
         ref.tell(lambda self: log.add("too late"))
         stopped = sup.stop(block=False)
-        ref_stop_seen = ref.actor_inbox
-        while not ref_stop_seen.control:
-            pass  # until the shutdown has arrived
+        assert eventually(lambda: bool(ref.actor_inbox.control), True)
         may.set()
         assert stopped.get(timeout=DEADLINE)
         assert log.rest() == ["+ a", "- a"]
@@ -95,7 +92,9 @@ class TestStop:
         seen = []
         sup = Supervisor.start_link([worker("a", restart="temporary")])
         system.reports.subscribe(seen.append)
+        ended = gone(ref_of(sup, "a"))
         ref_of(sup, "a").tell(crash)
+        assert ended.wait(DEADLINE)
         sup.stop()
         kinds = {report.kind for report in seen}
         assert kinds & {"child_terminated", "shutdown_error"}

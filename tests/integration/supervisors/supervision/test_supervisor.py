@@ -1,7 +1,5 @@
 """Supervisors over real dispatchers: what the core decides is what happens."""
 
-import threading
-
 import pytest
 
 from supervisors import (
@@ -23,6 +21,7 @@ from supervisors import (
 )
 from tests.integration.supervisors.supervision.family import (
     DEADLINE,
+    Event,
     Worker,
     always_failing_after,
     crash,
@@ -188,7 +187,7 @@ class TestRestarting:
         assert sup.stop(timeout=DEADLINE)
 
     def test_and_its_child_can_be_terminated(self, worker):
-        broken = threading.Event()
+        broken = Event()
         flaky = lambda: ValueError("broken") if broken.is_set() else None  # noqa: E731
         sup = Supervisor.start_link([worker("a", flaky)], max_restarts=10**9)
         broken.set()

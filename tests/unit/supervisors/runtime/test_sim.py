@@ -24,6 +24,7 @@ from supervisors import (
     Supervisor,
     child,
     exit,
+    explore,
     send,
 )
 from supervisors.testing import Event, Faults, InjectedFault, Probe, run_in_sim
@@ -313,6 +314,20 @@ class TestKill:
             assert ref.exit_reason is KILLED
             sim.settle()
             assert (ended, sim.now, len(sim.system.zombies)) == ([True], 0.0, 0)
+
+    def test_who_is_killed_while_it_cleans_up_ends_as_killed(self):
+        class Slow(Process):
+            def terminate(self, reason):
+                Event().wait()
+
+        def scenario(sim):
+            ref = Slow.start()
+            ref.stop(block=False)
+            sim.settle()
+            exit(ref, "kill")
+            assert ref.exit_reason is KILLED
+
+        explore(scenario, preemption=0.5)
 
     def test_a_system_can_be_stopped_by_one_of_its_processes(self):
         with Sim() as sim:

@@ -115,7 +115,7 @@ class TestPlantedRaces:
         failure = found(lost_update)
         assert isinstance(failure.__cause__, AssertionError)
         assert sum(1 for choice in failure.choices if choice) <= 1
-        assert "Store#1 takes its turn" in str(failure)
+        assert "Store#1: asked, str" in str(failure)
         assert f"replay={failure.choices}" in str(failure)
 
     def test_and_can_be_run_again(self):
