@@ -54,8 +54,22 @@ from supervisors.process import (
     supervised,
 )
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Reason, Shutdown, is_clean
-from supervisors.registry import Name, Via, ask, send, tell, via, whereis
+from supervisors.registry import (
+    Name,
+    Registered,
+    Registry,
+    RegistryEntry,
+    Unregistered,
+    Via,
+    ask,
+    send,
+    stop,
+    tell,
+    via,
+    whereis,
+)
 from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.groups import GroupJoined, GroupLeft, GroupMonitor, Groups
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.reports import DeadLetter, Report
@@ -136,6 +150,10 @@ __all__ = [
     "From",
     "Future",
     "GenServer",
+    "GroupJoined",
+    "GroupLeft",
+    "GroupMonitor",
+    "Groups",
     "LoopDispatcher",
     "MailboxConfig",
     "MailboxFull",
@@ -153,6 +171,9 @@ __all__ = [
     "ProcessRef",
     "RealClock",
     "Reason",
+    "Registered",
+    "Registry",
+    "RegistryEntry",
     "ReplyError",
     "Report",
     "Restart",
@@ -178,6 +199,7 @@ __all__ = [
     "TaskSupervisorRef",
     "ThreadDispatcher",
     "TimerRef",
+    "Unregistered",
     "Via",
     "WouldBlock",
     "ask",
@@ -193,6 +215,7 @@ __all__ = [
     "is_clean",
     "resume",
     "send",
+    "stop",
     "supervised",
     "suspend",
     "tell",

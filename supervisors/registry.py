@@ -1,23 +1,49 @@
-"""Names that survive restarts: send to a name, and whoever has it now gets the message.
+"""Names that survive restarts: send to a name, and whoever has it now gets the message. And registries of more.
 
 The rule of this file: a name, a `Via` and a ref may stand wherever a process is meant; they are resolved at each use.
 
-Source: Elixir `GenServer.whereis`, `{:via, module, term}`.
+    rooms = Registry()
+    Room.start(name=via(rooms, "kitchen"))
+    tell(via(rooms, "kitchen"), "hello")
+
+    news = Registry(keys="duplicate")                    # publish and subscribe
+    news.register("weather")                             # in a process
+    news.dispatch("weather", lambda entries: [entry.ref.send("rain") for entry in entries])
+
+Source: Elixir `GenServer.whereis`, `{:via, module, term}`, `Registry`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, Literal, NamedTuple, final
 
-from supervisors.errors import ProcessDown
-from supervisors.reasons import NOPROC
+from supervisors.errors import BadSpec, ProcessDown, SupervisorError
+from supervisors.reasons import NOPROC, NORMAL, Reason
 from supervisors.runtime.names import Name, Names, NamesLike, Via
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.running import running
+from supervisors.runtime.running import guard, running
 from supervisors.runtime.system import System
 
-__all__ = ["Name", "Names", "NamesLike", "Via", "ask", "resolve", "send", "tell", "via", "whereis"]
+__all__ = [
+    "Name",
+    "Names",
+    "NamesLike",
+    "Registered",
+    "Registry",
+    "RegistryEntry",
+    "Unregistered",
+    "Via",
+    "ask",
+    "resolve",
+    "send",
+    "stop",
+    "tell",
+    "via",
+    "whereis",
+]
 
 
 def via(registry: NamesLike, key: Hashable) -> Via:
@@ -57,6 +83,14 @@ def ask(target: Ref[Any] | Name, message: Any, *, timeout: float | None = None) 
     return resolve(target).ask(message, timeout=timeout)
 
 
+def stop(target: Ref[Any] | Name, *, reason: Reason = NORMAL, timeout: float | None = None) -> bool:
+    """End the process with `reason` once it has handled what it already has; see `Ref.stop`.
+
+    Raises: `ProcessDown` if nobody has the name; `pykka.Timeout`.
+    """
+    return resolve(target).stop(block=True, reason=reason, timeout=timeout)
+
+
 def send(target: Ref[Any] | Name, message: Any) -> bool:
     """Send and never raise: what cannot be delivered becomes a dead letter (False)."""
     found = whereis(target)
@@ -66,3 +100,164 @@ def send(target: Ref[Any] | Name, message: Any) -> bool:
     sender = None if process is None else process.ref
     System.current().dead_letters.add(message, target, sender, "no process of that name")
     return False
+
+
+# --- registries -------------------------------------------------------------------------------------------------------
+
+
+class RegistryEntry(NamedTuple):
+    """One process under a key, with what it says about itself."""
+
+    ref: Ref[Any]
+    value: Any = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """To listeners: the process has taken the key."""
+
+    registry: Registry
+    key: Hashable
+    ref: Ref[Any]
+    value: Any = None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Unregistered:
+    """To listeners: the process has given up the key, or is dead."""
+
+    registry: Registry
+    key: Hashable
+    ref: Ref[Any]
+
+
+class Registry:
+    """Keys of processes, with a value each; a unique one can be used in a `via`, a duplicate one to publish.
+
+    An entry is its process's, and is gone before anyone hears of that process's death. `listeners` are refs or names,
+    and are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key. Thread: any; reads take no lock.
+    """
+
+    def __init__(
+        self, *, keys: Literal["unique", "duplicate"] = "unique", listeners: Iterable[Ref[Any] | Name] = ()
+    ) -> None:
+        if keys not in ("unique", "duplicate"):
+            raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
+        self._unique = keys == "unique"
+        self._listeners = tuple(listeners)
+        # Reentrant: an event for a listener that is dead becomes a dead letter, and whoever watches those may ask us.
+        self._lock = RLock()
+        self._entries: dict[Hashable, tuple[RegistryEntry, ...]] = {}
+        self._keys: dict[Ref[Any], dict[Hashable, None]] = {}
+
+    def register(self, key: Hashable, ref: Ref[Any] | None = None, value: Any = None) -> bool:
+        """Put `ref`, or the calling process, under `key`; False if the key is unique and taken (`whereis` by whom).
+
+        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`.
+        """
+        guard()
+        ref = _me(ref)
+        with self._lock:
+            known = self._entries.get(key, ())
+            if known and self._unique:
+                return False
+            mine = self._keys.get(ref)
+            if mine is None:
+                if not ref.hold(self._forget):
+                    raise ProcessDown(NOPROC, ref)
+                mine = self._keys[ref] = {}
+            mine[key] = None
+            self._entries[key] = (*known, RegistryEntry(ref, value))
+            self._tell(ref, Registered(self, key, ref, value))
+        return True
+
+    def unregister(self, key: Hashable, ref: Ref[Any] | None = None) -> None:
+        """Take away what `ref` has under `key`; without one, of a unique key whoever has it, else what is ours."""
+        guard()
+        owner = self.whereis(key) if ref is None and self._unique else _me(ref)
+        if owner is not None:
+            with self._lock:
+                self._drop(key, owner)
+
+    def whereis(self, key: Hashable) -> Ref[Any] | None:
+        """Who has the key.
+
+        Raises: `SupervisorError` where keys are not unique.
+        """
+        if not self._unique:
+            raise SupervisorError("the keys of this registry are not unique: use lookup, not whereis or via")
+        entries = self._entries.get(key)
+        return entries[0].ref if entries else None
+
+    def lookup(self, key: Hashable) -> list[RegistryEntry]:
+        """All who have the key, oldest first."""
+        return list(self._entries.get(key, ()))
+
+    def keys(self, ref: Ref[Any] | None = None) -> list[Hashable]:
+        """What `ref`, or the calling process, is registered as, each key once."""
+        with self._lock:
+            return list(self._keys.get(_me(ref), ()))
+
+    def update_value(self, key: Hashable, change: Callable[[Any], Any]) -> Any:
+        """Replace the calling process's value by `change(value)`, and return that.
+
+        Raises: `SupervisorError` where keys are not unique, or if the key is not the caller's.
+        """
+        guard()
+        if not self._unique:
+            raise SupervisorError("the keys of this registry are not unique: unregister and register instead")
+        with self._lock:
+            entry = next(iter(self._entries.get(key, ())), None)
+            if entry is None or entry.ref is not _me(None):
+                raise SupervisorError(
+                    f"{key!r} is not registered by the caller: only the owner changes its value"
+                )
+            changed = entry._replace(value=change(entry.value))
+            self._entries[key] = (changed,)
+        return changed.value
+
+    def dispatch(self, key: Hashable, function: Callable[[list[RegistryEntry]], object]) -> None:
+        """Call `function(entries)`, here and now, if anybody has the key."""
+        entries = self.lookup(key)
+        if entries:
+            function(entries)
+
+    def count(self) -> int:
+        """How many entries there are."""
+        return sum(map(len, list(self._entries.values())))
+
+    def _drop(self, key: Hashable, ref: Ref[Any]) -> None:
+        known = self._entries.get(key, ())
+        rest = tuple(entry for entry in known if entry.ref is not ref)
+        if len(rest) == len(known):
+            return
+        if rest:
+            self._entries[key] = rest
+        else:
+            del self._entries[key]
+        self._keys.get(ref, {}).pop(key, None)
+        for _ in range(len(known) - len(rest)):
+            self._tell(ref, Unregistered(self, key, ref))
+
+    def _forget(self, ref: Ref[Any]) -> None:
+        with self._lock:
+            for key in list(self._keys.get(ref, ())):
+                self._drop(key, ref)
+            self._keys.pop(ref, None)
+
+    def _tell(self, ref: Ref[Any], event: Registered | Unregistered) -> None:
+        for listener in self._listeners:
+            found = listener if isinstance(listener, Ref) else ref.system.names.whereis(listener)
+            if found is not None:
+                found.inform(event)
+
+
+def _me(ref: Ref[Any] | None) -> Ref[Any]:
+    if ref is not None:
+        return ref
+    process = running.process
+    if process is None:
+        raise SupervisorError("there is no calling process here: say whose entry is meant")
+    return process.ref

@@ -7,6 +7,7 @@ hears of the death.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from supervisors.errors import AlreadyStarted
@@ -34,7 +35,10 @@ def release(ref: Ref[Any]) -> None:
     """Give back what the process held of its system."""
     box = ref.actor_inbox
     if ref.name is not None:
-        _give_up_name(ref)
+        _give_up(ref, lambda _: ref.system.names.unregister(ref.name, ref))
+    for give_up in ref.holdings or ():
+        _give_up(ref, give_up)
+    ref.holdings = None
     if box.limit is not None:
         box.limit.taken(-1)
     if box.dispatcher is not None:
@@ -53,8 +57,8 @@ def conclude(ref: Ref[Any], reason: Reason, verdict: Outcome | None) -> None:
     ref.actor_inbox.owner = None
 
 
-def _give_up_name(ref: Ref[Any]) -> None:
+def _give_up(ref: Ref[Any], give_up: Callable[[Ref[Any]], object]) -> None:
     try:
-        ref.system.names.unregister(ref.name, ref)
-    except Exception:  # noqa: BLE001 - the name is kept elsewhere, by somebody who may raise; this death goes on
-        _log.exception("the name of %s could not be given up", ref)
+        give_up(ref)
+    except Exception:  # noqa: BLE001 - it is kept elsewhere, by somebody who may raise; this death goes on
+        _log.exception("something that %s held could not be given up", ref)

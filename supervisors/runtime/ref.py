@@ -49,6 +49,7 @@ class Ref(pykka.ActorRef[A]):
         "actor_class",
         "actor_inbox",
         "buried",
+        "holdings",
         "killed",
         "linked",
         "name",
@@ -73,6 +74,7 @@ class Ref(pykka.ActorRef[A]):
         self.linked = False
         self.killed = False
         self.buried = False
+        self.holdings: list[Callable[[Ref[Any]], object]] | None = None
         self.reason: Reason = ALIVE
         self.starter: Starter | None = None
         self.ties: Ties | None = None
@@ -202,8 +204,21 @@ class Ref(pykka.ActorRef[A]):
         if not watch(self, callback):
             run_exit_callback(callback, self.reason)
 
-    def inform(self, item: Signal) -> None:
-        """Put a signal in its place among the messages; nothing happens if the process is dead."""
+    def hold(self, give_up: Callable[[Ref[Any]], object]) -> bool:
+        """Call `give_up(ref)` in the death of the process, before anyone hears of it. False: it is too late for that.
+
+        Thread: the one the process dies on. It must not block.
+        """
+        with self.system.lock:
+            if self.buried:
+                return False
+            if self.holdings is None:
+                self.holdings = []
+            self.holdings.append(give_up)
+            return True
+
+    def inform(self, item: Any) -> None:
+        """Put a signal, or a message that no limit holds up, in its place; a signal to the dead is dropped."""
         if not self.actor_inbox.put(item):
             self.drain()
 

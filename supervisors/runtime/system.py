@@ -23,6 +23,7 @@ from supervisors.errors import BadSpec
 from supervisors.reasons import SHUTDOWN, Reason, Shutdown
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
+from supervisors.runtime.groups import Groups
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.names import Names
 from supervisors.runtime.pool import PoolDispatcher
@@ -66,12 +67,14 @@ class System:
         self.clock: Clock = clock if clock is not None else RealClock()
         self.timers = Timers(self.clock)
         self.names = Names()
+        self.groups = Groups()
         self.reports = Reports()
         self.dead_letters = DeadLetters(self.clock)
         self.zombies = Zombies(max_zombies, self.reports, self._escalate)
         self.stopped = False
         self._forced = dispatcher
         self._dispatchers: dict[str, Dispatcher] = {}
+        self._scopes: dict[str, Groups] = {}
         self._processes: dict[int, Ref[Any]] = {}
         self._count = itertools.count(1)
         self._tokens: list[Token[System | None]] = []
@@ -141,6 +144,11 @@ class System:
     def whereis(self, name: Any) -> Ref[Any] | None:
         """The process of that name, or None."""
         return self.names.whereis(name)
+
+    def scope(self, name: str) -> Groups:
+        """Process groups of their own, apart from `groups` and from those of every other scope."""
+        with self.lock:
+            return self._scopes.setdefault(name, Groups())
 
     def next_number(self) -> int:
         """The number of the next process: counted, so that runs can be repeated."""

@@ -3,7 +3,8 @@
 supervision.py   what both kinds do: run the core's operations without ever blocking a thread
 static.py        Supervisor: a list of children
 dynamic.py       DynamicSupervisor: children that come and go
-starter.py     children whose start is a function
+partition.py     PartitionSupervisor: the same child so many times, found by a key
+starter.py       children whose start is a function
 """
 
 from supervisors.supervisor.dynamic import DynamicSupervisor, DynamicSupervisorRef
