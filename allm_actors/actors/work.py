@@ -7,6 +7,7 @@ it raises becomes an outcome there. The session actor makes the work and never r
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from supervisors import ProcessRef
 from .protocol import ToolJob, TurnSpec
 
 __all__ = ["Work", "halt_work", "settle_work", "tool_work"]
+
+
+# What ends a thread or an event loop, and is only the end of this tool. Not the kill of its own actor.
+_EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,8 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
 
     def ask() -> Any:
         try:
-            return predicate(step_result)
+            answer = predicate(step_result)
+            return asyncio.run(_await(answer)) if inspect.isawaitable(answer) else answer
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 
@@ -88,7 +94,7 @@ def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolO
         result = invoke()
         if inspect.isawaitable(result):
             result = asyncio.run(_await(result))
-    except Exception as error:  # noqa: BLE001 - it is the outcome
+    except (Exception, asyncio.CancelledError, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
     return settle(call, result, _encoder(spec), _policy(spec))
 
@@ -98,7 +104,7 @@ async def _asettled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -
         result = invoke()
         if inspect.isawaitable(result):
             result = await result
-    except Exception as error:  # noqa: BLE001 - it is the outcome
+    except (Exception, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
     return settle(call, result, _encoder(spec), _policy(spec))
 
@@ -110,15 +116,15 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 def _invoker(spec: TurnSpec, tool: Tool, call: ToolCall, context: ToolContext) -> Callable[[], Any]:
     executor = spec.call_options.get("tool_executor") or spec.engine.tool_executor
     if executor is not None:
-        return lambda: executor.execute(tool, call.arguments, context)
+        return lambda: executor.execute(tool, copy.deepcopy(call.arguments), context)
     handler = tool.handler
     if handler is None:
         why = f"tool {tool.name!r} has no handler; give it one, or make it manual"
         error = ToolError("not_found", tool_name=tool.name, tool_call_id=call.id, message=why)
         return lambda: error
     if takes_context(handler):
-        return lambda: handler(dict(call.arguments), context)
-    return lambda: handler(dict(call.arguments))
+        return lambda: handler(copy.deepcopy(call.arguments), context)
+    return lambda: handler(copy.deepcopy(call.arguments))
 
 
 def _context(spec: TurnSpec) -> Mapping[str, Any]:

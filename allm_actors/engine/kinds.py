@@ -6,6 +6,7 @@ or never. The row says what the option must be, in the words of the message. Non
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -39,8 +40,16 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value)
 
 
+def _is_plain(value: object) -> bool:
+    return callable(value) and not inspect.iscoroutinefunction(value)
+
+
+def _settles(value: object) -> bool:
+    return not inspect.iscoroutinefunction(value)
+
+
 def _encodes(value: object) -> bool:
-    return callable(value) or (not isinstance(value, str) and callable(getattr(value, "encode", None)))
+    return _is_plain(value) or (not isinstance(value, str) and callable(getattr(value, "encode", None)))
 
 
 def _are_tools(value: object) -> bool:
@@ -70,7 +79,8 @@ _KINDS: Final[dict[str, _Kind]] = {
     "structured_finalize": _BOOL,
     "structured_finalize_nudge": ("a text", lambda value: isinstance(value, str)),
     "halt_when": ("a function of one StepResult", callable),
-    "on_event": ("a function of one event", callable),
+    "on_event": ("a function of one event, and not an asynchronous one", _is_plain),
+    "on_tool_error": ("'continue', 'halt' or a function of (tool_call, error), and no asynchronous one", _settles),
     "tool_executor": (
         "an object with execute(tool, arguments, context)",
         lambda value: callable(getattr(value, "execute", None)),

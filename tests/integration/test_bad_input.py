@@ -147,6 +147,10 @@ def test_messages_with_an_open_call():
     refused(lambda: allm.chat(fake(), [*HI, open_call]), allm.ValidationError, "unanswered")
 
 
+async def _asynchronous(*_arguments):
+    raise AssertionError("nobody awaits this")
+
+
 TWO = [allm.Tool(name="echo", description="", schema={}, handler=len)] * 2
 WRONG_OPTIONS = [
     ("max_turns", 0, ValueError, "positive integer"),
@@ -167,6 +171,9 @@ WRONG_OPTIONS = [
     ("on_tool_error", "nope", ValueError, "'continue', 'halt'"),
     ("on_tool_error", ("continue",), ValueError, "'continue', 'halt'"),
     ("on_tool_error", lambda call: call, ValueError, "(tool_call, error)"),
+    ("on_tool_error", _asynchronous, TypeError, "no asynchronous one"),
+    ("on_event", _asynchronous, TypeError, "not an asynchronous one"),
+    ("tool_result_encoder", _asynchronous, TypeError, "to text"),
     ("tools", "echo", TypeError, "allm.tool"),
     ("tools", [len], TypeError, "allm.tool"),
     ("tools", TWO[0], TypeError, "list of Tool"),
@@ -295,6 +302,57 @@ def test_a_tool_may_take_for_ever():
     call = [script.tool_call("slow", id="c0"), script.finish("tool_calls")]
     result = within(lambda: allm.chat(fake(call, tools=[tool]), HI, tool_timeout=math.inf))
     assert result.thread.messages[2].content == "done"
+
+
+EXITS = [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), asyncio.CancelledError(), MemoryError()]
+
+
+@pytest.mark.parametrize("error", EXITS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_tool_that_leaves_takes_nobody_along(error, asynchronous):
+    def leave(_):
+        raise error
+
+    async def leave_later(_):
+        await asyncio.sleep(0)
+        raise error
+
+    async def stay(_):
+        return "stayed"
+
+    leaves = allm.Tool(
+        name="leaves", description="", schema={}, handler=leave_later if asynchronous else leave
+    )
+    stays = allm.Tool(name="stays", description="", schema={}, handler=stay)
+    both = [script.tool_call("leaves", id="c0"), script.finish("tool_calls")]
+    then = [script.tool_call("stays", id="c1"), script.finish("tool_calls")]
+    result = within(lambda: allm.chat(fake(both, then, tools=[leaves, stays]), HI))
+    assert type(error).__name__ in result.thread.messages[2].content
+    assert result.thread.messages[4].content == "stayed"
+    assert result.halted_reason == "completed"
+
+
+def test_a_tool_cannot_change_what_was_said():
+    def spoil(arguments):
+        arguments["list"].append("spoilt")
+        return "ok"
+
+    tool = allm.Tool(name="spoil", description="", schema={}, handler=spoil)
+    call = [script.tool_call("spoil", {"list": []}, id="c0"), script.finish("tool_calls")]
+    result = within(lambda: allm.chat(fake(call, tools=[tool]), HI))
+    assert result.thread.messages[1].tool_calls[0].arguments == {"list": []}
+
+
+def test_a_predicate_may_be_asynchronous():
+    async def enough(step):
+        await asyncio.sleep(0)
+        return bool(step.tool_results)
+
+    tool = allm.Tool(name="look", description="", schema={}, handler=lambda _: "")
+    call = [script.tool_call("look", id="c0"), script.finish("tool_calls")]
+    assert (
+        within(lambda: allm.chat(fake(call, tools=[tool]), HI, halt_when=enough)).halted_reason == "halt_when"
+    )
 
 
 # --- the network --------------------------------------------------------------------------------------------------
