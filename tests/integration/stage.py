@@ -28,6 +28,7 @@ from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 __all__ = [
     "AGAIN",
     "ANSWER",
+    "KEY",
     "PROMPT",
     "QUESTION",
     "SOON",
@@ -38,6 +39,7 @@ __all__ = [
     "Reader",
     "Tools",
     "leaves_nothing",
+    "named",
     "one_end",
     "until",
     "valid_for_provider",
@@ -201,7 +203,7 @@ class Provider:
             script.text(FIRST[1]),
             *asked,
             script.raw_chunk(self.finish),
-            script.finish("tool_calls"),
+            script.finish("tool_calls" if asked else "stop"),
         ]
         return [first, [script.text(LAST), script.finish("stop")]]
 
@@ -413,6 +415,16 @@ def leaves_nothing(server: LoopbackServer | None = None) -> Iterator[None]:
         gc.collect()
         left = _files() - files
     assert not left, f"left open: {left}"
+
+
+@contextmanager
+def named(*what: str) -> Iterator[None]:
+    """Say in a failure which of many it was."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(" / ".join(what))
+        raise
 
 
 def _files() -> set[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from tests.integration.stage import (
     Reader,
     Tools,
     leaves_nothing,
+    named,
     until,
     valid_for_provider,
 )
@@ -263,13 +263,3 @@ def test_every_death_leaves_one_end_and_a_whole_tree(
             with leaves_nothing(server), named(victim, how):
                 end = perform(victim, phase, kind, how, server if over == "http" else None)
                 assert end in expected(victim, phase), end
-
-
-@contextmanager
-def named(*what: str) -> Iterator[None]:
-    """Say in a failure which of many it was."""
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(" / ".join(what))
-        raise

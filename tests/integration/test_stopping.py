@@ -1,0 +1,247 @@
+"""A host that is stopped, tools that take too long, and turns that come while another runs: everybody is told, once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.testing import script
+from allm_actors.testing.loopback import LoopbackServer, Reply, Request
+from tests.integration.stage import (
+    AGAIN,
+    ANSWER,
+    QUESTION,
+    SOON,
+    HeldStore,
+    Hold,
+    Place,
+    Provider,
+    Reader,
+    Tools,
+    leaves_nothing,
+    until,
+    valid_for_provider,
+)
+
+PHASES = ("before the first pull", "call open", "mid-stream", "tools running", "between steps", "queued")
+PLACES = ("loop", "pool", "threads", "async")
+CURRENT: list[Provider] = []
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL + 1, logger="supervisors")
+    caplog.set_level(logging.CRITICAL + 1, logger="allm_actors")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LoopbackServer]:
+    def reply(request: Request) -> Reply:
+        return CURRENT[0].reply(request)
+
+    with LoopbackServer(reply) as server:
+        yield server
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with Place("loop") as place:
+        yield place
+
+
+# --- the host stops ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_stop_interrupts_the_turn_and_keeps_what_was_said(
+    kind: str, phase: str, server: LoopbackServer
+) -> None:
+    tools, store = Tools(), HeldStore()
+    provider = Provider(tools, ["thermometer", "barometer"], server)
+    CURRENT[:] = [provider]
+    how = "async" if kind == "async" else "iterate"
+    with leaves_nothing(server), Place(kind, store) as place:
+        chat = place.session("s", provider.engine())
+        reader = begun(place, chat, phase, provider, store, how)
+        place.stop()
+        assert reader.ends() == "interrupted"
+    if phase == "tools running":
+        assert sorted(tools.stopped) == sorted(tools.ran) == ["barometer", "thermometer"]
+    provider.open_all()
+    with Place("loop", store) as place:
+        chat = place.session("s", provider.engine(again=True))
+        assert place.read(chat, AGAIN, "iterate").ends() == "completed"
+        valid_for_provider(chat.messages)
+        users = [message.content for message in chat.messages if message.role == "user"]
+        assert users == ([AGAIN, AGAIN] if phase == "queued" else [QUESTION, AGAIN])
+        partial = [message.content for message in chat.messages if message.metadata.get("partial")]
+        assert partial == (["Let me "] if phase == "mid-stream" else [])
+
+
+def begun(place: Place, chat: Any, phase: str, provider: Provider, store: HeldStore, how: str) -> Reader:
+    """A turn that has come to this phase."""
+    tools = provider.tools
+    match phase:
+        case "before the first pull":
+            turn = place.run(lambda: chat.reply(QUESTION))
+            until(lambda: store.load("s") is not None)
+            return Idle(turn, how, place)  # type: ignore[return-value]
+        case "call open":
+            provider.opening = hold = Hold()
+        case "mid-stream":
+            provider.middle = hold = Hold()
+        case "tools running":
+            tools.sync, tools.asynchronous = Hold(), Hold()
+            hold = tools.asynchronous
+        case "between steps":
+            store.held = lambda batch: batch[0].session.messages[-1].role == "tool"
+            hold = store.hold
+            threading.Thread(target=lambda: (hold.reached.wait(), hold.open())).start()
+        case _:
+            provider.opening = hold = Hold()
+            first = place.run(lambda: chat.reply(AGAIN))  # stays unread: the next one waits behind it
+            reader = place.read(chat, QUESTION, how)
+            reader.keeps = first  # type: ignore[attr-defined]
+            until(lambda: store.load("s") is not None)
+            return reader
+    reader = place.read(chat, QUESTION, how)
+    assert hold.reached.wait(SOON)
+    if phase == "tools running":
+        assert tools.sync.reached.wait(SOON)
+    if phase == "mid-stream":
+        reader.hears(allm.TextDelta)
+    return reader
+
+
+class Idle:
+    """A turn that nobody reads until it is over."""
+
+    def __init__(self, turn: Any, how: str, place: Place) -> None:
+        self._turn, self._how, self._place = turn, how, place
+
+    def ends(self) -> str:
+        """Read it now."""
+        return Reader(self._turn, "iterate").ends()
+
+
+def test_a_stop_while_nothing_runs_is_quick_and_a_second_one_harmless(server: LoopbackServer) -> None:
+    for kind in PLACES:
+        with leaves_nothing(server), Place(kind) as place:
+            place.session("s", Provider(Tools(), [], None).engine())
+        place.stop() if kind != "async" else None
+
+
+# --- tools take too long -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize("tool", ["thermometer", "barometer"])
+def test_a_tool_that_hangs_is_given_up_and_told_so(kind: str, tool: str) -> None:
+    tools = Tools()
+    tools.sync, tools.asynchronous = Hold(), Hold()
+    provider = Provider(tools, [tool], None)
+    with leaves_nothing(), Place(kind) as place:
+        chat = place.session("s", provider.engine())
+        reader = place.read(chat, QUESTION, "async" if kind == "async" else "iterate", tool_timeout=0.05)
+        assert reader.ends() == "completed"
+        until(lambda: tools.stopped == [tool])
+        (answer,) = [message.content for message in chat.messages if message.role == "tool"]
+        assert "0.05" in answer
+        valid_for_provider(chat.messages)
+
+
+def test_tools_that_cannot_be_stopped_do_not_take_the_host_down(place: Place) -> None:
+    deaf, count = threading.Event(), 100
+    running = threading.Semaphore(0)
+
+    @allm.tool
+    def dig() -> str:
+        """Dig."""
+        running.release()
+        deaf.wait(30)
+        return "done"
+
+    calls = [script.tool_call("dig", id=f"c{i}") for i in range(count)]
+    engine = allm.Engine(
+        adapter="fake", tools=[dig], adapter_opts={"script": [*calls, script.finish("tool_calls")]}
+    )
+    chat = place.session("s", engine)
+    try:
+        reader = place.read(chat, QUESTION, "iterate", max_concurrency=count)
+        for _ in range(count):
+            assert running.acquire(timeout=10)
+        chat.cancel()
+        assert reader.ends() == "cancelled"
+        assert place.host.running
+        again = place.session("s", Provider(Tools(), [], None).engine(again=True))
+        assert place.read(again, AGAIN, "iterate").ends() == "completed"
+    finally:
+        deaf.set()
+
+
+# --- turns while another runs ------------------------------------------------------------------------------------
+
+
+class Busy:
+    """A session whose turn is held in the middle, and what else is asked of it meanwhile."""
+
+    def __init__(self, place: Place, **options: Any) -> None:
+        self.place = place
+        self.provider = Provider(Tools(), [], None)
+        self.provider.middle = Hold()
+        self.chat = place.session("s", self.provider.engine(), **options)
+        self.first = place.read(self.chat, QUESTION, "iterate")
+        assert self.provider.middle.reached.wait(SOON)
+        self.chat = place.session("s", self.provider.engine(again=True), **options)
+
+    def users(self) -> list[Any]:
+        """What was asked, as it is kept."""
+        return [message.content for message in self.chat.messages if message.role == "user"]
+
+
+def test_a_turn_that_comes_while_one_runs_waits_for_it(place: Place) -> None:
+    busy = Busy(place)
+    second = place.read(busy.chat, AGAIN, "iterate")
+    assert not second.done.is_set()
+    busy.provider.open_all()
+    assert busy.first.ends() == "completed"
+    assert second.ends() == "completed"
+    assert busy.users() == [QUESTION, AGAIN]
+    assert busy.chat.messages[-1].content == ANSWER
+
+
+def test_a_queue_has_an_end(place: Place) -> None:
+    busy = Busy(place, queue_limit=1)
+    waiting = busy.chat.reply(AGAIN)
+    with pytest.raises(allm.SessionBusy):
+        busy.chat.reply("No more")
+    waiting.close()
+    assert waiting.result().halted_reason == "cancelled"
+    busy.provider.open_all()
+    assert busy.first.ends() == "completed"
+    assert busy.users() == [QUESTION]
+
+
+def test_a_turn_that_comes_while_one_runs_can_be_refused(place: Place) -> None:
+    busy = Busy(place, when_busy="reject")
+    with pytest.raises(allm.SessionBusy):
+        busy.chat.reply(AGAIN)
+    busy.provider.open_all()
+    assert busy.first.ends() == "completed"
+    assert busy.users() == [QUESTION]
+
+
+def test_a_turn_that_comes_while_one_runs_can_interrupt_it(place: Place) -> None:
+    busy = Busy(place, when_busy="interrupt")
+    second = place.read(busy.chat, AGAIN, "iterate")
+    assert busy.first.ends() == "cancelled"
+    assert second.ends() == "completed"
+    assert busy.users() == [QUESTION, AGAIN]
+    assert [m.content for m in busy.chat.messages if m.metadata.get("partial")] == ["Let me "]
+    valid_for_provider(busy.chat.messages)
