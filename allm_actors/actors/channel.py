@@ -40,6 +40,7 @@ class Channel:
         "_error",
         "_gated",
         "_hungry",
+        "_hurried",
         "_lock",
         "_result",
         "_wakes",
@@ -56,7 +57,8 @@ class Channel:
         self._buffer: deque[Event] = deque()
         self._window = Window(limit)
         self._wakes: list[_Wake] = []  # of the reader, and of whoever closes the stream over its head
-        self._accepted = self._ended = self._draining = self._hungry = self._gated = self._cancelled = False
+        self._accepted = self._ended = self._cancelled = False
+        self._draining = self._hungry = self._hurried = self._gated = False
         self._result: Any = None
         self._error: BaseException | None = None
         self.on_demand: Callable[[], object] | None = None
@@ -106,14 +108,18 @@ class Channel:
         with self._lock:
             if self._cancelled and not self._ended:
                 return False
-            if self._draining or self._ended or self._hungry:
+            if self._draining or self._ended or self._hungry or self._hurried:
                 return True
             self._gated = True
             return False
 
     def has_room(self) -> bool:
         """Whether the reader is close enough behind. After False, `on_demand` is called when it has caught up."""
-        return self._draining or self._ended or self._window.is_open()
+        return self._draining or self._ended or self._hurried or self._window.is_open()
+
+    def hurry(self) -> None:
+        """Somebody waits for the end of this turn: it goes on from now on, whether it is read or not."""
+        self._hurried = True
 
     @property
     def accepted(self) -> bool:

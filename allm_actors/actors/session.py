@@ -131,6 +131,7 @@ class SessionActor(Process):
             case ModelBatch() if run is not None:
                 run.batch(message)
             case Demand() if run is not None:
+                self._hurry(run)
                 run.demand()
             case ModelReady(token, ref) | ToolReady(token, ref):
                 self._ready(token, ref)
@@ -187,8 +188,16 @@ class SessionActor(Process):
             self._queue = self._queue or deque()
             self._queue.append(spec)
             self._accept(spec)
-            if self._seat.when_busy == "interrupt" and self._run is not None:
+            if self._run is not None and self._seat.when_busy == "interrupt":
                 self._run.cancel("cancelled")
+            elif self._run is not None:
+                self._hurry(self._run)
+                self._run.advance()
+
+    def _hurry(self, run: TurnRun) -> None:
+        # The reader of a turn that waits cannot wait for a turn that nobody reads: the two may be the same thread.
+        if any(spec.channel.may_act() for spec in self._queue or ()):
+            run.spec.channel.hurry()
 
     def _start(self, spec: TurnSpec) -> None:
         session = self._ledger.value
@@ -207,6 +216,7 @@ class SessionActor(Process):
             return
         self._before, self._run = session, run
         self._accept(spec)
+        self._hurry(run)
         if spec.operation is None:
             self._ledger.put_thread(thread)
             run.advance()

@@ -344,6 +344,30 @@ def test_a_second_reply_waits_for_the_first(any_host):
     assert shape(chat.value.thread)[-3:] == ["A one", "U second", "A two"]
 
 
+def test_turns_may_be_read_in_any_order(any_host):
+    look = tool("look", lambda _: "seen")
+    long = [*[script.text("x")] * 2000, script.tool_call("look", {}, id="c0"), script.finish("tool_calls")]
+    chat = any_host.session("s", fake(long, says("one"), says("two"), says("three"), tools=[look]))
+    first, second, third = chat.reply("first"), chat.reply("second"), chat.reply("third")
+    unread = threading.Thread(target=third.result, daemon=True)
+    unread.start()
+    unread.join(SOON)
+    assert not unread.is_alive()
+    assert len([event for event in first if isinstance(event, TextDelta)]) == 2001
+    assert tags(second)[-1] == "chat_completed"
+    assert [m.content for m in chat.messages if m.role == "user"] == ["first", "second", "third"]
+
+
+def test_a_turn_that_is_closed_unread_did_nothing(any_host):
+    asked = []
+    chat = any_host.session("s", fake(says("one"), says("two"), record=asked))
+    first, second = chat.reply("first"), chat.reply("second")
+    first.close()
+    assert asked == []
+    assert second.result().final_response.output_text == "one"
+    assert shape(chat.value.thread) == ["U first", "U second", "A one"]
+
+
 def test_only_so_many_wait(host):
     chat, held, _, reader = busy(host, queue_limit=1)
     second = chat.reply("second")
