@@ -6,6 +6,7 @@ with System():
     sup = Supervisor.start_link([child(Store, path), child(Gateway, port=8080)], strategy="rest_for_one")
 """
 
+from supervisors.app import Application, Phase
 from supervisors.core.entry import RESTARTING, Child, Counts
 from supervisors.errors import (
     AlreadyPresent,
@@ -121,6 +122,7 @@ __all__ = [
     "UNBOUNDED",
     "AlreadyPresent",
     "AlreadyStarted",
+    "Application",
     "AutoShutdown",
     "Backoff",
     "BadSpec",
@@ -163,6 +165,7 @@ __all__ = [
     "NotFound",
     "OutsideSimulation",
     "PartitionSupervisor",
+    "Phase",
     "PinnedDispatcher",
     "PoolDispatcher",
     "Process",

@@ -184,6 +184,12 @@ class System:
         for dispatcher in dispatchers if self._forced is None else [self._forced]:
             dispatcher.stop(_KILL_GRACE)
 
+    def kill(self) -> None:
+        """End all processes now, parents before children; nobody cleans up, and nobody is started again."""
+        while living := [ref for ref in self.processes() if not ref.killed]:
+            for ref in living:
+                ref.kill()
+
     async def astop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """`stop`, from an event loop, which goes on meanwhile (it has to, if processes run on it)."""
         await asyncio.to_thread(self.stop, reason, timeout)

@@ -1,0 +1,294 @@
+"""Application: a supervision tree as a program that starts, runs, stops in order, and says how it went.
+
+The rule of this file: the main thread only waits, so that it is there for signals; everything else happens beside it.
+
+    SIGTERM, SIGINT, stop()   before_stop -> drain -> the tree, in reverse order -> after_stop
+    a second one              whatever is left is killed
+    the deadline              who is stuck is logged with stacks, and the process ends there and then
+
+    exit code 0    stopped as asked, or the root had nothing left to do
+              1    the root did not start, gave up, or had to be killed
+              70   the deadline passed, or too many threads were lost to killed processes
+
+    if __name__ == "__main__":
+        sys.exit(Application(child(Shop, "shop.db"), phases={"drain": [finish_orders]}).run())
+
+Source: Erlang/OTP `application` (`prep_stop`, `stop`), `init:stop`; Akka `CoordinatedShutdown` (phases).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Final, NoReturn, final
+
+import pykka
+
+from supervisors.errors import BadSpec, SupervisorError
+from supervisors.process import IGNORE, supervised
+from supervisors.reasons import NORMAL, SHUTDOWN, Crash, Reason, Shutdown
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.reports import Report
+from supervisors.runtime.system import System
+from supervisors.spec import ChildLike, ChildSpec, check_child, child_spec
+
+__all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "Application", "Phase"]
+
+_log = logging.getLogger("supervisors")
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_STUCK: Final = 70
+
+_BEFORE: Final = ("before_stop", "drain")
+_AFTER: Final = ("after_stop",)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_FLUSH: Final = 1.0  # seconds that log handlers get before the process ends without them
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What is done at one stage of a stop: all at once, for `timeout` seconds. What fails is logged, and no more."""
+
+    tasks: Sequence[Callable[[], object]] = ()
+    timeout: float = 5.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _StopAsked:
+    """By a signal, or by `stop`."""
+
+    by: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _RootEnded:
+    reason: Reason
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _TooManyZombies:
+    pass
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Stopped:
+    pass
+
+
+_Event = _StopAsked | _RootEnded | _TooManyZombies | _Stopped
+
+
+class Application:
+    """One root, run once.
+
+    `phases` has tasks for `"before_stop"` (take no new work), `"drain"` (finish what was begun) and `"after_stop"`
+    (close stores), each a list of callables or a `Phase`. `system` is stopped with the application.
+
+    Units: `deadline` is how many seconds a stop may take in all; keep it below the grace of whoever sends the signal
+    (Kubernetes: 30). Raises: `BadSpec`.
+    """
+
+    def __init__(
+        self,
+        root: ChildLike,
+        *,
+        phases: Mapping[str, Sequence[Callable[[], object]] | Phase] | None = None,
+        deadline: float = 25.0,
+        system: System | None = None,
+    ) -> None:
+        self._spec = check_child(child_spec(root))
+        self._phases = {name: _phase(name, phase) for name, phase in (phases or {}).items()}
+        self._deadline = deadline
+        self.system = System() if system is None else system
+        self.reason: Reason = None
+        # Its `put` may interrupt itself, as signal handlers do.
+        self._events: SimpleQueue[_Event] = SimpleQueue()
+        self._phase_ends: SimpleQueue[None] = SimpleQueue()
+        self._killing = threading.Event()
+        self._ran = False
+
+    def run(self) -> int:
+        """Start the root, wait for the end, stop everything; returns the exit code.
+
+        Does not return when the deadline passes: the process ends with 70. Signals are handled if this is the main
+        thread; else only `stop` and the end of the root are.
+        """
+        if self._ran:
+            raise SupervisorError("an application runs once; make another one")
+        self._ran = True
+        handlers = self._handle_signals()
+        unsubscribe = self.system.reports.subscribe(self._on_report)
+        try:
+            self._beside(self._start_root)
+            code = self._judge(self._events.get())
+            self._beside(self._stop_everything)
+            return self._until_stopped(code)
+        finally:
+            unsubscribe()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """Ask for an orderly stop; the second time, for a quick one. Thread: any, also a process of the application."""
+        self._events.put(_StopAsked("stop()"))
+
+    # --- beginning ----------------------------------------------------------------------------------------------------
+
+    def _handle_signals(self) -> dict[int, Any]:
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        return {number: handler for number, handler in before.items() if handler is not None}
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._events.put(_StopAsked(signal.Signals(number).name))
+
+    def _on_report(self, report: Report) -> None:
+        if report.kind == "too_many_zombies":
+            self._events.put(_TooManyZombies())
+
+    def _start_root(self) -> None:
+        try:
+            result = _start(self._spec)
+        except Exception as exc:  # noqa: BLE001 - whatever it is, the end of the application is an orderly one
+            _log.exception("the root of the application did not start")
+            self._events.put(_RootEnded(Crash.of(exc)))
+            return
+        ref = result[0] if isinstance(result, tuple) else result
+        if isinstance(ref, Ref):
+            ref.add_exit_callback(lambda reason: self._events.put(_RootEnded(reason)))
+        else:
+            self._events.put(_RootEnded(NORMAL if ref is IGNORE else ("bad_return_value", result)))
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _judge(self, event: _Event) -> int:
+        match event:
+            case _StopAsked(by):
+                self.reason = SHUTDOWN
+                _log.info("stopping: %s", by)
+                return EXIT_OK
+            case _TooManyZombies():
+                self.reason = Shutdown("zombies")
+                return EXIT_STUCK
+            case _RootEnded(reason):
+                self.reason = reason
+                _log.log(
+                    logging.INFO if reason is NORMAL else logging.ERROR, "the root has ended: %r", reason
+                )
+                return EXIT_OK if reason is NORMAL else EXIT_FAILED
+            case _Stopped():
+                return EXIT_OK
+
+    def _until_stopped(self, code: int) -> int:
+        end = time.monotonic() + self._deadline
+        while True:
+            try:
+                event = self._events.get(timeout=max(0.0, end - time.monotonic()))
+            except Empty:
+                self._give_up()
+            match event:
+                case _Stopped():
+                    return code
+                case _TooManyZombies():
+                    code = EXIT_STUCK
+                case _StopAsked(by) if not self._killing.is_set():
+                    _log.warning("killing what is left: %s came again", by)
+                    code = max(code, EXIT_FAILED)
+                    self._killing.set()
+                    self._phase_ends.put(None)
+                    self._beside(self.system.kill)
+                case _:
+                    pass
+
+    def _stop_everything(self) -> None:
+        try:
+            for name in _BEFORE:
+                self._run_phase(name)
+            self.system.stop(SHUTDOWN)
+            self._killing.clear()  # from here on there is time again
+            for name in _AFTER:
+                self._run_phase(name)
+        except Exception:  # noqa: BLE001 - the main thread must hear that it is over
+            _log.exception("the stop of the application failed")
+        finally:
+            self._events.put(_Stopped())
+
+    def _run_phase(self, name: str) -> None:
+        phase = self._phases.get(name, Phase())
+        ends = self._phase_ends = SimpleQueue()
+        if self._killing.is_set():
+            return
+        for task in phase.tasks:
+            self._beside(partial(self._run_task, name, task, ends))
+        end = time.monotonic() + phase.timeout
+        for _ in phase.tasks:
+            try:
+                ends.get(timeout=max(0.0, end - time.monotonic()))
+            except Empty:
+                _log.warning("the phase %s took longer than %s seconds; going on", name, phase.timeout)
+                return
+            if self._killing.is_set():
+                return
+
+    def _run_task(self, name: str, task: Callable[[], object], ends: SimpleQueue[None]) -> None:
+        try:
+            task()
+        except Exception:  # noqa: BLE001 - the other tasks and phases must still have their turn
+            _log.exception("a task of the phase %s failed", name)
+        finally:
+            ends.put(None)
+
+    def _give_up(self) -> NoReturn:
+        for line in _stuck(self.system):
+            _log.critical("the stop took longer than %s seconds: %s", self._deadline, line)
+        flush = threading.Thread(target=logging.shutdown, daemon=True)
+        flush.start()
+        flush.join(_FLUSH)
+        os._exit(EXIT_STUCK)
+
+    def _beside(self, work: Callable[[], object]) -> None:
+        def run() -> None:
+            with self.system.activated():
+                work()
+
+        threading.Thread(target=run, name="supervisors-app", daemon=True).start()
+
+
+def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
+    if name not in (*_BEFORE, *_AFTER):
+        raise BadSpec("unknown_phase", name, f"phase {name!r} is none of {(*_BEFORE, *_AFTER)}")
+    return phase if isinstance(phase, Phase) else Phase(tuple(phase))
+
+
+def _start(spec: ChildSpec) -> Any:
+    start = spec.start
+    if isinstance(start, type) and issubclass(start, pykka.Actor):
+        start = supervised(start).start
+    return start(*spec.args, **spec.kwargs)
+
+
+def _stuck(system: System) -> list[str]:
+    living = [f"{ref} has not ended" for ref in system.processes()]
+    frames = sys._current_frames()  # noqa: SLF001 - the documented way to another thread's stack
+    stacks = [
+        f"thread {thread.name}:\n{''.join(traceback.format_stack(frames[thread.ident]))}"
+        for thread in threading.enumerate()
+        if thread.ident in frames and thread is not threading.main_thread()
+    ]
+    return living + stacks
