@@ -5,7 +5,7 @@
 A hop: a process on the event loop's thread tells a process that lives on the same thread, on a pool, or on a thread of
 its own. `µs per hop` is a message going back and forth between the two with nothing else to do; the lag is from a timer
 of the loop to the handler, a message per millisecond. `busy` has one more thread that computes in Python all the time.
-Then 200 streams (see `streams`) with the sessions on the loop's own thread, on a pool, and on a thread each.
+Then streams (see `streams`) with the sessions on the loop's own thread, on a pool, and on a thread each.
 
 The measurements behind docs/decisions: "Sessions live on the I/O loop's thread".
 """
@@ -21,13 +21,13 @@ from typing import Any
 from benchmarks.measure import Column, Subject, arguments, cpu, measure, percentile, show
 from benchmarks.provider import provider
 from benchmarks.streams import COLUMNS as STREAM_COLUMNS
-from benchmarks.streams import attached
+from benchmarks.streams import attached, chunks_for
 from supervisors import LoopDispatcher, PinnedDispatcher, PoolDispatcher, Process, System
 
 __all__ = ["HOPS", "STREAMS"]
 
 HOP_COUNT, LAG_COUNT = 4000, 1500
-STREAM_COUNT, CHUNKS = 200, 100
+STREAM_COUNTS = (20, 50, 500)
 
 
 class Ball(Process):
@@ -85,10 +85,10 @@ def hops(far: Callable[[], Any] | None, *, busy: bool) -> dict[str, float]:
         return numbers if busy else {**numbers, "cpu": used}
 
 
-def streams(dispatcher: str) -> dict[str, float]:
+def streams(count: int, dispatcher: str) -> dict[str, float]:
     """The streams of `benchmarks.streams`, the sessions run by `dispatcher`."""
     with provider() as server:
-        return attached(dispatcher)(server, STREAM_COUNT, CHUNKS)
+        return attached(dispatcher)(server, count, chunks_for(count))
 
 
 def _back_and_forth(count: int) -> None:
@@ -130,7 +130,8 @@ HOPS = {
     for name, far in (("same thread", None), ("to a pool", PoolDispatcher), ("to a thread", PinnedDispatcher))
 }
 STREAMS = {
-    f"streams, {dispatcher}": Subject(partial(streams, dispatcher))
+    f"{count} streams, {dispatcher}": Subject(partial(streams, count, dispatcher))
+    for count in STREAM_COUNTS
     for dispatcher in ("loop", "pool", "threads")
 }
 COLUMNS = (
@@ -145,8 +146,9 @@ if __name__ == "__main__":
     subjects = HOPS | STREAMS
     samples = measure("benchmarks.hops", subjects, arguments(__doc__, subjects))
     hopped = {name: numbers for name, numbers in samples.items() if name in HOPS}
-    streamed = {name: numbers for name, numbers in samples.items() if name in STREAMS}
     if hopped:
         show("A hop", COLUMNS, hopped)
-    if streamed:
-        show(f"{STREAM_COUNT} streams, {CHUNKS} chunks", STREAM_COLUMNS, streamed, "streams, loop")
+    for count in STREAM_COUNTS:
+        streamed = {name: numbers for name, numbers in samples.items() if name.startswith(f"{count} ")}
+        if streamed:
+            show(f"{count} streams", STREAM_COLUMNS, streamed, f"{count} streams, loop")

@@ -72,7 +72,8 @@ def chat() -> Callable[[], int]:
     """`allm.chat`, tools on threads."""
     import allm_actors as allm
 
-    return lambda: _answers(allm.chat(_engine(allm.tool(_noop)), [allm.user("go")], max_turns=TURNS + 1))
+    tool = allm.tool(_noop)
+    return lambda: _answers(allm.chat(_engine(tool), [allm.user("go")], max_turns=TURNS + 1))
 
 
 def async_chat() -> Callable[[], Awaitable[int]]:
@@ -83,8 +84,10 @@ def async_chat() -> Callable[[], Awaitable[int]]:
         """One more."""
         return x + 1
 
+    tool = allm.tool(noop)
+
     async def run() -> int:
-        return _answers(await allm.aio.chat(_engine(allm.tool(noop)), [allm.user("go")], max_turns=TURNS + 1))
+        return _answers(await allm.aio.chat(_engine(tool), [allm.user("go")], max_turns=TURNS + 1))
 
     return run
 
@@ -97,12 +100,12 @@ def attached_reply() -> Callable[[], Awaitable[int]]:
         """One more."""
         return x + 1
 
-    hosts: list[Any] = []
+    hosts, tool = [], allm.tool(noop)
 
     async def run() -> int:
         if not hosts:
             hosts.append(await allm.Host().__aenter__())
-        session = hosts[0].session(f"s{time.monotonic_ns()}", _engine(allm.tool(noop)))
+        session = hosts[0].session(f"s{time.monotonic_ns()}", _engine(tool))
         answers = _answers(await session.reply("go", max_turns=TURNS + 1))
         await session.stop()
         return answers
