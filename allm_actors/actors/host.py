@@ -42,7 +42,7 @@ from supervisors import (
 from .ending import ending
 from .handle import SessionHandle, check_id, session_spec
 from .keeper import ListIds, store_actor_for
-from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports, start_soon
+from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec
 from .seat import Cell, Seat, WhenBusy
 from .store import Store, store_for
@@ -200,14 +200,10 @@ class Host:
     def run(self, spec: TurnSpec) -> None:
         """Run a stateless turn in a session of its own. Returns at once; what fails ends the turn's channel."""
         seat = Seat(ports=self._ports(), cell=Cell(Session()), first=spec)
-        sessions: Any = seat.ports.whereis(SESSIONS)
-        if sessions is None:
-            spec.channel.end(
-                error=EngineError("invalid_engine", message="the host is being restarted; try again")
-            )
-            return
-        started = start_soon(sessions, session_spec(seat))
-        started.add_done_callback(lambda future: _end_if_failed(spec, future))
+        if seat.ports.whereis(SESSIONS) is not None:
+            _begin(seat, spec)
+        else:
+            seat.ports.when_whole(lambda _gone: _begin(seat, spec))
 
     def tool_loop(self) -> asyncio.AbstractEventLoop:
         """Where asynchronous tools run: the caller's event loop if it has one, else one for tools alone."""
@@ -356,6 +352,16 @@ def _loop_of(system: System) -> asyncio.AbstractEventLoop:
     dispatcher: Any = system.dispatcher("loop")
     loop: asyncio.AbstractEventLoop = dispatcher.loop
     return loop
+
+
+def _begin(seat: Seat, spec: TurnSpec) -> None:
+    sessions: Any = seat.ports.whereis(SESSIONS)
+    if sessions is None:
+        text = "the host has died, or is being restarted; try again"
+        spec.channel.end(error=EngineError("invalid_engine", message=text))
+        return
+    started = sessions.start_child_soon(session_spec(seat))
+    started.add_done_callback(lambda future: _end_if_failed(spec, future))
 
 
 def _end_if_failed(spec: TurnSpec, future: Future[Any]) -> None:
