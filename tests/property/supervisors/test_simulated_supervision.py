@@ -53,14 +53,16 @@ class World:
         self.sim = sim
         self.failing = Counter()
         self.slow = {}
-        self.asked_for = set(IDS)
+        self.asked_for = Counter(IDS)
         self.begun = []  # (time, id, whether somebody had asked for it), of each attempt to start
         self.lives = []  # (id, ref) of those that started, in order
-        self.deaths = []  # (id, reason), in order
+        self.ends = {}  # refs, in the order in which they ended: cleaned up, or reported as killed
+        self.deaths = Counter()  # how often each death was announced
+        sim.system.reports.subscribe(self.hear)
         self.wrong = []
 
     def begin(self, id, ref):
-        self.begun.append((self.sim.now, id, id in self.asked_for))
+        self.begun.append((self.sim.now, id, self.asked_for[id] > 0))
         self.wrong += [
             f"{ref} starts and {old} is not dead"
             for other, old in self.lives
@@ -70,7 +72,11 @@ class World:
             self.failing[id] -= 1
             raise ValueError("this start does not work")
         self.lives.append((id, ref))
-        ref.add_exit_callback(lambda reason: self.deaths.append((id, reason)))
+        ref.add_exit_callback(lambda reason: self.deaths.update([ref]))
+
+    def hear(self, report):
+        if report.kind == "process_ended" and issubclass(report.ref.actor_class, Subject):
+            self.ends.setdefault(report.ref, None)
 
     def latest(self, id):
         return next((ref for other, ref in reversed(self.lives) if other == id), None)
@@ -93,6 +99,7 @@ class Subject(Process):
         slow = self.world.slow.pop(self.id, 0.0)
         if slow:
             self.world.sim.sleep(slow)
+        self.world.ends.setdefault(self.ref, None)
 
 
 class Monitor(Process):
@@ -145,7 +152,7 @@ class SimulatedSupervision(RuleBasedStateMachine):
 
     def request(self, call, id=None):
         if id is not None:
-            self.world.asked_for.add(id)
+            self.world.asked_for[id] += 1
 
         def client():
             try:
@@ -153,7 +160,7 @@ class SimulatedSupervision(RuleBasedStateMachine):
             except SupervisorError:
                 pass  # refused, or the supervisor is gone; but answered
             finally:
-                self.world.asked_for.discard(id)
+                self.world.asked_for[id] -= 1
 
         self.questions.append(self.sim.client(client))
 
@@ -246,11 +253,11 @@ class SimulatedSupervision(RuleBasedStateMachine):
         if not self.sup.is_alive():
             return
         assert_tree_whole()
-        order = [line.id for line in self.sup.which_children() if line.ref is not None]
-        before = len(self.world.deaths)
+        order = [line.ref for line in self.sup.which_children() if line.ref is not None]
+        before = len(self.world.ends)
         self.sup.stop()
-        stopped = [id for id, reason in self.world.deaths[before:] if reason in (SHUTDOWN, KILLED)]
-        assert stopped == order[::-1]
+        assert list(self.world.ends)[before:] == order[::-1]
+        assert {ref.exit_reason for ref in order} <= {SHUTDOWN, KILLED}
 
     # --- what holds ---------------------------------------------------------------------------------------------------
 
@@ -276,7 +283,7 @@ class SimulatedSupervision(RuleBasedStateMachine):
         assert all(question.done() for question in self.questions), "every asker is answered"
         assert [question.late for question in self.questions] == [0] * len(self.questions), "and once"
         assert set(self.heard.values()) <= {1}, "every monitor is told once"
-        assert len(self.world.deaths) == len(self.world.lives)
+        assert self.world.deaths == Counter(ref for _, ref in self.world.lives), "every death is told once"
         self.never_two_living_incarnations_of_a_child()
         self.never_more_restarts_than_the_intensity_allows()
 
