@@ -19,15 +19,17 @@ from supervisors import IGNORE, SHUTDOWN, Process
 from .loops import call_on
 from .protocol import Continue, ModelBatch, ModelDone, ModelJob, ModelReady, ModelRefused, Wake
 
-__all__ = ["AdapterActor", "BlockingAdapterActor", "adapter_actor_for", "open_call"]
+__all__ = ["AdapterActor", "BlockingAdapterActor", "ThreadedAdapterActor", "adapter_actor_for", "open_call"]
 
 _END = object()
 
 
-def adapter_actor_for(adapter: Any) -> type[AdapterActor]:
-    """The actor class for an adapter: one that never blocks, unless the adapter is only known by a plain `stream`."""
-    fast = callable(getattr(adapter, "play", None)) or callable(getattr(adapter, "batches", None))
-    return AdapterActor if fast else BlockingAdapterActor
+def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
+    """The actor class for a call: on the event loop, unless the adapter, or whoever has the key, may block."""
+    adapter = job.adapter
+    if not any(callable(getattr(adapter, form, None)) for form in ("play", "batches")):
+        return BlockingAdapterActor
+    return ThreadedAdapterActor if callable(job.call.api_key) else AdapterActor
 
 
 def open_call(adapter: Any, request: Request, call: Call) -> Any:
@@ -151,6 +153,12 @@ class AdapterActor(Process):
     def _pump_ended(self, error: BaseException | None) -> None:
         with contextlib.suppress(Exception):  # the actor may be gone already
             self.ref.tell(PumpEnded(error))
+
+
+class ThreadedAdapterActor(AdapterActor):
+    """The same, opened on a thread: the call's key is a function of the user's, which may have to ask a vault."""
+
+    dispatcher = "blocking"
 
 
 class BlockingAdapterActor(AdapterActor):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from allm_actors.data import (
     ChatCompleted,
     ChatResult,
@@ -16,6 +18,7 @@ from allm_actors.data import (
     Response,
     StepCompleted,
     StepResult,
+    StoreError,
     StreamError,
     Thread,
 )
@@ -23,7 +26,7 @@ from supervisors import is_clean
 
 from .protocol import TurnSpec
 
-__all__ = ["ending"]
+__all__ = ["ending", "unstored"]
 
 
 def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[Event, ...]]:
@@ -42,6 +45,20 @@ def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[E
             return step, (ErrorEvent(error), StepCompleted(response, thread))
         case _:
             return _response(spec, error), (ErrorEvent(error),)
+
+
+def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[Any, tuple[Event, ...]]:
+    """The result and the last events of a turn whose end could not be stored: what it came to, and that error."""
+    match result:
+        case ChatResult():
+            metadata = {**result.metadata, "error": error}
+            result = msgspec.structs.replace(result, halted_reason="error", metadata=metadata)
+            return result, (ErrorEvent(error), ChatCompleted(result))
+        case StepResult():
+            result = msgspec.structs.replace(result, metadata={**result.metadata, "error": error})
+        case _:  # a response stands for itself
+            pass
+    return result, (ErrorEvent(error), *last)
 
 
 def _response(spec: TurnSpec, error: StreamError) -> Response:

@@ -14,10 +14,10 @@ from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation
-from supervisors import ChildSpec, Future, ProcessDown, ProcessRef, Restart
+from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
 from .ending import ending
-from .ports import SESSIONS, Ports, start_soon
+from .ports import SESSIONS, Ports
 from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec
 from .seat import Seat
 from .session import SessionActor
@@ -54,7 +54,9 @@ class SessionHandle:
         self.id: str = seat.id
         self.engine = engine
         self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
-        self._last = ""  # the id of the turn that was begun last; the turn itself is its reader's, who may drop it
+        self._last = (
+            ""  # the id of the turn that was begun last; the turn itself is its reader's, who may drop it
+        )
 
     def __repr__(self) -> str:
         return f"<session {self.id!r} {self.status}>"
@@ -198,7 +200,7 @@ class SessionHandle:
         if sessions is None:
             self._ports.when_whole(again)
         else:
-            start_soon(sessions, session_spec(self._seat)).add_done_callback(started)
+            sessions.start_child_soon(session_spec(self._seat)).add_done_callback(started)
 
     def _pass_on(
         self, ref: ProcessRef[Any], message: Any, future: Future[Any], again: Callable[[], None], tries: int
@@ -207,8 +209,8 @@ class SessionHandle:
             error = _error_of(answer)
             if error is None:
                 future.set(answer.get())
-            elif isinstance(error, ProcessDown) and tries > 1:
-                again()
+            elif isinstance(error, ProcessDown) and not isinstance(error.reason, Crash) and tries > 1:
+                again()  # it was not handled; what a session crashed on is not handed to the next one
             else:
                 future.fail(_cause(error, self.id))
 

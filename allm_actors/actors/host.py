@@ -42,6 +42,7 @@ from supervisors import (
 from .ending import ending
 from .handle import SessionHandle, check_id, session_spec
 from .keeper import ListIds, store_actor_for
+from .loops import current_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec
 from .seat import Cell, Seat, WhenBusy
@@ -111,7 +112,14 @@ class Host:
         return self
 
     def stop(self) -> None:
-        """Interrupt what runs, stop every process in reverse order, close connections and the store."""
+        """Interrupt what runs, stop every process in reverse order, close connections and the store.
+
+        Raises RuntimeError on the event loop that the host lives on: leave the `async with` block instead.
+        """
+        if self._given_loop is not None and current_loop() is self._given_loop:
+            raise RuntimeError(
+                "stopping here would stop the event loop that has to do it; leave the `async with` block"
+            )
         with self._lock:
             system, root = self._taken()
         self._stop(system, root)

@@ -21,13 +21,12 @@ from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
 from supervisors import NOPROC, ChildSpec, Future, Process, ProcessDown, ProcessRef, System
 from supervisors import exit as exit_process
-from supervisors.supervisor.supervision import Request as Request_
 
 from .adapter import adapter_actor_for
 from .protocol import ModelJob, ToolJob, TurnSpec
 from .tools import tool_actor_for
 
-__all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports", "model_call", "start_soon"]
+__all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports", "model_call"]
 
 HOST, STORE, WORK = "host", "store", "work"
 ADAPTERS, TOOLS, SESSIONS = "adapters", "tools", "sessions"
@@ -58,20 +57,20 @@ class Ports:
 
     def when_whole(self, done: Callable[[BaseException | None], object]) -> None:
         """Call `done(None)` when the restarts that are under way are over; `done(why)` if the whole tree is gone."""
-        host, question = self.whereis(HOST), Request_("count_children")
+        host: Any = self.whereis(HOST)
         if host is None:
             done(ProcessDown(NOPROC))
             return
 
         def answered(_counts: Any, error: BaseException | None) -> None:
             # A supervisor answers when the restart it is busy with is over: first the upper one, then the lower one.
-            work = self.whereis(WORK)
+            work: Any = self.whereis(WORK)
             if error is not None or work is None:
                 done(error)
             else:
-                _when_done(work.ask(question, block=False), lambda _counts, _error: done(None))
+                _when_done(work.count_children_soon(), lambda _counts, _error: done(None))
 
-        _when_done(host.ask(question, block=False), answered)
+        _when_done(host.count_children_soon(), answered)
 
     def ask_store(self, message: Any, done: Callable[[Any, BaseException | None], object]) -> None:
         """Ask the store; `done(answer, error)` is called once, possibly at once, on whatever thread has the answer."""
@@ -86,7 +85,7 @@ class Ports:
         name: str
         worker: type[Process]
         if isinstance(job, ModelJob):
-            name, worker = ADAPTERS, adapter_actor_for(job.adapter)
+            name, worker = ADAPTERS, adapter_actor_for(job)
             job = replace(job, loop=self._io_loop())
         else:
             name, worker = TOOLS, tool_actor_for(job)
@@ -95,16 +94,13 @@ class Ports:
             failed(f"the supervisor of {name} is being restarted")
             return
         spec = ChildSpec(id=job.token, start=worker, args=(job,), restart="temporary")
-        _when_done(start_soon(supervisor, spec), lambda _ref, error: failed(str(error)) if error else None)
+        _when_done(
+            supervisor.start_child_soon(spec), lambda _ref, error: failed(str(error)) if error else None
+        )
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker."""
         exit_process(worker, reason)
-
-
-def start_soon(supervisor: ProcessRef[Any], spec: ChildSpec) -> Future[Any]:
-    """Start a child without waiting for it."""
-    return supervisor.ask(Request_("start_child", (spec,)), block=False)
 
 
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:

@@ -12,7 +12,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from allm_actors.data import AllmError, ChatCompleted, Event, Request, StepCompleted, StreamError, Thread
+from allm_actors.data import (
+    AllmError,
+    ChatCompleted,
+    Event,
+    Request,
+    StepCompleted,
+    StoreError,
+    StreamError,
+    Thread,
+)
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import loop
 from allm_actors.execution.effects import (
@@ -41,6 +50,7 @@ from allm_actors.execution.inputs import (
 )
 from supervisors import SHUTDOWN, ProcessRef
 
+from .ending import unstored
 from .protocol import ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .window import Window
 from .work import halt_work, settle_work, tool_work
@@ -75,8 +85,8 @@ class Crew(Protocol):
     def keep(self, thread: Thread, done: Callable[[], None]) -> bool:
         """Remember this thread; False when it is being stored, and `done()` will be called."""
 
-    def over(self, result: Any, then: Callable[[], object]) -> None:
-        """The turn has this result (None: it was refused and changes nothing): store it, then call `then()`."""
+    def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
+        """The turn has this result (None: it was refused and changes nothing): store it, then call `then(error)`."""
 
 
 class Worker:
@@ -289,9 +299,14 @@ class TurnRun:
     def _finish(self, result: Any) -> None:
         channel = self.spec.channel
         if isinstance(result, Refused):
-            self._crew.over(None, lambda: channel.end(error=result.error))
-        else:
-            self._crew.over(result, lambda: channel.end(result, last=self._last))
+            self._crew.over(None, lambda _error: channel.end(error=result.error))
+            return
+
+        def end(error: StoreError | None) -> None:
+            final, last = (result, self._last) if error is None else unstored(result, self._last, error)
+            channel.end(final, last=last)
+
+        self._crew.over(result, end)
 
     def stored(self) -> None:
         """What had to be stored is stored: go on."""

@@ -313,15 +313,15 @@ class SessionActor(Process):
         self._save(stored)
         return False
 
-    def over(self, result: Any, then: Callable[[], object]) -> None:
+    def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
         """Take the turn's result over, have it stored, and go on."""
         run, before = self._run, self._before
         assert run is not None
         assert before is not None
 
-        def done(_error: StoreError | None = None) -> None:
+        def done(error: StoreError | None = None) -> None:
             self._run = self._before = None
-            then()
+            then(error)
             self._forget(run.spec)
             self._next()
 

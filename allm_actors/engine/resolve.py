@@ -219,6 +219,11 @@ def _refuse_misplaced(name: str) -> None:
         raise TypeError(
             f"{name!r} belongs to the engine, not to a call: use Engine({name}=…) or engine.merge({name}=…)"
         )
+    if name == "timeout":
+        raise TypeError(
+            "there is no option 'timeout'; request_timeout bounds a model call, stream_timeout its silences, and "
+            "tool_timeout a tool, all in seconds"
+        )
     ratio, known = max((SequenceMatcher(None, name, known).ratio(), known) for known in KNOWN)
     if ratio >= _NEAR:
         raise TypeError(

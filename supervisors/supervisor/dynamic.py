@@ -14,6 +14,7 @@ from typing import Any, cast, overload
 
 from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.entry import Child, Counts, View
+from supervisors.process import Future
 from supervisors.reasons import Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
@@ -36,6 +37,14 @@ class DynamicSupervisorRef(Ref[Any]):
         """
         checked = check_child(child_spec(spec), "never")
         return cast("Ref[Any] | tuple[Ref[Any], Any] | None", self._call("start_child", checked))
+
+    def start_child_soon(self, spec: ChildLike) -> Future[Any]:
+        """`start_child` for callers that may not wait: the future has what it would return or raise.
+
+        Raises: `BadSpec`, at once.
+        """
+        checked = check_child(child_spec(spec), "never")
+        return self.ask(Request("start_child", (checked,)), block=False)
 
     def terminate_child(self, ref: Ref[Any]) -> None:
         """Stop a child and forget it. While a child is restarting, its last ref is still the one to use.

@@ -21,6 +21,7 @@ from typing import Any, cast, overload
 from supervisors.core.entry import Child, Counts, View
 from supervisors.core.static import StaticChildren
 from supervisors.errors import BadSpec
+from supervisors.process import Future
 from supervisors.reasons import Reason
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
@@ -93,6 +94,10 @@ class SupervisorRef(Ref[Any]):
     def count_children(self) -> Counts:
         """How many children there are, and how many are alive."""
         return cast("Counts", self._call("count_children"))
+
+    def count_children_soon(self) -> Future[Counts]:
+        """`count_children` for callers that may not wait; answered when the operation that runs is over."""
+        return self.ask(Request("count_children"), block=False)
 
     def get_childspec(self, id: Hashable) -> ChildSpec:
         """The spec of a child, its defaults filled in.
