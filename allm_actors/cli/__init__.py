@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _perform(options, terminal)
         terminal.flush()
     except KeyboardInterrupt:
+        if terminal.interactive:
+            terminal.say()
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone. Nothing more may be written, not even by the interpreter at its end.

@@ -6,6 +6,7 @@ the turn; the session keeps what was said.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,7 @@ from .equipment import begin, data_dir, engine_for, place_of, set_up_log, store_
 from .history import History
 from .interruption import Interruption
 from .terminal import Terminal
-from .transcript import Transcript, call_text, cut
+from .transcript import Transcript, call_text, count_text, cut
 from .trouble import line
 
 __all__ = ["perform"]
@@ -61,7 +62,7 @@ class Chat:
         """Say who answers, in which session, and where that stands."""
         if not self._terminal.interactive:
             return
-        engine, state = self._session.engine, "new" if before is None else f"{len(before.messages)} messages"
+        engine, state = self._session.engine, "new" if before is None else count_text(before)
         adapter = engine.adapter if isinstance(engine.adapter, str) else type(engine.adapter).__name__
         title = " ".join(str(each) for each in (adapter, engine.model) if each)
         self._say(
@@ -88,7 +89,10 @@ class Chat:
     def part(self) -> None:
         """Say how to come back."""
         if self._terminal.interactive and self._session.messages and place_of(self._options) is not None:
-            self._say(self._dim(f"kept; go on with: allm chat --session {self._session.id}"))
+            store = f" --store {shlex.quote(self._options.store)}" if self._options.store else ""
+            self._say(
+                self._dim(f"kept; go on with: allm chat --session {shlex.quote(self._session.id)}{store}")
+            )
 
     # Private: in order of use.
 

@@ -11,7 +11,7 @@ from allm_actors.data import Session
 from .arguments import Options
 from .equipment import place_of, store_of
 from .terminal import Terminal
-from .transcript import cut
+from .transcript import count_text, cut
 
 __all__ = ["perform"]
 
@@ -37,10 +37,8 @@ def perform(options: Options, terminal: Terminal) -> int:
 
 def _line(store: Store, name: str, terminal: Terminal) -> str:
     session = store.load(name) or Session(id=name)
-    count = len(session.messages)
-    size = f"{count} message" + ("" if count == 1 else "s")
     said = next(
         (m.content for m in reversed(session.messages) if isinstance(m.content, str) and m.content), ""
     )
     status = terminal.paint(session.status, "red" if session.status == "error" else "green")
-    return f"{terminal.paint(name, 'bold')}  {status}  {size}  {terminal.paint(cut(said, 60), 'dim')}"
+    return f"{terminal.paint(name, 'bold')}  {status}  {count_text(session)}  {terminal.paint(cut(said, 60), 'dim')}"

@@ -16,6 +16,7 @@ from allm_actors.data import (
     ChatResult,
     Err,
     Event,
+    Session,
     TextDelta,
     ToolExecutionCompleted,
     ToolExecutionStarted,
@@ -27,7 +28,7 @@ from .colour import harmless
 from .terminal import Terminal
 from .trouble import line
 
-__all__ = ["Transcript", "call_text", "cut", "tokens_of"]
+__all__ = ["Transcript", "call_text", "count_text", "cut", "tokens_of"]
 
 
 class Transcript:
@@ -113,6 +114,12 @@ def call_text(name: str, arguments: Mapping[str, Any]) -> str:
     """A call as a programmer would write it: `get_weather(city="Lisbon")`."""
     given = ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in arguments.items())
     return f"{name}({given})"
+
+
+def count_text(session: Session) -> str:
+    """How many messages a session has."""
+    count = len(session.messages)
+    return f"{count} message" + ("" if count == 1 else "s")
 
 
 def cut(text: str, room: int) -> str:

@@ -22,6 +22,9 @@ def main() -> int:
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
         return perform(options)
     except KeyboardInterrupt:
+        sys.unraisablehook = lambda _: (
+            None
+        )  # what was half made when Ctrl-C came complains when it is thrown away
         print("\nstopped", file=sys.stderr)
         return 130
     except BrokenPipeError:

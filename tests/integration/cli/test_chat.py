@@ -90,7 +90,7 @@ class Person:
         os.close(slave)
         self.seen = ""
 
-    def sees(self, text: str, seconds: float = 20) -> None:
+    def sees(self, text: str, seconds: float = 45) -> None:
         """Reads until `text` is there, and forgets what came before it."""
         end = time.monotonic() + seconds
         while text not in self.seen:
@@ -137,14 +137,14 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_session(
     someone.sees("> ")
     someone.types("\x04")
     someone.sees("allm chat --session trip")
-    assert someone.process.wait(20) == 0
+    assert someone.process.wait(45) == 0
 
 
 def test_ctrl_c_at_the_prompt_leaves(person: Callable[..., Person]) -> None:
     someone = person()
     someone.sees("> ")
     someone.process.send_signal(signal.SIGINT)
-    assert someone.process.wait(20) == 0
+    assert someone.process.wait(45) == 0
 
 
 def test_what_was_typed_is_found_again_the_next_time(person: Callable[..., Person], home: Path) -> None:
@@ -154,7 +154,7 @@ def test_what_was_typed_is_found_again_the_next_time(person: Callable[..., Perso
     someone.sees("1 heard: a line to remember")
     someone.sees("> ")
     someone.types("/quit\n")
-    assert someone.process.wait(20) == 0
+    assert someone.process.wait(45) == 0
     again = person()
     again.sees("> ")
     again.types("\x1b[A\x1b[A\n")

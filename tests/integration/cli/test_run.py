@@ -146,7 +146,7 @@ def test_ctrl_c_ends_it_with_130(process: Start, options: list[str], server: Loo
     assert run.stdout is not None
     assert run.stdout.read(4) == "One "
     run.send_signal(signal.SIGINT)
-    assert run.wait(20) == 130
+    assert run.wait(45) == 130
     assert run.stderr is not None
     assert run.stderr.read() == ""
     server.wait_for(lambda s: s.abandoned == 1)
@@ -162,6 +162,6 @@ def test_a_reader_who_leaves_early_is_no_trouble(process: Start, options: list[s
     run.stdout.read(1)
     run.stdout.close()
     run.stdout = None
-    assert run.wait(20) == 1
+    assert run.wait(45) == 1
     assert run.stderr is not None
     assert "Traceback" not in run.stderr.read()
