@@ -215,7 +215,8 @@ def _start(batch: Batch) -> Change:
     running = batch.running | {call.id: call for call in calls}
     shown = [ToolExecutionStarted(id=call.id, name=call.name, arguments=call.arguments) for call in calls]
     runs = [_run(batch, call) for call in calls]
-    return msgspec.structs.replace(batch, queue=batch.queue[free:], running=running), (*_emit(shown), *runs)
+    # Run first, show then: whoever sees that a tool was started may wait for it.
+    return msgspec.structs.replace(batch, queue=batch.queue[free:], running=running), (*runs, *_emit(shown))
 
 
 def _run(batch: Batch, call: ToolCall) -> RunTool:

@@ -1,8 +1,8 @@
 """Why a chat stops after a step: the gates, in order; the first that is true decides.
 
 Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's place in the
-result, `limit` how many steps this pass may take and `used` how many it took. Gate 8 is asked outside, by whoever holds
-the user's function; `verdict` is None until it has answered.
+result, `limit` how many steps there may be. Gate 8 is asked outside, by whoever holds the user's function; `verdict` is
+None until it has answered.
 
     gate  the step                             halted_reason      metadata
     ----  -----------------------------------  -----------------  ---------------------------------------------------
@@ -36,7 +36,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     step: StepResult
     index: int
-    used: int
     limit: int
     verdict: object = None
 
@@ -103,5 +102,5 @@ GATES: Final = (
     Gate(6, lambda s: s.finish_reason in {"stop", "length", "content_filter"}, lambda _: Halted("completed")),
     Gate(7, lambda s: s.finish_reason == "error", _failed),
     Gate(8, lambda s: bool(s.verdict), lambda s: Halted("halt_when", {"halt_when_step_index": s.index})),
-    Gate(9, lambda s: s.used >= s.limit, lambda s: Halted("max_turns", {"max_turns": s.limit})),
+    Gate(9, lambda s: s.index + 1 >= s.limit, lambda s: Halted("max_turns", {"max_turns": s.limit})),
 )

@@ -103,7 +103,7 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     """Where a run stands.
 
     `thread` is what the model was last asked with, or what the last step left; `draft` is the first pass's result while
-    the second runs, and `earlier` the number of steps that the first pass took.
+    the second runs.
     """
 
     options: Options
@@ -112,7 +112,6 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     turn: int = 0
     steps: tuple[StepResult, ...] = ()
     draft: ChatResult | None = None
-    earlier: int = 0
 
 
 Transition: TypeAlias = tuple[LoopState, tuple[Effect, ...]]
@@ -271,7 +270,6 @@ def _standing(state: LoopState, verdict: object = None) -> Standing:
     return Standing(
         step=state.steps[-1],
         index=len(state.steps) - 1,
-        used=len(state.steps) - state.earlier,
         limit=state.options.turn_limit if state.draft is None else 1,
         verdict=verdict,
     )
@@ -316,7 +314,6 @@ def _finalize(state: LoopState, draft: ChatResult, effects: tuple[Effect, ...]) 
         thread=state.thread.add_user(nudge) if nudge else state.thread,
         turn=state.turn + 1,
         draft=draft,
-        earlier=len(state.steps),
     )
     return _ask(state, effects)
 

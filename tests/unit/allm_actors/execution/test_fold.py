@@ -221,6 +221,11 @@ def test_a_call_is_answered_once():
     assert [message.content for message in result.tool_results] == ["first"]
 
 
+def test_an_id_may_be_used_again_by_the_next_step():
+    events = ToolResultEncoded("c0", "first"), step("c0"), ToolResultEncoded("c0", "second"), step("c0")
+    assert fold(events).step_result().tool_results[0].content == "second"
+
+
 def test_manual_mode_is_told_of_steps_with_calls_only():
     assert fold([step("c0", mode="manual")]).step_result().metadata == {"mode": "manual"}
     assert fold([step(mode="manual", finish="stop")]).step_result().metadata == {}

@@ -21,14 +21,14 @@ STANDINGS = {
     6: {"finish": "length"},
     7: {"finish": "error"},
     8: {"verdict": "yes"},
-    9: {"used": 2},
+    9: {"index": 6},
 }
 
 
-def standing(metadata=None, finish="tool_calls", verdict=None, used=1):
+def standing(metadata=None, finish="tool_calls", verdict=None, index=3):
     response = Response(finish_reason=finish, metadata={"error": ERROR} if finish == "error" else {})
     step = StepResult(thread=Thread(), response=response, metadata=metadata or {})
-    return Standing(step=step, index=3, used=used, limit=2, verdict=verdict)
+    return Standing(step=step, index=index, limit=7, verdict=verdict)
 
 
 def rows():
@@ -73,7 +73,7 @@ def test_only_what_is_true_halts(verdict):
 def test_halts_of_the_loop_say_where():
     assert decide(standing(**STANDINGS[4]), GATES).metadata["manual_turn_index"] == 3
     assert decide(standing(**STANDINGS[8]), GATES).metadata == {"halt_when_step_index": 3}
-    assert decide(standing(**STANDINGS[9]), GATES).metadata == {"max_turns": 2}
+    assert decide(standing(**STANDINGS[9]), GATES).metadata == {"max_turns": 7}
 
 
 def test_calls_left_to_the_caller_are_told_with_any_halt_of_a_tool():

@@ -79,7 +79,7 @@ def test_a_cancel_among_tools_answers_every_call(reason, metadata):
     known = tools(echo=echo, mine=None)
     made = [("c0", "echo"), ("c1", "echo"), ("c2", "echo"), ("m1", "mine")]
     state, effects = ran_until_tools(*made, tools=known, max_concurrency=2)
-    state, _ = loop.step(state, ToolReturned("c0", settle(effects[2].call, "ok")))
+    state, _ = loop.step(state, ToolReturned("c0", settle(effects[1].call, "ok")))
     state, effects = cut(state, reason)
     result = effects[-1].result
     why = "interrupted" if reason == "interrupted" else "cancelled"
@@ -164,3 +164,26 @@ def test_a_worker_that_dies_before_the_first_word_breaks_the_stream():
     _, effects = loop.step(state, ModelFailed(0, StreamError("unknown")))
     assert [event.tag for event in effects[0].events] == ["error"]
     assert effects[-1].result.halted_reason == "error"
+
+
+def test_a_cancel_before_any_text_leaves_no_message():
+    state, _ = loop.start(options(), HI)
+    state, _ = loop.step(state, ModelEvents(0, [MessageStarted(), ToolCallStarted("c0", "echo")]))
+    _, effects = cut(state, "cancelled")
+    assert kinds(effects) == [CancelModel, Emit, Finish]
+    assert effects[-1].result.thread == HI
+    assert effects[-1].result.final_response.tool_calls[0].id == "c0"
+
+
+def test_a_cancel_stops_what_settles_errors_too():
+    state, _ = ran_until_tools(("c0", "nope"), on_tool_error="function")
+    _, effects = cut(state, "cancelled")
+    assert CancelTool("c0", 0) in effects
+
+
+def test_a_refusal_after_the_first_word_is_a_broken_stream():
+    state, _ = loop.start(options(), HI)
+    state, _ = loop.step(state, ModelEvents(0, [TextDelta("par")]))
+    _, effects = loop.step(state, ModelFailed(0, RATE_LIMITED, preflight=True))
+    assert effects[-1].result.metadata == {"error": RATE_LIMITED}
+    assert effects[-1].result.thread.last.content == "par"

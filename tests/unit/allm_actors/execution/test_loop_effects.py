@@ -46,10 +46,10 @@ from tests.unit.allm_actors.execution.driver import (
 
 def test_a_step_is_stored_before_its_tools_run_and_each_answer_before_it_is_shown():
     state, effects = ran_until_tools(("c0", "echo"), ("c1", "echo"), tools=tools(echo=echo))
-    assert kinds(effects) == [Checkpoint, Emit, RunTool, RunTool]
+    assert kinds(effects) == [Checkpoint, RunTool, RunTool, Emit]
     assert shape(effects[0].thread) == ["U hi", "A  +tc"]
     assert [call.id for call in effects[0].pending_calls] == ["c0", "c1"]
-    state, effects = loop.step(state, ToolReturned("c1", settle(effects[3].call, 1)))
+    state, effects = loop.step(state, ToolReturned("c1", settle(effects[2].call, 1)))
     assert kinds(effects) == [Checkpoint, Emit]
     assert shape(effects[0].thread)[-1] == "T(c1) 1"
     assert [call.id for call in effects[0].pending_calls] == ["c0"]
@@ -77,10 +77,10 @@ def test_no_more_tools_run_at_once_than_allowed():
     made = [(f"c{number}", "echo") for number in range(5)]
     state, effects = ran_until_tools(*made, tools=tools(echo=echo), max_concurrency=2)
     assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c0", "c1"]
-    call = effects[2].call
+    call = effects[1].call
     state, effects = loop.step(state, ToolReturned("c0", settle(call, 0)))
     assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c2"]
-    assert [event.tag for event in effects[2].events] == ["tool_execution_started"]
+    assert [event.tag for event in effects[-1].events] == ["tool_execution_started"]
 
 
 def test_a_tools_own_timeout_wins_over_the_calls():
@@ -150,6 +150,8 @@ def stray():
         ModelFailed(7, RATE_LIMITED),
         ToolReturned("c9", outcome),
         ToolReturned("c0", outcome, 3),
+        ToolCrashed("c0", "x", 3),
+        ToolTimedOut("c0", 3),
         ToolCrashed("c9", "x"),
         ToolTimedOut("c9"),
         HaltAnswered(7, True),

@@ -114,6 +114,13 @@ def test_calls_that_are_pending_keep_a_session_from_asking_whatever_its_status()
         begin(asked, "reply", [USER])
 
 
+def test_an_error_comes_before_the_calls_that_are_pending():
+    failed = msgspec.structs.replace(STANDING["error"], thread=OPEN, pending_tool_calls=CALLS)
+    for do in DOING.values():
+        with pytest.raises(SessionError, match="recover"):
+            do(failed)
+
+
 # --- beginning ----------------------------------------------------------------------------------------------------
 
 
