@@ -13,9 +13,10 @@ Source: FoundationDB, "Simulation and Testing"; Akka.NET `TestScheduler`.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, Self, TypeVar
 
 import pykka
@@ -31,7 +32,7 @@ from supervisors.runtime.running import running
 from supervisors.runtime.system import System
 from supervisors.runtime.virtual import VirtualClock
 
-__all__ = ["Sim"]
+__all__ = ["Sim", "silence"]
 
 T = TypeVar("T")
 
@@ -172,12 +173,16 @@ class Sim:
                 self.system.stop(timeout=_STOP_TIME)
         finally:
             if not dispatcher.broken:
-                self.system.stopped = True
-                for ref in reversed(self.system.processes()):
-                    ref.kill()
+                self._kill_the_rest()
             dispatcher.dismiss()
         if not failed:
             self._speak_up()
+
+    def _kill_the_rest(self) -> None:
+        self.system.stopped = True
+        with silence():
+            for ref in reversed(self.system.processes()):
+                ref.kill()
 
     def _speak_up(self) -> None:
         # Errors should never pass silently: neither those of foreign threads nor those of clients.
@@ -186,6 +191,18 @@ class Sim:
             raise trespass
         for client in self._clients:
             client.raise_unheard()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Log nothing inside the block: what ends there was meant to."""
+    log = logging.getLogger("supervisors")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 class _Client(Future[Any]):

@@ -8,14 +8,12 @@ Source: FoundationDB; loom; Hypothesis ("falsifying example").
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from supervisors.runtime.choices import Choice
 from supervisors.runtime.faults import Faults
-from supervisors.runtime.sim import Sim
+from supervisors.runtime.sim import Sim, silence
 from supervisors.testing.shrinking import shrink
 
 __all__ = ["ScenarioFailed", "explore", "run_in_sim"]
@@ -70,7 +68,7 @@ def explore(
     `Sim`. Raises: `ScenarioFailed`.
     """
     attempt = _Attempt(scenario, faults, options)
-    with _silence():
+    with silence():
         for seed in seeds:
             error = attempt.run(seed, None)
             if error is not None:
@@ -114,14 +112,3 @@ def _report(attempt: _Attempt, seed: int, error: BaseException, shrinks: int) ->
 
 def _told(trace: Sequence[Choice]) -> str:
     return "\n".join(f"{nth:>4}  {choice}" for nth, choice in enumerate(trace, 1))
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    log = logging.getLogger("supervisors")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
