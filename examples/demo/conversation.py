@@ -7,6 +7,7 @@ tree, and what the provider was really asked.
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import allm_actors as allm
@@ -60,11 +61,14 @@ def kill_a_model_call(scene: Scene, recording: Recording) -> None:
     gate, asked_before = scene.provider.hold(words=24), len(scene.provider.requests)
     stage.say("you", _STORY)
 
+    killed: list[float] = []
+
     def after_word(count: int) -> None:
         if count == 24:
-            _kill_the_adapter(scene)
+            killed.append(_kill_the_adapter(scene))
 
     seen = scene.watch(session.reply(_STORY), after_word)
+    stage.note(f"the turn was over {(time.monotonic() - killed[0]) * 1000:.1f} ms after the kill")
     stage.observe(
         seen.tags[-3:] == ["error", "step_completed", "chat_completed"], "the turn ended, once, with an error"
     )
@@ -104,6 +108,7 @@ def let_a_tool_crash(scene: Scene, recording: Recording) -> None:
     stage.observe("not available" in told["content"], "the model was told, as the answer to its call")
     stage.observe(seen.text == turn.text, "and went on without it")
     _observe_completed(scene, seen, session)
+    stage.note(f"the turn took {seen.took:.2f} s")
 
 
 def replay(scene: Scene, recording: Recording) -> None:
@@ -129,15 +134,18 @@ def replay(scene: Scene, recording: Recording) -> None:
     scene.provider.play([])
 
 
-def _kill_the_adapter(scene: Scene) -> None:
+def _kill_the_adapter(scene: Scene) -> float:
+    """Kill it, and say when."""
     stage, victim = scene.stage, scene.only_child("adapters")
     tree = scene.host.tree()
     stage.note("the provider holds its breath; the supervision tree, now:")
     stage.picture(tree.replace(str(victim), stage.paint(str(victim), "bold", "red")))
     stage.observe(str(victim) in tree, f"{victim} is the one process under 'adapters'")
     stage.note(f'supervisors.exit({victim}, "kill")')
+    now = time.monotonic()
     supervisors.exit(victim, "kill")
     stage.observe(not victim.is_alive(), "it is dead")
+    return now
 
 
 def _refuses(session: Any) -> bool:

@@ -89,7 +89,7 @@ def resume(scene: Scene, recording: Recording) -> None:
     """This process opens the store of the dead one, and the turn goes on where its tools had ended."""
     stage, turn = scene.stage, recording.turns[0]
     stage.note("this process opens the dead one's store")
-    ran = len(RUNS)
+    ran, asked, begun = len(RUNS), len(scene.provider.requests), time.monotonic()
     session = scene.host.session("night-train", scene.engine)
     roles = [message.role for message in session.messages]
     stage.observe(
@@ -99,9 +99,15 @@ def resume(scene: Scene, recording: Recording) -> None:
         stage.happened(stage.paint(str(message.content), "dim"), mark="↩")
     stage.note("session.continue_()")
     seen = scene.watch(session.continue_())
-    stage.observe(seen.text == turn.text, "the model was asked once more, and its answer is whole")
+    asked = len(scene.provider.requests) - asked
+    stage.observe(
+        asked == 1 and seen.text == turn.text, "the model was asked once more, and its answer is whole"
+    )
     stage.observe(len(RUNS) == ran and "tool_execution_started" not in seen.tags, "no tool ran twice")
     stage.observe(session.status == "completed", "the session's status is 'completed'")
+    stage.note(
+        f"the first word came {(seen.first_word - begun) * 1000:.0f} ms after the session was asked for"
+    )
 
 
 def _read_until_mid_answer(stage: Stage, child: subprocess.Popen[str], recording: Recording) -> str:
