@@ -1,4 +1,4 @@
-"""Calls without a session, over a real socket: whoever leaves leaves nothing behind, and a host that died is replaced."""
+"""Calls without a session, over a socket: whoever leaves leaves nothing behind, and a host that died is replaced."""
 
 from __future__ import annotations
 
