@@ -1,5 +1,6 @@
 """`allm chat`, with a pipe in place of a person, and with a person's terminal."""
 
+import contextlib
 import os
 import pty
 import signal
@@ -143,8 +144,14 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_session(
 def test_ctrl_c_at_the_prompt_leaves(person: Callable[..., Person]) -> None:
     someone = person()
     someone.sees("> ")
-    someone.process.send_signal(signal.SIGINT)
-    assert someone.process.wait(45) == 0
+    for _ in range(
+        20
+    ):  # CPython's readline overlooks a signal between showing the prompt and waiting for a key
+        someone.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            assert someone.process.wait(2) == 0
+            return
+    pytest.fail("it did not leave")
 
 
 def test_what_was_typed_is_found_again_the_next_time(person: Callable[..., Person], home: Path) -> None:
