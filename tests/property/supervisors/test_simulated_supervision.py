@@ -313,4 +313,4 @@ def test_a_start_that_fails_is_no_life():
         world.failing["a"] = 1
         with pytest.raises(StartError):
             Supervisor.start([ChildSpec(id="a", start=Subject, args=(world, "a"))])
-        assert (world.lives, world.deaths, len(world.begun)) == ([], [], 1)
+        assert (world.lives, dict(world.deaths), len(world.begun)) == ([], {}, 1)
