@@ -11,10 +11,10 @@ READY := .venv/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fix soak bench clean
+.PHONY: help demo test check fix soak bench pykka-suite clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## see it work: streaming, tools, a crash, a kill and a resume, without any key
 	@$(BIN)/python -m examples.demo
@@ -37,6 +37,9 @@ soak: $(READY)  ## the tests that run for minutes
 
 bench: $(READY)  ## measure, on this machine
 	@$(BIN)/python -m benchmarks
+
+pykka-suite: $(READY)  ## the tests of Pykka itself over our dispatchers; fetches them, so it needs the network
+	@$(BIN)/python tests/conformance/pykka_suite.py
 
 clean:  ## remove .venv and everything else that was built here
 	rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

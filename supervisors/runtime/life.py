@@ -45,6 +45,7 @@ from supervisors.runtime.signals import (
     Letter,
     Outcome,
     Started,
+    StartFailed,
     Stop,
     StopRequest,
     Terminate,
@@ -88,6 +89,8 @@ class Life(Hooks):
         if self.mailbox.maxlen is not None:
             box.limit = Limit(self.mailbox)
         self._actor_ref = self.ref_type(type(self), box, System.current())
+        # It does not run before its start, but it may make a proxy of itself, and be told to end.
+        box.owner = self
 
     def __str__(self) -> str:
         return str(self._actor_ref)
@@ -100,6 +103,8 @@ class Life(Hooks):
             if ref.name is not None and not ref.system.names.register(ref.name, ref):
                 self._actor_taken(ref)
                 return
+            if ref.buried and ref.name is not None:  # killed in this instant, on another thread
+                ref.system.names.unregister(ref.name, ref)
             self._actor_begun(self._actor_init())
             self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises ends its process, and only that
@@ -312,7 +317,8 @@ class Life(Hooks):
         if wait is not None:
             wait.wake()
         zombie = Zombie(ref.system.zombies, ref)
-        return zombie if ref.dispatcher.abandon(ref.actor_inbox, zombie) else None
+        box = ref.actor_inbox
+        return zombie if box.dispatcher is not None and box.dispatcher.abandon(box, zombie) else None
 
     def _actor_ask_to_stop(self, reason: Reason) -> None:
         # The reason first, then the event; `stopping` makes the event first and then looks for the reason.
@@ -352,11 +358,12 @@ class Life(Hooks):
         return Future()
 
     def _start_actor_loop(self) -> None:
-        # Bound last: from here on the process may run.
         ref = self._actor_ref
         box = ref.actor_inbox
-        box.owner = self
         ref.system.add(ref)
+        if ref.buried:
+            self._actor_stillborn(ref)
+            return
         if self.register_in_pykka:
             pykka.ActorRegistry.register(ref)
         if self._actor_begins_quietly and not box.user:
@@ -365,6 +372,13 @@ class Life(Hooks):
             box.wake()
         else:
             box.dispatcher.schedule(box)  # type: ignore[union-attr]
+
+    def _actor_stillborn(self, ref: Ref[Any]) -> None:
+        # Killed before there was a starter to tell.
+        ref.system.remove(ref)
+        starter, ref.starter = ref.starter, None
+        if starter is not None:
+            starter(StartFailed(ref, KILLED))
 
     _actor_ref: Ref[Any]
 

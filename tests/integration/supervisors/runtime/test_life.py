@@ -479,3 +479,44 @@ def test_no_orphans_a_parents_end_shuts_its_children_down(system: System, log: L
         parent.tell(lambda self: 1 / 0)
     assert log.next() is SHUTDOWN
     assert child.exit_reason is SHUTDOWN
+
+
+def test_a_process_may_make_a_proxy_of_itself_before_it_begins(system: System) -> None:
+    class Selfish(Process):
+        def __init__(self) -> None:
+            super().__init__()
+            self.later = self.actor_ref.proxy()
+            self.done = 0
+
+        def work(self) -> int:
+            self.done += 1
+            return self.done
+
+        def plan(self) -> None:
+            self.later.work()
+
+    proxy = Selfish.start().proxy()
+    proxy.plan().get(timeout=SOON)
+    assert proxy.work().get(timeout=SOON) == 2
+
+
+@pytest.mark.parametrize("end", ["kill", "terminate"])
+def test_a_process_that_is_ended_before_it_begins_never_begins(system: System, end: str) -> None:
+    class Doomed(Process):
+        def __init__(self) -> None:
+            super().__init__()
+            if end == "kill":
+                exit(self.ref, "kill")
+            else:
+                self.ref.terminate(SHUTDOWN)
+
+    if end == "kill":
+        with pytest.raises(StartError) as failed:
+            Doomed.start(name="doomed")
+        assert failed.value.reason is KILLED
+    else:
+        ref = Doomed.start(name="doomed")
+        ref.stop(timeout=SOON)
+        assert ref.exit_reason is SHUTDOWN
+    assert system.processes() == []
+    assert system.whereis("doomed") is None
