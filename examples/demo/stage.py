@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+import textwrap
 import time
 from typing import TextIO
 
@@ -40,8 +41,8 @@ class Stage:
     def title(self, text: str, below: str) -> None:
         """What this is."""
         self.line()
-        self.line(self.paint(text, "bold"))
-        self.line(self.paint(below, "dim"))
+        self.line(self.paint(textwrap.fill(text, self.width), "bold"))
+        self.line(self.paint(textwrap.fill(below, self.width), "dim"))
 
     def act(self, text: str) -> None:
         """A headline."""
@@ -93,7 +94,7 @@ class Stage:
     def note(self, text: str) -> None:
         """What is being done."""
         self._end_words()
-        self.line(f"  {self.paint('·', 'dim')} {self.paint(text, 'dim')}")
+        self.line(f"  {self.paint('·', 'dim')} {self.paint(self._wrapped(text), 'dim')}")
 
     def happened(self, text: str, *, mark: str = "⚙", bad: bool = False) -> None:
         """An event, as it came."""
@@ -112,7 +113,7 @@ class Stage:
         if not holds:
             raise DoesNotHold(text)
         self.observed += 1
-        self.line(f"  {self.paint('✓', 'bold', 'green')} {text}")
+        self.line(f"  {self.paint('✓', 'bold', 'green')} {self._wrapped(text)}")
 
     def end(self) -> None:
         """How many facts there were, and how long they took."""
@@ -128,6 +129,9 @@ class Stage:
         self._end_words()
         self.line()
         print(f"{self.paint('✗ this does not hold:', 'bold', 'red')} {why}", file=sys.stderr, flush=True)
+
+    def _wrapped(self, text: str) -> str:
+        return textwrap.fill(text, self.width - len(_INDENT), subsequent_indent=_INDENT)
 
     def _end_words(self) -> None:
         if self._column:

@@ -149,7 +149,7 @@ def test_ctrl_c_at_the_prompt_leaves(person: Callable[..., Person]) -> None:
     ):  # CPython's readline overlooks a signal between showing the prompt and waiting for a key
         someone.process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            assert someone.process.wait(2) == 0
+            assert someone.process.wait(2) in (0, 130)  # 130 when it was leaving already
             return
     pytest.fail("it did not leave")
 
