@@ -34,6 +34,12 @@ class Hooks(pykka.Actor):
     reply_errors: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions that refuse a request without ending the process, as `ReplyError` does."""
 
+    max_handler_seconds: ClassVar[float | None] = None
+    """A handler that takes longer is reported (`handler_overdue`), with its stack."""
+
+    kill_overdue: ClassVar[bool] = False
+    """True: and the process is killed; what that means for the thread, `exit` says."""
+
     mailbox: ClassVar[MailboxConfig] = UNBOUNDED
     dispatcher: ClassVar[str] = "default"
     ref_type: ClassVar[type[Ref[Any]]] = Ref

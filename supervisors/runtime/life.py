@@ -53,6 +53,7 @@ from supervisors.runtime.signals import (
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import accept
 from supervisors.runtime.timers import TimerRef
+from supervisors.runtime.watchdog import Watch
 from supervisors.runtime.zombies import Zombie
 
 __all__ = ["Life"]
@@ -366,12 +367,20 @@ class Life(Hooks):
             return
         if self.register_in_pykka:
             pykka.ActorRegistry.register(ref)
+        if self.max_handler_seconds is not None:
+            self._actor_watch(self.max_handler_seconds)
         if self._actor_begins_quietly and not box.user:
             box.fresh = False
             self._actor_begin()
             box.wake()
         else:
             box.dispatcher.schedule(box)  # type: ignore[union-attr]
+
+    def _actor_watch(self, limit: float) -> None:
+        # On the instance, so that nobody else's turns become slower.
+        watch = Watch(self._actor_ref, limit, kill=self.kill_overdue)
+        for turn in ("_actor_begin", "_actor_on_control", "_actor_on_user"):
+            setattr(self, turn, watch.over(getattr(self, turn)))
 
     def _actor_stillborn(self, ref: Ref[Any]) -> None:
         # Killed before there was a starter to tell.

@@ -1,0 +1,81 @@
+"""Handlers that take too long: seen, told with their stack, and ended if their class says so.
+
+The rule of this file: who is not watched pays nothing. A watched process has at most one timer, which is set only while
+it works and looks again when it is due.
+
+Source: none in OTP, where a process cannot keep a scheduler busy; Akka's "dispatcher starvation" detectors.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from supervisors.runtime.reports import Report
+
+if TYPE_CHECKING:
+    from supervisors.runtime.ref import Ref
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """What one process does now, and since when."""
+
+    __slots__ = ("_armed", "_kill", "_limit", "_ref", "_since", "_thread", "_told")
+
+    def __init__(self, ref: Ref[Any], limit: float, *, kill: bool) -> None:
+        self._ref = ref
+        self._limit = limit
+        self._kill = kill
+        self._since: float | None = None
+        self._thread = 0
+        self._told = False
+        self._armed = False
+
+    def over(self, handle: Callable[..., None]) -> Callable[..., None]:
+        """The same handler, watched."""
+
+        def watched(*args: Any) -> None:
+            self._thread = get_ident()
+            self._told = False
+            self._since = self._now()
+            if not self._armed:
+                self._arm(self._limit)
+            try:
+                handle(*args)
+            finally:
+                self._since = None
+
+        return watched
+
+    def _look(self) -> None:
+        # Thread: the timers'.
+        self._armed = False
+        since = self._since
+        if since is None or self._told or self._ref.killed:
+            return
+        left = since + self._limit - self._now()
+        if left > 0:
+            self._arm(left)
+        else:
+            self._told = True
+            self._tell()
+
+    def _tell(self) -> None:
+        frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - the documented way to another thread's stack
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        detail = f"a handler takes longer than {self._limit} seconds\n{stack}"
+        self._ref.system.reports.emit(Report("handler_overdue", self._ref, "overdue", detail))
+        if self._kill:
+            self._ref.kill()
+
+    def _arm(self, seconds: float) -> None:
+        self._armed = True
+        self._ref.system.timers.after(seconds, self._look)
+
+    def _now(self) -> float:
+        return self._ref.system.clock.monotonic()
