@@ -170,7 +170,13 @@ def stops_the_turn(victim: str, phase: str) -> bool:
 def expected(victim: str, phase: str) -> set[str]:
     """How a turn may end that was disturbed."""
     if phase == "before the first pull":
-        return {"completed", "error", "interrupted", "SessionError"}  # it may die before it was asked
+        return {
+            "completed",
+            "error",
+            "interrupted",
+            "SessionError",
+            "StoreError",
+        }  # it may die before it was asked
     match victim:
         case _ if phase == "idle":
             return {"completed"}

@@ -204,6 +204,7 @@ def points() -> list[tuple[str, int, float]]:
     return [*events, *(("none", 0, seeded.uniform(0.0, 0.08)) for _ in range(MOMENTS))]
 
 
+@pytest.mark.slow
 def test_a_process_may_die_at_any_moment(child: Child) -> None:
     first, finished = 0, set[str]()
     for event, count, after in points():
