@@ -14,12 +14,10 @@ Source: loom (Rust), CHESS (one runner, every choice recorded); FoundationDB, "S
 from __future__ import annotations
 
 import math
-import sys
 import threading
-import traceback
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import OutsideSimulation, ProcessKilled, SimulationError, Stuck
 from supervisors.runtime.choices import Choices
@@ -27,61 +25,14 @@ from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.faults import Mishaps
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.running import running
-from supervisors.runtime.signals import From, Signal
+from supervisors.runtime.seat import Item, Seat, has_message, stack, target, title
 from supervisors.runtime.timers import TimerRef
 from supervisors.runtime.virtual import VirtualClock, VirtualTimers
 
 if TYPE_CHECKING:
-    from supervisors.runtime.future import Wait
-    from supervisors.runtime.ref import Ref
-    from supervisors.runtime.running import Mortal
     from supervisors.runtime.zombies import Zombie
 
-__all__ = ["Gate", "Seat", "SimDispatcher"]
-
-
-class Seat:
-    """One thread of a simulation: what it does, or what it waits for."""
-
-    __slots__ = (
-        "baton",
-        "box",
-        "deadline",
-        "error",
-        "lock",
-        "name",
-        "outside",
-        "process",
-        "task",
-        "thread",
-        "wait",
-        "zombie",
-    )
-
-    def __init__(self, name: str, *, outside: bool) -> None:
-        self.name = name
-        self.outside = outside  # no worker: it runs the scenario, or a client
-        self.thread = threading.current_thread()
-        self.baton = allocate_lock()
-        self.baton.acquire()
-        self.task: Mailbox | TimerRef | None = None
-        self.box: Mailbox | None = None
-        self.zombie: Zombie | None = None
-        self.lock: Any = None
-        self.deadline = math.inf
-        self.wait: Wait | None = None
-        self.process: Mortal | None = None
-        self.error: BaseException | None = None
-
-    def __str__(self) -> str:
-        return self.name if self.process is None else str(self.process.ref)
-
-    def may_go_on(self, now: float) -> bool:
-        """Whether what it waits for has come, or its time is over."""
-        return self.deadline <= now or not self.lock.locked()
-
-
-Item: TypeAlias = "Mailbox | TimerRef | Seat"
+__all__ = ["Gate", "SimDispatcher"]
 
 
 class SimDispatcher(Dispatcher):
@@ -210,13 +161,13 @@ class SimDispatcher(Dispatcher):
 
     def waits(self) -> list[tuple[str, str]]:
         """Who waits for whom."""
-        found = [(str(seat), _target(seat.wait)) for seat in self._parked]
+        found = [(str(seat), target(seat.wait)) for seat in self._parked]
         parked = [seat.process.ref for seat in self._parked if seat.process is not None]
         for seat in self._parked:
             ref = None if seat.wait is None else seat.wait.target
             while ref is not None and ref not in parked and ref.waiting is not None:
                 parked.append(ref)  # a supervisor: it waits without a thread
-                found.append((str(ref), _target(ref.waiting)))
+                found.append((str(ref), target(ref.waiting)))
                 ref = ref.waiting.target
         return found
 
@@ -267,7 +218,7 @@ class SimDispatcher(Dispatcher):
             self.broken = True
             raise SimulationError(
                 f"{self._holder.box or self._holder} blocks its thread and nobody knows what it waits for; "
-                f"wait with the runtime (ask, Future.get, sim.sleep):\n{_stack(self._holder.thread)}"
+                f"wait with the runtime (ask, Future.get, sim.sleep):\n{stack(self._holder.thread)}"
             )
 
     def _hire(self) -> Seat:
@@ -316,7 +267,7 @@ class SimDispatcher(Dispatcher):
 
     def _run(self, seat: Seat, box: Mailbox) -> None:
         ref = box.owner.ref if box.owner is not None and self._mishaps.kills else None
-        victim = ref if ref is not None and _has_message(box) else None
+        victim = ref if ref is not None and has_message(box) else None
         if victim is not None and self._mishaps.killed_before(victim):
             victim.kill()
             return
@@ -350,7 +301,7 @@ class SimDispatcher(Dispatcher):
             return self._choose(options)
 
     def _choose(self, options: list[Item]) -> Item:
-        item = options[self._choices.pick(len(options), lambda nth: _name(options[nth]))]
+        item = options[self._choices.pick(len(options), lambda nth: title(options[nth]))]
         self._queue.remove(item)
         if item is self._driver:
             self._steps = 0
@@ -436,37 +387,3 @@ class _Blocking:
 
     def __exit__(self, *_exc: object) -> None:
         self._dispatcher.pause()
-
-
-def _has_message(box: Mailbox) -> bool:
-    if box.fresh or box.control or not box.user:
-        return False
-    item = box.user[0]
-    return isinstance(item, From) or not isinstance(item, Signal)
-
-
-def _name(item: Item) -> str:
-    if isinstance(item, Mailbox):
-        return "nothing: it is dead" if item.owner is None else f"{item.owner.ref}: {_turn(item)}"
-    return "a timer fires" if isinstance(item, TimerRef) else f"{item} goes on"
-
-
-def _turn(box: Mailbox) -> str:
-    # Types only: a message may hold what belongs in no log.
-    if box.fresh:
-        return "starts"
-    lane = box.control or box.user
-    if not lane:
-        return "nothing to do"
-    item = lane[0]
-    return f"asked, {type(item.message).__name__}" if isinstance(item, From) else type(item).__name__
-
-
-def _target(wait: Wait | None) -> str:
-    target: Ref[Any] | None = None if wait is None else wait.target
-    return "something that nobody does" if target is None else str(target)
-
-
-def _stack(thread: threading.Thread) -> str:
-    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
-    return "" if frame is None else "".join(traceback.format_stack(frame))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pykka
 import pytest
@@ -100,6 +104,25 @@ class TestRepeatable:
         first = run(3, faults=faults)
         assert first == run(3, faults=faults)
         assert run(99, replay=first[3], faults=faults) == first
+
+    def test_another_interpreter_makes_the_same_run(self):
+        """Neither the order of hashes nor addresses, clocks or ids of the machine matter."""
+        program = """
+import zlib
+from tests.unit.supervisors.runtime.test_sim import run
+print(zlib.crc32(repr([run(seed)[1:] for seed in range(5)]).encode()))
+"""
+        told = {
+            subprocess.run(
+                [sys.executable, "-c", program],
+                check=True,
+                capture_output=True,
+                cwd=Path(__file__).parents[4],
+                env={**os.environ, "PYTHONHASHSEED": seed},
+            ).stdout
+            for seed in ("1", "2")
+        }
+        assert len(told) == 1
 
     def test_nothing_is_left_of_a_simulation(self):
         before = threading.active_count()
