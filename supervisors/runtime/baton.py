@@ -61,7 +61,8 @@ class SimDispatcher(Dispatcher):
         self._preemption = preemption
         self._max_steps = max_steps
         self._real_patience = real_patience
-        self._steps = 0
+        self._steps = 0  # since the driver's last turn
+        self._moves = 0
         self._queue: list[Item] = []
         self._parked: list[Seat] = []
         self._idle: list[Seat] = []
@@ -214,7 +215,11 @@ class SimDispatcher(Dispatcher):
 
     def _sleep(self, seat: Seat) -> None:
         patience = self._real_patience if seat is self._driver else -1
-        if not seat.baton.acquire(True, patience):
+        moves = -1
+        while not seat.baton.acquire(True, patience):
+            if moves != self._moves:
+                moves = self._moves  # it is a long way, but it goes on
+                continue
             self.broken = True
             raise SimulationError(
                 f"{self._holder.box or self._holder} blocks its thread and nobody knows what it waits for; "
@@ -303,6 +308,7 @@ class SimDispatcher(Dispatcher):
     def _choose(self, options: list[Item]) -> Item:
         item = options[self._choices.pick(len(options), lambda nth: title(options[nth]))]
         self._queue.remove(item)
+        self._moves += 1
         if item is self._driver:
             self._steps = 0
         return item

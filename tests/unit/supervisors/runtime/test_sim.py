@@ -295,7 +295,7 @@ class TestTrouble:
 
     def test_a_handler_that_really_blocks_is_found(self):
         really = threading.Event()
-        sim = Sim(real_patience=0.05)
+        sim = Sim(real_patience=0.3)
         with pytest.raises(SimulationError, match=r"(?s)blocks its thread.*really\.wait"), sim:
             Echo.start().ask(lambda self: really.wait(10))
         really.set()
