@@ -34,7 +34,7 @@ class Faults:
     """Faults of a run; none are on unless said so, and no run has more than `at_most` of them.
 
     `kill` may die before or after each of its messages (only the `nth`, if given); `fail_start` may fail in `init`;
-    a timer may be up to `late_by` seconds late; a wait with a timeout may time out early.
+    a timer may be up to `late_by` seconds late; a wait with a timeout, or a sleep, may end early.
     """
 
     kill: Who = None
