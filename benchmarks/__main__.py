@@ -1,4 +1,4 @@
-"""The short selection: one or two rounds of everything, in about two minutes."""
+"""The short selection: one or two rounds of everything, in about a minute."""
 
 import subprocess
 import sys
