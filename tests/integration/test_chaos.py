@@ -79,8 +79,8 @@ class Talker(threading.Thread):
             if chat.status == "error":
                 chat.recover()
             turn = chat.reply("And now?")
-            for event in turn:
-                events.append(event)
+            for event in turn:  # one by one: what came before a failure counts
+                events.append(event)  # noqa: PERF402
             result = turn.result()
         except allm.AllmError as refused:
             error = refused

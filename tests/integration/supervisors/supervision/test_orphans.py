@@ -1,0 +1,66 @@
+"""What a killed supervisor leaves behind: children that take their time to end, and keep their names meanwhile."""
+
+import pytest
+
+from supervisors import Process, StartError, Supervisor, child, exit
+from tests.integration.supervisors.supervision.family import DEADLINE, eventually, gone, ref_of
+
+
+class Clerk(Process):
+    """The first of them ends when it is told that it may, or is killed."""
+
+    shutdown = 0.05
+
+    def __init__(self, stays):
+        super().__init__()
+        self.stays = bool(stays) and stays.pop()
+
+    def handle_shutdown(self, reason):
+        self.reason = reason
+        if not self.stays:
+            self.finish(reason)
+
+    def on_receive(self, message):
+        self.finish(self.reason)
+
+
+class Patient(Clerk):
+    """The same, for whom everybody waits as long as it takes."""
+
+    shutdown = 60.0
+
+
+def office(clerk):
+    """A supervisor of a supervisor of a clerk, the names of the lower two, and their refs."""
+    inner = child(Supervisor, [child(clerk, [True], name="clerk")], name="office")
+    root = Supervisor.start([inner])
+    return root, root.system.whereis("office"), root.system.whereis("clerk")
+
+
+def test_a_restarted_supervisor_waits_until_the_orphan_has_left_its_name(system):
+    root, inner, orphan = office(Patient)
+    exit(inner, "kill")
+    assert eventually(lambda: system.whereis("office") not in (None, inner), True)
+    assert system.whereis("clerk") is orphan
+
+    orphan.tell("you may leave")
+
+    assert eventually(lambda: system.whereis("clerk") not in (None, orphan), True)
+    assert ref_of(root, "office") is system.whereis("office")
+    assert root.views()[0].restarts == 1
+
+
+def test_an_orphan_that_does_not_end_in_its_time_is_killed(system):
+    root, inner, orphan = office(Clerk)
+    exit(inner, "kill")
+
+    assert gone(orphan).wait(DEADLINE)
+    assert root.views()[0].restarts == 1
+    assert system.whereis("clerk") not in (None, orphan)
+
+
+def test_a_name_that_belongs_to_somebody_alive_and_well_is_refused(system):
+    Clerk.start([], name="clerk")
+
+    with pytest.raises(StartError):
+        Supervisor.start([child(Clerk, [], name="clerk")])
