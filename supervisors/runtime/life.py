@@ -411,5 +411,5 @@ def _inherits(cls: type[Life], *names: str) -> bool:
 def _run_kill_callback(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except Exception:  # noqa: BLE001 - it must not keep the others from being called
+    except (Exception, ProcessKilled):  # noqa: BLE001 - it must not keep the others, and the burial, from coming
         _log.exception("an on_kill callback failed")

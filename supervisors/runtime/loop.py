@@ -7,6 +7,7 @@ handler here starts asyncio work and returns; it must not wait.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from _thread import allocate_lock
 from collections import deque
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from supervisors.runtime.zombies import Zombie
 
 __all__ = ["LoopDispatcher"]
+
+_log = logging.getLogger("supervisors")
 
 
 class LoopDispatcher(Dispatcher):
@@ -81,10 +84,11 @@ class LoopDispatcher(Dispatcher):
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`. A loop cannot be replaced: what else runs on it waits for the zombie."""
         with self._making:
-            # Write, then read, as `_run_one` clears `_box` and then looks at `_zombie`: one sees the other.
-            self._zombie = zombie
+            # Write, then read, as `_run_one` clears `_box` and then looks at `_zombie`: one sees the other. The thread
+            # may be a zombie already, of another process, and stays that one.
+            before, self._zombie = self._zombie, zombie
             if self._box is not box or self._ident == threading.get_ident():
-                self._zombie = None
+                self._zombie = before
                 return False
             zombie.begin(_thread(self._ident))
             return True
@@ -136,12 +140,14 @@ class LoopDispatcher(Dispatcher):
 class _OwnLoop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._stopping = False
         self._thread = threading.Thread(target=self._main, name="supervisors-loop", daemon=True)
         self._thread.start()
         self.ident = self._thread.ident
 
     def stop(self, timeout: float | None) -> bool:
         """Whether the loop has ended."""
+        self._stopping = True
         if not self.loop.is_closed():
             try:
                 self.loop.call_soon_threadsafe(self.loop.stop)
@@ -154,9 +160,18 @@ class _OwnLoop:
     def _main(self) -> None:
         asyncio.set_event_loop(self.loop)
         try:
-            self.loop.run_forever()
+            while not self._stopping:
+                self._serve()
         finally:
             _close(self.loop)
+
+    def _serve(self) -> None:
+        # asyncio lets these two through to end the program. From a thread they cannot; they would only end the loop,
+        # and everybody on it would wait for ever. The task itself has failed with them, and says so.
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            _log.exception("a task wanted to end the program; the event loop goes on without it")
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

@@ -137,6 +137,31 @@ def test_zombies_are_counted_until_their_handler_returns(system: System, log: Lo
     assert not fenced
 
 
+def test_a_second_kill_on_a_loop_leaves_the_first_zombie_what_it_is() -> None:
+    hung = Hung()
+    with System(dispatcher=LoopDispatcher()) as system:
+        ref, idle = Echo.start(), Echo.start()
+        hang(ref, hung)
+        exit(ref, "kill")
+        exit(idle, "kill")
+        assert len(system.zombies) == 1
+        hung.release.set()
+        assert Echo.start().ask(1, timeout=SOON) == 1
+    assert len(system.zombies) == 0
+    assert not fenced
+
+
+def test_a_kill_callback_that_calls_the_dead_process_does_not_keep_it_from_its_grave(
+    system: System, log: Log
+) -> None:
+    ref = Echo.start(on_exit=log)
+    ref.ask(lambda self: self.on_kill(self.check_stop) and None)
+    ref.ask(lambda self: self.on_kill(lambda: log("called")) and None)
+    exit(ref, "kill")
+    assert log.next() == "called"
+    assert log.next() is KILLED
+
+
 def test_a_pool_keeps_its_capacity_when_handlers_hang(log: Log) -> None:
     with System(dispatcher=PoolDispatcher(2)) as system:
         hungs = [Hung() for _ in range(4)]
