@@ -257,6 +257,7 @@ class Host:
                     ),
                 ],
                 strategy="rest_for_one",
+                max_restarts=10,  # a store on a bad disk may die a few times before it is worth giving up
                 name=HOST,
             )
 

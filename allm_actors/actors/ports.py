@@ -89,14 +89,28 @@ class Ports:
             job = replace(job, loop=self._io_loop())
         else:
             name, worker = TOOLS, tool_actor_for(job)
+        spec = ChildSpec(id=job.token, start=worker, args=(job,), restart="temporary")
+        self._hire(name, spec, failed, patient=True)
+
+    def _hire(self, name: str, spec: ChildSpec, failed: Callable[[str], object], *, patient: bool) -> None:
+        def answered(_ref: Any, error: BaseException | None) -> None:
+            # Only what a supervisor never received is offered to its successor: a tool must not run twice.
+            if isinstance(error, ProcessDown) and error.reason is NOPROC and patient:
+                self.when_whole(again)
+            elif error is not None:
+                failed(str(error))
+
+        def again(gone: BaseException | None) -> None:
+            if gone is None:
+                self._hire(name, spec, failed, patient=False)
+            else:
+                failed(str(gone))
+
         supervisor: Any = self.whereis(name)
         if supervisor is None:
-            failed(f"the supervisor of {name} is being restarted")
-            return
-        spec = ChildSpec(id=job.token, start=worker, args=(job,), restart="temporary")
-        _when_done(
-            supervisor.start_child_soon(spec), lambda _ref, error: failed(str(error)) if error else None
-        )
+            answered(None, ProcessDown(NOPROC))
+        else:
+            _when_done(supervisor.start_child_soon(spec), answered)
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker."""
