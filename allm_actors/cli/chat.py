@@ -6,6 +6,7 @@ the turn; the session keeps what was said.
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import time
 from collections.abc import Callable
@@ -40,7 +41,7 @@ def perform(options: Options, terminal: Terminal) -> int:
     set_up_log(options)
     engine = engine_for(options)
     store = store_of(options, terminal.environ)
-    name = options.session or time.strftime("chat-%Y%m%d-%H%M%S")
+    name = options.session or f"{time.strftime('chat-%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     before = begin(store, name, options.system)
     with Host(store=store) as host, History(data_dir(terminal.environ) / "history", terminal.interactive):
         chat = Chat(host, host.session(name, engine), options, terminal)
