@@ -13,6 +13,7 @@ import logging
 import sys
 from _thread import allocate_lock
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import pykka
@@ -172,8 +173,12 @@ class Future(pykka.Future[T], Generic[T]):
         elif not self._done:
             loop = asyncio.get_running_loop()
             settled: asyncio.Future[None] = loop.create_future()
-            self.add_done_callback(lambda _: _tell_loop(loop, settled))
-            yield from settled
+            tell = partial(_tell_loop, loop, settled)
+            self.add_done_callback(tell)
+            try:
+                yield from settled
+            finally:  # a wait that was cancelled leaves nothing behind
+                self._forget(tell)
         return cast(T, self.get())
 
     __iter__ = __await__
@@ -210,12 +215,12 @@ class Future(pykka.Future[T], Generic[T]):
             woken = _wait_inside(process, wait, timeout)
         if not woken and not self._done:
             if wait.wake in self._callbacks:
-                self._forget(wait)
+                self._forget(wait.wake)
             raise pykka.Timeout(f"{timeout} seconds")
 
-    def _forget(self, wait: Wait) -> None:
+    def _forget(self, callback: Callable[[Future[T]], object]) -> None:
         try:
-            self._callbacks.remove(wait.wake)
+            self._callbacks.remove(callback)
         except ValueError:
             pass  # settled meanwhile
 
@@ -273,7 +278,7 @@ def _wait_inside(process: Mortal, wait: Wait, timeout: float | None) -> bool:
     return woken
 
 
-def _tell_loop(loop: asyncio.AbstractEventLoop, settled: asyncio.Future[None]) -> None:
+def _tell_loop(loop: asyncio.AbstractEventLoop, settled: asyncio.Future[None], _future: object) -> None:
     def settle() -> None:
         if not settled.done():
             settled.set_result(None)

@@ -141,7 +141,7 @@ class Timers:
             heapq.heappush(self._heap, timer)
             first = self._heap[0] is timer
         if first:
-            self.clock.drive(self)
+            self._drive(timer)
         return timer
 
     def cancel(self, timer: TimerRef) -> float | None:
@@ -193,6 +193,16 @@ class Timers:
         if _do(action) is False and timer.period is not None:
             timer.cancel()
 
+    def _drive(self, first: TimerRef) -> None:
+        try:
+            self.clock.drive(self)
+        except RuntimeError:  # there is no thread: this will not happen, and the next timer tries again
+            with self._lock:
+                first.take()
+                self._heap = [timer for timer in self._heap if timer is not first]
+                heapq.heapify(self._heap)
+            raise
+
     def _sweep(self) -> None:
         self._heap = [timer for timer in self._heap if timer.pending]
         heapq.heapify(self._heap)
@@ -217,10 +227,11 @@ class RealClock:
             if self._stopped:
                 return
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, args=(timers,), name="supervisors-timers", daemon=True
                 )
-                self._thread.start()
+                thread.start()  # may fail when there are too many threads; then the next timer tries again
+                self._thread = thread
             self._wake.notify()
 
     def stop(self) -> None:

@@ -1,5 +1,6 @@
 """A future is settled once, tells everybody, and never raises into whoever settles it."""
 
+import asyncio
 import logging
 
 import pykka
@@ -34,6 +35,18 @@ def test_get_times_out_and_forgets_the_waiter():
         future.get(timeout=0)
     future.set(1)
     assert future.get(timeout=0) == 1
+
+
+def test_an_await_that_is_cancelled_forgets_the_waiter():
+    future = Future()
+
+    async def give_up():
+        async with asyncio.timeout(0):
+            await future
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(give_up())
+    assert not future._callbacks
 
 
 def test_callbacks_run_once_each_before_and_after_and_survive_each_other(caplog):

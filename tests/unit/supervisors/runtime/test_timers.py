@@ -1,10 +1,11 @@
 """Timers over a clock that stands still until it is moved."""
 
 import math
+import threading
 
 import pytest
 
-from supervisors.runtime.timers import Deadline, Timers
+from supervisors.runtime.timers import Deadline, RealClock, Timers
 
 
 class Clock:
@@ -116,3 +117,19 @@ def test_a_deadline_counts_down_to_zero_or_never(clock):
     clock.now += 2
     assert deadline.remaining() == 0.0
     assert Deadline(clock, None).remaining() is None
+
+
+def test_a_clock_that_got_no_thread_asks_for_one_again(monkeypatch):
+    clock, fired = RealClock(), threading.Event()
+    timers = Timers(clock)
+
+    def refuse(_thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            timers.after(0, lambda: pytest.fail("it was said that this would not happen"))
+    timers.after(0, fired.set)
+    assert fired.wait(10)
+    clock.stop()
