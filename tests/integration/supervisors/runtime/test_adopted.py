@@ -12,8 +12,7 @@ from supervisors.errors import AlreadyStarted, ProcessDown, StartError, Supervis
 from supervisors.process import ChildStarted, ChildStartFailed, Process, exit, supervised
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
 from supervisors.runtime.system import System
-
-from .conftest import SOON, Echo, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
 
 
 class Plain(pykka.ThreadingActor):

@@ -15,8 +15,7 @@ from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.running import fenced
 from supervisors.runtime.system import System
 from supervisors.runtime.zombies import Zombie
-
-from .conftest import SOON, Echo, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
 
 
 class Hung:

@@ -22,8 +22,7 @@ from supervisors.process import (
 )
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Shutdown
 from supervisors.runtime.system import System
-
-from .conftest import SOON, Echo, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
 
 
 class Steps(Process):

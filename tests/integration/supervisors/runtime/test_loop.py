@@ -9,8 +9,7 @@ import pytest
 
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.system import System
-
-from .conftest import SOON, Echo
+from tests.integration.supervisors.conftest import SOON, Echo
 
 
 @pytest.mark.parametrize("end", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])

@@ -10,8 +10,7 @@ from supervisors.process import Down, ExitMsg, Process, Timeout, exit
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
-
-from .conftest import SOON, Echo, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
 
 
 def linked(a: Ref[Any], b: Ref[Any]) -> None:

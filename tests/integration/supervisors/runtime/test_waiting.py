@@ -17,8 +17,7 @@ from supervisors.reasons import SHUTDOWN
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
-
-from .conftest import SOON, Echo, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
 
 
 @pytest.fixture

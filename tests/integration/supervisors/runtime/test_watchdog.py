@@ -18,8 +18,7 @@ from supervisors.runtime.threads import ThreadDispatcher
 from supervisors.runtime.timers import Timers
 from supervisors.spec import child
 from supervisors.supervisor import Supervisor
-
-from .conftest import SOON, Echo, Log
+from tests.integration.supervisors.conftest import SOON, Echo, Log
 
 
 class Clock:
