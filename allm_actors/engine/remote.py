@@ -19,7 +19,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
 from allm_actors.engine import keys
@@ -46,7 +45,6 @@ class RemoteAdapter:
 
     def __init__(self, row: Provider) -> None:
         self._row = row
-        self._given: WeakKeyDictionary[Any, HttpxTransport] = WeakKeyDictionary()
 
     @property
     def name(self) -> str:
@@ -90,9 +88,9 @@ class RemoteAdapter:
             return call.transport if call.transport is not None else default_transport()
         if not hasattr(given, "handle_async_request"):
             return cast(Transport, given)
-        if given not in self._given:
-            self._given[given] = HttpxTransport(given)
-        return self._given[given]
+        return HttpxTransport(
+            given
+        )  # the connections are the given one's; to keep this would keep that for ever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

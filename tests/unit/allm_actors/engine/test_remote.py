@@ -1,5 +1,9 @@
 """What a remote adapter refuses before it touches the network."""
 
+import gc
+from weakref import ref
+
+import httpx
 import pytest
 
 from allm_actors.data import EngineError, Image, ImagePart, Message, Request, Tool, ValidationError
@@ -91,6 +95,15 @@ def test_deadlines_come_from_the_call_then_the_options():
 def test_a_deadline_that_cannot_be_is_refused_by_the_call_itself(wrong):
     with pytest.raises(ValueError, match="stream_timeout must be seconds"):
         opened(stream_timeout=wrong)
+
+
+def test_a_transport_that_was_given_is_not_kept():
+    given = httpx.MockTransport(lambda _request: httpx.Response(200))
+    opened(options={"transport": given})
+    known = ref(given)
+    del given
+    gc.collect()
+    assert known() is None
 
 
 def test_tools_and_a_schema_need_two_passes():
