@@ -98,6 +98,7 @@ class Host:
         self._root: ProcessRef[Any] | None = None
         self._given_loop: asyncio.AbstractEventLoop | None = None
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # as long as anybody looks at one
+        self._looking = threading.RLock()
         self.transport = HttpxTransport()
 
     # Life.
@@ -132,18 +133,25 @@ class Host:
 
     async def __aenter__(self) -> Self:
         self._given_loop = asyncio.get_running_loop()
-        await asyncio.to_thread(self.start)
+        try:
+            await asyncio.to_thread(self.start)
+        except BaseException:  # whoever comes next may have another loop, or none
+            self._given_loop = None
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         with self._lock:
             system, root = self._taken()
         if system is None or root is None:
+            self._given_loop = None
             return
-        await asyncio.to_thread(self._stop_tree, root)
-        await self.transport.aclose()
-        await asyncio.to_thread(system.stop, SHUTDOWN, self._shutdown_timeout)
-        self._given_loop = None
+        try:
+            await asyncio.to_thread(self._stop_tree, root)
+            await self.transport.aclose()
+        finally:  # also when whoever waits for this is cancelled once more
+            self._given_loop = None
+            await asyncio.to_thread(system.stop, SHUTDOWN, self._shutdown_timeout)
 
     @property
     def running(self) -> bool:
@@ -178,7 +186,8 @@ class Host:
             raise ValueError(f"queue_limit must be a whole number >= 0; got: {queue_limit!r}")
         if not isinstance(engine, Engine):
             raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
-        cell = self._cells.setdefault(id, Cell(Session(id=id)))
+        with self._looking:  # two cells of one session would show two values of it
+            cell = self._cells.setdefault(id, Cell(Session(id=id)))
         seat = Seat(ports=self._ports(), cell=cell, id=id, when_busy=when_busy, queue_limit=queue_limit)
         handle = SessionHandle(self, seat.ports, seat, engine, api_key)
         ensured = handle.ensure()

@@ -75,7 +75,8 @@ class AsyncToolActor(ToolActor):
         """Start the work on its loop; what comes of it arrives as a message."""
         assert self.job.loop is not None
         self.on_kill(self._cancel)
-        call_on(self.job.loop, self._start)
+        if not call_on(self.job.loop, self._start):
+            raise RuntimeError("the event loop that asynchronous tools of this call belong to is closed")
 
     def on_receive(self, message: Any) -> None:
         """The work is over: report it, or die of what it died of."""

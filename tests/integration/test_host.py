@@ -1,6 +1,7 @@
 """Sessions in a host, as their users see them: turns, questions, manual tools, forks, and what a store brings back."""
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -610,3 +611,74 @@ def test_a_host_ends_what_it_started():
     for thread in set(threading.enumerate()) - before:
         thread.join(SOON)
         assert not thread.is_alive()
+
+
+class TestManyMonths:
+    """What happens seldom, and would stay."""
+
+    def test_threads_that_ask_for_a_session_at_once_see_the_same_value(self):
+        engine, seen, interval = fake(), [], sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with allm.Host() as host:
+                for number in range(200):
+                    together = threading.Barrier(3)
+
+                    def ask(id=f"s{number}", together=together):
+                        together.wait(SOON)
+                        seen.append(host.session(id, engine))
+
+                    askers = [threading.Thread(target=ask) for _ in range(3)]
+                    for each in askers:
+                        each.start()
+                    for each in askers:
+                        each.join(SOON)
+                    assert len({id(handle._seat.cell) for handle in seen}) == 1
+                    seen.clear()
+        finally:
+            sys.setswitchinterval(interval)
+
+    def test_a_host_that_could_not_be_entered_belongs_to_no_loop(self, tmp_path):
+        store = tmp_path / "a folder"
+        store.mkdir()
+        host = allm.Host(store)
+
+        async def main():
+            with pytest.raises(allm.StoreError):
+                await host.__aenter__()
+
+        asyncio.run(main())
+        store.rmdir()
+        with host:
+            assert host.session("s", fake(says("hello"))).reply("hi").result().halted_reason == "completed"
+
+    def test_a_host_stops_also_when_its_leaving_is_cancelled(self):
+        async def main():
+            host = allm.Host()
+            await host.__aenter__()
+            system = host.system
+            leaving = asyncio.create_task(host.__aexit__())
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            return host, system
+
+        host, system = asyncio.run(main())
+        assert system.stopped
+        assert not host.attached
+
+    def test_a_tool_whose_loop_is_closed_fails_and_the_turn_goes_on(self):
+        async def never(_args):
+            pytest.fail("there is no loop to run it")
+
+        engine = fake([script.text("a"), *calls(("c0", "t"))], says("done"), tools=[tool("t", never)])
+        stream = allm.aio.stream(engine, [allm.user("hi")])
+
+        async def pull():
+            return await anext(stream)
+
+        asyncio.run(pull())
+        result = stream.result()
+        assert result.halted_reason == "completed"
+        assert "closed" in result.thread.messages[2].content
