@@ -244,9 +244,11 @@ class _Ended:
 
 
 def check_id(id: object) -> None:
-    """Raises TypeError for what cannot name a session."""
+    """Raises TypeError or ValueError for what cannot name a session."""
     if not isinstance(id, str) or not id:
         raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+    if not id.isascii() and any("\ud800" <= character <= "\udfff" for character in id):
+        raise ValueError(f"a session's id must be text that can be stored as UTF-8, got: {id!r}")
 
 
 def _pairs(results: Any) -> list[tuple[str, Any]]:

@@ -27,13 +27,13 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Thread: the main one, because Ctrl-C is a signal."""
+    from .terminal import Terminal
+
+    terminal = Terminal()  # first: the help, too, has to be printable in a narrow locale
     try:
         options = parse(argv)
     except SystemExit as ended:  # argparse has said why, on stderr or, for --help, on stdout
         return ended.code if isinstance(ended.code, int) else 2
-    from .terminal import Terminal
-
-    terminal = Terminal()
     try:
         code = _perform(options, terminal)
         terminal.flush()

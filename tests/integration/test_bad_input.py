@@ -807,3 +807,13 @@ def test_a_stopped_host_on_the_callers_loop():
             await session.submit_tool_result("c0", "x")
 
     within(lambda: asyncio.run(run()))
+
+
+def test_a_name_that_no_file_can_hold_is_refused_and_harms_nobody(tmp_path):
+    with allm.Host(store=tmp_path / "s.db") as host:
+        session = host.session("good", fake())
+        for bad in ("", None, 5):
+            refused(lambda bad=bad: host.session(bad, fake()), TypeError, "a session's id")
+        for call in (lambda: host.session("a\ud800", fake()), lambda: session.fork("a\ud800")):
+            refused(call, ValueError, "'a\\ud800'")
+        assert within(session.reply("hi").result).halted_reason == "completed"

@@ -22,7 +22,17 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import AdapterError, Event, ImagePart, Message, Request, TextPart, Tool, ToolCall
+from allm_actors.data import (
+    AdapterError,
+    Event,
+    ImagePart,
+    Message,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.failures import http_error
 from allm_actors.engine.dialects.openai_chunks import Decoder
@@ -59,10 +69,15 @@ class OpenAIChat:
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
-    """The streaming HTTP request, without its key. Raises `ValidationError` for pictures that cannot be sent."""
+    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
     check_pictures(request.messages)
     body = _body(request, row) | request.options
-    return HttpRequest(url=base_url + _PATH, body=msgspec.json.encode(body), headers=_HEADERS)
+    try:
+        written = msgspec.json.encode(body)
+    except UnicodeEncodeError as error:
+        message = f"the request has a text that is not valid Unicode: {error.reason}"
+        raise ValidationError("invalid_request", [("text", "not_unicode")], message=message) from None
+    return HttpRequest(url=base_url + _PATH, body=written, headers=_HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:

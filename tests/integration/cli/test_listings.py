@@ -1,5 +1,6 @@
 """`allm sessions`, `allm providers`, and how little `allm --help` costs."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -57,3 +58,12 @@ def test_help_loads_nothing_but_argparse() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
     )
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_help_can_be_printed_where_only_ascii_can() -> None:
+    command = [sys.executable, "-m", "allm_actors", "chat", "--help"]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Ctrl-C stops an answer" in done.stdout

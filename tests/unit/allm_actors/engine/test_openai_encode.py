@@ -150,3 +150,8 @@ def test_an_assistants_calls_travel_as_the_model_wrote_them():
     assert arguments(arguments={"a": 1}, raw_arguments='{ "a":1 }') == '{ "a":1 }'
     assert arguments(arguments={"a": 1}) == '{"a":1}'
     assert arguments(arguments={}, raw_arguments='{"a"', metadata={"arguments_error": "cut"}) == "{}"
+
+
+def test_text_that_is_no_unicode_is_refused_by_name():
+    with pytest.raises(ValidationError, match="surrogates not allowed"):
+        sent(Message(role="user", content="caf\udce9"))
