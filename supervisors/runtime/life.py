@@ -362,6 +362,8 @@ class Life(Hooks):
         ref = self._actor_ref
         box = ref.actor_inbox
         ref.system.add(ref)
+        if ref.system.stopped:
+            self._actor_kill()  # it stopped in this instant: nobody would run us
         if ref.buried:
             self._actor_stillborn(ref)
             return

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import math
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -175,9 +176,11 @@ class System:
         for ref in reversed(self.processes()):
             if ref.parent is None:
                 self._stop_one(ref, reason, deadline)
+        self.stopped = (
+            True  # before the last look, so that whoever begins in this instant is seen, or sees it
+        )
         for ref in reversed(self.processes()):
             ref.kill()
-        self.stopped = True
         self.clock.stop()
         with self.lock:
             dispatchers = list(self._dispatchers.values())
@@ -242,6 +245,16 @@ def _default_system() -> System:
         if not _default or _default[-1].stopped:
             _default[:] = [System()]
         return _default[-1]
+
+
+def _in_a_fork() -> None:
+    # A forked child has none of the parent's threads: its first process makes a system of its own.
+    _default.clear()
+    _making.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_in_a_fork)
 
 
 def _settled(future: Future[Any], timeout: float) -> bool:

@@ -1,12 +1,15 @@
 """What a system holds: names, reports, dead letters, dispatchers; nothing of it starts a thread by being made."""
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
 from supervisors import registry
-from supervisors.errors import BadSpec, ProcessDown
+from supervisors.errors import BadSpec, ProcessDown, StartError
 from supervisors.process import Process
 from supervisors.reasons import SHUTDOWN, Crash
 from supervisors.runtime.names import Names, Via
@@ -43,6 +46,47 @@ def test_without_a_block_there_is_one_default_system_until_it_is_stopped():
     assert System.current() is first
     first.stop()
     assert System.current() is not first
+
+
+def test_a_process_that_begins_while_its_system_stops_does_not_wait_for_ever():
+    class Stopping(System):
+        def dispatcher(self, name):
+            found = super().dispatcher(name)
+            stop = threading.Thread(target=self.stop)  # somebody else, at the worst moment of a start
+            stop.start()
+            stop.join(10)
+            return found
+
+    class Busy(Process):
+        def init(self):
+            pytest.fail("there is nobody to run this")
+
+    before = threading.active_count()
+    system = Stopping()
+    with system.activated(), pytest.raises(StartError, match="KILLED"):
+        Busy.start()
+    assert not system.processes()
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_forked_child_has_a_default_system_of_its_own():
+    program = (
+        "import os\n"
+        "from supervisors import Process\n"
+        "class Echo(Process):\n"
+        "    def init(self): pass\n"
+        "    def on_receive(self, message): return message\n"
+        "Echo.start().ask(1)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    os._exit(Echo.start().ask(7))\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert run.stdout == "7\n"
 
 
 def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
