@@ -46,7 +46,7 @@ class LoopDispatcher(Dispatcher):
         self._ident = threading.get_ident() if loop is not None and _is_current(loop) else None
         self._ready: deque[Mailbox] = deque()
         self._armed = allocate_lock()
-        self._making = allocate_lock()
+        self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
         self._box: Mailbox | None = None
         self._zombie: Zombie | None = None
         self._stopped = False

@@ -16,6 +16,7 @@ import logging
 from _thread import allocate_lock
 from collections import deque
 from contextlib import suppress
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from supervisors.runtime.running import running
@@ -29,7 +30,7 @@ __all__ = ["Mailbox"]
 
 _log = logging.getLogger("supervisors")
 
-_making = allocate_lock()
+_making = RLock()  # reentrant: a finalizer or a signal handler may come in
 
 
 class Mailbox:
@@ -77,7 +78,7 @@ class Mailbox:
         """Append to the user lane. False: the mailbox was drained meanwhile, and the caller must drain it again."""
         user = self.user
         if user is None:
-            user = self._lane("user")
+            user = self._lane(control=False)
         user.append(item)
         if self.drained:
             return False
@@ -89,7 +90,7 @@ class Mailbox:
         """Append to the control lane, which overtakes the user lane. False as for `put`."""
         control = self.control
         if control is None:
-            control = self._lane("control")
+            control = self._lane(control=True)
         control.append(signal)
         if self.drained:
             return False
@@ -102,7 +103,7 @@ class Mailbox:
 
         For signals that no code of the user's will see: then no thread needs to be woken for them.
         """
-        lane = self._lane("control" if control else "user")
+        lane = self._lane(control=control)
         lane.append(item)
         if self.drained:
             return False
@@ -129,7 +130,7 @@ class Mailbox:
         """End `hold`: what was held comes before what arrived since. Thread: the owner's turn."""
         held, self.held = self.held, None
         if held:
-            (self.user if self.user is not None else self._lane("user")).extendleft(reversed(held))
+            (self.user if self.user is not None else self._lane(control=False)).extendleft(reversed(held))
 
     def drain(self) -> list[Any]:
         """Everything still queued, in order. After this every put says False. Thread: any, also several at once."""
@@ -197,13 +198,15 @@ class Mailbox:
     def _runnable(self) -> bool:
         return bool(self.control or self.user) and not self.closed
 
-    def _lane(self, name: str) -> deque[Any]:
+    def _lane(self, *, control: bool) -> deque[Any]:
+        fresh: deque[Any] = deque()
         with _making:
-            lane: deque[Any] | None = getattr(self, name)
-            if lane is None:
-                lane = deque()
-                setattr(self, name, lane)
-            return lane
+            # In one step each, with no call between the look and the write: what comes in there would be lost.
+            if control:
+                self.control = lane = self.control if self.control is not None else fresh
+            else:
+                self.user = lane = self.user if self.user is not None else fresh
+        return lane
 
 
 def _kill(owner: Owner) -> bool:

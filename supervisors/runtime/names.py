@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Names:
     """The names of one system."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
         self._owners: dict[Hashable, Ref[Any]] = {}
 
     def whereis(self, name: Name) -> Ref[Any] | None:

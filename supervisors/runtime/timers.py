@@ -14,7 +14,6 @@ import logging
 import math
 import threading
 import time
-from _thread import allocate_lock
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -110,7 +109,7 @@ class Timers:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._lock = allocate_lock()
+        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
         self._heap: list[TimerRef] = []
         self._numbers = itertools.count()
         self._dead = 0
