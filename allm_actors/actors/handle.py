@@ -142,6 +142,7 @@ class SessionHandle:
 
     def ask(self, message: Any) -> Future[Any]:
         """Ask the session's actor, starting it if need be."""
+        self._host.check_home()
         future: Future[Any] = Future()
 
         def offer(tries: int) -> None:

@@ -99,6 +99,7 @@ class Host:
         self._given_loop: asyncio.AbstractEventLoop | None = None
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # as long as anybody looks at one
         self._looking = threading.RLock()
+        self._pid = os.getpid()
         self.transport = HttpxTransport()
 
     # Life.
@@ -123,7 +124,9 @@ class Host:
             )
         with self._lock:
             system, root = self._taken()
-        self._stop(system, root)
+        gone = self._pid != os.getpid() or (self._given_loop is not None and self._given_loop.is_closed())
+        if not gone:  # otherwise what would have to stop went with its threads, or its loop
+            self._stop(system, root)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -145,6 +148,9 @@ class Host:
             system, root = self._taken()
         if system is None or root is None:
             self._given_loop = None
+            return
+        if self._given_loop is not None and self._given_loop.is_closed():
+            self._given_loop = None  # what lived on it died with it
             return
         try:
             await asyncio.to_thread(self._stop_tree, root)
@@ -233,6 +239,9 @@ class Host:
     # Private: in order of use.
 
     def _start(self) -> None:
+        self._pid = os.getpid()
+        self._store.open()  # what is wrong with it is raised here, to the caller; its actor opens it for use
+        self._store.close()
         system = System(max_zombies=self._max_zombies)
         loops = LoopDispatcher(self._given_loop)
         system.register_dispatcher("loop", loops)
@@ -278,11 +287,13 @@ class Host:
     def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:
         if system is None or root is None:
             return
-        self._stop_tree(root)
-        loop = _loop_of(system)
-        with contextlib.suppress(Exception):
-            asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
-        system.stop(SHUTDOWN, self._shutdown_timeout)
+        try:
+            self._stop_tree(root)
+            loop = _loop_of(system)
+            with contextlib.suppress(Exception):
+                asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
+        finally:  # also when it is a tool of this host that stops it, and is killed with it
+            system.stop(SHUTDOWN, self._shutdown_timeout)
 
     def _stop_tree(self, root: Any) -> None:
         with contextlib.suppress(Exception):
@@ -302,7 +313,19 @@ class Host:
         if not self._root.is_alive():
             text = f"this host's tree has died ({self._root.exit_reason}); start() begins a new one from the store"
             raise EngineError("invalid_engine", message=text)
+        self.check_home()
         return self._root
+
+    def check_home(self) -> None:
+        """Raises EngineError where nothing could ever answer: in a forked child, or when the host's loop is closed."""
+        if self._pid != os.getpid():
+            text = "this host was started by another process, whose threads a fork does not have; start one of your own"
+            raise EngineError("invalid_engine", message=text)
+        if self._given_loop is not None and self._given_loop.is_closed():
+            text = (
+                "the event loop that this host was entered on is closed; enter a host of its own on each loop"
+            )
+            raise EngineError("invalid_engine", message=text)
 
 
 class StatelessCall:

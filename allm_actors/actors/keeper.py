@@ -18,6 +18,9 @@ from .store import MemoryStore, Save, Store
 __all__ = ["Delete", "ListIds", "Load", "MemoryStoreActor", "StoreActor", "store_actor_for"]
 
 
+_OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session, not of the store
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """Ask: the session of that name, or None."""
@@ -104,7 +107,7 @@ class StoreActor(Process):
             if batch:
                 self._store.save([save for save, _ in batch])
         except StoreError as error:
-            if error.reason == "unencodable" and len(batch) > 1:
+            if error.reason in _OWN_FAULT and len(batch) > 1:
                 return False
             for request in requests:
                 request.fail(error)

@@ -24,7 +24,7 @@ __all__ = ["MemoryStore", "SQLiteStore", "Save", "Store", "store_for"]
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 1
 SCHEMA = """
-CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (
     session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq)
 ) WITHOUT ROWID;
@@ -104,6 +104,9 @@ class MemoryStore:
 class SQLiteStore:
     """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
 
+    Several hosts may use one file, for different sessions: who saves a session that somebody else has saved since it
+    was loaded is refused (`conflict`), so that nobody's messages are lost silently.
+
     Units: `patience` is how long it waits for another process to let go of the file, in seconds.
     """
 
@@ -111,9 +114,11 @@ class SQLiteStore:
         self.path = str(path)
         self._patience = patience
         self._db: sqlite3.Connection | None = None
+        self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
 
     def open(self) -> None:
         """Open the file, creating it where it does not exist."""
+        self._seen.clear()
         with self._errors():
             self._db = sqlite3.connect(
                 self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
@@ -126,30 +131,33 @@ class SQLiteStore:
 
     def load(self, id: str) -> Session | None:
         """The session of that name, or None."""
-        with self._errors():
-            row = self._connection.execute("SELECT header FROM sessions WHERE id = ?", (id,)).fetchone()
-            if row is None:
-                return None
-            rows = self._connection.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
+        with self._errors(), self._transaction("BEGIN") as db:
+            row = db.execute("SELECT header, revision FROM sessions WHERE id = ?", (id,)).fetchone()
+            rows = db.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
             bodies = [body for (body,) in rows]
-        return self._decode(id, row[0], bodies)
+        self._seen[id] = 0 if row is None else row[1]
+        return None if row is None else self._decode(id, row[0], bodies)
 
     def save(self, batch: Sequence[Save]) -> None:
         """Store the batch in one transaction."""
         rows = [self._encode(save) for save in batch]
+        seen = dict.fromkeys((name for name, *_ in rows), 0)
         with self._errors(), self._transaction() as db:
             for name, header, keep, bodies in rows:
+                revision = seen[name] = self._next_revision(db, name, seen[name])
                 self._check_kept(db, name, keep)
-                db.execute("REPLACE INTO sessions VALUES (?, ?)", (name, header))
+                db.execute("REPLACE INTO sessions VALUES (?, ?, ?)", (name, header, revision))
                 db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
                 numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
                 db.executemany("INSERT INTO messages VALUES (?, ?, ?)", numbered)
+        self._seen.update(seen)
 
     def delete(self, id: str) -> None:
         """Forget a session."""
         with self._errors(), self._transaction() as db:
             db.execute("DELETE FROM messages WHERE session = ?", (id,))
             db.execute("DELETE FROM sessions WHERE id = ?", (id,))
+        self._seen.pop(id, None)
 
     def ids(self) -> list[str]:
         """The names of all sessions, sorted."""
@@ -189,15 +197,17 @@ class SQLiteStore:
 
     def _create(self, db: sqlite3.Connection) -> None:
         with self._transaction():
+            if _pragma(db, "user_version"):
+                return  # another process was quicker
             for statement in SCHEMA.split(";"):
                 db.execute(statement)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         db = self._connection
-        db.execute("BEGIN IMMEDIATE")
+        db.execute(begin)
         try:
             yield db
         except BaseException:
@@ -218,6 +228,16 @@ class SQLiteStore:
         except sqlite3.DatabaseError as error:
             advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
             raise self._error("not_a_store", advice) from error
+
+    def _next_revision(self, db: sqlite3.Connection, name: str, written: int) -> int:
+        row = db.execute("SELECT revision FROM sessions WHERE id = ?", (name,)).fetchone()
+        stored, ours = row[0] if row else 0, written or self._seen.get(name, 0)
+        if stored != ours:
+            advice = (
+                f"has a newer session {name!r}: another host has saved it; stop it here, and open it again"
+            )
+            raise self._error("conflict", advice)
+        return ours + 1
 
     def _check_kept(self, db: sqlite3.Connection, name: str, keep: int) -> None:
         # Whoever appends must know what is there: after a save that failed, the next one writes everything.

@@ -255,7 +255,9 @@ class StoreError(AllmError):
 
     kind = "store error"
     fields: ClassVar[tuple[str, ...]] = ("path",)
-    reasons = frozenset({"not_a_store", "newer_schema", "unavailable", "corrupt", "locked", "unencodable"})
+    reasons = frozenset(
+        {"not_a_store", "newer_schema", "unavailable", "corrupt", "locked", "unencodable", "conflict"}
+    )
     path: str | None
 
 

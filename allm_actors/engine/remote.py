@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from itertools import count
 from typing import Any, cast
 
@@ -32,6 +33,10 @@ from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest
 
 __all__ = ["RemoteAdapter"]
 
+_OPTIONS = (
+    *("base_url", "headers", "organization", "transport", "stream_timeout", "request_timeout"),
+    *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
+)
 _DIALECTS: Mapping[str, Dialect] = {"openai_chat": OpenAIChat()}
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
@@ -53,6 +58,7 @@ class RemoteAdapter:
 
     def batches(self, request: Request, call: Call) -> AsyncGenerator[Sequence[Event], None]:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
+        _refuse_unknown(call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
         dialect = _DIALECTS[self._row.dialect]
@@ -207,6 +213,18 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
                 pass
     except (TimeoutError, AdapterError):
         pass
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    # A misspelt base_url would send what was meant for one server to another.
+    for name in options:
+        if name not in _OPTIONS:
+            near = get_close_matches(name, _OPTIONS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
+    headers = options.get("headers") or {}
+    if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
+        raise TypeError("adapter_opts headers must be a mapping of texts to texts")
 
 
 def _missing_model(row: Provider) -> EngineError:

@@ -131,6 +131,28 @@ def test_a_session_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
     store.close()
 
 
+def test_who_saves_a_session_that_somebody_else_has_saved_is_refused(tmp_path: Path) -> None:
+    mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
+    for store in (mine, theirs):
+        store.open()
+        assert store.load("s") is None
+    mine.save([Save(session("a"))])
+    mine.save([Save(session("a", "b"), keep=1), Save(session("a", "b", "c"), keep=2)])
+
+    with pytest.raises(StoreError, match="another host has saved it") as refused:
+        theirs.save([Save(session("x"))])
+    theirs.save([Save(session("y", id="other"))])
+
+    assert refused.value.reason == "conflict"
+    assert mine.load("s") == session("a", "b", "c")
+    assert theirs.load("s") == session("a", "b", "c")
+    theirs.save([Save(session("a", "b", "c", "d"), keep=3)])
+    with pytest.raises(StoreError):
+        mine.save([Save(session("lost"))])
+    mine.close()
+    theirs.close()
+
+
 def test_anything_else_is_no_store() -> None:
     with pytest.raises(TypeError, match="int"):
         store_for(3)  # type: ignore[arg-type]
