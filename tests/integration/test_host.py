@@ -668,6 +668,18 @@ class TestManyMonths:
         assert system.stopped
         assert not host.attached
 
+    def test_a_tool_that_stops_its_host_leaves_no_thread_behind(self):
+        host = allm.Host()
+        before = set(threading.enumerate())
+        engine = fake(calls(("c0", "t")), says("done"), tools=[tool("t", lambda _args: host.stop())])
+        host.start()
+        system = host.system
+        assert host.session("s", engine).reply("hi").result().halted_reason == "interrupted"
+        for thread in set(threading.enumerate()) - before:
+            thread.join(3 * SOON)  # the tool is asked first, and has its time
+            assert not thread.is_alive(), thread
+        assert system.stopped
+
     def test_a_tool_whose_loop_is_closed_fails_and_the_turn_goes_on(self):
         async def never(_args):
             pytest.fail("there is no loop to run it")
