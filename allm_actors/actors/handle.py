@@ -14,7 +14,7 @@ from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation
-from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
+from supervisors import NOPROC, ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
 from .ending import ending
 from .ports import SESSIONS, Ports
@@ -210,8 +210,8 @@ class SessionHandle:
             error = _error_of(answer)
             if error is None:
                 future.set(answer.get())
-            elif isinstance(error, ProcessDown) and not isinstance(error.reason, Crash) and tries > 1:
-                again()  # it was not handled; what a session crashed on is not handed to the next one
+            elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(message, error.reason):
+                again()
             else:
                 future.fail(_cause(error, self.id))
 
@@ -223,6 +223,14 @@ class SessionHandle:
     async def _afork(self, id: str) -> SessionHandle:
         await self.ask(Fork(id))
         return self._host.session(id, self.engine, when_busy=self._seat.when_busy, api_key=self._api_key)
+
+
+def _may_come_again(message: Any, reason: object) -> bool:
+    """Whether a message to a session that died may be handed to its successor."""
+    if reason is NOPROC:
+        return True  # it was never received
+    # A turn knows whether it was admitted; anything else may have been done. What it crashed on, it crashed on.
+    return isinstance(message, Begin) and not isinstance(reason, Crash)
 
 
 class _Ended:

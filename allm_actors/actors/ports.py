@@ -89,7 +89,9 @@ class Ports:
             job = replace(job, loop=self._io_loop())
         else:
             name, worker = TOOLS, tool_actor_for(job)
-        spec = ChildSpec(id=job.token, start=worker, args=(job,), restart="temporary")
+        spec = ChildSpec(
+            id=job.token, start=worker, args=(job,), restart="temporary", shutdown=worker.shutdown
+        )
         self._hire(name, spec, failed, patient=True)
 
     def _hire(self, name: str, spec: ChildSpec, failed: Callable[[str], object], *, patient: bool) -> None:

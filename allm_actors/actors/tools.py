@@ -29,7 +29,7 @@ class ToolActor(Process):
     """Runs a handler that may block. Thread: one of the cached threads for blocking work."""
 
     restart = "temporary"
-    shutdown = "brutal_kill"
+    shutdown = 1.0  # asked first: a kill cannot stop a thread, it only stops waiting for it
     dispatcher = "blocking"
 
     def __init__(self, job: ToolJob) -> None:

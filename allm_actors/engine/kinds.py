@@ -80,7 +80,10 @@ _KINDS: Final[dict[str, _Kind]] = {
     "structured_finalize_nudge": ("a text", lambda value: isinstance(value, str)),
     "halt_when": ("a function of one StepResult", callable),
     "on_event": ("a function of one event, and not an asynchronous one", _is_plain),
-    "on_tool_error": ("'continue', 'halt' or a function of (tool_call, error), and no asynchronous one", _settles),
+    "on_tool_error": (
+        "'continue', 'halt' or a function of (tool_call, error), and no asynchronous one",
+        _settles,
+    ),
     "tool_executor": (
         "an object with execute(tool, arguments, context)",
         lambda value: callable(getattr(value, "execute", None)),
