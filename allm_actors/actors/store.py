@@ -118,6 +118,7 @@ class SQLiteStore:
 
     def open(self) -> None:
         """Open the file, creating it where it does not exist."""
+        self.close()  # of an actor that was killed: whatever it was still doing ends here
         self._seen.clear()
         with self._errors():
             self._db = sqlite3.connect(

@@ -153,6 +153,19 @@ def test_who_saves_a_session_that_somebody_else_has_saved_is_refused(tmp_path: P
     theirs.close()
 
 
+def test_a_store_that_is_opened_again_lets_go_of_what_it_had_open(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    first = store._db
+    assert first is not None
+    store.open()
+
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        first.execute("SELECT 1")
+    assert store.ids() == []
+    store.close()
+
+
 def test_anything_else_is_no_store() -> None:
     with pytest.raises(TypeError, match="int"):
         store_for(3)  # type: ignore[arg-type]
