@@ -229,8 +229,9 @@ def _may_come_again(message: Any, reason: object) -> bool:
     """Whether a message to a session that died may be handed to its successor."""
     if reason is NOPROC:
         return True  # it was never received
-    # A turn knows whether it was admitted; anything else may have been done. What it crashed on, it crashed on.
-    return isinstance(message, Begin) and not isinstance(reason, Crash)
+    # A turn knows whether it was admitted, and to recover twice is to recover; the others may have been done already.
+    # What a session crashed on is not handed to the next one.
+    return isinstance(message, Begin | Recover) and not isinstance(reason, Crash)
 
 
 class _Ended:
