@@ -19,6 +19,7 @@ Source: Erlang/OTP `application` (`prep_stop`, `stop`), `init:stop`; Akka `Coord
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -52,6 +53,7 @@ EXIT_STUCK: Final = 70
 _BEFORE: Final = ("before_stop", "drain")
 _AFTER: Final = ("after_stop",)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_LISTEN: Final = 0.2  # seconds the main thread sleeps before it looks for signals
 _FLUSH: Final = 1.0  # seconds that log handlers get before the process ends without them
 
 
@@ -135,7 +137,7 @@ class Application:
         unsubscribe = self.system.reports.subscribe(self._on_report)
         try:
             self._beside(self._start_root)
-            code = self._judge(self._events.get())
+            code = self._judge(self._next_event())
             self._beside(self._stop_everything)
             return self._until_stopped(code)
         finally:
@@ -195,11 +197,25 @@ class Application:
             case _Stopped():
                 return EXIT_OK
 
+    def _next_event(self, end: float = math.inf) -> _Event:
+        """The next event. Raises: `Empty` when the time `end` has come.
+
+        The kernel may hand a signal to another thread; Python then handles it when the main thread runs again, which
+        must therefore not sleep for long.
+        """
+        while True:
+            left = max(0.0, end - time.monotonic())
+            try:
+                return self._events.get(timeout=min(left, _LISTEN))
+            except Empty:
+                if left <= _LISTEN:
+                    raise
+
     def _until_stopped(self, code: int) -> int:
         end = time.monotonic() + self._deadline
         while True:
             try:
-                event = self._events.get(timeout=max(0.0, end - time.monotonic()))
+                event = self._next_event(end)
             except Empty:
                 self._give_up()
             match event:
