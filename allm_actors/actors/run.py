@@ -52,6 +52,7 @@ from supervisors import SHUTDOWN, ProcessRef
 
 from .ending import unstored
 from .protocol import ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
+from .spans import spans_of
 from .window import Window
 from .work import halt_work, settle_work, tool_work
 
@@ -127,6 +128,7 @@ class TurnRun:
         "_opened",
         "_owed",
         "_performing",
+        "_spans",
         "_tokens",
         "_waiting",
         "_workers",
@@ -148,6 +150,7 @@ class TurnRun:
             False,
         )  # a session's turn is stored first
         self._acting = -1
+        self._spans = spans_of(spec)
         self.model: int | None = None
         self.state, effects = loop.start(spec.options, thread)
         self.todo: deque[Effect] = deque(effects)
@@ -221,6 +224,8 @@ class TurnRun:
         worker = self._forget(token)
         if worker is None:
             return
+        if self._spans is not None:
+            self._spans.lost(worker.call_id, worker.turn, "timeout")
         self._dismiss(worker)
         self._feed(ToolTimedOut(worker.call_id, worker.turn))
 
@@ -228,6 +233,8 @@ class TurnRun:
         """A worker ended without an answer."""
         worker = self._forget(token)
         if worker is not None:
+            if self._spans is not None:
+                self._spans.lost(worker.call_id, worker.turn, why)
             self._feed(worker.died(why))
 
     def token_of(self, ref: ProcessRef[Any]) -> int | None:
@@ -238,22 +245,30 @@ class TurnRun:
         """Let go of every worker, without a word to the machine."""
         for token in list(self._workers):
             self._drop(token)
+        if self._spans is not None:
+            self._spans.broken("the session that ran this turn ended")
 
     # Performing.
 
     def _feed(self, news: Input) -> None:
+        if self._spans is not None:
+            self._spans.heard(self.state, news)
         state, effects = loop.step(self.state, news)
         self.state = state
         self.todo.extend(effects)
         self.advance()
 
     def _perform(self, effect: Effect) -> bool:
+        if isinstance(effect, CallModel | RunTool | SettleError | AskHalt) and not self._may_act(
+            effect.turn, asks=isinstance(effect, CallModel)
+        ):
+            return False
+        if self._spans is not None:
+            self._spans.wants(effect)
         match effect:
             case Emit(events):
                 self._emit(events)
             case CallModel() | RunTool() | SettleError() | AskHalt():
-                if not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
-                    return False
                 self._act(effect)
             case CancelModel():
                 if self.model is not None:
@@ -280,7 +295,8 @@ class TurnRun:
             case CallModel():
                 self._call_model(effect)
             case RunTool(call, tool, timeout, request_id, turn):
-                work = tool_work(self.spec, call, tool, request_id)
+                span = None if self._spans is None else self._spans.tool(call, tool, turn)
+                work = tool_work(self.spec, call, tool, request_id, span)
                 self._hire_tool(call.id, call.name, turn, work, timeout)
             case SettleError(call, error, turn):
                 self._hire_tool(call.id, call.name, turn, settle_work(self.spec, call, error), None)

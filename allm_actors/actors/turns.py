@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from allm_actors.data import Message, Request, Thread, ValidationError
+from allm_actors.data import AllmError, Message, Request, Thread, ValidationError
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
@@ -27,6 +27,7 @@ from .adapter import open_call
 from .channel import Channel
 from .ports import model_call
 from .protocol import TurnSpec
+from .spans import refused
 from .stream import View
 
 __all__ = ["messages_of", "new_id", "open_first_call", "turn_spec", "view_of"]
@@ -108,8 +109,12 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     """
     structured = spec.options.structured_finalize
     effect = CallModel(0, Thread.from_messages(spec.messages), "draft" if structured else "answer")
-    adapter, request, call = model_call(spec, effect, transport)
-    return open_call(adapter, request, call)
+    try:
+        adapter, request, call = model_call(spec, effect, transport)
+        return open_call(adapter, request, call)
+    except (AllmError, TypeError, ValueError) as error:
+        refused(spec, effect, error)
+        raise
 
 
 def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from allm_actors.data.build import takes_context
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.cancelled import Cancelled
 from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
+from allm_actors.telemetry import Span
 from supervisors import ProcessRef
 
 from .protocol import ToolJob, TurnSpec
@@ -52,8 +53,10 @@ class Work:
         )
 
 
-def tool_work(spec: TurnSpec, call: ToolCall, tool: Tool, request_id: str | None) -> Work:
-    """Run `tool` for `call` and settle its answer into a `ToolOutcome`."""
+def tool_work(
+    spec: TurnSpec, call: ToolCall, tool: Tool, request_id: str | None, span: Span | None = None
+) -> Work:
+    """Run `tool` for `call` and settle its answer into a `ToolOutcome`; `span` is started and stopped around it."""
     cancelled, options = Cancelled(), spec.call_options
     context = ToolContext(
         context=_context(spec),
@@ -65,8 +68,8 @@ def tool_work(spec: TurnSpec, call: ToolCall, tool: Tool, request_id: str | None
     )
     invoke = _invoker(spec, tool, call, context)
     if tool.handler is not None and inspect.iscoroutinefunction(tool.handler) and spec.loop is not None:
-        return Work(lambda: _asettled(spec, call, invoke), spec, cancelled, asynchronous=True)
-    return Work(lambda: _settled(spec, call, invoke), spec, cancelled)
+        return Work(lambda: _asettled(spec, call, invoke, span), spec, cancelled, asynchronous=True)
+    return Work(lambda: _settled(spec, call, invoke, span), spec, cancelled)
 
 
 def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
@@ -89,24 +92,37 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
     return Work(ask, spec, Cancelled())
 
 
-def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolOutcome:
+def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None) -> ToolOutcome:
+    if span is not None:
+        span.start()
     try:
         result = invoke()
         if inspect.isawaitable(result):
             result = asyncio.run(_await(result))
     except (Exception, asyncio.CancelledError, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
-    return settle(call, result, _encoder(spec), _policy(spec))
+    return _outcome(spec, call, result, span)
 
 
-async def _asettled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any]) -> ToolOutcome:
+async def _asettled(
+    spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None
+) -> ToolOutcome:
+    if span is not None:
+        span.start()
     try:
         result = invoke()
         if inspect.isawaitable(result):
             result = await result
     except (Exception, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
-    return settle(call, result, _encoder(spec), _policy(spec))
+    return _outcome(spec, call, result, span)
+
+
+def _outcome(spec: TurnSpec, call: ToolCall, result: Any, span: Span | None) -> ToolOutcome:
+    outcome = settle(call, result, _encoder(spec), _policy(spec))
+    if span is not None:
+        span.stop(result=outcome.raw)
+    return outcome
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

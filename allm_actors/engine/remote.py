@@ -30,6 +30,7 @@ from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.secret import Secret
 from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest, HttpResponse, Transport
+from allm_actors.telemetry import bus as telemetry
 
 __all__ = ["RemoteAdapter"]
 
@@ -69,6 +70,7 @@ class RemoteAdapter:
             dialect=dialect,
             http=http.with_headers(_headers(call.options, key)),
             key=key,
+            model=request.model,
             request_id=call.request_id,
             policy=policy_of(call.retry),
             transport=self._transport(call),
@@ -107,6 +109,7 @@ class _Run:
     dialect: Dialect
     http: HttpRequest
     key: Secret | None
+    model: str | None
     request_id: str
     policy: RetryPolicy
     transport: Transport
@@ -130,7 +133,13 @@ class _Run:
             if delay is None:
                 yield [ErrorEvent(self._signed(failure))]
                 return
+            self._tell_retry(attempt, delay, failure)
             await asyncio.sleep(delay)
+
+    def _tell_retry(self, attempt: int, delay: float, failure: AdapterError) -> None:
+        about = {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
+        retry = {"attempt": attempt, "delay_ms": round(delay * 1000), "reason": failure.reason}
+        telemetry.emit("allm.adapter.retry", {"system_time": time.time()}, {**about, **retry})
 
     async def _attempt(self) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""

@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 
+from allm_actors import telemetry
 from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
@@ -125,6 +126,27 @@ def test_401_says_which_key_to_check():
     assert (error.reason, error.status, error.request_id) == ("authentication_failed", 401, "r1")
     assert "OPENAI_API_KEY" in error.message
     assert "[REDACTED]" in error.message
+
+
+def test_each_retry_is_told_to_whoever_measures():
+    told = []
+    telemetry.attach("retries", told.append, "allm.adapter.retry")
+    try:
+        with LoopbackServer([refusal(429, "slow down", headers={"retry-after": "0.01"}), HELLO]) as server:
+            ask(server, retry={"base_delay": 0.001, "jitter": 0.0})
+    finally:
+        telemetry.detach("retries")
+    (event,) = told
+    assert event.measurements["system_time"] > 0
+    about = dict(event.metadata)
+    assert about.pop("request_id")
+    assert about == {
+        "provider": "openai",
+        "model": "gpt-4.1-mini",
+        "attempt": 1,
+        "delay_ms": 10,
+        "reason": "rate_limited",
+    }
 
 
 def test_429_is_tried_again_when_its_wait_is_short_and_returned_when_it_is_long():

@@ -9,7 +9,6 @@ Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 10.2.3 (Re
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -17,16 +16,13 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import AdapterError
+from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.wire import HttpFailure
 
-__all__ = ["http_error", "redact", "retry_after_ms", "wire_error"]
+__all__ = ["http_error", "retry_after_ms", "wire_error"]
 
 _MAX_WORDS = 500
-_KEYS = re.compile(
-    r"\b(?:sk|rk|pk|org|proj|gsk|csk|xai|tgp|tvly|pa|hf)[-_][A-Za-z0-9_\-*.]{6,}"
-    r"|\bAIza[A-Za-z0-9_\-]{6,}|\bya29\.[A-Za-z0-9_\-.]{6,}|(?i:\bbearer\s+)[A-Za-z0-9_\-.=+/*]{6,}"
-)
 _CODES = {
     "context_length_exceeded": "context_length_exceeded",
     "rate_limit_exceeded": "rate_limited",
@@ -107,11 +103,6 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
         return max(0, int((parsedate_to_datetime(value).timestamp() - now) * 1000))
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def redact(text: str) -> str:
-    """`text` without anything that looks like a key."""
-    return _KEYS.sub("[REDACTED]", text)
 
 
 def _error_object(body: bytes) -> Mapping[str, Any]:

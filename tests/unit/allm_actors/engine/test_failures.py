@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.failures import http_error, redact, retry_after_ms
+from allm_actors.engine.dialects.failures import http_error, retry_after_ms
 from allm_actors.engine.wire import HttpFailure
 
 NOON = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT

@@ -1,0 +1,16 @@
+"""What happens while a call runs, for those who measure: spans and events, to handlers that can never break a call.
+
+    from allm_actors import telemetry
+
+    telemetry.attach("my-metrics", lambda event: print(event.name, event.measurements), events=["allm.chat.stop"])
+
+Rule of this package: nothing is computed while nobody listens; a key never gets in; what a handler raises is logged and
+that handler is detached, as in Erlang's `telemetry`.
+"""
+
+from .bridge import log_events
+from .bus import Event, attach, detach, emit, listening
+from .names import EVENTS, SPANS
+from .spans import Span
+
+__all__ = ["EVENTS", "SPANS", "Event", "Span", "attach", "detach", "emit", "listening", "log_events"]

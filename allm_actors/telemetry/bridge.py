@@ -1,0 +1,121 @@
+"""Telemetry as log lines, by the names of OpenTelemetry's conventions: one for each span that ended, and each retry.
+
+Rule of this file: what was said in a conversation is only logged when asked for, and every text loses what looks like a
+key first. A line is plain data, so that any processor can render it.
+
+Source: OpenTelemetry semantic conventions for generative AI (gen_ai.*, error.type).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+from allm_actors.data import Response, ToolCall
+from allm_actors.data.redaction import redact
+
+from .bus import Event, attach, detach
+from .names import EVENTS
+
+__all__ = ["log_events"]
+
+_LOGGED = tuple(name for name in EVENTS if not name.endswith(".start"))
+_numbers = count(1)
+
+
+@contextmanager
+def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
+    """Log what ends, inside this block, with a structlog logger (None: structlog's own, as it is configured).
+
+    Spans are logged at info, exceptions and retries at warning. `content` adds texts, tool arguments and tool results.
+    """
+    if logger is None:
+        import structlog
+
+        logger = structlog.get_logger("allm_actors")
+    id = f"log_events-{next(_numbers)}"
+    attach(id, lambda event: _log(logger, event, content=content), _LOGGED)
+    try:
+        yield
+    finally:
+        detach(id)
+
+
+def _log(logger: Any, event: Event, *, content: bool) -> None:
+    fields = {name: value for name, value in line_of(event, content=content).items() if value is not None}
+    trouble = not event.name.endswith(".stop") or "error.type" in fields
+    (logger.warning if trouble else logger.info)(event.name, **fields)
+
+
+def line_of(event: Event, *, content: bool) -> dict[str, Any]:
+    """The fields of one line; None for what is not known."""
+    about = event.metadata
+    line: dict[str, Any] = {
+        "request_id": about.get("request_id"),
+        "gen_ai.operation.name": event.name.split(".")[1],
+        "gen_ai.request.model": about.get("model"),
+        "duration": event.measurements.get("duration"),
+    }
+    for name, describe in _DESCRIBED.items():
+        if about.get(name) is not None:
+            line |= describe(about[name], content)
+    return {name: _without_keys(value) for name, value in line.items()}
+
+
+def _response(response: Response, content: bool) -> dict[str, Any]:
+    usage, failure = response.usage, response.metadata.get("error")
+    line = {
+        "gen_ai.response.finish_reasons": [response.finish_reason] if response.finish_reason else None,
+        "gen_ai.usage.input_tokens": usage.input_tokens,
+        "gen_ai.usage.output_tokens": usage.output_tokens,
+        "error.type": _type_of(failure) if failure is not None else None,
+    }
+    return line | ({"gen_ai.output.text": response.output_text} if content else {})
+
+
+def _chat(result: Any, _content: bool) -> dict[str, Any]:
+    failure = result.metadata.get("error")
+    return {
+        "halted_reason": result.halted_reason,
+        "steps": len(result.steps),
+        "error.type": _type_of(failure) if failure is not None else None,
+    }
+
+
+def _call(call: ToolCall, content: bool) -> dict[str, Any]:
+    line = {"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.id}
+    return line | ({"gen_ai.tool.call.arguments": call.arguments} if content else {})
+
+
+def _result(result: Any, content: bool) -> dict[str, Any]:
+    line = {"outcome": type(result).__name__}
+    return line | ({"gen_ai.tool.call.result": repr(result)} if content else {})
+
+
+_DESCRIBED: Mapping[str, Callable[[Any, bool], dict[str, Any]]] = {
+    "response": lambda value, content: _response(value, content) if isinstance(value, Response) else {},
+    "chat_result": _chat,
+    "tool_call": _call,
+    "result": _result,
+    "kind": lambda kind, _content: {"kind": kind},
+    "reason": lambda reason, _content: {"error.type": _type_of(reason)},
+    "attempt": lambda attempt, _content: {"attempt": attempt},
+    "delay_ms": lambda delay, _content: {"delay_ms": delay},
+    "provider": lambda provider, _content: {"gen_ai.provider.name": provider},
+}
+
+
+def _type_of(failure: Any) -> str:
+    """A word for what went wrong: an error's own reason, otherwise its class."""
+    reason = getattr(failure, "reason", failure)
+    return reason if isinstance(reason, str) else type(failure).__name__
+
+
+def _without_keys(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {name: _without_keys(item) for name, item in value.items()}
+    return [_without_keys(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,90 @@
+"""Who listens, and how they are told.
+
+Rule of this file: handlers run at once, one after the other, on the thread that has something to tell, which may be the
+event loop all sessions share; so a handler is quick and hands slow work on. The table is replaced whole, never changed,
+so that telling needs no lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .names import EVENTS, check_event
+
+__all__ = ["Event", "Handler", "attach", "detach", "emit", "listening"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened: a name of `EVENTS`, numbers, and what they are about. Units: seconds."""
+
+    name: str
+    measurements: Mapping[str, float]
+    metadata: Mapping[str, Any]
+
+
+Handler = Callable[[Event], object]
+
+_log = logging.getLogger(__name__)
+_lock = threading.Lock()
+_attached: dict[str, tuple[frozenset[str], Handler]] = {}
+_heard: dict[str, tuple[tuple[str, Handler], ...]] = {}  # by event, in the order in which they were attached
+
+
+def attach(id: str, handler: Handler, events: str | Iterable[str] | None = None) -> None:
+    """Call `handler` with each of these events (None: all of them), until it is detached or raises.
+
+    Raises: ValueError for an event that does not exist or an id that is taken, TypeError for what cannot be called.
+    Thread: any thread may attach; the handler is called on whatever thread has something to tell.
+    """
+    if not callable(handler):
+        raise TypeError(f"a telemetry handler must be callable, got: {handler!r}")
+    names = EVENTS if events is None else (events,) if isinstance(events, str) else tuple(events)
+    for name in names:
+        check_event(name)
+    with _lock:
+        if id in _attached:
+            raise ValueError(f"a telemetry handler {id!r} is attached already; detach it, or use another id")
+        _rebuild({**_attached, id: (frozenset(names), handler)})
+
+
+def detach(id: str) -> bool:
+    """Stop telling that handler. False if there is none of that id."""
+    with _lock:
+        rest = {other: entry for other, entry in _attached.items() if other != id}
+        found = len(rest) < len(_attached)
+        _rebuild(rest)
+    return found
+
+
+def listening() -> bool:
+    """Whether anybody hears anything; otherwise nothing need be prepared."""
+    return bool(_heard)
+
+
+def emit(name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]) -> None:
+    """Tell whoever hears this event. Raises nothing, whatever handlers do."""
+    handlers = _heard.get(name)
+    if not handlers:
+        return
+    event = Event(name, measurements, metadata)
+    for id, handler in handlers:
+        try:
+            handler(event)
+        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit):  # noqa: BLE001 - what it measures goes on
+            detach(id)
+            _log.exception("telemetry handler %r raised at %s and was detached", id, name)
+
+
+def _rebuild(attached: dict[str, tuple[frozenset[str], Handler]]) -> None:
+    global _attached, _heard  # noqa: PLW0603 - the table is the state of this module
+    heard: dict[str, list[tuple[str, Handler]]] = {}
+    for id, (names, handler) in attached.items():
+        for name in names:
+            heard.setdefault(name, []).append((id, handler))
+    _attached = attached
+    _heard = {name: tuple(handlers) for name, handlers in heard.items()}

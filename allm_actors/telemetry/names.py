@@ -1,0 +1,63 @@
+"""Every span and event there is, and what its metadata holds.
+
+    span        at its stop, besides what its start said
+    ----------  ---------------------------------------------------------------------------------------------------
+    chat        chat_result
+    step        step_result (None when the step did not come to its end)
+    generate    response (None when the model call did not come to its end)
+    stream      -
+    tool        result (a handler's outcome); its start says tool and tool_call
+    image       response, usage, error, operation, n; measures image_count
+    embed, moderate, speech, transcribe, classify        response
+
+A span emits `allm.<span>.start` {system_time, monotonic_time}, then `allm.<span>.stop` or `allm.<span>.exception`
+{duration, monotonic_time}. Metadata always has request_id, engine and model; an exception adds kind (`error`: it was
+raised; `exit`: whoever ran it was stopped or died), reason and stacktrace.
+
+    event                 measurements               metadata
+    --------------------  -------------------------  ----------------------------------------------------------------
+    allm.adapter.retry    system_time                request_id, provider, model, attempt, delay_ms, reason
+
+Units: seconds; `system_time` since the epoch. Source: ALLM's telemetry, which it follows name by name; its stream span
+ends when the lazy stream is made, ours when the provider's answer is over.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Final
+
+__all__ = ["EVENTS", "SPANS", "check_event", "check_span"]
+
+SPANS: Final = (
+    "chat",
+    "step",
+    "generate",
+    "stream",
+    "tool",
+    "image",
+    "embed",
+    "moderate",
+    "speech",
+    "transcribe",
+    "classify",
+)
+_PHASES: Final = ("start", "stop", "exception")
+EVENTS: Final = (*(f"allm.{span}.{phase}" for span in SPANS for phase in _PHASES), "allm.adapter.retry")
+
+
+def check_span(name: str) -> None:
+    """Raises ValueError for a span that does not exist."""
+    _check(name, SPANS, "span")
+
+
+def check_event(name: object) -> None:
+    """Raises ValueError for an event that does not exist."""
+    _check(name, EVENTS, "event")
+
+
+def _check(name: object, known: tuple[str, ...], what: str) -> None:
+    if name not in known:
+        near = get_close_matches(str(name), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+        raise ValueError(f"there is no telemetry {what} {name!r}{hint}")

@@ -1,0 +1,60 @@
+"""A span: something with a beginning and one end.
+
+Rule of this file: the first end counts. Whoever performs the work and whoever gives up waiting for it may both end it,
+on threads of their own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .bus import emit
+from .names import check_span
+
+__all__ = ["Span"]
+
+
+class Span:
+    """Emits `allm.<name>.start` once it starts, and then `stop` or `exception` once.
+
+    Raises ValueError for a name that is not in `SPANS`. One that is ended before it starts tells nothing. Thread: safe.
+    """
+
+    __slots__ = ("_began", "_lock", "_metadata", "_name", "_over")
+
+    def __init__(self, name: str, metadata: Mapping[str, Any]) -> None:
+        check_span(name)
+        self._name, self._metadata = name, dict(metadata)
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._over = False
+
+    def start(self) -> Span:
+        """It begins now."""
+        with self._lock:
+            if self._over or self._began is not None:
+                return self
+            self._began = time.monotonic()
+        measured = {"system_time": time.time(), "monotonic_time": self._began}
+        emit(f"allm.{self._name}.start", measured, self._metadata)
+        return self
+
+    def stop(self, measurements: Mapping[str, float] | None = None, **extras: Any) -> None:
+        """It came to this."""
+        self._end("stop", measurements or {}, extras)
+
+    def exception(self, kind: str, reason: Any, stacktrace: Any = ()) -> None:
+        """It was broken off: `error` when something was raised, `exit` when whoever ran it was stopped or died."""
+        self._end("exception", {}, {"kind": kind, "reason": reason, "stacktrace": stacktrace})
+
+    def _end(self, phase: str, measurements: Mapping[str, float], extras: Mapping[str, Any]) -> None:
+        with self._lock:
+            over, self._over = self._over, True
+        if over or self._began is None:
+            return
+        now = time.monotonic()
+        measured = {"duration": now - self._began, "monotonic_time": now, **measurements}
+        emit(f"allm.{self._name}.{phase}", measured, {**self._metadata, **extras})

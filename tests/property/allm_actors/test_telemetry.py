@@ -1,0 +1,137 @@
+"""Spans nest as calls do, each ends once, and whoever measures changes nothing."""
+
+from collections import Counter
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+
+import allm_actors as allm
+from allm_actors import telemetry
+from allm_actors.testing import script
+
+from . import drivers
+from .drivers import HI, Pure, cases, outcome
+
+law = settings(max_examples=60, derandomize=True)
+PARENTS = {"chat": None, "step": "chat", "generate": "step", "stream": "generate", "tool": "step"}
+
+
+@contextmanager
+def measured(handler=None):
+    heard = []
+    telemetry.attach("law", handler or heard.append)
+    try:
+        yield heard
+    finally:
+        telemetry.detach("law")
+
+
+def check(events, kind):
+    """The events of one call: each span within its parent, one end for each start, all of one request."""
+    assert len({event.metadata["request_id"] for event in events}) <= 1
+    open_spans = Counter()
+    for event in events:
+        _, name, phase = event.name.split(".")
+        if phase == "start":
+            parent = PARENTS[name]
+            if parent is not None and parent != "chat" and not (kind == "generate" and name == "generate"):
+                assert open_spans[parent] == 1, event
+            open_spans[name] += 1
+            assert name == "tool" or open_spans[name] == 1
+        else:
+            assert not any(count for child, count in open_spans.items() if PARENTS[child] == name), event
+            open_spans[name] -= 1
+            assert open_spans[name] >= 0
+    assert not any(open_spans.values()), open_spans
+
+
+@pytest.mark.parametrize("kind", ["generate", "step", "chat"])
+def test_spans_nest_and_end_once(kind):
+    @law
+    @given(cases(kind))
+    def holds(case):
+        with measured() as events:
+            came = outcome(drivers.whole, kind, case)
+        assert came == outcome(Pure(kind, case))
+        check(events, kind)
+        if came[0] != "raised":
+            assert Counter(event.name for event in events)[f"allm.{kind}.stop"] == (
+                1 if kind != "generate" else len(events) // 4
+            )
+
+    holds()
+
+
+@law
+@given(cases("chat"))
+def test_a_handler_that_raises_changes_nothing(case):
+    def breaks(event):
+        raise RuntimeError(event.name)
+
+    with measured(breaks):
+        assert outcome(drivers.whole, "chat", case) == outcome(Pure("chat", case))
+
+
+def test_one_turn_tells_its_spans_in_order():
+    engine = allm.Engine(
+        adapter="fake",
+        adapter_opts={
+            "scripts": [
+                [script.tool_call("echo", {"x": 1}), script.finish("tool_calls")],
+                [script.text("done"), script.finish("stop")],
+            ]
+        },
+        tools=[allm.tool(name="echo", description="", schema={}, handler=lambda arguments: arguments)],
+    )
+    with measured() as events:
+        result = allm.chat(engine, HI, request_id="r1")
+    asked = ["step.start", "generate.start", "stream.start", "stream.stop", "generate.stop"]
+    expected = [
+        "chat.start",
+        *asked,
+        "tool.start",
+        "tool.stop",
+        "step.stop",
+        *asked,
+        "step.stop",
+        "chat.stop",
+    ]
+    assert [event.name.removeprefix("allm.") for event in events] == expected
+    assert {event.metadata["request_id"] for event in events} == {"r1"}
+    steps = [event.metadata["step_result"] for event in events if event.name == "allm.step.stop"]
+    assert steps == result.steps
+    assert events[-1].metadata["chat_result"] == result
+
+
+@pytest.mark.parametrize("call", [allm.chat, allm.step])
+def test_a_call_that_is_refused_ends_with_an_exception(call):
+    engine = allm.Engine(adapter="fake", adapter_opts={"script": [script.preflight_error("rate_limited")]})
+    with measured() as events, pytest.raises(allm.AdapterError):
+        call(engine, HI)
+    *_, last = events
+    assert last.name == f"allm.{call.__name__}.exception"
+    assert last.metadata["kind"] == "error"
+    assert last.metadata["reason"].reason == "rate_limited"
+    check(events, call.__name__)
+
+
+def test_a_tool_that_takes_too_long_ends_with_an_exception():
+    def waits(arguments, context):
+        context.cancelled.wait(10)
+
+    engine = allm.Engine(
+        adapter="fake",
+        adapter_opts={
+            "scripts": [
+                [script.tool_call("waits", {}), script.finish("tool_calls")],
+                [script.text("done"), script.finish("stop")],
+            ]
+        },
+        tools=[allm.tool(name="waits", description="", schema={}, handler=waits)],
+    )
+    with measured() as events:
+        allm.chat(engine, HI, tool_timeout=0.05)
+    (ended,) = [event for event in events if event.name == "allm.tool.exception"]
+    assert (ended.metadata["kind"], ended.metadata["reason"]) == ("exit", "timeout")
+    check(events, "chat")

@@ -1,0 +1,72 @@
+"""A log line says what happened, not what was said, and never a key."""
+
+import pytest
+import structlog
+
+from allm_actors import telemetry
+from allm_actors.data import AdapterError, ChatResult, Ok, Response, Thread, ToolCall, Usage
+from allm_actors.telemetry import Span
+
+KEY = "sk-canary0123456789"
+
+
+@pytest.fixture
+def lines():
+    return structlog.testing.CapturingLogger()
+
+
+def written(lines):
+    return [(call.method_name, call.args[0], call.kwargs) for call in lines.calls]
+
+
+def test_a_model_call_is_a_line_with_its_tokens(lines):
+    response = Response(
+        output_text="secret words", finish_reason="stop", usage=Usage(input_tokens=3, output_tokens=5)
+    )
+    with telemetry.log_events(lines):
+        Span("generate", {"request_id": "r", "engine": None, "model": "m"}).start().stop(response=response)
+    ((level, name, fields),) = written(lines)
+    assert (level, name) == ("info", "allm.generate.stop")
+    assert fields.pop("duration") >= 0
+    assert fields == {
+        "request_id": "r",
+        "gen_ai.operation.name": "generate",
+        "gen_ai.request.model": "m",
+        "gen_ai.response.finish_reasons": ["stop"],
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 5,
+    }
+
+
+def test_what_was_said_is_written_only_when_asked_for_and_never_with_a_key(lines):
+    call = ToolCall(id="c0", name="search", arguments={"query": f"who has {KEY}?", "deep": [KEY]})
+    with telemetry.log_events(lines), telemetry.log_events(lines, content=True):
+        Span("tool", {"tool_call": call}).start().stop(result=Ok(f"the key is {KEY}"))
+        Span("generate", {}).start().stop(response=Response(output_text=f"it is {KEY}"))
+    (_, _, silent), (_, _, loud), (_, _, quiet), (_, _, said) = written(lines)
+    assert "gen_ai.tool.call.arguments" not in silent
+    assert "gen_ai.output.text" not in quiet
+    assert loud["gen_ai.tool.call.arguments"]["query"] == "who has [REDACTED]?"
+    assert said["gen_ai.output.text"] == "it is [REDACTED]"
+    assert KEY not in repr(lines.calls)
+
+
+def test_trouble_is_a_warning_with_its_reason(lines):
+    failed = ChatResult(thread=Thread(), halted_reason="error", metadata={"error": AdapterError("timeout")})
+    with telemetry.log_events(lines):
+        Span("chat", {}).start().stop(chat_result=failed)
+        Span("tool", {}).start().exception("exit", "timeout")
+        telemetry.emit("allm.adapter.retry", {}, {"attempt": 1, "delay_ms": 500, "reason": "rate_limited"})
+    assert [(level, name, fields["error.type"]) for level, name, fields in written(lines)] == [
+        ("warning", "allm.chat.stop", "timeout"),
+        ("warning", "allm.tool.exception", "timeout"),
+        ("warning", "allm.adapter.retry", "rate_limited"),
+    ]
+
+
+def test_after_the_block_nothing_is_written(lines):
+    with telemetry.log_events(lines):
+        assert telemetry.listening()
+    assert not telemetry.listening()
+    Span("chat", {}).start().stop()
+    assert written(lines) == []

@@ -1,0 +1,112 @@
+"""Who listens hears what they asked for, and can break nothing."""
+
+import threading
+
+import pytest
+
+from allm_actors import telemetry
+from allm_actors.telemetry import EVENTS, Span
+
+
+@pytest.fixture
+def attach():
+    ids = []
+
+    def attach(handler, events=None):
+        ids.append(f"test-{len(ids)}")
+        telemetry.attach(ids[-1], handler, events)
+        return ids[-1]
+
+    yield attach
+    for id in ids:
+        telemetry.detach(id)
+    assert not telemetry.listening()
+
+
+def test_a_handler_hears_the_events_that_it_asked_for(attach):
+    heard = []
+    attach(heard.append, ["allm.chat.stop"])
+    Span("chat", {"request_id": "r"}).start().stop(chat_result=1)
+    Span("step", {}).start().stop()
+    (event,) = heard
+    assert event.name == "allm.chat.stop"
+    assert event.metadata == {"request_id": "r", "chat_result": 1}
+    assert set(event.measurements) == {"duration", "monotonic_time"}
+    assert event.measurements["duration"] >= 0
+
+
+def test_a_span_says_when_it_began(attach):
+    heard = []
+    attach(heard.append, "allm.tool.start")
+    Span("tool", {}).start()
+    assert set(heard[0].measurements) == {"system_time", "monotonic_time"}
+
+
+def test_a_span_ends_once_and_not_before_it_began(attach):
+    heard = []
+    attach(lambda event: heard.append((event.name, event.metadata)))
+    span = Span("tool", {})
+    span.start().exception("exit", "timeout")
+    span.stop(result=1)
+    span.start()
+    never = Span("tool", {})
+    never.stop()
+    never.start()
+    assert heard == [
+        ("allm.tool.start", {}),
+        ("allm.tool.exception", {"kind": "exit", "reason": "timeout", "stacktrace": ()}),
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_a_handler_that_raises_is_detached_and_the_others_go_on(attach, caplog, error):
+    heard = []
+
+    def breaks(event):
+        raise error
+
+    id = attach(breaks)
+    attach(heard.append)
+    Span("chat", {}).start().stop()
+    assert [event.name for event in heard] == ["allm.chat.start", "allm.chat.stop"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"telemetry handler {id!r} raised at allm.chat.start and was detached"
+    ]
+    assert not telemetry.detach(id)
+
+
+def test_what_makes_no_sense_is_refused(attach):
+    with pytest.raises(
+        ValueError, match=r"no telemetry event 'allm\.chat\.stopp'; did you mean 'allm\.chat\.stop'"
+    ):
+        telemetry.attach("x", print, ["allm.chat.stopp"])
+    with pytest.raises(TypeError, match="callable"):
+        telemetry.attach("x", None)
+    with pytest.raises(ValueError, match="no telemetry span 'chatt'; did you mean 'chat'"):
+        Span("chatt", {})
+    id = attach(print, "allm.chat.stop")
+    with pytest.raises(ValueError, match="attached already"):
+        telemetry.attach(id, print)
+
+
+def test_handlers_come_and_go_while_others_are_told(attach):
+    heard = []
+    attach(heard.append, "allm.stream.stop")
+
+    def churn(number):
+        for _ in range(200):
+            telemetry.attach(f"churn-{number}", print, "allm.stream.start")
+            telemetry.detach(f"churn-{number}")
+
+    threads = [threading.Thread(target=churn, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(500):
+        Span("stream", {}).start().stop()
+    for thread in threads:
+        thread.join(10)
+    assert len(heard) == 500
+
+
+def test_the_events_are_those_of_the_spans_and_of_the_adapters():
+    assert len(EVENTS) == len(set(EVENTS)) == 3 * len(telemetry.SPANS) + 1
