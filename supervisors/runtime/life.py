@@ -347,8 +347,8 @@ class Life(Hooks):
 
     @property
     def actor_stopped(self) -> Any:  # type: ignore[override]
-        """The mailbox again, which is also the flag."""
-        return self._actor_ref.actor_inbox
+        """See `Ref.actor_stopped`."""
+        return self._actor_ref.actor_stopped
 
     @staticmethod
     def _create_actor_inbox() -> Any:

@@ -34,7 +34,7 @@ _making = RLock()  # reentrant: a finalizer or a signal handler may come in
 
 
 class Mailbox:
-    """What waits for one process. It is also the `actor_stopped` flag that Pykka asks.
+    """What waits for one process.
 
     The owner is held strongly until it is dead, and let go then: an idle process needs nobody to keep it alive.
     """
@@ -65,10 +65,6 @@ class Mailbox:
         self.fresh = True
         self.closed = False
         self.drained = False
-
-    def is_set(self) -> bool:
-        """Pykka's `actor_stopped.is_set()`: whether the mailbox is closed."""
-        return self.closed
 
     def __len__(self) -> int:
         """How many user messages wait."""

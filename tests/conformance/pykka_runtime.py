@@ -6,20 +6,24 @@ passes after all.
 
 from __future__ import annotations
 
+import importlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pykka
 import pytest
 
-from supervisors import Future, PoolDispatcher, Process, System, ThreadDispatcher
+from supervisors import Future, PoolDispatcher, Process, Sim, System, ThreadDispatcher
 from supervisors.runtime.launch import launch
 
-__all__ = ["mocker", "pytest_collection_modifyitems", "runtime"]
+__all__ = ["log_handler", "mocker", "pytest_collection_modifyitems", "runtime"]
 
 DISPATCHERS = {"thread": ThreadDispatcher, "pool": PoolDispatcher}
 
@@ -27,7 +31,6 @@ OUR_NAMES = "processes are numbered and have short names, so that runs can be re
 OUR_WORDS = "what is raised and logged says more, in other words"
 OWN_TROUBLE = "a SystemExit ends the actor that raised it, and no other"
 FIRST_SET_WINS = "a future that is set twice keeps the first value: a late reply is no error"
-NO_WAITING = "the stop flag can be looked at; to wait, there are stop(), monitors and exit callbacks"
 
 DIFFERENCES = {
     "test_actor_has_an_uuid4_based_urn": OUR_NAMES,
@@ -49,7 +52,6 @@ DIFFERENCES = {
     "test_set_is_not_allowed_on_future_with_get_hook": FIRST_SET_WINS,
     "test_set_exception_is_not_allowed_on_future_with_get_hook": FIRST_SET_WINS,
     "test_set_hook_is_not_allowed_on_future_with_result": FIRST_SET_WINS,
-    "test_on_start_failure_causes_actor_to_stop": NO_WAITING,
 }
 
 
@@ -70,16 +72,64 @@ class Alike(Process):
         super()._actor_failed(exc, request)
 
 
+class SimEvent:
+    """A `threading.Event` of a simulation: whoever waits lets others run."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._happened: Future[bool] = Future()
+
+    def set(self) -> None:
+        self._happened.set(True)
+
+    def is_set(self) -> bool:
+        return self._happened.done()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        try:
+            return self._happened.get(timeout=timeout)
+        except pykka.Timeout:
+            return False
+
+
+def world() -> AbstractContextManager[Any]:
+    """What the suite runs in: a simulation, driven by the thread that runs the tests, or a system."""
+    name, _, seed = os.environ["DISPATCHER"].partition(" with seed ")
+    return Sim(int(seed)) if name == "simulation" else System(dispatcher=DISPATCHERS[name]())
+
+
 @pytest.fixture(scope="session")
 def runtime() -> Iterator[Any]:
-    with System(dispatcher=DISPATCHERS[os.environ["DISPATCHER"]]()):
+    with world() as here:
+        simulated = isinstance(here, Sim)
         yield SimpleNamespace(
             name="supervisors",
             actor_class=Alike,
-            event_class=threading.Event,
+            event_class=SimEvent if simulated else threading.Event,
             future_class=Future,
-            sleep_func=time.sleep,
+            sleep_func=here.sleep if simulated else time.sleep,
+            happen=here.run_until_idle if simulated else lambda: None,
         )
+
+
+@pytest.fixture
+def log_handler(runtime: Any) -> Iterator[logging.Handler]:
+    """Pykka's, which waits for a message by waiting for time to pass: in a simulation time waits for us."""
+    handler_class = importlib.import_module("tests.log_handler").PykkaTestLogHandler
+
+    class Handler(handler_class):  # type: ignore[misc,valid-type]
+        def wait_for_message(self, *args: Any, **kwargs: Any) -> None:
+            runtime.happen()
+            super().wait_for_message(*args, **kwargs)
+
+    handler = Handler()
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.NOTSET)
+    yield handler
+    handler.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-DISPATCHERS = ("thread", "pool")
+DISPATCHERS = ("thread", "pool", *(f"simulation with seed {seed}" for seed in range(8)))
 
 
 def fetch(into: Path) -> Path:
