@@ -159,7 +159,10 @@ class ProcessDown(SupervisorError, ActorDeadError):
     """The process that was asked is dead; `reason` says why it ended."""
 
     def __init__(self, reason: Reason = NOPROC, ref: Any = None) -> None:
-        super().__init__(f"{ref if ref is not None else 'the process'} is down: {reason!r}")
+        who = ref if ref is not None else "the process"
+        super().__init__(
+            f"{who} not found" if reason is NOPROC else f"{who} is down: {reason!r}"
+        )  # Pykka's words
         self.reason = reason
         self.ref = ref
 

@@ -248,6 +248,7 @@ class Life(Hooks):
         self._actor_request = None
         if request is not None:
             request.settle_exception(exc)
+            _log.info("Exception returned from %s to caller:", self._actor_ref, exc_info=exc)  # Pykka's words
         else:
             _log.info("%s refused a message that nobody waits for: %r", self, exc)
 
@@ -268,7 +269,7 @@ class Life(Hooks):
         except ProcessKilled:
             pass  # killed while it cleaned up
         except BaseException:  # noqa: BLE001 - the process is ending as it is, and for its own reason
-            _log.exception("terminate of %s failed", self)
+            _log.exception("Unhandled exception in %s:", self._actor_ref)
 
     def _actor_bury(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
         ref = self._actor_ref

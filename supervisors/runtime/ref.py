@@ -85,12 +85,12 @@ class Ref(pykka.ActorRef[A]):
         return label if self.name is None else f"{label} {self.name!r}"
 
     def __repr__(self) -> str:
-        return f"<{self}>"
+        return f"<ActorRef {self}>"
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
-        """Pykka's name for the process; counted, not drawn, so that runs can be repeated."""
-        return f"urn:process:{self.number}"
+        """Pykka's name for the process, unique in its system; counted, not drawn, so that runs can be repeated."""
+        return f"#{self.number}"
 
     @property
     def actor_stopped(self) -> Stopped:  # type: ignore[override]

@@ -79,11 +79,14 @@ class Reports(_Feed[Report]):
         """Log and publish."""
         self._publish(report)
         level = logging.INFO if report.reason is None or is_clean(report.reason) else logging.ERROR
-        if _log.isEnabledFor(level):
-            exc = report.reason.exc if isinstance(report.reason, Crash) else None
-            _log.log(
-                level, "%s: %s %r %s", report.kind, report.ref, report.reason, report.detail, exc_info=exc
-            )
+        if not _log.isEnabledFor(level):
+            return
+        exc = report.reason.exc if isinstance(report.reason, Crash) else None
+        if exc is not None and report.kind == "process_ended":
+            _log.log(level, "Unhandled exception in %s:", report.ref, exc_info=exc)  # Pykka's words
+        else:
+            words = (report.kind, report.ref, report.reason, report.detail)
+            _log.log(level, "%s: %s %r %s", *words, exc_info=exc)
 
 
 class DeadLetters(_Feed[DeadLetter]):

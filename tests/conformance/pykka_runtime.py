@@ -27,26 +27,13 @@ __all__ = ["log_handler", "mocker", "pytest_collection_modifyitems", "runtime"]
 
 DISPATCHERS = {"thread": ThreadDispatcher, "pool": PoolDispatcher}
 
-OUR_NAMES = "processes are numbered and have short names, so that runs can be repeated"
-OUR_WORDS = "what is raised and logged says more, in other words"
+COUNTED = "processes are numbered, not named by chance, so that runs can be repeated"
 OWN_TROUBLE = "a SystemExit ends the actor that raised it, and no other"
 FIRST_SET_WINS = "a future that is set twice keeps the first value: a late reply is no error"
 
 DIFFERENCES = {
-    "test_actor_has_an_uuid4_based_urn": OUR_NAMES,
-    "test_str_on_raw_actor_contains_actor_urn": OUR_NAMES,
-    "test_repr_contains_actor_urn": OUR_NAMES,
-    "test_str_contains_actor_urn": OUR_NAMES,
-    "test_repr_reveals_that_this_is_a_ref": OUR_NAMES,
-    "test_tell_fails_if_actor_is_stopped": OUR_WORDS,
-    "test_ask_fails_if_actor_is_stopped": OUR_WORDS,
-    "test_ask_nonblocking_fails_future_if_actor_is_stopped": OUR_WORDS,
-    "test_exception_is_logged_when_returned_to_caller": OUR_WORDS,
-    "test_exception_is_logged_when_not_reply_requested": OUR_WORDS,
-    "test_base_exception_is_logged": OUR_WORDS,
-    "test_exception_in_on_start_is_logged": OUR_WORDS,
-    "test_exception_in_on_stop_is_logged": OUR_WORDS,
-    "test_exception_in_on_failure_is_logged": OUR_WORDS,
+    "test_actor_has_an_uuid4_based_urn": COUNTED,
+    "test_base_exception_is_logged": OWN_TROUBLE,
     "test_all_actors_are_stopped_on_base_exception": OWN_TROUBLE,
     "test_set_multiple_times_fails": FIRST_SET_WINS,
     "test_set_is_not_allowed_on_future_with_get_hook": FIRST_SET_WINS,

@@ -519,3 +519,34 @@ def test_a_process_that_is_ended_before_it_begins_never_begins(system: System, e
         assert ref.exit_reason is SHUTDOWN
     assert system.processes() == []
     assert system.whereis("doomed") is None
+
+
+# --- what Pykka's users know --------------------------------------------------------------------------------------------
+
+
+def test_the_stop_flag_can_be_asked_and_waited_for(system: System) -> None:
+    ref = Echo.start()
+    flag = ref.actor_stopped
+    assert not flag.is_set()
+    assert flag.wait(0.01) is False
+    ref.stop(block=False)
+    assert flag.wait(SOON) is True
+    assert flag.is_set()
+    assert ref.actor_stopped.wait(SOON) is True
+
+
+def test_what_ends_a_process_is_logged_in_pykkas_words(
+    system: System, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="supervisors")
+    ref = Echo.start()
+    with pytest.raises(ReplyError):
+        ref.ask(ReplyError("not now"))
+    with pytest.raises(LookupError):
+        ref.ask(LookupError("no such thing"))
+    assert ref.actor_stopped.wait(SOON)
+    with pytest.raises(ProcessDown, match=f"{ref} not found"):
+        ref.tell("anybody there?")
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert ("INFO", f"Exception returned from {ref} to caller:") in said
+    assert ("ERROR", f"Unhandled exception in {ref}:") in said

@@ -155,7 +155,7 @@ def test_after_the_close_nothing_runs_and_the_rest_is_drained_in_order(box, step
     assert box.put(3) is False
     assert box.put_control("e") is False
     assert box.drain() == ["e", 3]
-    assert box.is_set()
+    assert box.closed
     assert not steps.ready
     assert len(owner.log) == 2
 

@@ -105,14 +105,14 @@ def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
 def test_processes_are_counted_per_system_so_that_runs_can_be_repeated():
     for _ in range(2):
         with System():
-            assert [Idle.start().actor_urn for _ in range(2)] == ["urn:process:1", "urn:process:2"]
+            assert [Idle.start().actor_urn for _ in range(2)] == ["#1", "#2"]
 
 
 def test_a_ref_says_what_it_is():
     with System():
         ref = Idle.start(name="n")
         assert str(ref) == "Idle#1 'n'"
-        assert repr(ref) == "<Idle#1 'n'>"
+        assert repr(ref) == "<ActorRef Idle#1 'n'>"
 
 
 def test_names_belong_to_one_and_a_via_looks_elsewhere():
