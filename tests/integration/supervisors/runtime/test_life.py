@@ -521,7 +521,7 @@ def test_a_process_that_is_ended_before_it_begins_never_begins(system: System, e
     assert system.whereis("doomed") is None
 
 
-# --- what Pykka's users know --------------------------------------------------------------------------------------------
+# --- what Pykka's users know ----------------------------------------------------------------------------------
 
 
 def test_the_stop_flag_can_be_asked_and_waited_for(system: System) -> None:
