@@ -307,7 +307,7 @@ class Stopped:
         stopped: Future[bool] = Future(self._ref, self._ref.dispatcher)
         self._ref.add_exit_callback(lambda _reason: stopped.set(True))
         try:
-            return stopped.get(timeout=timeout)
+            return bool(stopped.get(timeout=timeout))
         except pykka.Timeout:
             return False
 
