@@ -34,7 +34,11 @@ class Quirks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """A provider: what it is called, what it speaks, where it is, and which variables hold its key and base URL."""
+    """A provider: what it is called, what it speaks, where it is, and which variables hold its key and base URL.
+
+    `dialect` is a module of `engine/dialects`; `key_header` is the header that carries the key, as a bearer token when
+    it is `authorization`.
+    """
 
     name: str
     label: str
@@ -42,6 +46,7 @@ class Provider:
     base_url: str | None
     key_names: tuple[str, ...]
     base_url_name: str
+    key_header: str = "authorization"
     key_required: bool = True
     model_required: bool = True
     quirks: Quirks = field(default_factory=Quirks)

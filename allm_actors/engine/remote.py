@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from importlib import import_module
 from itertools import count
 from typing import Any, cast
 
@@ -25,7 +26,6 @@ from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, E
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.openai_chat import OpenAIChat
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.secret import Secret
 from allm_actors.engine.transport import HttpxTransport, default_transport
@@ -38,7 +38,7 @@ _OPTIONS = (
     *("base_url", "headers", "organization", "transport", "stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
-_DIALECTS: Mapping[str, Dialect] = {"openai_chat": OpenAIChat()}
+_DIALECTS = "allm_actors.engine.dialects"
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -51,6 +51,7 @@ class RemoteAdapter:
 
     def __init__(self, row: Provider) -> None:
         self._row = row
+        self._dialect: Dialect = import_module(f"{_DIALECTS}.{row.dialect}").DIALECT
 
     @property
     def name(self) -> str:
@@ -62,13 +63,12 @@ class RemoteAdapter:
         _refuse_unknown(call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
-        dialect = _DIALECTS[self._row.dialect]
-        http = dialect.encode(request, self._row, _base_url(self._row, call.options))
+        http = self._dialect.encode(request, self._row, _base_url(self._row, call.options))
         key = _key(self._row, call)
         run = _Run(
             row=self._row,
-            dialect=dialect,
-            http=http.with_headers(_headers(call.options, key)),
+            dialect=self._dialect,
+            http=http.with_headers(_headers(self._row, call.options, key)),
             key=key,
             model=request.model,
             request_id=call.request_id,
@@ -83,9 +83,8 @@ class RemoteAdapter:
         return _flat(self.batches(request, call))
 
     def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
-        wanted = request.response_format
-        return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
+        """See `Dialect.requires_structured_finalize`."""
+        return self._dialect.requires_structured_finalize(request)
 
     def __repr__(self) -> str:
         return f"RemoteAdapter({self.name!r})"
@@ -150,7 +149,8 @@ class _Run:
                 raise await self._refused(response)
             if "html" in kind:
                 raise self._not_a_stream(kind)
-            if kind.endswith("json"):
+            streamed = kind in self.dialect.stream_types
+            if kind.endswith("json") and not streamed:
                 body = await response.body(_MAX_BODY_BYTES)
                 yield self._checked(self.dialect.decode_body(body, self.row), first=True)
                 return
@@ -165,7 +165,7 @@ class _Run:
                     if decoder.done:
                         await _drain(chunks)
                         return
-            if first and kind not in ("", "text/event-stream"):
+            if first and kind and not streamed:
                 raise self._not_a_stream(kind)
             yield self._checked(decoder.end(), first=first)
 
@@ -261,8 +261,11 @@ def _key(row: Provider, call: Call) -> Secret | None:
     return found[0] if found is not None else None
 
 
-def _headers(options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
-    headers = {} if key is None else {"authorization": f"Bearer {key.reveal().strip()}"}
+def _headers(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
+    headers = {}
+    if key is not None:
+        scheme = "Bearer " if row.key_header == "authorization" else ""
+        headers[row.key_header] = scheme + key.reveal().strip()
     if options.get("organization"):
         headers["openai-organization"] = options["organization"]
     given: Mapping[str, str] = options.get("headers") or {}

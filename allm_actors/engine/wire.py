@@ -100,7 +100,10 @@ class Decoder(Protocol):
 
 
 class Dialect(Protocol):
-    """A wire format."""
+    """A wire format. Its module has it as `DIALECT`."""
+
+    stream_types: frozenset[str]
+    """The content types of its streams; any other kind of JSON is an answer that came whole."""
 
     def encode(self, request: Request, row: Any, base_url: str) -> HttpRequest:
         """The request without its key. Raises `ValidationError` for what the format cannot say."""
@@ -116,4 +119,8 @@ class Dialect(Protocol):
 
     def decode_body(self, body: bytes, row: Any) -> Sequence[Event]:
         """The events of a whole answer that came without streaming, `MessageStarted` not among them."""
+        ...
+
+    def requires_structured_finalize(self, request: Request) -> bool:
+        """Whether the format cannot have the request's tools and its response format in one call."""
         ...

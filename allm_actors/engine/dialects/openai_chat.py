@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -39,7 +39,7 @@ from allm_actors.engine.dialects.openai_chunks import Decoder
 from allm_actors.engine.dialects.pictures import check_pictures, picture_url
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
-__all__ = ["Decoder", "OpenAIChat", "encode"]
+__all__ = ["DIALECT", "Decoder", "OpenAIChat", "encode"]
 
 _PATH = "/chat/completions"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
@@ -50,6 +50,8 @@ _CHOICES = ("auto", "none", "required")
 
 class OpenAIChat:
     """The dialect, as adapters use it."""
+
+    stream_types = frozenset({"text/event-stream"})
 
     def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
         """See `encode`."""
@@ -66,6 +68,14 @@ class OpenAIChat:
     def decode_body(self, body: bytes, row: Provider) -> list[Event]:
         """The events of an answer that came whole, without `MessageStarted`."""
         return Decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:
+        """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
+        wanted = request.response_format
+        return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
+
+
+DIALECT: Final = OpenAIChat()
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:

@@ -25,28 +25,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from allm_actors.data import (
-    AdapterError,
-    AllmError,
-    ErrorEvent,
-    Event,
-    FinishReason,
-    Message,
-    MessageCompleted,
-    RawChunk,
-    StreamError,
-    TextCompleted,
-    TextDelta,
-    ToolCall,
-    ToolCallCompleted,
-    ToolCallDelta,
-    ToolCallStarted,
-    Usage,
-)
-from allm_actors.engine.arguments import read_arguments
+from allm_actors.data import AdapterError, Event, FinishReason, TextDelta
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.openai_wire import (
     UNREADABLE,
@@ -76,53 +57,42 @@ _FINISHES: dict[str, FinishReason] = {
 _BROKEN_FINISHES = ("error", "insufficient_system_resource")
 
 
-class _Slot:
-    """A tool call while it arrives."""
-
-    __slots__ = ("fragments", "id", "name", "started", "wire_id")
-
-    def __init__(self) -> None:
-        self.wire_id: str | None = None
-        self.id: str | None = None  # the wire's, unless another call has it
-        self.name: str | None = None
-        self.fragments: list[str] = []
-        self.started = False
-
-
 class Decoder:
     """One response's decoder."""
+
+    __slots__ = ("_answer", "_by_index", "_finish", "_row", "_sse")
 
     def __init__(self, row: Provider) -> None:
         self._row = row
         self._sse = SseDecoder()
-        self._text: list[str] = []
-        self._reasoning: list[str] = []
-        self._refusal: list[str] = []
-        self._slots: list[_Slot] = []
-        self._by_index: dict[int, _Slot] = {}
+        self._answer = Answer(row, usage_fields)
+        self._by_index: dict[int, PartialCall] = {}
         self._finish: str | None = None
-        self._usage: dict[str, Any] | None = None
-        self._id: str | None = None
-        self._model: str | None = None
-        self.done = False
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more can come of this response."""
+        return self._answer.done
 
     def feed(self, chunk: bytes) -> list[Event]:
         """What `chunk` completes."""
         events: list[Event] = []
-        for item in self._sse.feed(chunk) if not self.done else ():
-            if not self.done:
+        answer = self._answer
+        for item in self._sse.feed(chunk) if not answer.done else ():
+            if not answer.done:
                 self._on_data(item.data, events)
-        if self._sse.overflowed and not self.done:
-            limit = self._sse.max_event_bytes
-            self._malformed(events, f"an event of {self._row.label}'s stream is larger than {limit} bytes")
+        if self._sse.overflowed and not answer.done:
+            answer.malformed(
+                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
+            )
         return events
 
     def end(self) -> list[Event]:
         """What the end of the body completes: the answer, when its finish was seen, or an error."""
         events: list[Event] = []
-        if not self.done:
+        if not self._answer.done:
             if self._finish is None:
-                self._fail(events, self._truncated())
+                self._answer.truncated(events)
             else:
                 self._complete(events)
         return events
@@ -132,11 +102,10 @@ class Decoder:
         events: list[Event] = []
         chunk = read_leniently(body)
         if chunk is None or (not chunk.choices and chunk.error is None):
-            why = f"{self._row.label} answered with JSON that is neither a chat completion nor an error"
-            self._fail(events, AdapterError("malformed_response", provider=self._row.name, message=why))
+            self._answer.unreadable("JSON that is neither a chat completion nor an error", events)
             return events
         self._on_chunk(chunk, events)
-        if not self.done:
+        if not self._answer.done:
             self._complete(events)
         return events
 
@@ -152,28 +121,29 @@ class Decoder:
                 return
             chunk = read_leniently(data)
         if chunk is None:
-            self._malformed(events, f"an event of {self._row.label}'s stream is not a JSON object")
+            self._answer.malformed("an event of the stream is not a JSON object", events)
         else:
             self._on_chunk(chunk, events)
 
     def _on_chunk(self, chunk: Chunk, events: list[Event]) -> None:
-        if not self._id:  # the first chunk of some servers has none
-            self._id = chunk.id
-        if not self._model:
-            self._model = chunk.model
+        answer = self._answer
+        if not answer.id:  # the first chunk of some servers has none
+            answer.id = chunk.id
+        if not answer.model:
+            answer.model = chunk.model
         choices = chunk.choices
         if choices:
             for choice in choices:
                 if not choice.index:  # one answer is read: asking for more is the request's own doing
                     self._on_choice(choice, events)
         if chunk.usage is not None:
-            self._usage = chunk.usage
+            answer.usage = chunk.usage
         groq = chunk.x_groq
         if groq is not None:
-            self._usage = self._usage or groq.usage
+            answer.usage = answer.usage or groq.usage
         error = chunk.error or (groq.error if groq is not None else None)
         if error:
-            self._fail(events, self._reported(error))
+            answer.fail(self._reported(error), events)
 
     def _on_choice(self, choice: Choice, events: list[Event]) -> None:
         delta = choice.delta or choice.message
@@ -183,11 +153,11 @@ class Decoder:
             return
         thought = delta.reasoning_content or delta.reasoning
         if thought:
-            self._think(thought, events)
+            self._answer.think(thought, events)
         content = delta.content
         if content:
             if isinstance(content, str):
-                self._text.append(content)
+                self._answer.text.append(content)  # as `say` does, without the call: this is the hot path
                 events.append(TextDelta(content))
             else:
                 self._on_parts(content, events)
@@ -195,140 +165,51 @@ class Decoder:
             for fragment in delta.tool_calls:
                 self._on_call(fragment, events)
         if delta.refusal:
-            self._refusal.append(delta.refusal)
+            self._answer.refusal.append(delta.refusal)
 
     def _on_parts(self, parts: list[Any], events: list[Event]) -> None:
         for part in parts:
             if not isinstance(part, dict):
                 continue
             text, thoughts = part.get("text"), part.get("thinking")
-            if isinstance(text, str) and text:
-                self._text.append(text)
-                events.append(TextDelta(text))
+            if isinstance(text, str):
+                self._answer.say(text, events)
             if isinstance(thoughts, str):
-                self._think(thoughts, events)
+                self._answer.think(thoughts, events)
             elif isinstance(thoughts, list):
                 for thought in thoughts:
-                    self._think(text_of(thought.get("text")) if isinstance(thought, dict) else None, events)
-
-    def _think(self, thought: str | None, events: list[Event]) -> None:
-        if thought:
-            self._reasoning.append(thought)
-            events.append(RawChunk(("thinking_delta", {"index": 0, "delta": thought})))
+                    self._answer.think(
+                        text_of(thought.get("text")) if isinstance(thought, dict) else None, events
+                    )
 
     def _on_call(self, fragment: Call, events: list[Event]) -> None:
         function = fragment.function or Function()
-        slot = self._slot(fragment, function)
-        if slot.id is None and fragment.id:
-            slot.wire_id = fragment.id
-            slot.id = self._unique(fragment.id)
-        if slot.name is None and function.name:
-            slot.name = function.name
+        call = self._partial_call(fragment, function)
         arguments = function.arguments
         if arguments is not None and not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
-        if arguments:
-            slot.fragments.append(arguments)
-        if slot.started:
-            if arguments and slot.id is not None:
-                events.append(ToolCallDelta(slot.id, arguments))
-        elif slot.id is not None and slot.name is not None:
-            self._start(slot, slot.id, slot.name, events)
+            arguments = json_text(arguments)
+        self._answer.extend(call, arguments, events)
+        self._answer.name(call, events, id=fragment.id, name=function.name)
 
-    def _slot(self, fragment: Call, function: Function) -> _Slot:
+    def _partial_call(self, fragment: Call, function: Function) -> PartialCall:
         """The call a fragment belongs to. A new id with a name is a new call, whatever its index says."""
-        index = fragment.index
-        slot = self._by_index.get(index) if index is not None else (self._slots[-1] if self._slots else None)
-        if slot is None or (fragment.id and slot.wire_id and function.name and fragment.id != slot.wire_id):
-            slot = _Slot()
-            self._slots.append(slot)
+        index, calls = fragment.index, self._answer.calls
+        call = self._by_index.get(index) if index is not None else (calls[-1] if calls else None)
+        if call is None or (fragment.id and call.wire_id and function.name and fragment.id != call.wire_id):
+            call = self._answer.call()
         if index is not None:
-            self._by_index[index] = slot
-        return slot
-
-    def _unique(self, call_id: str) -> str:
-        taken = {slot.id for slot in self._slots}
-        return call_id if call_id not in taken else f"{call_id}_{len(self._slots)}"
-
-    def _start(self, slot: _Slot, call_id: str, name: str, events: list[Event]) -> None:
-        slot.started = True
-        events.append(ToolCallStarted(call_id, name))
-        buffered = "".join(slot.fragments)
-        if buffered:
-            events.append(ToolCallDelta(call_id, buffered))
+            self._by_index[index] = call
+        return call
 
     def _complete(self, events: list[Event]) -> None:
-        if self._finish == "content_filter":
-            why = f"{self._row.label} stopped the answer: its content filter was triggered"
-            self._fail(events, AdapterError("content_filter", provider=self._row.name, message=why))
-        elif self._finish in _BROKEN_FINISHES:
-            why = f"{self._row.label} broke the answer off (finish_reason {self._finish!r}). Try again later."
-            self._fail(events, self._partial("provider_unavailable", why))
-        elif any(slot.name is None for slot in self._slots):
-            why = f"{self._row.label} sent a tool call without a name"
-            self._fail(events, AdapterError("malformed_response", provider=self._row.name, message=why))
+        finish = self._finish
+        if finish == "content_filter":
+            self._answer.filtered(events)
+        elif finish in _BROKEN_FINISHES:
+            self._answer.broken_off(events, f"broke the answer off (finish_reason {finish!r})")
         else:
-            self._answer(events)
-
-    def _answer(self, events: list[Event]) -> None:
-        self.done = True
-        finish, raw_finish = self._finish_reason()
-        self._report_usage(events)
-        calls = [self._call(slot, events, cut_off=finish == "length") for slot in self._slots]
-        text = "".join(self._text)
-        if text:
-            events.append(TextCompleted(text))
-        message = Message(role="assistant", content=text, metadata={"tool_calls": calls} if calls else {})
-        metadata = {
-            "id": self._id or None,
-            "model": self._model or None,
-            "raw_finish_reason": raw_finish,
-            "usage": Usage(**usage_fields(self._usage)) if self._usage else None,
-            "refusal": "".join(self._refusal) or None,
-            "reasoning": {"text": "".join(self._reasoning)} if self._reasoning else None,
-        }
-        kept = {name: value for name, value in metadata.items() if value is not None}
-        events.append(MessageCompleted(message, finish, kept))
-
-    def _finish_reason(self) -> tuple[FinishReason | None, str | None]:
-        if self._refusal:
-            return "content_filter", "refusal"
-        if self._finish is None:
-            return None, None
-        finish = _FINISHES.get(self._finish, "other")
-        # A forced tool choice finishes with `stop`, and so do some servers always; the calls are there all the same.
-        return "tool_calls" if finish == "stop" and self._slots else finish, self._finish
-
-    def _call(self, slot: _Slot, events: list[Event], *, cut_off: bool) -> ToolCall:
-        name = slot.name or ""
-        if slot.id is None:
-            slot.id = self._unique(f"call_{self._id or 'unnamed'}_{self._slots.index(slot)}")
-        if not slot.started:
-            self._start(slot, slot.id, name, events)
-        raw = "".join(slot.fragments)
-        arguments, metadata = read_arguments(raw, cut_off=cut_off)
-        events.append(ToolCallCompleted(slot.id, name, arguments, raw, metadata))
-        return ToolCall(id=slot.id, name=name, arguments=arguments, raw_arguments=raw, metadata=metadata)
-
-    def _report_usage(self, events: list[Event]) -> None:
-        if self._usage:
-            events.append(RawChunk(("usage", usage_fields(self._usage))))
-
-    def _malformed(self, events: list[Event], why: str) -> None:
-        self._fail(events, StreamError("malformed_event", provider=self._row.name, message=why))
-
-    def _truncated(self) -> AdapterError:
-        return self._partial(
-            "network_error", f"{self._row.label}'s stream ended before the answer was complete. Try again."
-        )
-
-    def _partial(self, reason: str, message: str) -> AdapterError:
-        return AdapterError(reason, provider=self._row.name, message=message, metadata={"partial": True})
+            known = None if finish is None else _FINISHES.get(finish, "other")
+            self._answer.complete(known, finish, events)
 
     def _reported(self, error: Any) -> AdapterError:
         return wire_error(error if isinstance(error, dict) else {"message": text_of(error)}, self._row)
-
-    def _fail(self, events: list[Event], error: AllmError) -> None:
-        self.done = True
-        self._report_usage(events)
-        events.append(ErrorEvent(error))

@@ -8,6 +8,7 @@ missing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -83,7 +84,7 @@ decode = msgspec.json.Decoder(Chunk).decode
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-def usage_fields(wire: dict[str, Any]) -> dict[str, Any]:
+def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     """`Usage` fields of a wire's usage object; what has no field of its own is kept in `extra`."""
     extra = dict(wire)
     inputs, outputs = extra.pop("prompt_tokens_details", None), extra.pop("completion_tokens_details", None)

@@ -1,0 +1,237 @@
+"""One answer while it arrives: what every dialect gathers, and how it is told.
+
+Rule of this file: total, and the same for every wire. An answer ends once: `complete` tells it whole, `fail` says why
+it is not, and nothing follows either. A tool call is complete only when the answer is.
+
+    say(text)                    TextDelta
+    think(text)                  RawChunk(("thinking_delta", {"index": …, "delta": …}))
+    a call's id and name         ToolCallStarted, once both are known; then ToolCallDelta per fragment
+    complete(finish)             RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted, MessageCompleted
+    fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent
+
+What a provider wants to get back with the next request (signed thoughts, for example) is `provider_state`, by dialect;
+it stays with the assistant's message in the thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import (
+    AdapterError,
+    AllmError,
+    ErrorEvent,
+    Event,
+    FinishReason,
+    Message,
+    MessageCompleted,
+    RawChunk,
+    StreamError,
+    TextCompleted,
+    TextDelta,
+    ToolCall,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
+    Usage,
+)
+from allm_actors.engine.arguments import read_arguments
+from allm_actors.engine.catalog import Provider
+
+__all__ = ["Answer", "PartialCall", "json_text", "provider_state"]
+
+UsageFields = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+class PartialCall:
+    """A tool call while it arrives. `wire_id` is the id the wire used; `id` is ours, unique in the answer."""
+
+    __slots__ = ("fragments", "id", "metadata", "name", "started", "wire_id")
+
+    def __init__(self) -> None:
+        self.wire_id: str | None = None
+        self.id: str | None = None
+        self.name: str | None = None
+        self.fragments: list[str] = []
+        self.metadata: dict[str, Any] = {}
+        self.started = False
+
+
+class Answer:
+    """What has come of one answer. `usage_fields` turns the wire's usage, once it is all there, into `Usage` fields."""
+
+    __slots__ = (
+        "_row",
+        "_usage_fields",
+        "calls",
+        "done",
+        "id",
+        "metadata",
+        "model",
+        "provider_state",
+        "reasoning",
+        "refusal",
+        "text",
+        "usage",
+    )
+
+    def __init__(self, row: Provider, usage_fields: UsageFields) -> None:
+        self._row = row
+        self._usage_fields = usage_fields
+        self.id: str | None = None
+        self.model: str | None = None
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: list[PartialCall] = []
+        self.usage: dict[str, Any] | None = None
+        self.metadata: dict[str, Any] = {}
+        self.provider_state: dict[str, Any] = {}
+        self.done = False
+
+    # --- while it arrives ---------------------------------------------------------------------------------------------
+
+    def say(self, text: str, events: list[Event]) -> None:
+        """More text."""
+        if text:
+            self.text.append(text)
+            events.append(TextDelta(text))
+
+    def think(self, thought: str | None, events: list[Event], index: int = 0) -> None:
+        """More of what the model thinks aloud."""
+        if thought:
+            self.reasoning.append(thought)
+            events.append(RawChunk(("thinking_delta", {"index": index, "delta": thought})))
+
+    def call(self) -> PartialCall:
+        """One more call, after those there are."""
+        call = PartialCall()
+        self.calls.append(call)
+        return call
+
+    def name(self, call: PartialCall, events: list[Event], *, id: str | None, name: str | None) -> None:
+        """What the wire says about who the call is; the first that is said stays."""
+        if call.id is None and id:
+            call.wire_id = id
+            call.id = self._unique(id)
+        if call.name is None and name:
+            call.name = name
+        if not call.started and call.id is not None and call.name is not None:
+            self._start(call, call.id, call.name, events)
+
+    def extend(self, call: PartialCall, fragment: str | None, events: list[Event]) -> None:
+        """More of a call's arguments, as JSON text."""
+        if fragment:
+            call.fragments.append(fragment)
+            if call.started and call.id is not None:
+                events.append(ToolCallDelta(call.id, fragment))
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def complete(self, finish: FinishReason | None, raw_finish: str | None, events: list[Event]) -> None:
+        """The answer is whole. With a refusal it is `content_filter`; with calls, `stop` means `tool_calls`."""
+        if any(call.name is None for call in self.calls):
+            why = f"{self._row.label} sent a tool call without a name"
+            self.fail(AdapterError("malformed_response", provider=self._row.name, message=why), events)
+            return
+        self.done = True
+        if self.refusal:
+            finish, raw_finish = "content_filter", "refusal"
+        elif finish == "stop" and self.calls:
+            # A forced tool choice finishes with `stop`, and so do some servers always; the calls are there anyway.
+            finish = "tool_calls"
+        self._report_usage(events)
+        calls = [self._completed(call, events, cut_off=finish == "length") for call in self.calls]
+        text = "".join(self.text)
+        if text:
+            events.append(TextCompleted(text))
+        said: dict[str, Any] = {"tool_calls": calls} if calls else {}
+        if self.provider_state:
+            said["provider_state"] = self.provider_state
+        message = Message(role="assistant", content=text, metadata=said)
+        events.append(MessageCompleted(message, finish, self._metadata(raw_finish)))
+
+    def fail(self, error: AllmError, events: list[Event]) -> None:
+        """The answer ends here, with this error."""
+        self.done = True
+        self._report_usage(events)
+        events.append(ErrorEvent(error))
+
+    def malformed(self, what: str, events: list[Event]) -> None:
+        """Something arrived that nobody can read; `what` names it, as in "an event of the stream is no JSON object"."""
+        message = f"{self._row.label}: {what}"
+        self.fail(StreamError("malformed_event", provider=self._row.name, message=message), events)
+
+    def unreadable(self, what: str, events: list[Event]) -> None:
+        """The whole body is not what it should be."""
+        message = f"{self._row.label} answered with {what}"
+        self.fail(AdapterError("malformed_response", provider=self._row.name, message=message), events)
+
+    def filtered(self, events: list[Event], why: str = "its content filter was triggered") -> None:
+        """The provider's policy ended the answer."""
+        message = f"{self._row.label} stopped the answer: {why}"
+        self.fail(AdapterError("content_filter", provider=self._row.name, message=message), events)
+
+    def broken_off(self, events: list[Event], why: str) -> None:
+        """The provider itself gave up."""
+        self.fail(self._partial("provider_unavailable", f"{self._row.label} {why}. Try again later."), events)
+
+    def truncated(self, events: list[Event]) -> None:
+        """The stream ended, and the answer was not whole."""
+        why = f"{self._row.label}'s stream ended before the answer was complete. Try again."
+        self.fail(self._partial("network_error", why), events)
+
+    def _partial(self, reason: str, message: str) -> AdapterError:
+        return AdapterError(reason, provider=self._row.name, message=message, metadata={"partial": True})
+
+    def _metadata(self, raw_finish: str | None) -> dict[str, Any]:
+        metadata = {
+            "id": self.id or None,
+            "model": self.model or None,
+            "raw_finish_reason": raw_finish,
+            "usage": Usage(**self._usage_fields(self.usage)) if self.usage else None,
+            "refusal": "".join(self.refusal) or None,
+            "reasoning": {"text": "".join(self.reasoning)} if self.reasoning else None,
+        }
+        return self.metadata | {name: value for name, value in metadata.items() if value is not None}
+
+    def _report_usage(self, events: list[Event]) -> None:
+        if self.usage:
+            events.append(RawChunk(("usage", self._usage_fields(self.usage))))
+
+    def _unique(self, call_id: str) -> str:
+        taken = {call.id for call in self.calls}
+        return call_id if call_id not in taken else f"{call_id}_{len(self.calls)}"
+
+    def _start(self, call: PartialCall, call_id: str, name: str, events: list[Event]) -> None:
+        call.started = True
+        events.append(ToolCallStarted(call_id, name))
+        buffered = "".join(call.fragments)
+        if buffered:
+            events.append(ToolCallDelta(call_id, buffered))
+
+    def _completed(self, call: PartialCall, events: list[Event], *, cut_off: bool) -> ToolCall:
+        name = call.name or ""
+        if call.id is None:
+            call.id = self._unique(f"call_{self.id or 'unnamed'}_{self.calls.index(call)}")
+        if not call.started:
+            self._start(call, call.id, name, events)
+        raw = "".join(call.fragments)
+        arguments, problem = read_arguments(raw, cut_off=cut_off)
+        metadata = {**call.metadata, **problem}
+        events.append(ToolCallCompleted(call.id, name, arguments, raw, metadata))
+        return ToolCall(id=call.id, name=name, arguments=arguments, raw_arguments=raw, metadata=metadata)
+
+
+def provider_state(message: Message, dialect: str) -> Any:
+    """What `dialect` left with an assistant's message to get back with it, or None."""
+    state = message.metadata.get("provider_state")
+    return state.get(dialect) if isinstance(state, Mapping) else None
+
+
+def json_text(value: object) -> str:
+    """A wire's JSON value as the text it would have been in a stream of fragments."""
+    return msgspec.json.encode(value).decode()
