@@ -34,6 +34,7 @@ fix: $(READY)  ## format, and repair what the linter can repair
 
 soak: $(READY)  ## the tests that run for minutes
 	@$(BIN)/python -m pytest -m soak
+	@EVERY_BYTE=1 $(BIN)/python -m pytest tests/conformance --timeout 3600
 
 bench: $(READY)  ## measure, on this machine
 	@$(BIN)/python -m benchmarks
