@@ -63,6 +63,15 @@ _ROWS = (
         quirks=Quirks(max_tokens=None, prompt_cache=True),
     ),
     Provider(
+        name="anthropic",
+        label="Anthropic",
+        dialect="anthropic",
+        base_url="https://api.anthropic.com",
+        key_names=("ANTHROPIC_API_KEY",),
+        base_url_name="ANTHROPIC_BASE_URL",
+        key_header="x-api-key",
+    ),
+    Provider(
         name="groq",
         label="Groq",
         dialect="openai_chat",

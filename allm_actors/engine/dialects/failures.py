@@ -9,6 +9,7 @@ Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 10.2.3 (Re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -42,8 +43,18 @@ _CODES = {
     "model_not_found": "invalid_request",
     "invalid_prompt": "invalid_request",
     "invalid_request_error": "invalid_request",
+    "not_found_error": "invalid_request",
+    "request_too_large": "invalid_request",
+    "api_error": "provider_unavailable",
+    "timeout_error": "timeout",
+    "billing_error": "authentication_failed",
     "tool_use_failed": "invalid_request",
 }
+# The words of those who have no code for it.
+_TOO_LONG = re.compile(
+    r"prompt is too long|context window|context length|exceed context limit", re.IGNORECASE
+)
+_REQUEST_IDS = ("x-request-id", "request-id")
 _STATUSES = {
     401: "authentication_failed",
     403: "authentication_failed",
@@ -58,7 +69,7 @@ def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
     headers = {name.lower(): value for name, value in failure.headers.items()}
     wait = retry_after_ms(headers, failure.now)
     error = wire_error(_error_object(failure.body), row, status=failure.status, wait_ms=wait)
-    provider_id = headers.get("x-request-id")
+    provider_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
     if provider_id:
         error.metadata["provider_request_id"] = redact(provider_id)[:200]
     return error
@@ -70,15 +81,16 @@ def wire_error(
     """The error that an error object stands for, with the HTTP status it came with, if any."""
     code, kind = _word(wire.get("code")), _word(wire.get("type"))
     status = status if status is not None and status >= 400 else _status_in(wire) or status
-    reason = _reason(status, code, kind)
-    words = redact(_word(wire.get("message")) or "").strip()[:_MAX_WORDS]
+    said = _word(wire.get("message")) or ""
+    reason = _reason(status, code, kind, said)
+    words = redact(said).strip()[:_MAX_WORDS]
     metadata: dict[str, Any] = {
         name: redact(value)[:100] for name, value in (("code", code), ("type", kind)) if value
     }
     if code == "insufficient_quota" or kind == "insufficient_quota":
         metadata["retry"] = False
-    said = f"answered {status}" if status is not None and status >= 400 else "reported an error"
-    message = f"{row.label} {said}{': ' + words if words else ''}"
+    did = f"answered {status}" if status is not None and status >= 400 else "reported an error"
+    message = f"{row.label} {did}{': ' + words if words else ''}"
     advice = f"Wait {wait_ms / 1000:g} s." if wait_ms else _advice(reason, status, row)
     return AdapterError(
         reason,
@@ -145,10 +157,10 @@ def _status_in(wire: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _reason(status: int | None, code: str | None, kind: str | None) -> str:
+def _reason(status: int | None, code: str | None, kind: str | None, words: str) -> str:
     marks = f"{code or ''} {kind or ''}".lower()
     if status in (None, 400, 413, 422, 403):
-        if "context_length" in marks:
+        if "context_length" in marks or (status != 403 and _TOO_LONG.search(words)):
             return "context_length_exceeded"
         if "content_filter" in marks or "content_policy" in marks or "moderation" in marks:
             return "content_filter"

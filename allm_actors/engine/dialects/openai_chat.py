@@ -31,9 +31,9 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
-    ValidationError,
 )
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.failures import http_error
 from allm_actors.engine.dialects.openai_chunks import Decoder
 from allm_actors.engine.dialects.pictures import check_pictures, picture_url
@@ -82,12 +82,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
     check_pictures(request.messages)
     body = _body(request, row) | request.options
-    try:
-        written = msgspec.json.encode(body)
-    except UnicodeEncodeError as error:
-        message = f"the request has a text that is not valid Unicode: {error.reason}"
-        raise ValidationError("invalid_request", [("text", "not_unicode")], message=message) from None
-    return HttpRequest(url=base_url + _PATH, body=written, headers=_HEADERS)
+    return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=_HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
@@ -154,11 +149,11 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
-    if isinstance(message.content, str):
-        return message.content
-    if message.role == "user" and any(isinstance(part, ImagePart) for part in message.content):
+    if isinstance(message.content, str) or message.role != "user":
+        return flat_text(message)
+    if any(isinstance(part, ImagePart) for part in message.content):
         return [_part(part) for part in message.content]
-    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+    return flat_text(message)
 
 
 def _part(part: TextPart | ImagePart) -> dict[str, Any]:

@@ -29,15 +29,14 @@ from allm_actors.data import AdapterError, Event, FinishReason, TextDelta
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
 from allm_actors.engine.dialects.failures import wire_error
+from allm_actors.engine.dialects.lenient import UNREADABLE, text_of
 from allm_actors.engine.dialects.openai_wire import (
-    UNREADABLE,
     Call,
     Choice,
     Chunk,
     Function,
     decode,
     read_leniently,
-    text_of,
     usage_fields,
 )
 from allm_actors.engine.sse import SseDecoder

@@ -7,14 +7,14 @@ missing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, read_object, text_of
+
 __all__ = [
-    "UNREADABLE",
     "Call",
     "Choice",
     "Chunk",
@@ -23,7 +23,6 @@ __all__ = [
     "Groq",
     "decode",
     "read_leniently",
-    "text_of",
     "usage_fields",
 ]
 
@@ -81,7 +80,6 @@ class Chunk(msgspec.Struct, gc=False):
 
 
 decode = msgspec.json.Decoder(Chunk).decode
-UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,15 +88,15 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     inputs, outputs = extra.pop("prompt_tokens_details", None), extra.pop("completion_tokens_details", None)
     inputs = dict(inputs) if isinstance(inputs, dict) else {}
     outputs = outputs if isinstance(outputs, dict) else {}
-    cached = _count(inputs.pop("cached_tokens", None))
-    hit = _count(extra.get("prompt_cache_hit_tokens"))
+    cached = count_of(inputs.pop("cached_tokens", None))
+    hit = count_of(extra.get("prompt_cache_hit_tokens"))
     fields: dict[str, Any] = {
-        "input_tokens": _count(extra.pop("prompt_tokens", None)),
-        "output_tokens": _count(extra.pop("completion_tokens", None)),
-        "total_tokens": _count(extra.pop("total_tokens", None)),
+        "input_tokens": count_of(extra.pop("prompt_tokens", None)),
+        "output_tokens": count_of(extra.pop("completion_tokens", None)),
+        "total_tokens": count_of(extra.pop("total_tokens", None)),
         "cached_input_tokens": hit if cached is None else cached,
-        "cache_write_input_tokens": _count(inputs.pop("cache_write_tokens", None)),
-        "reasoning_tokens": _count(outputs.get("reasoning_tokens")),
+        "cache_write_input_tokens": count_of(inputs.pop("cache_write_tokens", None)),
+        "reasoning_tokens": count_of(outputs.get("reasoning_tokens")),
         "total_cost": _cost(extra.pop("cost", None)),
     }
     if inputs:
@@ -110,30 +108,18 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_leniently(data: bytes) -> Chunk | None:
     """A chunk out of anything that is a JSON object: fields of an unexpected kind count as missing."""
-    try:
-        wire = _clean(json.loads(data.decode("utf-8", "replace")))
-    except UNREADABLE:
+    wire = read_object(data)
+    if wire is None:
         return None
-    if not isinstance(wire, dict):
-        return None
-    groq = _dict(wire.get("x_groq"))
+    groq = dict_of(wire.get("x_groq"))
     return Chunk(
         id=text_of(wire.get("id")),
         model=text_of(wire.get("model")),
-        choices=[_read_choice(choice) for choice in _dicts(wire.get("choices"))],
-        usage=_dict(wire.get("usage")) or None,
+        choices=[_read_choice(choice) for choice in dicts_of(wire.get("choices"))],
+        usage=dict_of(wire.get("usage")) or None,
         error=wire.get("error"),
-        x_groq=Groq(_dict(groq.get("usage")) or None, groq.get("error")),
+        x_groq=Groq(dict_of(groq.get("usage")) or None, groq.get("error")),
     )
-
-
-def text_of(value: Any) -> str | None:
-    """`value` if it is text and not empty."""
-    return value if isinstance(value, str) and value else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _cost(value: Any) -> float | None:
@@ -141,13 +127,13 @@ def _cost(value: Any) -> float | None:
 
 
 def _read_choice(wire: dict[str, Any]) -> Choice:
-    delta = _dict(wire.get("delta")) or _dict(wire.get("message"))
+    delta = dict_of(wire.get("delta")) or dict_of(wire.get("message"))
     content = delta.get("content")
     return Choice(
-        index=_count(wire.get("index")),
+        index=count_of(wire.get("index")),
         delta=Delta(
             content=content if isinstance(content, list) else text_of(content),
-            tool_calls=[_read_call(call) for call in _dicts(delta.get("tool_calls"))],
+            tool_calls=[_read_call(call) for call in dicts_of(delta.get("tool_calls"))],
             reasoning_content=text_of(delta.get("reasoning_content")),
             reasoning=text_of(delta.get("reasoning")),
             refusal=text_of(delta.get("refusal")),
@@ -157,30 +143,13 @@ def _read_choice(wire: dict[str, Any]) -> Choice:
 
 
 def _read_call(wire: dict[str, Any]) -> Call:
-    function = _dict(wire.get("function"))
+    function = dict_of(wire.get("function"))
     arguments = function.get("arguments")
     return Call(
-        index=_count(wire.get("index")),
+        index=count_of(wire.get("index")),
         id=text_of(wire.get("id")),
         function=Function(
             name=text_of(function.get("name")),
             arguments=arguments if isinstance(arguments, dict) else text_of(arguments),
         ),
     )
-
-
-def _clean(value: Any) -> Any:
-    """`value` with halves of surrogate pairs replaced: they can be neither stored nor sent."""
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    return {_clean(key): _clean(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -11,7 +11,7 @@ from typing import Any
 
 from allm_actors.data import Image, ImagePart, Message, ValidationError
 
-__all__ = ["check_pictures", "picture_url"]
+__all__ = ["check_pictures", "picture_data", "picture_url"]
 
 _FORMATS = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _MAX_BYTES = 20 * 1024 * 1024
@@ -39,6 +39,12 @@ def picture_url(image: Image) -> str:
     """The URL of a picture, or a data URI of its bytes."""
     kind, value = image.source
     return str(value) if kind == "url" else image.to_data_uri()
+
+
+def picture_data(image: Image) -> tuple[str, str]:
+    """The MIME type and the Base64 of a picture that is no URL. Base64 that was given is passed on as it is."""
+    head, _, data = image.to_data_uri().partition(",")
+    return head.removeprefix("data:").removesuffix(";base64"), data
 
 
 def _failure(image: Image) -> str | None:

@@ -1,0 +1,203 @@
+"""Anthropic's messages: a request to its JSON.
+
+Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word over
+every field but the forced tool of structured output.
+
+    ours                              on the wire
+    system messages, wherever         system, joined by empty lines
+    tool messages                     tool_result blocks; those in a row are one user message
+    an assistant's calls              tool_use blocks; thoughts and server tools go back as they came
+    tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
+    response_format json_schema       a tool `respond_with_json_<name>` that must be called; see `anthropic_events`
+    max_tokens                        max_tokens, 1024 when nobody says
+    prompt_cache                      cache_control of the whole request; a key has no place on this wire
+
+Source: https://docs.anthropic.com/en/api/messages, and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, Final
+
+from allm_actors.data import (
+    AdapterError,
+    Event,
+    ImagePart,
+    Message,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import provider_state
+from allm_actors.engine.dialects.anthropic_events import JSON_TOOL, STATE, Decoder
+from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "Anthropic", "encode"]
+
+_PATH = "/v1/messages"
+_HEADERS = {
+    "content-type": "application/json",
+    "accept": "text/event-stream",
+    "anthropic-version": "2023-06-01",
+}
+_MAX_TOKENS = 1024
+_CHOICES = ("auto", "any", "none", "tool")
+
+
+class Anthropic:
+    """The dialect, as adapters use it."""
+
+    stream_types = frozenset({"text/event-stream"})
+
+    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:  # noqa: ARG002 - the protocol
+        """See `encode`."""
+        return encode(request, base_url)
+
+    def decoder(self, row: Provider) -> Decoder:
+        """A decoder for one response."""
+        return Decoder(row)
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the provider refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return Decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol
+        """Never: the forced tool stands beside the request's own."""
+        return False
+
+
+DIALECT: Final = Anthropic()
+
+
+def encode(request: Request, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
+    check_pictures(request.messages)
+    body = _body(request) | request.options
+    _force_json(request, body)
+    return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=_HEADERS)
+
+
+def _body(request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body["max_tokens"] = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
+    system = [flat_text(message) for message in request.messages if message.role == "system"]
+    if any(system):
+        body["system"] = "\n\n".join(filter(None, system))
+    body["messages"] = list(_turns(request.messages))
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    choice = _tool_choice(request)
+    if choice is not None:
+        body["tool_choice"] = choice
+    if request.prompt_cache is not None:
+        long = {"ttl": "1h"} if request.prompt_cache.get("retention") == "long" else {}
+        body["cache_control"] = {"type": "ephemeral", **long}
+    body["stream"] = True
+    return body
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    return {"name": tool.name, "description": tool.description, "input_schema": tool.schema}
+
+
+def _tool_choice(request: Request) -> dict[str, Any] | None:
+    choice = request.tool_choice
+    match choice:
+        case None | "auto":
+            return None
+        case "none":
+            return {"type": "none"}
+        case "required":
+            forced: dict[str, Any] = {"type": "any"}
+        case str():
+            forced = {"type": "tool", "name": choice}
+        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
+            forced = {"type": "tool", "name": name}
+        case {"type": kind} if kind in _CHOICES:
+            forced = dict(choice)
+        case _:
+            message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
+            raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
+    if not request.tools and forced["type"] in ("any", "tool"):
+        message = f"tool_choice {choice!r} forces a call, and the request has no tools; give it some, or leave it out"
+        raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
+    return forced
+
+
+def _force_json(request: Request, body: dict[str, Any]) -> None:
+    wanted = request.response_format
+    if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or "schema" not in wanted:
+        return
+    answered = [call.name for message in request.messages for call in message.tool_calls]
+    if "output_config" in body or any(name.startswith(JSON_TOOL) for name in answered):
+        return
+    name = f"{JSON_TOOL}{wanted.get('name') or 'answer'}"
+    description = "Return the final result as a JSON object matching the schema."
+    tool = {"name": name, "description": description, "input_schema": wanted["schema"]}
+    body["tools"] = [*body.get("tools", ()), tool]
+    body["tool_choice"] = {"type": "tool", "name": name}
+
+
+# --- messages -------------------------------------------------------------------------------------------------
+
+
+def _turns(messages: Iterable[Message]) -> Iterable[dict[str, Any]]:
+    spoken = (message for message in messages if message.role != "system")
+    for role, group in groupby(spoken, key=lambda message: message.role):
+        if role == "tool":
+            yield {"role": "user", "content": [_result(message) for message in group]}
+            continue
+        for message in group:
+            content = _user(message) if role == "user" else _assistant(message)
+            if content:
+                yield {"role": role, "content": content}
+
+
+def _result(message: Message) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _user(message)}
+
+
+def _user(message: Message) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str) or not any(isinstance(part, ImagePart) for part in message.content):
+        return flat_text(message)
+    return [_part(part) for part in message.content]
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    kind, value = part.image.source
+    if kind == "url":
+        return {"type": "image", "source": {"type": "url", "url": value}}
+    mime_type, data = picture_data(part.image)
+    return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": data}}
+
+
+def _assistant(message: Message) -> str | list[dict[str, Any]]:
+    blocks = provider_state(message, STATE)
+    if isinstance(blocks, list):
+        called = {call.id for call in message.tool_calls}
+        return [block for block in blocks if block.get("type") != "tool_use" or block.get("id") in called]
+    text = flat_text(message)
+    if not message.tool_calls:
+        return text
+    spoken = [{"type": "text", "text": text}] if text else []
+    return [*spoken, *map(_tool_use, message.tool_calls)]
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}

@@ -1,0 +1,370 @@
+r"""Anthropic's stream events to events.
+
+Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
+that. An answer is whole at `message_stop`; only then is a tool call complete.
+
+    on the wire                                    events
+    message_start                                  id, model and the first usage; a second one in mid-answer is an error
+    a text block's text_delta                      TextDelta
+    a thinking block's thinking_delta              RawChunk(("thinking_delta", {"index": …, "delta": …}))
+    a tool_use block, its input_json_delta         ToolCallStarted, ToolCallDelta per fragment
+    a tool_use of `respond_with_json_…`, the first TextDelta per fragment: it is the answer, not a call
+    message_delta                                  stop_reason and usage
+    message_stop                                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
+                                                   MessageCompleted
+    error                                          ErrorEvent
+    the end before message_stop                    ErrorEvent(network_error), metadata partial
+
+When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and what they brought), all
+blocks are kept in order as `provider_state`, because the provider wants them back.
+
+Source: https://docs.anthropic.com/en/api/messages-streaming, and recorded streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.engine.arguments import read_arguments
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
+from allm_actors.engine.dialects.failures import wire_error
+from allm_actors.engine.dialects.lenient import (
+    UNREADABLE,
+    count_of,
+    dict_of,
+    dicts_of,
+    read_object,
+    text_of,
+)
+from allm_actors.engine.sse import SseDecoder
+
+__all__ = ["JSON_TOOL", "STATE", "Decoder", "usage_fields"]
+
+JSON_TOOL: Final = "respond_with_json_"
+"""How the tool is named that a structured answer is forced through."""
+
+STATE: Final = "anthropic"
+
+_FINISHES: dict[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_PLAIN = ("text", "tool_use")
+
+
+class Delta(msgspec.Struct, gc=False):
+    """What an event adds to a block, or to the message."""
+
+    type: str | None = None
+    text: str | None = None
+    partial_json: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    content: Any = None
+    citation: Any = None
+    stop_reason: str | None = None
+    stop_details: Any = None
+    container: Any = None
+
+
+class Wire(msgspec.Struct, gc=False):
+    """One event. Only what is read is declared."""
+
+    type: str | None = None
+    index: int | None = None
+    delta: Delta | None = None
+    content_block: dict[str, Any] | None = None
+    message: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(Wire).decode
+
+
+class Block:
+    """One content block while it arrives; `wire` is its beginning, as it came."""
+
+    __slots__ = (
+        "call",
+        "citations",
+        "fragments",
+        "is_answer",
+        "kind",
+        "signature",
+        "text",
+        "thinking",
+        "wire",
+    )
+
+    def __init__(self, wire: dict[str, Any]) -> None:
+        self.wire = wire
+        self.kind = text_of(wire.get("type")) or "unknown"
+        self.call: PartialCall | None = None
+        self.is_answer = False
+        self.text: list[str] = []
+        self.thinking: list[str] = []
+        self.signature: list[str] = []
+        self.citations: list[Any] = []
+        self.fragments: list[str] = []
+
+    def whole(self) -> dict[str, Any]:
+        """The block as it would have come in one piece."""
+        wire = dict(self.wire)
+        for name in ("text", "thinking", "signature"):
+            pieces = getattr(self, name)
+            if pieces:
+                wire[name] = "".join(pieces)
+        if self.citations:
+            wire["citations"] = [*(wire.get("citations") or ()), *self.citations]
+        if self.fragments:
+            wire["input"], _ = read_arguments("".join(self.fragments))
+        return wire
+
+
+class Decoder:
+    """One response's decoder."""
+
+    __slots__ = ("_answer", "_blocks", "_order", "_row", "_sse", "_started", "_stop")
+
+    def __init__(self, row: Provider) -> None:
+        self._row = row
+        self._sse = SseDecoder()
+        self._answer = Answer(row, usage_fields)
+        self._blocks: dict[int, Block] = {}
+        self._order: list[Block] = []
+        self._started = False
+        self._stop: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more can come of this response."""
+        return self._answer.done
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """What `chunk` completes."""
+        events: list[Event] = []
+        answer = self._answer
+        for item in self._sse.feed(chunk) if not answer.done else ():
+            if not answer.done:
+                self._on_data(item.data, item.event, events)
+        if self._sse.overflowed and not answer.done:
+            answer.malformed(
+                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
+            )
+        return events
+
+    def end(self) -> list[Event]:
+        """What the end of the body completes: an error, unless `message_stop` was seen."""
+        events: list[Event] = []
+        if not self._answer.done:
+            self._answer.truncated(events)
+        return events
+
+    def body(self, body: bytes) -> list[Event]:
+        """The events of an answer that came whole, as one JSON object."""
+        events: list[Event] = []
+        wire = read_object(body)
+        if wire is None or not isinstance(wire.get("content", []), list) or wire.get("type") not in _BODIES:
+            self._answer.unreadable("JSON that is neither a message nor an error", events)
+            return events
+        if wire.get("type") == "error":
+            self._answer.fail(self._reported(wire.get("error")), events)
+            return events
+        self._on_start(wire)
+        for index, block in enumerate(dicts_of(wire.get("content"))):
+            self._on_block(index, block, events)
+        self._on_stop_reason(wire)
+        self._complete(events)
+        return events
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _on_data(self, data: bytes, name: str | None, events: list[Event]) -> None:
+        try:
+            wire = _decode(data)
+        except UNREADABLE:
+            if data.strip() in (b"", b"[DONE]"):
+                return
+            read = _read_leniently(data)
+            if read is None:
+                self._answer.malformed("an event of the stream is not a JSON object", events)
+                return
+            wire = read
+        self._on_event(wire.type or name, wire, events)
+
+    def _on_event(self, kind: str | None, wire: Wire, events: list[Event]) -> None:
+        if kind == "content_block_delta":
+            block = self._blocks.get(wire.index or 0)
+            if block is not None and wire.delta is not None:
+                self._on_delta(block, wire.index or 0, wire.delta, events)
+        elif kind == "content_block_start":
+            self._on_block(wire.index or 0, wire.content_block or {}, events)
+        elif kind == "message_start":
+            if not self._started:
+                self._on_start(wire.message or {})
+            elif self._order:
+                self._answer.malformed("the stream began another message in the middle of one", events)
+        elif kind == "message_delta":
+            self._on_usage(wire.usage)
+            delta = wire.delta or Delta()
+            self._on_stop_reason(msgspec.structs.asdict(delta))
+        elif kind == "message_stop":
+            self._complete(events)
+        elif kind == "error" or wire.error:
+            self._answer.fail(self._reported(wire.error), events)
+
+    def _on_start(self, message: dict[str, Any]) -> None:
+        self._started = True
+        self._answer.id = text_of(message.get("id"))
+        self._answer.model = text_of(message.get("model"))
+        self._on_usage(dict_of(message.get("usage")))
+
+    def _on_usage(self, usage: dict[str, Any] | None) -> None:
+        # Later counts are totals, too, and leave out what has not changed.
+        said = {name: value for name, value in (usage or {}).items() if value is not None}
+        if said:
+            self._answer.usage = (self._answer.usage or {}) | said
+
+    def _on_stop_reason(self, wire: Mapping[str, Any]) -> None:
+        self._stop = text_of(wire.get("stop_reason")) or self._stop
+        for name in ("stop_sequence", "stop_details", "container"):
+            if wire.get(name):
+                self._answer.metadata[name] = wire[name]
+
+    def _on_block(self, index: int, wire: dict[str, Any], events: list[Event]) -> None:
+        block = self._blocks[index] = Block(wire)
+        self._order.append(block)
+        match block.kind:
+            case "text":
+                self._answer.say(text_of(wire.get("text")) or "", events)
+            case "thinking":
+                self._answer.think(text_of(wire.get("thinking")), events, index)
+            case "tool_use":
+                self._on_tool_use(block, wire, events)
+            case _:
+                pass
+
+    def _on_tool_use(self, block: Block, wire: dict[str, Any], events: list[Event]) -> None:
+        name = text_of(wire.get("name"))
+        if name is not None and name.startswith(JSON_TOOL) and not self._is_structured():
+            block.is_answer = True
+            return
+        block.call = self._answer.call()
+        self._answer.name(block.call, events, id=text_of(wire.get("id")), name=name)
+
+    def _on_delta(self, block: Block, index: int, delta: Delta, events: list[Event]) -> None:
+        if delta.text and block.kind == "text":
+            block.text.append(delta.text)
+            self._answer.say(delta.text, events)
+        elif delta.partial_json:
+            self._on_json(block, delta.partial_json, events)
+        elif delta.thinking:
+            block.thinking.append(delta.thinking)
+            self._answer.think(delta.thinking, events, index)
+        elif delta.signature:
+            block.signature.append(delta.signature)
+        elif delta.citation is not None:
+            block.citations.append(delta.citation)
+        elif delta.content is not None:  # a summary of what was compacted comes in one piece
+            block.wire = {**block.wire, "content": delta.content}
+
+    def _on_json(self, block: Block, fragment: str, events: list[Event]) -> None:
+        block.fragments.append(fragment)
+        if block.is_answer:
+            self._answer.say(fragment, events)
+        elif block.call is not None:
+            self._answer.extend(block.call, fragment, events)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _complete(self, events: list[Event]) -> None:
+        for block in self._order:
+            given = block.wire.get("input")
+            if given and not block.fragments and block.kind == "tool_use":
+                self._on_json(block, json_text(given), events)  # it came at once, in the block's beginning
+        finish = None if self._stop is None else _FINISHES.get(self._stop, "other")
+        if self._is_structured():
+            self._tell_structured()
+            finish = "stop" if finish == "tool_calls" and not self._answer.calls else finish
+        self._keep_state()
+        self._answer.complete(finish, self._stop, events)
+
+    def _is_structured(self) -> bool:
+        return any(block.is_answer for block in self._order)
+
+    def _tell_structured(self) -> None:
+        # What was said beside the structure is no part of it.
+        answer = next(block for block in self._order if block.is_answer)
+        self._answer.text = ["".join(answer.fragments)]
+        self._answer.metadata["structured_output_tool"] = True
+
+    def _keep_state(self) -> None:
+        blocks = [block.whole() for block in self._order if not block.is_answer]
+        citations = [item for block in self._order for item in block.citations]
+        if citations:
+            self._answer.metadata["citations"] = citations
+        if any(block.get("type") not in _PLAIN for block in blocks):
+            self._answer.provider_state[STATE] = [block for block in blocks if block.get("text") != ""]
+
+    def _reported(self, error: Any) -> AdapterError:
+        return wire_error(dict_of(error), self._row)
+
+
+_BODIES = ("message", "error", None)
+
+
+def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """`Usage` fields of a wire's usage: what was read from a cache, or written to one, was input, too."""
+    extra = dict(wire)
+    uncached = count_of(extra.pop("input_tokens", None))
+    read = count_of(extra.pop("cache_read_input_tokens", None))
+    written = count_of(extra.pop("cache_creation_input_tokens", None))
+    output = count_of(extra.pop("output_tokens", None))
+    inputs = None if uncached is None else uncached + (read or 0) + (written or 0)
+    if uncached is not None:
+        extra["uncached_input_tokens"] = uncached
+    fields: dict[str, Any] = {
+        "input_tokens": inputs,
+        "output_tokens": output,
+        "cached_input_tokens": read,
+        "cache_write_input_tokens": written,
+        "total_tokens": None if inputs is None or output is None else inputs + output,
+        "extra": extra or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _read_leniently(data: bytes) -> Wire | None:
+    wire = read_object(data)
+    if wire is None:
+        return None
+    delta = dict_of(wire.get("delta"))
+    texts = {
+        name: text_of(delta.get(name))
+        for name in ("type", "text", "partial_json", "thinking", "signature", "stop_reason")
+    }
+    return Wire(
+        type=text_of(wire.get("type")),
+        index=count_of(wire.get("index")),
+        delta=Delta(
+            **texts,
+            content=delta.get("content"),
+            citation=delta.get("citation"),
+            stop_details=delta.get("stop_details"),
+            container=delta.get("container"),
+        ),
+        content_block=dict_of(wire.get("content_block")),
+        message=dict_of(wire.get("message")),
+        usage=dict_of(wire.get("usage")),
+        error=wire.get("error"),
+    )

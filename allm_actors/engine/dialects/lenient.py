@@ -1,0 +1,53 @@
+"""Reading JSON that may be anything.
+
+Rule of this file: total. A value of an unexpected kind counts as missing, and no text that leaves here has half a
+surrogate pair in it: that could be neither stored nor sent.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+__all__ = ["UNREADABLE", "count_of", "dict_of", "dicts_of", "read_object", "text_of"]
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def read_object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object in `data`, or None."""
+    try:
+        wire = _clean(json.loads(data.decode("utf-8", "replace")))
+    except UNREADABLE:
+        return None
+    return wire if isinstance(wire, dict) else None
+
+
+def text_of(value: Any) -> str | None:
+    """`value` if it is text and not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def count_of(value: Any) -> int | None:
+    """`value` if it is a whole number."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def dict_of(value: Any) -> dict[str, Any]:
+    """`value` if it is an object, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def dicts_of(value: Any) -> list[dict[str, Any]]:
+    """The objects in `value`, if it is an array."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    return {_clean(key): _clean(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,233 @@
+"""What Anthropic is sent, and what is made of its events where no recording shows it."""
+
+import json
+
+import pytest
+
+from allm_actors.data import (
+    ErrorEvent,
+    Image,
+    ImagePart,
+    Message,
+    MessageCompleted,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolCallCompleted,
+    ValidationError,
+)
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.anthropic import DIALECT
+from allm_actors.engine.wire import HttpFailure
+
+ROW = PROVIDERS["anthropic"]
+TOOL = Tool(name="look", description="Looks.", schema={"type": "object"})
+SCHEMA = {"type": "json_schema", "name": "city", "schema": {"type": "object"}, "strict": True}
+
+
+def sent(*messages, **fields):
+    request = Request(messages=list(messages) or [user("hi")], model="claude", **fields)
+    http = DIALECT.encode(request, ROW, "https://x")
+    assert http.url == "https://x/v1/messages"
+    assert http.headers["anthropic-version"] == "2023-06-01"
+    return json.loads(http.body)
+
+
+def user(content):
+    return Message(role="user", content=content)
+
+
+def answer(*calls, text="", **metadata):
+    return Message(role="assistant", content=text, metadata={"tool_calls": list(calls), **metadata})
+
+
+def result(call_id, content):
+    return Message(role="tool", content=content, tool_call_id=call_id)
+
+
+def stream(*events):
+    lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+    decoder = DIALECT.decoder(ROW)
+    return decoder.feed("".join(lines).encode()) + decoder.end()
+
+
+START = {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3}}}
+STOP = {"type": "message_stop"}
+
+
+def ended(reason="end_turn", **usage):
+    return {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 2, **usage}}
+
+
+def begun(index, **block):
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def more(index, **delta):
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+class TestEncode:
+    def test_a_plain_question(self):
+        assert sent() == {
+            "model": "claude",
+            "max_tokens": 1024,
+            "messages": [{"role": "user", "content": "hi"}],
+            "stream": True,
+        }
+
+    def test_system_messages_are_taken_out_and_joined(self):
+        body = sent(Message(role="system", content="a"), user("hi"), Message(role="system", content="b"))
+        assert (body["system"], len(body["messages"])) == ("a\n\nb", 1)
+
+    def test_calls_and_their_results_in_a_row(self):
+        calls = [
+            ToolCall(id="1", name="look", arguments={"x": 1}),
+            ToolCall(id="2", name="look", arguments={}),
+        ]
+        body = sent(user("hi"), answer(*calls, text="so"), result("1", "a"), result("2", "b"), tools=[TOOL])
+        assert body["messages"][1]["content"] == [
+            {"type": "text", "text": "so"},
+            {"type": "tool_use", "id": "1", "name": "look", "input": {"x": 1}},
+            {"type": "tool_use", "id": "2", "name": "look", "input": {}},
+        ]
+        assert body["messages"][2] == {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "1", "content": "a"},
+                {"type": "tool_result", "tool_use_id": "2", "content": "b"},
+            ],
+        }
+        assert body["tools"] == [
+            {"name": "look", "description": "Looks.", "input_schema": {"type": "object"}}
+        ]
+
+    def test_an_answer_without_text_or_calls_is_left_out(self):
+        assert [m["role"] for m in sent(user("a"), answer(), user("b"))["messages"]] == ["user", "user"]
+
+    def test_thoughts_go_back_as_they_came_without_calls_that_nobody_answers(self):
+        thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
+        blocks = [thought, {"type": "tool_use", "id": "1", "name": "look", "input": {}}]
+        kept = answer(ToolCall(id="1", name="look", arguments={}), provider_state={"anthropic": blocks})
+        assert sent(user("a"), kept, result("1", "x"), tools=[TOOL])["messages"][1]["content"] == blocks
+        cut = answer(text="so", provider_state={"anthropic": blocks})
+        assert sent(user("a"), cut, user("b"))["messages"][1]["content"] == [thought]
+
+    def test_pictures(self):
+        parts = [
+            TextPart(text="what?"),
+            ImagePart(image=Image.from_bytes(b"\1\2", "image/png")),
+            ImagePart(image=Image.from_url("https://y/z.png")),
+        ]
+        assert sent(user(parts))["messages"][0]["content"] == [
+            {"type": "text", "text": "what?"},
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AQI="}},
+            {"type": "image", "source": {"type": "url", "url": "https://y/z.png"}},
+        ]
+
+    @pytest.mark.parametrize(
+        ("choice", "wire"),
+        [
+            ("auto", None),
+            ("none", {"type": "none"}),
+            ("required", {"type": "any"}),
+            ("look", {"type": "tool", "name": "look"}),
+            ({"type": "function", "function": {"name": "look"}}, {"type": "tool", "name": "look"}),
+            (
+                {"type": "any", "disable_parallel_tool_use": True},
+                {"type": "any", "disable_parallel_tool_use": True},
+            ),
+        ],
+        ids=str,
+    )
+    def test_tool_choice(self, choice, wire):
+        assert sent(tools=[TOOL], tool_choice=choice).get("tool_choice") == wire
+
+    def test_a_choice_that_cannot_be_is_refused(self):
+        with pytest.raises(ValidationError, match="has no tools"):
+            sent(tool_choice="required")
+        with pytest.raises(ValidationError, match="tool_choice must be"):
+            sent(tools=[TOOL], tool_choice={"type": "maybe"})
+
+    def test_a_structure_is_forced_through_a_tool_once(self):
+        body = sent(response_format=SCHEMA, options={"top_k": 3, "max_tokens": 9})
+        assert (body["top_k"], body["max_tokens"]) == (3, 9)
+        assert body["tool_choice"] == {"type": "tool", "name": "respond_with_json_city"}
+        assert body["tools"][-1]["input_schema"] == {"type": "object"}
+        told = answer(ToolCall(id="1", name="respond_with_json_city", arguments={}))
+        assert "tools" not in sent(user("a"), told, result("1", "ok"), response_format=SCHEMA)
+
+    def test_prompt_cache(self):
+        assert sent(prompt_cache={"key": "k", "retention": "short"})["cache_control"] == {"type": "ephemeral"}
+        long = sent(prompt_cache={"key": None, "retention": "long"})["cache_control"]
+        assert long == {"type": "ephemeral", "ttl": "1h"}
+
+
+class TestDecode:
+    def test_input_that_comes_with_the_blocks_beginning(self):
+        block = begun(0, type="tool_use", id="1", name="look", input={"x": 1})
+        events = stream(START, block, ended("tool_use"), STOP)
+        assert [e.arguments for e in events if isinstance(e, ToolCallCompleted)] == [{"x": 1}]
+
+    def test_a_structure_is_text_and_no_call(self):
+        block = begun(1, type="tool_use", id="1", name="respond_with_json_city", input={})
+        half = more(1, type="input_json_delta", partial_json='{"a":')
+        rest = more(1, type="input_json_delta", partial_json="1}")
+        said = begun(0, type="text", text="Here:")
+        last = stream(START, said, block, half, rest, ended("tool_use"), STOP)[-1]
+        assert isinstance(last, MessageCompleted)
+        assert (last.finish_reason, last.message.content, last.message.tool_calls) == ("stop", '{"a":1}', [])
+        assert last.metadata["structured_output_tool"] is True
+
+    def test_a_structure_that_was_cut_off_says_so_and_keeps_what_there_is(self):
+        block = begun(0, type="tool_use", id="1", name="respond_with_json_city", input={})
+        half = more(0, type="input_json_delta", partial_json='{"a":')
+        last = stream(START, block, half, ended("max_tokens"), STOP)[-1]
+        assert (last.finish_reason, last.message.content) == ("length", '{"a":')
+
+    def test_usage_counts_what_the_cache_had(self):
+        usage = stream(START, ended(cache_read_input_tokens=10, cache_creation_input_tokens=5), STOP)[
+            -1
+        ].metadata["usage"]
+        assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (18, 2, 20)
+        assert (usage.cached_input_tokens, usage.cache_write_input_tokens) == (10, 5)
+
+    @pytest.mark.parametrize(
+        ("kind", "reason"),
+        [
+            ("overloaded_error", "provider_unavailable"),
+            ("rate_limit_error", "rate_limited"),
+            ("api_error", "provider_unavailable"),
+            ("authentication_error", "authentication_failed"),
+            ("invalid_request_error", "invalid_request"),
+            ("something_new", "unknown"),
+        ],
+    )
+    def test_an_error_in_the_stream(self, kind, reason):
+        error = {"type": "error", "error": {"type": kind, "message": "it says"}}
+        last = stream(START, begun(0, type="text", text="so"), error)[-1]
+        assert isinstance(last, ErrorEvent)
+        assert (last.error.reason, last.error.provider) == (reason, "anthropic")
+        assert "it says" in last.error.message
+
+    def test_the_end_before_the_stop_is_an_error(self):
+        last = stream(START, begun(0, type="text", text="so"), ended())[-1]
+        assert (last.error.reason, last.error.metadata) == ("network_error", {"partial": True})
+
+    @pytest.mark.parametrize(
+        ("status", "words", "reason"),
+        [
+            (400, "prompt is too long: 200001 tokens > 200000 maximum", "context_length_exceeded"),
+            (400, "max_tokens: Field required", "invalid_request"),
+            (404, "model: nope", "invalid_request"),
+            (413, "Request exceeds the maximum size", "invalid_request"),
+            (529, "Overloaded", "provider_unavailable"),
+        ],
+    )
+    def test_a_refusal(self, status, words, reason):
+        body = json.dumps({"type": "error", "error": {"type": "x", "message": words}}).encode()
+        failure = HttpFailure(status=status, headers={"request-id": "req_1"}, body=body)
+        error = DIALECT.decode_error(failure, ROW)
+        assert (error.reason, error.status) == (reason, status)
+        assert error.metadata["provider_request_id"] == "req_1"
