@@ -32,7 +32,7 @@ from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest, HttpResponse, Transport
 from allm_actors.telemetry import bus as telemetry
 
-__all__ = ["RemoteAdapter"]
+__all__ = ["RemoteAdapter", "find_dialect"]
 
 _OPTIONS = (
     *("base_url", "headers", "organization", "transport", "stream_timeout", "request_timeout"),
@@ -51,7 +51,7 @@ class RemoteAdapter:
 
     def __init__(self, row: Provider) -> None:
         self._row = row
-        self._dialect: Dialect = import_module(f"{_DIALECTS}.{row.dialect}").DIALECT
+        self._dialect = find_dialect(row.dialect)
 
     @property
     def name(self) -> str:
@@ -98,6 +98,12 @@ class RemoteAdapter:
         return HttpxTransport(
             given
         )  # the connections are the given one's; to keep this would keep that for ever
+
+
+def find_dialect(name: str) -> Dialect:
+    """The dialect of a module in `engine/dialects`, loaded when it is first asked for."""
+    dialect: Dialect = import_module(f"{_DIALECTS}.{name}").DIALECT
+    return dialect
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
