@@ -72,6 +72,15 @@ _ROWS = (
         key_header="x-api-key",
     ),
     Provider(
+        name="gemini",
+        label="Gemini",
+        dialect="gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        key_names=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+        base_url_name="GEMINI_BASE_URL",
+        key_header="x-goog-api-key",
+    ),
+    Provider(
         name="groq",
         label="Groq",
         dialect="openai_chat",

@@ -187,20 +187,22 @@ def _clone(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in _PLAIN:
         return value
-    if kind is list:
-        return [_clone(item, memo) for item in value] if value and type(value[0]) not in _PLAIN else value[:]
-    if kind is dict:
-        return {key: _clone(item, memo) for key, item in value.items()}
     fields = _fields(kind)
-    if not fields:
+    if not fields and kind is not list and kind is not dict:
         return value
     made = memo.get(id(value))
-    if made is None:
-        made = memo[id(value)] = copy.copy(value)
-        for name in fields:
-            item = getattr(made, name)
-            if type(item) not in _PLAIN:
-                setattr(made, name, _clone(item, memo))
+    if made is not None:
+        return made
+    made = memo[id(value)] = copy.copy(value)
+    if kind is list:
+        if value and type(value[0]) not in _PLAIN:
+            made[:] = [_clone(item, memo) for item in value]
+    elif kind is dict:
+        made.update((key, _clone(item, memo)) for key, item in value.items())
+    for name in fields:
+        item = getattr(made, name)
+        if type(item) not in _PLAIN:
+            setattr(made, name, _clone(item, memo))
     return made
 
 

@@ -48,11 +48,24 @@ _CODES = {
     "api_error": "provider_unavailable",
     "timeout_error": "timeout",
     "billing_error": "authentication_failed",
+    # Google's words, RPC codes.
+    "RESOURCE_EXHAUSTED": "rate_limited",
+    "UNAVAILABLE": "provider_unavailable",
+    "INTERNAL": "provider_unavailable",
+    "DEADLINE_EXCEEDED": "timeout",
+    "UNAUTHENTICATED": "authentication_failed",
+    "PERMISSION_DENIED": "authentication_failed",
+    "API_KEY_INVALID": "authentication_failed",
+    "INVALID_ARGUMENT": "invalid_request",
+    "FAILED_PRECONDITION": "invalid_request",
+    "NOT_FOUND": "invalid_request",
     "tool_use_failed": "invalid_request",
 }
 # The words of those who have no code for it.
 _TOO_LONG = re.compile(
-    r"prompt is too long|context window|context length|exceed context limit", re.IGNORECASE
+    r"prompt is too long|context window|context length|exceed context limit"
+    r"|input token count|exceeds the maximum number of tokens",
+    re.IGNORECASE,
 )
 _REQUEST_IDS = ("x-request-id", "request-id")
 _STATUSES = {
@@ -79,7 +92,11 @@ def wire_error(
     wire: Mapping[str, Any], row: Provider, *, status: int | None = None, wait_ms: int | None = None
 ) -> AdapterError:
     """The error that an error object stands for, with the HTTP status it came with, if any."""
-    code, kind = _word(wire.get("code")), _word(wire.get("type"))
+    code, kind = (
+        _word(wire.get("code")) or _detail_reason(wire),
+        _word(wire.get("type")) or _word(wire.get("status")),
+    )
+    wait_ms = _retry_info_ms(wire) if wait_ms is None else wait_ms
     status = status if status is not None and status >= 400 else _status_in(wire) or status
     said = _word(wire.get("message")) or ""
     reason = _reason(status, code, kind, said)
@@ -140,6 +157,28 @@ def _detail(detail: Any) -> str | None:
         where = ".".join(str(part) for part in detail[0].get("loc") or [] if isinstance(part, str | int))
         return f"{where}: {_word(detail[0].get('msg')) or 'invalid'}"
     return _word(detail)
+
+
+def _detail_reason(wire: Mapping[str, Any]) -> str | None:
+    """Google's more exact reason: a bad key, for example, is otherwise only an invalid argument."""
+    details = wire.get("details")
+    reasons = (
+        [item.get("reason") for item in details if isinstance(item, dict)]
+        if isinstance(details, list)
+        else []
+    )
+    return next((reason for reason in map(_word, reasons) if reason in _CODES), None)
+
+
+def _retry_info_ms(wire: Mapping[str, Any]) -> int | None:
+    """Google's `RetryInfo`, such as `{"retryDelay": "34.4s"}`."""
+    details = wire.get("details")
+    for item in details if isinstance(details, list) else ():
+        delay = _word(item.get("retryDelay")) if isinstance(item, dict) else None
+        seconds = _number(delay.removesuffix("s")) if delay is not None else None
+        if seconds is not None:
+            return int(seconds * 1000)
+    return None
 
 
 def _word(value: Any) -> str | None:

@@ -1,0 +1,262 @@
+"""Gemini's generateContent: a request to its JSON.
+
+Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word: names
+of the request's own fields stay there, all others are fields of `generationConfig`.
+
+    ours                              on the wire
+    system messages, wherever         systemInstruction, joined by empty lines
+    tool messages                     functionResponse parts; those in a row are one content
+    an assistant's calls              functionCall parts with their signatures; what was kept goes back as it came
+    tools                             functionDeclarations; a schema beyond OpenAPI's words is parametersJsonSchema
+    tool_choice                       toolConfig.functionCallingConfig
+    response_format json_schema       responseMimeType, and responseSchema or responseJsonSchema
+    prompt_cache                      nothing: this provider caches by itself
+
+Source: https://ai.google.dev/api/generate-content, and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, Final
+from urllib.parse import quote
+
+from allm_actors.data import (
+    AdapterError,
+    Event,
+    ImagePart,
+    Message,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import provider_state
+from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.gemini_chunks import STATE, SYNTHETIC_ID, Decoder
+from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "Gemini", "encode"]
+
+_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+_TOP_LEVEL = (
+    *("contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig"),
+    *("cachedContent", "labels", "modelArmorConfig"),
+)
+_OPTIONS = {
+    "top_p": "topP",
+    "top_k": "topK",
+    "stop": "stopSequences",
+    "max_tokens": "maxOutputTokens",
+    "response_mime_type": "responseMimeType",
+    "response_schema": "responseSchema",
+}
+# The words of a JSON Schema that `parameters` and `responseSchema` understand; any other needs the other fields.
+_SCHEMA_WORDS = frozenset(
+    (
+        *("type", "format", "title", "description", "nullable", "enum", "default", "example", "pattern"),
+        *("items", "minItems", "maxItems", "minLength", "maxLength", "minimum", "maximum", "anyOf"),
+        *("properties", "required", "minProperties", "maxProperties", "propertyOrdering"),
+    )
+)
+_DROPPED_WORDS = ("additionalProperties", "$schema")
+# Newer models refuse a call without the signature that they made for it; this stands for "made by somebody else".
+_SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d)", re.IGNORECASE)
+_FOREIGN_SIGNATURE = "skip_thought_signature_validator"
+
+
+class Gemini:
+    """The dialect, as adapters use it."""
+
+    stream_types = frozenset({"text/event-stream"})
+
+    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:  # noqa: ARG002 - the protocol
+        """See `encode`."""
+        return encode(request, base_url)
+
+    def decoder(self, row: Provider) -> Decoder:
+        """A decoder for one response."""
+        return Decoder(row)
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the provider refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return Decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol
+        """Never: the model may have both."""
+        return False
+
+
+DIALECT: Final = Gemini()
+
+
+def encode(request: Request, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
+    check_pictures(request.messages)
+    model = quote(str(request.options.get("model", request.model)), safe="")
+    url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
+    return HttpRequest(url=url, body=json_body(_body(request)), headers=_HEADERS)
+
+
+def _body(request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = {"contents": list(_contents(request))}
+    system = [flat_text(message) for message in request.messages if message.role == "system"]
+    if any(system):
+        body["systemInstruction"] = {"parts": [{"text": "\n\n".join(filter(None, system))}]}
+    if request.tools:
+        body["tools"] = [{"functionDeclarations": [_tool(tool) for tool in request.tools]}]
+        if request.tool_choice is not None:
+            body["toolConfig"] = {"functionCallingConfig": _tool_choice(request.tool_choice)}
+    config = _generation_config(request)
+    options = {name: value for name, value in request.options.items() if name != "model"}
+    config |= {_OPTIONS.get(name, name): value for name, value in options.items() if name not in _TOP_LEVEL}
+    if config:
+        body["generationConfig"] = config
+    return body | {name: value for name, value in options.items() if name in _TOP_LEVEL}
+
+
+def _generation_config(request: Request) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    if request.max_tokens is not None:
+        config["maxOutputTokens"] = request.max_tokens
+    if request.temperature is not None:
+        config["temperature"] = request.temperature
+    wanted = request.response_format
+    kind = wanted.get("type") if isinstance(wanted, Mapping) else wanted
+    if kind in ("json_object", "json_schema"):
+        config["responseMimeType"] = "application/json"
+    if isinstance(wanted, Mapping) and kind == "json_schema" and "schema" in wanted:
+        config |= _schema(wanted["schema"], "responseSchema", "responseJsonSchema")
+    return config
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    schema = _schema(tool.schema, "parameters", "parametersJsonSchema")
+    return {"name": tool.name, "description": tool.description, **schema}
+
+
+def _schema(schema: Any, plain: str, full: str) -> dict[str, Any]:
+    """The schema under the field that understands all of its words."""
+    reduced = _without(schema)
+    return {plain: reduced} if _is_simple(reduced) else {full: schema}
+
+
+def _without(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_without(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: value for name, value in schema.items() if name not in _DROPPED_WORDS}
+    properties = kept.get("properties")
+    made = {name: _without(value) for name, value in kept.items()}
+    if isinstance(properties, dict):  # here a name is a name, and no word of the schema
+        made["properties"] = {name: _without(value) for name, value in properties.items()}
+    return made
+
+
+def _is_simple(schema: Any) -> bool:
+    if isinstance(schema, list):
+        return all(map(_is_simple, schema))
+    if not isinstance(schema, dict):
+        return True
+    if isinstance(schema.get("type"), list) or not _SCHEMA_WORDS.issuperset(schema):
+        return False
+    parts = [schema.get("items"), *(schema.get("anyOf") or ())]
+    return all(map(_is_simple, [*parts, *(schema.get("properties") or {}).values()]))
+
+
+def _tool_choice(choice: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    match choice:
+        case "auto":
+            return {"mode": "AUTO"}
+        case "none":
+            return {"mode": "NONE"}
+        case "required":
+            return {"mode": "ANY"}
+        case str():
+            return {"mode": "ANY", "allowedFunctionNames": [choice]}
+        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
+            return {"mode": "ANY", "allowedFunctionNames": [name]}
+        case _:
+            return choice
+
+
+# --- contents -----------------------------------------------------------------------------------------------------
+
+
+def _contents(request: Request) -> Iterable[dict[str, Any]]:
+    names = {call.id: call for message in request.messages for call in message.tool_calls}
+    signs = _SIGNS.search(request.model or "") is not None
+    spoken = (message for message in request.messages if message.role != "system")
+    for role, group in groupby(spoken, key=lambda message: message.role):
+        if role == "tool":
+            yield {"role": "user", "parts": [_result(message, names) for message in group]}
+            continue
+        for message in group:
+            parts = _user(message) if role == "user" else _assistant(message, signs=signs)
+            if parts:
+                yield {"role": "user" if role == "user" else "model", "parts": parts}
+
+
+def _result(message: Message, calls: Mapping[str, ToolCall]) -> dict[str, Any]:
+    call = calls.get(message.tool_call_id or "")
+    name = message.name or (call.name if call is not None else None)
+    if name is None:
+        why = f"the tool message for {message.tool_call_id!r} answers no call that this request has"
+        raise ValidationError("invalid_request", [("messages", "answer_without_call")], message=why)
+    response: dict[str, Any] = {"name": name, "response": {"output": flat_text(message)}}
+    return {"functionResponse": response | _id(message.tool_call_id, call)}
+
+
+def _id(call_id: str | None, call: ToolCall | None) -> dict[str, Any]:
+    return {} if call is not None and call.metadata.get(SYNTHETIC_ID) else {"id": call_id}
+
+
+def _user(message: Message) -> list[dict[str, Any]]:
+    if isinstance(message.content, str):
+        return [{"text": message.content}]
+    return [_part(part) for part in message.content]
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"text": part.text}
+    kind, _ = part.image.source
+    if kind == "url":
+        message = "Gemini takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
+        raise AdapterError("unsupported_feature", provider="gemini", message=message)
+    mime_type, data = picture_data(part.image)
+    return {"inlineData": {"mimeType": mime_type, "data": data}}
+
+
+def _assistant(message: Message, *, signs: bool) -> list[dict[str, Any]]:
+    parts = provider_state(message, STATE)
+    if isinstance(parts, list):
+        return _kept(parts, message)
+    text = flat_text(message)
+    made: list[dict[str, Any]] = [{"text": text}] if text else []
+    for index, call in enumerate(message.tool_calls):
+        part: dict[str, Any] = {
+            "functionCall": {"name": call.name, "args": call.arguments} | _id(call.id, call)
+        }
+        if "thoughtSignature" in call.metadata:
+            part["thoughtSignature"] = call.metadata["thoughtSignature"]
+        elif signs and index == 0:
+            part["thoughtSignature"] = _FOREIGN_SIGNATURE
+        made.append(part)
+    return made
+
+
+def _kept(parts: list[dict[str, Any]], message: Message) -> list[dict[str, Any]]:
+    """The parts as they came, without calls that nobody will answer."""
+    return [part for part in parts if "functionCall" not in part] if not message.tool_calls else parts

@@ -1,0 +1,288 @@
+r"""Gemini's stream of responses to events.
+
+Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
+that. Every event of the stream is a whole response with the next parts. The answer is whole at the end of the stream,
+if a `finishReason` was seen: counts of tokens may still come after it.
+
+    on the wire                                    events
+    a part with text                               TextDelta
+    a part with text and thought                   RawChunk(("thinking_delta", {"index": 0, "delta": …}))
+    a part with functionCall                       ToolCallStarted, and a ToolCallDelta with all arguments
+    functionCall with willContinue, partialArgs    ToolCallStarted; the arguments when they are all there
+    promptFeedback.blockReason                     ErrorEvent(content_filter)
+    a finishReason that blames the model's call    ErrorEvent(malformed_response)
+    an error object                                ErrorEvent
+    the end after a finishReason                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
+                                                   MessageCompleted
+    the end before one                             ErrorEvent(network_error), metadata partial
+
+When the answer has signed parts, or parts that are neither text nor calls, all parts are kept in order as
+`provider_state`, because the provider wants them back.
+
+Source: https://ai.google.dev/api/generate-content, https://ai.google.dev/gemini-api/docs/thought-signatures, and
+recorded streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
+from allm_actors.engine.dialects.failures import wire_error
+from allm_actors.engine.dialects.gemini_arguments import PartialArguments
+from allm_actors.engine.dialects.lenient import (
+    UNREADABLE,
+    count_of,
+    dict_of,
+    dicts_of,
+    read_object,
+    text_of,
+)
+from allm_actors.engine.sse import SseDecoder
+
+__all__ = ["STATE", "SYNTHETIC_ID", "Decoder", "usage_fields"]
+
+STATE: Final = "gemini"
+SYNTHETIC_ID: Final = "synthetic_id"
+"""In a call's metadata: the id is ours, the provider knows of none."""
+
+_FINISHES: dict[str, FinishReason] = {
+    "STOP": "stop",
+    "MAX_TOKENS": "length",
+    **dict.fromkeys(
+        (
+            *("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+            *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR"),
+        ),
+        "content_filter",
+    ),
+}
+_BROKEN_FINISHES = (
+    *("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
+    *("MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE"),
+)
+_ABOUT = ("groundingMetadata", "urlContextMetadata", "citationMetadata", "safetyRatings", "finishMessage")
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Part:
+    """One part of the answer. Pieces of plain text that follow each other are one part."""
+
+    __slots__ = ("texts", "wire")
+
+    def __init__(self, wire: dict[str, Any]) -> None:
+        self.wire = wire
+        self.texts: list[str] = []
+
+    def whole(self) -> dict[str, Any]:
+        """The part as it would have come in one piece."""
+        return {**self.wire, "text": "".join([self.wire["text"], *self.texts])} if self.texts else self.wire
+
+
+class Decoder:
+    """One response's decoder."""
+
+    __slots__ = ("_answer", "_arguments", "_call", "_finish", "_parts", "_row", "_sse")
+
+    def __init__(self, row: Provider) -> None:
+        self._row = row
+        self._sse = SseDecoder()
+        self._answer = Answer(row, usage_fields)
+        self._parts: list[Part] = []
+        self._call: PartialCall | None = None  # whose arguments are still coming
+        self._arguments = PartialArguments()
+        self._finish: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more can come of this response."""
+        return self._answer.done
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """What `chunk` completes."""
+        events: list[Event] = []
+        answer = self._answer
+        for item in self._sse.feed(chunk) if not answer.done else ():
+            if not answer.done:
+                self._on_data(item.data, events)
+        if self._sse.overflowed and not answer.done:
+            answer.malformed(
+                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
+            )
+        return events
+
+    def end(self) -> list[Event]:
+        """What the end of the body completes: the answer, when its finish was seen, or an error."""
+        events: list[Event] = []
+        if not self._answer.done:
+            if self._finish is None:
+                self._answer.truncated(events)
+            else:
+                self._complete(events)
+        return events
+
+    def body(self, body: bytes) -> list[Event]:
+        """The events of an answer that came whole, as one JSON object."""
+        events: list[Event] = []
+        wire = read_object(body)
+        if wire is None or not any(name in wire for name in ("candidates", "promptFeedback", "error")):
+            self._answer.unreadable("JSON that is neither a generated answer nor an error", events)
+            return events
+        self._on_response(wire, events)
+        if not self._answer.done:
+            if self._finish is None and not self._parts:
+                self._answer.unreadable("an answer without candidates", events)
+            else:
+                self._complete(events)
+        return events
+
+    # --- responses ----------------------------------------------------------------------------------------------------
+
+    def _on_data(self, data: bytes, events: list[Event]) -> None:
+        try:
+            wire: dict[str, Any] | None = _decode(data)
+        except UNREADABLE:
+            if data.strip() in (b"", b"[DONE]"):
+                return
+            wire = read_object(data)
+        if wire is None:
+            self._answer.malformed("an event of the stream is not a JSON object", events)
+        else:
+            self._on_response(wire, events)
+
+    def _on_response(self, wire: dict[str, Any], events: list[Event]) -> None:
+        answer = self._answer
+        answer.id = answer.id or text_of(wire.get("responseId"))
+        answer.model = answer.model or text_of(wire.get("modelVersion"))
+        candidates = wire.get("candidates")
+        if candidates:
+            for candidate in dicts_of(candidates)[
+                :1
+            ]:  # one answer is read: asking for more is the request's own doing
+                self._on_candidate(candidate, events)
+        usage = wire.get("usageMetadata")
+        if isinstance(usage, dict) and usage:
+            answer.usage = {**(answer.usage or {}), **usage}
+        error, block = wire.get("error"), dict_of(wire.get("promptFeedback")).get("blockReason")
+        if error:
+            answer.fail(wire_error(dict_of(error), self._row), events)
+        elif text_of(block) is not None:
+            answer.filtered(events, f"the prompt was blocked ({block})")
+
+    def _on_candidate(self, candidate: dict[str, Any], events: list[Event]) -> None:
+        for part in dicts_of(dict_of(candidate.get("content")).get("parts")):
+            self._on_part(part, events)
+        self._finish = text_of(candidate.get("finishReason")) or self._finish
+        for name in _ABOUT:
+            if candidate.get(name):
+                self._answer.metadata[name] = candidate[name]
+
+    def _on_part(self, part: dict[str, Any], events: list[Event]) -> None:
+        text, call = text_of(part.get("text")), part.get("functionCall")
+        if isinstance(call, dict):
+            self._on_call(part, call, events)
+            return
+        if text is not None and part.get("thought") is True:
+            self._answer.think(text, events)
+        elif text is not None:
+            self._answer.say(text, events)
+        if text is not None or len(part) > 1 or "text" not in part:
+            self._keep(part)
+
+    def _keep(self, wire: dict[str, Any]) -> None:
+        last = self._parts[-1].wire if self._parts else {}
+        if _is_plain(wire) and _is_plain(last) and wire.get("thought") == last.get("thought"):
+            self._parts[-1].texts.append(wire["text"])
+        else:
+            self._parts.append(Part(wire))
+
+    # --- calls --------------------------------------------------------------------------------------------------------
+
+    def _on_call(self, part: dict[str, Any], wire: dict[str, Any], events: list[Event]) -> None:
+        name = text_of(wire.get("name"))
+        if name is None:
+            self._on_more(wire, events)
+            return
+        self._close_call(events)
+        call = self._answer.call()
+        signature = text_of(part.get("thoughtSignature"))
+        if signature is not None:
+            call.metadata["thoughtSignature"] = signature
+        given = text_of(wire.get("id"))
+        if given is None:
+            call.metadata[SYNTHETIC_ID] = True
+            given = f"call_{self._answer.id or 'unnamed'}_{len(self._answer.calls) - 1}"
+        self._answer.name(call, events, id=given, name=name)
+        self._parts.append(Part(part))
+        if wire.get("willContinue") is True:
+            self._call, self._arguments = call, PartialArguments()
+            self._arguments.add(dicts_of(wire.get("partialArgs")))
+        else:
+            self._answer.extend(call, json_text(dict_of(wire.get("args"))), events)
+
+    def _on_more(self, wire: dict[str, Any], events: list[Event]) -> None:
+        if self._call is None:
+            return  # a call without a name, and none is open
+        self._arguments.add(dicts_of(wire.get("partialArgs")))
+        if wire.get("willContinue") is not True:
+            self._close_call(events)
+
+    def _close_call(self, events: list[Event]) -> None:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        arguments = self._arguments.finish()
+        self._answer.extend(call, json_text(arguments), events)
+        for part in self._parts:
+            if dict_of(part.wire.get("functionCall")).get("willContinue") is True:
+                part.wire = {**part.wire, "functionCall": {"name": call.name, "args": arguments}}
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def _complete(self, events: list[Event]) -> None:
+        self._close_call(events)
+        finish = self._finish
+        if finish in _BROKEN_FINISHES:
+            why = f"{self._row.label}'s model made a call that cannot be used ({finish})"
+            said = text_of(self._answer.metadata.get("finishMessage"))
+            message = f"{why}: {said[:500]}" if said else why
+            error = AdapterError("malformed_response", provider=self._row.name, message=message)
+            self._answer.fail(error, events)
+            return
+        if any(not _is_known(part.wire) for part in self._parts):
+            self._answer.provider_state[STATE] = [part.whole() for part in self._parts]
+        known = None if finish is None else _FINISHES.get(finish, "other")
+        self._answer.complete(known, finish, events)
+
+
+def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """`Usage` fields of a wire's usage. What a model thought is output of its own, beside that of the answer."""
+    extra = dict(wire)
+    answered = count_of(extra.pop("candidatesTokenCount", None))
+    if answered is None:
+        answered = count_of(extra.pop("responseTokenCount", None))
+    fields: dict[str, Any] = {
+        "input_tokens": count_of(extra.pop("promptTokenCount", None)),
+        "output_tokens": answered,
+        "total_tokens": count_of(extra.pop("totalTokenCount", None)),
+        "cached_input_tokens": count_of(extra.pop("cachedContentTokenCount", None)),
+        "reasoning_tokens": count_of(extra.pop("thoughtsTokenCount", None)),
+        "extra": extra or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _is_plain(part: Mapping[str, Any]) -> bool:
+    """Whether a part is a piece of text that may be joined with the next one."""
+    return isinstance(part.get("text"), str) and set(part) <= {"text", "thought"}
+
+
+def _is_known(part: Mapping[str, Any]) -> bool:
+    """Whether a message says all that is in the part."""
+    return set(part) == {"text"} or set(part) == {"functionCall"}

@@ -1,0 +1,255 @@
+"""What Gemini is sent, and what is made of its answers where no recording shows it."""
+
+import json
+
+import pytest
+
+from allm_actors.data import (
+    AdapterError,
+    ErrorEvent,
+    Image,
+    ImagePart,
+    Message,
+    MessageCompleted,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolCallCompleted,
+    ValidationError,
+)
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.gemini import DIALECT
+from allm_actors.engine.dialects.gemini_arguments import PartialArguments
+from allm_actors.engine.wire import HttpFailure
+
+ROW = PROVIDERS["gemini"]
+
+
+def http(*messages, model="gemini-2.5-flash", **fields):
+    request = Request(messages=list(messages) or [user("hi")], model=model, **fields)
+    return DIALECT.encode(request, ROW, "https://x/v1beta")
+
+
+def sent(*messages, **fields):
+    return json.loads(http(*messages, **fields).body)
+
+
+def user(content):
+    return Message(role="user", content=content)
+
+
+def answer(*calls, text="", **metadata):
+    return Message(role="assistant", content=text, metadata={"tool_calls": list(calls), **metadata})
+
+
+def result(call_id, content):
+    return Message(role="tool", content=content, tool_call_id=call_id)
+
+
+def tool(schema):
+    return Tool(name="look", description="Looks.", schema=schema)
+
+
+def stream(*responses):
+    decoder = DIALECT.decoder(ROW)
+    return decoder.feed(b"".join(b"data: %b\n\n" % json.dumps(r).encode() for r in responses)) + decoder.end()
+
+
+def response(*parts, finish=None, **fields):
+    candidate = {"content": {"role": "model", "parts": list(parts)}}
+    return {"candidates": [candidate | ({"finishReason": finish} if finish else {})], **fields}
+
+
+class TestEncode:
+    def test_a_plain_question(self):
+        assert http().url == "https://x/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse"
+        assert sent() == {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+
+    def test_a_models_name_cannot_leave_its_place_in_the_url(self):
+        assert "/models/a%2F..%2Fb%3Fc:stream" in http(model="a/../b?c").url
+
+    def test_calls_go_back_with_their_ids_but_not_with_ours_and_results_in_a_row_are_one_message(self):
+        theirs = ToolCall(id="t", name="look", arguments={"x": 1}, metadata={"thoughtSignature": "s"})
+        ours = ToolCall(id="o", name="look", arguments={}, metadata={"synthetic_id": True})
+        contents = sent(user("hi"), answer(theirs, ours, text="so"), result("t", "a"), result("o", "b"))[
+            "contents"
+        ]
+        assert contents[1]["parts"] == [
+            {"text": "so"},
+            {"functionCall": {"name": "look", "args": {"x": 1}, "id": "t"}, "thoughtSignature": "s"},
+            {"functionCall": {"name": "look", "args": {}}},
+        ]
+        assert contents[2] == {
+            "role": "user",
+            "parts": [
+                {"functionResponse": {"name": "look", "response": {"output": "a"}, "id": "t"}},
+                {"functionResponse": {"name": "look", "response": {"output": "b"}}},
+            ],
+        }
+
+    def test_a_call_of_another_provider_is_marked_where_signatures_are_wanted(self):
+        call = ToolCall(id="t", name="look", arguments={})
+        thread = (user("hi"), answer(call), result("t", "a"))
+        assert "thoughtSignature" not in sent(*thread)["contents"][1]["parts"][0]
+        part = sent(*thread, model="gemini-3-pro-preview")["contents"][1]["parts"][0]
+        assert part["thoughtSignature"] == "skip_thought_signature_validator"
+
+    def test_an_answer_without_a_call_is_refused(self):
+        with pytest.raises(ValidationError, match="answers no call"):
+            sent(user("hi"), result("t", "a"))
+
+    def test_what_was_kept_goes_back_as_it_came(self):
+        parts = [{"text": "hm", "thought": True}, {"functionCall": {"name": "look", "args": {}}}]
+        kept = answer(ToolCall(id="t", name="look", arguments={}), provider_state={"gemini": parts})
+        assert sent(user("a"), kept, result("t", "x"))["contents"][1]["parts"] == parts
+        cut = answer(text="so", provider_state={"gemini": parts})
+        assert sent(user("a"), cut, user("b"))["contents"][1]["parts"] == parts[:1]
+
+    def test_pictures(self):
+        parts = [TextPart(text="what?"), ImagePart(image=Image.from_bytes(b"\1\2", "image/png"))]
+        assert sent(user(parts))["contents"][0]["parts"] == [
+            {"text": "what?"},
+            {"inlineData": {"mimeType": "image/png", "data": "AQI="}},
+        ]
+        with pytest.raises(AdapterError, match="by URL") as refused:
+            sent(user([ImagePart(image=Image.from_url("https://y/z.png"))]))
+        assert refused.value.reason == "unsupported_feature"
+
+    def test_a_schema_goes_where_its_words_are_understood(self):
+        plain = {
+            "type": "object",
+            "properties": {"additionalProperties": {"type": "string"}},
+            "additionalProperties": False,
+        }
+        (declared,) = sent(tools=[tool(plain)])["tools"][0]["functionDeclarations"]
+        assert declared["parameters"] == {
+            "type": "object",
+            "properties": {"additionalProperties": {"type": "string"}},
+        }
+        full = {
+            "type": "object",
+            "properties": {"a": {"$ref": "#/$defs/A"}},
+            "$defs": {"A": {"type": "string"}},
+        }
+        (declared,) = sent(tools=[tool(full)])["tools"][0]["functionDeclarations"]
+        assert (declared["parametersJsonSchema"], "parameters" in declared) == (full, False)
+
+    @pytest.mark.parametrize(
+        ("choice", "wire"),
+        [
+            ("auto", {"mode": "AUTO"}),
+            ("none", {"mode": "NONE"}),
+            ("required", {"mode": "ANY"}),
+            ("look", {"mode": "ANY", "allowedFunctionNames": ["look"]}),
+            ({"mode": "VALIDATED"}, {"mode": "VALIDATED"}),
+        ],
+        ids=str,
+    )
+    def test_tool_choice(self, choice, wire):
+        body = sent(tools=[tool({"type": "object"})], tool_choice=choice)
+        assert body["toolConfig"] == {"functionCallingConfig": wire}
+        assert "toolConfig" not in sent(tool_choice=choice)
+
+    def test_options_are_generation_config_unless_they_are_fields_of_the_request(self):
+        wanted = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+        options = {
+            "top_k": 3,
+            "thinkingConfig": {"thinkingBudget": 0},
+            "safetySettings": [1],
+            "model": "other",
+        }
+        body = sent(response_format=wanted, temperature=0.5, max_tokens=9, options=options)
+        assert body["generationConfig"] == {
+            "maxOutputTokens": 9,
+            "temperature": 0.5,
+            "responseMimeType": "application/json",
+            "responseSchema": {"type": "object"},
+            "topK": 3,
+            "thinkingConfig": {"thinkingBudget": 0},
+        }
+        assert (body["safetySettings"], "model" in body) == ([1], False)
+        assert "/models/other:" in http(options=options).url
+
+
+class TestDecode:
+    def test_counts_of_tokens_may_come_after_the_finish(self):
+        late = {"usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "totalTokenCount": 5}}
+        last = stream(response({"text": "hi"}, finish="STOP"), late)[-1]
+        assert isinstance(last, MessageCompleted)
+        assert last.metadata["usage"].total_tokens == 5
+
+    def test_equal_calls_have_ids_of_their_own(self):
+        call = {"functionCall": {"name": "look", "args": {"x": 1}}}
+        events = stream(response(call, call, finish="STOP", responseId="r"))
+        assert [e.id for e in events if isinstance(e, ToolCallCompleted)] == ["call_r_0", "call_r_1"]
+
+    def test_a_blocked_prompt(self):
+        last = stream(
+            {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}
+        )[-1]
+        assert isinstance(last, ErrorEvent)
+        assert (last.error.reason, "SAFETY" in last.error.message) == ("content_filter", True)
+
+    @pytest.mark.parametrize(
+        ("finish", "reason"),
+        [("SAFETY", "content_filter"), ("MAX_TOKENS", "length"), ("NO_IMAGE", "other")],
+    )
+    def test_how_it_ends(self, finish, reason):
+        last = stream(response({"text": "hi"}, finish=finish))[-1]
+        assert (last.finish_reason, last.metadata["raw_finish_reason"]) == (reason, finish)
+
+    def test_a_call_that_the_provider_could_not_read_is_an_error(self):
+        last = stream(response({"text": "hi"}, finish="MALFORMED_FUNCTION_CALL"))[-1]
+        assert (last.error.reason, "MALFORMED_FUNCTION_CALL" in last.error.message) == (
+            "malformed_response",
+            True,
+        )
+
+    def test_an_error_in_the_stream(self):
+        error = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "overloaded"}}
+        last = stream(response({"text": "hi"}), error)[-1]
+        assert (last.error.reason, last.error.status) == ("provider_unavailable", 503)
+
+    @pytest.mark.parametrize(
+        ("status", "error", "reason"),
+        [
+            (400, {"status": "INVALID_ARGUMENT", "message": "no"}, "invalid_request"),
+            (
+                400,
+                {"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]},
+                "authentication_failed",
+            ),
+            (
+                400,
+                {"message": "The input token count (2) exceeds the maximum number of tokens"},
+                "context_length_exceeded",
+            ),
+            (403, {"status": "PERMISSION_DENIED"}, "authentication_failed"),
+            (429, {"status": "RESOURCE_EXHAUSTED"}, "rate_limited"),
+        ],
+    )
+    def test_a_refusal(self, status, error, reason):
+        body = json.dumps({"error": {"code": status, **error}}).encode()
+        assert DIALECT.decode_error(HttpFailure(status=status, body=body), ROW).reason == reason
+
+
+class TestPartialArguments:
+    def test_values_find_their_places(self):
+        arguments = PartialArguments()
+        arguments.add(
+            [
+                {"jsonPath": "$.a.b[0]", "stringValue": "x", "willContinue": True},
+                {"jsonPath": "$.a.b[0]", "stringValue": "y"},
+                {"jsonPath": "$.a.b[1].c", "numberValue": 2},
+                {"jsonPath": "$['d']", "nullValue": None},
+                {"jsonPath": "$.e", "stringValue": "not over", "willContinue": True},
+            ]
+        )
+        assert arguments.finish() == {"a": {"b": ["xy", {"c": 2}]}, "d": None, "e": "not over"}
+
+    @pytest.mark.parametrize("path", ["", "$", "$..a", "$[7]", "$.a[999999]", "a b[", 7])
+    def test_a_path_that_makes_no_sense_changes_nothing(self, path):
+        arguments = PartialArguments()
+        arguments.add([{"jsonPath": path, "numberValue": 1}])
+        assert arguments.finish() in ({}, {"a": []})
