@@ -140,6 +140,15 @@ _ROWS = (
         quirks=Quirks(include_usage=False, max_tokens="max_completion_tokens"),
     ),
     Provider(
+        name="ollama",
+        label="Ollama",
+        dialect="ollama",
+        base_url="http://localhost:11434",
+        key_names=("OLLAMA_API_KEY",),
+        base_url_name="OLLAMA_BASE_URL",
+        key_required=False,
+    ),
+    Provider(
         name="openai-compatible",
         label="The server",
         dialect="openai_chat",

@@ -1,0 +1,150 @@
+"""Ollama's own chat format: a request to its JSON.
+
+Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word: names
+of the request's own fields stay there, all others are parameters of the model, in `options`.
+
+    ours                              on the wire
+    max_tokens, temperature           options.num_predict, options.temperature
+    tool messages                     role tool, with the tool's name; there are no ids
+    an assistant's calls              tool_calls, with the arguments as an object
+    pictures                          images, Base64; a URL is refused
+    response_format                   format: "json", or the schema itself
+    tool_choice none                  no tools; that a tool must be called cannot be said, and is refused
+
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md, and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from allm_actors.data import AdapterError, Event, ImagePart, Message, Request, Tool
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.ollama_lines import Decoder
+from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "Ollama", "encode"]
+
+_PATH = "/api/chat"
+_HEADERS = {"content-type": "application/json", "accept": "application/x-ndjson"}
+_TOP_LEVEL = (
+    "format",
+    "keep_alive",
+    "think",
+    "stream",
+    "tools",
+    "messages",
+    "model",
+    "logprobs",
+    "top_logprobs",
+)
+
+
+class Ollama:
+    """The dialect, as adapters use it."""
+
+    stream_types = frozenset({"application/x-ndjson"})
+
+    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
+        """See `encode`."""
+        return encode(request, row, base_url)
+
+    def decoder(self, row: Provider) -> Decoder:
+        """A decoder for one response."""
+        return Decoder(row)
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the server refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return Decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:
+        """Whether tools and a format meet: a model that must write the format does not call the tools."""
+        return bool(request.tools) and isinstance(request.response_format, Mapping)
+
+
+DIALECT: Final = Ollama()
+
+
+def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key.
+
+    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    """
+    check_pictures(request.messages)
+    return HttpRequest(url=base_url + _PATH, body=json_body(_body(request, row)), headers=_HEADERS)
+
+
+def _body(request: Request, row: Provider) -> dict[str, Any]:
+    names = {call.id: call.name for message in request.messages for call in message.tool_calls}
+    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body["messages"] = [_message(message, names, row) for message in request.messages]
+    if request.tools and _wants_tools(request.tool_choice, row):
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    wanted = _format(request.response_format)
+    if wanted is not None:
+        body["format"] = wanted
+    body["stream"] = True
+    options: dict[str, Any] = {}
+    if request.temperature is not None:
+        options["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        options["num_predict"] = request.max_tokens
+    given = request.options
+    options |= {name: value for name, value in given.items() if name not in (*_TOP_LEVEL, "options")}
+    options |= given.get("options") or {}
+    if options:
+        body["options"] = options
+    return body | {name: given[name] for name in _TOP_LEVEL if name in given}
+
+
+def _wants_tools(choice: Any, row: Provider) -> bool:
+    if choice is None or choice in ("auto", "none"):
+        return bool(choice != "none")
+    message = (
+        f"{row.label} cannot be told that a tool must be called; leave tool_choice out, or make it 'auto'"
+    )
+    raise AdapterError("unsupported_feature", provider=row.name, message=message)
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    return {"type": "function", "function": function}
+
+
+def _format(wanted: Any) -> Any:
+    kind = wanted.get("type") if isinstance(wanted, Mapping) else wanted
+    if kind == "json_object":
+        return "json"
+    return wanted.get("schema") if isinstance(wanted, Mapping) and kind == "json_schema" else None
+
+
+def _message(message: Message, names: Mapping[str, str], row: Provider) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": message.role, "content": flat_text(message)}
+    pictures = [part for part in message.content if isinstance(part, ImagePart)]
+    if pictures:
+        wire["images"] = [_picture(part, row) for part in pictures]
+    if message.role == "tool":
+        name = message.name or names.get(message.tool_call_id or "")
+        return wire if name is None else {**wire, "tool_name": name}
+    if message.tool_calls:
+        wire["tool_calls"] = [
+            {"function": {"name": call.name, "arguments": call.arguments}} for call in message.tool_calls
+        ]
+    return wire
+
+
+def _picture(part: ImagePart, row: Provider) -> str:
+    if part.image.source[0] == "url":
+        message = (
+            f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
+        )
+        raise AdapterError("unsupported_feature", provider=row.name, message=message)
+    return picture_data(part.image)[1]

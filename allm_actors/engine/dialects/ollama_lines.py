@@ -1,0 +1,159 @@
+r"""Ollama's lines of JSON to events.
+
+Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
+that. An answer is whole with the line that says `done`; calls come whole, and without ids.
+
+    on the wire                                    events
+    message.content                                TextDelta
+    message.thinking                               RawChunk(("thinking_delta", {"index": 0, "delta": …}))
+    message.tool_calls                             ToolCallStarted, and a ToolCallDelta with all arguments
+    done                                           RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
+                                                   MessageCompleted
+    error                                          ErrorEvent
+    the end before done                            ErrorEvent(network_error), metadata partial
+
+Source: https://github.com/ollama/ollama/blob/main/docs/api.md, and recorded streams.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import Event, FinishReason
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import Answer, json_text
+from allm_actors.engine.dialects.failures import wire_error
+from allm_actors.engine.dialects.lenient import (
+    UNREADABLE,
+    count_of,
+    dict_of,
+    dicts_of,
+    read_object,
+    text_of,
+)
+from allm_actors.engine.lines import LineDecoder
+
+__all__ = ["Decoder", "usage_fields"]
+
+_FINISHES: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_COUNTS = ("prompt_eval_count", "eval_count")
+_TIMES = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")  # nanoseconds
+_NO_NAME = re.compile(r"[^A-Za-z0-9]")
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Decoder:
+    """One response's decoder."""
+
+    __slots__ = ("_answer", "_lines", "_made_at", "_row")
+
+    def __init__(self, row: Provider) -> None:
+        self._row = row
+        self._lines = LineDecoder()
+        self._answer = Answer(row, usage_fields)
+        self._made_at = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more can come of this response."""
+        return self._answer.done
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """What `chunk` completes."""
+        events: list[Event] = []
+        answer = self._answer
+        for line in self._lines.feed(chunk) if not answer.done else ():
+            if not answer.done:
+                self._on_line(line, events)
+        if self._lines.overflowed and not answer.done:
+            answer.malformed(
+                f"a line of the stream is larger than {self._lines.max_line_bytes} bytes", events
+            )
+        return events
+
+    def end(self) -> list[Event]:
+        """What the end of the body completes: an error, unless the answer is done."""
+        events: list[Event] = []
+        if self._answer.done:
+            return events
+        for line in self._lines.end():
+            if self._is_whole(line):
+                self._on_line(line, events)
+        if not self._answer.done:
+            self._answer.truncated(events)
+        return events
+
+    def body(self, body: bytes) -> list[Event]:
+        """The events of an answer that came whole, as one JSON object."""
+        events: list[Event] = []
+        wire = read_object(body)
+        if wire is None or not ("message" in wire or "error" in wire):
+            self._answer.unreadable("JSON that is neither a chat message nor an error", events)
+            return events
+        self._on_object(wire | {"done": True}, events)
+        return events
+
+    def _is_whole(self, line: bytes) -> bool:
+        """Whether a line that was not ended is an object all the same, and not the beginning of one."""
+        return read_object(line) is not None
+
+    def _on_line(self, line: bytes, events: list[Event]) -> None:
+        try:
+            wire: dict[str, Any] | None = _decode(line)
+        except UNREADABLE:
+            wire = read_object(line)
+        if wire is None:
+            self._answer.malformed("a line of the stream is not a JSON object", events)
+        else:
+            self._on_object(wire, events)
+
+    def _on_object(self, wire: dict[str, Any], events: list[Event]) -> None:
+        answer = self._answer
+        error = wire.get("error")
+        if error:
+            answer.fail(
+                wire_error(error if isinstance(error, dict) else {"message": error}, self._row), events
+            )
+            return
+        answer.model = answer.model or text_of(wire.get("model"))
+        self._made_at = self._made_at or _NO_NAME.sub("", text_of(wire.get("created_at")) or "")
+        message = dict_of(wire.get("message"))
+        answer.think(text_of(message.get("thinking")), events)
+        answer.say(text_of(message.get("content")) or "", events)
+        for call in dicts_of(message.get("tool_calls")):
+            self._on_call(call, events)
+        if wire.get("done") is True:
+            self._complete(wire, events)
+
+    def _on_call(self, wire: dict[str, Any], events: list[Event]) -> None:
+        function = dict_of(wire.get("function"))
+        call = self._answer.call()
+        # The time of the answer keeps ids of one conversation apart.
+        made = f"call_{self._made_at or 'unnamed'}_{len(self._answer.calls) - 1}"
+        self._answer.name(
+            call, events, id=text_of(wire.get("id")) or made, name=text_of(function.get("name"))
+        )
+        self._answer.extend(call, json_text(dict_of(function.get("arguments"))), events)
+
+    def _complete(self, wire: dict[str, Any], events: list[Event]) -> None:
+        self._answer.usage = {name: wire[name] for name in (*_COUNTS, *_TIMES) if wire.get(name) is not None}
+        reason = text_of(wire.get("done_reason"))
+        finish = _FINISHES.get(reason or "stop", "other")
+        self._answer.complete(finish, reason, events)
+
+
+def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """`Usage` fields of the last line; how long it took is kept in `extra`, in nanoseconds."""
+    inputs, outputs = (count_of(wire.get(name)) for name in _COUNTS)
+    fields: dict[str, Any] = {
+        "input_tokens": inputs,
+        "output_tokens": outputs,
+        "total_tokens": None if inputs is None or outputs is None else inputs + outputs,
+        "extra": {name: wire[name] for name in _TIMES if name in wire} or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
