@@ -12,11 +12,11 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.cli.arguments import parse
-from allm_actors.data import EVENTS, AllmError, ToolCall
+from allm_actors.data import EVENTS, AllmError
 from allm_actors.engine import resolve
 from allm_actors.engine.retry import RetryPolicy
-from allm_actors.testing.exchanges import chat_completions
-from allm_actors.testing.loopback import LoopbackServer, Reply, Request
+from allm_actors.testing.loopback import LoopbackServer
+from tests.integration.obliging import answer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -26,9 +26,6 @@ PAGES = [
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
-USAGE = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
-TEXT = "Yes: light rain, 17 degrees."
-ARGUMENTS = {"string": "Lisbon", "integer": 1, "number": 1.0, "boolean": True}
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -37,21 +34,6 @@ def names(paths: list[Path]) -> list[str]:
 
 def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT).with_suffix(""))
-
-
-def answer(request: Request) -> Reply:
-    """Calls every tool once, then answers."""
-    tools = request.json.get("tools")
-    if tools and request.json["messages"][-1]["role"] == "user":
-        calls = [_call(index, tool["function"]) for index, tool in enumerate(tools)]
-        return Reply(chunks=chat_completions(tool_calls=calls, usage=USAGE))
-    return Reply(chunks=chat_completions(text=TEXT, usage=USAGE))
-
-
-def _call(index: int, function: dict[str, object]) -> ToolCall:
-    schema: dict[str, dict[str, dict[str, str]]] = function["parameters"]  # type: ignore[assignment]
-    arguments = {name: ARGUMENTS[schema["properties"][name]["type"]] for name in schema.get("required", ())}
-    return ToolCall(id=f"call_{index}", name=str(function["name"]), arguments=arguments)
 
 
 @pytest.fixture
