@@ -25,6 +25,7 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "decisions" not in path.parts),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ANY_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -50,6 +51,14 @@ def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("provider")
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=page_id)
 def test_the_code_of_the_page_runs(page: Path) -> None:
+    run(page)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for said, text in ANY_BLOCK.findall(page.read_text()) if said == language]
+
+
+def run(page: Path) -> None:
     text = page.read_text()
     namespace: dict[str, object] = {"__name__": "a_page"}
     for block in BLOCK.finditer(text):
@@ -72,6 +81,26 @@ def test_every_page_can_be_reached_from_the_index() -> None:
         links = [page.parent / link for link in LINK.findall(page.read_text()) if link.endswith(".md")]
         waiting += [link.resolve() for link in links if "://" not in str(link) and link.resolve() not in seen]
     assert names([page for page in PAGES if page not in seen]) == []
+
+
+@pytest.mark.usefixtures("provider")
+def test_the_design_shows_the_tree_that_its_code_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs/design.md"
+    run(page)
+    drawn = re.sub(r"#\d+", "#", capsys.readouterr().out)
+    shown = [re.sub(r"#\d+", "#", text) for text in blocks(page, "text")]
+    assert shown == [drawn]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md"])
+def test_the_tree_of_the_page_has_the_names_of_the_one_that_runs(page: str) -> None:
+    sketch = next(block for block in blocks(ROOT / page, "") if block.startswith("host"))
+    with allm.Host() as host:
+        running = re.findall(r"^(\W*)(?:.*: )?\w+#\d+ '(\w+)'", host.tree(), re.MULTILINE)
+    shown = re.findall(r"^(\W*)(\w+)", sketch, re.MULTILINE)
+    assert [(len(indent) // 4, name) for indent, name in shown] == [
+        (len(indent.rstrip("'")) // 3, name) for indent, name in running
+    ]
 
 
 def words_of(page: str) -> str:
