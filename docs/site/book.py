@@ -29,6 +29,7 @@ PACKAGES = ("allm_actors", "allm_actors.data", "allm_actors.testing", "superviso
 FIRST = ("allm_actors.facade", "allm_actors.engine", "allm_actors.actors", "allm_actors.data.build")
 # Not promised by name, but what a promised name gives to its user.
 HANDED_OUT = {"allm_actors": ["allm_actors.actors.handle.SessionHandle"]}
+WIDE = "---\nhide: [toc]\n---\n\n"
 FENCE = re.compile(r"^(`{3,}).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]\[]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 
@@ -48,7 +49,7 @@ def programs() -> dict[str, Path]:
 def made() -> dict[str, str]:
     """The text of every page that nobody wrote: the examples as they are, and the API."""
     listings = {
-        place: f"# {path.relative_to(ROOT / 'examples')}\n\n````python\n{path.read_text()}````\n"
+        place: f"{WIDE}# {path.relative_to(ROOT / 'examples')}\n\n````python\n{path.read_text()}````\n"
         for place, path in programs().items()
     }
     return listings | {f"api/{package}.md": api_page(package) for package in PACKAGES}
@@ -120,12 +121,17 @@ def api_page(package: str) -> str:
     """The promised names of a package, by the module they live in, for mkdocstrings to fill in."""
     module = importlib.import_module(package)
     elsewhere = () if package == "allm_actors.data" else importlib.import_module("allm_actors.data").__all__
+    listed = {
+        value.__name__ for name in module.__all__ if isinstance(value := getattr(module, name), ModuleType)
+    }
     blocks: dict[str, list[str]] = {}
     for name in module.__all__:
         value = getattr(module, name)
         if isinstance(value, ModuleType):
             if value.__name__ not in PACKAGES:
-                blocks[value.__name__] = [f"{value.__name__}.{each}" for each in value.__all__]
+                homes = {each: home(value, each).rpartition(".")[0] for each in value.__all__}
+                own = [each for each in value.__all__ if homes[each] not in listed - {value.__name__}]
+                blocks[value.__name__] = [f"{value.__name__}.{each}" for each in own]
         elif name not in elsewhere:
             path = home(module, name)
             blocks.setdefault(path.rpartition(".")[0], []).append(path)
@@ -150,8 +156,11 @@ def home(package: ModuleType, name: str) -> str:
         Path(str(package.__file__)).read_text()
     )  # a constant or an alias does not know where it is from
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    module = next(node for node in imports if name in [alias.name for alias in node.names])
-    return f"{package.__name__ + '.' if module.level else ''}{module.module}.{name}"
+    found = next((node for node in imports if name in [alias.name for alias in node.names]), None)
+    if found is None:
+        return f"{package.__name__}.{name}"
+    inside = package.__name__ if hasattr(package, "__path__") else package.__name__.rpartition(".")[0]
+    return f"{inside + '.' if found.level else ''}{found.module}.{name}"
 
 
 def _rank(module: str) -> tuple[int, str]:
