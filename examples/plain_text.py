@@ -1,4 +1,7 @@
-"""One question, one answer."""
+"""One question, one answer.
+
+`engine(…)` is `allm.Engine(adapter="openai:gpt-4.1-mini")` if ALLM_PROVIDER says so, and else one that plays what follows.
+"""
 
 import allm_actors as allm
 from provider import engine, said, says
