@@ -1,6 +1,6 @@
 """One question, one answer.
 
-`engine(…)` is `allm.Engine(adapter="openai:gpt-4.1-mini")` if ALLM_PROVIDER says so, and else one that plays what follows.
+`engine(…)` is `allm.Engine(adapter="openai:gpt-4.1-mini")` if ALLM_PROVIDER says so, else one that plays what follows.
 """
 
 import allm_actors as allm
