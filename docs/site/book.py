@@ -142,7 +142,7 @@ def api_page(package: str) -> str:
         parts.append("It also has every name of [`allm_actors.data`](allm_actors.data.md).\n")
     for place in sorted(blocks, key=_rank):
         parts.append(f"## {first_line(importlib.import_module(place)).rstrip('.')}\n")
-        parts += [_entry(name, values=package == "allm_actors.data") for name in blocks[place]]
+        parts += [_entry(name, fields=package == "allm_actors.data") for name in blocks[place]]
     return "\n".join(parts)
 
 
@@ -167,8 +167,10 @@ def _rank(module: str) -> tuple[int, str]:
     return next((at for at, place in enumerate(FIRST) if module.startswith(place)), len(FIRST)), module
 
 
-def _entry(name: str, *, values: bool) -> str:
-    return f"::: {name}\n    options: {{ show_attribute_values: {str(values).lower()} }}\n"
+def _entry(name: str, *, fields: bool) -> str:
+    # What a value consists of, and its defaults, are its documentation; elsewhere the signature says it already.
+    shown = str(fields).lower()
+    return f"::: {name}\n    options: {{ show_attribute_values: {shown}, show_if_no_docstring: {shown} }}\n"
 
 
 def first_line(module: ModuleType) -> str:
