@@ -8,10 +8,12 @@ NO_PYTHON = Python 3.11 or newer with its venv module is needed (on Debian and U
 
 BIN := .venv/bin
 READY := .venv/.ready
+SITE_READY := .venv/.site-ready
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fix soak bench pykka-suite clean
+.PHONY: help demo test check fix soak docs docs-serve bench pykka-suite clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +38,12 @@ soak: $(READY)  ## the tests that run for minutes
 	@$(BIN)/python -m pytest -m soak
 	@EVERY_BYTE=1 $(BIN)/python -m pytest tests/conformance --timeout 3600
 
+docs: $(SITE_READY)  ## the documentation as a site, in build/docs; whatever is wrong with a page is an error
+	@$(MKDOCS) build --config-file docs/site/mkdocs.yml
+
+docs-serve: $(SITE_READY)  ## the same on http://127.0.0.1:8000, built again at each change
+	@$(MKDOCS) serve --config-file docs/site/mkdocs.yml --watch examples --watch allm_actors --watch supervisors
+
 bench: $(READY)  ## measure, on this machine
 	@$(BIN)/python -m benchmarks
 
@@ -53,4 +61,8 @@ $(READY): pyproject.toml
 	@"$(PYTHON)" -m venv --clear .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+$(SITE_READY): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
 	@touch $@

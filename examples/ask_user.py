@@ -1,7 +1,7 @@
 """A tool needs a person: the turn halts with a question, and the next reply is the answer."""
 
 import allm_actors as allm
-from allm_actors.testing import script
+from provider import calls, engine, said, says
 
 
 @allm.tool
@@ -10,26 +10,22 @@ def book_seat(train: str) -> object:
     return allm.AskUser(f"Window or aisle on {train}?", choices=["window", "aisle"])
 
 
-engine = allm.Engine(
-    adapter="fake",
-    tools=[book_seat],
-    adapter_opts={
-        "scripts": [
-            [script.tool_call("book_seat", {"train": "IC 521"}), script.finish("tool_calls")],
-            [script.text("A window seat on IC 521 it is."), script.finish("stop")],
-        ]
-    },
+office = engine(
+    calls(("book_seat", {"train": "IC 521"})), says("A window seat on IC 521 it is."), tools=[book_seat]
 )
 
 with allm.Host() as host:
-    session = host.session("booking", engine)
-    result = session.reply("Book me a seat on IC 521.").result()
+    session = host.session("booking", office)
+    result = session.reply("Book me a seat on IC 521.", tool_choice="required").result()
     print("asks:   ", result.pending_question)
+    said(result.pending_question, "Window or aisle on IC 521?")
     assert result.halted_reason == "ask_user"
     assert session.status == "awaiting_user"
-    assert session.value.pending_question == "Window or aisle on IC 521?"
+    assert session.value.pending_question == result.pending_question
 
-    result = session.reply("Window, please.").result()
+    # A real model may want to book again now that it knows: this one may only talk.
+    result = session.reply("Window, please.", tool_choice="none").result()
     print("answers:", result.final_response.text())
+    said(result.final_response.text(), "A window seat on IC 521 it is.")
     assert session.status == "completed"
     assert session.value.pending_question is None

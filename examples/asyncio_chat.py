@@ -3,7 +3,7 @@
 import asyncio
 
 import allm_actors as allm
-from allm_actors.testing import script
+from provider import calls, engine, said, says
 
 
 @allm.tool
@@ -14,33 +14,29 @@ async def get_price(item: str) -> float:
     return 3.2 if item == "coffee" else 1.1
 
 
-engine = allm.Engine(
-    adapter="fake",
+cafe = engine(
+    calls(("get_price", {"item": "coffee"})),
+    says("A coffee is 3.20."),
+    says("You are ", "welcome."),
     tools=[get_price],
-    adapter_opts={
-        "scripts": [
-            [script.tool_call("get_price", {"item": "coffee"}), script.finish("tool_calls")],
-            [script.text("A coffee is 3.20."), script.finish("stop")],
-            [script.text("You are "), script.text("welcome."), script.finish("stop")],
-        ]
-    },
 )
 
 
 async def main() -> None:
     """Chat, then talk in a session."""
-    result = await allm.aio.chat(engine, [allm.user("What is a coffee?")])
-    print(result.final_response.text() if result.final_response else None)
+    result = await allm.aio.chat(cafe, [allm.user("What is a coffee?")])
+    assert result.final_response is not None
+    print(result.final_response.text())
     assert result.halted_reason == "completed"
 
     async with allm.Host() as host:
-        session = host.session("cafe", engine)
-        async for event in session.reply("Thank you!"):
+        session = host.session("cafe", cafe)
+        async for event in session.reply("Thank you!", tool_choice="none"):
             if isinstance(event, allm.TextDelta):
                 print(event.delta, end="")
         print()
         assert session.status == "completed"
-        assert session.messages[-1].content == "You are welcome."
+        said(session.messages[-1].content, "You are welcome.")
 
 
 asyncio.run(main())

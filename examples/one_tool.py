@@ -3,7 +3,7 @@
 from typing import Literal
 
 import allm_actors as allm
-from allm_actors.testing import script
+from provider import calls, engine, said, says
 
 
 @allm.tool
@@ -16,18 +16,11 @@ def get_weather(city: str, unit: Literal["c", "f"] = "c") -> dict[str, object]:
     return {"city": city, "temperature": 17 if unit == "c" else 63}
 
 
-engine = allm.Engine(
-    adapter="fake",
-    tools=[get_weather],
-    adapter_opts={
-        "scripts": [
-            [script.tool_call("get_weather", {"city": "Lisbon"}), script.finish("tool_calls")],
-            [script.text("It is 17 °C in Lisbon."), script.finish("stop")],
-        ]
-    },
+weather = engine(
+    calls(("get_weather", {"city": "Lisbon"})), says("It is 17 °C in Lisbon."), tools=[get_weather]
 )
 
-result = allm.chat(engine, [allm.user("How warm is it in Lisbon?")])
+result = allm.chat(weather, [allm.user("How warm is it in Lisbon?")])
 assert result.thread is not None
 for message in result.thread.messages:
     called = [call.name for call in message.tool_calls]
@@ -35,7 +28,8 @@ for message in result.thread.messages:
 
 assert get_weather.schema["properties"]["city"] == {"type": "string", "description": "Its name in English."}
 assert [message.role for message in result.thread.messages] == ["user", "assistant", "tool", "assistant"]
-assert result.thread.messages[2].content == '{"city":"Lisbon","temperature":17}'
+said(result.thread.messages[2].content, '{"city":"Lisbon","temperature":17}')
+said(result.thread.messages[3].content, "It is 17 °C in Lisbon.")
 assert result.halted_reason == "completed"
 assert len(result.steps) == 2
 assert get_weather(city="Porto", unit="f") == {"city": "Porto", "temperature": 63}  # still a function

@@ -1,19 +1,16 @@
 """One question, one answer.
 
-Runs on the scripted provider, so that it needs no key. For a real one: `Engine(adapter="openai:gpt-4.1-mini")`.
+`engine(…)` is `allm.Engine(adapter="openai:gpt-4.1-mini")` if ALLM_PROVIDER says so, else one that plays what follows.
 """
 
 import allm_actors as allm
-from allm_actors.testing import script
+from provider import engine, said, says
 
-engine = allm.Engine(
-    adapter="fake",
-    adapter_opts={"script": [script.text("Graphite, Ash and Fog."), script.finish("stop")]},
-)
+names = engine(says("Graphite, Ash and Fog."))
 
-response = allm.generate(engine, [allm.user("Three names for a grey cat?")])
+response = allm.generate(names, [allm.user("Three names for a grey cat? Only the names.")])
 print(response.text())
 
-assert response.text() == "Graphite, Ash and Fog."
+said(response.text(), "Graphite, Ash and Fog.")
 assert response.finish_reason == "stop"
 assert allm.unwrap(response) == response.text()

@@ -3,15 +3,17 @@
 import allm_actors as allm
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
+from provider import MODEL, said
 
-words = chat_completions(text="One word after the other.")
+first, *others = chat_completions(text="One word after the other.")[1:]
 gate = Gate()
-reply = Reply(
-    chunks=[*words[:2], gate, *words[2:]]
-)  # after the first word, nothing comes until the gate is open
+reply = Reply(chunks=[first, gate, *others])  # after the first word, nothing comes until the gate is open
 
 with LoopbackServer([reply]) as server:
-    engine = allm.Engine(adapter="openai-compatible:any-model", adapter_opts={"base_url": f"{server.url}/v1"})
+    loopback = {"base_url": f"{server.url}/v1"}
+    engine = allm.Engine(
+        adapter=MODEL or "openai-compatible:any-model", adapter_opts={} if MODEL else loopback
+    )
     seen = []
     with allm.stream(engine, [allm.user("Say something.")]) as stream:
         for event in stream:
@@ -23,5 +25,5 @@ with LoopbackServer([reply]) as server:
                 case allm.ChatCompleted(result=result):
                     print(f"\n({result.halted_reason})")
 
-assert seen == ["One ", "word ", "after ", "the ", "other."]
-assert stream.result().final_response.text() == "One word after the other."
+assert stream.result().final_response.text() == "".join(seen)
+said("|".join(seen), "One |word |after |the |other.")

@@ -12,11 +12,11 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.cli.arguments import parse
-from allm_actors.data import EVENTS, AllmError, ToolCall
+from allm_actors.data import EVENTS, AllmError
 from allm_actors.engine import resolve
 from allm_actors.engine.retry import RetryPolicy
-from allm_actors.testing.exchanges import chat_completions
-from allm_actors.testing.loopback import LoopbackServer, Reply, Request
+from allm_actors.testing.loopback import LoopbackServer
+from tests.integration.obliging import answer
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -25,10 +25,8 @@ PAGES = [
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "decisions" not in path.parts),
 ]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ANY_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
-USAGE = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
-TEXT = "Yes: light rain, 17 degrees."
-ARGUMENTS = {"string": "Lisbon", "integer": 1, "number": 1.0, "boolean": True}
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -37,21 +35,6 @@ def names(paths: list[Path]) -> list[str]:
 
 def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT).with_suffix(""))
-
-
-def answer(request: Request) -> Reply:
-    """Calls every tool once, then answers."""
-    tools = request.json.get("tools")
-    if tools and request.json["messages"][-1]["role"] == "user":
-        calls = [_call(index, tool["function"]) for index, tool in enumerate(tools)]
-        return Reply(chunks=chat_completions(tool_calls=calls, usage=USAGE))
-    return Reply(chunks=chat_completions(text=TEXT, usage=USAGE))
-
-
-def _call(index: int, function: dict[str, object]) -> ToolCall:
-    schema: dict[str, dict[str, dict[str, str]]] = function["parameters"]  # type: ignore[assignment]
-    arguments = {name: ARGUMENTS[schema["properties"][name]["type"]] for name in schema.get("required", ())}
-    return ToolCall(id=f"call_{index}", name=str(function["name"]), arguments=arguments)
 
 
 @pytest.fixture
@@ -68,6 +51,14 @@ def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("provider")
 @pytest.mark.parametrize("page", [page for page in PAGES if BLOCK.search(page.read_text())], ids=page_id)
 def test_the_code_of_the_page_runs(page: Path) -> None:
+    run(page)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for said, text in ANY_BLOCK.findall(page.read_text()) if said == language]
+
+
+def run(page: Path) -> None:
     text = page.read_text()
     namespace: dict[str, object] = {"__name__": "a_page"}
     for block in BLOCK.finditer(text):
@@ -90,6 +81,26 @@ def test_every_page_can_be_reached_from_the_index() -> None:
         links = [page.parent / link for link in LINK.findall(page.read_text()) if link.endswith(".md")]
         waiting += [link.resolve() for link in links if "://" not in str(link) and link.resolve() not in seen]
     assert names([page for page in PAGES if page not in seen]) == []
+
+
+@pytest.mark.usefixtures("provider")
+def test_the_design_shows_the_tree_that_its_code_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs/design.md"
+    run(page)
+    drawn = re.sub(r"#\d+", "#", capsys.readouterr().out)
+    shown = [re.sub(r"#\d+", "#", text) for text in blocks(page, "text")]
+    assert shown == [drawn]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md"])
+def test_the_tree_of_the_page_has_the_names_of_the_one_that_runs(page: str) -> None:
+    sketch = next(block for block in blocks(ROOT / page, "") if block.startswith("host"))
+    with allm.Host() as host:
+        running = re.findall(r"^(\W*)(?:.*: )?\w+#\d+ '(\w+)'", host.tree(), re.MULTILINE)
+    shown = re.findall(r"^(\W*)(\w+)", sketch, re.MULTILINE)
+    assert [(len(indent) // 4, name) for indent, name in shown] == [
+        (len(indent.rstrip("'")) // 3, name) for indent, name in running
+    ]
 
 
 def words_of(page: str) -> str:

@@ -1,6 +1,7 @@
 """Every example and the demo run to their end, in a process of their own, and say nothing on stderr."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,11 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from allm_actors.testing.loopback import LoopbackServer
+from tests.integration.obliging import answer
+
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path.name != "provider.py"]
+ASKS_A_MODEL = re.compile(r"^from provider import .*\b(engine|MODEL)\b", re.MULTILINE)
+WITH_A_MODEL = [path for path in EXAMPLES if ASKS_A_MODEL.search(path.read_text())]
+
+
+def _is_about_providers(name: str) -> bool:
+    return name.endswith(("_API_KEY", "_BASE_URL")) or name.startswith("ALLM_")
+
+
 TRAFFIC = ROOT / "examples/exchanges/tool-that-crashes__01of02.json"
 ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")},
+    **{name: value for name, value in os.environ.items() if not _is_about_providers(name)},
     "PYTHONPATH": str(ROOT),
     "PYTHONUNBUFFERED": "1",
     "COLUMNS": "100",
@@ -37,6 +49,32 @@ def test_the_example_holds_what_it_asserts(path: Path) -> None:
     ended = run("-W", "error", str(path))
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout
+
+
+def test_the_list_of_examples_has_all_of_them() -> None:
+    listed = (ROOT / "examples/README.md").read_text()
+    assert [path.name for path in EXAMPLES if f"]({path.name})" not in listed] == []
+
+
+@pytest.mark.parametrize("path", WITH_A_MODEL, ids=lambda path: path.stem)
+def test_the_example_holds_with_a_model_that_has_no_script(path: Path) -> None:
+    with LoopbackServer(answer) as server:
+        keys = {"OPENAI_API_KEY": "no-key-of-anybody", "OPENAI_BASE_URL": f"{server.url}/v1"}
+        ended = run("-W", "error", str(path), ALLM_PROVIDER="openai:gpt-4.1-mini", **keys)
+        asked = len(server.requests)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert asked > 0
+
+
+@pytest.mark.live
+@pytest.mark.skipif(
+    "ALLM_PROVIDER" not in os.environ, reason="ALLM_PROVIDER names no model, such as openai:gpt-4.1-mini"
+)
+@pytest.mark.parametrize("path", WITH_A_MODEL, ids=lambda path: path.stem)
+def test_the_example_holds_with_a_real_model(path: Path) -> None:
+    keys = {name: value for name, value in os.environ.items() if _is_about_providers(name)}
+    ended = run("-W", "error", str(path), **keys)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.slow
