@@ -40,6 +40,11 @@ def pictures(image: Image, **options: Any) -> Any:
     return allm.generate(_openai(), [Message(role="user", content=content)], api_key="k", **options)
 
 
+def forced(choice: Any, **fields: Any) -> Any:
+    engine = allm.Engine(adapter="anthropic:m")
+    return allm.generate(engine, request(tool_choice=choice, **fields), api_key="k")
+
+
 def _openai() -> allm.Engine:
     return allm.Engine(adapter="openai:m")
 
@@ -100,6 +105,8 @@ WRONG: dict[str, Callable[[], object]] = {
     "a picture of another type": lambda: pictures(Image.from_bytes(b"x", "image/tiff")),
     "a picture that is too large": lambda: pictures(Image.from_bytes(bytes(21 * 2**20), "image/png")),
     "a picture that is not there": lambda: pictures(Image.from_file("/nonexistent.png")),
+    "a choice that is none": lambda: forced(5, tools=[tool()]),
+    "a choice without tools": lambda: forced("required"),
     "no JSON": lambda: allm.from_json("{"),
     "an array": lambda: allm.from_json("[]"),
     "no known class": lambda: allm.from_json("{}", as_="ALLM.Nothing"),

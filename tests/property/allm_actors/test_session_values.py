@@ -156,3 +156,75 @@ def test_a_run_that_is_left_early_keeps_what_was_said_and_can_be_replied_to(case
             validate(allm.Request(messages=sessions.begin(session, "reply", HI).messages))
     if not over:
         assert reducer.finish()[1].halted_reason in ("cancelled", "error")
+
+
+OPERATIONS = ("reply", "reply", "continue_user", "continue_none", "step", "submit", "submit", "recover")
+
+
+def on_value(engine, session, name, options):
+    """An operation of a session value: the value after it, and what it gave."""
+    match name:
+        case "reply":
+            return allm.session.reply(engine, session, "go on", **options)
+        case "continue_user":
+            return allm.session.continue_(engine, session, "go on", **options)
+        case "continue_none":
+            return allm.session.continue_(engine, session, None, **options)
+        case "step":
+            return allm.session.step(engine, session, **options)
+        case "submit":
+            return allm.session.submit_tool_result(session, _first_pending(session), {"by": "hand"}), None
+        case "recover":
+            return allm.session.recover(session), None
+
+
+def on_handle(handle, name, options):
+    """The same of a host's session."""
+    match name:
+        case "reply":
+            return handle.reply("go on", **options).result()
+        case "continue_user":
+            return handle.continue_("go on", **options).result()
+        case "continue_none":
+            return handle.continue_(None, **options).result()
+        case "step":
+            return handle.step(**options).result()
+        case "submit":
+            handle.submit_tool_result(_first_pending(handle.value), {"by": "hand"})
+            return None
+        case "recover":
+            handle.recover()
+            return None
+
+
+def _first_pending(session):
+    return session.pending_tool_calls[0].id if session.pending_tool_calls else "nobody"
+
+
+def _as_stored(session):
+    metadata = {name: drivers._stored(value) for name, value in session.metadata.items()}
+    return msgspec.structs.replace(session, metadata=metadata)
+
+
+@law
+@given(cases("chat"), st.lists(st.sampled_from(OPERATIONS), min_size=2, max_size=7), st.data())
+def test_a_whole_conversation_is_the_same_with_a_host_and_without(host, case, operations, data):
+    scripts = case.scripts + data.draw(st.lists(drivers.turns(), min_size=4, max_size=8))
+    case = drivers.Case(scripts, case.options, case.filters)
+    engine = case.engine()
+    value = allm.Session(id=f"v{next(drivers._numbers)}")
+    handle = host.session(value.id, case.engine())
+    try:
+        for name in operations:
+            after = [value]  # the value itself, besides its shape
+
+            def on_this(name=name, after=after):
+                session, result = on_value(engine, after[0], name, case.all_options)
+                after[0] = _as_stored(session)
+                return result
+
+            assert outcome(on_this) == outcome(on_handle, handle, name, case.all_options)
+            (value,) = after
+            assert shape(handle.value) == shape(value)
+    finally:
+        handle.stop()
