@@ -16,7 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allm_actors import aio, data, testing
+    from allm_actors import aio, data, session, testing
     from allm_actors.actors import EventStream, Host, Turn
     from allm_actors.data import *  # noqa: F403
     from allm_actors.data.build import (
@@ -112,7 +112,7 @@ _HOMES = {
     ],
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = ("aio", "data", "testing")
+_MODULES = ("aio", "data", "session", "testing")
 
 # Written out, because type checkers read it: `_HOMES` says the same, and a test holds them together.
 # ruff: noqa: F405
@@ -186,6 +186,7 @@ __all__ = [
     "image_request",
     "json_schema",
     "request",
+    "session",
     "step",
     "stream",
     "stream_generate",

@@ -6,25 +6,26 @@ Options and their meaning: `docs/reference/options.md`. Times are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from allm_actors.actors import (
     EventStream,
     StatelessCall,
     default_host,
-    messages_of,
     open_first_call,
+    thread_of,
     turn_spec,
     view_of,
 )
 from allm_actors.data import ChatResult, Message, Request, Response, StepResult, Thread
 from allm_actors.engine.engine import Engine
 
-__all__ = ["chat", "generate", "step", "stream", "stream_generate", "stream_step"]
+__all__ = ["chat", "generate", "open_stream", "step", "stream", "stream_generate", "stream_step"]
 
 Conversation = Thread | Sequence[Message]
+S = TypeVar("S", bound=EventStream)
 
 
 def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
@@ -38,8 +39,9 @@ def generate(engine: Engine, request: Request | Conversation, **options: Any) ->
 
 def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream:
     """One model call as events; its result is a `Response`."""
-    wanted = request if isinstance(request, Request) else Request(messages=messages_of(request))
-    return _open("generate", engine, options, messages=wanted.messages, request=wanted)
+    wanted = request if isinstance(request, Request) else Request(messages=thread_of(request).messages)
+    thread = Thread.from_messages(wanted.messages)
+    return open_stream(EventStream, "generate", engine, thread, options, request=wanted)
 
 
 def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
@@ -50,7 +52,7 @@ def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
 
 def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
     """One model call and its tools as events; its result is a `StepResult`."""
-    return _open("step", engine, options, messages=messages_of(thread))
+    return open_stream(EventStream, "step", engine, thread_of(thread), options)
 
 
 def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
@@ -61,11 +63,19 @@ def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
 
 def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
     """A whole chat as events, the last of which is `ChatCompleted`; its result is a `ChatResult`."""
-    return _open("chat", engine, options, messages=messages_of(thread))
+    return open_stream(EventStream, "chat", engine, thread_of(thread), options)
 
 
-def _open(kind: Any, engine: Engine, options: dict[str, Any], **what: Any) -> EventStream:
+def open_stream(
+    make: Callable[..., S],
+    kind: Any,
+    engine: Engine,
+    thread: Thread,
+    options: dict[str, Any],
+    request: Request | None = None,
+) -> S:
+    """The stream of one call, made of its source, its channel and what its reader wants to see."""
     host = default_host()
-    spec = turn_spec(kind, engine, options, **what)
+    spec = turn_spec(kind, engine, options, thread=thread, request=request)
     spec = replace(spec, opened=open_first_call(spec, host.transport))
-    return EventStream(StatelessCall(host, spec), spec.channel, view_of(spec))
+    return make(StatelessCall(host, spec), spec.channel, view_of(spec))

@@ -2,7 +2,7 @@
 
 from .host import Host, StatelessCall, default_host
 from .stream import EventStream, Turn
-from .turns import messages_of, open_first_call, turn_spec, view_of
+from .turns import open_first_call, thread_of, turn_spec, view_of
 
 __all__ = [
     "EventStream",
@@ -10,8 +10,8 @@ __all__ = [
     "StatelessCall",
     "Turn",
     "default_host",
-    "messages_of",
     "open_first_call",
+    "thread_of",
     "turn_spec",
     "view_of",
 ]

@@ -13,7 +13,7 @@ from allm_actors.data import AllmError, Message, Session, SessionError, ToolCall
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import Kind
-from allm_actors.execution.sessions import Operation
+from allm_actors.execution.sessions import Operation, said_by_user, spoken
 from supervisors import NOPROC, ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
 from .ending import ending
@@ -83,14 +83,12 @@ class SessionHandle:
 
     def reply(self, message: str | Message, **options: Any) -> Turn:
         """Add a user message and let the model answer, tools included."""
-        said = _message(message)
-        if said.role != "user":
-            raise ValueError(f"reply says what the user says, got a {said.role!r} message; see continue_(…)")
-        return self._begin("chat", "reply", [said], options)
+        return self._begin("chat", "reply", [_stored(said_by_user(message))], options)
 
     def continue_(self, message: str | Message | None = None, **options: Any) -> Turn:
         """Go on: after submitted tool results, after an interruption, or with another message."""
-        return self._begin("chat", "continue", [] if message is None else [_message(message)], options)
+        said = [] if message is None else [_stored(spoken(message))]
+        return self._begin("chat", "continue", said, options)
 
     def step(self, **options: Any) -> Turn:
         """One model call and its tools; the turn's result is a `StepResult`."""
@@ -271,13 +269,9 @@ def _pairs(results: Any) -> list[tuple[str, Any]]:
     return [(id, content) for id, content in pairs]
 
 
-def _message(message: str | Message) -> Message:
-    if isinstance(message, Message):
-        to_msgpack(message)  # what cannot be stored is refused here, with the name of the place
-        return message
-    if not isinstance(message, str):
-        raise TypeError(f"expected the message as text or a Message, got {type(message).__name__}")
-    return Message(role="user", content=message)
+def _stored(message: Message) -> Message:
+    to_msgpack(message)  # what cannot be stored is refused here, with the name of the place
+    return message
 
 
 def _refuse(spec: TurnSpec, future: Future[Any]) -> None:

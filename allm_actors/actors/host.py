@@ -350,9 +350,7 @@ class StatelessCall:
 
     def unbegun(self) -> Any:
         """What the turn comes to when it is closed before it began."""
-        from allm_actors.data import Thread
-
-        return ending(self._spec, Thread.from_messages(self._spec.messages), None)[0]
+        return ending(self._spec, self._spec.thread, None)[0]
 
 
 _default: list[Host] = []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from allm_actors.data import Event, Message, Request, StoreError
+from allm_actors.data import Event, Message, Request, StoreError, Thread
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.loop import Options
@@ -49,8 +49,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSpec:
-    """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, `step`, …), None for a stateless
-    call; `opened` is a first model call that the caller has opened already; `loop` is where async tools run.
+    """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, …), `messages` what it adds to
+    the session's thread; a stateless call has no operation, and brings its `thread`. `opened` is a first model call
+    that the caller has opened already; `loop` is where async tools run.
     """
 
     id: str
@@ -61,6 +62,7 @@ class TurnSpec:
     channel: Channel
     operation: Operation | None = None
     messages: Sequence[Message] = ()
+    thread: Thread = field(default_factory=Thread)
     request: Request | None = None
     opened: Any = None
     context: contextvars.Context | None = field(default=None, repr=False)

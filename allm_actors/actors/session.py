@@ -207,7 +207,7 @@ class SessionActor(Process):
             begun = (
                 session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
             )
-            thread = begun.thread if spec.operation is not None else _thread_of(spec)
+            thread = begun.thread if spec.operation is not None else spec.thread
             run = TurnRun(self, spec, thread)
         except (AllmError, ValueError) as error:
             spec.channel.end(error=error)
@@ -408,11 +408,6 @@ class WorkerLost:
 
     token: int
     why: str
-
-
-def _thread_of(spec: TurnSpec) -> Thread:
-    messages = spec.request.messages if spec.request is not None else spec.messages
-    return Thread.from_messages(messages)
 
 
 def _taken(id: str) -> SessionError:

@@ -30,7 +30,7 @@ from .protocol import TurnSpec
 from .spans import refused
 from .stream import View
 
-__all__ = ["messages_of", "new_id", "open_first_call", "turn_spec", "view_of"]
+__all__ = ["new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
 
 _RULES = ("mode", "max_turns", "max_concurrency", "tool_timeout")
 
@@ -40,15 +40,15 @@ def new_id() -> str:
     return secrets.token_urlsafe(16)
 
 
-def messages_of(input: Any) -> list[Message]:
-    """The messages of a `Thread` or a list of messages. Raises ValidationError for anything else."""
+def thread_of(input: Any) -> Thread:
+    """A `Thread` as it is, or one of a list of messages. Raises ValidationError for anything else."""
     if isinstance(input, Thread):
-        return input.messages
+        return input
     got = type(input).__name__
     if isinstance(input, list | tuple):
         wrong = [at for at, message in enumerate(input) if not isinstance(message, Message)]
         if not wrong:
-            return list(input)
+            return Thread.from_messages(input)
         got = f"a {got} with {type(input[wrong[0]]).__name__} at {wrong[0]}"
     text = f"expected a Thread or a list of Message, got {got}; see allm.user(…)"
     raise ValidationError(
@@ -63,6 +63,7 @@ def turn_spec(
     *,
     operation: Operation | None = None,
     messages: Sequence[Message] = (),
+    thread: Thread | None = None,
     request: Request | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
 ) -> TurnSpec:
@@ -78,10 +79,11 @@ def turn_spec(
     check_kinds({**_of_engine(engine), **params, **given})
     _refuse_what_cannot_work(engine, given)
     request_id = given.setdefault("request_id", new_id())
+    thread = thread if thread is not None else Thread()
     if request is not None:
         request = complete_request(engine, request, given)
     elif operation is None:
-        validate(Thread.from_messages(messages))
+        validate(thread)
     return TurnSpec(
         id=request_id,
         engine=engine,
@@ -91,6 +93,7 @@ def turn_spec(
         channel=Channel(),
         operation=operation,
         messages=messages,
+        thread=thread,
         request=request,
         context=contextvars.copy_context(),
         loop=loop,
@@ -108,7 +111,7 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     Nothing is sent: an adapter does no I/O before its first pull.
     """
     structured = spec.options.structured_finalize
-    effect = CallModel(0, Thread.from_messages(spec.messages), "draft" if structured else "answer")
+    effect = CallModel(0, spec.thread, "draft" if structured else "answer")
     try:
         adapter, request, call = model_call(spec, effect, transport)
         return open_call(adapter, request, call)

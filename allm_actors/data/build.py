@@ -49,18 +49,20 @@ class ToolOptions(TypedDict, total=False):
 
 
 def system(text: str) -> Message:
-    """A system message: what the model should be and do."""
-    return Message(role="system", content=text)
+    """A system message: what the model should be and do. Raises TypeError for anything but text."""
+    return Message(role="system", content=_text("system", text))
 
 
 def user(content: Content) -> Message:
-    """A user message: text, or a list of `TextPart` and `ImagePart`."""
+    """A user message: text, or a list of `TextPart` and `ImagePart`. Raises TypeError for anything else."""
+    if not isinstance(content, list):
+        _text("user", content, "text or a list of parts")
     return Message(role="user", content=content)
 
 
 def assistant(text: str) -> Message:
-    """An assistant message, as if the model had said it."""
-    return Message(role="assistant", content=text)
+    """An assistant message, as if the model had said it. Raises TypeError for anything but text."""
+    return Message(role="assistant", content=_text("assistant", text))
 
 
 def tool_result(id: str, content: Any) -> Message:
@@ -135,6 +137,12 @@ def tool(
             f"tool needs {', '.join(missing)}; to take them from the function, decorate it with @tool"
         )
     return Tool(**(parts | {"schema": normalize(schema)}), handler=handler, **options)
+
+
+def _text(builder: str, text: Any, wanted: str = "text") -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"allm.{builder} takes {wanted}, got {type(text).__name__}")
+    return text
 
 
 def _from_function(

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import ValidationError
+from .errors import AllmError, ValidationError
 from .foreign import Unencodable, plain, refusal
 from .images import Image, ImageRequest
 from .responses import Response, Usage
@@ -243,7 +243,7 @@ def _read(shape: Shape, data: Any) -> Any:
         return shape.build(values)
     except ValidationError:
         raise
-    except (TypeError, ValueError, LookupError):
+    except (TypeError, ValueError, LookupError, AllmError):
         raise _problem("data", "malformed_struct") from None
 
 

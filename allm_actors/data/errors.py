@@ -240,14 +240,16 @@ class SessionError(AllmError):
             "invalid_status_for_operation",
             "no_pending_tool_call",
             "unknown_tool_call_id",
+            "closed",
         }
-        | {"busy", "queue_full", "closed"}
     )
     provider: str | None
 
 
 class SessionBusy(SessionError):
     """Another turn of this session is running, and `when_busy` says not to wait."""
+
+    reasons = frozenset({"busy", "queue_full"})
 
 
 class StoreError(AllmError):
@@ -275,6 +277,7 @@ class SessionStatusError(AllmError, ValueError):
 
     kind = "session status"
     fields: ClassVar[tuple[str, ...]] = ("operation", "status")
+    reasons = frozenset({"illegal_for_status"})
     operation: str | None
     status: str | None
 

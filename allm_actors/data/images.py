@@ -42,12 +42,14 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_bytes(cls, data: bytes, mime_type: str) -> Image:
-        """The picture in `data`."""
+        """The picture in `data`. Raises TypeError unless they are bytes with a MIME type."""
+        _given("from_bytes", data, bytes, mime_type)
         return cls(source=("binary", data), mime_type=mime_type)
 
     @classmethod
     def from_base64(cls, text: str, mime_type: str) -> Image:
-        """The picture in Base64 `text`, kept as it is."""
+        """The picture in Base64 `text`, kept as it is. Raises TypeError unless it is text with a MIME type."""
+        _given("from_base64", text, str, mime_type)
         return cls(source=("base64", text), mime_type=mime_type)
 
     @classmethod
@@ -86,6 +88,12 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("missing_mime_type: set mime_type, e.g. image/png")
         text = value if kind == "base64" else base64.b64encode(self.to_bytes()).decode()
         return f"data:{self.mime_type};base64,{text!s}"
+
+
+def _given(maker: str, data: object, kind: type, mime_type: object) -> None:
+    if not (isinstance(data, kind) and isinstance(mime_type, str)):
+        got = f"{type(data).__name__} and {type(mime_type).__name__}"
+        raise TypeError(f"Image.{maker} takes {kind.__name__} and a MIME type such as 'image/png', got {got}")
 
 
 class ImageUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from .errors import StoreError
+from .errors import AllmError, StoreError
 from .foreign import Unencodable, plain, refusal
 from .shapes import Shape, shape_of, shape_of_code
 
@@ -53,7 +53,9 @@ def from_msgpack(data: bytes) -> Any:
         raise _newer(f"they have schema version {head[0]}, this version reads up to {SCHEMA_VERSION}")
     try:
         return _unpack(head[1])
-    except (TypeError, ValueError, LookupError, RecursionError) as error:
+    except StoreError:
+        raise
+    except (AllmError, TypeError, ValueError, LookupError, RecursionError) as error:
         raise _corrupt(f"a value in it cannot be rebuilt ({type(error).__name__})") from None
 
 

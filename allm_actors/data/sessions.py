@@ -29,6 +29,18 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     context: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
 
+    def add(self, *messages: Message) -> Session:
+        """This session with messages at the end of its thread, whatever its status; nothing else changes."""
+        return msgspec.structs.replace(self, thread=self.thread.add(*messages))
+
+    def add_user(self, text: str) -> Session:
+        """This session with a user message appended."""
+        return self.add(Message(role="user", content=text))
+
+    def add_tool_result(self, id: str, content: str) -> Session:
+        """This session with a tool message appended; no call stops being pending (see `submit_tool_result`)."""
+        return self.add(Message(role="tool", content=content, tool_call_id=id))
+
     @property
     def messages(self) -> list[Message]:
         """The messages of the thread, oldest first."""

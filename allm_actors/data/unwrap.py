@@ -16,7 +16,12 @@ def unwrap(response: Response) -> str:
 
     Raises the error that ended the stream, if one did; else UnwrapError: `structured_content` (the content is a list
     of parts), `empty_stop_response` (no text at all), `non_stop_finish` (it ended otherwise: `.finish_reason`).
+    TypeError for anything but a response.
     """
+    given: object = response
+    if not isinstance(given, Response):
+        got = type(given).__name__
+        raise TypeError(f"unwrap takes a Response, got {got}; of a chat's result it is final_response")
     if response.finish_reason == "stop":
         return _text(response)
     error = response.metadata.get("error") if response.finish_reason == "error" else None

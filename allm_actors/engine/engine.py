@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from itertools import count
 from typing import Any, Self
 
-from allm_actors.data import EngineError, Tool
+from allm_actors.data import EngineError, Tool, ValidationError
 from allm_actors.data.codec import register
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.retry import policy_of
@@ -20,7 +20,23 @@ from allm_actors.engine.retry import policy_of
 __all__ = ["Engine"]
 
 _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
+_KEYWORDS = (
+    "adapter_opts",
+    "retry",
+)  # the Elixir library writes these as pairs, and modules by their full names
 _KEYS = ("api_key", "key", "token", "secret")
+_OBJECTS = ("adapter", "image_adapter", "tool_executor", "tool_result_encoder")
+_PREFIX = "Elixir."
+_MODULES = {
+    name: f"{_PREFIX}ALLM.Providers.{module}"
+    for name, module in (
+        ("fake", "Fake"),
+        ("openai", "OpenAI"),
+        ("anthropic", "Anthropic"),
+        ("gemini", "Gemini"),
+    )
+}
+_DEFAULTS = (f"{_PREFIX}ALLM.ToolExecutor.Default", f"{_PREFIX}ALLM.ToolResultEncoder.JSON")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -212,22 +228,37 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _to_fields(engine: Engine) -> dict[str, Any]:
-    for name in ("adapter", "image_adapter", "tool_executor", "tool_result_encoder"):
+    for name in _OBJECTS:
         value = getattr(engine, name)
         if value is not None and not isinstance(value, str):
             raise TypeError(
                 f"an Engine is stored with the name of its {name}, and {value!r} is an object, not a name"
             )
-    plain = {field.name: getattr(engine, field.name) for field in fields(Engine)}
-    return plain | {"tools": list(engine.tools)}
+    plain: dict[str, Any] = {field.name: getattr(engine, field.name) for field in fields(Engine)}
+    plain["tools"] = list(engine.tools)
+    plain["adapter"] = _MODULES.get(plain["adapter"], plain["adapter"])
+    for name in _KEYWORDS:
+        if isinstance(plain[name], Mapping):
+            plain[name] = [list(pair) for pair in plain[name].items()]
+    return plain
 
 
 def _from_fields(stored: dict[str, Any]) -> Engine:
     known = {field.name: stored[field.name] for field in fields(Engine) if field.name in stored}
     for name in (*_MAPPINGS, "retry"):
-        if isinstance(known.get(name), list):  # the Elixir library writes keyword lists as pairs
+        if isinstance(known.get(name), list):
             known[name] = dict(known[name])
+    names = {module: name for name, module in _MODULES.items()}
+    for name in _OBJECTS:
+        value = known.get(name)
+        if isinstance(value, str) and value.startswith(_PREFIX):
+            known[name] = None if value in _DEFAULTS else names.get(value) or _unknown_module(value)
     return Engine(**known)
+
+
+def _unknown_module(module: str) -> Any:
+    message = f"invalid JSON for from_json: {module} is a module of Elixir that has no counterpart here"
+    raise ValidationError("invalid_request", [("_unknown", "atom_decode_failed")], message=message)
 
 
 register(Engine, "ALLM.Engine", to_fields=_to_fields, from_fields=_from_fields)

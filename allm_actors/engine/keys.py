@@ -3,11 +3,11 @@
 Rule of this file: a key is looked up when a call needs it, and nothing ever prints one. The first non-empty
 string wins:
 
-    1 opts      `api_key=` of the call: a string, or a callable that is asked each time
-    2 runtime   `put("openai", …)`, until `delete` or `clear`
-    3 config    `configure({"openai": …})`
-    4 env       the provider's environment variable
-    5 dotenv    the `.env` file, when `configure(load_dotenv=True)`
+    1 opts        `api_key=` of the call: a string, or a callable that is asked each time
+    2 runtime     `put("openai", …)`, until `delete` or `clear`
+    3 app_config  `configure({"openai": …})`
+    4 env         the provider's environment variable
+    5 dotenv      the `.env` file, when `configure(load_dotenv=True)`
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def configure(
 
 
 def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tuple[Secret, str] | None:
-    """The key and its level (`opts`, `runtime`, `config`, `env`, `dotenv`), or None; `names` are variables to read."""
+    """The key and the name of its level, as above, or None; `names` are the variables to read."""
     if key := _secret(_asked(provider, api_key) if callable(api_key) else api_key):
         return key, "opts"
     with _lock:
         if key := _runtime.get(provider):
             return key, "runtime"
         if key := _config.get(provider):
-            return key, "config"
+            return key, "app_config"
     for name in names:
         if key := _secret(os.environ.get(name)):
             return key, "env"
@@ -91,7 +91,7 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
     found = find(provider, names, api_key)
     if found is not None:
         return found[0]
-    sources = ["opts", "runtime", "config", "env"] + (["dotenv"] if _dotenv_path else [])
+    sources = ["opts", "runtime", "app_config", "env"] + (["dotenv"] if _dotenv_path else [])
     variables = " or ".join(names)
     raise EngineError(
         "missing_key",

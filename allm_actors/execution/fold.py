@@ -21,6 +21,7 @@ from allm_actors.data import (
     AskUserRequested,
     ChatCompleted,
     ChatResult,
+    Message,
     Response,
     StepCompleted,
     StepResult,
@@ -30,6 +31,7 @@ from allm_actors.data import (
     ToolResultEncoded,
 )
 
+from .answers import calling, partial
 from .receiving import Receiving
 from .tools import AnswerEvent, answer_message, halt_metadata
 
@@ -115,6 +117,16 @@ class Fold:
             steps=list(self._steps),
             metadata=self._receiving.metadata | ({} if error is None else {"error": error}),
         )
+
+    def left(self) -> tuple[Message, ...]:
+        """What an answer that nobody read to its step's end leaves in the conversation: its calls, with the answers
+        that they were given so far; or its text, marked as partial.
+        """
+        response = self._receiving.response()
+        if response.finish_reason == "tool_calls" and response.tool_calls:
+            answered = _in_order(response.tool_calls, self._answers)
+            return (calling(response), *map(answer_message, answered))
+        return partial(response)
 
     @property
     def unfinished_calls(self) -> frozenset[str]:

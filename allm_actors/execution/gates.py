@@ -59,11 +59,16 @@ class Halted(msgspec.Struct, frozen=True):
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """One row of the table."""
+    """One row of the table; without a `reason`, it is the tool's."""
 
     number: int
+    reason: str | None
     stops: Callable[[Standing], bool]
-    halted: Callable[[Standing], Halted]
+    metadata: Callable[[Standing], dict[str, Any]]
+
+    def halted(self, standing: Standing) -> Halted:
+        """What stops the chat here, in this gate's words."""
+        return Halted(self.reason or standing.halt or "", self.metadata(standing))
 
 
 def decide(standing: Standing, gates: tuple[Gate, ...]) -> Halted | None:
@@ -74,33 +79,33 @@ def decide(standing: Standing, gates: tuple[Gate, ...]) -> Halted | None:
     return None
 
 
-def _tool_halt(standing: Standing) -> Halted:
-    metadata = dict(standing.step.metadata)
-    return Halted(metadata.pop("halted_reason"), metadata)
+def _tool_halt(standing: Standing) -> dict[str, Any]:
+    return {key: value for key, value in standing.step.metadata.items() if key != "halted_reason"}
 
 
-def _left_open(standing: Standing) -> Halted:
+def _left_open(standing: Standing) -> dict[str, Any]:
     calls = standing.step.metadata["manual_tool_calls"]
-    return Halted("manual_tool_calls", {"manual_turn_index": standing.index, "manual_tool_calls": calls})
+    return {"manual_turn_index": standing.index, "manual_tool_calls": calls}
 
 
-def _failed(standing: Standing) -> Halted:
+def _failed(standing: Standing) -> dict[str, Any]:
     response = standing.step.response
-    return Halted("error", {"error": response.metadata.get("error") if response is not None else None})
+    return {"error": response.metadata.get("error") if response is not None else None}
 
 
 GATES: Final = (
-    Gate(1, lambda s: s.halt == "ask_user", _tool_halt),
-    Gate(2, lambda s: s.halt == "tool_error", _tool_halt),
-    Gate(3, lambda s: s.halt is not None, _tool_halt),
-    Gate(4, lambda s: bool(s.step.metadata.get("manual_tool_calls")), _left_open),
+    Gate(1, "ask_user", lambda s: s.halt == "ask_user", _tool_halt),
+    Gate(2, "tool_error", lambda s: s.halt == "tool_error", _tool_halt),
+    Gate(3, None, lambda s: s.halt is not None, _tool_halt),
+    Gate(4, "manual_tool_calls", lambda s: bool(s.step.metadata.get("manual_tool_calls")), _left_open),
     Gate(
         5,
+        "manual_tool_calls",
         lambda s: s.step.metadata.get("mode") == "manual",
-        lambda s: Halted("manual_tool_calls", {"manual_turn_index": s.index}),
+        lambda s: {"manual_turn_index": s.index},
     ),
-    Gate(6, lambda s: s.finish_reason in {"stop", "length", "content_filter"}, lambda _: Halted("completed")),
-    Gate(7, lambda s: s.finish_reason == "error", _failed),
-    Gate(8, lambda s: bool(s.verdict), lambda s: Halted("halt_when", {"halt_when_step_index": s.index})),
-    Gate(9, lambda s: s.index + 1 >= s.limit, lambda s: Halted("max_turns", {"max_turns": s.limit})),
+    Gate(6, "completed", lambda s: s.finish_reason in {"stop", "length", "content_filter"}, lambda _: {}),
+    Gate(7, "error", lambda s: s.finish_reason == "error", _failed),
+    Gate(8, "halt_when", lambda s: bool(s.verdict), lambda s: {"halt_when_step_index": s.index}),
+    Gate(9, "max_turns", lambda s: s.index + 1 >= s.limit, lambda s: {"max_turns": s.limit}),
 )

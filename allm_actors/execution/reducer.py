@@ -1,28 +1,33 @@
 """A session that follows a stream of its own events.
 
 Rule of this file: the session is touched only at the end, so that a stream that is left early is as good as one that
-ends.
+ends: what was seen of an answer stays in the thread, and each of its calls has an answer.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from allm_actors.data import ChatResult, Event, Session, StepCompleted, StepResult
+import msgspec
+
+from allm_actors.data import ChatCompleted, ChatResult, Event, Session, StepCompleted, StepResult
 
 from .fold import Fold
 from .sessions import apply_chat_result, apply_step_result
+from .tools import repair
 
 __all__ = ["StreamReducer"]
 
 
 class StreamReducer:
-    """Folds the events of a turn into the session that comes after it. `session` is the one the turn began with.
+    """Folds the events of a turn into the session that comes after it.
 
+    `session` is the one that the turn began with: the stream's `session`, which holds what the user said. The value
+    that was given to `stream_reply` comes to the same as long as the turn is read to its end.
     Raises: ValueError for a mode other than `chat` and `step`.
     """
 
-    __slots__ = ("_fold", "_mode", "_session", "_stepped")
+    __slots__ = ("_fold", "_mode", "_over", "_session", "_stepped")
 
     def __init__(self, session: Session, mode: Literal["chat", "step"] = "chat") -> None:
         if mode not in ("chat", "step"):
@@ -30,20 +35,27 @@ class StreamReducer:
         self._session = session
         self._mode = mode
         self._fold = Fold(session.thread)
-        self._stepped = False
+        self._stepped = self._over = False
 
     def apply(self, event: Event) -> StreamReducer:
         """Take one event in, and give this reducer back."""
         self._fold.apply(event)
         self._stepped = self._stepped or isinstance(event, StepCompleted)
+        self._over = self._over or isinstance(event, ChatCompleted)
         return self
 
     def finish(self) -> tuple[Session, ChatResult | StepResult]:
         """The session after what was seen, and the result; the same every time, until more is seen."""
         if self._mode == "chat":
-            result = self._fold.chat_result()
+            result = self._chat_result()
             return apply_chat_result(self._session, result), result
         if self._stepped:
             step = self._fold.step_result()
             return apply_step_result(self._session, step), step
         return self._session, ChatResult(thread=self._session.thread, halted_reason="cancelled")
+
+    def _chat_result(self) -> ChatResult:
+        result = self._fold.chat_result()
+        if self._over or result.halted_reason != "cancelled" or result.thread is None:
+            return result
+        return msgspec.structs.replace(result, thread=repair(result.thread.add(*self._fold.left())))

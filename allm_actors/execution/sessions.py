@@ -16,18 +16,19 @@ calls wait for the caller's results, whatever its status: what would ask the mod
     pending         raise  raise  raise     raise      raise     raise  run
     error           error  error  error     error      error     error  error
 
-Where a result leaves it. The thread is the result's, its metadata is merged over the session's, and calls that it left
-to the caller become pending.
+Where a result leaves it: `LANDINGS`. The thread is the result's, its metadata is merged over the session's, and calls
+that it left to the caller become pending. What a step comes to is named as what halts a chat, or `going on`.
 
-    a chat halted by, or a step         status           besides
-    ----------------------------------  ---------------  -------------------------------------------------------------
-    ask_user                            awaiting_user    pending_question, pending_tool_call_id
-    manual_tool_calls                   awaiting_tools
-    tool_error, error                   error            metadata["error"]
-    cancelled, interrupted              idle             a question that was pending stays so
-    any other reason, calls left        awaiting_tools
-    any other reason, or done           completed
-    a step that is not done             idle
+    the result         status          with calls left  question  metadata["error"]
+    -----------------  --------------  ---------------  --------  -----------------
+    ask_user           awaiting_user   awaiting_user    asked     -
+    manual_tool_calls  awaiting_tools  awaiting_tools   none      -
+    tool_error         error           error            none      set
+    error              error           error            none      set
+    cancelled          idle            idle             kept      -
+    interrupted        idle            idle             kept      -
+    going on           idle            awaiting_tools   none      -
+    any other          completed       awaiting_tools   none      -
 """
 
 from __future__ import annotations
@@ -58,8 +59,12 @@ from .answers import question
 from .tools import AWAITING_USER, encode, repair
 
 __all__ = [
+    "ANY_OTHER",
+    "GOING_ON",
+    "LANDINGS",
     "OPERATIONS",
     "RULES",
+    "Landing",
     "Operation",
     "Rule",
     "apply",
@@ -68,6 +73,8 @@ __all__ = [
     "begin",
     "opened",
     "recover",
+    "said_by_user",
+    "spoken",
     "submit_tool_result",
     "submit_tool_results",
 ]
@@ -83,6 +90,29 @@ RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "awaiting_tools": ("raise", "raise", "raise", "raise", "run", "raise", "unknown"),
     "pending": ("raise", "raise", "raise", "raise", "raise", "raise", "run"),
     "error": ("error", "error", "error", "error", "error", "error", "error"),
+}
+
+
+class Landing(msgspec.Struct, frozen=True):
+    """Where a result leaves a session: one row of the table."""
+
+    status: SessionStatus
+    with_calls_left: SessionStatus
+    question: Literal["asked", "kept", "none"] = "none"
+    failed: bool = False
+
+
+GOING_ON: Final = "going on"
+ANY_OTHER: Final = "any other"
+LANDINGS: Final[dict[str, Landing]] = {
+    "ask_user": Landing("awaiting_user", "awaiting_user", "asked"),
+    "manual_tool_calls": Landing("awaiting_tools", "awaiting_tools"),
+    "tool_error": Landing("error", "error", failed=True),
+    "error": Landing("error", "error", failed=True),
+    "cancelled": Landing("idle", "idle", "kept"),
+    "interrupted": Landing("idle", "idle", "kept"),
+    GOING_ON: Landing("idle", "awaiting_tools"),
+    ANY_OTHER: Landing("completed", "awaiting_tools"),
 }
 _STOPPED: Final = ("cancelled", "interrupted")
 
@@ -115,6 +145,23 @@ def begin(session: Session, operation: Operation, messages: Sequence[Message] = 
     return msgspec.structs.replace(session, thread=thread, status="idle")
 
 
+def spoken(message: str | Message) -> Message:
+    """What is said, as a message; text is the user's. Raises TypeError for anything else."""
+    if isinstance(message, Message):
+        return message
+    if not isinstance(message, str):
+        raise TypeError(f"expected the message as text or a Message, got {type(message).__name__}")
+    return Message(role="user", content=message)
+
+
+def said_by_user(message: str | Message) -> Message:
+    """What the user says, as a message. Raises TypeError, and ValueError for a message of another role."""
+    said = spoken(message)
+    if said.role != "user":
+        raise ValueError(f"reply says what the user says, got a {said.role!r} message; see continue_(…)")
+    return said
+
+
 def apply(session: Session, result: Response | StepResult | ChatResult) -> Session:
     """The session after a run that `begin` allowed; a bare response leaves it as it is."""
     match result:
@@ -133,37 +180,21 @@ def apply_chat_result(session: Session, result: ChatResult) -> Session:
     left = metadata.get("manual_tool_calls")
     if not left and reason == "manual_tool_calls" and result.final_response is not None:
         left = result.final_response.tool_calls
-    after = _after(session, thread, metadata, left)
-    match reason:
-        case "ask_user":
-            return _ask(after, result.pending_question, result.pending_tool_call_id)
-        case "manual_tool_calls":
-            return msgspec.structs.replace(after, status="awaiting_tools")
-        case "tool_error" | "error":
-            return _fail(after, metadata.get("on_tool_error_exception") or metadata.get("error") or metadata)
-        case "cancelled" | "interrupted":
-            return _stop(after, session)
-        case _:
-            return _rest(after, "completed")
+    asked = (result.pending_question, result.pending_tool_call_id)
+    error = metadata.get("on_tool_error_exception") or metadata.get("error") or metadata
+    return _land(session, reason or ANY_OTHER, thread, metadata, left, asked, error)
 
 
 def apply_step_result(session: Session, result: StepResult) -> Session:
     """The session after a step."""
-    reason, metadata, response = result.metadata.get("halted_reason"), result.metadata, result.response
+    metadata, response = result.metadata, result.response
     left = metadata.get("manual_tool_calls")
     if not left and metadata.get("mode") == "manual" and response is not None:
         left = response.tool_calls
-    after = _after(session, result.thread, metadata, left)
     failure = response.metadata.get("error") if response is not None else None
-    if reason == "ask_user":
-        return _ask(after, metadata.get("pending_question"), metadata.get("pending_tool_call_id"))
-    if reason == "tool_error":
-        return _fail(after, metadata.get("on_tool_error_exception") or metadata.get("error") or metadata)
-    if reason in _STOPPED or (isinstance(failure, StreamError) and failure.reason == "cancelled"):
-        return _stop(after, session)
-    if response is not None and response.finish_reason == "error":
-        return _fail(after, failure or metadata)
-    return _rest(after, "completed" if result.done else "idle")
+    asked = (metadata.get("pending_question"), metadata.get("pending_tool_call_id"))
+    error = failure or metadata.get("on_tool_error_exception") or metadata.get("error") or metadata
+    return _land(session, _came_to(result, failure), result.thread, metadata, left, asked, error)
 
 
 def submit_tool_result(session: Session, call_id: str, content: object) -> Session:
@@ -283,16 +314,44 @@ def _unasked_question(session: Session, thread: Thread) -> tuple[Message, ...]:
 # --- where a result leaves it -------------------------------------------------------------------------------------
 
 
-def _after(session: Session, thread: Thread, metadata: dict[str, Any], left: object) -> Session:
-    """The session with a result's thread and metadata, nothing pending but the calls that were left and are open."""
+def _came_to(step: StepResult, failure: object) -> str:
+    """The row of a step."""
+    reason, response = step.metadata.get("halted_reason"), step.response
+    if reason in ("ask_user", "tool_error", *_STOPPED):
+        return str(reason)
+    if isinstance(failure, StreamError) and failure.reason == "cancelled":
+        return "cancelled"
+    if response is not None and response.finish_reason == "error":
+        return "error"
+    return ANY_OTHER if step.done else GOING_ON
+
+
+def _land(
+    session: Session,
+    reason: str,
+    thread: Thread,
+    metadata: dict[str, Any],
+    left: object,
+    asked: tuple[str | None, str | None],
+    error: object,
+) -> Session:
+    landing = LANDINGS.get(reason, LANDINGS[ANY_OTHER])
     calls = [call for call in left if isinstance(call, ToolCall)] if isinstance(left, list) else []
+    pending = _still_open(thread, calls) if calls else []
+    questions = {
+        "asked": asked,
+        "kept": (session.pending_question, session.pending_tool_call_id),
+        "none": (None, None),
+    }
+    question, call_id = questions[landing.question]
     return msgspec.structs.replace(
         session,
         thread=thread,
-        pending_tool_calls=_still_open(thread, calls) if calls else [],
-        pending_question=None,
-        pending_tool_call_id=None,
-        metadata={**session.metadata, **metadata},
+        status=landing.with_calls_left if pending else landing.status,
+        pending_tool_calls=pending,
+        pending_question=question,
+        pending_tool_call_id=call_id,
+        metadata={**session.metadata, **metadata, **({"error": error} if landing.failed else {})},
     )
 
 
@@ -304,29 +363,6 @@ def _still_open(thread: Thread, calls: list[ToolCall]) -> list[ToolCall]:
         if message.role == "tool":
             answered.add(message.tool_call_id)
     return [call for call in calls if call.id not in answered]
-
-
-def _ask(session: Session, text: str | None, call_id: str | None) -> Session:
-    return msgspec.structs.replace(
-        session, status="awaiting_user", pending_question=text, pending_tool_call_id=call_id
-    )
-
-
-def _fail(session: Session, error: object) -> Session:
-    return msgspec.structs.replace(session, status="error", metadata={**session.metadata, "error": error})
-
-
-def _stop(session: Session, before: Session) -> Session:
-    return msgspec.structs.replace(
-        session,
-        status="idle",
-        pending_question=before.pending_question,
-        pending_tool_call_id=before.pending_tool_call_id,
-    )
-
-
-def _rest(session: Session, status: SessionStatus) -> Session:
-    return msgspec.structs.replace(session, status="awaiting_tools" if session.pending_tool_calls else status)
 
 
 def _settled_status(session: Session) -> SessionStatus:

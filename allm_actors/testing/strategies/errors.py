@@ -49,7 +49,7 @@ def errors() -> SearchStrategy[AllmError]:
         _error(StoreError, path=WORDS),
         _error(UnwrapError, finish_reason=FINISH_REASONS),
         st.builds(ValidationError, st.sampled_from(sorted(ValidationError.reasons)), failures),
-        st.builds(SessionStatusError, WORDS, operation=WORDS, status=WORDS),
+        _error(SessionStatusError, operation=WORDS, status=WORDS),
     )
 
 

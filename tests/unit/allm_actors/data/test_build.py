@@ -287,3 +287,10 @@ def test_a_model_that_validates_itself_is_not_quoted():
     assert f.handler({"model": {"q": 1}}) == "Model"
     text = refused(f.handler, {"model": {}})
     assert text == "argument model: q.0: Field required; expected Model"
+
+
+@pytest.mark.parametrize("build", [system, user, assistant])
+@pytest.mark.parametrize("text", [None, 5, {"text": "hi"}], ids=str)
+def test_a_message_is_built_of_text(build, text):
+    with pytest.raises(TypeError, match=rf"allm\.{build.__name__} takes text"):
+        build(text)

@@ -59,7 +59,7 @@ def test_an_unknown_reason_or_field_is_refused():
 def test_equal_fields_make_equal_errors():
     assert AdapterError("timeout", status=1) == AdapterError("timeout", status=1)
     assert AdapterError("timeout", status=1) != AdapterError("timeout", status=2)
-    assert SessionBusy("busy") != SessionError("busy")
+    assert ImageAdapterError("timeout") != AdapterError("timeout")
     assert hash(AdapterError("timeout")) == hash(AdapterError("timeout"))
 
 

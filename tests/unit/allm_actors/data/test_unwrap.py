@@ -2,7 +2,7 @@
 
 import pytest
 
-from allm_actors.data import AdapterError, Message, Response, TextPart, UnwrapError
+from allm_actors.data import AdapterError, ChatResult, Message, Response, TextPart, UnwrapError
 from allm_actors.data.unwrap import unwrap
 
 
@@ -40,3 +40,8 @@ def test_the_error_of_the_stream_itself():
     with pytest.raises(AdapterError) as caught:
         unwrap(Response(finish_reason="error", metadata={"error": error}))
     assert caught.value is error
+
+
+def test_nothing_but_a_response_is_unwrapped():
+    with pytest.raises(TypeError, match="final_response"):
+        unwrap(ChatResult())

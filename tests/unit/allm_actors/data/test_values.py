@@ -133,3 +133,74 @@ class TestImages:
             Image.from_file(tmp_path / "x.png").to_bytes()
         with pytest.raises(ValueError, match="not a data URI"):
             Image.from_data_uri("http://x")
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "mime_type"),
+    [
+        (Image.from_bytes, b"x", None),
+        (Image.from_bytes, "x", "image/png"),
+        (Image.from_base64, b"eA==", "image/png"),
+        (Image.from_base64, "eA==", None),
+    ],
+    ids=["no type", "text", "bytes", "no type of text"],
+)
+def test_a_picture_of_bytes_has_bytes_and_a_type(make, data, mime_type):
+    with pytest.raises(TypeError, match="MIME type"):
+        make(data, mime_type)
+
+
+@pytest.mark.parametrize(
+    ("path", "mime"),
+    [
+        ("a.PNG", "image/png"),
+        ("a.jpg", "image/jpeg"),
+        ("a.jpeg", "image/jpeg"),
+        ("a.webp", "image/webp"),
+        ("a.gif", "image/gif"),
+        ("a.tiff", None),
+        ("a", None),
+    ],
+)
+def test_the_type_of_a_file_is_in_its_name_and_the_file_is_not_touched(path, mime):
+    assert Image.from_file(path) == Image(source=("file", path), mime_type=mime)
+
+
+def test_the_bytes_of_a_picture(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"\x01\x02")
+    for image in (
+        Image.from_bytes(b"\x01\x02", "image/png"),
+        Image.from_base64("AQI=", "image/png"),
+        Image.from_file(path),
+        Image.from_data_uri("data:image/png;base64,AQI="),
+    ):
+        assert image.to_bytes() == b"\x01\x02"
+        assert image.to_data_uri() == "data:image/png;base64,AQI="
+    assert Image.from_base64("not base64", "image/png").to_data_uri() == "data:image/png;base64,not base64"
+
+
+@pytest.mark.parametrize(
+    ("take", "error", "words"),
+    [
+        (lambda: Image.from_url("https://example.org/a.png").to_bytes(), ValueError, "remote_source"),
+        (lambda: Image.from_url("https://example.org/a.png").to_data_uri(), ValueError, "remote_source"),
+        (lambda: Image.from_base64("%", "image/png").to_bytes(), ValueError, "invalid_base64"),
+        (lambda: Image(source=("binary", b"x")).to_data_uri(), ValueError, "missing_mime_type"),
+        (lambda: Image.from_file("/nonexistent.png").to_bytes(), OSError, "nonexistent"),
+        (lambda: Image.from_data_uri("data:image/png,x"), ValueError, "data URI"),
+    ],
+    ids=["bytes of a URL", "a URL as URI", "no Base64", "no type", "no file", "no Base64 URI"],
+)
+def test_a_picture_without_bytes_says_why(take, error, words):
+    with pytest.raises(error, match=words):
+        take()
+
+
+def test_a_session_takes_messages_whatever_its_status():
+    session = Session(id="s", status="awaiting_tools").add_user("hi").add_tool_result("c0", "x")
+    assert [(m.role, m.content, m.tool_call_id) for m in session.messages] == [
+        ("user", "hi", None),
+        ("tool", "x", "c0"),
+    ]
+    assert (session.id, session.status) == ("s", "awaiting_tools")

@@ -1,10 +1,11 @@
 """An engine is configuration: immutable, checked, and without a key."""
 
+import json
 import pickle
 
 import pytest
 
-from allm_actors.data import EngineError, Tool
+from allm_actors.data import EngineError, Tool, ValidationError
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.engine import Engine
 from allm_actors.engine.fake import FakeAdapter
@@ -110,6 +111,40 @@ def test_an_engine_with_handlers_or_objects_is_not_stored():
     ):
         with pytest.raises(TypeError):
             to_json(engine)
+
+
+def test_an_engine_of_the_elixir_library_is_read_and_written_as_it_writes_it():
+    text = to_json(Engine("fake", adapter_opts={"request_timeout": 1000}, id=17, retry={"max_attempts": 2}))
+    assert '"adapter":"Elixir.ALLM.Providers.Fake"' in text
+    assert '"adapter_opts":[["request_timeout",1000]]' in text
+    assert '"retry":[["max_attempts",2]]' in text
+    fields = {
+        "adapter": "Elixir.ALLM.Providers.OpenAI",
+        "tool_executor": "Elixir.ALLM.ToolExecutor.Default",
+        "tool_result_encoder": "Elixir.ALLM.ToolResultEncoder.JSON",
+        "adapter_opts": [["a", 1]],
+        "middleware": [],
+        "retry": "default",
+        "id": None,
+    }
+    engine = from_json(json.dumps({"__type__": "ALLM.Engine", "data": fields}))
+    assert (engine.adapter, engine.tool_executor, engine.adapter_opts) == ("openai", None, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("fields", "failure"),
+    [
+        ({"adapter": "Elixir.My.Adapter"}, ("_unknown", "atom_decode_failed")),
+        ({"tools": [tool("a"), tool("a")]}, ("data", "malformed_struct")),
+        ({"adapter": 5}, ("data", "malformed_struct")),
+        ({"adapter_opts": [1]}, ("data", "malformed_struct")),
+    ],
+)
+def test_an_engine_that_cannot_be_is_refused_when_it_is_read(fields, failure):
+    stored = {**fields, "tools": [json.loads(to_json(each)) for each in fields.get("tools", [])]}
+    with pytest.raises(ValidationError) as refused:
+        from_json(json.dumps({"__type__": "ALLM.Engine", "data": stored}))
+    assert refused.value.errors == [failure]
 
 
 def test_a_stored_id_is_never_given_to_another_engine():

@@ -36,14 +36,14 @@ def test_the_first_level_that_has_a_key_wins(monkeypatch, tmp_path):
     monkeypatch.setenv(NAMES[0], "env")
     assert found() == ("env", "env")
     keys.configure({"p": "config"})
-    assert found() == ("config", "config")
+    assert found() == ("config", "app_config")
     keys.put("p", "runtime")
     assert found() == ("runtime", "runtime")
     assert found(api_key="call") == ("call", "opts")
     assert found(api_key=lambda: "asked") == ("asked", "opts")
     assert found(api_key=Secret("hidden")) == ("hidden", "opts")
     keys.delete("p")
-    assert found() == ("config", "config")
+    assert found() == ("config", "app_config")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_missing_key_says_where_it_was_looked_for():
         keys.fetch("p", NAMES)
     error = missing.value
     assert (error.reason, error.provider) == ("missing_key", "p")
-    assert error.metadata["checked_sources"] == ["opts", "runtime", "config", "env"]
+    assert error.metadata["checked_sources"] == ["opts", "runtime", "app_config", "env"]
     assert all(name in error.message for name in NAMES)
     keys.configure(load_dotenv=True, dotenv_path="does-not-exist.env")
     with pytest.raises(EngineError, match="dotenv"):

@@ -13,7 +13,9 @@ from allm_actors.data import ChatResult, Request, Response, StepResult
 from allm_actors.engine.engine import Engine
 from allm_actors.facade import Conversation
 
-__all__ = ["chat", "generate", "step", "stream", "stream_generate", "stream_step"]
+from . import session
+
+__all__ = ["chat", "generate", "session", "step", "stream", "stream_generate", "stream_step"]
 
 
 async def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:

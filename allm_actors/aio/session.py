@@ -1,0 +1,63 @@
+"""Sessions as plain values, awaitable: the same calls for code that runs on an event loop.
+
+Rule of this file: no second session. What needs no model (`submit_tool_result`, `recover`, the streams) is not awaited.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors.data import ChatResult, Message, Session, StepResult
+from allm_actors.engine.engine import Engine
+from allm_actors.session import (
+    SessionStream,
+    Start,
+    StreamReducer,
+    recover,
+    stream_continue,
+    stream_reply,
+    stream_start,
+    stream_step,
+    submit_tool_result,
+    submit_tool_results,
+)
+
+__all__ = [
+    "SessionStream",
+    "StreamReducer",
+    "continue_",
+    "recover",
+    "reply",
+    "start",
+    "step",
+    "stream_continue",
+    "stream_reply",
+    "stream_start",
+    "stream_step",
+    "submit_tool_result",
+    "submit_tool_results",
+]
+
+
+async def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, ChatResult]:
+    """As `allm.session.start`."""
+    return await stream_start(engine, messages, **options).afinish()
+
+
+async def reply(
+    engine: Engine, session: Session, text: str | Message, **options: Any
+) -> tuple[Session, ChatResult]:
+    """As `allm.session.reply`."""
+    return await stream_reply(engine, session, text, **options).afinish()
+
+
+async def continue_(
+    engine: Engine, session: Session, message: str | Message | None = None, **options: Any
+) -> tuple[Session, ChatResult]:
+    """As `allm.session.continue_`."""
+    return await stream_continue(engine, session, message, **options).afinish()
+
+
+async def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, StepResult]:
+    """As `allm.session.step`."""
+    return await stream_step(engine, session, **options).afinish()

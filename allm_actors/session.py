@@ -1,0 +1,163 @@
+"""Sessions as plain values: an engine and a session go in, the session that comes after it and the result come out.
+
+    session, result = allm.session.start(engine, [allm.user("Hi")])
+    session, result = allm.session.reply(engine, session, "And in Porto?")
+
+Rule of this file: nothing is kept and nothing is decided here. What a status allows and where a result leaves a session
+are the tables of `allm_actors.execution.sessions`, which the sessions of a `Host` follow too; the model is asked
+through `allm_actors.facade`. A call that raises leaves the caller with the value it had; two replies to one value are
+two branches. Options are those of `chat` and `step`; a session's `context` goes over the engine's, under the call's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from allm_actors.actors import EventStream
+from allm_actors.data import ChatResult, Message, Session, StepResult, Thread
+from allm_actors.engine.engine import Engine
+from allm_actors.execution.reducer import StreamReducer
+from allm_actors.execution.sessions import (
+    Operation,
+    apply,
+    begin,
+    opened,
+    recover,
+    said_by_user,
+    spoken,
+    submit_tool_result,
+    submit_tool_results,
+)
+from allm_actors.facade import open_stream
+
+__all__ = [
+    "SessionStream",
+    "StreamReducer",
+    "continue_",
+    "recover",
+    "reply",
+    "start",
+    "step",
+    "stream_continue",
+    "stream_reply",
+    "stream_start",
+    "stream_step",
+    "submit_tool_result",
+    "submit_tool_results",
+]
+
+Start = Session | Thread | Sequence[Message]
+
+
+class SessionStream(EventStream):
+    """The events of one run of a session value, and the session after it.
+
+    `session` is the value that the run began with, what was said included: give it to a `StreamReducer`, and a run that
+    is left early keeps what the user said. `finish()` needs no reducer.
+    """
+
+    def __init__(self, session: Session, *stream: Any) -> None:
+        super().__init__(*stream)
+        self.session = session
+
+    def finish(self) -> tuple[Session, Any]:
+        """Run what is left, and give the session after it and the result; after `close()`, those of what was seen.
+
+        Raises: what refused the call, as `result`.
+        """
+        result = self.result()
+        return apply(self.session, result), result
+
+    async def afinish(self) -> tuple[Session, Any]:
+        """As `finish`, without blocking the event loop."""
+        result = await self.aresult()
+        return apply(self.session, result), result
+
+
+def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, ChatResult]:
+    """A chat with what a conversation begins with: messages, a thread, or a session (which keeps its id and context).
+
+    Raises: ValidationError `invalid_session_input` for anything else, and for messages that cannot be sent;
+    SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
+    """
+    return stream_start(engine, messages, **options).finish()
+
+
+def reply(
+    engine: Engine, session: Session, text: str | Message, **options: Any
+) -> tuple[Session, ChatResult]:
+    """A chat after the user said this; it answers a pending question.
+
+    Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
+    """
+    return stream_reply(engine, session, text, **options).finish()
+
+
+def continue_(
+    engine: Engine, session: Session, message: str | Message | None = None, **options: Any
+) -> tuple[Session, ChatResult]:
+    """A chat that goes on: after submitted tool results (with None), or with a message of any role.
+
+    Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
+    """
+    return stream_continue(engine, session, message, **options).finish()
+
+
+def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, StepResult]:
+    """One model call and the tools it asks for.
+
+    Raises: SessionStatusError or SessionError where the status forbids it; what `allm.step` raises.
+    """
+    return stream_step(engine, session, **options).finish()
+
+
+def stream_start(engine: Engine, messages: Start, **options: Any) -> SessionStream:
+    """As `start`, as events."""
+    return _open("chat", engine, opened(messages), "start", [], options)
+
+
+def stream_reply(engine: Engine, session: Session, text: str | Message, **options: Any) -> SessionStream:
+    """As `reply`, as events."""
+    return _open("chat", engine, session, "reply", [said_by_user(text)], options)
+
+
+def stream_continue(
+    engine: Engine, session: Session, message: str | Message | None = None, **options: Any
+) -> SessionStream:
+    """As `continue_`, as events."""
+    messages = [] if message is None else [spoken(message)]
+    return _open("chat", engine, session, "continue", messages, options)
+
+
+def stream_step(engine: Engine, session: Session, **options: Any) -> SessionStream:
+    """As `step`, as events."""
+    return _open("step", engine, session, "step", [], options)
+
+
+def _open(
+    kind: Literal["chat", "step"],
+    engine: Engine,
+    session: Session,
+    operation: Operation,
+    messages: list[Message],
+    options: dict[str, Any],
+) -> SessionStream:
+    if not isinstance(session, Session):
+        raise TypeError(
+            f"expected a Session after the engine, got {type(session).__name__}; see session.start(…)"
+        )
+    begun = begin(session, operation, messages)
+    given = {name: value for name, value in options.items() if value is not None}
+    context = given.get("context", {})
+    if isinstance(context, Mapping):
+        given["context"] = {**session.context, **context}
+    if session.id is not None:
+        given.setdefault("session_id", session.id)
+    return open_stream(
+        lambda source, channel, view: SessionStream(begun, source, channel, view),
+        kind,
+        engine,
+        begun.thread,
+        given,
+    )

@@ -1,0 +1,196 @@
+"""For each failure that a validation can list, something that has it; and what can be listed, read from the code.
+
+Rule of this file: a field inside a value is a path with `*` for an index; the failures are those that the public API
+raises, none is written down here.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import allm_actors as allm
+from allm_actors.data import Image, ImageRequest, Message, Request, Session, Thread, Tool, ToolCall
+
+__all__ = ["WRONG", "failures", "listed_in_the_code"]
+
+PACKAGE = Path(allm.__file__).parent
+HI = allm.user("hi")
+PNG = Image.from_bytes(b"\x89PNG", "image/png")
+CALL = ToolCall(id="c0", name="t", arguments={})
+CALLING = Message(role="assistant", content="", metadata={"tool_calls": [CALL]})
+ANSWER = Message(role="tool", content="x", tool_call_id="c0")
+BAD: Any = Message(role="robot", content=None)  # type: ignore[arg-type]
+FOREIGN: Any = {"type": "text", "text": "hi"}
+
+
+def request(**fields: Any) -> Request:
+    return Request(messages=[HI], **fields)
+
+
+def tool(**fields: Any) -> Tool:
+    return Tool(**{"name": "t", "description": "", "schema": {}, **fields})
+
+
+def pictures(image: Image, **options: Any) -> Any:
+    content = [allm.ImagePart(image=image)]
+    return allm.generate(_openai(), [Message(role="user", content=content)], api_key="k", **options)
+
+
+def forced(choice: Any, **fields: Any) -> Any:
+    engine = allm.Engine(adapter="anthropic:m")
+    return allm.generate(engine, request(tool_choice=choice, **fields), api_key="k")
+
+
+def _openai() -> allm.Engine:
+    return allm.Engine(adapter="openai:m")
+
+
+def _checks(*values: Any) -> dict[str, Callable[[], object]]:
+    return {
+        f"{type(value).__name__} {at}": lambda v=value: allm.validate(v) for at, value in enumerate(values)
+    }
+
+
+WRONG: dict[str, Callable[[], object]] = {
+    **_checks(
+        Message(role="robot", content="x"),  # type: ignore[arg-type]
+        Message(role="user", content=None),  # type: ignore[arg-type]
+        Message(role="user", content=[FOREIGN]),
+        Message(role="tool", content="x"),
+        *(tool(name=name) for name in ("", "auto", "white space")),
+        tool(description=None),
+        tool(schema=[]),
+        Thread(messages=[FOREIGN]),
+        Thread(messages=5),  # type: ignore[arg-type]
+        Thread(messages=[ANSWER]),
+        Thread(messages=[CALLING, ANSWER, ANSWER]),
+        Thread(messages=[CALLING, HI, Message(role="assistant", content="")]),
+        Thread(messages=[BAD]),
+        Request(messages=[]),
+        Request(messages=[HI, FOREIGN]),
+        Request(messages=[HI, BAD]),
+        Request(messages=[HI, CALLING]),
+        request(tools=[FOREIGN]),
+        request(tools=[tool(name="")]),
+        request(tools=[tool(), tool()]),
+        request(temperature=3),
+        request(max_tokens=0),
+        request(response_format="poem"),
+        request(structured_finalize=True),
+        request(prompt_cache={"retention": "for ever"}),
+        Session(status="asleep"),  # type: ignore[arg-type]
+        Session(status="awaiting_user"),
+        Session(status="awaiting_tools"),
+        Session(status="error"),
+        Session(thread=None),  # type: ignore[arg-type]
+        Session(thread=Thread(messages=[BAD])),
+        ImageRequest(prompt="", n=0, operation="paint", response_format="jpeg", size=(0, 1)),  # type: ignore[arg-type]
+        ImageRequest(prompt="a", input_images=None, mask=5),  # type: ignore[arg-type]
+        ImageRequest(prompt="a", input_images=[5]),  # type: ignore[list-item]
+        ImageRequest(operation="edit"),
+        ImageRequest(operation="variation", prompt="a"),
+    ),
+    "a session from text": lambda: allm.session.start(_openai(), "hi"),  # type: ignore[arg-type]
+    "a chat with text": lambda: allm.chat(_openai(), "hi"),
+    "two tools of one name": lambda: allm.chat(_openai(), [HI], tools=[tool(), tool()]),
+    "half a character": lambda: allm.generate(_openai(), [allm.user("\ud83d")], api_key="k"),
+    "a picture said by the system": lambda: allm.generate(
+        _openai(), [Message(role="system", content=[allm.ImagePart(image=PNG)]), HI], api_key="k"
+    ),
+    "a picture without a type": lambda: pictures(Image(source=("binary", b"x"))),
+    "a picture of another type": lambda: pictures(Image.from_bytes(b"x", "image/tiff")),
+    "a picture that is too large": lambda: pictures(Image.from_bytes(bytes(21 * 2**20), "image/png")),
+    "a picture that is not there": lambda: pictures(Image.from_file("/nonexistent.png")),
+    "a choice that is none": lambda: forced(5, tools=[tool()]),
+    "a choice without tools": lambda: forced("required"),
+    "no JSON": lambda: allm.from_json("{"),
+    "an array": lambda: allm.from_json("[]"),
+    "no known class": lambda: allm.from_json("{}", as_="ALLM.Nothing"),
+    "a tag alone": lambda: allm.from_json('{"__type__": "ALLM.Message"}'),
+    "data of another kind": lambda: allm.from_json('{"__type__": "ALLM.Message", "data": []}'),
+    "a word that is not known": lambda: _message_with("role", "robot"),
+    "a field of another kind": lambda: _message_with("metadata", 5),
+    "bytes that are no Base64": lambda: allm.from_json(
+        '{"__type__": "ALLM.Image", "data": {"source": {"type": "binary", "value": "%"}}}'
+    ),
+}
+
+
+def failures() -> set[tuple[str, str, str]]:
+    """`(reason, field, code)` of everything that the wrong values above are refused for."""
+    found: set[tuple[str, str, str]] = set()
+    for name, wrong in WRONG.items():
+        try:
+            wrong()
+        except allm.ValidationError as error:
+            found |= {(error.reason, _path(field), code) for field, code in error.errors}
+        else:
+            raise AssertionError(f"{name} was not refused")
+    return found
+
+
+def listed_in_the_code() -> set[tuple[str, str]]:
+    """`(last part of the field, code)` of every failure that the code can list; `*` where only it knows which field."""
+    found: set[tuple[str, str]] = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            found |= {(_field(field), code) for pair in _pairs(node) for field, code in _read(pair)}
+        if (
+            path.name == "pictures.py"
+        ):  # what is wrong with a picture is found by a function that returns the code
+            found |= {("*", code) for code in _returned(tree, "_failure")}
+    return found
+
+
+def _message_with(field: str, value: object) -> Any:
+    return allm.from_json(json.dumps({"__type__": "ALLM.Message", "data": {field: value}}))
+
+
+def _path(field: Any) -> str:
+    parts = field if isinstance(field, list) else [field]
+    return ".".join("*" if isinstance(part, int) else part for part in parts)
+
+
+def _pairs(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Every pair of a field and a code: yielded, appended, or given to an error."""
+    match node:
+        case ast.Yield(value=ast.Tuple(elts=[field, code])):
+            yield field, code
+        case ast.GeneratorExp(elt=ast.Tuple(elts=[field, code])):
+            yield field, code
+        case ast.Call(func=ast.Name(id="_problem"), args=[field, code]):
+            yield field, code
+        case ast.Call(func=ast.Name(id="ValidationError"), args=[_, ast.List(elts=pairs)]):
+            yield from (tuple(pair.elts) for pair in pairs if isinstance(pair, ast.Tuple))  # type: ignore[misc]
+        case ast.Call(func=ast.Attribute(attr="append"), args=[ast.Tuple(elts=[field, code])]):
+            yield field, code
+        case ast.Assign(targets=[ast.Name(id="code")], value=ast.IfExp(body=one, orelse=other)):
+            yield ast.Constant("*"), one
+            yield ast.Constant("*"), other
+
+
+def _read(pair: tuple[ast.expr, ast.expr]) -> Iterator[tuple[ast.expr, str]]:
+    field, code = pair
+    if isinstance(code, ast.Constant) and isinstance(code.value, str):
+        yield field, code.value
+
+
+def _field(field: ast.expr) -> str:
+    if isinstance(field, ast.List):
+        return _field(field.elts[-1])
+    return str(field.value) if isinstance(field, ast.Constant) else "*"
+
+
+def _returned(tree: ast.AST, function: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name == function:
+            texts = [part for part in ast.walk(node) if isinstance(part, ast.Return) and part.value]
+            constants = [part for text in texts for part in ast.walk(text) if isinstance(part, ast.Constant)]
+            yield from (
+                each.value for each in constants if isinstance(each.value, str) and each.value != "url"
+            )
