@@ -1,11 +1,16 @@
-"""Every scenario of this folder runs on every dispatcher; nothing that waits waits longer than `SOON`."""
+"""Every scenario of this folder runs on every dispatcher and in simulations (`simulation.py`).
+
+The rule of this file: nothing that waits waits longer than `SOON`, and it waits as a simulation can: with `Log`,
+`supervisors.testing.Event` or a future. What needs threads of its own, or blocks without a word, says so with
+`@pytest.mark.real("why")` and is not simulated.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Iterator
-from queue import Empty, Queue
 from typing import Any
 
 import pytest
@@ -16,31 +21,37 @@ from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
+from supervisors.testing import Event, Sim
+from tests.integration.supervisors import simulation
 
 SOON = 10.0
 
 
 class Log:
-    """What happened, in order, as other threads tell it."""
+    """What happened, in order; tests wait for the next entry, never for time."""
 
     def __init__(self) -> None:
-        self._queue: Queue[Any] = Queue()
+        self._entries: deque[Any] = deque()
+        self._news = Event()
 
-    def __call__(self, item: Any) -> None:
-        self._queue.put(item)
+    def __call__(self, entry: Any) -> None:
+        self._entries.append(entry)
+        self._news.set()
 
     def next(self) -> Any:
         """The next thing that happens."""
-        return self._queue.get(timeout=SOON)
+        while not self._entries:
+            # The new event first, then the look: whoever adds an entry that is not seen here sets this event.
+            self._news = Event()
+            if not self._entries:
+                assert self._news.wait(SOON), "nothing more has happened"
+        return self._entries.popleft()
 
     def rest(self) -> list[Any]:
         """What has happened and was not looked at."""
-        items = []
-        while True:
-            try:
-                items.append(self._queue.get_nowait())
-            except Empty:
-                return items
+        entries = list(self._entries)
+        self._entries.clear()
+        return entries
 
 
 class Echo(Process):
@@ -96,23 +107,51 @@ def _no_thread_is_left_behind() -> Iterator[None]:
         assert not thread.is_alive(), thread
 
 
-@pytest.fixture(
-    params=[ThreadDispatcher, PoolDispatcher, PinnedDispatcher, LoopDispatcher],
-    ids=lambda each: each.__name__,
-)
-def dispatcher(request: pytest.FixtureRequest) -> Dispatcher:
-    made: Dispatcher = request.param()
-    return made
+def name_of(world: type) -> str:
+    """What a test is called that runs there."""
+    return "simulation" if world is Sim else world.__name__
 
 
-@pytest.fixture
-def system(dispatcher: Dispatcher) -> Iterator[System]:
-    with System(dispatcher=dispatcher) as system:
+BLOCKING: list[type] = [ThreadDispatcher, PoolDispatcher, PinnedDispatcher, Sim]
+"""The worlds in which a handler may wait."""
+
+
+@pytest.fixture(params=[*BLOCKING, LoopDispatcher], ids=name_of)
+def system(request: pytest.FixtureRequest) -> Iterator[System]:
+    with System(dispatcher=request.param()) as system:
         yield system
 
 
-@pytest.fixture(params=[ThreadDispatcher, PoolDispatcher, PinnedDispatcher], ids=lambda each: each.__name__)
+@pytest.fixture(params=BLOCKING, ids=name_of)
 def blocking_system(request: pytest.FixtureRequest) -> Iterator[System]:
     """Only where a handler may wait."""
     with System(dispatcher=request.param()) as system:
         yield system
+
+
+@pytest.fixture(params=[Sim], ids=name_of)
+def sim(request: pytest.FixtureRequest) -> Sim:
+    """For scenarios that let time pass, or look at the simulation itself."""
+    raise NotImplementedError("each seed makes its own")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if simulation.is_simulated(item):
+            item.add_marker("simulation")
+            item.add_marker(pytest.mark.timeout(60 + simulation.SEEDS / 20))
+    items[:] = [item for item in items if not (simulation.is_simulated(item) and item.get_closest_marker("real"))]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if isinstance(item, pytest.Function) and simulation.is_simulated(item):
+        simulation.leave_out(item)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not simulation.is_simulated(pyfuncitem):
+        return None
+    simulation.play(pyfuncitem)
+    return True

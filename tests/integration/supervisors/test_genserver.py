@@ -85,8 +85,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def timed(dispatcher: Dispatcher, clock: Clock, log: Log) -> Iterator[Any]:
-    with System(dispatcher=dispatcher, clock=clock):
+def timed(clock: Clock, log: Log) -> Iterator[Any]:
+    with System(clock=clock):
         yield Server.start(log)
 
 

@@ -1,45 +1,19 @@
 """Children that say what happens to them, and the log that tests wait on, on real threads as in a simulation."""
 
-import time
-from collections import deque
-
-import pytest
-
-from supervisors import PoolDispatcher, Process, ProcessKilled, ThreadDispatcher
+from supervisors import Process, ProcessKilled, System
 from supervisors.testing import Event
+from tests.integration.supervisors import conftest
 
-DEADLINE = 10.0
+DEADLINE = conftest.SOON
 
-on_threads = pytest.mark.parametrize("system", [ThreadDispatcher, PoolDispatcher], indirect=True)
-"""For what a simulation cannot do, or not soon."""
-
-
-class Log:
-    """What happened, in order; tests wait for the next entry, never for time."""
-
-    def __init__(self):
-        self._entries = deque()
-        self._news = Event()
+class Log(conftest.Log):
+    """The same, in words."""
 
     def add(self, *entry):
-        self._entries.append(" ".join(str(part) for part in entry))
-        self._news.set()
-
-    def next(self):
-        while not self._entries:
-            # The new event first, then the look: whoever adds an entry that is not seen here sets this event.
-            self._news = Event()
-            if not self._entries:
-                assert self._news.wait(DEADLINE), "nothing more has happened"
-        return self._entries.popleft()
+        self(" ".join(str(part) for part in entry))
 
     def take(self, count):
         return [self.next() for _ in range(count)]
-
-    def rest(self):
-        entries = list(self._entries)
-        self._entries.clear()
-        return entries
 
 
 class Worker(Process):
@@ -94,11 +68,13 @@ def always_failing_after(first):
 
 def eventually(ask, wanted):
     """Ask until the answer is this one; each question should be a turn of whoever has to do something first."""
-    end = time.monotonic() + DEADLINE
-    while time.monotonic() < end:
+    clock, patience = System.current().clock, 0.0
+    end = clock.monotonic() + DEADLINE
+    while clock.monotonic() < end:
         if ask() == wanted:
             return True
-        Event().wait(0)
+        Event().wait(patience)
+        patience += 0.0001  # simulated time passes for those only who wait for it
     return False
 
 

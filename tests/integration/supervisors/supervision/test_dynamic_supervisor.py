@@ -27,7 +27,6 @@ from tests.integration.supervisors.supervision.family import (
     crash,
     eventually,
     gone,
-    on_threads,
 )
 
 
@@ -177,7 +176,7 @@ class Idle(Process):
     """Does nothing."""
 
 
-@on_threads
+@pytest.mark.real("thousands, once, are enough")
 def test_thousands_come_and_go(system):
     sup = DynamicSupervisor.start_link()
     refs = [sup.start_child(child(Idle)) for _ in range(2000)]

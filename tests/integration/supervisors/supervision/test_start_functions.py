@@ -20,7 +20,6 @@ from tests.integration.supervisors.supervision.family import (
     Worker,
     crash,
     deaf,
-    on_threads,
     ref_of,
 )
 
@@ -164,7 +163,7 @@ class Plain(pykka.ThreadingActor):
         return message
 
 
-@on_threads
+@pytest.mark.real("plain actors bring threads of their own")
 class TestPlainActors:
     def test_are_restarted_and_stopped_like_any_child(self, log):
         sup = Supervisor.start_link([child(Plain, log)])
