@@ -10,15 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from supervisors.process import Process
-from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.future import Future
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
+from supervisors.runtime.sim import _SimSystem
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.testing import Event, Sim
@@ -52,6 +53,34 @@ class Log:
         entries = list(self._entries)
         self._entries.clear()
         return entries
+
+
+def simulated() -> bool:
+    """Whether this happens in a simulation."""
+    return isinstance(System.current(), _SimSystem)
+
+
+def beside(work: Callable[[], object]) -> Future[Any]:
+    """Do the work beside the scenario, as somebody who is no process: a future of the result."""
+    system = System.current()
+    if isinstance(system, _SimSystem):
+        return system._sim.client(work)
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        with system.activated():
+            try:
+                future.set(work())
+            except BaseException:
+                future.set_exception()
+
+    threading.Thread(target=run).start()
+    return future
+
+
+def often(times: int) -> range:
+    """So often where chance decides what happens; the seeds of a simulation repeat it anyway."""
+    return range(1 if simulated() else times)
 
 
 class Echo(Process):
@@ -140,7 +169,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if simulation.is_simulated(item):
             item.add_marker("simulation")
             item.add_marker(pytest.mark.timeout(60 + simulation.SEEDS / 20))
-    items[:] = [item for item in items if not (simulation.is_simulated(item) and item.get_closest_marker("real"))]
+    items[:] = [
+        item for item in items if not (simulation.is_simulated(item) and item.get_closest_marker("real"))
+    ]
 
 
 @pytest.hookimpl(tryfirst=True)

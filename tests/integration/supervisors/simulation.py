@@ -24,6 +24,9 @@ from supervisors.testing import ScenarioFailed, Sim, explore
 SEEDS = int(os.environ.get("SEEDS", "200"))
 SEED = os.environ.get("SEED")
 
+DRIVERS = {"sim", "clock"}
+"""Fixtures that let time pass: they are the simulation itself, others its system."""
+
 
 def is_simulated(item: pytest.Item) -> bool:
     """Whether a fixture of the item is that of a simulation."""
@@ -53,7 +56,7 @@ def play(item: pytest.Function) -> None:
 
 
 def _play(item: pytest.Function, sim: Sim) -> None:
-    made = {name: sim if name == "sim" else sim.system for name in _given(item)}
+    made = {name: sim if name in DRIVERS else sim.system for name in _given(item)}
     with ExitStack() as fixtures:
         for name in item.fixturenames:
             _make(item, name, made, fixtures)

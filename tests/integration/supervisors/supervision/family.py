@@ -6,6 +6,7 @@ from tests.integration.supervisors import conftest
 
 DEADLINE = conftest.SOON
 
+
 class Log(conftest.Log):
     """The same, in words."""
 
