@@ -71,7 +71,7 @@ def beside(work: Callable[[], object]) -> Future[Any]:
         with system.activated():
             try:
                 future.set(work())
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - it is for whoever waits for the future
                 future.set_exception()
 
     threading.Thread(target=run).start()
