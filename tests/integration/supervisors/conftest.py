@@ -22,6 +22,7 @@ from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.sim import _SimSystem
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
+from supervisors.spec import ChildSpec, child
 from supervisors.testing import Event, Sim
 from tests.integration.supervisors import simulation
 
@@ -39,6 +40,10 @@ class Log:
         self._entries.append(entry)
         self._news.set()
 
+    def add(self, *words: object) -> None:
+        """The same, in words."""
+        self(" ".join(str(word) for word in words))
+
     def next(self) -> Any:
         """The next thing that happens."""
         while not self._entries:
@@ -47,6 +52,10 @@ class Log:
             if not self._entries:
                 assert self._news.wait(SOON), "nothing more has happened"
         return self._entries.popleft()
+
+    def take(self, count: int) -> list[Any]:
+        """The next `count` things that happen."""
+        return [self.next() for _ in range(count)]
 
     def rest(self) -> list[Any]:
         """What has happened and was not looked at."""
@@ -117,9 +126,42 @@ class Watcher(Process):
         self.log(signal)
 
 
+class Worker(Process):
+    """A child: says when it starts and ends; `outcome`, or what that returns, is what its start comes to."""
+
+    def __init__(self, log: Log, id: Any, outcome: Any = None) -> None:
+        super().__init__()
+        self.log = log
+        self.id = id
+        self.outcome = outcome
+
+    def init(self) -> Any:
+        outcome = self.outcome() if callable(self.outcome) else self.outcome
+        if isinstance(outcome, BaseException):
+            raise outcome
+        self.log.add("+", self.id)
+        return outcome
+
+    def on_receive(self, message: Any) -> Any:
+        return message(self) if callable(message) else message
+
+    def terminate(self, reason: Any) -> None:
+        self.log.add("-", self.id)
+
+
 @pytest.fixture
 def log() -> Log:
     return Log()
+
+
+@pytest.fixture
+def worker(log: Log) -> Callable[..., ChildSpec]:
+    """Specs of workers that share the log."""
+
+    def make(id: Any, outcome: Any = None, **fields: Any) -> ChildSpec:
+        return child(Worker, log, id, outcome).replace(id=id, **fields)
+
+    return make
 
 
 @pytest.fixture(autouse=True)

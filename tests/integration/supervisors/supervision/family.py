@@ -4,42 +4,8 @@ import time
 
 from supervisors import Process, ProcessKilled
 from supervisors.testing import Event
-from tests.integration.supervisors import conftest
-
-DEADLINE = conftest.SOON
-
-
-class Log(conftest.Log):
-    """The same, in words."""
-
-    def add(self, *entry):
-        self(" ".join(str(part) for part in entry))
-
-    def take(self, count):
-        return [self.next() for _ in range(count)]
-
-
-class Worker(Process):
-    """Says when it starts and ends; does what it is told."""
-
-    def __init__(self, log, id, outcome=None):
-        super().__init__()
-        self.log = log
-        self.id = id
-        self.outcome = outcome
-
-    def init(self):
-        outcome = self.outcome() if callable(self.outcome) else self.outcome
-        if isinstance(outcome, BaseException):
-            raise outcome
-        self.log.add("+", self.id)
-        return outcome
-
-    def on_receive(self, message):
-        return message(self) if callable(message) else message
-
-    def terminate(self, reason):
-        self.log.add("-", self.id)
+from tests.integration.supervisors.conftest import SOON as DEADLINE
+from tests.integration.supervisors.conftest import simulated
 
 
 def crash(process):
@@ -80,7 +46,7 @@ def eventually(ask, wanted):
 
 def turns():
     """As many as there is time for; in a simulation, where no time passes, as many as should be enough."""
-    if conftest.simulated():
+    if simulated():
         yield from range(1000)
         return
     end = time.monotonic() + DEADLINE
