@@ -19,15 +19,8 @@ from supervisors import (
     child,
     exit,
 )
-from tests.integration.supervisors.supervision.family import (
-    DEADLINE,
-    Event,
-    Party,
-    Worker,
-    crash,
-    eventually,
-    gone,
-)
+from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.supervision.family import DEADLINE, Event, Party, crash, eventually, gone
 
 
 def test_children_come_and_go(log):

@@ -13,15 +13,8 @@ from supervisors import (
     exit,
 )
 from supervisors.supervisor import START_TIMEOUT, Request
-from tests.integration.supervisors.supervision.family import (
-    DEADLINE,
-    Event,
-    Slow,
-    Worker,
-    crash,
-    deaf,
-    ref_of,
-)
+from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.supervision.family import DEADLINE, Event, Slow, crash, deaf, ref_of
 
 
 class TestStartFunctions:
