@@ -22,10 +22,11 @@ from supervisors.supervisor import Request
 PERIOD = 5.0
 
 numbers = st.integers(0, 3)
-intensities = st.sampled_from([0, 1, 2, 3, 40])
+intensities = st.sampled_from([0, 1, 2, 2, 3, 40, 40])
 restarts = st.sampled_from(["permanent", "transient", "temporary"])
 shutdowns = st.sampled_from(["brutal_kill", 0, 2.0])
 seconds = st.sampled_from([0.5, 1.0, 3.0, 100.0])
+sometimes = st.sampled_from([False] * 2 + [True])
 seldom = st.sampled_from([False] * 19 + [True])
 
 
@@ -174,20 +175,24 @@ class SimulatedFamily(RuleBasedStateMachine):
         self.questions.append(self.sim.client(client))
 
     def ask(self, operation, *args, then=lambda: None):
-        """Ask the supervisor, and see how much else it does before it answers; `then()` at once if it does not refuse.
+        """Have a client ask, and see how much else is done before the answer; `then()` at once if it is no refusal.
 
         A request waits for what was there before it: the operation that runs, those that wait, and the messages in the
         mailbox, each of them one operation at most. An operation starts and stops each child once at most. That takes
         of each an exit, a DOWN, the end of a patience and the outcome of a start; and each child, and each that was
-        started, may end by itself meanwhile. Everything else would have to wait behind the request.
+        started, may end by itself meanwhile. Everything else has to wait behind the request.
         """
+        self.questions.append(self.sim.client(lambda: self.ask_now(operation, args, then)))
+
+    def ask_now(self, operation, args, then):
         box, turns = self.sup.actor_inbox, self.process._turns
         before = len(box) + len(box.control or ()) + len(turns._queue) + (turns._operation is not None)
         so_far, family = self.process.handled, len(self.process._children.views())
         limit = (before + 1) * (6 * (family + before) + 1)
 
         def answered(future):
-            self.too_late += [(operation, limit)] if self.process.handled - so_far > limit else []
+            handled = self.process.handled - so_far
+            self.too_late += [(operation, handled, limit)] if handled > limit else []
             try:
                 future.get()
             except SupervisorError:
@@ -211,6 +216,18 @@ class SimulatedFamily(RuleBasedStateMachine):
     @rule(number=numbers)
     def a_child_crashes(self, number):
         self.tell(number, crash)
+
+    @rule(number=numbers, times=st.integers(2, 4))
+    def a_child_crashes_again_and_again(self, number, times):
+        for _ in range(times):
+            self.tell(number, crash)
+            self.sim.settle()
+
+    @rule(number=numbers)
+    def a_child_crashes_and_cannot_be_started_again(self, number):
+        self.world.failing[self.id_of(number)] = 100
+        self.tell(number, crash)
+        self.ask("count_children")
 
     @rule(number=numbers, reason=st.sampled_from([NORMAL, SHUTDOWN, Shutdown("x"), "tired"]))
     def a_child_ends(self, number, reason):

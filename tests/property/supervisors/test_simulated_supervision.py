@@ -24,6 +24,7 @@ from tests.property.supervisors.simulated import (
     restarts,
     seldom,
     shutdowns,
+    sometimes,
 )
 
 IDS = list("abcd")
@@ -51,7 +52,7 @@ class SimulatedSupervision(SimulatedFamily):
 
     @initialize(seed=st.integers(0, 2**32), plans=plans, flags=all_flags)
     def begin(self, seed, plans, flags):
-        self.significant = flags.auto_shutdown != "never"
+        self.significant = False
         specs = []
 
         def start():
@@ -73,6 +74,7 @@ class SimulatedSupervision(SimulatedFamily):
     def spec(self, id, restart, shutdown, significant):
         # As the flags will be once everything that was asked for is done: often right, and else refused.
         significant &= restart != "permanent" and self.flags_wanted.auto_shutdown != "never"
+        self.significant |= significant
         return ChildSpec(
             id=id,
             start=Subject,
@@ -112,7 +114,6 @@ class SimulatedSupervision(SimulatedFamily):
             self.world.flags = flags
 
         self.flags_wanted = flags
-        self.significant |= flags.auto_shutdown != "never"
         self.ask("update", flags, [self.spec(*plan) for plan in plans], then=applied)
 
     @precondition(lambda self: self.sup.is_alive())
@@ -128,7 +129,7 @@ class SimulatedSupervision(SimulatedFamily):
         assert {ref.exit_reason for ref in order} <= {SHUTDOWN, KILLED}
 
     @precondition(lambda self: self.sup.is_alive())
-    @rule(number=numbers, now=seldom)
+    @rule(number=numbers, now=sometimes)
     def a_quiet_family_is_restarted(self, number, now):
         if not now or not self.quiet():
             return
@@ -167,7 +168,7 @@ def _quiet(caplog):
 
 @pytest.mark.timeout(300)  # for the shrinking, should it be needed
 def test_the_laws_hold_in_any_order():
-    play(SimulatedSupervision, examples=60, steps=40)
+    play(SimulatedSupervision, examples=100, steps=40)
 
 
 @pytest.mark.soak
