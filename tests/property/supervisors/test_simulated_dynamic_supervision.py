@@ -105,7 +105,7 @@ def _quiet(caplog):
 
 @pytest.mark.timeout(300)  # for the shrinking, should it be needed
 def test_the_laws_hold_in_any_order():
-    play(SimulatedDynamicSupervision, examples=40, steps=40)
+    play(SimulatedDynamicSupervision, examples=120, steps=40)
 
 
 @pytest.mark.soak

@@ -129,8 +129,10 @@ class SimulatedSupervision(SimulatedFamily):
         assert {ref.exit_reason for ref in order} <= {SHUTDOWN, KILLED}
 
     @precondition(lambda self: self.sup.is_alive())
-    @rule(number=numbers, now=sometimes)
-    def a_quiet_family_is_restarted(self, number, now):
+    @rule(number=numbers, flags=st.none() | all_flags, now=sometimes)
+    def a_quiet_family_is_restarted(self, number, flags, now):
+        if now and flags is not None:
+            self.update(flags, [])
         if not now or not self.quiet():
             return
         self.sim.advance(2 * PERIOD)
@@ -168,7 +170,7 @@ def _quiet(caplog):
 
 @pytest.mark.timeout(300)  # for the shrinking, should it be needed
 def test_the_laws_hold_in_any_order():
-    play(SimulatedSupervision, examples=100, steps=40)
+    play(SimulatedSupervision, examples=150, steps=40)
 
 
 @pytest.mark.soak
