@@ -14,6 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -338,8 +339,30 @@ def test_trap_15_a_kill_answers_askers_before_the_zombie_returns(log: Log) -> No
     let_go.set()
 
 
-def test_trap_16_nothing_that_is_put_into_a_closed_mailbox_waits_for_ever() -> None:
-    # Caught: looking whether the process is alive and putting the message afterwards.
+class Closing:
+    """In the place of a mailbox's limit: lets everything in, and ends the process between the look and the put."""
+
+    def admit(self, ref: Any, item: Any) -> bool:
+        exit(ref, "kill")
+        return True
+
+
+def test_trap_16_nothing_that_is_put_into_a_closed_mailbox_waits_for_ever(system: System) -> None:
+    # Caught: looking whether the process is alive, and putting the message into a mailbox that was emptied meanwhile.
+    for _ in range(2):
+        ref = Echo.start()
+        ref.actor_inbox.limit = Closing()
+        answer = ref.ask("anybody?", block=False)
+        with pytest.raises(ProcessDown):
+            answer.get(timeout=SOON)
+    ref = Echo.start()
+    ref.actor_inbox.limit = Closing()
+    ref.tell("nobody")
+    assert system.dead_letters.count == 1
+
+
+def test_trap_16_nor_when_many_ask_while_it_ends() -> None:
+    # Caught: the same, if the door is somewhere else.
     def ask(ref: Any) -> None:
         for answer in [ref.ask(n, block=False) for n in range(3 if simulated() else 30)]:
             try:
@@ -349,7 +372,7 @@ def test_trap_16_nothing_that_is_put_into_a_closed_mailbox_waits_for_ever() -> N
 
     for _ in often(50):
         ref = Echo.start()
-        askers = [beside(lambda ref=ref: ask(ref)) for _ in range(3)]  # type: ignore[misc]
+        askers = [beside(partial(ask, ref)) for _ in range(3)]
         ref.stop(timeout=SOON)
         assert [asker.get(timeout=2 * SOON) for asker in askers] == [None] * 3
         with pytest.raises(ProcessDown):
