@@ -34,8 +34,8 @@ fix: $(READY)  ## format, and repair what the linter can repair
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-soak: $(READY)  ## the tests that run for minutes
-	@$(BIN)/python -m pytest -m soak
+soak: $(READY)  ## the tests that run for minutes, and 10,000 seeds of each scenario that is simulated
+	@SEEDS=10000 $(BIN)/python -m pytest -m "soak or simulation"
 	@EVERY_BYTE=1 $(BIN)/python -m pytest tests/conformance --timeout 3600
 
 docs: $(SITE_READY)  ## the documentation as a site, in build/docs; whatever is wrong with a page is an error

@@ -36,7 +36,7 @@ class Turns:
     Thread: that of the supervisor; every call runs operations until one waits or none is left.
     """
 
-    __slots__ = ("_answer", "_busy", "_done", "_operation", "_perform", "_queue", "waiting")
+    __slots__ = ("_answer", "_busy", "_closed", "_done", "_operation", "_perform", "_queue", "waiting")
 
     def __init__(self, perform: Callable[[Step], object]) -> None:
         self._perform = perform
@@ -45,6 +45,7 @@ class Turns:
         self._done: Done = _drop
         self._answer: object = None
         self._busy = False
+        self._closed = False
         self.waiting: Step | None = None
 
     @property
@@ -53,16 +54,21 @@ class Turns:
         return self._operation is None and not self._queue
 
     def run(self, operation: Operation[Any], done: Done) -> None:
-        """Run this operation once all earlier ones are done."""
+        """Run this operation once all earlier ones are done; after `run_last` it is forgotten."""
+        if self._closed:
+            operation.close()
+            return
         self._queue.append((operation, done))
         self._go_on()
 
     def run_last(self, operation: Operation[Any], done: Done) -> None:
-        """Let the running operation finish, forget all that wait, and then run this one."""
+        """Let the running operation finish, forget all that wait and all that come, and then run this one."""
         for forgotten, _ in self._queue:
             forgotten.close()
         self._queue.clear()
-        self.run(operation, done)
+        self._closed = True
+        self._queue.append((operation, done))
+        self._go_on()
 
     def answer(self, step: Step, answer: object) -> bool:
         """Resume the running operation, if it is this step it waits for; a late or stray answer changes nothing."""

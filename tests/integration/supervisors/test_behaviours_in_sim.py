@@ -1,4 +1,4 @@
-"""Servers, tasks, partitions and groups in many orders: the same code on one thread, in simulated time."""
+"""Servers, tasks, partitions and groups, killed by somebody who is in no hurry: what holds in every order."""
 
 from __future__ import annotations
 
@@ -20,12 +20,9 @@ from supervisors import (
     cast,
     child,
     exit,
-    explore,
     get_state,
 )
 from supervisors.testing import Sim
-
-SEEDS = range(60)
 
 
 class Counter(GenServer):
@@ -60,7 +57,7 @@ class Killer(GenServer):
         exit(request, "kill")
 
 
-def tasks_are_told(sim: Sim) -> None:
+def test_a_result_is_told_once_and_before_the_end_in_every_order(sim: Sim) -> None:
     tasks = TaskSupervisor.start()
     agent = Agent.start()
     assert call(agent, lambda self: tasks.async_nolink(lambda: 7).await_(5)) == 7
@@ -71,11 +68,7 @@ def tasks_are_told(sim: Sim) -> None:
     assert get_state(agent)["told"] == {task.ref: [5, NORMAL]}
 
 
-def test_a_result_is_told_once_and_before_the_end_in_every_order() -> None:
-    explore(tasks_are_told, seeds=SEEDS)
-
-
-def tasks_are_killed(sim: Sim) -> None:
+def test_a_killed_task_is_told_of_once_in_every_order(sim: Sim) -> None:
     tasks, agent, killer = TaskSupervisor.start(), Agent.start(), Killer.start()
     started = call(agent, lambda self: [tasks.async_nolink(lambda: "value") for _ in range(3)])
     cast(killer, started[0].ref)
@@ -94,11 +87,7 @@ def tasks_are_killed(sim: Sim) -> None:
     assert [ref for ref in agent.system.processes() if ref not in (agent, killer)] == []
 
 
-def test_a_killed_task_is_told_of_once_in_every_order() -> None:
-    explore(tasks_are_killed, seeds=SEEDS)
-
-
-def keys_are_found(sim: Sim) -> None:
+def test_an_address_outlives_a_crash_in_every_order(sim: Sim) -> None:
     PartitionSupervisor.start(child(Counter), name="counters", partitions=2)
     address = PartitionSupervisor.via("counters", "alice")
     assert call(address, "count") == 1
@@ -112,11 +101,7 @@ def keys_are_found(sim: Sim) -> None:
     assert call(PartitionSupervisor.via("counters", "bob"), "count") in (1, 2)
 
 
-def test_an_address_outlives_a_crash_in_every_order() -> None:
-    explore(keys_are_found, seeds=SEEDS)
-
-
-def keys_are_given_up(sim: Sim) -> None:
+def test_nothing_is_held_by_the_dead_in_any_order(sim: Sim) -> None:
     registry, counter, killer = Registry(), Counter.start(), Killer.start()
     registry.register("key", counter)
     counter.system.groups.join("group", counter)
@@ -133,7 +118,3 @@ def keys_are_given_up(sim: Sim) -> None:
     sim.run_until_idle()
     assert outcome in (1, KILLED)
     assert seen == [(0, [])]
-
-
-def test_nothing_is_held_by_the_dead_in_any_order() -> None:
-    explore(keys_are_given_up, seeds=SEEDS)

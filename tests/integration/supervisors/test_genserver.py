@@ -14,12 +14,12 @@ from supervisors.genserver import GenServer, call, cast
 from supervisors.inspection import get_state, resume, suspend, trace
 from supervisors.process import NO_REPLY, From, Process, Stop, exit
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit
-from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.timers import Timers
 
-from .conftest import SOON, Log
+from .conftest import BLOCKING, SOON, Log, name_of, simulated
 
 
 class Clock:
@@ -79,15 +79,17 @@ def server(system: System, log: Log) -> Any:
     return Server.start(log, name="server")
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+@pytest.fixture(params=[*BLOCKING, LoopDispatcher], ids=name_of)
+def clock(request: pytest.FixtureRequest) -> Iterator[Clock]:
+    """The clock of the current system; in a simulation that is the simulation."""
+    clock = Clock()
+    with System(dispatcher=request.param(), clock=clock):
+        yield clock
 
 
 @pytest.fixture
-def timed(dispatcher: Dispatcher, clock: Clock, log: Log) -> Iterator[Any]:
-    with System(dispatcher=dispatcher, clock=clock):
-        yield Server.start(log)
+def timed(clock: Clock, log: Log) -> Any:
+    return Server.start(log)
 
 
 def test_calls_casts_and_messages_reach_their_handlers_in_order(server: Any, log: Log) -> None:
@@ -195,7 +197,7 @@ def test_a_cast_or_a_message_may_stop_the_server(server: Any, log: Log) -> None:
     other = Server.start(log)
     cast(server, lambda self: Stop("by cast"))
     other.tell(Stop("by message"))
-    assert {log.next(), log.next()} >= {("end", "by cast")}
+    assert ("end", "by cast") in [log.next(), log.next(), log.next()]
     server.stop(timeout=SOON)
     other.stop(timeout=SOON)
     assert (server.exit_reason, other.exit_reason) == ("by cast", "by message")
@@ -264,7 +266,10 @@ def test_a_timeout_of_zero_waits_behind_what_is_there(timed: Any, clock: Clock, 
     def arm_with_a_message_waiting(self: Server, from_: From) -> None:
         self.ref.tell("waiting")
         self.idle_timeout(0)
-        clock.advance(0)
+        if (
+            not simulated()
+        ):  # where it may fire before the message is looked at, and no handler moves the time
+            clock.advance(0)
 
     call(timed, arm_with_a_message_waiting)
     call(timed, "x")

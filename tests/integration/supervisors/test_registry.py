@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from supervisors.runtime.system import System
 from supervisors.spec import child
 from supervisors.supervisor import Supervisor
 
-from .conftest import SOON, Echo, Log, Watcher
+from .conftest import SOON, Echo, Log, Watcher, beside, simulated
 
 
 class Room(GenServer):
@@ -138,13 +138,8 @@ def test_listeners_hear_of_it(system: System, log: Log) -> None:
 
 def test_many_who_want_one_key_get_it_once(system: System, rooms: Registry) -> None:
     refs = [Echo.start() for _ in range(8)]
-    got: list[bool] = []
-    threads = [threading.Thread(target=lambda ref=ref: got.append(rooms.register("a", ref))) for ref in refs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(SOON)
-    assert sorted(got) == [False] * 7 + [True]
+    got = [beside(partial(rooms.register, "a", ref)) for ref in refs]
+    assert sorted(each.get(timeout=SOON) for each in got) == [False] * 7 + [True]
 
 
 # --- duplicate keys ---------------------------------------------------------------------------------------------------
@@ -240,12 +235,11 @@ def test_a_snapshot_and_the_news_after_it(system: System, log: Log) -> None:
 
 
 def test_nothing_is_missed_or_told_twice_while_others_join(system: System, log: Log) -> None:
-    refs = [Process.start() for _ in range(50)]
-    joiner = threading.Thread(target=lambda: [system.groups.join("g", ref) for ref in refs])
+    refs = [Process.start() for _ in range(5 if simulated() else 50)]
     watcher = Watcher.start(log)
-    joiner.start()
+    joined = beside(lambda: [system.groups.join("g", ref) for ref in refs])
     _, members = ask(watcher, lambda self: system.groups.monitor("g"))
-    joiner.join(SOON)
+    joined.get(timeout=SOON)
     ask(watcher, lambda self: None)
     assert members + [ref for news in log.rest() for ref in news.refs] == refs
 

@@ -25,12 +25,17 @@ from supervisors.task import (
     callers,
     current_process,
 )
+from supervisors.testing import Event, Sim
 
 from .conftest import SOON, Log, Watcher
+from .supervision.family import deaf
+
+STOPPING = "`Process.stopping` is a `threading.Event`: waiting for it blocks the thread"
 
 
 @pytest.fixture(
-    params=[ThreadDispatcher, lambda: PoolDispatcher(4), lambda: None], ids=["threads", "pool", "as it comes"]
+    params=[ThreadDispatcher, lambda: PoolDispatcher(4), lambda: None, Sim],
+    ids=["threads", "pool", "as it comes", "simulation"],
 )
 def system(request: pytest.FixtureRequest) -> Iterator[System]:
     with System(dispatcher=request.param()) as system:
@@ -67,14 +72,14 @@ class Gate:
     """A function that begins, waits until it may go on, and returns its argument."""
 
     def __init__(self) -> None:
-        self.entered = threading.Semaphore(0)
-        self.open = threading.Event()
+        self.entered = Event()
+        self.open = Event()
 
     def __call__(self, value: Any = None) -> Any:
         process = current_process()
         assert process is not None
         process.on_kill(self.open.set)
-        self.entered.release()
+        self.entered.set()
         with process.blocking():
             assert self.open.wait(SOON)
         process.check_stop()
@@ -85,8 +90,8 @@ def crash() -> None:
     raise ValueError("as told")
 
 
-def dead(ref: Any) -> threading.Event:
-    event = threading.Event()
+def dead(ref: Any) -> Event:
+    event = Event()
     ref.add_exit_callback(lambda _: event.set())
     return event
 
@@ -145,6 +150,7 @@ def test_waiting_ends_with_its_time(tasks: TaskSupervisorRef, gate: Gate) -> Non
     assert task.outcome() == Returned(7)
 
 
+@pytest.mark.real("an event loop waits without the simulation")
 def test_a_task_is_awaited_in_an_event_loop(tasks: TaskSupervisorRef) -> None:
     async def main() -> Any:
         return await tasks.async_nolink(lambda: 5)
@@ -152,8 +158,9 @@ def test_a_task_is_awaited_in_an_event_loop(tasks: TaskSupervisorRef) -> None:
     assert asyncio.run(main()) == 5
 
 
+@pytest.mark.real(STOPPING)
 def test_a_task_that_looks_is_stopped(tasks: TaskSupervisorRef) -> None:
-    entered = threading.Event()
+    entered = Event()
 
     def look() -> None:
         process = current_process()
@@ -172,7 +179,7 @@ def test_a_task_that_looks_is_stopped(tasks: TaskSupervisorRef) -> None:
 @pytest.mark.parametrize("patience", [0.0, "brutal_kill"])
 def test_a_task_that_does_not_look_is_killed(tasks: TaskSupervisorRef, gate: Gate, patience: Any) -> None:
     task = tasks.async_nolink(gate, 7)
-    assert gate.entered.acquire(timeout=SOON)
+    assert gate.entered.wait(SOON)
     assert task.shutdown(patience) is None
     assert gate.open.is_set()
     dead(task.ref).wait(SOON)
@@ -215,7 +222,7 @@ def test_fire_and_forget_runs_again_only_if_it_is_to(tasks: TaskSupervisorRef, l
 
 def test_tasks_end_with_their_supervisor(tasks: TaskSupervisorRef, gate: Gate) -> None:
     task = tasks.async_nolink(gate, 1)
-    assert gate.entered.acquire(timeout=SOON)
+    assert gate.entered.wait(SOON)
     end = dead(task.ref)
     exit(tasks, "kill")
     gate.open.set()
@@ -308,7 +315,7 @@ def test_an_owner_takes_its_linked_task_with_it(
     tasks: TaskSupervisorRef, agent: Any, log: Log, gate: Gate
 ) -> None:
     task = ask(agent, lambda self: tasks.async_(gate))
-    assert gate.entered.acquire(timeout=SOON)
+    assert gate.entered.wait(SOON)
     end = dead(task.ref)
     exit(agent, "kill")
     gate.open.set()
@@ -365,19 +372,16 @@ def test_a_task_knows_on_whose_behalf_it_runs(tasks: TaskSupervisorRef, agent: A
 def test_a_killed_function_delivers_nothing(
     tasks: TaskSupervisorRef, agent: Any, log: Log, gate: Gate
 ) -> None:
-    returned = threading.Event()
+    returned = Event()
 
     def stubborn() -> int:
-        gate.entered.release()
-        process = current_process()
-        assert process is not None
-        with process.blocking():
-            assert gate.open.wait(SOON)
+        gate.entered.set()
+        deaf(gate.open)
         returned.set()
         return 7
 
     task = ask(agent, lambda self: tasks.async_nolink(stubborn))
-    assert gate.entered.acquire(timeout=SOON)
+    assert gate.entered.wait(SOON)
     exit(task.ref, "kill")
     down = log.next()
     assert (down.ref, down.reason) == (task.ref, KILLED)
@@ -441,6 +445,7 @@ def test_what_takes_too_long_is_killed_or_ends_the_stream(tasks: TaskSupervisorR
         next(results)
 
 
+@pytest.mark.real(STOPPING)
 def test_giving_up_a_stream_stops_its_tasks(tasks: TaskSupervisorRef, log: Log) -> None:
     def watch(n: int) -> int:
         process = current_process()

@@ -132,6 +132,17 @@ class TestRestartChild:
             world.run(children.restart_child("a"))
         assert (children.which_child("a").ref, world.retries) == (None, [])
 
+    def test_gives_info_ignore_and_a_taken_name_as_start_child_does(self, world, children):
+        world.run(children.terminate_child("a"))
+        taken = AlreadyStarted("elsewhere")
+        world.scripts["a"].extend([IGNORE, StartFailed(taken), Started("a9", "info")])
+        assert world.run(children.restart_child("a")) is None
+        with pytest.raises(AlreadyStarted) as caught:
+            world.run(children.restart_child("a"))
+        assert caught.value is taken
+        assert world.run(children.restart_child("a")) == ("a9", "info")
+        assert ids(children) == ["a", "b"]
+
 
 class TestDeleteChild:
     def test_forgets_a_child_that_is_down(self, world, children):

@@ -154,6 +154,25 @@ class TestExits:
         assert world.run(children.exited("a2", "crash", 0.0)) == Stop(SHUTDOWN)
         assert refs(children) == []
 
+    def test_a_new_intensity_applies_at_once_to_the_restarts_there_were(self, world):
+        children = dynamic()
+        start(world, children)
+        for n in range(1, 3):
+            world.run(children.exited(f"a{n}", "crash", 0.0))
+        children.update(DynamicFlags(max_restarts=2))
+        assert world.run(children.exited("a3", "crash", 0.0)) == Stop(SHUTDOWN)
+
+    def test_a_child_whose_restart_is_one_too_many_is_dropped_and_the_others_are_stopped_together(
+        self, world
+    ):
+        children = dynamic(max_restarts=0)
+        start(world, children)
+        start(world, children, "b")
+        assert world.run(children.exited("a1", "crash", 0.0)) == Stop(SHUTDOWN)
+        world.take()
+        world.run(children.stop_all())
+        assert (world.take(), refs(children)) == ("-b1", [])
+
     def test_strangers_and_old_refs_are_ignored(self, world):
         children = dynamic()
         start(world, children)

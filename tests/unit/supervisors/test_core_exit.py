@@ -6,7 +6,7 @@ from supervisors.core.static import StaticChildren
 from supervisors.core.steps import Stop
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Shutdown
 from supervisors.spec import Flags
-from tests.unit.supervisors.world import IGNORE, World, spec
+from tests.unit.supervisors.world import FAIL, IGNORE, World, spec
 
 CLEAN = [NORMAL, SHUTDOWN, Shutdown("done")]
 STRATEGIES = ["one_for_one", "one_for_all", "rest_for_one"]
@@ -166,8 +166,40 @@ class TestRestForOne:
         world.run(children.exited("c1", "crash", 0.0))
         assert world.take() == "-a2 +c2 +a3"
 
+    def test_temporary_siblings_in_the_rest_are_dropped_those_before_it_stay(self, world):
+        children = started(
+            world,
+            spec("s", restart="temporary"),
+            spec("a"),
+            spec("t", restart="temporary"),
+            spec("c"),
+            strategy="rest_for_one",
+        )
+        world.run(children.exited("a1", "crash", 0.0))
+        assert (world.take(), refs(children)) == ("-c1 -t1 +a2 +c2", ["s1", "a2", "c2"])
+
 
 class TestIntensity:
+    def test_all_children_share_one_count_and_a_retry_is_one_more(self, world):
+        children = started(world, spec("a"), spec("b"), max_restarts=2)
+        world.scripts["a"].append(FAIL)
+        assert world.run(children.exited("a1", "crash", 0.0)) is None
+        assert world.run(children.retry(world.retries[0], 0.0)) is None
+        assert world.run(children.exited("b1", "crash", 0.0)) == Stop(SHUTDOWN)
+
+    def test_the_boundary_of_the_period_is_inside(self, world):
+        children = started(world, spec("a"), max_restarts=1, max_seconds=5.0)
+        assert world.run(children.exited("a1", "crash", 1.0)) is None
+        assert world.run(children.exited("a2", "crash", 6.0)) == Stop(SHUTDOWN)
+
+    def test_an_end_that_restarts_nobody_does_not_count(self, world):
+        children = started(
+            world, spec("t", restart="temporary"), spec("b", restart="transient"), spec("a"), max_restarts=1
+        )
+        world.run(children.exited("t1", "crash", 0.0))
+        world.run(children.exited("b1", NORMAL, 0.0))
+        assert world.run(children.exited("a1", "crash", 0.0)) is None
+
     def test_one_death_too_many_stops_the_supervisor_without_a_restart(self, world):
         children = started(world, spec("a"), spec("b"), max_restarts=1)
         assert world.run(children.exited("a1", "crash", 0.0)) is None

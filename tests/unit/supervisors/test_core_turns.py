@@ -79,6 +79,15 @@ def test_the_last_operation_lets_the_running_one_finish_and_drops_the_rest(log):
     assert log == [("running", 1), ("last", 2)]
 
 
+def test_nothing_runs_after_the_last_operation(log):
+    turns = Turns(lambda step: WAIT)
+    turns.run_last(waiting("x"), lambda *_: turns.run(at_once(lambda: 1), log.done("at its end")))
+    turns.run(at_once(lambda: 2), log.done("meanwhile"))
+    turns.answer("x", None)
+    assert log == []
+    assert turns.idle
+
+
 class TestSupervision:
     """The same with real operations: what is visible of a supervisor in the middle of one."""
 

@@ -62,6 +62,29 @@ def test_a_new_intensity_applies_at_once_to_the_restarts_there_were(world, child
     assert world.run(children.exited("a3", "crash", 0.0)) == Stop(SHUTDOWN)
 
 
+def test_a_new_period_applies_at_once_to_the_restarts_there_were(world, children):
+    for n in range(1, 4):
+        world.run(children.exited(f"a{n}", "crash", float(n)))
+    children.update(Flags(max_restarts=3, max_seconds=100.0), [])
+    assert world.run(children.exited("a4", "crash", 50.0)) == Stop(SHUTDOWN)
+
+
+def test_a_new_auto_shutdown_applies_at_once(world, children):
+    children.update(
+        Flags(auto_shutdown="any_significant"), [spec("b", restart="transient", significant=True)]
+    )
+    assert world.run(children.exited("b1", NORMAL, 0.0)) == Stop(SHUTDOWN)
+
+
+def test_children_that_are_not_mentioned_are_kept_running_or_not(world, children):
+    world.run(children.terminate_child("b"))
+    children.update(Flags(), [])
+    assert lines(children) == [("a", "a1"), ("b", None), ("c", "c1")]
+    world.run(children.exited("a1", "crash", 0.0))
+    assert world.run(children.restart_child("b")) == "b2"
+    assert lines(children) == [("a", "a2"), ("b", "b2"), ("c", "c1")]
+
+
 def test_a_restarting_child_goes_on_restarting(world, children):
     world.scripts["a"].append(FAIL)
     world.run(children.exited("a1", "crash", 0.0))

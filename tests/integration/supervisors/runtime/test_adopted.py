@@ -14,6 +14,8 @@ from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
 from supervisors.runtime.system import System
 from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
 
+pytestmark = pytest.mark.real("plain actors bring threads of their own")
+
 
 class Plain(pykka.ThreadingActor):
     def __init__(self, log: Any = None, start_error: Exception | None = None) -> None:

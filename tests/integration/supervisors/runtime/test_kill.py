@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.running import fenced
 from supervisors.runtime.system import System
 from supervisors.runtime.zombies import Zombie
-from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
+from supervisors.testing import Event
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside, often
+
+HANGS = "a handler that hangs holds up a simulation"
 
 
 class Hung:
@@ -45,6 +49,7 @@ def hang(ref: Any, hung: Hung) -> Any:
     return future
 
 
+@pytest.mark.real(HANGS)
 def test_a_kill_tells_everybody_while_the_handler_still_hangs(system: System, log: Log) -> None:
     hung = Hung()
     ref = Echo.start(name="n", on_exit=log)
@@ -61,6 +66,7 @@ def test_a_kill_tells_everybody_while_the_handler_still_hangs(system: System, lo
     assert hung.left.wait(SOON)
 
 
+@pytest.mark.real(HANGS)
 @pytest.mark.parametrize(
     "attempt",
     [
@@ -106,6 +112,7 @@ def other_of(process: Process) -> Any:
     return process.ref
 
 
+@pytest.mark.real(HANGS)
 def test_a_zombies_answer_is_not_an_answer(system: System) -> None:
     hung = Hung(lambda self: "too late")
     ref = Echo.start()
@@ -117,6 +124,7 @@ def test_a_zombies_answer_is_not_an_answer(system: System) -> None:
         future.get(timeout=SOON)
 
 
+@pytest.mark.real(HANGS)
 def test_zombies_are_counted_until_their_handler_returns(system: System, log: Log) -> None:
     reports = Log()
     system.reports.subscribe(reports)
@@ -195,8 +203,8 @@ def test_too_many_zombies_stop_the_system(log: Log) -> None:
 
 
 def test_on_kill_callbacks_make_a_blocking_handler_return(blocking_system: System) -> None:
-    woken = threading.Event()
-    entered = threading.Event()
+    woken = Event()
+    entered = Event()
 
     def block(self: Process) -> None:
         forget = self.on_kill(lambda: 1 / 0)
@@ -213,8 +221,9 @@ def test_on_kill_callbacks_make_a_blocking_handler_return(blocking_system: Syste
     assert woken.is_set()
 
 
+@pytest.mark.real("`Process.stopping` is a `threading.Event`: waiting for it blocks the thread")
 def test_a_handler_sees_that_it_should_stop(blocking_system: System, log: Log) -> None:
-    entered = threading.Event()
+    entered = Event()
 
     def patient(self: Process) -> None:
         entered.set()
@@ -231,7 +240,7 @@ def test_a_handler_sees_that_it_should_stop(blocking_system: System, log: Log) -
 
 def test_a_process_that_waits_is_released_by_its_kill(blocking_system: System, log: Log) -> None:
     kept = Echo.start()
-    entered = threading.Event()
+    entered = Event()
 
     def wait(self: Process) -> None:
         entered.set()
@@ -257,6 +266,7 @@ def test_a_process_that_kills_itself_does_not_go_on(system: System, log: Log) ->
     assert log.rest() == []
 
 
+@pytest.mark.real(HANGS)
 def test_a_kill_overtakes_a_terminate_that_hangs(system: System, log: Log) -> None:
     hung = Hung()
 
@@ -274,6 +284,7 @@ def test_a_kill_overtakes_a_terminate_that_hangs(system: System, log: Log) -> No
     assert hung.left.wait(SOON)
 
 
+@pytest.mark.real(HANGS)
 def test_a_kill_during_init_fails_the_start(blocking_system: System, log: Log) -> None:
     hung = Hung()
 
@@ -300,14 +311,12 @@ def test_a_zombie_that_was_no_zombie_after_all_is_not_counted(system: System) ->
 
 
 def test_kills_from_many_threads_end_a_process_once(system: System, log: Log) -> None:
-    for _ in range(20):
+    for _ in often(20):
         ref = Echo.start(on_exit=log)
-        threads = [threading.Thread(target=exit, args=(ref, "kill")) for _ in range(4)]
-        threads.append(threading.Thread(target=lambda ref=ref: ref.stop(block=False)))
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(SOON)
+        ends = [beside(partial(exit, ref, "kill")) for _ in range(4)]
+        ends.append(beside(partial(ref.stop, block=False)))
+        for end in ends:
+            end.get(timeout=SOON)
         assert log.next() is ref.exit_reason
         assert log.rest() == []
 

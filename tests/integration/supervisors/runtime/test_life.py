@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pykka
@@ -22,7 +21,7 @@ from supervisors.process import (
 )
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Shutdown
 from supervisors.runtime.system import System
-from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside
 
 
 class Steps(Process):
@@ -273,10 +272,9 @@ def test_a_deferred_reply_can_come_from_another_thread_and_counts_once(system: S
     ref = Echo.start()
     future = ref.ask(keep, block=False)
     assert ref.ask("meanwhile", timeout=SOON) == "meanwhile"
-    thread = threading.Thread(target=lambda: (kept[0].reply("late"), kept[0].reply("later")))
-    thread.start()
+    replied = beside(lambda: (kept[0].reply("late"), kept[0].reply("later")))
     assert future.get(timeout=SOON) == "late"
-    thread.join(SOON)
+    replied.get(timeout=SOON)
     assert future.late == 1
 
 

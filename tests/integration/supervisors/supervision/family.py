@@ -1,68 +1,11 @@
 """Children that say what happens to them, and the log that tests wait on, on real threads as in a simulation."""
 
 import time
-from collections import deque
 
-import pytest
-
-from supervisors import PoolDispatcher, Process, ProcessKilled, ThreadDispatcher
+from supervisors import Process, ProcessKilled
 from supervisors.testing import Event
-
-DEADLINE = 10.0
-
-on_threads = pytest.mark.parametrize("system", [ThreadDispatcher, PoolDispatcher], indirect=True)
-"""For what a simulation cannot do, or not soon."""
-
-
-class Log:
-    """What happened, in order; tests wait for the next entry, never for time."""
-
-    def __init__(self):
-        self._entries = deque()
-        self._news = Event()
-
-    def add(self, *entry):
-        self._entries.append(" ".join(str(part) for part in entry))
-        self._news.set()
-
-    def next(self):
-        while not self._entries:
-            # The new event first, then the look: whoever adds an entry that is not seen here sets this event.
-            self._news = Event()
-            if not self._entries:
-                assert self._news.wait(DEADLINE), "nothing more has happened"
-        return self._entries.popleft()
-
-    def take(self, count):
-        return [self.next() for _ in range(count)]
-
-    def rest(self):
-        entries = list(self._entries)
-        self._entries.clear()
-        return entries
-
-
-class Worker(Process):
-    """Says when it starts and ends; does what it is told."""
-
-    def __init__(self, log, id, outcome=None):
-        super().__init__()
-        self.log = log
-        self.id = id
-        self.outcome = outcome
-
-    def init(self):
-        outcome = self.outcome() if callable(self.outcome) else self.outcome
-        if isinstance(outcome, BaseException):
-            raise outcome
-        self.log.add("+", self.id)
-        return outcome
-
-    def on_receive(self, message):
-        return message(self) if callable(message) else message
-
-    def terminate(self, reason):
-        self.log.add("-", self.id)
+from tests.integration.supervisors.conftest import SOON as DEADLINE
+from tests.integration.supervisors.conftest import simulated
 
 
 def crash(process):
@@ -94,12 +37,21 @@ def always_failing_after(first):
 
 def eventually(ask, wanted):
     """Ask until the answer is this one; each question should be a turn of whoever has to do something first."""
-    end = time.monotonic() + DEADLINE
-    while time.monotonic() < end:
+    for _ in turns():
         if ask() == wanted:
             return True
         Event().wait(0)
     return False
+
+
+def turns():
+    """As many as there is time for; in a simulation, where no time passes, as many as should be enough."""
+    if simulated():
+        yield from range(1000)
+        return
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end:
+        yield
 
 
 def deaf(event):

@@ -21,14 +21,8 @@ from supervisors import (
     tree,
 )
 from supervisors.supervisor import Request
-from tests.integration.supervisors.supervision.family import (
-    DEADLINE,
-    Event,
-    Slow,
-    Worker,
-    crash,
-    ref_of,
-)
+from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.supervision.family import DEADLINE, Event, Slow, crash, ref_of
 
 
 class TestChildApi:

@@ -19,16 +19,8 @@ from supervisors import (
     child,
     exit,
 )
-from tests.integration.supervisors.supervision.family import (
-    DEADLINE,
-    Event,
-    Party,
-    Worker,
-    crash,
-    eventually,
-    gone,
-    on_threads,
-)
+from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.supervision.family import DEADLINE, Event, Party, crash, eventually, gone
 
 
 def test_children_come_and_go(log):
@@ -177,7 +169,7 @@ class Idle(Process):
     """Does nothing."""
 
 
-@on_threads
+@pytest.mark.real("thousands, once, are enough")
 def test_thousands_come_and_go(system):
     sup = DynamicSupervisor.start_link()
     refs = [sup.start_child(child(Idle)) for _ in range(2000)]

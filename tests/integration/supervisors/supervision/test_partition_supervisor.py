@@ -17,7 +17,8 @@ from supervisors import (
     whereis,
 )
 from supervisors.supervisor import PartitionSupervisor
-from tests.integration.supervisors.supervision.family import DEADLINE, Worker, eventually
+from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.supervision.family import DEADLINE, eventually
 
 via = PartitionSupervisor.via
 

@@ -13,16 +13,8 @@ from supervisors import (
     exit,
 )
 from supervisors.supervisor import START_TIMEOUT, Request
-from tests.integration.supervisors.supervision.family import (
-    DEADLINE,
-    Event,
-    Slow,
-    Worker,
-    crash,
-    deaf,
-    on_threads,
-    ref_of,
-)
+from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.supervision.family import DEADLINE, Event, Slow, crash, deaf, ref_of
 
 
 class TestStartFunctions:
@@ -164,7 +156,7 @@ class Plain(pykka.ThreadingActor):
         return message
 
 
-@on_threads
+@pytest.mark.real("plain actors bring threads of their own")
 class TestPlainActors:
     def test_are_restarted_and_stopped_like_any_child(self, log):
         sup = Supervisor.start_link([child(Plain, log)])

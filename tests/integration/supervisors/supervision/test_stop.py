@@ -1,20 +1,25 @@
 """How trees end: in order, in time, and without orphans."""
 
+import math
+
 import pytest
 
 from supervisors import (
     KILLED,
     NORMAL,
     SHUTDOWN,
+    Flags,
     Process,
+    ProcessDown,
     Supervisor,
     child,
     exit,
 )
+from supervisors.supervisor import Request
+from tests.integration.supervisors.conftest import Worker
 from tests.integration.supervisors.supervision.family import (
     DEADLINE,
     Event,
-    Worker,
     crash,
     eventually,
     gone,
@@ -98,6 +103,31 @@ class TestStop:
         sup.stop()
         kinds = {report.kind for report in seen}
         assert kinds & {"child_terminated", "shutdown_error"}
+
+    def test_what_is_asked_of_a_supervisor_that_stops_is_refused_once_and_not_done(self, system, log, worker):
+        stopping, may = Event(), Event()
+
+        class Slow(Worker):
+            def terminate(self, reason):
+                stopping.set()
+                with self.blocking():
+                    assert may.wait(DEADLINE)
+
+        sup = Supervisor.start_link([child(Slow, log, "slow").replace(id="slow", shutdown=math.inf)])
+        children = sup.actor_inbox.owner._children
+        stopped = sup.stop(block=False)
+        assert stopping.wait(DEADLINE)
+        requests = [("start_child", (worker("a"),)), ("update", (Flags(), [worker("b")])), ("views", ())]
+        answers = [sup.ask(Request(*request), block=False) for request in requests]
+        may.set()
+        assert stopped.get(timeout=DEADLINE)
+        for answer in answers:
+            with pytest.raises(ProcessDown):
+                answer.get(timeout=DEADLINE)
+        assert [answer.late for answer in answers] == [0, 0, 0]
+        assert log.rest() == ["+ slow"]
+        assert [line.id for line in children.which_children()] == ["slow"]
+        assert system.processes() == []
 
     def test_system_stop_stops_the_tree(self, system, log, worker):
         Supervisor.start_link([worker("a"), child(Supervisor, [worker("b"), worker("c")])])

@@ -19,10 +19,10 @@ from supervisors import (
     Supervisor,
     child,
 )
+from tests.integration.supervisors.conftest import Worker
 from tests.integration.supervisors.supervision.family import (
     DEADLINE,
     Event,
-    Worker,
     always_failing_after,
     crash,
     eventually,
