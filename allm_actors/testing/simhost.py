@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 from allm_actors.actors.host import Host
+from allm_actors.actors.ports import HOST
 from allm_actors.actors.protocol import TurnSpec
 from allm_actors.actors.store import Store
 from allm_actors.data import EngineError
@@ -49,8 +50,8 @@ _ROLES = {name: role for role, names in MORTALS.items() for name in names}
 
 
 def role_of(ref: Ref[Any]) -> str | None:
-    """What a process does in its host (a key of `MORTALS`), or None for a stranger."""
-    return _ROLES.get(ref.actor_class.__name__)
+    """What a process does in its host (a key of `MORTALS`); None for a stranger, and for the root, whom nobody restarts."""
+    return None if ref.name == HOST else _ROLES.get(ref.actor_class.__name__)
 
 
 def crashes(
