@@ -10,7 +10,8 @@ function that raises AssertionError with what it found; `LAWS` lists them with t
     in order           a step's answers stand in the order of its calls
     nothing lost       the user's message, every step's messages, and what was halted for are in the result
     says its errors    a model call that failed ends the turn as `error`
-    tools bracketed    what is answered was started, or refused; what was started is answered before its step is over
+    tools bracketed    what is answered was started, or refused; what was started is answered before its step is over;
+                       no more run at once than may; of several halts the first in the order of calls counts
     one value          the events fold to the steps of the result
 """
 
@@ -61,6 +62,7 @@ class Observed:
     passes: int = 1
     asked: int | None = None
     failed: int = 0
+    concurrency: int | None = None
     undisturbed: bool = True
 
     @property
@@ -108,7 +110,9 @@ def _in_turns(turn: Observed) -> None:
     going_on = steps[:-1] if turn.passes == 1 else steps[:-2]
     for step in going_on:
         assert not step.done, "a step that was done was not the last"
-        assert not step.metadata.get("manual_tool_calls"), "calls were left to the caller, and the loop went on"
+        assert not step.metadata.get("manual_tool_calls"), (
+            "calls were left to the caller, and the loop went on"
+        )
         assert step.metadata.get("mode") != "manual", "a manual step was not the last"
         assert step.response is not None
         assert step.response.tool_calls, "there was nothing to go on with"
@@ -121,14 +125,18 @@ def _one_call_a_step(turn: Observed) -> None:
     assert turn.asked <= turn.limit + turn.passes - 1, f"{turn.asked} model calls for {turn.limit} turns"
     if turn.whole:
         refused = turn.result.halted_reason == "error" or "pass_2_error" in _passes(turn)
-        assert turn.asked in (len(steps), len(steps) + refused), f"{turn.asked} model calls, {len(steps)} steps"
+        assert turn.asked in (len(steps), len(steps) + refused), (
+            f"{turn.asked} model calls, {len(steps)} steps"
+        )
 
 
 def _all_answered(turn: Observed) -> None:
     thread = turn.result.thread
     assert thread is not None
     left = _left(turn.result)
-    if not turn.undisturbed and not left and thread.last is not None:  # stored or not: the session knows who waits
+    if (
+        not turn.undisturbed and not left and thread.last is not None
+    ):  # stored or not: the session knows who waits
         left = list(thread.last.tool_calls)
     answered(thread.messages, left)
 
@@ -178,19 +186,29 @@ def _says_its_errors(turn: Observed) -> None:
 def _tools_bracketed(turn: Observed) -> None:
     started: set[str] = set()
     told: list[str] = []
+    halts: list[str] = []
     for event in turn.events or ():
         match event:
             case ToolExecutionStarted(id=id):
                 assert id not in started, f"{id} was started twice"
                 started.add(id)
+                at_once = len(started - set(told))
+                assert at_once <= (turn.concurrency or at_once), f"{at_once} tools ran at once"
             case ToolExecutionCompleted(id=id):
                 assert id in started, f"{id} was completed and never started"
             case ToolResultEncoded(id=id) | ToolHalt(tool_call_id=id) | AskUserRequested(tool_call_id=id):
                 assert id not in told, f"{id} was answered twice"
                 told.append(id)
-            case StepCompleted():
+                if not isinstance(event, ToolResultEncoded):
+                    halts.append(id)
+            case StepCompleted(response=response):
                 assert started <= set(told), f"{started - set(told)} ran and was never answered"
-                started, told = set(), []
+                if turn.whole and halts:
+                    first = next(call.id for call in response.tool_calls if call.id in halts)
+                    halted = turn.result.metadata
+                    by = halted.get("halt_tool_call_id", halted.get("pending_tool_call_id"))
+                    assert by == first, f"{first} halted first, in the order of calls, and {by} counts"
+                started, told, halts = set(), [], []
             case _:
                 pass
 

@@ -28,8 +28,8 @@ from allm_actors.actors.host import Host
 from allm_actors.actors.ports import HOST
 from allm_actors.actors.protocol import TurnSpec
 from allm_actors.actors.store import Store
-from allm_actors.data import EngineError
-from supervisors import Faults, Future, Sim, System
+from allm_actors.data import EngineError, Session
+from supervisors import Faults, Future, ProcessRef, Sim, System
 from supervisors import exit as exit_process
 from supervisors.runtime.ref import Ref
 
@@ -50,7 +50,7 @@ _ROLES = {name: role for role, names in MORTALS.items() for name in names}
 
 
 def role_of(ref: Ref[Any]) -> str | None:
-    """What a process does in its host (a key of `MORTALS`); None for a stranger, and for the root, whom nobody restarts."""
+    """What a process does in its host (a key of `MORTALS`); None for a stranger, and for the root of the tree."""
     return None if ref.name == HOST else _ROLES.get(ref.actor_class.__name__)
 
 
@@ -114,14 +114,14 @@ class SimHost(Host):
             self._resume_collecting()
             raise
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         try:
             failed = exc[0] is not None
             if not failed:
                 self.stop()
         finally:
             try:
-                self._world.__exit__(*exc)
+                self._world.__exit__(*exc)  # type: ignore[arg-type]
             finally:
                 self._resume_collecting()
 
@@ -160,6 +160,10 @@ class SimHost(Host):
     def pick(self, *things: T) -> T:
         """One of these: a choice of the scenario's own, replayed and shrunk like all others."""
         return self.sim.pick(*things)
+
+    def stored(self, id: str) -> Session | None:
+        """What the store has of a session: what a restart would find."""
+        return self._store.load(id)
 
     def living(self, *roles: str) -> list[Ref[Any]]:
         """The processes that do this (all, when nothing is named), oldest first."""
@@ -202,7 +206,7 @@ class SimHost(Host):
     def _close_transport(self, system: System) -> None:
         """Nothing was connected."""
 
-    def _stop(self, system: Any, root: Any) -> None:
+    def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:  # noqa: ARG002
         # The simulation outlives its host: whoever drives it ends it.
         if root is not None:
             self._stop_tree(root)

@@ -19,6 +19,7 @@ Units: virtual seconds.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -75,8 +76,15 @@ class Wild:
     """The request id of every model call that has failed, by the model's doing."""
     ran: list[tuple[str | None, str]] = field(default_factory=list)
     """The request id and the call id of every tool run."""
+    misled: list[str] = field(default_factory=list)
+    """The call id of every tool run that was given what is left of broken arguments."""
     seen: Counter[str] = field(default_factory=Counter)
     """What the model and the tools have done."""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether anything hangs; where nothing does, nothing is given a time either."""
+        return self.dice("hangs").random() < 0.7
 
     def dice(self, *about: object) -> random.Random:
         """The random numbers that belong to this."""
@@ -107,6 +115,8 @@ class WildModel:
         act = dice.choice(_TAME if self._tame else _WILD)
         if self._endless and act == "text":
             act = "calls"
+        if act in ("silent", "trickles") and not self._wild.hangs:
+            act = "raises"
         self._wild.seen[f"model: {act}"] += 1
         if act in _FAILURES:
             self._wild.failed.append(call.request_id)
@@ -122,7 +132,7 @@ class WildModel:
 
     def _perform(self, act: str, dice: random.Random) -> Iterator[Event | Delay]:
         said = stage([*self._words(dice), *_ACTS[act](self, dice)])
-        if act in ("no end", "raises", "silent", "trickles", "empty", "unfinished call"):
+        if act in (*_CUT_SHORT, "unfinished call"):
             said = [item for item in said if not isinstance(item, MessageCompleted)]
         match act:
             case "raises":
@@ -175,9 +185,8 @@ class WildModel:
         return [*calls, script.finish("tool_calls")]
 
     def _call(self, dice: random.Random, id: str) -> Any:
-        return script.tool_call(
-            dice.choice(self._names), dice.choice([{}, {"x": 1}, {"city": "Paris"}]), id=id
-        )
+        arguments: dict[str, Any] = dice.choice([{}, {"x": 1}, {"city": "Paris"}])
+        return script.tool_call(dice.choice(self._names), arguments, id=id)
 
     def _error(self, dice: random.Random) -> list[Any]:
         calls = self._calls(dice)[:-1] if dice.random() < 0.5 else []
@@ -206,6 +215,8 @@ class WildStream:
                 yield item
 
 
+_CUT_SHORT = ("no end", "raises", "silent", "trickles", "empty")
+_FAILURES = {"refused", "refused badly", "error", "late error", "no calls", "odd finish", *_CUT_SHORT}
 _ACTS: dict[str, Callable[[WildModel, random.Random], list[Any]]] = {
     "text": lambda _, dice: [script.text("done"), script.finish(dice.choice(["stop", "stop", "length"]))],
     "calls": lambda model, dice: model._calls(dice),  # noqa: SLF001 - its own table
@@ -217,14 +228,8 @@ _ACTS: dict[str, Callable[[WildModel, random.Random], list[Any]]] = {
     "no calls": lambda _, _dice: [script.finish("tool_calls")],
     "odd finish": lambda _, dice: [script.finish(dice.choice(["other", "error"]))],
     "usurps": lambda _, _dice: [script.finish("stop")],
-    **dict.fromkeys(
-        ["no end", "raises", "silent", "trickles", "empty", "unfinished call"], lambda _, _dice: []
-    ),
+    **dict.fromkeys([*_CUT_SHORT, "unfinished call"], lambda _, _dice: []),
 }
-_FAILURES = frozenset(
-    ["refused", "refused badly", "error", "late error", "no calls", "odd finish"]
-    + ["no end", "raises", "silent", "trickles", "empty"]
-)
 _TAME = ["text"] * 3 + ["calls"] * 6
 _WILD = [*_TAME, "refused", "refused badly", "unfinished call", *_ACTS, "broken calls", "usurps"]
 
@@ -251,8 +256,12 @@ def _wild_handler(wild: Wild, tool: Tool, sleep: Callable[[float], object]) -> C
     def handler(arguments: Mapping[str, Any], context: Any) -> Any:
         number = len(wild.ran)
         wild.ran.append((context.request_id, context.tool_call.id))
+        if "arguments_error" in context.tool_call.metadata:
+            wild.misled.append(context.tool_call.id)
         dice = wild.dice("tool", tool.name, number)
         act = dice.choice(_TOOL_ACTS)
+        if act in ("listens", "does not listen") and not wild.hangs:
+            act = "raises"
         wild.seen[f"tool: {act}"] += 1
         return _act(act, arguments, context, dice, sleep)
 
@@ -263,7 +272,9 @@ _TOOL_ACTS = [*["gives"] * 6, "text", "none", "opaque", "errs", "raises", "exits
 _TOOL_ACTS += ["halts badly", "halts opaquely", "is slow", "listens", "does not listen"]
 
 
-def _act(act: str, arguments: Any, context: Any, dice: random.Random, sleep: Callable[[float], object]) -> Any:
+def _act(
+    act: str, arguments: Any, context: Any, dice: random.Random, sleep: Callable[[float], object]
+) -> Any:
     match act:
         case "raises":
             raise LookupError(f"no {sorted(arguments)}")
@@ -294,9 +305,9 @@ def _act(act: str, arguments: Any, context: Any, dice: random.Random, sleep: Cal
 
 
 def wild_options(wild: Wild) -> dict[str, Any]:
-    """Options of a call: any that decide how the loop goes on, and always some that end what hangs."""
+    """Options of a call: any that decide how the loop goes on, and those that end what hangs, where anything does."""
     dice = wild.dice("options")
-    options: dict[str, Any] = dict(PATIENCE)
+    options: dict[str, Any] = dict(PATIENCE if wild.hangs else {"tool_timeout": math.inf})
     if dice.random() < 0.8:
         options["max_turns"] = dice.randint(1, 4)
     if dice.random() < 0.15:
@@ -314,7 +325,7 @@ def wild_options(wild: Wild) -> dict[str, Any]:
     return options
 
 
-def _raises(*_anything: object) -> Any:
+def _raises(_call: object, _error: object = None) -> Any:
     raise RuntimeError("a function of the user's")
 
 
@@ -330,7 +341,7 @@ _POLICIES: list[Any] = [
     lambda call, _error: ("continue", {"instead": call.name}),
     lambda _call, _error: ("continue", Opaque()),
     lambda _call, _error: "halt",
-    lambda call, error: _raises(call, error),
+    _raises,
     lambda _call, _error: 42,
 ]
 _PREDICATES: list[Any] = [
