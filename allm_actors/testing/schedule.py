@@ -130,14 +130,13 @@ class Schedule:
                 self._cancel_some_time(chat)
             events = self._read(act, turn)
             result = turn.result()
-        except (
-            AllmError,
-            ValueError,
-        ) as error:  # a ValueError is what an adapter may refuse its first call with
+        except (AllmError, ValueError) as error:  # an adapter may refuse its first call with a ValueError
+            self.host.sim.settle()
             self._refused(error, deaths, expected=not undisturbed)
             return
         assert isinstance(result, ChatResult), repr(result)
         self._took(self.host.now - began)
+        self.host.sim.settle()  # a kill is reported when it is over
         self.proof.halted[str(result.halted_reason)] += 1
         check_turn(
             Observed(
