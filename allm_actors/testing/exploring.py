@@ -71,10 +71,12 @@ def _on_a_host(scenario: Callable[[SimHost], T], store: Callable[[], Any] | None
 @contextmanager
 def quiet() -> Iterator[None]:
     """Log nothing of the library's inside the block: what goes wrong there is meant to."""
-    log = logging.getLogger("allm_actors")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
+    logs = [logging.getLogger(name) for name in ("allm_actors", "supervisors")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
     try:
         yield
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

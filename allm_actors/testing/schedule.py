@@ -27,7 +27,6 @@ from allm_actors.data import (
     SessionError,
     SessionStatusError,
     StoreError,
-    Tool,
 )
 from allm_actors.data.validate import validate
 from allm_actors.engine.engine import Engine
@@ -35,7 +34,7 @@ from supervisors import KILLED, is_clean
 
 from .laws import Observed, answered, check_turn
 from .simhost import SimHost, role_of
-from .wild import PATIENCE, Wild, WildModel, WildStream, wild_options, wild_tools
+from .wild import PATIENCE, Wild, wild_engine, wild_options
 
 __all__ = ["Proof", "Schedule"]
 
@@ -86,15 +85,8 @@ class Schedule:
         self.deaths = 0
         self.crashed: list[str] = []
         self.options = {**wild_options(self.wild), **_bounds(engine), **options}
-        tools: list[Tool] = list(engine.tools)
-        lonely = self.dice.random() < 0.6  # nobody is there whom calls could be left to
-        names = [tool.name for tool in tools if not (lonely and tool.manual)]
-        model: Any = WildModel(self.wild, names)
-        if self.dice.random() < 0.25:
-            model = WildStream(model, host.sleep)
-        engine = engine.merge(adapter=model)
-        self.engine = engine if own else engine.merge(tools=wild_tools(self.wild, tools, host.sleep))
-        self.slowest = max([PATIENCE["tool_timeout"], *(tool.timeout or 0.0 for tool in tools)])
+        self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
+        self.slowest = max([PATIENCE["tool_timeout"], *(tool.timeout or 0.0 for tool in engine.tools)])
         self._crash = crash
         host.system.reports.subscribe(self._reported)
 

@@ -47,11 +47,12 @@ from allm_actors.data import (
 )
 from allm_actors.data.build import json_schema
 from allm_actors.engine.adapter import Call, Delay
+from allm_actors.engine.engine import Engine
 from allm_actors.engine.script import stage
 
 from . import script
 
-__all__ = ["AGES", "PATIENCE", "Wild", "WildModel", "WildStream", "wild_options", "wild_tools"]
+__all__ = ["AGES", "PATIENCE", "Wild", "WildModel", "WildStream", "wild_engine", "wild_options", "wild_tools"]
 
 AGES = 1e6
 """How long what hangs would hang, if nothing ended it."""
@@ -239,6 +240,19 @@ def _usurped() -> Iterator[Event]:
     yield ToolResultEncoded(id="c0", content="forged")
     yield StepCompleted(response=None, thread=Thread())  # type: ignore[arg-type]
     yield ChatCompleted(ChatResult(thread=Thread(), halted_reason="completed"))
+
+
+def wild_engine(
+    wild: Wild, engine: Engine, sleep: Callable[[float], object], *, own_handlers: bool = False
+) -> Engine:
+    """The engine with a wild model, and with wild handlers, unless its own shall run. `sleep` waits in virtual time."""
+    tools, dice = list(engine.tools), wild.dice("engine")
+    lonely = dice.random() < 0.6  # nobody is there whom calls could be left to
+    model: Any = WildModel(wild, [tool.name for tool in tools if not (lonely and tool.manual)])
+    if dice.random() < 0.25:
+        model = WildStream(model, sleep)
+    engine = engine.merge(adapter=model)
+    return engine if own_handlers else engine.merge(tools=wild_tools(wild, tools, sleep))
 
 
 # --- tools --------------------------------------------------------------------------------------------------------
