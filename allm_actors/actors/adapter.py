@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from allm_actors.data import AllmError, EngineError, Event, Request
 from allm_actors.engine.adapter import Call, Delay
@@ -73,8 +73,7 @@ class AdapterActor(Process):
             job = self._job
             opened = job.opened or open_call(job.adapter, job.request, job.call)
         except (AllmError, TypeError, ValueError) as error:
-            self._job.session.tell(ModelRefused(self._job.token, error))
-            self.exit()
+            self._refuse(error)
         self._run(opened)
 
     def on_receive(self, message: Any) -> None:
@@ -105,8 +104,14 @@ class AdapterActor(Process):
         if self._pump is not None:
             self._pump.cancel()
 
+    def _refuse(self, error: Exception) -> NoReturn:
+        self._job.session.tell(ModelRefused(self._job.token, error))
+        self.exit()
+
     def _run(self, opened: Any) -> None:
         if hasattr(opened, "__anext__"):
+            if self._job.loop is None:
+                self._refuse(_no_loop(self._job.adapter))
             batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
             self._pump = Pump(self._job, batches, self._pump_ended)
             self.on_kill(self._pump.cancel)
@@ -224,6 +229,12 @@ class Pump:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._ended(None if task.cancelled() else task.exception())
+
+
+def _no_loop(adapter: Any) -> EngineError:
+    name = getattr(adapter, "name", type(adapter).__name__)
+    text = f"adapter {name!r} reads on an event loop, and a simulated host has none; use one with play(request, call)"
+    return EngineError("missing_stream_adapter", message=text)
 
 
 async def _one_by_one(events: Any) -> AsyncIterator[tuple[Event]]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from allm_actors.data import Event
+from supervisors import Future
 
 from .loops import current_loop
 from .window import Window
@@ -224,13 +224,14 @@ class Channel:
         return taken
 
     def _block(self, ready: Callable[[], bool]) -> None:
-        gate = allocate_lock()
-        gate.acquire()
+        gate: Future[None] = (
+            Future()
+        )  # the runtime knows of this wait: a pool replaces us, a simulation goes on
         with self._lock:
             if ready():
                 return
-            self._wakes.append(gate.release)
-        gate.acquire()  # Ctrl-C gets through: acquiring without a timeout is interruptible
+            self._wakes.append(gate.set)
+        gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()

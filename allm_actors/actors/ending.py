@@ -1,7 +1,7 @@
 """The end of a turn that cannot end by itself: its session died, was shut down, or never got to it.
 
 Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result, and the result says what
-is known: the thread as it was last kept.
+is known: the thread as it was last kept, every call of which has an answer.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from allm_actors.data import (
     StreamError,
     Thread,
 )
+from allm_actors.execution.tools import repair
 from supervisors import is_clean
 
 from .protocol import TurnSpec
@@ -33,6 +34,8 @@ def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[E
     """The result and the last events of a turn that ended because of `reason`; None means that it was cancelled."""
     halted = "cancelled" if reason is None else "interrupted" if is_clean(reason) else "error"
     error = _error(halted, reason)
+    if reason is not None:  # whoever had to answer its open calls is gone
+        thread = repair(thread)
     match spec.options.kind:
         case "chat":
             result = ChatResult(

@@ -160,8 +160,15 @@ class SessionHandle:
     ) -> Turn:
         options = {"session_id": self.id, "api_key": self._api_key, **options}
         spec = turn_spec(
-            kind, self.engine, options, operation=operation, messages=messages, loop=self._host.tool_loop()
+            kind,
+            self.engine,
+            options,
+            operation=operation,
+            messages=messages,
+            loop=self._host.tool_loop(),
+            new_id=self._host.new_id,
         )
+        self._host.check_turn(spec)
         turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(spec))
         self._last = turn.id
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))

@@ -47,6 +47,7 @@ from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec
 from .seat import Cell, Seat, WhenBusy
 from .store import Store, store_for
+from .turns import new_id
 
 __all__ = ["Host", "StatelessCall", "default_host"]
 
@@ -228,7 +229,7 @@ class Host:
         else:
             seat.ports.when_whole(lambda _gone: _begin(seat, spec))
 
-    def tool_loop(self) -> asyncio.AbstractEventLoop:
+    def tool_loop(self) -> asyncio.AbstractEventLoop | None:
         """Where asynchronous tools run: the caller's event loop if it has one, else one for tools alone."""
         if self._given_loop is not None:
             return self._given_loop
@@ -236,19 +237,20 @@ class Host:
         loop: asyncio.AbstractEventLoop = dispatcher.loop
         return loop
 
+    def new_id(self) -> str:
+        """The id of the next turn and of its requests."""
+        return new_id()
+
+    def check_turn(self, spec: TurnSpec) -> None:
+        """Refuse, in its caller, a turn that cannot run on this host. There is none that a real one cannot run."""
+
     # Private: in order of use.
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._store.open()  # what is wrong with it is raised here, to the caller; its actor opens it for use
         self._store.close()
-        system = System(max_zombies=self._max_zombies)
-        loops = LoopDispatcher(self._given_loop)
-        system.register_dispatcher("loop", loops)
-        system.register_dispatcher("tools", LoopDispatcher())
-        other = _DISPATCHERS.get(self._dispatcher)
-        system.register_dispatcher("io", loops if other is None else other())
-        self._system = system
+        system = self._system = self._make_system()
         try:
             self._root = self._start_tree(system)
         except BaseException as error:
@@ -258,6 +260,15 @@ class Host:
             if ours is not None:
                 raise ours from None
             raise
+
+    def _make_system(self) -> System:
+        system = System(max_zombies=self._max_zombies)
+        loops = LoopDispatcher(self._given_loop)
+        system.register_dispatcher("loop", loops)
+        system.register_dispatcher("tools", LoopDispatcher())
+        other = _DISPATCHERS.get(self._dispatcher)
+        system.register_dispatcher("io", loops if other is None else other())
+        return system
 
     def _start_tree(self, system: System) -> ProcessRef[Any]:
         with system.activated():
@@ -289,11 +300,14 @@ class Host:
             return
         try:
             self._stop_tree(root)
-            loop = _loop_of(system)
-            with contextlib.suppress(Exception):
-                asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
+            self._close_transport(system)
         finally:  # also when it is a tool of this host that stops it, and is killed with it
             system.stop(SHUTDOWN, self._shutdown_timeout)
+
+    def _close_transport(self, system: System) -> None:
+        loop = _loop_of(system)
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
 
     def _stop_tree(self, root: Any) -> None:
         with contextlib.suppress(Exception):
@@ -304,8 +318,11 @@ class Host:
         ports: Ports | None = getattr(self, "_made_ports", None)
         if ports is None or ports.system is not self._system:
             system = self.system
-            ports = self._made_ports = Ports(system, self.transport, lambda: _loop_of(system))
+            ports = self._made_ports = Ports(system, self.transport, lambda: self._io_loop(system))
         return ports
+
+    def _io_loop(self, system: System) -> asyncio.AbstractEventLoop | None:
+        return _loop_of(system)
 
     def _running_root(self) -> ProcessRef[Any]:
         if self._root is None:

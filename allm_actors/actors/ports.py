@@ -36,7 +36,7 @@ class Ports:
     """What a host hands to its sessions; shared by all of them."""
 
     def __init__(
-        self, system: System, transport: Transport, io_loop: Callable[[], asyncio.AbstractEventLoop]
+        self, system: System, transport: Transport, io_loop: Callable[[], asyncio.AbstractEventLoop | None]
     ) -> None:
         self.system, self.transport, self._io_loop = system, transport, io_loop
 

@@ -209,7 +209,7 @@ class HaltAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ToolExpired:
-    """A tool's time is up."""
+    """A tool's or a model's time is up."""
 
     token: int
 

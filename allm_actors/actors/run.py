@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from allm_actors.data import (
+    AdapterError,
     AllmError,
     ChatCompleted,
     Event,
@@ -93,13 +94,14 @@ class Crew(Protocol):
 class Worker:
     """A model call, a tool run or a question to the user's `halt_when`: its process, once that has reported."""
 
-    __slots__ = ("call_id", "call_off", "cancel", "kind", "ref", "turn", "window")
+    __slots__ = ("call_id", "call_off", "cancel", "kind", "patience", "ref", "turn", "window")
 
     def __init__(self, kind: str, turn: int, call_id: str = "", window: Window | None = None) -> None:
         self.kind, self.turn, self.call_id, self.window = kind, turn, call_id, window
         self.ref: ProcessRef[Any] | None = None
         self.call_off: Callable[[], object] | None = None
         self.cancel: Callable[[], object] | None = None
+        self.patience: Patience | None = None
 
     def died(self, why: str) -> Input:
         """How the machine is told that this worker ended without an answer."""
@@ -116,6 +118,50 @@ class Worker:
         if self.kind == "tool":
             return ToolReturned(self.call_id, answer, self.turn)
         return HaltAnswered(self.turn, answer)
+
+
+class Patience:
+    """How long a model may be silent, and how long its whole call may take: for adapters that keep no time themselves.
+
+    What keeps the adapter waiting, a reader who is behind, is not the model's silence. Units: seconds.
+    """
+
+    __slots__ = ("_alarm", "_idle", "_token", "_whole", "call", "name")
+
+    def __init__(
+        self, token: int, name: str, call: Call, alarm: Callable[[float, int], Callable[[], object]]
+    ):
+        self._token, self.name, self.call, self._alarm = token, name, call, alarm
+        self._idle: Callable[[], object] | None = None
+        self._whole = None if call.request_timeout is None else alarm(call.request_timeout, token)
+        self.begin()
+
+    def begin(self) -> None:
+        """The model's turn: from now on it is silent."""
+        self.end()
+        if self.call.stream_timeout is not None:
+            self._idle = self._alarm(self.call.stream_timeout, -self._token)
+
+    def end(self) -> None:
+        """It has said something."""
+        if self._idle is not None:
+            self._idle()
+            self._idle = None
+
+    def call_off(self) -> None:
+        """The call is over."""
+        self.end()
+        if self._whole is not None:
+            self._whole()
+
+    def error(self, *, silent: bool) -> AdapterError:
+        """What the answer ends with when this is over."""
+        took, option, limit = "took longer than", "request_timeout", self.call.request_timeout
+        if silent:
+            took, option, limit = "said nothing for", "stream_timeout", self.call.stream_timeout
+        text = f"{self.name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
+        phase = "silence" if silent else "total"
+        return AdapterError("timeout", provider=self.name, message=text, metadata={"phase": phase})
 
 
 class TurnRun:
@@ -175,6 +221,9 @@ class TurnRun:
         """The reader wants more: let the adapter read on, and do what waited for the reader."""
         owed, self._owed = self._owed, 0
         self._taken(owed)
+        worker = self._workers.get(self.model) if owed and self.model is not None else None
+        if worker is not None and worker.patience is not None:
+            worker.patience.begin()
         self.advance()
 
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
@@ -195,11 +244,15 @@ class TurnRun:
         worker = self._workers.get(message.token)
         if worker is None or message.token != self.model:
             return
+        if worker.patience is not None:
+            worker.patience.end()
         self._feed(ModelEvents(worker.turn, message.events))
         if self.spec.channel.has_room():
             self._taken(1)
         else:
             self._owed += 1
+        if worker.patience is not None and self._workers.get(message.token) is worker and not self._owed:
+            worker.patience.begin()
 
     def model_done(self, token: int) -> None:
         """The model's stream is exhausted."""
@@ -220,9 +273,13 @@ class TurnRun:
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
-        """A tool's time is up."""
-        worker = self._forget(token)
+        """A tool's time is up; or a model's, whose silence has the token's negative."""
+        worker = self._forget(abs(token))
         if worker is None:
+            return
+        if worker.patience is not None:
+            self._dismiss(worker)
+            self._feed(ModelFailed(worker.turn, worker.patience.error(silent=token < 0)))
             return
         if self._spans is not None:
             self._spans.lost(worker.call_id, worker.turn, "timeout")
@@ -341,6 +398,10 @@ class TurnRun:
         token, window = self._crew.next_token(), Window(MODEL_LEAD)
         self.model = token
         self._workers[token] = Worker("model", turn, window=window)
+        if (call.stream_timeout or call.request_timeout) and not callable(getattr(adapter, "batches", None)):
+            name = getattr(adapter, "name", type(adapter).__name__)
+            patience = self._workers[token].patience = Patience(token, name, call, self._crew.alarm)
+            self._workers[token].call_off = patience.call_off
         job = ModelJob(
             token=token,
             session=self._crew.ref,

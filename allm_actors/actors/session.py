@@ -291,7 +291,7 @@ class SessionActor(Process):
         self._seat.ports.dismiss(worker, reason)
 
     def alarm(self, seconds: float, token: int) -> Callable[[], object]:
-        """Tell ourselves when a tool's time is up."""
+        """Tell ourselves when a worker's time is up."""
         return self.send_after(seconds, self.ref, ToolExpired(token)).cancel
 
     def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Any, Call]:

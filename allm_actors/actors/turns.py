@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from allm_actors.data import AllmError, Message, Request, Thread, ValidationError
@@ -66,8 +66,9 @@ def turn_spec(
     thread: Thread | None = None,
     request: Request | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
+    new_id: Callable[[], str] = new_id,
 ) -> TurnSpec:
-    """One turn, checked and resolved.
+    """One turn, checked and resolved; `new_id` names it unless the call has a `request_id`.
 
     Raises: TypeError for a wrong type or a misspelt option, ValueError for a rule that means nothing, ValidationError
     for messages that cannot be sent, EngineError for an adapter that does not exist.

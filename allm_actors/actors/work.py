@@ -16,11 +16,11 @@ from typing import Any
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
 from allm_actors.data.build import takes_context
 from allm_actors.engine.adapter import ToolContext
-from allm_actors.engine.cancelled import Cancelled
 from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
 from allm_actors.telemetry import Span
 from supervisors import ProcessRef
 
+from .cancelled import Cancelled
 from .protocol import ToolJob, TurnSpec
 
 __all__ = ["Work", "halt_work", "settle_work", "tool_work"]

@@ -11,7 +11,6 @@ from allm_actors.engine.adapter import (
     ToolExecutor,
     ToolResultEncoder,
 )
-from allm_actors.engine.cancelled import Cancelled
 from allm_actors.engine.engine import Engine
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "Batches",
     "Call",
     "Cancellation",
-    "Cancelled",
     "Delay",
     "Engine",
     "Scripted",

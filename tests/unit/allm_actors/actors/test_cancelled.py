@@ -1,6 +1,7 @@
 """The flag that tells a handler to stop reads naturally in every form."""
 
-from allm_actors.engine import Cancelled, ToolContext
+from allm_actors.actors.cancelled import Cancelled
+from allm_actors.engine import ToolContext
 
 
 def test_it_is_set_once_and_reads_in_every_form():

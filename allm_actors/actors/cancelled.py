@@ -1,11 +1,14 @@
 """The flag that tells a handler to stop.
 
-Rule of this file: set once, by whoever cancels; read by the handler, which nobody else can stop.
+Rule of this file: set once, by whoever cancels; read by the handler, which nobody else can stop. Waiting for it is
+waiting in the runtime, so that a simulation knows of it.
 """
 
 from __future__ import annotations
 
-import threading
+import pykka
+
+from supervisors import Future, ProcessKilled
 
 __all__ = ["Cancelled"]
 
@@ -16,22 +19,28 @@ class Cancelled:
     Thread: safe. Shape: `if context.cancelled: …`, `context.cancelled()`, or `context.cancelled.wait(1.0)`.
     """
 
-    __slots__ = ("_event",)
+    __slots__ = ("_set",)
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._set: Future[None] = Future()
 
     def set(self) -> None:
         """Say that the call was cancelled."""
-        self._event.set()
+        self._set.set()
 
     def is_set(self) -> bool:
         """Whether the call was cancelled."""
-        return self._event.is_set()
+        return self._set.done()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds for the cancellation; whether it came."""
-        return self._event.wait(timeout)
+        try:
+            self._set.get(timeout=timeout)
+        except pykka.Timeout:
+            return self.is_set()
+        except ProcessKilled:  # a kill sets the flag, and the handler may still clean up what is its own
+            return True
+        return True
 
     __bool__ = is_set
     __call__ = is_set

@@ -1,0 +1,21 @@
+"""Laws for what others implement: adapters, tool executors, encoders. Subclass a suite, and pytest runs it.
+
+    from allm_actors.testing.conformance import AdapterSuite, Scene, Stage
+
+    class TestMyAdapter(AdapterSuite):
+        @contextmanager
+        def stage(self, scene: Scene) -> Iterator[Stage]:
+            with my_server(scene) as server:
+                yield Stage(engine=allm.Engine(adapter=MyAdapter(server.url), model="m"))
+
+Rule of this package: a law is a method with a name that says it; what a law needs is a hook with one question. Nothing
+here knows how the adapter works: it is looked at through `generate`, `stream_generate` and `step`, as users look at it.
+"""
+
+from .adapter import AdapterSuite
+from .encoder import EncoderSuite
+from .executor import ExecutorSuite
+from .scenes import Scene, Stage
+from .stream import StreamSuite
+
+__all__ = ["AdapterSuite", "EncoderSuite", "ExecutorSuite", "Scene", "Stage", "StreamSuite"]

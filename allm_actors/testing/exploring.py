@@ -1,0 +1,82 @@
+"""A scenario on a simulated host, in many orders; and the smallest order in which it fails.
+
+Rule of this file: a scenario is a function of a `SimHost` and of nothing else. What explores, shrinks and reports is
+`supervisors.explore`; this only puts a host into each of its simulations.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from supervisors import Faults, ScenarioFailed, Sim, explore
+from supervisors.testing import run_in_sim
+
+from .simhost import SimHost
+
+__all__ = ["ScenarioFailed", "explore_chat", "run_chat"]
+
+T = TypeVar("T")
+
+
+def explore_chat(
+    scenario: Callable[[SimHost], object],
+    *,
+    seeds: Iterable[int] = range(200),
+    faults: Faults | None = None,
+    store: Callable[[], Any] | None = None,
+    shrinks: int = 300,
+    **options: Any,
+) -> None:
+    """Run `scenario(host)` once for each seed, on a host of its own; stop at the first failure and make it small.
+
+    `faults` are what may go wrong (`crashes(…)`), `store` makes the place where sessions live (default: memory),
+    `shrinks` is how many runs may be spent on making a failure small; other options as for `Sim`.
+    Raises: `ScenarioFailed`, with the seed, the smallest `choices` found, what happens in that run, and how to run it
+    again; the scenario's own exception is the `__cause__`.
+    """
+    try:
+        with quiet():
+            explore(_on_a_host(scenario, store), seeds=seeds, faults=faults, shrinks=shrinks, **options)
+    except ScenarioFailed as failure:
+        failure.add_note(
+            f"on a simulated host: run_chat(scenario, seed={failure.seed}, replay={failure.choices})"
+        )
+        raise
+
+
+def run_chat(
+    scenario: Callable[[SimHost], T],
+    *,
+    seed: int = 0,
+    replay: Sequence[int] | None = None,
+    faults: Faults | None = None,
+    store: Callable[[], Any] | None = None,
+    **options: Any,
+) -> T:
+    """What the scenario returns, after one simulated run; with `replay`, the run that made these choices."""
+    return run_in_sim(_on_a_host(scenario, store), seed=seed, replay=replay, faults=faults, **options)
+
+
+def _on_a_host(scenario: Callable[[SimHost], T], store: Callable[[], Any] | None) -> Callable[[Sim], T]:
+    def run(sim: Sim) -> T:
+        with SimHost(sim=sim, store=None if store is None else store()) as host:
+            return scenario(host)
+
+    return run
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing of the library's inside the block: what goes wrong there is meant to."""
+    logs = [logging.getLogger(name) for name in ("allm_actors", "supervisors")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)

@@ -1,0 +1,57 @@
+"""That an agent halts: whatever its model says, whatever its tools do, whoever crashes.
+
+    proof = prove_halting(engine, schedules=500)
+    assert proof.turns > 500
+
+Rule of this file: the engine's tools, names, bounds and options are the user's; the model is replaced by one that does
+anything (`wild`), and so are the handlers, unless the user wants the own ones to be run. A schedule is a conversation
+with a few turns on a host of its own: seeded, with crashes, in virtual time; after each turn all of `laws` must hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from allm_actors.engine.engine import Engine
+from supervisors import Faults
+
+from .exploring import explore_chat
+from .schedule import Proof, Schedule
+from .simhost import SimHost, crashes
+
+__all__ = ["Proof", "prove_halting"]
+
+
+def prove_halting(
+    engine: Engine,
+    *,
+    schedules: int = 200,
+    seed: int = 0,
+    crash: bool = True,
+    handlers: Literal["wild", "own"] = "wild",
+    store: Callable[[], Any] | None = None,
+    shrinks: int = 100,
+    **options: Any,
+) -> Proof:
+    """Run that many schedules, the first with `seed`; what was seen in them.
+
+    `options` are those of `reply`, over those that a schedule draws (give `max_turns=3` and it is 3 in all of them);
+    `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation.
+    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small.
+    """
+    proof = Proof()
+
+    def schedule(host: SimHost) -> None:
+        Schedule(host, engine, options, proof, crash=crash, own=handlers == "own").run()
+        proof.schedules += 1
+
+    half = schedules // 2 if crash else schedules
+    common: dict[str, Any] = {"store": store, "shrinks": shrinks}
+    explore_chat(schedule, seeds=range(seed, seed + half), **common)
+    explore_chat(schedule, seeds=range(seed + half, seed + schedules), faults=_faults(), **common)
+    return proof
+
+
+def _faults() -> Faults:
+    return crashes("adapter", "session", "store", "supervisor", chance=0.01, at_most=2)

@@ -1,0 +1,293 @@
+"""A session driven by Hypothesis: any sequence of what its users, and crashes, can do to it.
+
+    class Support(SessionMachine):
+        def engine(self) -> allm.Engine:
+            return self.wild(my_engine)             # or an engine with a script of your own
+
+    TestSupport = Support.TestCase
+
+Rule of this file: a rule is what somebody does, an invariant is what must hold after each rule. What a session's status
+forbids must be refused with a typed error and change nothing. Hypothesis must be installed.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from allm_actors.actors.handle import SessionHandle
+from allm_actors.actors.ports import SESSIONS
+from allm_actors.actors.stream import Turn
+from allm_actors.data import AllmError, ChatResult, Session, SessionError, SessionStatusError, StoreError
+from allm_actors.data.validate import validate
+from allm_actors.engine.engine import Engine
+
+from .exploring import quiet
+from .laws import Observed, answered, check_turn
+from .simhost import MORTALS, SimHost
+from .wild import Wild, wild_engine, wild_options
+
+__all__ = ["SessionMachine"]
+
+_TRIES = 20
+_CHAT = "chat"
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """Subclass it, implement `engine`, and give pytest its `TestCase`.
+
+    `options` are those of every turn; `crash` lets processes be killed, in half of the runs. `host` is the simulated
+    host, `chat` the session.
+    """
+
+    options: ClassVar[dict[str, Any]] = {}
+    crash: ClassVar[bool] = True
+
+    def engine(self) -> Engine:
+        """The engine of the session. Its adapter and its tools must not wait for the real world."""
+        raise NotImplementedError(f"{type(self).__name__} needs engine()")
+
+    def wild(self, engine: Engine, *, own_handlers: bool = False) -> Engine:
+        """That engine with a model, and handlers unless the own ones shall run, that do anything."""
+        self._given = wild_options(self._wild)
+        return wild_engine(self._wild, engine, self.host.sleep, own_handlers=own_handlers)
+
+    # The world.
+
+    @initialize(seed=st.integers(0, 2**16), mortal=st.booleans())
+    def _begin(self, seed: int, mortal: bool) -> None:
+        self._silence = quiet()
+        self._silence.__enter__()
+        self._wild, self._given = Wild(seed), dict[str, Any]()
+        self.host = SimHost(seed).__enter__()
+        self._deaths, self._forks, self._mortal = 0, itertools.count(1), mortal and self.crash
+        self._engine = self.engine()
+        self._given |= self.options
+        self.chat: SessionHandle = self.host.session(_CHAT, self._engine)
+
+    def teardown(self) -> None:
+        """Stop the host; nobody may be left who works for a turn."""
+        if not hasattr(self, "host"):
+            return
+        try:
+            self.host.run_until_idle()
+            assert not self.host.living("adapter", "tool"), "somebody works for a turn that is over"
+        except BaseException as error:
+            self.host.__exit__(type(error), error, error.__traceback__)
+            raise
+        else:
+            self.host.__exit__(None, None, None)
+        finally:
+            self._silence.__exit__(None, None, None)
+
+    # What users do.
+
+    @rule(text=st.sampled_from(["hi", "and then?", "yes"]))
+    def reply(self, text: str) -> None:
+        """Say something, and read the turn to its end."""
+        self._turn(lambda: self.chat.reply(text, **self._given), ("idle", "completed", "awaiting_user"), text)
+
+    @rule()
+    def continue_(self) -> None:
+        """Let it go on."""
+        self._turn(lambda: self.chat.continue_(**self._given), ("idle", "completed", "awaiting_tools"), None)
+
+    @rule(events=st.integers(0, 5))
+    def reply_and_leave(self, events: int) -> None:
+        """Say something, read a little, and go."""
+
+        def read(turn: Turn) -> None:
+            for _ in itertools.islice(turn, events):
+                pass
+            turn.close()
+
+        self._turn(
+            lambda: self.chat.reply("hm", **self._given), ("idle", "completed", "awaiting_user"), None, read
+        )
+
+    @rule(seconds=st.sampled_from([0.0, 0.5, 5.0]))
+    def reply_and_cancel(self, seconds: float) -> None:
+        """Say something, and have somebody else cancel it."""
+
+        def cancel() -> None:
+            self.host.sleep(seconds)
+            self.chat.cancel()
+
+        def read(turn: Turn) -> None:
+            self.host.client(cancel)
+            for _ in turn:
+                pass
+
+        self._turn(
+            lambda: self.chat.reply("hm", **self._given), ("idle", "completed", "awaiting_user"), None, read
+        )
+
+    @precondition(lambda self: bool(self.value.pending_tool_calls))
+    @rule(data=st.data())
+    def submit(self, data: st.DataObject) -> None:
+        """Answer a call that was left to the caller."""
+        call = data.draw(st.sampled_from(self.value.pending_tool_calls), label="call")
+        attempt = self._refused if self.value.status == "error" else self._try
+        attempt(partial(self.chat.submit_tool_result, call.id, {"by": "the caller"}))
+
+    @rule()
+    def submit_what_nobody_asked_for(self) -> None:
+        """An answer to no call is refused, and changes nothing."""
+        self._refused(lambda: self.chat.submit_tool_result("no-such-call", "?"))
+
+    @rule()
+    def recover(self) -> None:
+        """Make it usable again; harmless when it is."""
+        self._try(self.chat.recover)
+        assert self._deaths or self.value.status != "error", "it was recovered, and is in error"
+
+    @rule()
+    def fork(self) -> None:
+        """A copy says the same, and the session stays what it is."""
+        name, before = f"fork-{next(self._forks)}", self.value
+        forked = self._try(lambda: self.chat.fork(name))
+        if forked is not None and not self._deaths:
+            assert forked.value.thread == before.thread, "the fork says something else"
+            assert self.value == before, "forking has changed the session"
+
+    @precondition(lambda self: self._mortal)
+    @rule(role=st.sampled_from(["session", "store"]))
+    def kill(self, role: str) -> None:
+        """Somebody dies while nothing happens."""
+        self._deaths += self.host.kill(role)
+        self.host.sim.settle()
+
+    @precondition(lambda self: self._mortal)
+    @rule(
+        role=st.sampled_from(sorted(MORTALS.keys() - {"supervisor"})), after=st.sampled_from([0.0, 0.5, 5.0])
+    )
+    def reply_and_kill(self, role: str, after: float) -> None:
+        """Somebody dies while a turn runs."""
+
+        def killer() -> None:
+            self.host.sleep(after)
+            self._deaths += self.host.kill(role)
+
+        def read(turn: Turn) -> None:
+            self.host.client(killer)
+            for _ in turn:
+                pass
+
+        self._turn(
+            lambda: self.chat.reply("hm", **self._given), ("idle", "completed", "awaiting_user"), None, read
+        )
+        self.host.run_until_idle()
+
+    # What must hold.
+
+    @property
+    def value(self) -> Session:
+        """The session's value, once whoever died has a successor that has loaded it."""
+        for _ in range(_TRIES):
+            try:
+                self.host.session(_CHAT, self._engine)
+            except (SessionError, StoreError):
+                assert self._deaths, "it cannot be reached, and nobody died"
+            self.host.sim.settle()
+            if self.host.system.whereis((SESSIONS, _CHAT)) is not None:
+                return self.chat.value
+        raise AssertionError("a session that is started so often must live some day")
+
+    @invariant()
+    def providers_accept_the_thread(self) -> None:
+        """Every call is answered, or pending."""
+        if hasattr(self, "chat"):
+            session = self.value
+            validate(session.thread)
+            answered(session.thread.messages, session.pending_tool_calls)
+
+    @invariant()
+    def the_fields_agree_with_the_status(self) -> None:
+        """A question when it waits for the user, an error when it failed."""
+        if not hasattr(self, "chat"):
+            return
+        session = self.value
+        match session.status:
+            case "awaiting_user":
+                assert session.pending_question is not None, "it waits for the user and asks nothing"
+            case "error":
+                assert session.metadata.get("error") is not None, "it failed and does not say how"
+            case "idle" | "completed":
+                assert not session.pending_tool_calls, f"{session.status}, and calls are pending"
+            case "awaiting_tools":
+                assert session.pending_question is None, "it waits for the caller, and for the user"
+
+    @invariant()
+    def the_store_has_it(self) -> None:
+        """What a restart would find is what there is; nothing is ever stored for a session that has said nothing."""
+        if hasattr(self, "chat") and not self._deaths:
+            stored = self.host.stored(_CHAT)
+            assert stored is None or stored == self.value, "the store has something else"
+
+    # Private: in order of use.
+
+    def _turn(
+        self,
+        say: Callable[[], Turn],
+        legal: tuple[str, ...],
+        said: str | None,
+        read: Callable[[Turn], None] | None = None,
+    ) -> None:
+        before = self.value
+        if before.status not in legal or (before.pending_tool_calls and before.status != "error"):
+            self._refused(lambda: say().result())
+            return
+        deaths, failed = self._deaths, len(self._wild.failed)
+        events: list[Any] | None = None
+        try:
+            turn = say()
+            if read is None:
+                events = list(turn)
+            else:
+                read(turn)
+            result = turn.result()
+        except (AllmError, ValueError) as error:
+            self._refused_by_model(error, deaths)
+            return
+        assert isinstance(result, ChatResult)
+        self.host.sim.settle()
+        check_turn(
+            Observed(
+                before=before.thread,
+                said=None,
+                events=events,
+                result=result,
+                limit=int(self._given.get("max_turns") or self._engine.params.get("max_turns") or 8),
+                passes=2 if self._given.get("structured_finalize") else 1,
+                failed=len(self._wild.failed) - failed,
+                undisturbed=read is None and self._deaths == deaths,
+            )
+        )
+        if said is not None and read is None and self._deaths == deaths:
+            assert any(m.role == "user" and m.content == said for m in result.thread.messages)  # type: ignore[union-attr]
+
+    def _refused_by_model(self, error: Exception, deaths: int) -> None:
+        # Its first call was refused, which is the model's business; or whoever had the session died.
+        of_session = isinstance(error, SessionError | SessionStatusError | StoreError)
+        assert self._deaths > deaths or not of_session, f"refused for no reason: {error!r}"
+
+    def _refused(self, call: Callable[[], Any]) -> None:
+        before = self.value
+        try:
+            call()
+        except (SessionError, SessionStatusError):
+            assert self._deaths or self.value == before, "what was refused has changed the session"
+        else:
+            raise AssertionError(f"a session that is {before.status} must refuse that")
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except (SessionError, SessionStatusError, StoreError):
+            assert self._deaths, "refused, and nobody died"
+            return None

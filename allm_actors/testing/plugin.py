@@ -1,0 +1,111 @@
+"""For pytest: fixtures that are there as soon as the library is installed.
+
+    def test_it_answers(fake_engine): ...        # fake_engine([[script.text("Hi."), script.finish("stop")]])
+    def test_it_recovers(sim_host): ...          # a simulated host, entered; with a marker, for many seeds
+    def test_the_wire(loopback): ...             # loopback(replies): a started server on 127.0.0.1
+
+`@pytest.mark.allm_schedules(50)` runs a test with `sim_host` once for each of 50 seeds, and gives `schedules` that
+number; the option `--allm-schedules=N` gives every such test N instead (a quick look, or a long night).
+
+Rule of this file: pytest loads it in every run of everybody who has the library installed, so it imports nothing but
+pytest; a fixture imports what it needs when it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from allm_actors.engine.engine import Engine
+    from allm_actors.testing.loopback import LoopbackServer
+    from allm_actors.testing.simhost import SimHost
+
+pytest.register_assert_rewrite("allm_actors.testing.conformance", "allm_actors.testing.laws")
+
+_MARKER = "allm_schedules"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """See the option in `pytest --help`."""
+    group = parser.getgroup("allm-actors")
+    group.addoption(
+        "--allm-schedules",
+        type=int,
+        default=None,
+        metavar="N",
+        help="how many seeds tests marked allm_schedules are run with, instead of the number in their marker",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        f"{_MARKER}(count): run with that many seeds (sim_host), or schedules (the fixture of that name)",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each seed of the simulated host."""
+    if "sim_host" in metafunc.fixturenames:
+        seeds = range(_count(metafunc.definition, metafunc.config, default=1))
+        metafunc.parametrize("sim_host", seeds, indirect=True, ids=[f"seed {seed}" for seed in seeds])
+
+
+@pytest.fixture
+def schedules(request: pytest.FixtureRequest) -> int:
+    """How many schedules this test may take: the marker's number (200 without one), or the option's."""
+    return _count(request.node, request.config, default=200)
+
+
+@pytest.fixture
+def sim_host(request: pytest.FixtureRequest) -> Iterator[SimHost]:
+    """A simulated host, running, with a seed of its own."""
+    from allm_actors.testing.simhost import SimHost
+
+    with SimHost(getattr(request, "param", 0)) as host:
+        yield host
+
+
+@pytest.fixture
+def fake_engine() -> Callable[..., Engine]:
+    """`fake_engine(scripts, **fields)`: an engine that plays these scripts, one for each model call."""
+    from allm_actors.engine.engine import Engine
+
+    def make(scripts: Sequence[Sequence[Any]], **fields: Any) -> Engine:
+        return Engine(
+            adapter="fake", adapter_opts={"scripts": [list(script) for script in scripts]}, **fields
+        )
+
+    return make
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[[Any], LoopbackServer]]:
+    """`loopback(replies)`: a server on 127.0.0.1 that is stopped after the test."""
+    from allm_actors.testing.loopback import LoopbackServer
+
+    with ExitStack() as servers:
+        yield lambda replies: servers.enter_context(LoopbackServer(replies))
+
+
+def _count(node: Any, config: pytest.Config, *, default: int) -> int:
+    marker = node.get_closest_marker(_MARKER)
+    if marker is None:
+        return default
+    if len(marker.args) != 1 or marker.kwargs or not _is_positive(marker.args[0]):
+        raise pytest.UsageError(
+            f"{node.nodeid}: write @pytest.mark.{_MARKER}(50), got {marker.args or marker.kwargs}"
+        )
+    given: int | None = config.getoption("--allm-schedules")
+    if given is not None and given < 1:
+        raise pytest.UsageError(f"--allm-schedules must be a positive number, got: {given}")
+    return int(marker.args[0]) if given is None else given
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,282 @@
+"""One schedule of a proof: a conversation on a host of its own, and what must hold of it.
+
+Rule of this file: the caller is drawn from the seed too. He reads, leaves, cancels, answers what was left to him, and
+uses his session again; whoever kills is one more client of the host.
+
+Units: virtual seconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from allm_actors.actors.handle import SessionHandle
+from allm_actors.actors.ports import SESSIONS
+from allm_actors.actors.stream import Turn
+from allm_actors.data import (
+    AllmError,
+    ChatResult,
+    Event,
+    Session,
+    SessionError,
+    SessionStatusError,
+    StoreError,
+)
+from allm_actors.data.validate import validate
+from allm_actors.engine.engine import Engine
+from supervisors import KILLED, is_clean
+
+from .laws import Observed, answered, check_turn
+from .simhost import SimHost, role_of
+from .wild import PATIENCE, Wild, wild_engine, wild_options
+
+__all__ = ["Proof", "Schedule"]
+
+T = TypeVar("T")
+
+_TRIES = 20
+_MOST_CALLS = 6
+_SOON = 1.0
+_THINKING = 500.0  # seconds that the caller, and whoever kills, take for themselves
+
+
+@dataclass
+class Proof:
+    """What was seen while nothing failed: a proof that has seen little proves little."""
+
+    schedules: int = 0
+    turns: int = 0
+    model_calls: int = 0
+    tool_runs: int = 0
+    deaths: Counter[str] = field(default_factory=Counter)
+    """Processes that were killed, by what they do."""
+    halted: Counter[str] = field(default_factory=Counter)
+    """How the turns ended."""
+    seen: Counter[str] = field(default_factory=Counter)
+    """What the model and the tools did."""
+    longest: float = 0.0
+    """The longest turn, in virtual seconds."""
+
+    def __str__(self) -> str:
+        ends = ", ".join(f"{reason} {count}" for reason, count in self.halted.most_common())
+        deaths = ", ".join(f"{role} {count}" for role, count in self.deaths.most_common()) or "none"
+        return (
+            f"{self.schedules} schedules, {self.turns} turns, {self.model_calls} model calls, "
+            f"{self.tool_runs} tool runs; the longest turn took {self.longest:g} virtual seconds\n"
+            f"ended: {ends}\nkilled: {deaths}"
+        )
+
+
+class Schedule:
+    """One conversation on one host."""
+
+    def __init__(
+        self, host: SimHost, engine: Engine, options: dict[str, Any], proof: Proof, *, crash: bool, own: bool
+    ) -> None:
+        self.host, self.proof = host, proof
+        self.wild = Wild(host.seed)
+        self.dice = self.wild.dice("user")
+        self.deaths = 0
+        self.crashed: list[str] = []
+        self.options = {**wild_options(self.wild), **_bounds(engine), **options}
+        self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
+        self.slowest = max([PATIENCE["tool_timeout"], *(tool.timeout or 0.0 for tool in engine.tools)])
+        self._crash = crash
+        host.system.reports.subscribe(self._reported)
+
+    def run(self) -> None:
+        """Talk, and look at what comes of it."""
+        chat = self._insist(lambda: self.host.session("s", self.engine))
+        if self._crash and self.dice.random() < 0.4:
+            self.host.client(self._kill_somebody, name="the killer")
+        for number in range(self.dice.randint(1, 3)):
+            self._turn(chat, f"message {number}")
+            self._settle(chat)
+        self.host.run_until_idle()
+        assert not self.host.living("adapter"), "a model call outlives its turn"
+        assert not self.host.living("tool"), "a tool outlives its turn"
+        session = self._woken()
+        self._look_at(session)
+        assert self.deaths or self.host.stored("s") == session, (
+            "the store has something else than the session"
+        )
+        assert self.deaths or not self.crashed, f"nobody was killed, and {self.crashed} crashed"
+        assert not self.wild.misled, "a handler was given what is left of broken arguments"
+        self._count()
+
+    # A turn.
+
+    def _turn(self, chat: SessionHandle, text: str | None) -> None:
+        before, began, deaths = chat.value.thread, self.host.now, self.deaths
+        act = self.dice.choice(["read", "read", "read", "result", "leave", "cancel"])
+        undisturbed = act in ("read", "result")
+        try:
+            turn = self._insist(lambda: self._say(chat, text))
+            if act == "cancel":
+                self._cancel_some_time(chat)
+            events = self._read(act, turn)
+            result = turn.result()
+        except (AllmError, ValueError) as error:  # an adapter may refuse its first call with a ValueError
+            self.host.sim.settle()
+            self._refused(error, deaths, expected=not undisturbed)
+            return
+        assert isinstance(result, ChatResult), repr(result)
+        self._took(self.host.now - began)
+        self.host.sim.settle()  # a kill is reported when it is over
+        self.proof.halted[str(result.halted_reason)] += 1
+        check_turn(
+            Observed(
+                before=before,
+                said=text,
+                events=events,
+                result=result,
+                limit=self._limit,
+                passes=2 if self.options.get("structured_finalize") else 1,
+                asked=self.wild.asked.count(turn.id),
+                failed=self.wild.failed.count(turn.id),
+                concurrency=self._concurrency,
+                undisturbed=undisturbed and self.deaths == deaths,
+            )
+        )
+        if undisturbed and self.deaths == deaths:
+            assert chat.value.thread == result.thread, "the session is not the result"
+
+    def _say(self, chat: SessionHandle, text: str | None) -> Turn:
+        return chat.continue_(**self.options) if text is None else chat.reply(text, **self.options)
+
+    def _cancel_some_time(self, chat: SessionHandle) -> None:
+        after = self.dice.choice([0.0, 0.5, 10.0, 25.0])
+
+        def cancel() -> None:
+            self.host.sleep(after)
+            chat.cancel()
+
+        self.host.client(cancel, name="somebody who cancels")
+
+    def _read(self, act: str, turn: Turn) -> list[Event] | None:
+        if act == "result":
+            return None
+        if act != "leave":
+            return list(turn)
+        for _ in itertools.islice(turn, self.dice.randint(0, 6)):
+            pass
+        left, deaths = self.host.now, self.deaths
+        turn.close()
+        assert self.host.now - left <= _SOON or self.deaths > deaths, "a reader who leaves is not heard"
+        return None
+
+    def _took(self, seconds: float) -> None:
+        self.proof.turns += 1
+        self.proof.longest = max(self.proof.longest, seconds)
+        step = PATIENCE["request_timeout"] + _MOST_CALLS * 2 * self.slowest
+        bound = (self._limit + 1) * step + _THINKING
+        assert seconds <= bound, f"the turn took {seconds} virtual seconds of {bound}"
+
+    def _refused(self, error: Exception, deaths: int, *, expected: bool) -> None:
+        # A turn may be refused by its first model call, or by what a crash has left of its session.
+        of_session = isinstance(error, SessionError | SessionStatusError | StoreError)
+        crashed = of_session and self.deaths > deaths
+        by_model = not of_session and bool(self.wild.failed)
+        assert expected or crashed or by_model, f"refused for no reason: {error!r}"
+        self.proof.halted["refused"] += 1
+
+    @property
+    def _limit(self) -> int:
+        return int(self.options.get("max_turns") or 8)  # always there, if the engine has one
+
+    @property
+    def _concurrency(self) -> int | None:
+        # A call whose error the user's code settles has no worker any more, and no event says since when.
+        settled_by_user = callable(self.options.get("on_tool_error")) or "tool_result_encoder" in self.options
+        return None if settled_by_user else self.options.get("max_concurrency")
+
+    # Between turns.
+
+    def _settle(self, chat: SessionHandle) -> None:
+        for _ in range(_TRIES):
+            session = self._woken()
+            self._look_at(session)
+            if session.status == "error":
+                self._try(chat.recover)
+            elif session.pending_tool_calls:
+                self._try(partial(chat.submit_tool_results, _answers(session)))
+            elif session.status == "awaiting_tools":
+                self._turn(chat, None)
+            else:
+                return
+        raise AssertionError(f"the session cannot be used again: {chat.value.status}")
+
+    def _woken(self) -> Session:
+        """The session's value, once whoever died has a successor that has loaded it."""
+        for _ in range(_TRIES):
+            chat = self._insist(lambda: self.host.session("s", self.engine))
+            self.host.sim.settle()
+            if self.host.system.whereis((SESSIONS, "s")) is not None:
+                return chat.value
+        raise AssertionError("a session that is started so often must live some day")
+
+    def _look_at(self, session: Session) -> None:
+        validate(session.thread)
+        answered(session.thread.messages, session.pending_tool_calls)
+        if session.status in ("idle", "completed"):
+            assert not session.pending_tool_calls, f"{session.status} with calls pending"
+
+    def _try(self, call: Callable[[], Any]) -> None:
+        try:
+            self._insist(call)
+        except (SessionError, SessionStatusError):  # what its successor has is older than what was seen of it
+            assert self.deaths, "refused, and nobody died"
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """What `call` gives, tried again while crashes are in its way."""
+        for _ in range(_TRIES):
+            try:
+                return call()
+            except (SessionError, StoreError):
+                if not self.deaths:
+                    raise
+                self.host.sleep(1.0)
+        raise AssertionError("a session that cannot be reached for so long will never be")
+
+    # Crashes.
+
+    def _kill_somebody(self) -> None:
+        dice: random.Random = self.wild.dice("killer")
+        self.host.sleep(dice.choice([0.0, 0.0, 1.0, 5.0, 20.0]))
+        roles = dice.choice(
+            [("adapter",), ("tool",), ("session",), ("store",), ("adapter", "tool", "session")]
+        )
+        for _ in range(_TRIES):
+            if self.host.living(*roles) and dice.random() < 0.7:
+                break
+            self.host.sleep(dice.choice([0.0, 0.0, 0.3]))
+        self.host.kill(*roles)
+
+    def _reported(self, report: Any) -> None:
+        role = role_of(report.ref) if report.ref is not None else None
+        if report.kind == "process_ended" and role in ("session", "store", "supervisor"):
+            self.crashed += [] if is_clean(report.reason) else [f"{role} ({report.reason})"]
+        if report.kind == "process_ended" and report.reason is KILLED:
+            self.deaths += 1
+            self.proof.deaths[role or "stranger"] += 1
+
+    def _count(self) -> None:
+        self.proof.model_calls += len(self.wild.asked)
+        self.proof.tool_runs += len(self.wild.ran)
+        self.proof.seen.update(self.wild.seen)
+
+
+def _bounds(engine: Engine) -> dict[str, Any]:
+    """What the engine itself says about how the loop goes on: that stands."""
+    names = ("max_turns", "mode", "max_concurrency", "on_tool_error", "tool_timeout")
+    return {name: engine.params[name] for name in names if engine.params.get(name) is not None}
+
+
+def _answers(session: Session) -> list[tuple[str, Any]]:
+    return [(call.id, {"by": "the caller"}) for call in session.pending_tool_calls]

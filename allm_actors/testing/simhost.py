@@ -1,0 +1,221 @@
+"""SimHost: the production host in a world that can be repeated.
+
+    with SimHost(seed=7) as host:
+        chat = host.session("s", engine)
+        turn = chat.reply("hi")
+        assert turn.result().halted_reason == "completed"
+        host.run_until_idle()
+
+Rule of this file: the host, its actors, its supervisors and the loop machine are those of production; only who runs
+next, what time it is, what goes wrong and how turns are numbered are the simulation's. There is no event loop and no
+network in it: what needs one is refused, by name, in the caller.
+
+Units: virtual seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import itertools
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn, Self, TypeVar
+
+from allm_actors.actors.host import Host
+from allm_actors.actors.ports import HOST
+from allm_actors.actors.protocol import TurnSpec
+from allm_actors.actors.store import Store
+from allm_actors.data import EngineError, Session
+from supervisors import Faults, Future, ProcessRef, Sim, System
+from supervisors import exit as exit_process
+from supervisors.runtime.ref import Ref
+
+__all__ = ["MORTALS", "SimHost", "crashes", "role_of"]
+
+T = TypeVar("T")
+
+MORTALS = {
+    "adapter": ("AdapterActor", "ThreadedAdapterActor", "BlockingAdapterActor"),
+    "tool": ("ToolActor",),
+    "session": ("SessionActor",),
+    "store": ("StoreActor", "MemoryStoreActor"),
+    "supervisor": ("Branch", "Crowd"),
+}
+"""Who works in a host, by what it does: the classes of its processes."""
+
+_ROLES = {name: role for role, names in MORTALS.items() for name in names}
+
+
+def role_of(ref: Ref[Any]) -> str | None:
+    """What a process does in its host (a key of `MORTALS`); None for a stranger, and for the root of the tree."""
+    return None if ref.name == HOST else _ROLES.get(ref.actor_class.__name__)
+
+
+def crashes(
+    *roles: str, chance: float = 0.05, at_most: int = 3, nth: int | None = None, **others: Any
+) -> Faults:
+    """`Faults` that kill who does this in a host, before or after one of its messages: `adapter`, `tool`, `session`,
+    `store`, `supervisor`; the first four when nobody is named. Other fields are those of `Faults`.
+
+    Raises: ValueError for a role that nobody has.
+    """
+    for role in roles:
+        if role not in MORTALS:
+            raise ValueError(f"nobody in a host is a {role!r}; there are: {', '.join(MORTALS)}")
+    wanted = roles or ("adapter", "tool", "session", "store")
+    return Faults(
+        kill=lambda ref: role_of(ref) in wanted, kill_chance=chance, at_most=at_most, nth=nth, **others
+    )
+
+
+class SimHost(Host):
+    """A `Host` on the simulator: virtual time, seeded order, injected crashes. Everything happens on one thread at a
+    time, while the scenario waits for something (a turn, `run_until_idle`, `advance`).
+
+    Adapters must say where they would wait (`play`, as the scripted provider does) or never wait (`stream`); tools are
+    plain functions, which wait with `sleep`, `context.cancelled.wait` or the runtime's futures. `store` is memory or an
+    SQLite file. With `sim` it lives in a simulation that somebody else drives.
+
+    Raises: EngineError from the call that would need an event loop: asynchronous tools, adapters that read a network.
+    `Stuck` where a turn is waited for that nothing can end any more; `SimulationError` as `Sim` says.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        store: str | Path | Store | None = None,
+        faults: Faults | None = None,
+        replay: Sequence[int] | None = None,
+        sim: Sim | None = None,
+        shutdown_timeout: float = 60.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(store, shutdown_timeout=shutdown_timeout)
+        self._given_sim = sim is not None
+        self.sim = sim if sim is not None else Sim(seed, faults=faults, replay=replay, **options)
+        self.seed = self.sim.seed
+        self._numbers = itertools.count(1)
+        self._collects = False
+        self._world = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._collects = gc.isenabled()
+        gc.disable()  # a stream that is collected cancels its turn: when that happens is the scenario's business
+        try:
+            if not self._given_sim:
+                self._world.enter_context(self.sim)
+            return self.start()
+        except BaseException:
+            self._world.close()
+            self._resume_collecting()
+            raise
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            failed = exc[0] is not None
+            if not failed:
+                self.stop()
+        finally:
+            try:
+                self._world.__exit__(*exc)  # type: ignore[arg-type]
+            finally:
+                self._resume_collecting()
+
+    async def __aenter__(self) -> NoReturn:
+        """There is no event loop in a simulation."""
+        raise TypeError("a simulated host has no event loop: use `with SimHost(…)`")
+
+    # The simulation.
+
+    @property
+    def now(self) -> float:
+        """Virtual seconds since the beginning."""
+        return self.sim.now
+
+    @property
+    def choices(self) -> list[int]:
+        """What was chosen: `SimHost(replay=host.choices)` with the same scenario runs the same way."""
+        return self.sim.choices
+
+    def run_until_idle(self) -> None:
+        """Let everything happen until nothing is left that would happen by itself. As `Sim.run_until_idle`."""
+        self.sim.run_until_idle()
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass, with everything that happens in it."""
+        self.sim.advance(seconds)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait so long: in a tool, a client or the scenario."""
+        self.sim.sleep(seconds)
+
+    def client(self, work: Callable[..., T], *args: Any, name: str | None = None) -> Future[T]:
+        """Have `work(*args)` done beside everything else, by a user of the host: a future of the result."""
+        return self.sim.client(work, *args, name=name)
+
+    def pick(self, *things: T) -> T:
+        """One of these: a choice of the scenario's own, replayed and shrunk like all others."""
+        return self.sim.pick(*things)
+
+    def stored(self, id: str) -> Session | None:
+        """What the store has of a session: what a restart would find."""
+        return self._store.load(id)
+
+    def living(self, *roles: str) -> list[Ref[Any]]:
+        """The processes that do this (all, when nothing is named), oldest first."""
+        wanted = roles or tuple(MORTALS)
+        return [ref for ref in self.system.processes() if role_of(ref) in wanted]
+
+    def kill(self, *roles: str) -> bool:
+        """Kill one of the processes that do this, picked by the simulation. False: there is none."""
+        found = self.living(*roles)
+        if found:
+            exit_process(self.pick(*found), "kill")
+        return bool(found)
+
+    # What is the simulation's of the host.
+
+    def tool_loop(self) -> None:
+        """There is none."""
+
+    def new_id(self) -> str:
+        """The next number, so that a run can be repeated to the letter."""
+        return f"turn-{next(self._numbers)}"
+
+    def check_turn(self, spec: TurnSpec) -> None:
+        """Raises EngineError for an asynchronous tool, or an adapter that reads a network."""
+        for tool in spec.options.tools.values():
+            if inspect.iscoroutinefunction(tool.handler):
+                raise _unplayable(f"tool {tool.name!r} is a coroutine function", "give it a plain function")
+        adapter = spec.adapter
+        waits = callable(getattr(adapter, "batches", None)) and not callable(getattr(adapter, "play", None))
+        if waits or inspect.isasyncgenfunction(getattr(adapter, "stream", None)):
+            name = getattr(adapter, "name", type(adapter).__name__)
+            raise _unplayable(f"adapter {name!r} reads a network", "use 'fake', or an adapter with play()")
+
+    def _make_system(self) -> System:
+        return self.sim.system
+
+    def _io_loop(self, system: System) -> asyncio.AbstractEventLoop | None:  # noqa: ARG002 - there is none
+        return None
+
+    def _close_transport(self, system: System) -> None:
+        """Nothing was connected."""
+
+    def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:  # noqa: ARG002
+        # The simulation outlives its host: whoever drives it ends it.
+        if root is not None:
+            self._stop_tree(root)
+
+    def _resume_collecting(self) -> None:
+        if self._collects:
+            gc.enable()
+
+
+def _unplayable(what: str, advice: str) -> EngineError:
+    text = f"{what}, and a simulated host has no event loop; {advice}"
+    return EngineError("invalid_engine", message=text)

@@ -1,0 +1,366 @@
+"""A model, tools and options that do anything that they can do, drawn from a seed.
+
+Rule of this file: what one model call or one tool run does depends on the seed and on its number alone, never on the
+order in which a schedule comes to it, so that a failing schedule can be made smaller. Everything is counted, so that a
+proof can say what it has seen.
+
+    the model                                    the tools
+    -------------------------------------------  --------------------------------------------------------------------
+    writes, calls, or calls without end          answer, with data, text, nothing, or what no encoder has a text for
+    calls tools that do not exist                fail: `Err`, an exception, an exit, a reserved halt
+    breaks its arguments, repeats its ids        ask the user, halt
+    fails before, in, or after its answer        take their time, or more than they have; hear that they are cancelled,
+    raises what no adapter may raise             or do not
+    falls silent, or never comes to an end
+    says what only the loop may say
+
+Units: virtual seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import (
+    AdapterError,
+    AskUser,
+    ChatCompleted,
+    ChatResult,
+    Err,
+    ErrorEvent,
+    Event,
+    Halt,
+    MessageCompleted,
+    Request,
+    StepCompleted,
+    Thread,
+    Tool,
+    ToolCallStarted,
+    ToolResultEncoded,
+)
+from allm_actors.data.build import json_schema
+from allm_actors.engine.adapter import Call, Delay
+from allm_actors.engine.engine import Engine
+from allm_actors.engine.script import stage
+
+from . import script
+
+__all__ = ["AGES", "PATIENCE", "Wild", "WildModel", "WildStream", "wild_engine", "wild_options", "wild_tools"]
+
+AGES = 1e6
+"""How long what hangs would hang, if nothing ended it."""
+PATIENCE = {"stream_timeout": 30.0, "request_timeout": 90.0, "tool_timeout": 20.0}
+"""What a wild run is given, so that nothing that hangs can hold it up."""
+
+_MOST_CALLS = 4
+
+
+class Opaque:
+    """What no encoder has a text for."""
+
+
+@dataclass
+class Wild:
+    """What is drawn from one seed, and what of it has happened."""
+
+    seed: int
+    asked: list[str] = field(default_factory=list)
+    """The request id of every model call."""
+    failed: list[str] = field(default_factory=list)
+    """The request id of every model call that has failed, by the model's doing."""
+    ran: list[tuple[str | None, str]] = field(default_factory=list)
+    """The request id and the call id of every tool run."""
+    misled: list[str] = field(default_factory=list)
+    """The call id of every tool run that was given what is left of broken arguments."""
+    seen: Counter[str] = field(default_factory=Counter)
+    """What the model and the tools have done."""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether anything hangs; where nothing does, nothing is given a time either."""
+        return self.dice("hangs").random() < 0.7
+
+    def dice(self, *about: object) -> random.Random:
+        """The random numbers that belong to this."""
+        return random.Random("/".join(map(str, (self.seed, *about))))  # noqa: S311 - to be repeated, not to be secret
+
+
+class WildModel:
+    """An adapter that does anything. `names` are the tools it knows of; it calls others too."""
+
+    name = "wild"
+
+    def __init__(self, wild: Wild, names: Sequence[str]) -> None:
+        self._wild = wild
+        self._names = [*names, *names, "no_such_tool"]
+        dice = wild.dice("model")
+        self._tame = dice.random() < 0.5
+        self._endless = dice.random() < 0.4
+
+    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Never."""
+        return False
+
+    def play(self, request: Request, call: Call) -> Iterator[Event | Delay]:  # noqa: ARG002 - it does not listen
+        """One answer. Raises, sometimes, what refuses the call."""
+        number = len(self._wild.asked)
+        self._wild.asked.append(call.request_id)
+        dice = self._wild.dice("model", number)
+        act = dice.choice(_TAME if self._tame else _WILD)
+        if self._endless and act == "text":
+            act = "calls"
+        if act in ("silent", "trickles") and not self._wild.hangs:
+            act = "raises"
+        self._wild.seen[f"model: {act}"] += 1
+        if act in _FAILURES:
+            self._wild.failed.append(call.request_id)
+        if act == "refused":
+            raise AdapterError(dice.choice(["rate_limited", "authentication_failed"]), provider=self.name)
+        if act == "refused badly":
+            raise ValueError("an adapter may refuse with that")
+        return self._perform(act, dice)
+
+    def stream(self, request: Request, call: Call) -> Iterator[Event]:
+        """As `play`, without a wait."""
+        return (item for item in self.play(request, call) if not isinstance(item, Delay))
+
+    def _perform(self, act: str, dice: random.Random) -> Iterator[Event | Delay]:
+        said = stage([*self._words(dice), *_ACTS[act](self, dice)])
+        if act in (*_CUT_SHORT, "unfinished call"):
+            said = [item for item in said if not isinstance(item, MessageCompleted)]
+        match act:
+            case "raises":
+                yield from said[: dice.randint(0, len(said))]
+                raise LookupError("what no adapter may raise")
+            case "silent":
+                yield from said[: dice.randint(0, len(said))]
+                yield Delay(AGES)
+            case "trickles":
+                yield from said
+                while True:
+                    yield Delay(5.0)
+                    yield from stage([script.text("and ")])[1:2]
+            case "empty":
+                return
+            case "usurps":
+                at = dice.randint(0, len(said))
+                yield from said[:at]
+                yield from _usurped()
+                yield from said[at:]
+            case "late error":
+                yield from said
+                yield ErrorEvent(AdapterError("network_error", provider=self.name))
+            case "unfinished call":
+                yield from said
+                yield ToolCallStarted("cut", dice.choice(self._names))
+                yield from stage([script.finish("tool_calls")])[1:]
+            case _:
+                yield from said
+
+    def _words(self, dice: random.Random) -> list[Any]:
+        words: list[Any] = [script.text(dice.choice(["", "a", "Hello "])) for _ in range(dice.randint(0, 2))]
+        if dice.random() < 0.3:
+            words.insert(dice.randint(0, len(words)), script.delay(dice.choice([0.0, 1.0, 20.0])))
+        if dice.random() < 0.2:
+            words.append(script.usage(input_tokens=dice.randint(0, 9)))
+        if dice.random() < 0.1:
+            words.append(script.raw_chunk({"what": "ever"}))
+        return words
+
+    def _calls(self, dice: random.Random, *, broken: bool = False) -> list[Any]:
+        ids = [f"c{i}" for i in range(_MOST_CALLS)]
+        if dice.random() < 0.2:
+            ids = ids[:2]
+        calls = [self._call(dice, dice.choice(ids)) for _ in range(dice.randint(1, _MOST_CALLS))]
+        if broken:
+            raw = dice.choice(['{"x": ', "[1]", "7", ""])
+            bad = script.tool_call(dice.choice(self._names), id=dice.choice(ids), raw_arguments=raw)
+            calls.insert(dice.randint(0, len(calls)), bad)
+        return [*calls, script.finish("tool_calls")]
+
+    def _call(self, dice: random.Random, id: str) -> Any:
+        arguments: dict[str, Any] = dice.choice([{}, {"x": 1}, {"city": "Paris"}])
+        return script.tool_call(dice.choice(self._names), arguments, id=id)
+
+    def _error(self, dice: random.Random) -> list[Any]:
+        calls = self._calls(dice)[:-1] if dice.random() < 0.5 else []
+        reason = dice.choice(["rate_limited", "timeout", "provider_unavailable", "a reason of nobody's"])
+        rest = [script.finish(dice.choice(["stop", "tool_calls"]))] if dice.random() < 0.5 else []
+        return [*calls, script.error(reason), *rest]
+
+
+class WildStream:
+    """The same for hosts, which know it by its `stream` only: it waits in the thread that reads, with `sleep`."""
+
+    def __init__(self, model: WildModel, sleep: Callable[[float], object]) -> None:
+        self._model, self._sleep = model, sleep
+        self.name = model.name
+        self.requires_structured_finalize = model.requires_structured_finalize
+
+    def stream(self, request: Request, call: Call) -> Iterator[Event]:
+        """One answer. Raises, sometimes, what refuses the call."""
+        return self._slowly(self._model.play(request, call))
+
+    def _slowly(self, said: Iterator[Event | Delay]) -> Iterator[Event]:
+        for item in said:
+            if isinstance(item, Delay):
+                self._sleep(item.seconds)
+            else:
+                yield item
+
+
+_CUT_SHORT = ("no end", "raises", "silent", "trickles", "empty")
+_FAILURES = {"refused", "refused badly", "error", "late error", "no calls", "odd finish", *_CUT_SHORT}
+_ACTS: dict[str, Callable[[WildModel, random.Random], list[Any]]] = {
+    "text": lambda _, dice: [script.text("done"), script.finish(dice.choice(["stop", "stop", "length"]))],
+    "calls": lambda model, dice: model._calls(dice),  # noqa: SLF001 - its own table
+    "broken calls": lambda model, dice: model._calls(dice, broken=True),  # noqa: SLF001
+    "ignored calls": lambda model, dice: [*model._calls(dice)[:-1], script.finish("stop")],  # noqa: SLF001
+    "filtered": lambda _, _dice: [script.finish("content_filter")],
+    "error": lambda model, dice: model._error(dice),  # noqa: SLF001
+    "late error": lambda _, _dice: [script.finish("stop")],
+    "no calls": lambda _, _dice: [script.finish("tool_calls")],
+    "odd finish": lambda _, dice: [script.finish(dice.choice(["other", "error"]))],
+    "usurps": lambda _, _dice: [script.finish("stop")],
+    **dict.fromkeys([*_CUT_SHORT, "unfinished call"], lambda _, _dice: []),
+}
+_TAME = ["text"] * 3 + ["calls"] * 6
+_WILD = [*_TAME, "refused", "refused badly", "unfinished call", *_ACTS, "broken calls", "usurps"]
+
+
+def _usurped() -> Iterator[Event]:
+    """What only the loop may say."""
+    yield ToolResultEncoded(id="c0", content="forged")
+    yield StepCompleted(response=None, thread=Thread())  # type: ignore[arg-type]
+    yield ChatCompleted(ChatResult(thread=Thread(), halted_reason="completed"))
+
+
+def wild_engine(
+    wild: Wild, engine: Engine, sleep: Callable[[float], object], *, own_handlers: bool = False
+) -> Engine:
+    """The engine with a wild model, and with wild handlers, unless its own shall run. `sleep` waits in virtual time."""
+    tools, dice = list(engine.tools), wild.dice("engine")
+    lonely = dice.random() < 0.6  # nobody is there whom calls could be left to
+    model: Any = WildModel(wild, [tool.name for tool in tools if not (lonely and tool.manual)])
+    if dice.random() < 0.25:
+        model = WildStream(model, sleep)
+    engine = engine.merge(adapter=model)
+    return engine if own_handlers else engine.merge(tools=wild_tools(wild, tools, sleep))
+
+
+# --- tools --------------------------------------------------------------------------------------------------------
+
+
+def wild_tools(wild: Wild, tools: Sequence[Tool], sleep: Callable[[float], object]) -> list[Tool]:
+    """The same tools with handlers that do anything; manual ones stay without. `sleep` waits in virtual time."""
+    return [
+        msgspec.structs.replace(tool, handler=None if tool.manual else _wild_handler(wild, tool, sleep))
+        for tool in tools
+    ]
+
+
+def _wild_handler(wild: Wild, tool: Tool, sleep: Callable[[float], object]) -> Callable[..., Any]:
+    def handler(arguments: Mapping[str, Any], context: Any) -> Any:
+        number = len(wild.ran)
+        wild.ran.append((context.request_id, context.tool_call.id))
+        if "arguments_error" in context.tool_call.metadata:
+            wild.misled.append(context.tool_call.id)
+        dice = wild.dice("tool", tool.name, number)
+        act = dice.choice(_TOOL_ACTS)
+        if act in ("listens", "does not listen") and not wild.hangs:
+            act = "raises"
+        wild.seen[f"tool: {act}"] += 1
+        return _act(act, arguments, context, dice, sleep)
+
+    return handler
+
+
+_TOOL_ACTS = [*["gives"] * 6, "text", "none", "opaque", "errs", "raises", "exits", "asks", "halts"]
+_TOOL_ACTS += ["halts badly", "halts opaquely", "is slow", "listens", "does not listen"]
+
+
+def _act(
+    act: str, arguments: Any, context: Any, dice: random.Random, sleep: Callable[[float], object]
+) -> Any:
+    match act:
+        case "raises":
+            raise LookupError(f"no {sorted(arguments)}")
+        case "exits":
+            raise SystemExit(1)
+        case "is slow":
+            sleep(dice.choice([0.5, 5.0, 19.0]))
+        case "listens":
+            context.cancelled.wait(AGES)
+        case "does not listen":
+            sleep(AGES)
+        case _:
+            return {
+                "gives": arguments,
+                "text": "text",
+                "none": None,
+                "opaque": Opaque(),
+                "errs": Err({"code": 7}),
+                "asks": AskUser("which city?", choices=["A", "B"]),
+                "halts": Halt("plan_submitted", {"ok": 1}),
+                "halts badly": Halt("completed", 1),
+                "halts opaquely": Halt("odd", Opaque()),
+            }[act]
+    return "late"
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+def wild_options(wild: Wild) -> dict[str, Any]:
+    """Options of a call: any that decide how the loop goes on, and those that end what hangs, where anything does."""
+    dice = wild.dice("options")
+    options: dict[str, Any] = dict(PATIENCE if wild.hangs else {"tool_timeout": math.inf})
+    if dice.random() < 0.8:
+        options["max_turns"] = dice.randint(1, 4)
+    if dice.random() < 0.15:
+        options["mode"] = "manual"
+    if dice.random() < 0.5:
+        options["max_concurrency"] = dice.randint(1, 3)
+    if dice.random() < 0.5:
+        options["on_tool_error"] = dice.choice(_POLICIES)
+    if dice.random() < 0.3:
+        options["halt_when"] = dice.choice(_PREDICATES)
+    if dice.random() < 0.2:
+        options["tool_result_encoder"] = _shout
+    if dice.random() < 0.2:
+        options |= {"structured_finalize": True, "response_format": json_schema("answer", {"type": "object"})}
+    return options
+
+
+def _raises(_call: object, _error: object = None) -> Any:
+    raise RuntimeError("a function of the user's")
+
+
+def _shout(value: Any) -> str:
+    if isinstance(value, Err):
+        raise TypeError("this encoder has no word for errors")
+    return str(value).upper()
+
+
+_POLICIES: list[Any] = [
+    "continue",
+    "halt",
+    lambda call, _error: ("continue", {"instead": call.name}),
+    lambda _call, _error: ("continue", Opaque()),
+    lambda _call, _error: "halt",
+    _raises,
+    lambda _call, _error: 42,
+]
+_PREDICATES: list[Any] = [
+    lambda _step: False,
+    lambda step: bool(step.tool_results),
+    lambda _step: "truthy",
+    _raises,
+]

@@ -1,0 +1,175 @@
+"""A crowd on one host: everybody talks at once, somebody kills, and nobody's words are lost or said twice."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.actors.adapter import AdapterActor
+from allm_actors.actors.channel import Channel
+from allm_actors.actors.run import TurnRun
+from allm_actors.actors.session import SessionActor
+from allm_actors.actors.tools import ToolActor
+from allm_actors.data import AllmError
+from allm_actors.engine.adapter import Call, Delay
+from allm_actors.engine.script import stage
+from allm_actors.testing import script
+from supervisors import exit as exit_process
+from tests.integration.stage import until, valid_for_provider
+
+OF_A_TURN = (AdapterActor, ToolActor, TurnRun, Channel)
+MORTALS = ("AdapterActor", "ToolActor", "SessionActor")
+
+
+@allm.tool
+def upper(text: str) -> str:
+    """Shout."""
+    return text.upper()
+
+
+class Echo:
+    """Calls the tool with what the user said, then says what came of it."""
+
+    name = "echo"
+
+    def requires_structured_finalize(self, _request: Any) -> bool:
+        return False
+
+    def stream(self, request: Any, call: Call) -> Iterator[Any]:
+        return (item for item in self.play(request, call) if not isinstance(item, Delay))
+
+    def play(self, request: Any, _call: Call) -> Iterator[Any]:
+        last = request.messages[-1]
+        if last.role == "tool":
+            said = [script.text("I heard "), script.delay(0.001), script.text(str(last.content))]
+            return iter(stage([*said, script.finish("stop")]))
+        calls = [
+            script.delay(0.001),
+            script.tool_call("upper", {"text": last.content}),
+            script.finish("tool_calls"),
+        ]
+        return iter(stage(calls))
+
+
+class Talker:
+    """One user with one session, who goes on whatever happens."""
+
+    def __init__(self, host: allm.Host, name: str) -> None:
+        self.chat: Any = host.session(name, allm.Engine(adapter=Echo(), tools=[upper]))
+        self.name = name
+        self.completed: list[str] = []
+        self.said: list[str] = []
+        self.ended: Counter[str] = Counter()
+
+    async def talk(self, end: float) -> None:
+        """Until then."""
+        while time.monotonic() < end:
+            text = f"{self.name} says {len(self.said)}"
+            self.said.append(text)
+            try:
+                result = await self.chat.reply(text)
+            except AllmError as error:
+                self.ended[type(error).__name__] += 1
+                await asyncio.sleep(0.01)  # whoever died is being replaced
+            else:
+                self.ended[str(result.halted_reason)] += 1
+                if result.halted_reason == "completed":
+                    self.completed.append(text)
+            await self.mend()
+
+    async def mend(self) -> None:
+        """Make it usable again."""
+        while self.chat.status == "error":
+            try:
+                await self.chat.recover()
+            except AllmError:
+                await asyncio.sleep(0.01)
+
+    def look(self) -> None:
+        """Everything that was answered is there, once, in order; nothing is there twice."""
+        messages = self.chat.messages
+        valid_for_provider([*messages, allm.user("?")])
+        said = [str(message.content) for message in messages if message.role == "user"]
+        assert said == [text for text in self.said if text in set(said)], (
+            f"{self.name}: said twice, or out of order"
+        )
+        assert set(self.completed) <= set(said), f"{self.name}: what was answered is lost"
+        roles = {text: [message.role for message in rest] for text, rest in self._turns(messages)}
+        for text in self.completed:  # a killed tool is an answer, too
+            assert roles[text] == ["assistant", "tool", "assistant"], f"{self.name}: {text!r}: {roles[text]}"
+
+    def _turns(self, messages: list[allm.Message]) -> Iterator[tuple[str, list[allm.Message]]]:
+        starts = [at for at, message in enumerate(messages) if message.role == "user"]
+        for at, end in zip(starts, [*starts[1:], len(messages)], strict=True):
+            yield str(messages[at].content), messages[at + 1 : end]
+
+
+async def kill_now_and_then(host: allm.Host, seed: int, pause: float) -> Counter[str]:
+    """Kill one of those who work, again and again."""
+    dice, deaths = random.Random(seed), Counter[str]()
+    try:
+        while True:
+            await asyncio.sleep(dice.uniform(0, 2 * pause))
+            # Sessions are always there, workers come and go: each kind gets its turn.
+            kind = dice.choice(MORTALS)
+            found = [ref for ref in host.system.processes() if ref.actor_class.__name__ == kind]
+            if found:
+                exit_process(dice.choice(found), "kill")
+                deaths[kind] += 1
+    except asyncio.CancelledError:
+        return deaths
+
+
+async def crowd(talkers: int, seconds: float) -> tuple[Counter[str], Counter[str], int]:
+    """So many talk for so long: how their turns ended, who died, and how many processes were left at the end."""
+    async with allm.Host() as host:
+        base = len(host.system.processes())
+        crowd = [Talker(host, f"talker {number}") for number in range(talkers)]
+        killer = asyncio.create_task(kill_now_and_then(host, seed=talkers, pause=0.03))
+        end = time.monotonic() + seconds
+        await asyncio.gather(*(talker.talk(end) for talker in crowd))
+        killer.cancel()
+        deaths = await killer
+        for talker in crowd:
+            talker.look()
+        for talker in crowd:
+            await talker.chat.stop()
+        for _ in range(200):
+            if len(host.system.processes()) == base:
+                break
+            await asyncio.sleep(0.01)
+        return sum((talker.ended for talker in crowd), Counter()), deaths, len(host.system.processes()) - base
+
+
+def left() -> list[str]:
+    """What of turns and sessions is still in memory."""
+    gc.collect()
+    return [type(each).__name__ for each in gc.get_objects() if isinstance(each, (*OF_A_TURN, SessionActor))]
+
+
+@pytest.mark.parametrize(
+    ("talkers", "seconds"),
+    [
+        pytest.param(200, 5.0, marks=pytest.mark.slow, id="200 for 5 s"),
+        pytest.param(1000, 60.0, marks=[pytest.mark.soak, pytest.mark.timeout(300)], id="1000 for a minute"),
+    ],
+)
+def test_everybody_talks_at_once(talkers: int, seconds: float, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("supervisors", "allm_actors"):
+        caplog.set_level(logging.CRITICAL + 1, logger=name)
+    before = len(left())
+    ended, deaths, processes = asyncio.run(crowd(talkers, seconds))
+    print(f"{sum(ended.values())} turns: {dict(ended)}; killed: {dict(deaths)}")  # noqa: T201 - shown with -rP
+    assert ended["completed"] >= talkers
+    assert set(deaths) == set(MORTALS)
+    assert processes == 0, "processes are left when all sessions are stopped"
+    until(lambda: len(left()) <= before, 5.0)

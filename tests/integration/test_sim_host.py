@@ -1,0 +1,318 @@
+"""The production host on the simulator: virtual time, one seed one run, crashes, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.data import MessageCompleted, MessageStarted, TextDelta
+from allm_actors.testing import ScenarioFailed, SimHost, crashes, explore_chat, run_chat, script
+from supervisors import Faults, Future, Stuck
+
+DAY = 86400.0
+SAYS = [script.text("Hello."), script.finish("stop")]
+
+
+@allm.tool
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+def engine(*scripts: list[Any], **fields: Any) -> allm.Engine:
+    """Plays these scripts."""
+    return allm.Engine(adapter="fake", adapter_opts={"scripts": list(scripts)}, **{"tools": [add], **fields})
+
+
+def adding() -> allm.Engine:
+    """Calls the tool, takes its time, and answers."""
+    calls = [script.delay(2.0), script.tool_call("add", {"a": 1, "b": 2}), script.finish("tool_calls")]
+    return engine(calls, [script.text("3"), script.delay(3.0), script.finish("stop")])
+
+
+def talk(host: SimHost) -> tuple[Any, ...]:
+    """A conversation, and everything that can be seen of it."""
+    try:
+        turn = host.session("s", adding()).reply("1 + 2?")
+        events = list(turn)
+    except allm.AllmError as error:
+        return (repr(error),)
+    host.run_until_idle()
+    return events, turn.result(), turn.id, host.now, [str(choice) for choice in host.sim.trace]
+
+
+# --- time ---------------------------------------------------------------------------------------------------------
+
+
+def test_delays_are_virtual() -> None:
+    began = time.monotonic()
+    with SimHost() as host:
+        chat = host.session("s", engine([script.text("a"), script.delay(DAY), script.finish("stop")]))
+        turn = chat.reply("hi")
+        assert next(turn) == MessageStarted()
+        host.advance(DAY - 1.0)
+        assert chat.status == "idle"
+        assert turn.result().halted_reason == "completed"
+        assert host.now == DAY
+    assert time.monotonic() - began < 10
+
+
+def test_a_tool_sleeps_and_is_timed_out_in_virtual_time() -> None:
+    heard = []
+
+    with SimHost() as host:
+
+        def slow(_: Any, context: Any) -> str:
+            heard.append(context.cancelled.wait(DAY))
+            host.sleep(1.0)
+            return "late"
+
+        tool = allm.tool(name="slow", description="", schema={}, handler=slow)
+        chat = host.session(
+            "s", engine([script.tool_call("slow"), script.finish("tool_calls")], SAYS, tools=[tool])
+        )
+        result = chat.reply("hi", tool_timeout=20.0).result()
+        assert (
+            "timeout" in result.steps[0].tool_results[0].content
+            or "20" in result.steps[0].tool_results[0].content
+        )
+        assert (host.now, heard) == (20.0, [True])
+        host.run_until_idle()
+        assert (host.now, host.living("tool")) == (21.0, [])
+
+
+class Silent:
+    """Says a word, then nothing; known to a host by its `stream` only."""
+
+    name = "silent"
+
+    def __init__(self, sleep: Any, pause: float, words: int) -> None:
+        self.sleep, self.pause, self.words = sleep, pause, words
+        self.closed = 0
+
+    def requires_structured_finalize(self, _request: Any) -> bool:
+        return False
+
+    def stream(self, _request: Any, _call: Any) -> Iterator[Any]:
+        try:
+            yield MessageStarted()
+            for _ in range(self.words):
+                self.sleep(self.pause)
+                yield TextDelta("word ")
+            yield MessageCompleted(allm.assistant(""), "stop")
+        finally:
+            self.closed += 1
+
+
+@pytest.mark.parametrize("form", ["play", "stream"])
+def test_a_silent_model_ends_with_a_timeout(form: str) -> None:
+    with SimHost() as host:
+        quiet = [script.text("word "), script.delay(DAY), script.finish("stop")]
+        adapter = engine(quiet) if form == "play" else allm.Engine(adapter=Silent(host.sleep, DAY, 1))
+        result = host.session("s", adapter).reply("hi", stream_timeout=5.0).result()
+        error = result.metadata["error"]
+        assert (result.halted_reason, error.reason, error.metadata["phase"]) == (
+            "error",
+            "timeout",
+            "silence",
+        )
+        assert "stream_timeout" in error.message
+        assert host.now == 5.0
+
+
+@pytest.mark.parametrize(("limit", "words", "reason"), [(100.0, 25, "error"), (200.0, 25, "completed")])
+def test_a_model_that_trickles_ends_with_its_whole_time(limit: float, words: int, reason: str) -> None:
+    with SimHost() as host:
+        chat = host.session("s", allm.Engine(adapter=Silent(host.sleep, 4.9, words)))
+        result = chat.reply("hi", stream_timeout=5.0, request_timeout=limit).result()
+        assert result.halted_reason == reason
+        if reason == "error":
+            assert (result.metadata["error"].metadata["phase"], host.now) == ("total", limit)
+
+
+def test_a_reader_who_is_behind_is_not_the_models_silence() -> None:
+    words = [entry for _ in range(600) for entry in (script.text("w"), script.delay(0.0))]
+    with SimHost() as host:
+        chat = host.session("s", engine([*words, script.finish("stop")]))
+        turn = chat.reply("hi", stream_timeout=5.0)
+        next(turn)
+        host.advance(DAY)
+        assert turn.result().halted_reason == "completed"
+
+
+def test_a_real_host_ends_a_silent_model_too() -> None:
+    with allm.Host() as host:
+        chat = host.session("s", engine([script.text("a"), script.delay(30), script.finish("stop")]))
+        result = chat.reply("hi", stream_timeout=0.05).result()
+        assert result.metadata["error"].reason == "timeout"
+
+
+# --- one seed, one run --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("faults", [None, crashes(chance=0.1)], ids=["calm", "crashes"])
+def test_one_seed_is_one_run(faults: Faults | None) -> None:
+    runs = [[run_chat(talk, seed=seed, faults=faults) for seed in range(25)] for _ in range(2)]
+    assert runs[0] == runs[1]
+    assert len({str(run[-1]) for run in runs[0]}) > 5, "seeds make no difference"
+
+
+def test_choices_replay_a_run() -> None:
+    with SimHost(11, faults=crashes(chance=0.1)) as host:
+        seen = talk(host)
+        choices = host.choices
+    assert run_chat(talk, seed=11, replay=choices, faults=crashes(chance=0.1)) == seen
+
+
+def test_exploring_finds_a_race_and_says_how_to_see_it_again() -> None:
+    def two_replies(host: SimHost) -> None:
+        chat = host.session("s", engine(SAYS, SAYS))
+        said = [host.client(lambda text=text: chat.reply(text).result()) for text in ("first", "second")]
+        for each in said:
+            each.get()
+        assert [m.content for m in chat.messages if m.role == "user"] == ["first", "second"]
+
+    with pytest.raises(ScenarioFailed) as failure:
+        explore_chat(two_replies, seeds=range(200))
+    assert isinstance(failure.value.__cause__, AssertionError)
+    assert f"seed={failure.value.seed}" in failure.value.__notes__[0]
+    with pytest.raises(AssertionError):
+        run_chat(two_replies, seed=failure.value.seed, replay=failure.value.choices)
+
+
+# --- crashes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("role", "nth"), [("adapter", 1), ("session", 4), ("store", 3)])
+def test_who_crashes_ends_the_turn_and_not_the_session(role: str, nth: int) -> None:
+    died = []
+
+    def scenario(host: SimHost) -> None:
+        host.system.reports.subscribe(lambda report: died.append(report.kind))
+        chat = host.session("s", adding())
+        result = chat.reply("hi").result()
+        assert result.halted_reason in ("completed", "error")
+        host.run_until_idle()
+        if host.session("s", engine(SAYS)).status == "error":
+            chat.recover()
+        assert host.session("s", engine(SAYS)).reply("again").result().halted_reason == "completed"
+
+    explore_chat(scenario, seeds=range(30), faults=crashes(role, chance=1.0, at_most=1, nth=nth))
+    assert "process_ended" in died
+
+
+def test_a_killed_tool_is_an_answer() -> None:
+    with SimHost() as host:
+
+        def hangs(_: Any) -> None:
+            host.sleep(DAY)
+
+        tool = allm.tool(name="hangs", description="", schema={}, handler=hangs)
+        chat = host.session(
+            "s", engine([script.tool_call("hangs"), script.finish("tool_calls")], SAYS, tools=[tool])
+        )
+        turn = chat.reply("hi", tool_timeout=600.0)
+        host.client(lambda: [host.sleep(5.0), host.kill("tool")])
+        result = turn.result()
+        assert (result.halted_reason, host.now) == ("completed", 5.0)
+        assert "error" in result.steps[0].tool_results[0].content
+
+
+@pytest.mark.parametrize("place", ["memory", "sqlite"])
+def test_the_store_outlives_whoever_is_killed(place: str, tmp_path: Path) -> None:
+    with SimHost(store=None if place == "memory" else tmp_path / "sessions.db") as host:
+        chat = host.session("s", engine(SAYS, SAYS))
+        chat.reply("hi").result()
+        stored = host.stored("s")
+        assert stored == chat.value
+        for role in ("session", "store"):
+            assert host.kill(role)
+            host.sim.settle()
+            assert host.session("s", engine(SAYS)).value == stored
+
+
+def test_nobody_is_killed_where_there_is_nobody() -> None:
+    with SimHost() as host:
+        assert not host.kill("adapter")
+        assert [ref.actor_class.__name__ for ref in host.living("store")] == ["MemoryStoreActor"]
+
+
+# --- what it refuses ----------------------------------------------------------------------------------------------
+
+
+@allm.tool
+async def fetch(url: str) -> str:
+    """Fetch."""
+    return url
+
+
+class Networked:
+    """Reads a network."""
+
+    name = "networked"
+
+    def requires_structured_finalize(self, _request: Any) -> bool:
+        return False
+
+    def stream(self, _request: Any, _call: Any) -> Any:
+        async def events() -> Any:
+            yield MessageStarted()
+
+        return events()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: engine(SAYS, tools=[fetch]), "tool 'fetch' is a coroutine function"),
+        (
+            lambda: allm.Engine(adapter="openai", model="m", adapter_opts={"base_url": "http://localhost:1"}),
+            "adapter 'openai' reads a network",
+        ),
+        (lambda: allm.Engine(adapter=Networked()), "adapter 'networked' reads on an event loop"),
+    ],
+    ids=["asynchronous tool", "remote adapter", "asynchronous stream"],
+)
+def test_what_needs_an_event_loop_is_refused_by_name(make: Any, words: str) -> None:
+    with SimHost() as host:
+        chat = host.session("s", make(), api_key="k")
+        with pytest.raises(allm.EngineError, match=words):
+            chat.reply("hi").result()
+        assert chat.status == "idle"
+
+
+def test_it_cannot_be_entered_on_an_event_loop() -> None:
+    async def enter() -> None:
+        async with SimHost():
+            pass
+
+    with pytest.raises(TypeError, match="with SimHost"):
+        asyncio.run(enter())
+
+
+def test_a_role_that_nobody_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'modem'.*adapter, tool, session, store, supervisor"):
+        crashes("modem")
+
+
+def test_a_turn_that_nothing_ends_is_said_to_be_stuck() -> None:
+    def scenario(host: SimHost) -> None:
+        tool = allm.tool(name="hangs", description="", schema={}, handler=lambda _: Future[None]().get())
+        calls = [script.tool_call("hangs"), script.finish("tool_calls")]
+        host.session("s", engine(calls, tools=[tool])).reply("hi", tool_timeout=float("inf")).result()
+
+    with pytest.raises(Stuck):
+        run_chat(scenario)
+
+
+def test_a_host_ends_with_its_block_and_can_be_looked_at_meanwhile() -> None:
+    with SimHost() as host:
+        assert "store" in host.tree()
+        assert host.session_ids() == []
+    assert not host.running

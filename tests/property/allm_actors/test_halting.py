@@ -1,0 +1,345 @@
+"""A session halts, whatever its model and its tools do and whoever crashes; and the proof of that catches bugs.
+
+`ALLM_SCHEDULES` is how many schedules `make soak` runs (default 100 000).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import allm_actors as allm
+from allm_actors.actors import ending as endings
+from allm_actors.actors import ledger, ports, run, seat, session
+from allm_actors.actors.adapter import AdapterActor
+from allm_actors.actors.channel import Channel
+from allm_actors.data import MessageCompleted, StoreError, Thread
+from allm_actors.execution import batch, fold, gates, loop
+from allm_actors.execution.inputs import ModelEvents
+from allm_actors.execution.options import Options
+from allm_actors.execution.tools import answer_message
+from allm_actors.testing.halting import Proof, prove_halting
+from allm_actors.testing.wild import _TOOL_ACTS, _WILD
+from supervisors import ScenarioFailed, SimulationError, Stuck
+
+SCHEDULES = 2000
+ENOUGH = 400
+"""Schedules in which a planted bug must be found."""
+
+
+def engine() -> allm.Engine:
+    """Tools of every kind; what they do is drawn."""
+    tools = [allm.Tool(name=name, description="", schema={}) for name in ("search", "book", "pay")]
+    quick = allm.Tool(name="quick", description="", schema={}, timeout=2.0)
+    return allm.Engine(
+        adapter="fake", tools=[*tools, quick, msgspec.structs.replace(tools[0], name="manual", manual=True)]
+    )
+
+
+def saw_everything(proof: Proof) -> None:
+    """A proof that has not seen something proves nothing of it."""
+    wanted = {f"model: {act}" for act in _WILD} | {f"tool: {act}" for act in _TOOL_ACTS}
+    assert wanted <= set(proof.seen)
+    halted = {"completed", "error", "max_turns", "halt_when", "ask_user", "tool_error", "manual_tool_calls"}
+    assert halted | {"cancelled", "plan_submitted", "refused"} <= set(proof.halted)
+    assert {"adapter", "tool", "session", "store", "supervisor"} <= set(proof.deaths)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(4))
+def test_every_session_halts(part: int) -> None:
+    quarter = SCHEDULES // 4
+    proof = prove_halting(engine(), schedules=quarter, seed=part * quarter)
+    print(proof)  # noqa: T201 - shown with -rP
+    assert proof.schedules == quarter
+    assert proof.turns > quarter
+    saw_everything(proof)
+
+
+@pytest.mark.slow
+def test_every_session_halts_over_sqlite(tmp_path: Path) -> None:
+    numbers = iter(range(10_000))
+    proof = prove_halting(engine(), schedules=60, store=lambda: tmp_path / f"{next(numbers)}.db")
+    assert proof.schedules == 60
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_every_session_halts_for_long() -> None:
+    schedules = int(os.environ.get("ALLM_SCHEDULES", "100000"))
+    proof = prove_halting(engine(), schedules=schedules, seed=1_000_000)
+    print(proof)  # noqa: T201 - shown with -rP
+    assert proof.schedules == schedules
+
+
+# --- what the proof catches ---------------------------------------------------------------------------------------
+
+
+def without_gates(*numbers: int) -> Callable[[pytest.MonkeyPatch], None]:
+    def plant(patch: pytest.MonkeyPatch) -> None:
+        left = tuple(gate for gate in gates.GATES if gate.number not in numbers)
+        patch.setattr(loop, "_BEFORE_ASKING", tuple(gate for gate in left if gate.number < 8))
+        patch.setattr(loop, "_AFTER_ASKING", tuple(gate for gate in left if gate.number >= 8))
+
+    return plant
+
+
+def one_turn_too_many(patch: pytest.MonkeyPatch) -> None:
+    honest = Options.turn_limit.fget
+    patch.setattr(Options, "turn_limit", property(lambda self: honest(self) + 1))
+
+
+def one_turn_too_few(patch: pytest.MonkeyPatch) -> None:
+    honest = Options.turn_limit.fget
+    patch.setattr(Options, "turn_limit", property(lambda self: max(1, honest(self) - 1)))
+
+
+def a_lost_tool_message(patch: pytest.MonkeyPatch) -> None:
+    def answered_thread(self: batch.Batch) -> Thread:
+        answers = [self.answered[call.id] for call in self.response.tool_calls if call.id in self.answered]
+        return self.thread.add(*map(answer_message, answers[:1]))
+
+    patch.setattr(batch.Batch, "answered_thread", answered_thread)
+
+
+def answers_out_of_order(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        batch.Batch,
+        "answered_thread",
+        lambda self: self.thread.add(*map(answer_message, self.answered.values())),
+    )
+
+
+def the_end_is_published_twice(patch: pytest.MonkeyPatch) -> None:
+    def emit(self: run.TurnRun, events: Any) -> None:
+        honest(self, events)
+        self.spec.channel.publish(events)
+
+    honest = run.TurnRun._emit
+    patch.setattr(run.TurnRun, "_emit", emit)
+
+
+def the_end_is_lost(patch: pytest.MonkeyPatch) -> None:
+    honest = Channel.end
+    patch.setattr(Channel, "end", lambda self, result=None, error=None, last=(): honest(self, result, error))
+
+
+def a_model_failure_is_swallowed(patch: pytest.MonkeyPatch) -> None:
+    def failed(state: Any, phase: Any, news: Any) -> Any:
+        done = MessageCompleted(allm.assistant(""), "stop")
+        state, shown = loop._heard(state, phase, ModelEvents(state.turn, [done]))
+        state, effects = loop._ended(state, state.phase)
+        return state, (*shown, *effects)
+
+    patch.setattr(loop, "_failed", failed)
+
+
+def an_error_event_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    rules = {kind: rule for kind, rule in fold.Receiving.rules.items() if kind is not allm.ErrorEvent}
+    patch.setattr(fold.Receiving, "rules", rules)
+
+
+def a_retry_after_the_first_event(patch: pytest.MonkeyPatch) -> None:
+    def give(self: AdapterActor, script: Any) -> Any:
+        try:
+            return honest(self, script)
+        except LookupError:
+            self._script = (
+                self._job.adapter.play(self._job.request, self._job.call)
+                if hasattr(self._job.adapter, "play")
+                else self._job.adapter.stream(self._job.request, self._job.call)
+            )
+            return None
+
+    honest = AdapterActor._give
+    patch.setattr(AdapterActor, "_give", give)
+
+
+def an_unknown_tool_is_not_refused(patch: pytest.MonkeyPatch) -> None:
+    honest = batch._refusal
+    patch.setattr(
+        batch, "_refusal", lambda options, call: honest(options, call) if call.name in options.tools else None
+    )
+
+
+def broken_arguments_reach_the_handler(patch: pytest.MonkeyPatch) -> None:
+    honest = batch._refusal
+    patch.setattr(
+        batch, "_refusal", lambda options, call: None if call.name in options.tools else honest(options, call)
+    )
+
+
+def an_adapter_may_say_that_the_chat_is_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(loop, "_MODEL_EVENTS", loop._MODEL_EVENTS | {allm.ChatCompleted})
+
+
+def too_many_tools_at_once(patch: pytest.MonkeyPatch) -> None:
+    def start(self: batch.Batch) -> Any:
+        limit = self.options.max_concurrency
+        more = msgspec.structs.replace(self.options, max_concurrency=None if limit is None else limit + 1)
+        changed, effects = honest(msgspec.structs.replace(self, options=more))
+        return msgspec.structs.replace(changed, options=self.options), effects
+
+    honest = batch._start
+    patch.setattr(batch, "_start", start)
+
+
+def the_last_halt_wins(patch: pytest.MonkeyPatch) -> None:
+    def step_of(event: Any, answers: Any) -> Any:
+        step = honest(event, answers)
+        halts = [
+            fold.halt_metadata(answers[call.id]) for call in event.response.tool_calls if call.id in answers
+        ]
+        last = next((halt for halt in reversed(halts) if halt), {})
+        return msgspec.structs.replace(step, metadata={**step.metadata, **last})
+
+    honest = fold.step_of
+    patch.setattr(loop, "step_of", step_of)
+
+
+def a_tool_that_takes_too_long_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    honest = run.TurnRun._hire_tool
+    patch.setattr(
+        run.TurnRun,
+        "_hire_tool",
+        lambda self, call_id, name, turn, work, timeout: honest(self, call_id, name, turn, work, None),
+    )
+
+
+def a_silent_model_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session, "model_call", lambda *args: _patient(*ports.model_call(*args)))
+
+
+def _patient(adapter: Any, request: Any, call: Any) -> Any:
+    return adapter, request, dataclasses.replace(call, stream_timeout=None, request_timeout=None)
+
+
+def an_endless_model_is_listened_to(patch: pytest.MonkeyPatch) -> None:
+    honest = run.Patience.__init__
+
+    def init(self: run.Patience, *args: Any) -> None:
+        honest(self, *args)
+        if self._whole is not None:
+            self._whole()
+
+    patch.setattr(run.Patience, "__init__", init)
+
+
+def a_dead_worker_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session.SessionActor, "handle_down", lambda self, down: None)
+
+
+def a_dead_session_owes_its_reader_the_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(seat.Outlets, "abandon", lambda self, reason: None)
+
+
+def a_dead_session_leaves_calls_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "repair", lambda thread, keep=(): thread)
+
+
+def a_cut_off_turn_leaves_calls_open(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(endings, "repair", lambda thread: thread)
+
+
+def a_cancelled_batch_leaves_calls_open(patch: pytest.MonkeyPatch) -> None:
+    def close(self: batch.Batch, why: str) -> Any:
+        changed, effects = honest(self, why)
+        return msgspec.structs.replace(changed, answered=self.answered), effects
+
+    honest = batch.close
+    patch.setattr(batch, "close", close)
+
+
+def workers_outlive_their_turn(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session.SessionActor, "dismiss", lambda self, worker, reason: None)
+
+
+def a_cancel_is_not_heard(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(session.SessionActor, "_cancel", lambda self, turn_id: None)
+
+
+def a_turn_is_not_stored(patch: pytest.MonkeyPatch) -> None:
+    def save(
+        self: Any, ports: Any, token: int, tell: Callable[[StoreError | None], object], done: Any
+    ) -> None:
+        self._pending = {**(self._pending or {}), token: done}
+        tell(None)
+
+    patch.setattr(ledger.Ledger, "save", save)
+
+
+def an_answer_comes_twice(patch: pytest.MonkeyPatch) -> None:
+    def emit(self: run.TurnRun, events: Any) -> None:
+        answers = [event for event in events if isinstance(event, allm.ToolResultEncoded)]
+        honest(self, (*answers, *events))
+
+    honest = run.TurnRun._emit
+    patch.setattr(run.TurnRun, "_emit", emit)
+
+
+def a_step_is_not_shown(patch: pytest.MonkeyPatch) -> None:
+    def emit(self: run.TurnRun, events: Any) -> None:
+        honest(self, tuple(event for event in events if not isinstance(event, allm.StepCompleted)))
+
+    honest = run.TurnRun._emit
+    patch.setattr(run.TurnRun, "_emit", emit)
+
+
+def the_users_message_is_lost(patch: pytest.MonkeyPatch) -> None:
+    honest = session.sessions.begin
+    patch.setattr(
+        session.sessions, "begin", lambda value, operation, messages=(): honest(value, operation, ())
+    )
+
+
+PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    # The third gate stops what the first two stop, if they do not.
+    "the gate of questions is removed": without_gates(1, 3),
+    "the gate of tool errors is removed": without_gates(2, 3),
+    **{f"gate {number} is removed": without_gates(number) for number in (3, 4, 5, 6, 7, 9)},
+    "one turn too many": one_turn_too_many,
+    "one turn too few": one_turn_too_few,
+    "a lost tool message": a_lost_tool_message,
+    "answers out of order": answers_out_of_order,
+    "the end is published twice": the_end_is_published_twice,
+    "the end is lost": the_end_is_lost,
+    "a model failure is swallowed": a_model_failure_is_swallowed,
+    "an error event is forgotten": an_error_event_is_forgotten,
+    "a retry after the first event": a_retry_after_the_first_event,
+    "an unknown tool is not refused": an_unknown_tool_is_not_refused,
+    "broken arguments reach the handler": broken_arguments_reach_the_handler,
+    "an adapter may say that the chat is over": an_adapter_may_say_that_the_chat_is_over,
+    "too many tools at once": too_many_tools_at_once,
+    "the last halt wins": the_last_halt_wins,
+    "a tool that takes too long is waited for": a_tool_that_takes_too_long_is_waited_for,
+    "a silent model is waited for": a_silent_model_is_waited_for,
+    "an endless model is listened to": an_endless_model_is_listened_to,
+    "a dead worker is not noticed": a_dead_worker_is_not_noticed,
+    "a dead session owes its reader the end": a_dead_session_owes_its_reader_the_end,
+    "a dead session leaves calls open": a_dead_session_leaves_calls_open,
+    "a cut off turn leaves calls open": a_cut_off_turn_leaves_calls_open,
+    "a cancelled batch leaves calls open": a_cancelled_batch_leaves_calls_open,
+    "workers outlive their turn": workers_outlive_their_turn,
+    "a cancel is not heard": a_cancel_is_not_heard,
+    "a turn is not stored": a_turn_is_not_stored,
+    "an answer comes twice": an_answer_comes_twice,
+    "a step is not shown": a_step_is_not_shown,
+    "the user's message is lost": the_users_message_is_lost,
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_the_proof_catches(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    PLANTED[bug](monkeypatch)
+    with pytest.raises(ScenarioFailed) as failure:
+        prove_halting(engine(), schedules=ENOUGH, seed=0, shrinks=0)
+    # A law was broken, or a turn never ended: not a mistake in the planting.
+    assert isinstance(failure.value.__cause__, AssertionError | SimulationError | Stuck), repr(
+        failure.value.__cause__
+    )

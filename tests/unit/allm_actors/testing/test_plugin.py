@@ -1,0 +1,120 @@
+"""The pytest plugin, in a pytest of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[4]
+TESTS = """
+import pytest
+import allm_actors as allm
+from allm_actors.testing import script
+from allm_actors.testing.exchanges import chat_completions
+from allm_actors.testing.loopback import Reply
+
+SAYS = [script.text("Hi."), script.delay(5), script.finish("stop")]
+SEEDS = []
+
+
+def test_fake_engine(fake_engine):
+    assert allm.generate(fake_engine([SAYS[:1] + SAYS[2:]]), [allm.user("?")]).text() == "Hi."
+
+
+@pytest.mark.allm_schedules(3)
+def test_sim_host(sim_host, fake_engine):
+    SEEDS.append(sim_host.seed)
+    turn = sim_host.session("s", fake_engine([SAYS])).reply("?")
+    assert (turn.result().halted_reason, sim_host.now) == ("completed", 5.0)
+
+
+def test_once(sim_host, schedules):
+    assert (SEEDS, sim_host.seed, schedules) == (list(range(len(SEEDS))), 0, 200)
+
+
+@pytest.mark.allm_schedules(7)
+def test_schedules(schedules, pytestconfig):
+    assert schedules == (pytestconfig.getoption("--allm-schedules") or 7)
+
+
+def test_loopback(loopback):
+    server = loopback([Reply(chunks=chat_completions(text="Hello."))])
+    engine = allm.Engine(adapter="openai-compatible:any", adapter_opts={"base_url": server.url + "/v1"})
+    assert allm.generate(engine, [allm.user("?")]).text() == "Hello."
+"""
+
+
+def run(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in `path`, with this plugin and no other, whether the library is installed or not."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "allm_actors.testing.plugin",
+        "--strict-markers",
+        *options,
+    ]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [*command, str(path)],
+        cwd=path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "passed"), [((), 7), (("--allm-schedules=2",), 6)], ids=["marker", "option"]
+)
+def test_fixtures_and_the_number_of_schedules(tmp_path: Path, options: tuple[str, ...], passed: int) -> None:
+    (tmp_path / "test_it.py").write_text(TESTS)
+    ended = run(tmp_path, *options)
+    assert f"{passed} passed" in ended.stdout, ended.stdout + ended.stderr
+    assert ended.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("marker", "options", "words"),
+    [
+        ("@pytest.mark.allm_schedules", (), "allm_schedules(50)"),
+        ("@pytest.mark.allm_schedules(0)", (), "allm_schedules(50)"),
+        ("@pytest.mark.allm_schedules(2)", ("--allm-schedules=0",), "positive"),
+    ],
+    ids=["no number", "zero", "zero asked for"],
+)
+def test_a_number_that_means_nothing_is_refused(
+    tmp_path: Path, marker: str, options: tuple[str, ...], words: str
+) -> None:
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{marker}\ndef test_it(sim_host): pass\n")
+    ended = run(tmp_path, *options)
+    assert ended.returncode != 0
+    assert words in ended.stdout + ended.stderr
+
+
+def test_loading_it_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, pytest; before = set(sys.modules); import allm_actors.testing.plugin; "
+        "heavy = {'msgspec', 'httpx', 'pykka', 'hypothesis', 'asyncio', 'supervisors', 'structlog'}; "
+        "sys.exit(' '.join((set(sys.modules) - before) & heavy) or 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_it_is_found_by_pytest() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["entry-points"]["pytest11"] == {"allm_actors": "allm_actors.testing.plugin"}
