@@ -140,8 +140,10 @@ class Performer(Process):
         spec = step.spec
         cls = spec.start
         if isinstance(cls, type) and issubclass(cls, Process):
-            kwargs = dict(spec.kwargs)
-            name = kwargs.pop("name", None)
+            name, kwargs = None, spec.kwargs
+            if "name" in kwargs:
+                kwargs = dict(kwargs)
+                name = kwargs.pop("name")
             ref = self.spawn(cls, spec.args, kwargs, name=name, tag=step, incarnation=step.incarnation)
         elif isinstance(cls, type) and issubclass(cls, pykka.Actor):
             ref = self.spawn(cls, spec.args, spec.kwargs, tag=step, incarnation=step.incarnation)
@@ -196,7 +198,7 @@ class Performer(Process):
 
     def _wait_for_death(self, step: Exited, ref: Ref[Any]) -> object:
         dying = self._dying[ref]
-        if dying.reason is not ALIVE:
+        if dying.reason is not ALIVE or ref.actor_inbox.owner is None:  # its news may still be on their way
             return self._bury(ref)
         self._arm(step, dying.deadline - self._now())
         self.waits_for(ref)
