@@ -46,7 +46,7 @@ Samples = Mapping[str, Sequence[Numbers]]
 
 CLIENT_CPU, SERVER_CPU = 0, 1
 ROOT = Path(__file__).parents[1]
-TIMEOUT = 60.0  # seconds that one subject may take
+TIMEOUT = 300.0  # seconds that one subject may take
 
 
 @dataclass(frozen=True)
@@ -187,9 +187,7 @@ def _installed(subjects: Mapping[str, Subject], names: Iterable[str]) -> list[st
     return chosen
 
 
-def _in_fresh_process(
-    module: str, name: str, settings: Mapping[str, Any], *, pinned: bool
-) -> Numbers | None:
+def _in_fresh_process(module: str, name: str, settings: Mapping[str, Any], *, pinned: bool) -> Numbers | None:
     order = json.dumps({"subject": name, "settings": settings, "pinned": pinned})
     command = [sys.executable, "-m", module, "--in-process", order]
     try:

@@ -6,6 +6,7 @@ their interface, so the actors that are measured are the same code; only supervi
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import subprocess
@@ -19,8 +20,16 @@ from typing import Any
 
 import pykka
 
-from supervisors import DynamicSupervisor, PinnedDispatcher, PoolDispatcher, Process, System, child, exit
-from supervisors.runtime.loop import LoopDispatcher
+from supervisors import (
+    DynamicSupervisor,
+    LoopDispatcher,
+    PinnedDispatcher,
+    PoolDispatcher,
+    Process,
+    System,
+    child,
+    exit,
+)
 
 __all__ = ["DISPATCHERS", "PROBES", "Family", "Runtime", "erlang", "runtime"]
 
@@ -65,6 +74,7 @@ class Runtime:
 
     can_ask_inside = True
     has_callbacks = False
+    loop: asyncio.AbstractEventLoop | None = None
 
     def __init__(self, actor: type[Any], family: Callable[[type[Any], Born], Family]) -> None:
         self.actor = actor
@@ -87,7 +97,7 @@ def runtime(name: str, probes: str | None) -> Runtime:
 
 def erlang(measure: str, number: int) -> dict[str, float]:
     """The numbers of one measure of `processes.erl`."""
-    source = Path(__file__).with_suffix("").with_name("processes.erl")
+    source = Path(__file__).with_name("processes.erl")
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(["erlc", "-o", folder, source], check=True, capture_output=True)
         command = ["erl", "+P", "1000000", "-noshell", "-kernel", "logger_level", "none", "-pa", folder]
@@ -101,9 +111,11 @@ def erlang(measure: str, number: int) -> dict[str, float]:
 
 
 def _ours(name: str) -> Runtime:
-    System(dispatcher=DISPATCHERS[name]()).__enter__()
+    dispatcher = DISPATCHERS[name]()
+    System(dispatcher=dispatcher).__enter__()
     found = Runtime(Process, _Supervised)
-    found.can_ask_inside, found.has_callbacks = name != "loop", True
+    found.loop = dispatcher.loop if isinstance(dispatcher, LoopDispatcher) else None
+    found.can_ask_inside, found.has_callbacks = found.loop is None, True
     return found
 
 

@@ -1,4 +1,4 @@
-"""What processes cost: idle, started and stopped, told, asked, restarted, in a storm of crashes, and as siblings of many.
+"""What processes cost: idle, told, asked, restarted, in a storm of crashes, and as siblings of many.
 
     python -m benchmarks.processes [-r 3] [--probes DIR] [--pin] [table or subject ...]
 
@@ -10,7 +10,6 @@ new `init` runs. `--pin` keeps each subject on one CPU; without it each may use 
 
 from __future__ import annotations
 
-import gc
 import logging
 import threading
 import time
@@ -19,232 +18,16 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from benchmarks.measure import Column, Subject, arguments, measure, percentile, settled_rss, show, threads
+from benchmarks.measure import Column, Subject, arguments, measure, percentile, show
 from benchmarks.peers import DISPATCHERS, PROBES, Runtime, erlang, runtime
+from benchmarks.process_work import ask, cost, idle, restart, storm, tell
 
 __all__ = ["SUBJECTS"]
 
-MESSAGES, ASKS, RESTARTS, SAMPLE, BATCH = 200_000, 5_000, 1_000, 1_000, 100
-REFERENCE = "pykka"
+ASKS, RESTARTS = 5_000, 1_000
+FLOOR = "floor: two threads"
 
 Measure = Callable[[Runtime, int], dict[str, float]]
-
-
-def idle(subject: Runtime, count: int) -> dict[str, float]:
-    """Start so many that do nothing, tell each something, and stop them."""
-    actor = _echo(subject.actor)
-    actor.start().ask("warm")
-    before, began = settled_rss(), time.perf_counter()
-    refs = [actor.start() for _ in range(count)]
-    numbers = {"start": count / (time.perf_counter() - began), "threads": threads()}
-    numbers["bytes"] = (settled_rss() - before) / count
-    for ref in refs:
-        ref.tell("a message")
-    for ref in refs:
-        ref.ask("another")
-    numbers["used"] = (settled_rss() - before) / count
-    began = time.perf_counter()
-    for stopped in [ref.stop(block=False) for ref in refs]:
-        stopped.get()
-    return {**numbers, "stop": count / (time.perf_counter() - began)}
-
-
-def tell(subject: Runtime, pairs: int) -> dict[str, float]:
-    """So many senders, each to a receiver of its own."""
-    each, done = MESSAGES // pairs, threading.Semaphore(0)
-
-    class Sink(subject.actor):  # type: ignore[misc,name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.left = each
-
-        def on_receive(self, _message: Any) -> None:
-            self.left -= 1
-            if not self.left:
-                done.release()
-
-    class Pump(subject.actor):  # type: ignore[misc,name-defined]
-        def on_receive(self, sink: Any) -> None:
-            for number in range(each):
-                sink.tell(number)
-
-    lines = [(Pump.start(), Sink.start()) for _ in range(pairs)]
-    began = time.perf_counter()
-    for pump, sink in lines:
-        pump.tell(sink)
-    for _ in lines:
-        done.acquire()
-    return {"tell": pairs * each / (time.perf_counter() - began)}
-
-
-def ask(subject: Runtime, count: int) -> dict[str, float]:
-    """Questions from outside, from an actor that waits, from one that goes on meanwhile; and two tells, there and back."""
-    numbers = {"outside": percentile(_asked(_echo(subject.actor).start(), count), 50)}
-    done: SimpleQueue[Any] = SimpleQueue()
-    if subject.can_ask_inside:
-        _asker(subject.actor).start().tell((_echo(subject.actor).start(), count, done))
-        numbers["between"] = percentile(done.get(), 50)
-    if subject.has_callbacks:
-        _caller(subject.actor).start().tell((_echo(subject.actor).start(), count, done))
-        numbers["callback"] = percentile(done.get(), 50)
-    here, there = _pong(subject.actor).start(), _pong(subject.actor).start()
-    began = time.perf_counter()
-    here.tell((there, 2 * count, done))
-    done.get()
-    return {**numbers, "pingpong": (time.perf_counter() - began) / count * 1e6}
-
-
-def restart(subject: Runtime, count: int) -> dict[str, float]:
-    """One child, ended again and again: by an outsider, and by an actor."""
-    born: SimpleQueue[Any] = SimpleQueue()
-    family = subject.family(lambda ref, at: born.put((ref, at)))
-    family.start(1)
-    took = []
-    ref, _ = born.get()
-    for _ in range(count):
-        began = time.perf_counter()
-        family.end(ref)
-        ref, at = born.get()
-        took.append((at - began) * 1e6)
-    by_actor = _restarted_by_actor(subject, count)
-    return {
-        "outside p50": percentile(took, 50),
-        "outside p99": percentile(took, 99),
-        "p50": percentile(by_actor, 50),
-        "p99": percentile(by_actor, 99),
-    }
-
-
-def storm(subject: Runtime, count: int) -> dict[str, float]:
-    """All children of one supervisor ended at once."""
-    numbers = {}
-    for how in ("killed", "crashed"):
-        born: SimpleQueue[Any] = SimpleQueue()
-        family = subject.family(lambda ref, _at, born=born: born.put(ref))
-        if how == "killed" and not family.can_kill:
-            continue
-        family.start(count)
-        refs = [born.get() for _ in range(count)]
-        end = family.kill if how == "killed" else family.crash
-        gc.collect()
-        began = time.perf_counter()
-        for ref in refs:
-            end(ref)
-        for _ in refs:
-            born.get()
-        numbers[how] = count / (time.perf_counter() - began)
-    return numbers
-
-
-def cost(subject: Runtime, count: int) -> dict[str, float]:
-    """So many siblings: to start each, and to kill and restart, and to terminate, some of them."""
-    born: SimpleQueue[Any] = SimpleQueue()
-    family = subject.family(lambda ref, _at: born.put(ref))
-    refs, began = [], time.perf_counter()
-    for _ in range(count // BATCH):
-        family.start(BATCH)
-        refs += [born.get() for _ in range(BATCH)]
-    numbers = {"start": (time.perf_counter() - began) / count * 1e6}
-    sample = refs[:: max(1, count // SAMPLE)][:SAMPLE]
-    gc.collect()  # what the start left behind is not to be paid for by the few that follow
-    began = time.perf_counter()
-    for ref in sample:
-        family.kill(ref)
-    again = [born.get() for _ in sample]
-    numbers["restart"] = (time.perf_counter() - began) / len(sample) * 1e6
-    gc.collect()
-    began = time.perf_counter()
-    for ref in again:
-        family.terminate(ref)
-    return {**numbers, "terminate": (time.perf_counter() - began) / len(again) * 1e6}
-
-
-# Actors.
-
-
-def _echo(base: type[Any]) -> type[Any]:
-    class Echo(base):  # type: ignore[misc]
-        def on_receive(self, message: Any) -> Any:
-            return message
-
-    return Echo
-
-
-def _asked(ref: Any, count: int) -> list[float]:
-    took = []
-    for number in range(count):
-        began = time.perf_counter()
-        ref.ask(number)
-        took.append((time.perf_counter() - began) * 1e6)
-    return took
-
-
-def _asker(base: type[Any]) -> type[Any]:
-    class Asker(base):  # type: ignore[misc]
-        def on_receive(self, message: Any) -> None:
-            ref, count, done = message
-            done.put(_asked(ref, count))
-
-    return Asker
-
-
-def _caller(base: type[Any]) -> type[Any]:
-    class Caller(base):  # type: ignore[misc]
-        def on_receive(self, message: Any) -> None:
-            if isinstance(message, tuple):
-                self.other, self.left, self.done = message
-                self.took: list[float] = []
-            else:
-                self.took.append((time.perf_counter() - self.began) * 1e6)
-            if not self.left:
-                self.done.put(self.took)
-                return
-            self.left -= 1
-            self.began = time.perf_counter()
-            self.other.ask(self.left, block=False).add_done_callback(self.answered)
-
-        def answered(self, answer: Any) -> None:
-            self.actor_ref.tell(answer.get())
-
-    return Caller
-
-
-def _pong(base: type[Any]) -> type[Any]:
-    class Pong(base):  # type: ignore[misc]
-        def on_receive(self, message: Any) -> None:
-            peer, left, done = message
-            if left:
-                peer.tell((self.actor_ref, left - 1, done))
-            else:
-                done.put(None)
-
-    return Pong
-
-
-def _restarted_by_actor(subject: Runtime, count: int) -> list[float]:
-    done: SimpleQueue[list[float]] = SimpleQueue()
-
-    class Killer(subject.actor):  # type: ignore[misc,name-defined]
-        def on_receive(self, message: Any) -> None:
-            if not isinstance(message, tuple):
-                self.end, self.began, self.took = message, time.perf_counter(), []
-                return
-            ref, at = message
-            self.took.append((at - self.began) * 1e6)
-            if len(self.took) > count:
-                done.put(self.took[1:])
-                return
-            self.began = time.perf_counter()
-            self.end(ref)
-
-    killer = Killer.start()
-    family = subject.family(lambda ref, at: killer.tell((ref, at)))
-    killer.tell(family.end)
-    family.start(1)
-    return done.get()
-
-
-# Subjects and tables.
 
 
 def _in_python(name: str, what: Measure, number: int, probes: str | None) -> dict[str, float]:
@@ -256,9 +39,30 @@ def _in_erlang(what: Measure, number: int, probes: str | None) -> dict[str, floa
     return erlang(what.__name__, number)
 
 
+def _hand_over(count: int, probes: str | None) -> dict[str, float]:  # noqa: ARG001
+    """What any answer from another thread takes: there and back through two queues."""
+    there: SimpleQueue[int] = SimpleQueue()
+    back: SimpleQueue[int] = SimpleQueue()
+
+    def answer() -> None:
+        for _ in range(count):
+            back.put(there.get())
+
+    threading.Thread(target=answer, daemon=True).start()
+    took = []
+    for number in range(count):
+        began = time.perf_counter()
+        there.put(number)
+        back.get()
+        took.append((time.perf_counter() - began) * 1e6)
+    return {"outside": percentile(took, 50)}
+
+
 def _subjects(what: Measure, numbers: tuple[int, ...], *, runtimes: tuple[str, ...]) -> dict[str, Subject]:
     return {
-        f"{what.__name__} {number}, {name}": Subject(partial(_in_erlang, what, number), programs=("erl", "erlc"))
+        f"{what.__name__} {number}, {name}": Subject(
+            partial(_in_erlang, what, number), programs=("erl", "erlc")
+        )
         if name == "Erlang"
         else Subject(partial(_in_python, name, what, number))
         for number in numbers
@@ -274,6 +78,7 @@ SUBJECTS: Mapping[str, Subject] = {
     **_subjects(idle, (100_000,), runtimes=LIGHT),
     **_subjects(tell, (1, 100), runtimes=ALL),
     **_subjects(ask, (ASKS,), runtimes=ALL),
+    f"ask {ASKS}, {FLOOR}": Subject(partial(_hand_over, ASKS)),
     **_subjects(restart, (RESTARTS,), runtimes=ALL),
     **_subjects(storm, (10_000,), runtimes=ALL),
     **_subjects(cost, (100, 1_000, 10_000, 100_000), runtimes=OTP),
@@ -296,8 +101,9 @@ TABLES: Mapping[str, tuple[str, tuple[Column, ...]]] = {
         (
             Column("outside", "from outside p50", ",.1f", ratio=True),
             Column("between", "between actors p50", ",.1f", ratio=True),
-            Column("callback", "the same, with a callback, p50", ",.1f"),
-            Column("pingpong", "two tells", ",.1f", ratio=True),
+            Column("callback", "with a callback p50", ",.1f"),
+            Column("awaited", "awaited on the loop p50", ",.1f"),
+            Column("pingpong", "two tells p50", ",.1f", ratio=True),
         ),
     ),
     "restart": (
@@ -325,15 +131,23 @@ TABLES: Mapping[str, tuple[str, tuple[Column, ...]]] = {
         ),
     ),
 }
-REFERENCES = {"idle 100000": "Erlang", "storm": "Erlang"}
+REFERENCES = {"idle": "Erlang", "tell": "pykka", "ask": "pykka", "restart": "pykka", "storm": "Erlang"}
 
 
 def _wanted(names: list[str], probes: str | None) -> list[str]:
-    # A table's name means all its subjects.
-    known = [name for name in SUBJECTS if probes or not name.split(", ", 1)[1].startswith("probe")]
-    if not names:
-        return known
-    return [each for name in names for each in [known_one for known_one in known if known_one.startswith(f"{name} ")] or [name]]
+    # The name of a table, with or without its number, means all its subjects.
+    known = [name for name in SUBJECTS if probes or not name.endswith(tuple(PROBES))]
+    starts = [(f"{name} ", f"{name}, ") for name in names]
+    found = [[each for each in known if each.startswith(start)] for start in starts]
+    return [
+        each for name, all_of_it in zip(names, found, strict=True) for each in all_of_it or [name]
+    ] or known
+
+
+def _print(heading: str, rows: Mapping[str, Any]) -> None:
+    table, number = heading.split(" ")
+    title, columns = TABLES[table]
+    show(title.format(f"{int(number):,}"), columns, rows, REFERENCES.get(table))
 
 
 if __name__ == "__main__":
@@ -342,7 +156,11 @@ if __name__ == "__main__":
     asked.subjects = _wanted(asked.subjects, asked.probes)
     samples = measure("benchmarks.processes", SUBJECTS, asked, pinned=asked.pin, probes=asked.probes)
     for heading in dict.fromkeys(name.split(", ", 1)[0] for name in samples):
-        table, number = heading.split(" ")
-        rows = {name.split(", ", 1)[1]: rows for name, rows in samples.items() if name.startswith(f"{heading}, ")}
-        title, columns = TABLES[table]
-        show(title.format(f"{int(number):,}"), columns, rows, "Erlang" if "Erlang" in rows else "pool")
+        _print(
+            heading,
+            {
+                name.split(", ", 1)[1]: each
+                for name, each in samples.items()
+                if name.startswith(f"{heading}, ")
+            },
+        )

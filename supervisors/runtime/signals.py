@@ -1,8 +1,8 @@
 """What the runtime moves between processes, besides the users' own messages.
 
 The rule of this file: plain values, which nobody changes. What every start and every death makes is not `frozen` all
-the same: that would double what it costs to make. Signals on the control lane overtake messages; those on the user lane keep their
-place among the messages of the same sender, because a result sent before a death must be seen before it.
+the same: that would double what it costs to make. Signals on the control lane overtake messages; those on the user lane
+keep their place among the messages of the same sender, because a result sent before a death must be seen before it.
 
 Source: Erlang/OTP reference manual, "Processes: signals, delivery of signals".
 """
