@@ -20,7 +20,7 @@ import pykka
 from pykka._future import _Unset
 
 from supervisors.errors import CallingSelf, Deadlock, ProcessKilled
-from supervisors.runtime.running import running
+from supervisors.runtime.running import running, runs_here
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -275,6 +275,9 @@ def _tell_loop(loop: asyncio.AbstractEventLoop, settled: asyncio.Future[None], _
         if not settled.done():
             settled.set_result(None)
 
+    if runs_here(loop):
+        settle()  # nobody has to be woken
+        return
     try:
         loop.call_soon_threadsafe(settle)
     except RuntimeError:
