@@ -7,7 +7,7 @@ from benchmarks.measure import ROOT
 
 PROCESSES = ("idle 10000, pool", "idle 10000, Erlang") + tuple(
     f"{table}, {runtime}"
-    for table in ("tell 1", "ask 5000", "restart 1000", "storm 10000")
+    for table in ("tell 1", "ask 5000", "restart 1000", "storm 1000")
     for runtime in ("pool", "pykka", "Erlang")
 )
 SHORT = (

@@ -80,7 +80,8 @@ SUBJECTS: Mapping[str, Subject] = {
     **_subjects(ask, (ASKS,), runtimes=ALL),
     f"ask {ASKS}, {FLOOR}": Subject(partial(_hand_over, ASKS)),
     **_subjects(restart, (RESTARTS,), runtimes=ALL),
-    **_subjects(storm, (10_000,), runtimes=ALL),
+    **_subjects(storm, (1_000,), runtimes=ALL),
+    **_subjects(storm, (10_000,), runtimes=LIGHT),
     **_subjects(cost, (100, 1_000, 10_000, 100_000), runtimes=OTP),
 }
 TABLES: Mapping[str, tuple[str, tuple[Column, ...]]] = {
@@ -116,7 +117,7 @@ TABLES: Mapping[str, tuple[str, tuple[Column, ...]]] = {
         ),
     ),
     "storm": (
-        "{} children of one dynamic supervisor end at once",
+        "{} children of one supervisor end at once",
         (
             Column("killed", "killed, restarts per s", ",.0f", ratio=True),
             Column("crashed", "crashed, restarts per s", ",.0f", ratio=True),
