@@ -5,7 +5,7 @@ import sys
 
 from benchmarks.measure import ROOT
 
-PROCESSES = ("idle 10000, pool", "idle 10000, Erlang") + tuple(
+PROCESSES = tuple(
     f"{table}, {runtime}"
     for table in ("tell 1", "ask 5000", "restart 1000", "storm 1000")
     for runtime in ("pool", "pykka", "Erlang")

@@ -10,15 +10,16 @@ import asyncio
 import gc
 import threading
 import time
+from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
 
-from benchmarks.measure import percentile, settled_rss, threads
+from benchmarks.measure import cpu, percentile, settled_rss, threads
 from benchmarks.peers import Runtime
 
 __all__ = ["ask", "cost", "idle", "restart", "storm", "tell"]
 
-MESSAGES, SAMPLE, BATCH, RALLY = 200_000, 1_000, 100, 200
+MESSAGES, SAMPLE, BATCH = 200_000, 1_000, 100
 
 
 def idle(subject: Runtime, count: int) -> dict[str, float]:
@@ -60,12 +61,13 @@ def tell(subject: Runtime, pairs: int) -> dict[str, float]:
                 sink.tell(number)
 
     lines = [(Pump.start(), Sink.start()) for _ in range(pairs)]
-    began = time.perf_counter()
+    before, began = cpu(), time.perf_counter()
     for pump, sink in lines:
         pump.tell(sink)
     for _ in lines:
         done.acquire()
-    return {"tell": pairs * each / (time.perf_counter() - began)}
+    wall, used = time.perf_counter() - began, cpu() - before
+    return {"tell": pairs * each / wall, "cpu": used / (pairs * each) * 1e6}
 
 
 def ask(subject: Runtime, count: int) -> dict[str, float]:
@@ -83,13 +85,8 @@ def ask(subject: Runtime, count: int) -> dict[str, float]:
         took = asyncio.run_coroutine_threadsafe(coroutine, subject.loop).result()
         numbers["awaited"] = percentile(took, 50)
     here, there = _pong(subject.actor).start(), _pong(subject.actor).start()
-    rallies = []
-    for _ in range(count // RALLY):
-        began = time.perf_counter()
-        here.tell((there, 2 * RALLY, done))
-        done.get()
-        rallies.append((time.perf_counter() - began) / RALLY * 1e6)
-    return {**numbers, "pingpong": percentile(rallies, 50)}
+    here.tell((there, 2 * count, done))
+    return {**numbers, "pingpong": percentile(done.get(), 50)}
 
 
 def restart(subject: Runtime, count: int) -> dict[str, float]:
@@ -218,12 +215,17 @@ def _caller(base: type[Any]) -> type[Any]:
 
 def _pong(base: type[Any]) -> type[Any]:
     class Pong(base):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.at: list[float] = []
+
         def on_receive(self, message: Any) -> None:
             peer, left, done = message
+            self.at.append(time.perf_counter() * 1e6)
             if left:
                 peer.tell((self.actor_ref, left - 1, done))
             else:
-                done.put(None)
+                done.put([after - before for before, after in pairwise(self.at)])
 
     return Pong
 

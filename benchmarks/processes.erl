@@ -26,10 +26,11 @@ measure(tell, Pairs) ->
     Each = 2000000 div Pairs, Me = self(),
     Options = [{message_queue_data, off_heap}],
     Sinks = [spawn_opt(fun() -> sink(Each), Me ! done end, Options) || _ <- lists:seq(1, Pairs)],
-    Began = now_us(),
+    {Before, _} = erlang:statistics(runtime), Began = now_us(),
     [spawn(fun() -> pump(Sink, Each) end) || Sink <- Sinks],
     [receive done -> ok end || _ <- Sinks],
-    [{"tell", Pairs * Each * 1.0e6 / (now_us() - Began)}];
+    Done = now_us(), {After, _} = erlang:statistics(runtime),
+    [{"tell", Pairs * Each * 1.0e6 / (Done - Began)}, {"cpu", (After - Before) * 1000 / (Pairs * Each)}];
 measure(ask, N) ->
     {ok, Server} = gen_server:start(?MODULE, echo, []),
     Asked = [took(fun() -> gen_server:call(Server, I) end) || I <- lists:seq(1, N)],

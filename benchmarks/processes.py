@@ -96,7 +96,10 @@ TABLES: Mapping[str, tuple[str, tuple[Column, ...]]] = {
             Column("stop", "stopped per s", ",.0f", ratio=True),
         ),
     ),
-    "tell": ("Tells from actor to actor, pairs: {}", (Column("tell", "per s", ",.0f", ratio=True),)),
+    "tell": (
+        "Tells from actor to actor, pairs: {}",
+        (Column("tell", "per s", ",.0f", ratio=True), Column("cpu", "CPU µs each", ",.2f", ratio=True)),
+    ),
     "ask": (
         "An ask, µs",
         (
