@@ -74,7 +74,7 @@ class Future(pykka.Future[T], Generic[T]):
     __slots__ = ("_callbacks", "_done", "_exc_info", "_gate", "_value", "host", "target")
 
     # What few futures have: defaults of the class, not of each instance.
-    _get_hook = None
+    _get_hook: Any = None
     _get_hook_result: Any = _Unset()
     _sources: tuple[pykka.Future[Any], ...] = ()
     late = 0
