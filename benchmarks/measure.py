@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -50,10 +51,11 @@ TIMEOUT = 300.0  # seconds that one subject may take
 
 @dataclass(frozen=True)
 class Subject:
-    """`run(**settings)` returns numbers. `needs` are modules without which it is skipped."""
+    """`run(**settings)` returns numbers. `needs` are modules, and `programs`, without which it is skipped."""
 
     run: Callable[..., Numbers]
     needs: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,15 +131,18 @@ def measure(
     module: str,
     subjects: Mapping[str, Subject],
     asked: argparse.Namespace,
+    *,
+    pinned: bool = True,
     **settings: Any,
 ) -> Samples:
     """Run the asked subjects round-robin, each in a process of its own, and collect what they return.
 
-    In that process this same call runs the subject, prints its numbers and exits.
+    In that process this same call runs the subject, prints its numbers and exits. It is `pinned` to one CPU.
     """
     if asked.in_process:
         order = json.loads(asked.in_process)
-        pin(CLIENT_CPU)
+        if order["pinned"]:
+            pin(CLIENT_CPU)
         numbers = subjects[order["subject"]].run(**order["settings"])
         print(json.dumps(dict(numbers)), flush=True)
         os._exit(0)  # what is left running is nobody's business any more
@@ -145,7 +150,7 @@ def measure(
     samples: dict[str, list[Numbers]] = {name: [] for name in chosen}
     for _ in range(asked.rounds):
         for name in chosen:
-            numbers_or_none = _in_fresh_process(module, name, settings)
+            numbers_or_none = _in_fresh_process(module, name, settings, pinned=pinned)
             if numbers_or_none is not None:
                 samples[name].append(numbers_or_none)
     return {name: numbers for name, numbers in samples.items() if numbers}
@@ -172,15 +177,18 @@ def _installed(subjects: Mapping[str, Subject], names: Iterable[str]) -> list[st
         if name not in subjects:
             sys.exit(f"no subject {name!r}; there are: {', '.join(subjects)}")
         missing = [need for need in subjects[name].needs if importlib.util.find_spec(need) is None]
+        absent = [program for program in subjects[name].programs if shutil.which(program) is None]
         if missing:
             print(f"skipped: {name} needs {', '.join(missing)} (pip install --group bench)")
+        elif absent:
+            print(f"skipped: {name} needs {', '.join(absent)} on the PATH")
         else:
             chosen.append(name)
     return chosen
 
 
-def _in_fresh_process(module: str, name: str, settings: Mapping[str, Any]) -> Numbers | None:
-    order = json.dumps({"subject": name, "settings": settings})
+def _in_fresh_process(module: str, name: str, settings: Mapping[str, Any], *, pinned: bool) -> Numbers | None:
+    order = json.dumps({"subject": name, "settings": settings, "pinned": pinned})
     command = [sys.executable, "-m", module, "--in-process", order]
     try:
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=TIMEOUT, check=True)
@@ -207,6 +215,6 @@ def _cells(column: Column, numbers: Sequence[Numbers], reference: Sequence[Numbe
     spread = f" [{min(values):{column.format}} .. {max(values):{column.format}}]" if len(values) > 1 else ""
     cells = [f"{middle:{column.format}}{spread}"]
     if compared and reference is not None:
-        base = statistics.median(each[column.key] for each in reference)
-        cells.append(f"{middle / base:.2f}")
+        base = [each[column.key] for each in reference if column.key in each]
+        cells.append(f"{middle / statistics.median(base):.2f}" if base else "–")
     return cells

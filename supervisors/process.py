@@ -224,7 +224,7 @@ class Process(Life):
 
         try:
             return launch(
-                supervised(cls),
+                cls if issubclass(cls, Life) else supervised(cls),
                 args,
                 kwargs,
                 starter=starter,

@@ -66,7 +66,7 @@ class DynamicChildren:
         if restart or (spec.restart == "temporary" and not is_clean(reason)):
             yield Report("child_terminated", spec.id, ref, reason)
         if restart:
-            return (yield from self._recover(entry, now))
+            return (yield from (self._restart if spec.backoff is None else self._back_off)(entry, now))
         del self._entries[ref]
         return None
 
@@ -140,11 +140,9 @@ class DynamicChildren:
 
     # restarting
 
-    def _recover(self, entry: Entry, now: float) -> Operation[Stop | None]:
+    def _back_off(self, entry: Entry, now: float) -> Operation[Stop | None]:
         backoff = entry.spec.backoff
-        if backoff is None:
-            return (yield from self._restart(entry, now))
-        if backoff.forgets(now - entry.started_at):
+        if backoff is not None and backoff.forgets(now - entry.started_at):
             entry.streak = 0
         yield self._put_off(entry)
         return None

@@ -1,6 +1,7 @@
 """What an operation says to whoever runs it, and what it hears back.
 
-The rule of this file: plain data. An operation is a generator; it yields a `Step` and is resumed with the answer.
+The rule of this file: plain data, which nobody changes. What every restart makes is not `frozen` all the same: that
+would double what it costs to make. An operation is a generator; it yields a `Step` and is resumed with the answer.
 `Start` and `Exited` are waits, and at most one of them is open at any time; the others are done at once, answer `None`.
 
     Start(spec, incarnation)      start the child             -> Started | Ignored | StartFailed
@@ -64,7 +65,7 @@ TIMED_OUT: Final = _TimedOut()
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Started:
     """The child runs; `at` is the monotonic time, in seconds."""
 
@@ -91,7 +92,7 @@ Outcome: TypeAlias = Started | Ignored | StartFailed
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Start:
     """Start this child, its arguments complete; it was started so many times before."""
 
@@ -139,7 +140,7 @@ class Later:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
     """Something an operator may want to know."""
 

@@ -83,7 +83,7 @@ class Turns:
             return  # `done` and `perform` may call us: the loop below sees what they changed
         self._busy = True
         try:
-            while self.waiting is None and not self.idle:
+            while self.waiting is None and (self._operation is not None or self._queue):
                 self._advance()
         finally:
             self._busy = False

@@ -49,7 +49,9 @@ def release(ref: Ref[Any]) -> None:
 def conclude(ref: Ref[Any], reason: Reason, verdict: Outcome | None) -> None:
     """Tell everybody; the starter, if it still waits, gets `verdict`, or that the start failed."""
     if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
-        ref.system.reports.emit(Report("process_ended", ref, reason))
+        reports = ref.system.reports
+        if reports.wanted(reason):
+            reports.emit(Report("process_ended", ref, reason))
     announce(ref, reason)
     starter, ref.starter = ref.starter, None
     if starter is not None:

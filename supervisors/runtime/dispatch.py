@@ -95,8 +95,12 @@ class Crew(Dispatcher):
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`."""
         with self._lock:
-            worker = next((each for each in self._workers if each.box is box), None)
-            if worker is None or worker.thread is None:
+            for worker in self._workers:
+                if worker.box is box:
+                    break
+            else:
+                return False
+            if worker.thread is None:
                 return False
             worker.zombie = zombie
             # Write, then read, as the worker clears `box` and then looks at `zombie`: one sees the other.

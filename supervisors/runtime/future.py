@@ -20,7 +20,7 @@ import pykka
 from pykka._future import _Unset
 
 from supervisors.errors import CallingSelf, Deadlock, ProcessKilled
-from supervisors.runtime.running import running
+from supervisors.runtime.running import running, runs_here
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -71,31 +71,21 @@ class Future(pykka.Future[T], Generic[T]):
     Thread: any thread may do anything with it.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_done",
-        "_exc_info",
-        "_gate",
-        "_get_hook",
-        "_get_hook_result",
-        "_sources",
-        "_value",
-        "host",
-        "late",
-        "target",
-    )
+    __slots__ = ("_callbacks", "_done", "_exc_info", "_gate", "_value", "host", "target")
+
+    # What few futures have: defaults of the class, not of each instance.
+    _get_hook: Any = None
+    _get_hook_result: Any = _Unset()
+    _sources: tuple[pykka.Future[Any], ...] = ()
+    late = 0
 
     def __init__(self, target: Ref[Any] | None = None, host: Dispatcher | None = None) -> None:
-        self._get_hook = None
-        self._get_hook_result = _Unset()
         self._gate = allocate_lock()
-        self._sources: tuple[pykka.Future[Any], ...] = ()
         self._done = False
         self._exc_info: Any = None
         self._callbacks: list[Callable[[Future[T]], object]] = []
         self.target = target
         self.host = host
-        self.late = 0
 
     def __repr__(self) -> str:
         return f"<Future {'done' if self._done else 'pending'}>"
@@ -243,10 +233,12 @@ def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
 
 def declare_wait(ref: Ref[Any], target: Ref[Any]) -> None:
     """`ref` waits for `target` without a thread; if that closes a circle, the last one in it is told `Deadlock`."""
-    chain = [ref, target]
     with ref.system.lock:
         ref.waiting = Wait(target)
         wait = target.waiting
+        if wait is None:
+            return
+        chain = [ref, target]
         while wait is not None and wait.target is not None and wait.target not in chain:
             chain.append(wait.target)
             wait = wait.target.waiting
@@ -283,6 +275,9 @@ def _tell_loop(loop: asyncio.AbstractEventLoop, settled: asyncio.Future[None], _
         if not settled.done():
             settled.set_result(None)
 
+    if runs_here(loop):
+        settle()  # nobody has to be woken
+        return
     try:
         loop.call_soon_threadsafe(settle)
     except RuntimeError:

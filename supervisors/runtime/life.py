@@ -107,7 +107,8 @@ class Life(Hooks):
             if ref.buried and ref.name is not None:  # killed in this instant, on another thread
                 ref.system.names.unregister(ref.name, ref)
             self._actor_begun(self._actor_init())
-            self._actor_run_continues()
+            if self._actor_continues:
+                self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises ends its process, and only that
             self._actor_failed(exc, None)
 
@@ -159,7 +160,8 @@ class Life(Hooks):
                     self._actor_end(signal.reason)
             else:
                 self.handle_system(signal)
-            self._actor_run_continues()
+            if self._actor_continues:
+                self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - as in _actor_begin
             self._actor_failed(exc, None)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import WouldBlock
 from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.running import runs_here
 
 if TYPE_CHECKING:
     from supervisors.runtime.mailbox import Mailbox
@@ -43,7 +44,7 @@ class LoopDispatcher(Dispatcher):
         self._time_slice = time_slice
         self._given = loop
         self._own: _OwnLoop | None = None
-        self._ident = threading.get_ident() if loop is not None and _is_current(loop) else None
+        self._ident = threading.get_ident() if loop is not None and runs_here(loop) else None
         self._ready: deque[Mailbox] = deque()
         self._armed = allocate_lock()
         self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
@@ -184,13 +185,6 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
-
-
-def _is_current(loop: asyncio.AbstractEventLoop) -> bool:
-    try:
-        return asyncio.get_running_loop() is loop
-    except RuntimeError:
-        return False
 
 
 def _thread(ident: int | None) -> threading.Thread:

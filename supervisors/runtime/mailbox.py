@@ -143,7 +143,7 @@ class Mailbox:
     def wake(self) -> None:
         """Give up the role of being scheduled; keep it if there is something to do. Thread: whoever has the role."""
         self._idle.release()
-        if self._runnable() and self._idle.acquire(False):
+        if (self.user or self.control) and not self.closed and self._idle.acquire(False):
             self.dispatcher.schedule(self)  # type: ignore[union-attr]
 
     def run(self, budget: int) -> None:
@@ -190,9 +190,6 @@ class Mailbox:
                 self.held.append(item)
             else:
                 owner._actor_on_user(item)  # noqa: SLF001
-
-    def _runnable(self) -> bool:
-        return bool(self.control or self.user) and not self.closed
 
     def _lane(self, *, control: bool) -> deque[Any]:
         fresh: deque[Any] = deque()

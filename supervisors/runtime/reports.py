@@ -75,10 +75,14 @@ class _Feed(Generic[T]):
 class Reports(_Feed[Report]):
     """Reports of one system; crashes and other failures are logged at ERROR, the rest at INFO."""
 
+    def wanted(self, reason: Reason) -> bool:
+        """Whether anybody would hear of this: a report that nobody gets need not be written."""
+        return bool(self._subscribers) or _log.isEnabledFor(_level(reason))
+
     def emit(self, report: Report) -> None:
         """Log and publish."""
         self._publish(report)
-        level = logging.INFO if report.reason is None or is_clean(report.reason) else logging.ERROR
+        level = _level(report.reason)
         if not _log.isEnabledFor(level):
             return
         exc = report.reason.exc if isinstance(report.reason, Crash) else None
@@ -87,6 +91,10 @@ class Reports(_Feed[Report]):
         else:
             words = (report.kind, report.ref, report.reason, report.detail)
             _log.log(level, "%s: %s %r %s", *words, exc_info=exc)
+
+
+def _level(reason: Reason) -> int:
+    return logging.INFO if reason is None or is_clean(reason) else logging.ERROR
 
 
 class DeadLetters(_Feed[DeadLetter]):

@@ -6,6 +6,7 @@ dict while nobody is fenced.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from supervisors.runtime.future import Wait
     from supervisors.runtime.ref import Ref
 
-__all__ = ["Mortal", "Owner", "fenced", "guard", "running"]
+__all__ = ["Mortal", "Owner", "fenced", "guard", "running", "runs_here"]
 
 
 class Mortal(Protocol):
@@ -77,3 +78,11 @@ def guard() -> None:
         process = running.process
         if process is not None and process.ref.killed:
             raise ProcessKilled(f"{process.ref} was killed; its handler may not call the runtime any more")
+
+
+def runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether this event loop runs on this thread, now."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

@@ -1,7 +1,8 @@
 """What the runtime moves between processes, besides the users' own messages.
 
-The rule of this file: plain values. Signals on the control lane overtake messages; those on the user lane keep their
-place among the messages of the same sender, because a result sent before a death must be seen before it.
+The rule of this file: plain values, which nobody changes. What every start and every death makes is not `frozen` all
+the same: that would double what it costs to make. Signals on the control lane overtake messages; those on the user lane
+keep their place among the messages of the same sender, because a result sent before a death must be seen before it.
 
 Source: Erlang/OTP reference manual, "Processes: signals, delivery of signals".
 """
@@ -184,7 +185,7 @@ class Link:
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class ExitNotice(Signal):
     """An exit signal on its way: `link` it travels on, or None for an explicit `exit`; `child` if an own child died."""
 
@@ -195,7 +196,7 @@ class ExitNotice(Signal):
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class DownNotice(Signal):
     """A DOWN on its way."""
 
@@ -213,7 +214,7 @@ class Letter(Signal):
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class StopRequest(Signal):
     """`ref.stop()`: end with this reason when the messages before it are done."""
 
@@ -224,7 +225,7 @@ class StopRequest(Signal):
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Terminate(Signal):
     """The parent or the system wants the process to end: `handle_shutdown(reason)`."""
 
@@ -232,7 +233,7 @@ class Terminate(Signal):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChildStarted(Signal):
     """To `handle_system` of the process that called `spawn`: the child runs."""
 
@@ -264,7 +265,7 @@ class ChildStartFailed(Signal):
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Started:
     """The process runs; `info` is what `init` returned with `OK`."""
 

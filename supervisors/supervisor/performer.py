@@ -38,7 +38,6 @@ from supervisors.errors import AlreadyStarted
 from supervisors.process import ChildIgnored, ChildStarted, ChildStartFailed, Down, MonitorRef, Process, exit
 from supervisors.reasons import Reason
 from supervisors.runtime import reports
-from supervisors.runtime.adopted import supervised
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.signals import Signal as ControlSignal
 from supervisors.runtime.timers import TimerRef
@@ -125,20 +124,29 @@ class Performer(Process):
                 self._signal(_as_ref(ref), reason, within)
             case Later(retry, backoff, attempt):
                 self._again(retry, 0.0 if backoff is None else backoff.delay(attempt, self.system.random()))
-            case Report(kind, id, child, reason):
-                ref = child if isinstance(child, Ref) else None
-                self.system.reports.emit(reports.Report(kind, ref, reason, f"child {id!r} of {self}"))
+            case Report():
+                self._report(step)
             case unknown:
                 assert_never(unknown)
         return None
 
+    def _report(self, step: Report) -> None:
+        heard = self._actor_ref.system.reports
+        if heard.wanted(step.reason):
+            ref = step.ref if isinstance(step.ref, Ref) else None
+            heard.emit(reports.Report(step.kind, ref, step.reason, f"child {step.id!r} of {self}"))
+
     def _start(self, step: Start) -> object:
         spec = step.spec
-        if isinstance(spec.start, type) and issubclass(spec.start, pykka.Actor):
-            kwargs = dict(spec.kwargs)
-            name = kwargs.pop("name", None) if issubclass(spec.start, Process) else None
-            cls = spec.start if issubclass(spec.start, Process) else supervised(spec.start)
+        cls = spec.start
+        if isinstance(cls, type) and issubclass(cls, Process):
+            name, kwargs = None, spec.kwargs
+            if "name" in kwargs:
+                kwargs = dict(kwargs)
+                name = kwargs.pop("name")
             ref = self.spawn(cls, spec.args, kwargs, name=name, tag=step, incarnation=step.incarnation)
+        elif isinstance(cls, type) and issubclass(cls, pykka.Actor):
+            ref = self.spawn(cls, spec.args, spec.kwargs, tag=step, incarnation=step.incarnation)
         else:
             ref = self.spawn(Starter, (self.ref, spec.start, spec.args, spec.kwargs), tag=step)
         if spec.start_timeout < math.inf:
@@ -148,6 +156,8 @@ class Performer(Process):
 
     def _started(self, ref: Ref[Any], info: object) -> Outcome:
         match info:
+            case None:
+                return Started(ref, None, self._now())
             case Brought(brought, more):
                 return Started(brought, more, self._now())
             case Nothing():
@@ -188,7 +198,7 @@ class Performer(Process):
 
     def _wait_for_death(self, step: Exited, ref: Ref[Any]) -> object:
         dying = self._dying[ref]
-        if dying.reason is not ALIVE:
+        if dying.reason is not ALIVE or ref.actor_inbox.owner is None:  # its news may still be on their way
             return self._bury(ref)
         self._arm(step, dying.deadline - self._now())
         self.waits_for(ref)
@@ -257,7 +267,7 @@ class Performer(Process):
         self._turns.answer(step, answer)
 
     def _now(self) -> float:
-        return self.system.clock.monotonic()
+        return self._actor_ref.system.clock.monotonic()
 
 
 def _is_orphan(ref: object) -> bool:

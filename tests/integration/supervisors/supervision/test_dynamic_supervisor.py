@@ -45,6 +45,25 @@ def test_crashed_children_are_restarted_each_for_itself(log):
     assert a not in refs
 
 
+class Unwritten:
+    """An id that nobody may write down."""
+
+    def __repr__(self):
+        raise AssertionError("this was written for nobody")
+
+
+def test_a_report_that_nobody_gets_is_not_written(log, system):
+    sup = DynamicSupervisor.start_link()
+    ref = sup.start_child(child(Worker, log, "a").replace(id=Unwritten()))
+    ref.tell(crash)
+    assert log.take(3) == ["+ a", "- a", "+ a"]
+    assert sup.count_children() == (1, 1, 0, 1)
+    got = []
+    system.reports.subscribe(got.append)
+    sup.start_child(child(Worker, log, "b").replace(id="the id"))
+    assert [(report.kind, report.detail) for report in got] == [("child_started", f"child 'the id' of {sup}")]
+
+
 def test_a_temporary_child_is_forgotten_and_makes_room(log):
     sup = DynamicSupervisor.start_link(max_children=1)
     ref = sup.start_child(child(Worker, log, "a").replace(restart="temporary"))

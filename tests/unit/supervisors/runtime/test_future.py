@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 
 import pykka
 import pytest
@@ -47,6 +48,32 @@ def test_an_await_that_is_cancelled_forgets_the_waiter():
     with pytest.raises(TimeoutError):
         asyncio.run(give_up())
     assert not future._callbacks
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Counts how often a thread woke it."""
+
+    woken = 0
+
+    def call_soon_threadsafe(self, callback, *args, context=None):
+        self.woken += 1
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
+def test_an_answer_from_the_loops_own_thread_wakes_nobody_and_one_from_another_does():
+    async def wait(settle):
+        future = Future()
+        asyncio.get_running_loop().call_soon(settle, future)
+        return await future
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        loop = runner.get_loop()
+        assert runner.run(wait(lambda future: future.set("here"))) == "here"
+        assert loop.woken == 0
+        elsewhere = runner.run(
+            wait(lambda future: threading.Thread(target=future.set, args=["there"]).start())
+        )
+        assert (elsewhere, loop.woken) == ("there", 1)
 
 
 def test_callbacks_run_once_each_before_and_after_and_survive_each_other(caplog):
