@@ -32,6 +32,16 @@ from supervisors.errors import (
 )
 from supervisors.genserver import GenServer, ServerRef, call, cast
 from supervisors.inspection import get_state, resume, suspend, trace
+from supervisors.port import (
+    EOF,
+    CommandFailed,
+    ExitStatus,
+    FrameTooLong,
+    Framing,
+    Port,
+    PortData,
+    PortRefused,
+)
 from supervisors.process import (
     DEFER_START,
     IGNORE,
@@ -111,6 +121,7 @@ from supervisors.tree import tree
 
 __all__ = [
     "DEFER_START",
+    "EOF",
     "IGNORE",
     "KILLED",
     "NOPROC",
@@ -134,6 +145,7 @@ __all__ = [
     "ChildStartFailed",
     "ChildStarted",
     "Clock",
+    "CommandFailed",
     "Counts",
     "Crash",
     "DeadLetter",
@@ -146,9 +158,12 @@ __all__ = [
     "Ended",
     "Exit",
     "ExitMsg",
+    "ExitStatus",
     "FailedToStart",
     "Faults",
     "Flags",
+    "FrameTooLong",
+    "Framing",
     "From",
     "Future",
     "GenServer",
@@ -168,6 +183,9 @@ __all__ = [
     "Phase",
     "PinnedDispatcher",
     "PoolDispatcher",
+    "Port",
+    "PortData",
+    "PortRefused",
     "Process",
     "ProcessDown",
     "ProcessKilled",
