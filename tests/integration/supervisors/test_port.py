@@ -281,11 +281,10 @@ def test_who_leaves_the_group_and_keeps_the_pipe_keeps_nobody_waiting(
     owner: Any, log: Log, tmp_path: Path
 ) -> None:
     pid = tmp_path / "pid"
-    port = sh(
-        f"setsid sh -c 'echo $$ >{pid}; echo out; exec sleep 1000' & while ! test -s {pid}; do :; done",
-        owner=owner,
-    )
+    leaves = f"setsid sh -c 'echo $$ >{pid}; echo out; exec sleep 1000' &"
+    port = sh(f"read go; {leaves} while ! test -s {pid}; do :; done", owner=owner)
     watch(owner, port)
+    port.tell(b"go")
     assert ended(log) is NORMAL
     os.kill(int(pid.read_text()), signal.SIGKILL)
 
