@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple, final
 
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC, NORMAL, Reason
-from supervisors.runtime.names import Name, Names, NamesLike, Via
+from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.system import System
@@ -155,9 +155,11 @@ class Registry:
     def register(self, key: Hashable, ref: Ref[Any] | None = None, value: Any = None) -> bool:
         """Put `ref`, or the calling process, under `key`; False if the key is unique and taken (`whereis` by whom).
 
-        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`.
+        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`; `BadSpec` for what
+        can be no key.
         """
         guard()
+        check_key(key)
         ref = _me(ref)
         with self._lock:
             known = self._entries.get(key, ())

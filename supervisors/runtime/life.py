@@ -28,7 +28,7 @@ from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason
 from supervisors.runtime.death import claim, conclude, release
 from supervisors.runtime.future import Future
 from supervisors.runtime.hooks import DEFER_START, Hooks
-from supervisors.runtime.limit import Limit
+from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import running
@@ -87,6 +87,7 @@ class Life(Hooks):
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         box = Mailbox()
+        check_mailbox(self.mailbox)
         if self.mailbox.maxlen is not None:
             box.limit = Limit(self.mailbox)
         self._actor_ref = self.ref_type(type(self), box, System.current())

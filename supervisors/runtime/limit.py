@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from supervisors.errors import BadSpec, MailboxFull
 from supervisors.runtime.running import running
 from supervisors.runtime.signals import From, Signal
+from supervisors.spec import is_count, is_number
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
 
-__all__ = ["UNBOUNDED", "Limit", "MailboxConfig", "Policy"]
+__all__ = ["UNBOUNDED", "Limit", "MailboxConfig", "Policy", "check_mailbox"]
 
 Policy: TypeAlias = Literal["fail", "block", "drop_new", "drop_old"]
 _POLICIES = ("fail", "block", "drop_new", "drop_old")
@@ -37,15 +38,31 @@ class MailboxConfig:
     timeout: float | None = None
 
     def __post_init__(self) -> None:
-        if self.maxlen is not None and (isinstance(self.maxlen, bool) or self.maxlen < 1):
+        if self.maxlen is not None and not (is_count(self.maxlen) and self.maxlen >= 1):
             raise BadSpec("invalid_mailbox", self.maxlen, f"maxlen must be at least 1, not {self.maxlen!r}")
         if self.policy not in _POLICIES:
             raise BadSpec(
                 "invalid_mailbox", self.policy, f"policy must be one of {_POLICIES}, not {self.policy!r}"
             )
+        if self.timeout is not None and not (is_number(self.timeout) and self.timeout >= 0):
+            raise BadSpec(
+                "invalid_mailbox",
+                self.timeout,
+                f"timeout must be seconds >= 0, or None, not {self.timeout!r}",
+            )
 
 
 UNBOUNDED: Final = MailboxConfig()
+
+
+def check_mailbox(config: object) -> None:
+    """Refuse a class attribute `mailbox` that says nothing about one.
+
+    Raises: `BadSpec("invalid_mailbox")`.
+    """
+    if not isinstance(config, MailboxConfig):
+        kind = type(config).__name__
+        raise BadSpec("invalid_mailbox", kind, f"`mailbox` of a class must be a MailboxConfig, not a {kind}")
 
 
 class Limit:
