@@ -38,7 +38,7 @@ from supervisors.runtime.future import Future, declare_wait
 from supervisors.runtime.hooks import DEFER_START
 from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
 from supervisors.runtime.life import Life
-from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
+from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
 from supervisors.runtime.names import Name, check_name
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import guard
@@ -78,6 +78,7 @@ __all__ = [
     "From",
     "Future",
     "MailboxConfig",
+    "MailboxLoad",
     "MonitorRef",
     "Process",
     "ProcessRef",

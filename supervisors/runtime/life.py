@@ -86,11 +86,11 @@ class Life(Hooks):
         )
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        box = Mailbox()
+        box, system = Mailbox(), System.current()
         check_mailbox(self.mailbox)
-        if self.mailbox.maxlen is not None:
-            box.limit = Limit(self.mailbox)
-        self._actor_ref = self.ref_type(type(self), box, System.current())
+        if self.mailbox.maxlen is not None or self.mailbox.ages:
+            box.limit = Limit(self.mailbox, system.clock)
+        self._actor_ref = self.ref_type(type(self), box, system)
         # It does not run before its start, but it may make a proxy of itself, and be told to end.
         box.owner = self
 

@@ -73,7 +73,7 @@ class System:
         self.names = Names()
         self.groups = Groups()
         self.reports = Reports()
-        self.dead_letters = DeadLetters(self.clock)
+        self.dead_letters = DeadLetters(self.clock, self.reports)
         self.zombies = Zombies(max_zombies, self.reports, self._escalate)
         self.stopped = False
         self._forced = dispatcher
