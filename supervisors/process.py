@@ -59,6 +59,7 @@ from supervisors.runtime.signals import (
     StartFailed,
     Stop,
 )
+from supervisors.runtime.stash import Stash
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import exit
 from supervisors.runtime.timers import TimerRef
@@ -243,6 +244,23 @@ class Process(Life):
         if self._actor_continues is None:
             self._actor_continues = deque()
         self._actor_continues.append(arg)
+
+    def stash(self) -> None:
+        """Put the message that is being handled aside until `unstash_all`; it is handled again then.
+
+        Whoever asked goes on waiting. What is put aside counts toward no limit of the mailbox. Only for messages: calling
+        it in `handle_down` or `handle_exit` is a crash.
+        """
+        self._actor_guard()
+        if self._actor_stash is None:
+            self._actor_stash = Stash()
+        self._actor_stash.wanted = True
+
+    def unstash_all(self) -> None:
+        """Take up what was put aside: before everything that waits, in the order in which it came."""
+        self._actor_guard()
+        if self._actor_stash is not None:
+            self._actor_stash.give_back(self._actor_ref)
 
     # --- others -------------------------------------------------------------------------------------------------------
 

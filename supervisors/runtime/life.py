@@ -50,6 +50,7 @@ from supervisors.runtime.signals import (
     StopRequest,
     Terminate,
 )
+from supervisors.runtime.stash import Stash
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import accept
 from supervisors.runtime.timers import TimerRef
@@ -73,6 +74,7 @@ class Life(Hooks):
     _actor_open: dict[From, None] | None = None
     _actor_timers: dict[TimerRef, None] | None = None
     _actor_continues: deque[Any] | None = None
+    _actor_stash: Stash | None = None
     _actor_kill_callbacks: dict[Callable[[], object], None] | None = None
     _actor_stop_reason: Reason = ALIVE
     _actor_stop_event: Event | None = None
@@ -176,7 +178,11 @@ class Life(Hooks):
                 item = item.message
             internal = _INTERNAL.get(type(item))
             answer = self.on_receive(item) if internal is None else internal(self, item)
-            if request is not None:
+            stash = self._actor_stash
+            if stash is not None and stash.wanted:
+                stash.keep(self._actor_ref, item if request is None else request)
+                self._actor_request = None
+            elif request is not None:
                 self._actor_answer(request, answer)
                 self._actor_request = None
             elif type(answer) is Stop:
@@ -236,6 +242,8 @@ class Life(Hooks):
     def _actor_failed(self, exc: BaseException, request: From | None) -> None:
         if self._actor_ref.killed:
             return  # a zombie: it was buried long ago
+        if self._actor_stash is not None:
+            self._actor_stash.wanted = False
         if isinstance(exc, Exit):
             self._actor_end(exc.reason)
         elif isinstance(exc, (ReplyError, *self.reply_errors)) and self._actor_ref.starter is None:
@@ -292,6 +300,8 @@ class Life(Hooks):
         if request is not None:
             request.settle_exception(ProcessDown(reason, ref))
         ref.drain(reason)
+        if self._actor_stash is not None:
+            self._actor_stash.bury(ref, reason)
         for request in list(self._actor_open or ()):
             request.settle_exception(ProcessDown(reason, ref))
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 from _thread import allocate_lock
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -131,6 +131,15 @@ class Mailbox:
         Thread: the one that starts the owner, before it may run.
         """
         self._idle = gate
+
+    def put_back(self, items: Sequence[Any]) -> bool:
+        """Put these, in their order, before everything that waits. False as for `put`. Thread: the owner's turn."""
+        lane = self.held if self.held is not None else self.user
+        if self.limit is not None:
+            for _ in items:
+                self.limit.put()
+        (lane if lane is not None else self._lane(control=False)).extendleft(reversed(items))
+        return not self.drained
 
     def hold(self) -> None:
         """From now on only what the owner lets pass is handled; the rest waits for `release`. Thread: the owner's."""
