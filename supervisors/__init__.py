@@ -32,6 +32,7 @@ from supervisors.errors import (
 )
 from supervisors.genserver import GenServer, ServerRef, call, cast
 from supervisors.inspection import get_state, resume, suspend, trace
+from supervisors.ondemand import OnDemand
 from supervisors.port import (
     EOF,
     CommandFailed,
@@ -66,7 +67,18 @@ from supervisors.process import (
     exit,
     supervised,
 )
-from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Reason, Shutdown, is_clean
+from supervisors.reasons import (
+    KILLED,
+    NOPROC,
+    NORMAL,
+    PASSIVATED,
+    SHUTDOWN,
+    Crash,
+    Exit,
+    Reason,
+    Shutdown,
+    is_clean,
+)
 from supervisors.registry import (
     Name,
     Registered,
@@ -130,6 +142,7 @@ __all__ = [
     "NORMAL",
     "NO_REPLY",
     "OK",
+    "PASSIVATED",
     "RESTARTING",
     "SHUTDOWN",
     "UNBOUNDED",
@@ -181,6 +194,7 @@ __all__ = [
     "MonitorRef",
     "Name",
     "NotFound",
+    "OnDemand",
     "OutsideSimulation",
     "PartitionSupervisor",
     "Phase",

@@ -118,7 +118,7 @@ class Life(Hooks):
         return self.init()
 
     def _actor_taken(self, ref: Ref[Any]) -> None:
-        owner = ref.system.names.whereis(ref.name)
+        owner = ref.system.names.owner(ref.name)
         self._actor_end(AlreadyStarted(owner))
 
     def _actor_begun(self, result: object) -> None:

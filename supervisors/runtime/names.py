@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
 
 import pykka
 
@@ -101,6 +101,11 @@ class Names:
             check_name(name)
             raise
 
+    def owner(self, name: Name) -> Ref[Any] | None:
+        """`whereis`, but only a look: nothing is started for it, and nobody is waited for."""
+        look = getattr(name.registry, "owner", None) if isinstance(name, Via) else None
+        return self.whereis(name) if look is None else cast("Ref[Any] | None", look(cast(Via, name).key))
+
     def register(self, key: Name, ref: Ref[Any]) -> bool:
         """Give the name to `ref`; False if somebody has it."""
         if isinstance(key, Via):
@@ -111,7 +116,7 @@ class Names:
     def unregister(self, key: Name, ref: Ref[Any] | None = None) -> None:
         """Free the name; with `ref` only if that is its owner."""
         if isinstance(key, Via):
-            if ref is None or key.registry.whereis(key.key) is ref:
+            if ref is None or self.owner(key) is ref:
                 key.registry.unregister(key.key)
             return
         with self._lock:

@@ -54,6 +54,7 @@ class Ref(pykka.ActorRef[A]):
         "actor_class",
         "actor_inbox",
         "buried",
+        "heir",
         "holdings",
         "killed",
         "linked",
@@ -79,6 +80,7 @@ class Ref(pykka.ActorRef[A]):
         self.linked = False
         self.killed = False
         self.buried = False
+        self.heir: Callable[[object], object] | None = None
         self.holdings: list[Callable[[Ref[Any]], object]] | None = None
         self.reason: Reason = ALIVE
         self.starter: Starter | None = None
@@ -311,7 +313,7 @@ class Ref(pykka.ActorRef[A]):
 
     def _empty(self, reason: Reason) -> None:
         box = self.actor_inbox
-        for request in box.requests():  # somebody waits for these
+        for request in box.requests() if self.heir is None else ():  # somebody waits for these
             request.settle_exception(ProcessDown(reason, self))
         while box.emptying:
             for item in box.leftovers():
@@ -321,7 +323,9 @@ class Ref(pykka.ActorRef[A]):
                 box.emptying = True
 
     def _bury(self, item: object, reason: Reason) -> None:
-        if not isinstance(item, From):
+        if self.heir is not None and (isinstance(item, From) or not isinstance(item, Signal)):
+            self.heir(item)
+        elif not isinstance(item, From):
             self.refuse(item, _DEAD, None)
         elif not item.done:
             item.settle_exception(ProcessDown(reason, self))
