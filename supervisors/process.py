@@ -174,7 +174,8 @@ class Process(Life):
     def on_kill(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Have `callback()` called, on the killer's thread, if the process is killed; returns the way to take it back.
 
-        Use it to make a blocking handler return: close the socket, kill the subprocess.
+        Use it to make a blocking handler return: close the socket, kill the subprocess. It must not block: the killer,
+        which may be a supervisor, waits for it.
         """
         self._actor_guard()
         if self._actor_kill_callbacks is None:

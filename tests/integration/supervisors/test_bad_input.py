@@ -18,6 +18,7 @@ from supervisors import (
     GenServer,
     MailboxConfig,
     NotFound,
+    PartitionSupervisor,
     PoolDispatcher,
     Process,
     ProcessDown,
@@ -249,6 +250,9 @@ def test_whatever_is_asked_of_the_dead_is_answered() -> None:
     ):
         with pytest.raises(pykka.ActorDeadError):
             ask()
+    nobody = PartitionSupervisor.via("nobody", "key")
+    cast(nobody, 1)
+    assert send(nobody, 1) is False
     assert ref.stop() is False
     assert ref.send(1) is False
     cast(ref, 1)
