@@ -1,6 +1,6 @@
 """Whatever a handler does, a kill is answered at once, the supervisor goes on, and the thread that is left is told of.
 
-How long kills take, by handler and dispatcher, is recorded (`--junit-xml`); the promise is 100 ms.
+The promise is that a kill takes less than 100 ms.
 """
 
 from __future__ import annotations
@@ -140,9 +140,7 @@ def timed(act: Callable[[], object]) -> float:
     "ignore:.*multi-threaded.*fork:DeprecationWarning"
 )  # 3.12: that is the point here
 @pytest.mark.parametrize("name", HANDLERS)
-def test_a_kill_is_answered_at_once_whatever_the_handler_does(
-    name: str, blocking_system: System, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_kill_is_answered_at_once_whatever_the_handler_does(name: str, blocking_system: System) -> None:
     times = []
     for _ in range(KILLS):
         trouble, log = Trouble(), Log()
@@ -158,9 +156,8 @@ def test_a_kill_is_answered_at_once_whatever_the_handler_does(
         finally:
             trouble.close()
     median = statistics.median(times)
-    record_property("median_seconds", median)
-    assert median < PROMISED
-    assert max(times) < AT_MOST
+    assert median < PROMISED, times
+    assert max(times) < AT_MOST, times
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
