@@ -40,7 +40,7 @@ from supervisors.reasons import NORMAL, SHUTDOWN, Crash, Reason, Shutdown
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import Report
 from supervisors.runtime.system import System
-from supervisors.spec import ChildLike, ChildSpec, check_child, child_spec
+from supervisors.spec import ChildLike, ChildSpec, check_child, child_spec, is_number
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "Application", "Phase"]
 
@@ -115,6 +115,8 @@ class Application:
     ) -> None:
         self._spec = check_child(child_spec(root))
         self._phases = {name: _phase(name, phase) for name, phase in (phases or {}).items()}
+        if not (is_number(deadline) and deadline >= 0):
+            raise BadSpec("invalid_deadline", deadline, f"deadline must be seconds >= 0, not {deadline!r}")
         self._deadline = deadline
         self.system = System() if system is None else system
         self.reason: Reason = None
@@ -289,7 +291,11 @@ class Application:
 def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
     if name not in (*_BEFORE, *_AFTER):
         raise BadSpec("unknown_phase", name, f"phase {name!r} is none of {(*_BEFORE, *_AFTER)}")
-    return phase if isinstance(phase, Phase) else Phase(tuple(phase))
+    checked = phase if isinstance(phase, Phase) else Phase(tuple(phase))
+    if not all(callable(task) for task in checked.tasks):
+        kinds = [type(task).__name__ for task in checked.tasks]
+        raise BadSpec("invalid_phase", kinds, f"the tasks of phase {name!r} must be callable, not {kinds}")
+    return checked
 
 
 def _start(spec: ChildSpec) -> Any:

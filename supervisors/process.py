@@ -38,8 +38,8 @@ from supervisors.runtime.future import Future, declare_wait
 from supervisors.runtime.hooks import DEFER_START
 from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
 from supervisors.runtime.life import Life
-from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
-from supervisors.runtime.names import Name
+from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
+from supervisors.runtime.names import Name, check_name
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import guard
 from supervisors.runtime.signals import (
@@ -59,6 +59,7 @@ from supervisors.runtime.signals import (
     StartFailed,
     Stop,
 )
+from supervisors.runtime.stash import Stash
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import exit
 from supervisors.runtime.timers import TimerRef
@@ -78,6 +79,7 @@ __all__ = [
     "From",
     "Future",
     "MailboxConfig",
+    "MailboxLoad",
     "MonitorRef",
     "Process",
     "ProcessRef",
@@ -172,7 +174,8 @@ class Process(Life):
     def on_kill(self, callback: Callable[[], object]) -> Callable[[], None]:
         """Have `callback()` called, on the killer's thread, if the process is killed; returns the way to take it back.
 
-        Use it to make a blocking handler return: close the socket, kill the subprocess.
+        Use it to make a blocking handler return: close the socket, kill the subprocess. It must not block: the killer,
+        which may be a supervisor, waits for it.
         """
         self._actor_guard()
         if self._actor_kill_callbacks is None:
@@ -243,16 +246,35 @@ class Process(Life):
             self._actor_continues = deque()
         self._actor_continues.append(arg)
 
+    def stash(self) -> None:
+        """Put the message that is being handled aside until `unstash_all`; it is handled again then.
+
+        Whoever asked goes on waiting. What is put aside counts toward no limit of the mailbox. Only for messages: to
+        call it in `handle_down` or `handle_exit` is a crash.
+        """
+        self._actor_guard()
+        if self._actor_stash is None:
+            self._actor_stash = Stash()
+        self._actor_stash.wanted = True
+
+    def unstash_all(self) -> None:
+        """Take up what was put aside: before everything that waits, in the order in which it came."""
+        self._actor_guard()
+        if self._actor_stash is not None:
+            self._actor_stash.give_back(self._actor_ref)
+
     # --- others -------------------------------------------------------------------------------------------------------
 
     def link(self, ref: Ref[Any]) -> None:
         """Tie this process to another: the death of either is an exit signal to the other (`NOPROC` if it is dead)."""
         self._actor_guard()
+        ties.a_ref(ref)
         ties.link(self._actor_ref, ref)
 
     def unlink(self, ref: Ref[Any]) -> None:
         """Cut the tie: no exit from `ref` arrives afterwards, not even one that is already queued."""
         self._actor_guard()
+        ties.a_ref(ref)
         ties.unlink(self._actor_ref, ref)
 
     def monitor(self, target: Ref[Any] | Name) -> MonitorRef:
@@ -286,23 +308,29 @@ class Process(Life):
         """Send `message` to `dest` (a ref, or a name looked up then) in `delay` seconds.
 
         The timer ends with this process. With `absolute` the delay is a time of the system's clock.
-        Raises: `ValueError` for a negative delay.
+        Raises: `ValueError` for a negative delay; `BadSpec` (which is one too) for what can be no name.
         """
-        timer = self._actor_timer(delay, absolute=absolute)
+        timer = self._actor_timer(delay, dest, absolute=absolute)
         return self.system.timers.set(timer, _Delivery(self.system, dest, message))
 
-    def start_timer(self, delay: float, dest: Ref[Any] | Hashable, message: Any) -> TimerRef:
+    def start_timer(
+        self, delay: float, dest: Ref[Any] | Hashable, message: Any, *, absolute: bool = False
+    ) -> TimerRef:
         """`send_after`, but what arrives is `Timeout(timer, message)`: one timer can be told from another."""
-        timer = self._actor_timer(delay)
+        timer = self._actor_timer(delay, dest, absolute=absolute)
         return self.system.timers.set(timer, _Delivery(self.system, dest, Timeout(timer, message)))
 
     def send_interval(self, period: float, dest: Ref[Any] | Hashable, message: Any) -> TimerRef:
         """Send `message` every `period` seconds, at a fixed rate that skips what it missed, until somebody ends."""
-        timer = self._actor_timer(period, period=period)
+        timer = self._actor_timer(period, dest, period=period)
         return self.system.timers.set(timer, _Delivery(self.system, dest, message))
 
-    def _actor_timer(self, delay: float, *, absolute: bool = False, period: float | None = None) -> TimerRef:
+    def _actor_timer(
+        self, delay: float, dest: object, *, absolute: bool = False, period: float | None = None
+    ) -> TimerRef:
         self._actor_guard()
+        if not isinstance(dest, Ref):
+            check_name(dest)
         timer = self.system.timers.make(delay, absolute=absolute, period=period)
         if self._actor_timers is None:
             self._actor_timers = {}

@@ -16,6 +16,7 @@ __all__ = [
     "KILLED",
     "NOPROC",
     "NORMAL",
+    "PASSIVATED",
     "SHUTDOWN",
     "Crash",
     "Exit",
@@ -54,6 +55,9 @@ SHUTDOWN: Final = Named("SHUTDOWN")
 
 KILLED: Final = Named("KILLED")
 """The process was killed: it could not object, delay or clean up."""
+
+PASSIVATED: Final = Named("PASSIVATED")
+"""As `Shutdown(PASSIVATED)`: the process was idle for long, and is started again when it is needed."""
 
 NOPROC: Final = Named("NOPROC")
 """There was no such process; seen only by those who link to or monitor one that is already dead."""

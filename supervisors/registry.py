@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, Literal, NamedTuple, TypeVar, final
 
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC, NORMAL, Reason
-from supervisors.runtime.names import Name, Names, NamesLike, Via
+from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.system import System
@@ -37,6 +37,7 @@ __all__ = [
     "Unregistered",
     "Via",
     "ask",
+    "deliver",
     "resolve",
     "send",
     "stop",
@@ -44,6 +45,8 @@ __all__ = [
     "via",
     "whereis",
 ]
+
+T = TypeVar("T")
 
 
 def via(registry: NamesLike, key: Hashable) -> Via:
@@ -72,7 +75,7 @@ def tell(target: Ref[Any] | Name, message: Any) -> None:
 
     Raises: `ProcessDown` if there is no such process, `MailboxFull`.
     """
-    resolve(target).tell(message)
+    deliver(target, lambda ref: ref.tell(message))
 
 
 def ask(target: Ref[Any] | Name, message: Any, *, timeout: float | None = None) -> Any:
@@ -80,7 +83,7 @@ def ask(target: Ref[Any] | Name, message: Any, *, timeout: float | None = None) 
 
     Units: seconds. Raises: `ProcessDown`, `pykka.Timeout`, and what the handler raised.
     """
-    return resolve(target).ask(message, timeout=timeout)
+    return deliver(target, lambda ref: ref.ask(message, timeout=timeout))
 
 
 def stop(target: Ref[Any] | Name, *, reason: Reason = NORMAL, timeout: float | None = None) -> bool:
@@ -93,13 +96,41 @@ def stop(target: Ref[Any] | Name, *, reason: Reason = NORMAL, timeout: float | N
 
 def send(target: Ref[Any] | Name, message: Any) -> bool:
     """Send and never raise: what cannot be delivered becomes a dead letter (False)."""
-    found = whereis(target)
-    if found is not None:
-        return found.send(message)
+    try:
+        deliver(target, lambda ref: ref.tell(message))
+    except BadSpec:
+        raise
+    except SupervisorError as exc:
+        _dead_letter(target, message, exc)
+        return False
+    return True
+
+
+def deliver(target: Ref[Any] | Name, put: Callable[[Ref[Any]], T]) -> T:
+    """What `put(ref)` returns for the process that is meant.
+
+    If that has just passivated, and has taken nothing, it is whoever is started in its place.
+    Raises: as `resolve` and `put`.
+    """
+    while True:
+        ref = resolve(target)
+        try:
+            return put(ref)
+        except ProcessDown as down:
+            took_nothing = down.ref is ref and down.reason is NOPROC
+            if not (took_nothing and ref.heir is not None and isinstance(target, Via)):
+                raise
+
+
+def _dead_letter(target: Ref[Any] | Name, message: Any, exc: SupervisorError) -> None:
     process = running.process
     sender = None if process is None else process.ref
-    System.current().dead_letters.add(message, target, sender, "no process of that name")
-    return False
+    ref = getattr(exc, "ref", None)
+    if isinstance(ref, Ref):
+        ref.system.dead_letters.add(message, ref, sender, type(exc).__name__)
+    else:
+        why = "no process of that name" if isinstance(exc, ProcessDown) else type(exc).__name__
+        System.current().dead_letters.add(message, target, sender, why)
 
 
 # --- registries -------------------------------------------------------------------------------------------------------
@@ -155,9 +186,11 @@ class Registry:
     def register(self, key: Hashable, ref: Ref[Any] | None = None, value: Any = None) -> bool:
         """Put `ref`, or the calling process, under `key`; False if the key is unique and taken (`whereis` by whom).
 
-        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`.
+        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`; `BadSpec` for what
+        can be no key.
         """
         guard()
+        check_key(key)
         ref = _me(ref)
         with self._lock:
             known = self._entries.get(key, ())

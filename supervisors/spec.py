@@ -41,6 +41,8 @@ __all__ = [
     "child",
     "child_spec",
     "child_specs",
+    "is_count",
+    "is_number",
 ]
 
 Restart: TypeAlias = Literal["permanent", "transient", "temporary"]
@@ -221,10 +223,10 @@ def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None) -> C
     _check_significant(spec, auto_shutdown)
     if spec.type is not None:
         _one_of("invalid_child_type", "type", spec.type, get_args(ChildType))
-    if spec.shutdown not in (None, "brutal_kill") and not (_is_number(spec.shutdown) and spec.shutdown >= 0):
+    if spec.shutdown not in (None, "brutal_kill") and not (is_number(spec.shutdown) and spec.shutdown >= 0):
         raise _bad("invalid_shutdown", "shutdown", spec.shutdown, '"brutal_kill" or seconds >= 0')
     _check_backoff(spec.backoff)
-    if not (_is_number(spec.start_timeout) and spec.start_timeout > 0):
+    if not (is_number(spec.start_timeout) and spec.start_timeout > 0):
         raise _bad("invalid_start_timeout", "start_timeout", spec.start_timeout, "seconds > 0")
     return spec.complete()
 
@@ -245,7 +247,7 @@ def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
 
     Raises: BadSpec("supervisor_data").
     """
-    if flags.max_children is not None and not _is_count(flags.max_children):
+    if flags.max_children is not None and not is_count(flags.max_children):
         raise _bad_flag("max_children", flags.max_children, "a number of children >= 0, or None")
     _check_intensity(flags)
     if not isinstance(flags.extra_args, tuple):
@@ -297,22 +299,24 @@ def _check_backoff(backoff: Backoff | None) -> None:
         backoff.jitter,
         0.0 if backoff.reset_after is None else backoff.reset_after,
     ]
-    if not all(_is_number(n) and n >= 0 for n in numbers) or not math.isfinite(backoff.max):
+    if not all(is_number(n) and n >= 0 for n in numbers) or not math.isfinite(backoff.max):
         raise _bad("invalid_backoff", "backoff", backoff, "made of seconds >= 0, max being finite")
 
 
 def _check_intensity(flags: Flags | DynamicFlags) -> None:
-    if not _is_count(flags.max_restarts):
+    if not is_count(flags.max_restarts):
         raise _bad_flag("max_restarts", flags.max_restarts, "a number of restarts >= 0")
-    if not (_is_number(flags.max_seconds) and flags.max_seconds > 0):
+    if not (is_number(flags.max_seconds) and flags.max_seconds > 0):
         raise _bad_flag("max_seconds", flags.max_seconds, "seconds > 0")
 
 
-def _is_count(value: object) -> bool:
+def is_count(value: object) -> bool:
+    """Whether this is a whole number of things; True is none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether this is a number that can be compared, infinity included."""
     # True is an int to Python, and NaN compares false with everything: neither is a time.
     return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
 

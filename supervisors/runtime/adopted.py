@@ -86,11 +86,13 @@ class _Inbox:
 
     limit = None
     drained = False
+    emptying = False
 
     def __init__(self) -> None:
         self._ready = threading.Condition()
         self._items: deque[Any] = deque()
         self.closed = False
+        self.high_water = 0
         self.busy: Any = None
         self.owner: Mortal | None = None
         self.dispatcher = _OwnThread()
@@ -101,6 +103,7 @@ class _Inbox:
     def put(self, item: Any) -> bool:
         with self._ready:
             self._items.append(item)
+            self.high_water = max(self.high_water, len(self._items))
             self._ready.notify()
             return not self.drained  # False: whoever put it drains again, and so disposes of it
 
@@ -127,6 +130,13 @@ class _Inbox:
 
     def is_set(self) -> bool:
         return self.closed
+
+    def requests(self) -> list[From]:
+        with self._ready:
+            return [item for item in self._items if isinstance(item, From)]
+
+    def leftovers(self) -> list[Any]:
+        return self.drain()
 
     def drain(self) -> list[Any]:
         with self._ready:

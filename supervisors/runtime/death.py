@@ -40,7 +40,7 @@ def release(ref: Ref[Any]) -> None:
         _give_up(ref, give_up)
     ref.holdings = None
     if box.limit is not None:
-        box.limit.taken(-1)
+        box.limit.released()
     if box.dispatcher is not None:
         box.dispatcher.retire(box)
     ref.system.remove(ref)

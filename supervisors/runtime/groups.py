@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from supervisors.errors import ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC
+from supervisors.runtime.names import check_key
 from supervisors.runtime.running import guard, running
 
 if TYPE_CHECKING:
@@ -66,9 +67,10 @@ class Groups:
     def join(self, group: Hashable, ref: Ref[Any]) -> None:
         """Be a member, until it has left as often as it joined, or is dead.
 
-        Raises: `ProcessDown`.
+        Raises: `ProcessDown`; `BadSpec` for what can be no name.
         """
         guard()
+        check_key(group)
         with self._lock:
             joined = self._groups.get(ref)
             if joined is None:

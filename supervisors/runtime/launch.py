@@ -16,6 +16,7 @@ from supervisors.errors import AlreadyStarted, ProcessDown, StartError, Supervis
 from supervisors.reasons import NOPROC, Crash, Reason
 from supervisors.runtime.future import Future
 from supervisors.runtime.life import Life
+from supervisors.runtime.names import check_name
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.signals import IGNORE, Ignored, Outcome, Started, Starter, StartFailed
@@ -37,8 +38,11 @@ def launch(
 ) -> Ref[Any]:
     """Construct and begin; `starter(outcome)` is called once, perhaps before this returns, on any thread.
 
-    Raises: what the constructor raises; `SupervisorError` if the system has stopped; `BadSpec`, unknown dispatcher.
+    Raises: what the constructor raises; `SupervisorError` if the system has stopped; `BadSpec`, unknown dispatcher
+    or impossible name.
     """
+    if name is not None:
+        check_name(name)
     actor = cls(*args, **kwargs)
     ref = actor.actor_ref
     if not isinstance(ref, Ref):

@@ -28,7 +28,7 @@ from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason
 from supervisors.runtime.death import claim, conclude, release
 from supervisors.runtime.future import Future
 from supervisors.runtime.hooks import DEFER_START, Hooks
-from supervisors.runtime.limit import Limit
+from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import running
@@ -50,6 +50,7 @@ from supervisors.runtime.signals import (
     StopRequest,
     Terminate,
 )
+from supervisors.runtime.stash import Stash
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import accept
 from supervisors.runtime.timers import TimerRef
@@ -73,6 +74,7 @@ class Life(Hooks):
     _actor_open: dict[From, None] | None = None
     _actor_timers: dict[TimerRef, None] | None = None
     _actor_continues: deque[Any] | None = None
+    _actor_stash: Stash | None = None
     _actor_kill_callbacks: dict[Callable[[], object], None] | None = None
     _actor_stop_reason: Reason = ALIVE
     _actor_stop_event: Event | None = None
@@ -86,10 +88,11 @@ class Life(Hooks):
         )
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
-        box = Mailbox()
-        if self.mailbox.maxlen is not None:
-            box.limit = Limit(self.mailbox)
-        self._actor_ref = self.ref_type(type(self), box, System.current())
+        box, system = Mailbox(), System.current()
+        check_mailbox(self.mailbox)
+        if self.mailbox.maxlen is not None or self.mailbox.ages:
+            box.limit = Limit(self.mailbox, system.clock)
+        self._actor_ref = self.ref_type(type(self), box, system)
         # It does not run before its start, but it may make a proxy of itself, and be told to end.
         box.owner = self
 
@@ -116,7 +119,7 @@ class Life(Hooks):
         return self.init()
 
     def _actor_taken(self, ref: Ref[Any]) -> None:
-        owner = ref.system.names.whereis(ref.name)
+        owner = ref.system.names.owner(ref.name)
         self._actor_end(AlreadyStarted(owner))
 
     def _actor_begun(self, result: object) -> None:
@@ -177,7 +180,11 @@ class Life(Hooks):
                 item = item.message
             internal = _INTERNAL.get(type(item))
             answer = self.on_receive(item) if internal is None else internal(self, item)
-            if request is not None:
+            stash = self._actor_stash
+            if stash is not None and stash.wanted:
+                stash.keep(self._actor_ref, item if request is None else request)
+                self._actor_request = None
+            elif request is not None:
                 self._actor_answer(request, answer)
                 self._actor_request = None
             elif type(answer) is Stop:
@@ -237,6 +244,8 @@ class Life(Hooks):
     def _actor_failed(self, exc: BaseException, request: From | None) -> None:
         if self._actor_ref.killed:
             return  # a zombie: it was buried long ago
+        if self._actor_stash is not None:
+            self._actor_stash.wanted = False
         if isinstance(exc, Exit):
             self._actor_end(exc.reason)
         elif isinstance(exc, (ReplyError, *self.reply_errors)) and self._actor_ref.starter is None:
@@ -293,6 +302,8 @@ class Life(Hooks):
         if request is not None:
             request.settle_exception(ProcessDown(reason, ref))
         ref.drain(reason)
+        if self._actor_stash is not None:
+            self._actor_stash.bury(ref, reason)
         for request in list(self._actor_open or ()):
             request.settle_exception(ProcessDown(reason, ref))
 

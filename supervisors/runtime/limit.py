@@ -1,23 +1,27 @@
-"""Mailboxes with an end: how many messages may wait, and what happens to the next one.
+"""Mailboxes with an end: how many messages may wait, what happens to the next one, and for how long they have waited.
 
-The rule of this file: only messages that clients send are limited. Signals, DOWN, exits and timers are not, for losing
-one of them would break a promise.
+The rule of this file: only messages that clients send are limited. Signals, DOWN, exits and timers are counted and not
+limited, for losing one of them would break a promise. A mailbox that is neither bounded nor wants `ages` pays nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 from _thread import allocate_lock
+from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, final
 
 from supervisors.errors import BadSpec, MailboxFull
 from supervisors.runtime.running import running
 from supervisors.runtime.signals import From, Signal
+from supervisors.spec import is_count, is_number
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
+    from supervisors.runtime.timers import Clock
 
-__all__ = ["UNBOUNDED", "Limit", "MailboxConfig", "Policy"]
+__all__ = ["UNBOUNDED", "Limit", "MailboxConfig", "MailboxLoad", "Policy", "check_mailbox"]
 
 Policy: TypeAlias = Literal["fail", "block", "drop_new", "drop_old"]
 _POLICIES = ("fail", "block", "drop_new", "drop_old")
@@ -28,34 +32,67 @@ class MailboxConfig:
     """The class attribute `mailbox` of a process.
 
     `maxlen=None` is unbounded. Policies: `fail` raises `MailboxFull` in the sender; `block` makes a sender outside any
-    process wait up to `timeout` seconds (a process never waits: it could be waiting for itself), then fails;
-    `drop_new` and `drop_old` make a dead letter of the message, or of the one that waits longest.
+    process wait up to `timeout` seconds, then fails (a process never waits, it could be waiting for itself; nor does an
+    event loop); `drop_new` and `drop_old` make a dead letter of the message, or of the one that waits longest.
+
+    With `ages`, or with a `maxlen`, `ref.load()` knows for how long the oldest message has waited; it costs a look at
+    the clock and 32 bytes for each that waits.
     """
 
     maxlen: int | None = None
     policy: Policy = "fail"
     timeout: float | None = None
+    ages: bool = False
 
     def __post_init__(self) -> None:
-        if self.maxlen is not None and (isinstance(self.maxlen, bool) or self.maxlen < 1):
+        if self.maxlen is not None and not (is_count(self.maxlen) and self.maxlen >= 1):
             raise BadSpec("invalid_mailbox", self.maxlen, f"maxlen must be at least 1, not {self.maxlen!r}")
         if self.policy not in _POLICIES:
             raise BadSpec(
                 "invalid_mailbox", self.policy, f"policy must be one of {_POLICIES}, not {self.policy!r}"
+            )
+        if self.timeout is not None and not (is_number(self.timeout) and self.timeout >= 0):
+            raise BadSpec(
+                "invalid_mailbox",
+                self.timeout,
+                f"timeout must be seconds >= 0, or None, not {self.timeout!r}",
             )
 
 
 UNBOUNDED: Final = MailboxConfig()
 
 
+@final
+class MailboxLoad(NamedTuple):
+    """How much waits for a process: messages now, at most so far, and for how many seconds the oldest has waited.
+
+    `oldest_age` is 0.0 if nothing waits, and None if the mailbox does not know (see `MailboxConfig.ages`).
+    """
+
+    waiting: int
+    high_water: int
+    oldest_age: float | None
+
+
+def check_mailbox(config: object) -> None:
+    """Refuse a class attribute `mailbox` that says nothing about one.
+
+    Raises: `BadSpec("invalid_mailbox")`.
+    """
+    if not isinstance(config, MailboxConfig):
+        kind = type(config).__name__
+        raise BadSpec("invalid_mailbox", kind, f"`mailbox` of a class must be a MailboxConfig, not a {kind}")
+
+
 class Limit:
-    """What a bounded mailbox knows about itself."""
+    """What a mailbox knows about itself if it is bounded, or wants to know the ages of its messages."""
 
-    __slots__ = ("_lock", "_waiting", "config", "high_water")
+    __slots__ = ("_clock", "_lock", "_since", "_waiting", "config")
 
-    def __init__(self, config: MailboxConfig) -> None:
+    def __init__(self, config: MailboxConfig, clock: Clock) -> None:
         self.config = config
-        self.high_water = 0
+        self._clock = clock
+        self._since: deque[float] = deque()
         self._lock = allocate_lock()
         self._waiting: list[Any] = []
 
@@ -67,7 +104,6 @@ class Limit:
         waiting = len(ref.actor_inbox)
         maxlen = self.config.maxlen
         if maxlen is None or waiting < maxlen:
-            self.high_water = max(self.high_water, waiting + 1)
             return True
         match self.config.policy:
             case "drop_new":
@@ -76,17 +112,41 @@ class Limit:
             case "drop_old":
                 self._drop_oldest(ref, maxlen)
                 return True
-            case "block" if running.process is None and self._wait(ref, maxlen):
+            case "block" if running.process is None and not _on_a_loop() and self._wait(ref, maxlen):
                 return True
         raise MailboxFull(ref, maxlen)
 
+    def age(self) -> float:
+        """For how many seconds the oldest message has waited; 0.0 if none does."""
+        try:
+            return max(0.0, self._clock.monotonic() - self._since[0])
+        except IndexError:
+            return 0.0
+
+    def put(self) -> None:
+        """An item is about to be put; before it can be taken, so that there is a time for each."""
+        self._since.append(self._clock.monotonic())
+
     def taken(self, left: int) -> None:
-        """The owner took a message: wake a blocked sender. Thread: the owner's."""
+        """The owner took an item: wake a blocked sender. Thread: the owner's."""
+        self._forget_oldest()
         if self._waiting and left < (self.config.maxlen or 0):
             with self._lock:
                 waiting, self._waiting = self._waiting, []
             for lock in waiting:
                 lock.release()
+
+    def released(self) -> None:
+        """The owner is dead: wake all blocked senders, and forget."""
+        self._since.clear()
+        self.taken(-1)
+
+    def _forget_oldest(self) -> None:
+        # Items are not told apart: the times are in order, and there is one for each item.
+        try:
+            self._since.popleft()
+        except IndexError:
+            pass  # the owner died meanwhile
 
     def _wait(self, ref: Ref[Any], maxlen: int) -> bool:
         box = ref.actor_inbox
@@ -109,9 +169,18 @@ class Limit:
                 item = user.popleft()
                 if not isinstance(item, Signal) or isinstance(item, From):
                     ref.refuse(item, "mailbox full", MailboxFull(ref, maxlen))
+                    self._forget_oldest()
                     break
                 spared.append(item)
         except IndexError:
             pass  # the owner was faster: there is room now
         if user is not None and spared:
             user.extendleft(reversed(spared))
+
+
+def _on_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

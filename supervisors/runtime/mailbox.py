@@ -15,11 +15,13 @@ from __future__ import annotations
 import logging
 from _thread import allocate_lock
 from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from supervisors.runtime.running import running
+from supervisors.runtime.signals import From
 
 if TYPE_CHECKING:
     from supervisors.runtime.dispatch import Dispatcher
@@ -45,9 +47,11 @@ class Mailbox:
         "control",
         "dispatcher",
         "drained",
+        "emptying",
         "fresh",
         "held",
         "limit",
+        "most",
         "owner",
         "user",
     )
@@ -62,19 +66,28 @@ class Mailbox:
         self.owner: Owner | None = None
         self.dispatcher: Dispatcher | None = None
         self.limit: Limit | None = None
+        self.most = 0
         self.fresh = True
         self.closed = False
         self.drained = False
+        self.emptying = False
 
     def __len__(self) -> int:
         """How many user messages wait."""
         return len(self.user or ()) + len(self.held or ())
+
+    @property
+    def high_water(self) -> int:
+        """How many user messages have waited at most; between two looks of the owner a queue only grows."""
+        return max(self.most, len(self))
 
     def put(self, item: Any) -> bool:
         """Append to the user lane. False: the mailbox was drained meanwhile, and the caller must drain it again."""
         user = self.user
         if user is None:
             user = self._lane(control=False)
+        if self.limit is not None:
+            self.limit.put()
         user.append(item)
         if self.drained:
             return False
@@ -100,6 +113,8 @@ class Mailbox:
         For signals that no code of the user's will see: then no thread needs to be woken for them.
         """
         lane = self._lane(control=control)
+        if self.limit is not None and not control:
+            self.limit.put()
         lane.append(item)
         if self.drained:
             return False
@@ -117,6 +132,15 @@ class Mailbox:
         """
         self._idle = gate
 
+    def put_back(self, items: Sequence[Any]) -> bool:
+        """Put these, in their order, before everything that waits. False as for `put`. Thread: the owner's turn."""
+        lane = self.held if self.held is not None else self.user
+        if self.limit is not None:
+            for _ in items:
+                self.limit.put()
+        (lane if lane is not None else self._lane(control=False)).extendleft(reversed(items))
+        return not self.drained
+
     def hold(self) -> None:
         """From now on only what the owner lets pass is handled; the rest waits for `release`. Thread: the owner's."""
         if self.held is None:
@@ -131,14 +155,21 @@ class Mailbox:
     def drain(self) -> list[Any]:
         """Everything still queued, in order. After this every put says False. Thread: any, also several at once."""
         self.drained = True
-        rest: list[Any] = []
+        self.most = self.high_water
+        return list(self.leftovers())
+
+    def requests(self) -> list[From]:
+        """The requests among what is queued, which stay there. Thread: any."""
+        return [item for lane in (self.held, self.user) for item in tuple(lane or ()) if type(item) is From]
+
+    def leftovers(self) -> Iterator[Any]:
+        """What is queued at the dead, one by one, as it is taken off. Thread: as for `drain`, which comes first."""
         for lane in (self.control, self.held, self.user):
             while lane:
                 try:
-                    rest.append(lane.popleft())
+                    yield lane.popleft()
                 except IndexError:
                     break  # another thread took the last one
-        return rest
 
     def wake(self) -> None:
         """Give up the role of being scheduled; keep it if there is something to do. Thread: whoever has the role."""
@@ -180,15 +211,18 @@ class Mailbox:
             if budget == 0:
                 return True
             budget -= 1
+            waiting = len(user)
+            if waiting > self.most:
+                self.most = waiting
             try:
                 item = user.popleft()
             except IndexError:
                 return False  # a killer drained it
-            if self.limit is not None:
-                self.limit.taken(len(user))
             if self.held is not None and not owner._actor_passes(item):  # noqa: SLF001
                 self.held.append(item)
             else:
+                if self.limit is not None:
+                    self.limit.taken(len(self))
                 owner._actor_on_user(item)  # noqa: SLF001
 
     def _lane(self, *, control: bool) -> deque[Any]:

@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, final
+
+import pykka
+
+from supervisors.errors import BadSpec
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
 
-__all__ = ["Name", "Names", "NamesLike", "Via"]
+__all__ = ["Name", "Names", "NamesLike", "Via", "check_key", "check_name"]
 
 Name: TypeAlias = Hashable
 """Any hashable value, or a `Via`. Note that 1 and 1.0 are the same name."""
@@ -47,18 +51,60 @@ class Via:
     key: Hashable
 
 
+def check_key(key: Hashable) -> None:
+    """Refuse what can be no key.
+
+    Raises: `BadSpec("invalid_name")`.
+    """
+    try:
+        hash(key)
+    except TypeError:
+        kind = type(key).__name__
+        raise BadSpec("invalid_name", kind, f"a name must be hashable, and a {kind} is not") from None
+
+
+def check_name(name: Name) -> None:
+    """Refuse what can be nobody's name: what has no hash, a ref (which is a process, not its name), a `Via` of nothing.
+
+    Raises: `BadSpec("invalid_name")`.
+    """
+    if isinstance(name, pykka.ActorRef):
+        kind = type(name).__name__
+        raise BadSpec("invalid_name", kind, f"{name} is a process and cannot be a name; use the ref itself")
+    if not isinstance(name, Via):
+        check_key(name)
+    elif not all(hasattr(name.registry, each) for each in _REGISTRY_METHODS):
+        kind = type(name.registry).__name__
+        raise BadSpec(
+            "invalid_name", kind, f"a via needs a registry with {_REGISTRY_METHODS}; {kind} has not all"
+        )
+
+
+_REGISTRY_METHODS = ("register", "unregister", "whereis")
+
+
 class Names:
-    """The names of one system."""
+    """The names of one system. None is nobody's name."""
 
     def __init__(self) -> None:
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
         self._owners: dict[Hashable, Ref[Any]] = {}
 
     def whereis(self, name: Name) -> Ref[Any] | None:
-        """The process of that name, or None."""
-        if isinstance(name, Via):
-            return name.registry.whereis(name.key)
-        return self._owners.get(name)
+        """The process of that name, or None.
+
+        Raises: `BadSpec("invalid_name")`.
+        """
+        try:
+            return name.registry.whereis(name.key) if isinstance(name, Via) else self._owners.get(name)
+        except (TypeError, AttributeError):
+            check_name(name)
+            raise
+
+    def owner(self, name: Name) -> Ref[Any] | None:
+        """`whereis`, but only a look: nothing is started for it, and nobody is waited for."""
+        look = getattr(name.registry, "owner", None) if isinstance(name, Via) else None
+        return self.whereis(name) if look is None else cast("Ref[Any] | None", look(cast(Via, name).key))
 
     def register(self, key: Name, ref: Ref[Any]) -> bool:
         """Give the name to `ref`; False if somebody has it."""
@@ -70,7 +116,7 @@ class Names:
     def unregister(self, key: Name, ref: Ref[Any] | None = None) -> None:
         """Free the name; with `ref` only if that is its owner."""
         if isinstance(key, Via):
-            if ref is None or key.registry.whereis(key.key) is ref:
+            if ref is None or self.owner(key) is ref:
                 key.registry.unregister(key.key)
             return
         with self._lock:

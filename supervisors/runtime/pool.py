@@ -13,8 +13,10 @@ from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from supervisors.errors import BadSpec
 from supervisors.runtime.dispatch import Crew, Worker
 from supervisors.runtime.running import running
+from supervisors.spec import is_count
 
 if TYPE_CHECKING:
     from supervisors.runtime.mailbox import Mailbox
@@ -32,6 +34,11 @@ class PoolDispatcher(Crew):
     def __init__(
         self, size: int = 2, *, throughput: int = 32, max_extra: int = 256, linger: float = 10.0
     ) -> None:
+        if not (is_count(size) and size and is_count(throughput) and throughput and is_count(max_extra)):
+            found = {"size": size, "throughput": throughput, "max_extra": max_extra}
+            raise BadSpec(
+                "invalid_pool", found, f"a pool has at least 1 thread and takes 1 message, not {found}"
+            )
         super().__init__("pool")
         self.size = size
         self.throughput = throughput

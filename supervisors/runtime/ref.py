@@ -8,6 +8,7 @@ Source: Erlang's pid; `pykka.ActorRef` for the interface.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
@@ -18,6 +19,7 @@ from pykka import messages
 from supervisors.errors import MailboxFull, ProcessDown
 from supervisors.reasons import NOPROC, NORMAL, Reason
 from supervisors.runtime.future import Future
+from supervisors.runtime.limit import MailboxLoad
 from supervisors.runtime.running import fenced, guard, running
 from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
 
@@ -35,6 +37,9 @@ _log = logging.getLogger("supervisors")
 
 A = TypeVar("A", bound=pykka.Actor)
 
+_DEAD: Final = "process is dead"
+_MANY: Final = 10_000  # leftover messages that a killer can dispose of before anyone notices
+
 ALIVE: Final = object()
 """What `Ref.reason` is while there is no reason yet."""
 
@@ -49,6 +54,7 @@ class Ref(pykka.ActorRef[A]):
         "actor_class",
         "actor_inbox",
         "buried",
+        "heir",
         "holdings",
         "killed",
         "linked",
@@ -74,6 +80,7 @@ class Ref(pykka.ActorRef[A]):
         self.linked = False
         self.killed = False
         self.buried = False
+        self.heir: Callable[[object], object] | None = None
         self.holdings: list[Callable[[Ref[Any]], object]] | None = None
         self.reason: Reason = ALIVE
         self.starter: Starter | None = None
@@ -162,6 +169,21 @@ class Ref(pykka.ActorRef[A]):
                 self.drain()
         return future.get(timeout=timeout) if block else future
 
+    async def aask(self, message: Any, *, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        """`ask`, for a coroutine: the event loop goes on while the answer is awaited.
+
+        Units: seconds. Raises: as `ask`. Cancelling it leaves the request where it is, and drops the answer.
+        """
+        answer = self.ask(message, block=False)
+        scope = asyncio.timeout(timeout)
+        try:
+            async with scope:
+                return await answer
+        except TimeoutError:
+            if scope.expired():
+                raise pykka.Timeout(f"{timeout} seconds") from None
+            raise  # the handler's own
+
     @overload
     def stop(
         self, *, block: Literal[True], timeout: float | None = None, reason: Reason = NORMAL
@@ -193,6 +215,13 @@ class Ref(pykka.ActorRef[A]):
             self.add_exit_callback(lambda _: stopped.set(True))
             self._ask_to_end(StopRequest(reason), control=False)
         return bool(stopped.get(timeout=timeout)) if block else stopped
+
+    def load(self) -> MailboxLoad:
+        """How much waits for the process. Thread: any; it is a look in passing, not a question to the process."""
+        box = self.actor_inbox
+        limit = box.limit
+        age = limit.age() if limit is not None else None if len(box) else 0.0
+        return MailboxLoad(len(box), box.high_water, age)
 
     def add_exit_callback(self, callback: Callable[[Reason], object]) -> None:
         """Call `callback(reason)` when the process has died: after its links and monitors were told, or at once.
@@ -263,17 +292,43 @@ class Ref(pykka.ActorRef[A]):
             owner._actor_kill()  # noqa: SLF001
 
     def drain(self, reason: Reason = NOPROC) -> None:
-        """Dispose of everything still queued at a dead process."""
-        for item in self.actor_inbox.drain():
-            self.refuse(item, "process is dead", ProcessDown(reason, self))
+        """Dispose of everything still queued at a dead process: here, or, if that would take long, beside."""
+        box = self.actor_inbox
+        if len(box) <= _MANY:
+            for item in box.drain():
+                self._bury(item, reason)
+            return
+        box.drained = True
+        if not box.emptying:  # else whoever does that will see the item: it was put before we looked
+            box.emptying = True
+            self.system.apart(lambda: self._empty(reason))
 
-    def refuse(self, item: object, why: str, exc: BaseException) -> None:
+    def refuse(self, item: object, why: str, exc: BaseException | None) -> None:
         """Dispose of one undeliverable item: a request fails, a message becomes a dead letter, a signal is dropped."""
         if isinstance(item, From):
-            item.settle_exception(exc)
+            item.settle_exception(ProcessDown(NOPROC, self) if exc is None else exc)
         elif not isinstance(item, Signal | messages._ActorStop):  # noqa: SLF001
             process = running.process
             self.system.dead_letters.add(item, self, None if process is None else process.ref, why)
+
+    def _empty(self, reason: Reason) -> None:
+        box = self.actor_inbox
+        for request in box.requests() if self.heir is None else ():  # somebody waits for these
+            request.settle_exception(ProcessDown(reason, self))
+        while box.emptying:
+            for item in box.leftovers():
+                self._bury(item, reason)
+            box.emptying = False
+            if len(box):  # put when we had just looked
+                box.emptying = True
+
+    def _bury(self, item: object, reason: Reason) -> None:
+        if self.heir is not None and (isinstance(item, From) or not isinstance(item, Signal)):
+            self.heir(item)
+        elif not isinstance(item, From):
+            self.refuse(item, _DEAD, None)
+        elif not item.done:
+            item.settle_exception(ProcessDown(reason, self))
 
     def _ask_to_end(self, item: Signal, *, control: bool) -> None:
         box = self.actor_inbox

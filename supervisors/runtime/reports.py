@@ -1,7 +1,7 @@
 """What operators should know: reports of trouble, and letters that nobody could be given.
 
-The rule of this file: a subscriber gets every item; the log gets every report, and only the first few dead letters,
-then one line per minute. What a subscriber raises is logged and goes no further.
+The rule of this file: a subscriber gets every item; the log gets every report, but of dead letters, which are reports
+too, only the first few, then one line per minute. What a subscriber raises is logged and goes no further.
 
 Source: Akka, "Dead Letters" (log the first ten, then be quiet).
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
+
+import pykka
 
 from supervisors.reasons import Crash, Reason, is_clean
 
@@ -32,7 +34,12 @@ _QUIET = 60.0  # seconds
 @final
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something happened to the process `ref`: `kind` is a short stable word, `detail` more for humans."""
+    """Something happened to the process `ref`: `kind` is a short stable word, `detail` more for humans.
+
+    Of a supervisor: `child_started`, `child_terminated`, `start_error`, `shutdown_error`,
+    `reached_max_restart_intensity`. Of others: `process_ended`, `shutdown_timeout`, `handler_overdue`, `zombie`,
+    `too_many_zombies`, `dead_letter`.
+    """
 
     kind: str
     ref: Ref[Any] | None
@@ -64,7 +71,12 @@ class _Feed(Generic[T]):
 
         return unsubscribe
 
-    def _publish(self, item: T) -> None:
+    @property
+    def heard(self) -> bool:
+        """Whether anybody has subscribed."""
+        return bool(self._subscribers)
+
+    def publish(self, item: T) -> None:
         for subscriber in self._subscribers:
             try:
                 subscriber(item)
@@ -81,7 +93,7 @@ class Reports(_Feed[Report]):
 
     def emit(self, report: Report) -> None:
         """Log and publish."""
-        self._publish(report)
+        self.publish(report)
         level = _level(report.reason)
         if not _log.isEnabledFor(level):
             return
@@ -100,17 +112,24 @@ def _level(reason: Reason) -> int:
 class DeadLetters(_Feed[DeadLetter]):
     """Dead letters of one system: always counted, seldom logged."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, reports: Reports) -> None:
         super().__init__()
         self._clock = clock
+        self._reports = reports
         self._logged_at = 0.0
         self.count = 0
 
     def add(self, message: Any, to: Any, sender: Ref[Any] | None, why: str) -> None:
-        """Count it and publish it."""
+        """Count it and publish it; as a report (`dead_letter`) it goes without the message."""
         self.count += 1
         if self._subscribers:
-            self._publish(DeadLetter(message, to, sender, why))
+            self.publish(DeadLetter(message, to, sender, why))
+        if self._reports.heard:
+            # A target that is no process is a name.
+            ref = to if isinstance(to, pykka.ActorRef) else None
+            self._reports.publish(
+                Report("dead_letter", cast("Ref[Any] | None", ref), None, f"{why}: for {to}")
+            )
         if self.count <= _LOGGED_AT_FIRST or self._clock.monotonic() - self._logged_at > _QUIET:
             self._logged_at = self._clock.monotonic()
             _log.info("dead letter %d for %s from %s: %s", self.count, to, sender, why)

@@ -34,6 +34,7 @@ from supervisors.runtime.running import running
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, Deadline, RealClock, Timers
 from supervisors.runtime.zombies import Zombies
+from supervisors.spec import is_count
 
 __all__ = ["System"]
 
@@ -58,19 +59,21 @@ class System:
 
     `dispatcher` runs every process, whatever its class says; without one there are `"default"` (a pool), `"blocking"`
     (cached threads), `"pinned"` (a thread each), `"loop"` (an event loop) and those that are registered. As a
-    context manager it is the current system inside the block, and leaving the block stops its processes.
+    context manager it is the current system inside the block, and leaving the block stops its processes. With more than
+    `max_zombies` threads lost to killed processes it stops. Raises: `BadSpec("invalid_system")`.
     """
 
     def __init__(
         self, *, dispatcher: Dispatcher | None = None, clock: Clock | None = None, max_zombies: int = 8
     ) -> None:
+        _check(dispatcher, clock, max_zombies)
         self.lock = threading.RLock()  # reentrant: a finalizer may run, and stop something, while it is held
         self.clock: Clock = clock if clock is not None else RealClock()
         self.timers = Timers(self.clock)
         self.names = Names()
         self.groups = Groups()
         self.reports = Reports()
-        self.dead_letters = DeadLetters(self.clock)
+        self.dead_letters = DeadLetters(self.clock, self.reports)
         self.zombies = Zombies(max_zombies, self.reports, self._escalate)
         self.stopped = False
         self._forced = dispatcher
@@ -238,6 +241,21 @@ class System:
             Report("too_many_zombies", None, Shutdown("zombies"), f"more than {self.zombies.limit}")
         )
         self.apart(lambda: self.stop(Shutdown("zombies"), 25.0))
+
+
+def _check(dispatcher: object, clock: object, max_zombies: object) -> None:
+    if not (dispatcher is None or isinstance(dispatcher, Dispatcher)):
+        kind = type(dispatcher).__name__
+        raise BadSpec(
+            "invalid_system", kind, f"dispatcher must be a Dispatcher such as PoolDispatcher(), not a {kind}"
+        )
+    if not (clock is None or all(hasattr(clock, each) for each in ("monotonic", "drive", "stop"))):
+        kind = type(clock).__name__
+        raise BadSpec("invalid_system", kind, f"clock must have the methods of Clock, which a {kind} has not")
+    if not is_count(max_zombies):
+        raise BadSpec(
+            "invalid_system", max_zombies, f"max_zombies must be a number >= 0, not {max_zombies!r}"
+        )
 
 
 def _default_system() -> System:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
+from supervisors.errors import BadSpec
 from supervisors.reasons import NOPROC, SHUTDOWN, Reason
 from supervisors.runtime.ref import ALIVE, Ref, run_exit_callback
 from supervisors.runtime.running import guard, running
@@ -19,6 +20,7 @@ from supervisors.runtime.signals import DownNotice, ExitNotice, Link, MonitorRef
 
 __all__ = [
     "Ties",
+    "a_ref",
     "accept",
     "adopt",
     "announce",
@@ -53,14 +55,27 @@ def exit(ref: Ref[Any], reason: Reason | Literal["kill"]) -> None:
     makes its next call into the runtime. `NORMAL` does nothing to a process that does not trap, except to oneself.
     From the parent (for a process without a parent: from outside any process) it means: shut down.
 
-    Thread: any. Raises: `ProcessKilled` in a killed handler, or if the caller killed itself.
+    Thread: any. Raises: `ProcessKilled` in a killed handler, or if the caller killed itself; `BadSpec` if it is no ref.
     """
     guard()
+    a_ref(ref)
     if reason == "kill":
         ref.kill()
         return
     process = running.process
     ref.receive_exit(ExitNotice(None if process is None else process.ref, reason))
+
+
+def a_ref(ref: object) -> None:
+    """Refuse what is no ref.
+
+    Raises: `BadSpec("invalid_ref")`.
+    """
+    if not isinstance(ref, Ref):
+        kind = type(ref).__name__
+        raise BadSpec(
+            "invalid_ref", kind, f"a ref is wanted, not a {kind}; `whereis(name)` finds that of a name"
+        )
 
 
 def adopt(parent: Ref[Any], child: Ref[Any]) -> bool:

@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from supervisors.spec import is_number
+
 __all__ = ["Clock", "Deadline", "RealClock", "TimerRef", "Timers"]
 
 _log = logging.getLogger("supervisors")
@@ -127,7 +129,7 @@ class Timers:
         With a `period` it is set again each time, until cancelled or until its action returns False.
         Raises: `ValueError`.
         """
-        if not (absolute or delay >= 0):
+        if not (is_number(delay) and (absolute or delay >= 0)):
             raise ValueError(f"a delay is at least 0 seconds, not {delay!r}")
         if period is not None and not period > 0:
             raise ValueError(f"a period is more than 0 seconds, not {period!r}")

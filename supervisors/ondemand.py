@@ -1,0 +1,132 @@
+"""OnDemand: the process of a key is started when somebody uses the key, and need not be there otherwise.
+
+The rule of this file: whoever has sent something has sent it, whether the process was there, was just going to rest, or
+had to be started. What reached a process that was passivating is handed to the next one, before anything newer.
+
+    class Room(GenServer):
+        passivate_after = 600.0                       # seconds; then on_hibernate(), terminate(), and it is gone
+
+    rooms = OnDemand(DynamicSupervisor.start_link(name="rooms"), lambda name: child(Room, name))
+    call(via(rooms, "kitchen"), "who is there?")      # starts the kitchen, if it is not there
+
+Source: Orleans, "virtual actors" (activation, deactivation); Akka Cluster Sharding, "passivation".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from threading import RLock
+from typing import Any
+
+from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
+from supervisors.reasons import NOPROC
+from supervisors.registry import Name, resolve
+from supervisors.runtime.names import Via, check_key
+from supervisors.runtime.ref import Ref
+from supervisors.runtime.signals import From
+from supervisors.spec import ChildLike, ChildSpec, child_spec
+from supervisors.supervisor import DynamicSupervisorRef
+
+__all__ = ["OnDemand"]
+
+_log = logging.getLogger("supervisors")
+
+
+class OnDemand:
+    """A registry for `via`: `spec(key)` is the child that `supervisor`, a dynamic one or its name, starts for a key.
+
+    The child must be a `Process` class. A permanent one is made transient: else it would start again when it rests.
+    Every use of `via(registry, key)` starts it, and waits until its predecessor, if that is just ending, has ended; a
+    process on an event loop may therefore not use it. `owner` only looks. Thread: any.
+    """
+
+    def __init__(self, supervisor: DynamicSupervisorRef | Name, spec: Callable[[Any], ChildLike]) -> None:
+        self._supervisor = supervisor
+        self._spec = spec
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._refs: dict[Hashable, Ref[Any]] = {}
+        self._left: dict[Hashable, list[Any]] = {}
+
+    def whereis(self, key: Hashable) -> Ref[Any]:
+        """The process of `key`, started now if need be.
+
+        Raises: `StartError`, `MaxChildren`, and what else `start_child` raises; `BadSpec` for what can be no key.
+        """
+        check_key(key)
+        while True:
+            ref = self._refs.get(key)
+            if ref is None:
+                self._start(key)
+            elif ref.is_alive():
+                return ref
+            else:
+                ref.actor_stopped.wait()
+
+    def owner(self, key: Hashable) -> Ref[Any] | None:
+        """The process of `key`, if it is there."""
+        return self._refs.get(key)
+
+    def register(self, key: Hashable, ref: Ref[Any]) -> bool:
+        """See `NamesLike.register`. Thread: the one on which `ref` begins."""
+        with self._lock:
+            if self._refs.setdefault(key, ref) is not ref:
+                return False
+            # Before anybody else can send to it. It is in its first turn, so nobody has to be woken.
+            ref.actor_inbox.put_back(self._left.pop(key, ()))
+            return True
+
+    def unregister(self, key: Hashable) -> None:
+        """See `NamesLike.unregister`."""
+        with self._lock:
+            self._refs.pop(key, None)
+
+    def inherit(self, key: Hashable, ref: Ref[Any], item: Any) -> None:
+        """`ref` was sent this and is going to rest: the next process of the key gets it. Thread: any; does not wait."""
+        with self._lock:
+            current = self._refs.get(key)
+            fresh = key not in self._left
+            if current is None or current is ref:
+                self._left.setdefault(key, []).append(item)
+        # Nothing is sent while the lock is held.
+        if current is not None and current is not ref:
+            current.inform(item)
+        elif fresh:
+            ref.system.apart(lambda: self._awaken(key, ref))
+
+    def _start(self, key: Hashable) -> None:
+        spec = child_spec(self._spec(key))
+        named = spec.replace(kwargs={**spec.kwargs, "name": Via(self, key)}, restart=_restart(spec))
+        supervisor = resolve(self._supervisor)
+        if not isinstance(supervisor, DynamicSupervisorRef):
+            raise SupervisorError(f"{supervisor} is no DynamicSupervisor, and cannot start {key!r} on demand")
+        try:
+            started = supervisor.start_child(named)
+        except AlreadyStarted:
+            return  # somebody else was faster
+        if started is None:
+            raise ProcessDown(NOPROC, key)  # it has nothing to do
+        ref = started[0] if isinstance(started, tuple) else started
+        if ref.name != Via(self, key):
+            raise SupervisorError(
+                f"{ref} does not take a name: the child of an OnDemand must be a Process class"
+            )
+
+    def _awaken(self, key: Hashable, before: Ref[Any]) -> None:
+        # Nobody may come and ask for the key; but what was left is to be handled.
+        try:
+            with before.system.activated():
+                self.whereis(key)
+        except Exception as exc:  # noqa: BLE001 - told to those who wait for an answer
+            _log.exception("%s has left messages, and no process can be started for them", before)
+            with self._lock:
+                left = self._left.pop(key, ())
+            for item in left:
+                if isinstance(item, From):
+                    item.settle_exception(exc)
+                else:
+                    before.refuse(item, "its process could not be started again", None)
+
+
+def _restart(spec: ChildSpec) -> Any:
+    return "transient" if spec.restart == "permanent" else spec.restart

@@ -1,0 +1,251 @@
+"""Port: a process that owns a program of the operating system, and code that a kill really kills.
+
+The rule of this file: the program ends with the process and the process with the program, whichever is first. Whatever
+ends the process, a crash, a kill, its supervisor, its whole group of operating system processes is killed with it,
+before anyone hears of the death.
+
+    sed = Port.start_link(["sed", "-u", "s/cat/dog/"], owner=me)    # me: a ref or a name
+    sed.tell(b"a cat")          # me is sent PortData(sed, b"a dog")
+    sed.ask(b"a cat")           # the same, and returns once the program has taken it
+    sed.tell(EOF)               # the end of its input; it will end, and so will the process
+
+    exit code 0     the process ends with NORMAL
+    anything else   with ExitStatus(code), a failure that supervisors restart; -9 is SIGKILL
+    a shutdown      SIGTERM to the group; SIGKILL when the `shutdown` time is over
+
+Source: Erlang/OTP `open_port` and "Ports and Port Drivers".
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, final
+
+from supervisors import registry
+from supervisors.errors import BadSpec, ReplyError, SupervisorError
+from supervisors.port.framing import Framing, frames
+from supervisors.port.program import ExitStatus, Program, Stderr
+from supervisors.process import NO_REPLY, From, Process
+from supervisors.reasons import NORMAL, Exit, Reason
+from supervisors.registry import Name
+from supervisors.runtime.ref import ALIVE, Ref
+from supervisors.runtime.signals import Signal, Word
+
+__all__ = ["EOF", "CommandFailed", "Port", "PortData", "PortRefused"]
+
+EOF: Final = Word("EOF")
+"""Sent to a port: the input of its program ends here."""
+
+_STDERR: Final = ("inherit", "stdout", "discard")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PortData:
+    """To the owner of a port: one frame of what the program wrote."""
+
+    port: Ref[Any]
+    data: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Output(Signal):
+    chunk: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ended(Signal):
+    status: ExitStatus
+
+
+class CommandFailed(SupervisorError):
+    """The program could not be run at all: the cause of the port's `StartError`. Arguments are not shown."""
+
+    def __init__(self, command: str, error: OSError) -> None:
+        where = error.filename if error.filename not in (None, command) else command
+        super().__init__(
+            f"cannot run {command!r}: {error.strerror} ({where!r}); is it installed, on the PATH and executable?"
+        )
+        self.command = command
+        self.errno = error.errno
+
+
+class PortRefused(ReplyError):
+    """The port cannot take this for its program; `why` is `"not bytes"`, `"input ended"` or `"input full"`."""
+
+    def __init__(self, why: str, message: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class Port(Process):
+    """Runs `command` (a list: the program and its arguments; no shell) and passes bytes to and fro.
+
+    `owner`, a ref or a name, is sent `PortData`; without one override `handle_data`. `framing` says what one message is
+    (see `Framing`); a frame of more than `max_frame` bytes ends the port. `stderr` is inherited, goes where the output
+    goes (`"stdout"`), or nowhere (`"discard"`). A program that writes faster than `handle_data` works is made to wait;
+    one that does not read is given at most `max_input` bytes in advance.
+
+    Raises, from `start`: `BadSpec` for an invalid argument; `StartError` whose `__cause__` is `CommandFailed`.
+    It needs real processes, so it cannot be simulated.
+    """
+
+    max_frame: ClassVar[int] = 1_048_576
+    max_input: ClassVar[int] = 16_777_216
+
+    _port_program: Program | None = None
+    _port_leaves_with: Reason = ALIVE
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        owner: Ref[Any] | Name | None = None,
+        framing: Framing = "lines",
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        stderr: Stderr = "inherit",
+    ) -> None:
+        super().__init__()
+        self._port_command = _checked(command)
+        if stderr not in _STDERR:
+            raise BadSpec("invalid_command", stderr, f"stderr must be one of {_STDERR}, not {stderr!r}")
+        self._port_owner = owner
+        self._port_frames = frames(framing, self.max_frame)
+        self._port_cwd = None if cwd is None else os.fspath(cwd)
+        self._port_env = env
+        self._port_stderr: Stderr = stderr
+
+    @property
+    def pid(self) -> int | None:
+        """The operating system's number of the program, which is also that of its group; None before it runs."""
+        return None if self._port_program is None else self._port_program.pid
+
+    def handle_data(self, data: bytes) -> None:
+        """One frame of the program's output, without its framing. The default sends it to the owner."""
+        registry.send(self._port_owner, PortData(self.ref, data))
+
+    def handle_message(self, message: Any) -> Any:
+        """A message for the port. The default writes bytes, and ends the input at `EOF`.
+
+        Raises: `PortRefused`, which harms nobody but the asker.
+        """
+        if message is EOF:
+            self._program.end_input()
+            return None
+        self.write(message, self.current_request)
+        return NO_REPLY
+
+    def write(self, data: bytes, request: From | None = None) -> None:
+        """Give one frame to the program; `request` is answered with None when the program has taken all of it.
+
+        Without a request, what the program never takes becomes a dead letter. Raises: `PortRefused`; `FrameTooLong`.
+        """
+        program = self._program
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise PortRefused(
+                "not bytes", f"{self} takes bytes and EOF, not {type(data).__name__}; encode it"
+            )
+        framed = self._port_frames.encode(bytes(data))
+        if program.waiting and program.waiting + len(framed) > self.max_input:
+            words = f"the program of {self} does not read, and {program.waiting} bytes wait; ask, do not tell"
+            raise PortRefused("input full", words)
+
+        def written(taken: bool) -> None:
+            if request is None and not taken:
+                self.system.dead_letters.add(data, self.ref, None, "the input of the program has ended")
+            elif request is not None and taken:
+                request.reply()
+            elif request is not None:
+                request.fail(PortRefused("input ended", f"the program of {self} takes no more input"))
+
+        program.write(framed, written)
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    def init(self) -> object:
+        """Run the program; a subclass that has more to set up calls this."""
+        ref = self.ref
+        try:
+            program = Program(
+                self._port_command,
+                on_output=lambda chunk: ref.inform(_Output(chunk)),
+                on_exit=lambda status: ref.inform(_Ended(status)),
+                cwd=self._port_cwd,
+                env=self._port_env,
+                stderr=self._port_stderr,
+            )
+        except OSError as error:
+            raise CommandFailed(self._port_command[0], error) from None
+        self._port_program = program
+        if not ref.hold(lambda _: program.kill()):
+            program.kill()  # we were killed in this instant
+        return None
+
+    def on_receive(self, message: Any) -> Any:
+        """Output, the end, and what others send, which is for `handle_message`."""
+        match message:
+            case _Output(chunk):
+                self._program.handled()
+                for frame in self._port_frames.feed(chunk):
+                    self.handle_data(frame)
+                return None
+            case _Ended(status):
+                self._ended(status)
+                return None
+            case _:
+                return self.handle_message(message)
+
+    def handle_shutdown(self, reason: Reason) -> None:
+        """Ask the program to end, and end when it has."""
+        program = self._port_program
+        if program is None:
+            self.finish(reason)
+        elif self._port_leaves_with is ALIVE:
+            self._port_leaves_with = reason
+            program.terminate()
+            self._limit_patience(program)
+
+    @property
+    def _program(self) -> Program:
+        assert self._port_program is not None, "messages come after `init`"
+        return self._port_program
+
+    def _limit_patience(self, program: Program) -> None:
+        # A parent, or the system, that wants us to end kills us when it has waited enough; nobody else would.
+        parent = self.ref.parent
+        told = self._actor_stop_reason is not ALIVE
+        if told and (parent is None or parent.is_alive()):
+            return
+        if self.shutdown == "brutal_kill":
+            program.kill()
+        elif self.shutdown < math.inf:
+            self.system.timers.after(self.shutdown, program.kill)
+
+    def _ended(self, status: ExitStatus) -> None:
+        for frame in self._port_frames.rest():
+            self.handle_data(frame)
+        if self._port_leaves_with is not ALIVE:
+            self.finish(self._port_leaves_with)
+        else:
+            raise Exit(NORMAL if status.code == 0 else status)
+
+
+def _checked(command: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(command, str | bytes) or not isinstance(command, Sequence):
+        kind = type(command).__name__
+        raise BadSpec("invalid_command", kind, f'a command is a list such as ["ls", "-l"], not a {kind}')
+    if not command or not all(isinstance(each, str) for each in command):
+        # By their types: arguments may be secrets.
+        found = [type(each).__name__ for each in command]
+        raise BadSpec(
+            "invalid_command", found, f"a command has a program and arguments, all str, not {found}"
+        )
+    if any("\0" in each for each in command) or not command[0]:
+        raise BadSpec("invalid_command", None, "a command has a name, and no NUL in it")
+    return tuple(command)

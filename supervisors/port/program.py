@@ -1,0 +1,286 @@
+"""One running program of the operating system: its pipes, its process group, its end.
+
+The rule of this file: what was started is reaped and what was opened is closed, on two daemon threads that end with the
+program, however that ends. A signal goes to the whole group, and only while the number of the group is still its own:
+the leader is seen dead, what is left of the group is killed, and only then is the leader reaped. POSIX only.
+
+Source: POSIX `setsid`, `killpg`, `waitid` (WNOWAIT).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, final
+
+__all__ = ["ExitStatus", "Program", "Stderr"]
+
+Stderr: TypeAlias = Literal["inherit", "stdout", "discard"]
+Written: TypeAlias = Callable[[bool], object]
+
+_CHUNK: Final = 65_536  # bytes
+_WINDOW: Final = 64  # chunks that may wait to be handled; with more the program waits, as its pipe is full
+_LEFT_OVER: Final = 64  # chunks that are still read once the program is dead; a pipe holds far less
+_STDERR: Final[Mapping[str, int | None]] = {
+    "inherit": None,
+    "stdout": subprocess.STDOUT,
+    "discard": subprocess.DEVNULL,
+}
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a program ended: its exit code, or, below zero, the signal that ended it. As a reason it is no clean one."""
+
+    code: int
+
+    @property
+    def signal(self) -> str | None:
+        """The name of the signal that ended it, such as `"SIGKILL"`; None if it ended by itself."""
+        if self.code >= 0:
+            return None
+        try:
+            return signal.Signals(-self.code).name
+        except ValueError:
+            return f"signal {-self.code}"  # one of the real-time signals
+
+
+class Program:
+    """A program in a session and process group of its own.
+
+    `on_output(chunk)` is called with what it writes, `on_exit(status)` once after the last of it. Thread: `write` and
+    the others from any; the two callbacks come on a thread of the program's.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        on_output: Callable[[bytes], object],
+        on_exit: Callable[[ExitStatus], object],
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        stderr: Stderr = "inherit",
+    ) -> None:
+        self._on_output = on_output
+        self._on_exit = on_exit
+        self._lock = threading.Lock()
+        self._pending: deque[tuple[memoryview, Written]] = deque()
+        self._waiting = 0  # bytes that the program has not taken yet
+        self._unhandled = 0
+        self._input_ends = False
+        self._reaped = False
+        self._exited = False
+        self._done = False
+        self._wake_out, self._wake_in = os.pipe()
+        try:
+            # The pipes are ours to close; Popen would do it at times of its own.
+            self._popen = subprocess.Popen(  # noqa: S603 - running what the caller says is the purpose
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=_STDERR[stderr],
+                cwd=cwd,
+                env=None if env is None else dict(env),
+                bufsize=0,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+            raise
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        self._stdin, self._stdout = self._popen.stdin.fileno(), self._popen.stdout.fileno()
+        os.set_blocking(self._stdin, False)
+        os.set_blocking(self._stdout, False)
+        os.set_blocking(self._wake_in, False)
+        self._start_threads()
+
+    @property
+    def pid(self) -> int:
+        """The number of the program, and of its process group."""
+        return self._popen.pid
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes the program has not taken yet."""
+        return self._waiting
+
+    def write(self, data: bytes, written: Written) -> None:
+        """Give it to the program when it reads; `written(True)` when it has taken all, `(False)` if it never will."""
+        with self._lock:
+            refused = self._input_ends or self._exited
+            if not refused:
+                self._pending.append((memoryview(data), written))
+                self._waiting += len(data)
+        if refused:
+            written(False)
+        else:
+            self._wake()
+
+    def end_input(self) -> None:
+        """After what was written, its input is at its end."""
+        with self._lock:
+            self._input_ends = True
+        self._wake()
+
+    def handled(self) -> None:
+        """One chunk of output has been dealt with."""
+        with self._lock:
+            self._unhandled -= 1
+            full = self._unhandled == _WINDOW - 1
+        if full:
+            self._wake()
+
+    def terminate(self) -> None:
+        """Ask the whole group to end (SIGTERM)."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the whole group (SIGKILL). Does not wait."""
+        self._signal(signal.SIGKILL)
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    def _start_threads(self) -> None:
+        name = f"supervisors-port-{self.pid}"
+        watch = threading.Thread(target=self._watch, name=name, daemon=True)
+        serve = threading.Thread(target=self._serve, name=name, daemon=True)
+        try:
+            watch.start()
+            serve.start()
+        except RuntimeError:  # there are no more threads, and nobody would see to the program
+            self.kill()
+            if watch.ident is None:
+                self._reap()
+            else:
+                watch.join()
+            self._close()
+            raise
+
+    def _watch(self) -> None:
+        # Dead, but not reaped: until it is, its number belongs to nobody else, and the group can be killed safely.
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        else:
+            self._popen.wait()
+        self.kill()
+        self._reap()
+        self._wake()
+
+    def _reap(self) -> None:
+        with self._lock:
+            self._popen.wait()
+            self._reaped = self._exited = True
+
+    def _serve(self) -> None:
+        try:
+            while not self._exited:
+                self._turn()
+            self._read_rest()
+        except BaseException:
+            self.kill()  # nobody would read what it writes
+            raise
+        finally:
+            self._close()
+        self._on_exit(ExitStatus(self._popen.returncode))
+
+    def _turn(self) -> None:
+        poll = select.poll()
+        poll.register(self._wake_out, select.POLLIN)
+        if self._stdout >= 0 and self._unhandled < _WINDOW:
+            poll.register(self._stdout, select.POLLIN)
+        if self._stdin >= 0 and self._pending:
+            poll.register(self._stdin, select.POLLOUT)
+        elif self._stdin >= 0 and self._input_ends:
+            self._close_stdin()
+        for fd, _ in poll.poll():
+            if fd == self._wake_out:
+                os.read(self._wake_out, _CHUNK)
+            elif fd == self._stdout:
+                self._read()
+            elif fd == self._stdin:
+                self._feed()
+
+    def _read(self) -> bool:
+        # Whether there may be more.
+        try:
+            chunk = os.read(self._stdout, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._stdout = -1  # its output is at an end, which the program may well survive
+            return False
+        with self._lock:
+            self._unhandled += 1
+        self._on_output(chunk)
+        return True
+
+    def _read_rest(self) -> None:
+        # Whoever left the group may hold the pipe open and go on writing: that is no output of this program any more.
+        for _ in range(_LEFT_OVER):
+            if self._stdout < 0 or not self._read():
+                return
+
+    def _feed(self) -> None:
+        data, written = self._pending[0]
+        try:
+            count = os.write(self._stdin, data[:_CHUNK])
+        except BlockingIOError:
+            return
+        except OSError:  # it has closed its input
+            self._close_stdin()
+            return
+        with self._lock:
+            self._waiting -= count
+        if count < len(data):
+            self._pending[0] = data[count:], written
+        else:
+            self._pending.popleft()
+            written(True)
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
+
+    def _signal(self, number: int) -> None:
+        with self._lock:
+            if not self._reaped:
+                try:
+                    os.killpg(self.pid, number)
+                except (ProcessLookupError, PermissionError):
+                    pass  # dead already; macOS says so in the other way
+
+    def _wake(self) -> None:
+        with self._lock:
+            if not self._done:
+                try:
+                    os.write(self._wake_in, b"\0")
+                except BlockingIOError:
+                    pass  # it has more than enough to wake up for
+
+    def _close_stdin(self) -> None:
+        assert self._popen.stdin is not None
+        self._popen.stdin.close()
+        self._stdin = -1
+        with self._lock:
+            self._input_ends = True
+            refused, self._pending = self._pending, deque()
+            self._waiting = 0
+        for _, written in refused:
+            written(False)
+
+    def _close(self) -> None:
+        assert self._popen.stdout is not None
+        self._close_stdin()
+        self._popen.stdout.close()
+        with self._lock:
+            self._done = True
+            os.close(self._wake_in)
+            os.close(self._wake_out)

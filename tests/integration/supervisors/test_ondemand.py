@@ -1,0 +1,439 @@
+"""Servers that rest when nobody needs them, and are there when somebody does; nothing sent is lost on the way."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from supervisors import (
+    NO_REPLY,
+    NORMAL,
+    PASSIVATED,
+    BadSpec,
+    DynamicSupervisor,
+    From,
+    Future,
+    GenServer,
+    MaxChildren,
+    OnDemand,
+    ProcessDown,
+    Shutdown,
+    Sim,
+    StartError,
+    Supervisor,
+    System,
+    call,
+    cast,
+    child,
+    exit,
+    explore,
+    resume,
+    send,
+    suspend,
+    tell,
+    via,
+    whereis,
+)
+from supervisors.registry import deliver
+from tests.integration.supervisors.conftest import SOON
+
+
+class Resting(GenServer):
+    """Counts its messages; writes down what becomes of it, and keeps its count in a store."""
+
+    hibernate_after = 10.0
+    passivate_after = 60.0
+
+    def __init__(self, store: dict[Any, Any], key: Any = "it") -> None:
+        super().__init__()
+        self.store, self.key = store, key
+        self.log: list[str] = store.setdefault("log", [])
+
+    def init(self) -> None:
+        self.count = self.store.get(self.key, 0)
+        self.log.append("started")
+
+    def handle_call(self, request: Any, from_: Any) -> Any:
+        if request == "later":
+            self.asked = from_
+            return NO_REPLY
+        return self.handle_cast(request)
+
+    def handle_cast(self, request: Any) -> Any:
+        self.count += 1
+        return self.count
+
+    handle_info = handle_cast
+
+    def on_hibernate(self) -> None:
+        self.log.append("hibernates")
+        self.store[self.key] = self.count
+
+    def terminate(self, reason: Any) -> None:
+        self.log.append("ends")
+
+
+# --- rest -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_server_hibernates_once_and_then_ends() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        ref = Resting.start(store)
+        sim.advance(9.9)
+        assert store["log"] == ["started"]
+        sim.advance(0.2)
+        assert store["log"] == ["started", "hibernates"]
+        sim.advance(49.8)
+        assert ref.is_alive()
+        sim.run_until_idle()
+        assert store["log"] == ["started", "hibernates", "ends"]
+        assert ref.exit_reason == Shutdown(PASSIVATED)
+        assert sim.now == pytest.approx(60.0)
+
+
+def test_whatever_happens_ends_the_rest() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        ref = Resting.start(store)
+        for _ in range(20):
+            sim.advance(8.0)
+            tell(ref, "news")
+        sim.settle()
+        assert store["log"] == ["started"]
+        sim.advance(10.1)
+        tell(ref, "news")
+        sim.advance(10.1)
+        assert store["log"] == ["started", "hibernates", "hibernates"]
+        sim.run_until_idle()
+        assert sim.now == pytest.approx(160.0 + 10.1 + 60.0)
+
+
+def test_hibernation_is_no_end() -> None:
+    class Napping(Resting):
+        passivate_after = None
+
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        ref = Napping.start(store)
+        sim.run_until_idle()
+        assert (sim.now, store["log"]) == (10.0, ["started", "hibernates"])
+        assert call(ref, "still there?") == 1
+        sim.run_until_idle()
+        assert store["log"] == ["started", "hibernates", "hibernates"]
+
+
+def test_passivation_saves_even_where_nobody_hibernates_before() -> None:
+    class Brief(Resting):
+        hibernate_after = None
+
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        Brief.start(store)
+        sim.run_until_idle()
+        assert store["log"] == ["started", "hibernates", "ends"]
+
+
+def test_who_owes_an_answer_does_not_rest() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        ref = Resting.start(store)
+        answer = ref.ask("later", block=False)
+        sim.advance(1000.0)
+        assert store["log"] == ["started"]
+        ref.ask("now")
+        ref.proxy().asked.get().reply("at last")
+        assert answer.get() == "at last"
+        sim.run_until_idle()
+        assert store["log"] == ["started", "hibernates", "ends"]
+
+
+def test_a_suspended_server_does_not_rest_either() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        ref = Resting.start(store)
+        suspend(ref)
+        tell(ref, "waits")
+        sim.advance(1000.0)
+        assert store["log"] == ["started"]
+        resume(ref)
+        sim.settle()
+        assert store["log"] == ["started"], "there was something to do"
+        sim.run_until_idle()
+        assert store["log"] == ["started", "hibernates", "ends"]
+
+
+def test_the_idle_timeout_of_a_server_that_rests_is_its_own() -> None:
+    class Both(Resting):
+        passivate_after = None
+
+        def init(self) -> None:
+            super().init()
+            self.idle_timeout(15.0)
+
+        def handle_timeout(self) -> None:
+            self.log.append("timeout")
+
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        Both.start(store)
+        sim.advance(16.0)
+        assert store["log"] == ["started", "hibernates", "timeout"]
+
+
+def test_a_hibernation_that_fails_is_a_crash() -> None:
+    class Fails(Resting):
+        def on_hibernate(self) -> None:
+            raise ValueError("no room")
+
+    with Sim() as sim:
+        ref = Fails.start({})
+        sim.run_until_idle()
+        assert "no room" in repr(ref.exit_reason)
+
+
+# --- on demand --------------------------------------------------------------------------------------------------------
+
+
+def rooms(store: dict[Any, Any], cls: type[Resting] = Resting, **options: Any) -> OnDemand:
+    supervisor = DynamicSupervisor.start_link(name="rooms", **options)
+    return OnDemand(supervisor, lambda key: child(cls, store, key))
+
+
+def test_a_server_is_started_by_its_first_message_and_again_after_its_rest() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        kitchen = via(rooms(store), "kitchen")
+        assert call(kitchen, "first") == 1
+        cast(kitchen, "second")
+        first = whereis(kitchen)
+        sim.run_until_idle()
+        assert store["kitchen"] == 2
+        assert not first.is_alive()  # type: ignore[union-attr]
+        assert whereis("rooms").count_children().active == 0  # type: ignore[union-attr]
+        tell(kitchen, "third")
+        assert call(kitchen, "fourth") == 4, "it goes on from what it saved"
+        assert whereis(kitchen) is not first
+
+
+def test_keys_have_a_server_each_and_a_look_starts_none() -> None:
+    with Sim():
+        store: dict[Any, Any] = {}
+        registry = rooms(store)
+        assert registry.owner("kitchen") is None
+        assert call(via(registry, "kitchen"), "x") == 1
+        assert call(via(registry, "hall"), "x") == 1
+        assert registry.owner("kitchen") is not registry.owner("hall")
+        assert store["log"] == ["started", "started"]
+
+
+def test_a_crash_is_restarted_by_the_supervisor_and_keeps_the_key() -> None:
+    with Sim() as sim:
+        registry = rooms({})
+        kitchen = via(registry, "kitchen")
+        first = whereis(kitchen)
+        exit(first, "broken")  # type: ignore[arg-type]
+        sim.settle()
+        assert registry.owner("kitchen") not in (None, first)
+        assert call(kitchen, "x") == 1
+
+
+def test_who_is_stopped_is_started_again_and_a_killed_one_too() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        kitchen = via(rooms(store), "kitchen")
+        whereis(kitchen).stop()  # type: ignore[union-attr]
+        assert call(kitchen, "x") == 1
+        exit(whereis(kitchen), "kill")  # type: ignore[arg-type]
+        sim.settle()
+        assert call(kitchen, "x") == 1
+
+
+def test_no_message_is_lost_or_overtaken_however_it_meets_the_rest() -> None:
+    class Hasty(Resting):
+        hibernate_after = None
+        passivate_after = 1.0
+
+        def handle_info(self, msg: Any) -> None:
+            self.store.setdefault("seen", []).append(msg)
+
+        def on_hibernate(self) -> None:
+            sim = self.store["sim"]
+            sim.sleep(sim.pick(0.0, 0.5))  # who sends now is too late for this one
+            super().on_hibernate()
+
+        def terminate(self, reason: Any) -> None:
+            sim = self.store["sim"]
+            sim.sleep(sim.pick(0.0, 0.5))  # and has to wait until it has ended
+            super().terminate(reason)
+
+    met: list[int] = []
+
+    def scenario(sim: Any) -> None:
+        store: dict[Any, Any] = {"sim": sim}
+        kitchen = via(rooms(store, Hasty), "kitchen")
+        call(kitchen, "start")
+
+        def client(name: str) -> None:
+            for n in range(3):
+                sim.sleep(sim.pick(0.0, 1.0, 1.25))
+                tell(kitchen, (name, n))
+                assert call(kitchen, "and?", timeout=None) > 0
+
+        for name in ("a", "b"):
+            sim.client(client, name)
+        sim.run_until_idle()
+        for name in ("a", "b"):
+            assert [n for who, n in store["seen"] if who == name] == [0, 1, 2]
+        assert len(store["seen"]) == 6
+        assert sim.system.dead_letters.count == 0
+        met.append(store["log"].count("started"))
+
+    explore(scenario, seeds=range(150))
+    assert max(met) > 2, "it did rest, more than once"
+
+
+def test_who_has_just_found_one_that_goes_to_rest_finds_the_next() -> None:
+    with Sim() as sim:
+        kitchen = via(rooms({}), "kitchen")
+        found: list[Any] = []
+
+        def put(ref: Any) -> Any:
+            found.append(ref)
+            if len(found) == 1:
+                sim.run_until_idle()  # it rests between the look and the message
+            return ref.ask("x")
+
+        assert deliver(kitchen, put) == 1
+        assert [ref.is_alive() for ref in found] == [False, True]
+
+
+def test_on_threads_no_message_is_lost_either(blocking_system: System) -> None:
+    class Hasty(Resting):
+        hibernate_after = None
+        passivate_after = 0.001
+
+        def handle_info(self, msg: Any) -> None:
+            self.store.setdefault("seen", []).append(msg)
+
+    store: dict[Any, Any] = {}
+    registry = rooms(store, Hasty)
+    kitchen = via(registry, "kitchen")
+
+    def client(name: int) -> None:
+        with blocking_system.activated():
+            for n in range(100):
+                tell(kitchen, (name, n))
+                if n % 10 == 0:
+                    threading.Event().wait(0.001)  # about when it wants to rest
+            call(kitchen, "done?", timeout=SOON)
+
+    threads = [threading.Thread(target=client, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    seen = store["seen"]
+    for name in range(3):
+        assert [n for who, n in seen if who == name] == list(range(100))
+    assert blocking_system.dead_letters.count == 0
+
+
+# --- what cannot be started -------------------------------------------------------------------------------------------
+
+
+def test_who_cannot_be_started_is_told_to_the_sender() -> None:
+    class Broken(Resting):
+        def init(self) -> None:
+            raise ValueError("no floor")
+
+    with Sim() as sim:
+        kitchen = via(rooms({}, Broken), "kitchen")
+        with pytest.raises(StartError):
+            call(kitchen, "x")
+        with pytest.raises(StartError):
+            tell(kitchen, "x")
+        assert send(kitchen, "x") is False
+        cast(kitchen, "x")
+        assert sim.system.dead_letters.count == 2
+
+
+def test_limits_ignored_starts_and_dead_supervisors_are_what_they_are() -> None:
+    with Sim() as sim:
+        registry = rooms({}, max_children=1)
+        call(via(registry, "kitchen"), "x")
+        with pytest.raises(MaxChildren):
+            call(via(registry, "hall"), "x")
+        whereis("rooms").stop()  # type: ignore[union-attr]
+        with pytest.raises(ProcessDown):
+            call(via(registry, "hall"), "x")
+        cast(via(registry, "hall"), "x")
+        assert sim.system.dead_letters.count == 1
+        with pytest.raises(BadSpec):
+            whereis(via(registry, []))  # type: ignore[arg-type]
+
+
+def test_only_dynamic_supervisors_and_processes_will_do() -> None:
+    from supervisors import ChildSpec, SupervisorError
+
+    with Sim():
+        Supervisor.start_link(name="static")
+        with pytest.raises(SupervisorError, match="no DynamicSupervisor"):
+            whereis(via(OnDemand("static", lambda key: child(Resting, {}, key)), "x"))
+        dynamic = DynamicSupervisor.start_link()
+
+        def start(**_options: Any) -> Any:
+            return Resting.start_link({})
+
+        with pytest.raises(SupervisorError, match="Process class"):
+            whereis(via(OnDemand(dynamic, lambda key: ChildSpec(id=key, start=start)), "x"))
+
+
+def test_what_was_left_fails_if_nobody_can_be_started_for_it() -> None:
+    class Once(Resting):
+        hibernate_after = None
+        passivate_after = 1.0
+
+        def init(self) -> None:
+            super().init()
+            if len(self.log) > 1:
+                raise ValueError("only once")
+
+        def on_hibernate(self) -> None:
+            # Here it can still be sent to, and will not handle it any more.
+            self.store["told"] = self.ref.send("told")
+            self.store["asked"] = self.ref.ask("asked", block=False)
+
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        call(via(rooms(store, Once), "kitchen"), "x")
+        sim.run_until_idle()
+        assert store["told"] is True
+        with pytest.raises(ProcessDown, match="only once"):
+            store["asked"].get()
+        assert sim.system.dead_letters.count == 1
+
+
+def test_what_was_left_fails_if_there_is_nobody_to_start_anybody() -> None:
+    with Sim() as sim:
+        registry = rooms({})
+        ref = whereis(via(registry, "kitchen"))
+        assert ref is not None
+        whereis("rooms").stop()  # type: ignore[union-attr]
+        answer: Future[Any] = Future()
+        registry.inherit("kitchen", ref, "told")
+        registry.inherit("kitchen", ref, From("asked", answer))
+        sim.run_until_idle()
+        with pytest.raises(ProcessDown):
+            answer.get()
+        assert sim.system.dead_letters.count == 1
+
+
+def test_the_end_has_its_reason() -> None:
+    with Sim() as sim:
+        ref = Resting.start({})
+        ref.stop()
+        sim.run_until_idle()
+        assert ref.exit_reason is NORMAL
