@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["KeySource", "Secret"]
+__all__ = ["KeySource", "Secret", "scrub"]
+
+_SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 
 
 class Secret:
@@ -46,3 +48,17 @@ class Secret:
 
 
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
+
+
+def scrub(value: Any, key: Secret | None) -> Any:
+    """`value`, a text or texts in dicts and lists, without the key."""
+    text = key.reveal() if key is not None else ""
+    return _without(value, text) if len(text) >= _SCRUBBED_LENGTH else value
+
+
+def _without(value: Any, text: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(text, "[REDACTED]")
+    if isinstance(value, dict):
+        return {name: _without(item, text) for name, item in value.items()}
+    return [_without(item, text) for item in value] if isinstance(value, list) else value
