@@ -1,7 +1,7 @@
 """One attempt of a call that is not chat: the adapter is asked, and whatever comes of it is data.
 
-Rule of this file: what an adapter may raise is an outcome. Anything else kills the worker it runs in, and whoever
-waits for it learns that from the death.
+Rule of this file: whatever an adapter raises is an outcome. What kills the worker it runs in (a kill, an exit) whoever
+waits for it learns from the death.
 """
 
 from __future__ import annotations
@@ -15,32 +15,35 @@ from typing import Any
 from allm_actors.data import AllmError
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.calls import Answered, Failed
+from allm_actors.engine.capabilities import Capability
 
 __all__ = ["awaited", "blocking"]
 
 
-def blocking(method: Callable[..., Any], request: Any, call: Call, response: type[Any]) -> Answered | Failed:
+def blocking(
+    method: Callable[..., Any], request: Any, call: Call, capability: Capability
+) -> Answered | Failed:
     """What an adapter that may block comes to. Thread: one of the cached threads for blocking work."""
     try:
         result = method(request, call)
         if inspect.isawaitable(result):
             result = asyncio.run(_await(result))
-    except (AllmError, TypeError, ValueError) as error:  # anything else is a crash of the worker
-        return Failed(error)
-    return _checked(method, result, response)
+    except Exception as error:  # noqa: BLE001 - it is the outcome
+        return Failed(_told(method, error, capability))
+    return _checked(method, result, capability)
 
 
 async def awaited(
-    method: Callable[..., Any], request: Any, call: Call, response: type[Any]
+    method: Callable[..., Any], request: Any, call: Call, capability: Capability
 ) -> Answered | Failed:
     """What an adapter comes to that waits on the event loop of all calls."""
     try:
         if callable(call.api_key):
             call = replace(call, api_key=await _asked(call.api_key))
         result = await method(request, call)
-    except (AllmError, TypeError, ValueError) as error:
-        return Failed(error)
-    return _checked(method, result, response)
+    except Exception as error:  # noqa: BLE001 - it is the outcome
+        return Failed(_told(method, error, capability))
+    return _checked(method, result, capability)
 
 
 async def _asked(source: Callable[[], Any]) -> Callable[[], Any]:
@@ -63,9 +66,20 @@ async def _await(awaitable: Any) -> Any:
     return await awaitable
 
 
-def _checked(method: Callable[..., Any], result: Any, response: type[Any]) -> Answered | Failed:
-    if isinstance(result, response):
+def _told(method: Callable[..., Any], error: Exception, capability: Capability) -> Exception:
+    """What the caller gets: an error of ours and a misuse as they are, and anything else as an adapter's mistake."""
+    if isinstance(error, AllmError | TypeError | ValueError):
+        return error
+    text = f"{_name(method)} raised {type(error).__name__}, which no adapter may: {error}"
+    return capability.error("unknown", message=text, metadata={"cause": "adapter_raised"})
+
+
+def _checked(method: Callable[..., Any], result: Any, capability: Capability) -> Answered | Failed:
+    if isinstance(result, capability.response):
         return Answered(result)
-    name = getattr(method, "__qualname__", repr(method))
-    message = f"{name} must return {response.__name__}, got: {type(result).__name__}"
+    message = f"{_name(method)} must return {capability.response.__name__}, got: {type(result).__name__}"
     return Failed(TypeError(message), final=True)
+
+
+def _name(method: Callable[..., Any]) -> str:
+    return getattr(method, "__qualname__", repr(method))

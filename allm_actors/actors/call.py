@@ -38,8 +38,9 @@ from allm_actors.telemetry import Span
 from .channel import Channel
 from .turns import new_id
 
-__all__ = ["CallSpec", "call_spec", "failed", "signed"]
+__all__ = ["DIED", "CallSpec", "call_spec", "failed", "signed"]
 
+DIED = "adapter_died"  # in an error's metadata: whoever worked on the call is dead
 _OPTIONS = frozenset(
     {"request_id", "api_key", "adapter_opts", "retry", "telemetry_metadata", "model"} | TRANSPORT
 )
@@ -135,7 +136,7 @@ def signed(spec: CallSpec, error: AllmError) -> AllmError:
 
 def failed(span: Span, capability: Capability, error: Exception) -> None:
     """Tell how a call ended without a response: an error of ours is its outcome, anything else broke it."""
-    if isinstance(error, StreamError):
+    if isinstance(error, StreamError) or getattr(error, "metadata", {}).get("cause") == DIED:
         span.exception("exit", error)
     elif isinstance(error, AllmError):
         empty = {"image_count": 0} if capability.span == "image" else {}

@@ -25,7 +25,7 @@ from allm_actors.telemetry import emit
 from supervisors import SHUTDOWN, Down, Process, ProcessRef, TimerRef, is_clean
 
 from .attempt import awaited, blocking
-from .call import CallSpec, failed, signed
+from .call import DIED, CallSpec, failed, signed
 from .ports import Ports
 from .protocol import (
     CallJob,
@@ -168,7 +168,7 @@ class CallActor(Process):
             session=self.ref,
             name=spec.capability.span,
             call_id=call.request_id,
-            work=lambda: attempt(method, ask.request, call, spec.capability.response),
+            work=lambda: attempt(method, ask.request, call, spec.capability),
             cancel=_nothing,
             context=spec.context,
             asynchronous=asynchronous,
@@ -215,7 +215,7 @@ class CallActor(Process):
     def broken(self, why: str) -> AllmError:
         """The error for a worker that died."""
         text = f"the call broke off: {why}"
-        return self.spec.capability.error("unknown", message=text, metadata={"cause": "adapter_died"})
+        return self.spec.capability.error("unknown", message=text, metadata={"cause": DIED})
 
     def too_late(self, option: str, seconds: float | None) -> AllmError:
         """The error for a call that takes too long."""
@@ -250,10 +250,7 @@ class CallActor(Process):
 def end_call(spec: CallSpec, error: AllmError) -> None:
     """End a call that nobody answers for any more."""
     error = signed(spec, error)
-    span, capability = spec.span, spec.capability
-    span.exception("exit", error) if error.metadata.get("cause") == "adapter_died" else failed(
-        span, capability, error
-    )
+    failed(spec.span, spec.capability, error)
     if spec.opened is None:
         spec.channel.end(error=error)
     else:
