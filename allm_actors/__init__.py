@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allm_actors import aio, data, testing
-    from allm_actors.actors import EventStream, Host, Turn
+    from allm_actors.actors import CallStream, EventStream, Host, Turn
     from allm_actors.data import *  # noqa: F403
     from allm_actors.data.build import (
         assistant,
@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     from allm_actors.data.unwrap import unwrap
     from allm_actors.data.validate import validate
     from allm_actors.engine.adapter import Adapter, Call, ToolContext
+    from allm_actors.engine.behaviours import (
+        ClassificationAdapter,
+        EmbeddingAdapter,
+        ImageAdapter,
+        ModerationAdapter,
+        SpeechAdapter,
+        SpeechStreamAdapter,
+        TranscriptionAdapter,
+        TranscriptionStreamAdapter,
+    )
     from allm_actors.engine.engine import Engine
     from allm_actors.execution.fold import Fold, fold
     from allm_actors.facade import (
@@ -57,7 +67,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "allm_actors.actors": ["EventStream", "Host", "Turn"],
+    "allm_actors.actors": ["CallStream", "EventStream", "Host", "Turn"],
     "allm_actors.data.build": [
         "assistant",
         "image_request",
@@ -72,6 +82,16 @@ _HOMES = {
     "allm_actors.data.unwrap": ["unwrap"],
     "allm_actors.data.validate": ["validate"],
     "allm_actors.engine.adapter": ["Adapter", "Call", "ToolContext"],
+    "allm_actors.engine.behaviours": [
+        "ClassificationAdapter",
+        "EmbeddingAdapter",
+        "ImageAdapter",
+        "ModerationAdapter",
+        "SpeechAdapter",
+        "SpeechStreamAdapter",
+        "TranscriptionAdapter",
+        "TranscriptionStreamAdapter",
+    ],
     "allm_actors.engine.engine": ["Engine"],
     "allm_actors.execution.fold": ["Fold", "fold"],
     "allm_actors.facade": [
@@ -186,8 +206,10 @@ __all__ = [
     "Audio",
     "AudioDelta",
     "Call",
+    "CallStream",
     "ChatCompleted",
     "ChatResult",
+    "ClassificationAdapter",
     "ClassificationAdapterError",
     "ClassificationAnswer",
     "ClassificationQuestion",
@@ -195,6 +217,7 @@ __all__ = [
     "ClassificationResponse",
     "CommittedTranscript",
     "Embedding",
+    "EmbeddingAdapter",
     "EmbeddingAdapterError",
     "EmbeddingRequest",
     "EmbeddingResponse",
@@ -208,6 +231,7 @@ __all__ = [
     "Halt",
     "Host",
     "Image",
+    "ImageAdapter",
     "ImageAdapterError",
     "ImagePart",
     "ImageRequest",
@@ -217,6 +241,7 @@ __all__ = [
     "MessageCompleted",
     "MessageStarted",
     "ModelRef",
+    "ModerationAdapter",
     "ModerationAdapterError",
     "ModerationRequest",
     "ModerationResponse",
@@ -230,11 +255,13 @@ __all__ = [
     "SessionBusy",
     "SessionError",
     "SessionStatusError",
+    "SpeechAdapter",
     "SpeechAdapterError",
     "SpeechCompleted",
     "SpeechRequest",
     "SpeechResponse",
     "SpeechStarted",
+    "SpeechStreamAdapter",
     "StepCompleted",
     "StepResult",
     "StoreError",
@@ -254,11 +281,13 @@ __all__ = [
     "ToolExecutionStarted",
     "ToolHalt",
     "ToolResultEncoded",
+    "TranscriptionAdapter",
     "TranscriptionAdapterError",
     "TranscriptionCompleted",
     "TranscriptionRequest",
     "TranscriptionResponse",
     "TranscriptionStarted",
+    "TranscriptionStreamAdapter",
     "Turn",
     "UnwrapError",
     "Usage",

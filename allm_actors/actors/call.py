@@ -100,6 +100,9 @@ def call_spec(
             validate(request)
         check_model(model, request)
         call = _call(engine, said, request_id, transport)
+        policy = patient(policy_of(call.retry))
+        patience = _patience(call, None if streamed else capability)
+        call = replace(call, request_timeout=patience, retry=False)  # whoever tries again is not the adapter
         method = capability.stream_method if streamed else capability.method
         _check_method(adapter, capability, method or "")
         opened = _open(getattr(adapter, method or ""), request, call) if streamed else None
@@ -111,9 +114,9 @@ def call_spec(
         capability=capability,
         adapter=adapter,
         request=request,
-        call=replace(call, request_timeout=_patience(call, capability)),
-        policy=patient(policy_of(call.retry)),
-        patience=_patience(call, None if streamed else capability),
+        call=call,
+        policy=policy,
+        patience=patience,
         batch_size=batch_size,
         span=span,
         channel=Channel(),
@@ -179,7 +182,7 @@ def _check_method(adapter: Any, capability: Capability, method: str) -> None:
 
 
 def _open(method: Any, request: Any, call: Call) -> Any:
-    opened = method(request, replace(call, retry=False))
+    opened = method(request, call)
     return aiter(opened) if hasattr(opened, "__aiter__") else iter(opened)
 
 

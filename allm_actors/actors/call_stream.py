@@ -64,6 +64,9 @@ class _Call:
         self._host.call(self._spec)
 
     def unbegun(self) -> Any:
+        close = getattr(self._spec.opened, "close", None)
+        if close is not None:
+            close()
         return StreamError("cancelled", message="the call was closed before it began")
 
 

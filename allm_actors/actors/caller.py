@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import msgspec
@@ -162,7 +162,7 @@ class CallActor(Process):
         method = getattr(spec.adapter, spec.capability.method)
         asynchronous = inspect.iscoroutinefunction(method)
         attempt = awaited if asynchronous else blocking
-        call = replace(spec.call, retry=False)
+        call = spec.call
         job = CallJob(
             token=self._token,
             session=self.ref,
