@@ -9,9 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allm_actors.testing import exchanges, loopback, replies, script, strategies
+    from allm_actors.testing import call_suites, exchanges, loopback, replies, script, strategies
 
-__all__ = ["exchanges", "loopback", "replies", "script", "strategies"]
+__all__ = ["call_suites", "exchanges", "loopback", "replies", "script", "strategies"]
 
 
 def __getattr__(name: str) -> Any:
