@@ -31,7 +31,7 @@ from allm_actors.engine.kinds import check_kinds
 from allm_actors.engine.preflight import check_model
 from allm_actors.engine.resolve import TRANSPORT, call_for
 from allm_actors.engine.retry import RetryPolicy, policy_of
-from allm_actors.engine.secret import Secret, scrub
+from allm_actors.engine.secret import Remembered, Secret, scrub
 from allm_actors.engine.wire import Transport
 from allm_actors.telemetry import Span
 
@@ -126,13 +126,14 @@ def call_spec(
 
 
 def signed(spec: CallSpec, error: AllmError) -> AllmError:
-    """`error` with the request's id, and certainly without the key that the caller gave."""
+    """`error` with the request's id, and certainly without the key that the caller, or a function of his, gave."""
     fields = error.to_fields()
     if "request_id" in fields:
         fields["request_id"] = fields["request_id"] or spec.call.request_id
     else:
         fields["metadata"] = {"request_id": spec.call.request_id, **error.metadata}
     key = spec.call.api_key
+    key = key.said if isinstance(key, Remembered) else key
     told: AllmError = type(error).from_fields(scrub(fields, key if isinstance(key, Secret) else None))
     return told
 
@@ -168,8 +169,12 @@ def _check(said: Mapping[str, Any], told: Any) -> None:
 
 def _call(engine: Engine, said: Mapping[str, Any], request_id: str, transport: Transport) -> Call:
     call = call_for(engine, said, request_id, transport)
-    key = call.api_key
-    return replace(call, api_key=Secret(key) if isinstance(key, str) and key else key)
+    key: Any = call.api_key
+    if isinstance(key, str) and key:
+        key = Secret(key)
+    elif callable(key):
+        key = Remembered(key)
+    return replace(call, api_key=key)
 
 
 def _check_method(adapter: Any, capability: Capability, method: str) -> None:

@@ -182,13 +182,15 @@ def request_of(
 
 def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
     """The options that make a request for pictures an edit of these."""
-    images = [image] if isinstance(image, Image) else list(image)
-    return {**options, "operation": "edit", "input_images": images}
+    images = (
+        [image] if isinstance(image, Image) else list(image) if isinstance(image, list | tuple) else [image]
+    )
+    return {**options, "operation": "edit", "input_images": [_checked(each) for each in images]}
 
 
 def variation_of(image: Image, options: dict[str, Any]) -> dict[str, Any]:
     """The options that make a request for pictures a variation of this one."""
-    return {**options, "operation": "variation", "input_images": [image]}
+    return {**options, "operation": "variation", "input_images": [_checked(image)]}
 
 
 def asking(questions: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -202,11 +204,29 @@ def _listed(given: Any) -> Any:
     return list(given) if isinstance(given, tuple) else given
 
 
+def _checked(image: Any) -> Image:
+    if isinstance(image, Image):
+        return image
+    raise TypeError(
+        f"expected an Image, got {type(image).__name__}; see Image.from_file and Image.from_bytes"
+    )
+
+
+def _prompt(given: Any) -> Any:
+    if isinstance(given, str | None):
+        return given
+    raise TypeError(f"expected a prompt or an ImageRequest, got {type(given).__name__}")
+
+
 def _clip(given: Any) -> Any:
+    if isinstance(given, str | bytes):
+        kind = type(given).__name__
+        raise TypeError(f"expected an Audio, got {kind}; see Audio.from_file and Audio.from_bytes")
     return Audio.from_file(given) if isinstance(given, Path) else given
 
 
 _READ: Mapping[type[Any], Callable[[Any], Any]] = {
+    ImageRequest: _prompt,
     EmbeddingRequest: _listed,
     ModerationRequest: _listed,
     TranscriptionRequest: _clip,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["KeySource", "Secret", "scrub"]
+__all__ = ["KeySource", "Remembered", "Secret", "scrub"]
 
 _SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 
@@ -45,6 +45,22 @@ class Secret:
 
     def __reduce__(self) -> Any:
         raise TypeError("a Secret is never stored; look the key up again where it is needed")
+
+
+class Remembered:
+    """A user's function for a key, that remembers what it said last, so that it can be taken out of errors."""
+
+    __slots__ = ("_source", "said")
+
+    def __init__(self, source: Callable[[], Any]) -> None:
+        self._source = source
+        self.said: Secret | None = None
+
+    def __call__(self) -> Any:
+        """Ask the function."""
+        key = self._source()
+        self.said = Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
+        return key
 
 
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None

@@ -8,7 +8,7 @@ from allm_actors.data import AllmError, EmbeddingRequest, EngineError, ImageRequ
 from allm_actors.data.codec import from_json, to_json
 from allm_actors.engine import adapters, behaviours
 from allm_actors.engine.adapters import find_capable
-from allm_actors.engine.capabilities import CAPABILITIES, request_of
+from allm_actors.engine.capabilities import CAPABILITIES, edit_of, request_of, variation_of
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.fakes import FAKES, FakeImages
 from allm_actors.telemetry import SPANS
@@ -128,3 +128,19 @@ def test_a_slot_is_no_option_of_a_call(row):
     for slot in (row.slot, row.model_slot):
         with pytest.raises(TypeError, match="belongs to the engine"):
             split({slot: "fake"})
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda: edit_of("cat.png", {}), "see Image.from_file"),
+        (lambda: edit_of(["cat.png"], {}), "expected an Image, got str"),
+        (lambda: variation_of(b"", {}), "expected an Image, got bytes"),
+        (lambda: request_of(CAPABILITIES["image"], 5, {}), "expected a prompt or an ImageRequest, got int"),
+        (lambda: request_of(CAPABILITIES["transcribe"], "a.mp3", {}), "see Audio.from_file"),
+    ],
+    ids=["edit", "list", "variation", "prompt", "clip"],
+)
+def test_what_is_no_picture_and_no_clip_is_told_how_to_become_one(ask, message):
+    with pytest.raises(TypeError, match=message):
+        ask()
