@@ -101,7 +101,7 @@ def _attempts(piece: Any, chunk: int, policy: RetryPolicy, jitter: Callable[[], 
         if outcome.final or not isinstance(error, AdapterError):
             raise error
         delay = next_delay(policy, attempt, error, jitter())
-        if delay is None or not (yield Pause(delay, attempt, error)):
+        if delay is None or (yield Pause(delay, attempt, error)) is not True:
             raise error
     raise AssertionError("counting has no end")
 
