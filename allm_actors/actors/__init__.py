@@ -1,15 +1,18 @@
 """The loop, supervised: sessions, adapters and tools as actors under a host's tree."""
 
+from .call_stream import CallStream, open_call_stream
 from .host import Host, StatelessCall, default_host
 from .stream import EventStream, Turn
 from .turns import open_first_call, thread_of, turn_spec, view_of
 
 __all__ = [
+    "CallStream",
     "EventStream",
     "Host",
     "StatelessCall",
     "Turn",
     "default_host",
+    "open_call_stream",
     "open_first_call",
     "thread_of",
     "turn_spec",

@@ -5,7 +5,8 @@
     └── work            each for itself (one_for_one)
         ├── adapters    one AdapterActor per open model call; never restarted
         ├── tools       one ToolActor per running tool call; never restarted
-        └── sessions    one SessionActor per session; restarted, with its stored state
+        └── sessions    one SessionActor per session; restarted, with its stored state.
+                        One CallActor per call that is not chat; never restarted
 
 Rule of this file: readable top to bottom. Sessions, adapters and supervisors never block and live on the thread of one
 event loop, so that what a socket brings reaches the fold without a hop; the store and blocking tools have threads.
@@ -39,6 +40,7 @@ from supervisors import (
     child,
 )
 
+from .call import CallSpec
 from .ending import ending
 from .handle import SessionHandle, check_id, session_spec
 from .keeper import ListIds, store_actor_for
@@ -46,6 +48,7 @@ from .loops import current_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec
 from .seat import Cell, Seat, WhenBusy
+from .starting import start_call
 from .store import Store, store_for
 from .turns import new_id
 
@@ -228,6 +231,10 @@ class Host:
             _begin(seat, spec)
         else:
             seat.ports.when_whole(lambda _gone: _begin(seat, spec))
+
+    def call(self, spec: CallSpec) -> None:
+        """Run a call that is not chat in a process of its own. Returns at once; what fails ends its channel."""
+        start_call(self._ports(), spec)
 
     def tool_loop(self) -> asyncio.AbstractEventLoop | None:
         """Where asynchronous tools run: the caller's event loop if it has one, else one for tools alone."""

@@ -23,7 +23,7 @@ from supervisors import NOPROC, ChildSpec, Future, Process, ProcessDown, Process
 from supervisors import exit as exit_process
 
 from .adapter import adapter_actor_for
-from .protocol import ModelJob, ToolJob, TurnSpec
+from .protocol import CallJob, ModelJob, ToolJob, TurnSpec
 from .tools import tool_actor_for
 
 __all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports", "model_call"]
@@ -87,6 +87,9 @@ class Ports:
         if isinstance(job, ModelJob):
             name, worker = ADAPTERS, adapter_actor_for(job)
             job = replace(job, loop=self._io_loop())
+        elif isinstance(job, CallJob):
+            job = replace(job, loop=self._io_loop() if job.asynchronous else None)
+            name, worker = ADAPTERS, tool_actor_for(job)
         else:
             name, worker = TOOLS, tool_actor_for(job)
         spec = ChildSpec(

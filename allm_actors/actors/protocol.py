@@ -25,6 +25,7 @@ from .window import Window
 
 __all__ = [
     "Begin",
+    "CallJob",
     "Cancel",
     "Continue",
     "Demand",
@@ -180,6 +181,13 @@ class ToolJob:
     cancel: Callable[[], None] = field(repr=False)
     loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
     context: contextvars.Context | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallJob(ToolJob):
+    """One attempt of a call that is no stream: as a tool's, but what waits on a loop waits on the host's own."""
+
+    asynchronous: bool = False
 
 
 @dataclass(frozen=True, slots=True)

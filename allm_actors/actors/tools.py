@@ -1,4 +1,4 @@
-"""ToolActor: one tool call.
+"""ToolActor: one tool call, or one attempt of a call that is no stream.
 
 Rule of this file: it runs the work it was given, tells its session what came of it, and ends. It is never restarted: a
 half-run tool may have acted on the world. What is raised by a handler is an outcome, not a crash; what kills this actor
@@ -15,13 +15,15 @@ from typing import Any
 from supervisors import IGNORE, NORMAL, SHUTDOWN, Process
 
 from .loops import call_on
-from .protocol import ToolDone, ToolJob, ToolReady
+from .protocol import CallJob, ToolDone, ToolJob, ToolReady
 
-__all__ = ["AsyncToolActor", "ToolActor", "tool_actor_for"]
+__all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
 
 def tool_actor_for(job: ToolJob) -> type[ToolActor]:
     """The actor class for a job: asynchronous work goes to its event loop, everything else to a thread."""
+    if isinstance(job, CallJob):
+        return AsyncCallWorker if job.loop is not None else CallWorker
     return AsyncToolActor if job.loop is not None else ToolActor
 
 
@@ -112,6 +114,14 @@ class AsyncToolActor(ToolActor):
         self.job.cancel()
         assert self.job.loop is not None
         call_on(self.job.loop, lambda: self._task.cancel() if self._task is not None else None)
+
+
+class CallWorker(ToolActor):
+    """Asks an adapter that may block."""
+
+
+class AsyncCallWorker(AsyncToolActor):
+    """Asks an adapter that waits on the event loop of all calls."""
 
 
 class _Ended:

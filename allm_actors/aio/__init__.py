@@ -5,17 +5,59 @@ Rule of this file: no second engine. Asynchronous tools run on the caller's loop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from allm_actors import facade
-from allm_actors.actors import EventStream
-from allm_actors.data import ChatResult, Request, Response, StepResult
+from allm_actors.actors import CallStream, EventStream, open_call_stream
+from allm_actors.data import (
+    Audio,
+    ChatResult,
+    ClassificationQuestion,
+    ClassificationRequest,
+    ClassificationResponse,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Image,
+    ImagePart,
+    ImageRequest,
+    ImageResponse,
+    ModerationRequest,
+    ModerationResponse,
+    Request,
+    Response,
+    SpeechRequest,
+    SpeechResponse,
+    StepResult,
+    TranscriptionRequest,
+    TranscriptionResponse,
+)
+from allm_actors.engine.capabilities import asking, edit_of, variation_of
 from allm_actors.engine.engine import Engine
 from allm_actors.facade import Conversation
 
 from . import session
 
-__all__ = ["chat", "generate", "session", "step", "stream", "stream_generate", "stream_step"]
+__all__ = [
+    "chat",
+    "classify",
+    "edit_image",
+    "embed",
+    "generate",
+    "generate_image",
+    "image_variations",
+    "moderate",
+    "session",
+    "step",
+    "stream",
+    "stream_generate",
+    "stream_step",
+    "stream_synthesize",
+    "stream_transcribe",
+    "synthesize",
+    "transcribe",
+]
 
 
 async def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
@@ -49,3 +91,81 @@ async def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResu
 def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
     """As `allm.stream`; iterate it with `async for`."""
     return facade.stream(engine, thread, **options)
+
+
+async def generate_image(engine: Engine, prompt: str | ImageRequest, **options: Any) -> ImageResponse:
+    """As `allm.generate_image`."""
+    response: ImageResponse = await _whole("image", engine, prompt, options)
+    return response
+
+
+async def edit_image(
+    engine: Engine, image: Image | Sequence[Image], prompt: str, **options: Any
+) -> ImageResponse:
+    """As `allm.edit_image`."""
+    response: ImageResponse = await _whole("image", engine, prompt, edit_of(image, options))
+    return response
+
+
+async def image_variations(engine: Engine, image: Image, **options: Any) -> ImageResponse:
+    """As `allm.image_variations`."""
+    response: ImageResponse = await _whole("image", engine, None, variation_of(image, options))
+    return response
+
+
+async def embed(
+    engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Any
+) -> EmbeddingResponse:
+    """As `allm.embed`."""
+    response: EmbeddingResponse = await _whole("embed", engine, input, options)
+    return response
+
+
+async def moderate(
+    engine: Engine, input: str | ImagePart | Sequence[str | ImagePart] | ModerationRequest, **options: Any
+) -> ModerationResponse:
+    """As `allm.moderate`."""
+    response: ModerationResponse = await _whole("moderate", engine, input, options)
+    return response
+
+
+async def synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> SpeechResponse:
+    """As `allm.synthesize`."""
+    response: SpeechResponse = await _whole("speech", engine, text, options)
+    return response
+
+
+def stream_synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> CallStream:
+    """As `allm.stream_synthesize`; iterate it with `async for`."""
+    return facade.stream_synthesize(engine, text, **options)
+
+
+async def transcribe(
+    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
+) -> TranscriptionResponse:
+    """As `allm.transcribe`."""
+    response: TranscriptionResponse = await _whole("transcribe", engine, audio, options)
+    return response
+
+
+def stream_transcribe(
+    engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
+) -> CallStream:
+    """As `allm.stream_transcribe`; iterate it with `async for`."""
+    return facade.stream_transcribe(engine, audio, **options)
+
+
+async def classify(
+    engine: Engine,
+    state: Any | ClassificationRequest,
+    questions: dict[str, ClassificationQuestion] | None = None,
+    **options: Any,
+) -> ClassificationResponse:
+    """As `allm.classify`."""
+    response: ClassificationResponse = await _whole("classify", engine, state, asking(questions, options))
+    return response
+
+
+async def _whole(name: str, engine: Engine, given: Any, options: dict[str, Any]) -> Any:
+    async with open_call_stream(name, engine, given, options) as stream:
+        return await stream

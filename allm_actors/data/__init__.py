@@ -1,16 +1,29 @@
 """What is said, asked and answered: plain values with two codecs."""
 
+from .audio import Audio
+from .classification import (
+    ClassificationAnswer,
+    ClassificationQuestion,
+    ClassificationRequest,
+    ClassificationResponse,
+)
+from .embeddings import Embedding, EmbeddingRequest, EmbeddingResponse
 from .errors import (
     AdapterError,
     AllmError,
+    ClassificationAdapterError,
+    EmbeddingAdapterError,
     EngineError,
     ImageAdapterError,
+    ModerationAdapterError,
     SessionBusy,
     SessionError,
     SessionStatusError,
+    SpeechAdapterError,
     StoreError,
     StreamError,
     ToolError,
+    TranscriptionAdapterError,
     UnwrapError,
     ValidationError,
 )
@@ -37,12 +50,23 @@ from .events import (
 )
 from .images import Image, ImageRequest, ImageResponse, ImageUsage
 from .messages import ImagePart, Message, Part, TextPart, ToolCall
+from .moderation import ModerationRequest, ModerationResponse, ModerationResult
 from .requests import ModelRef, Request
 from .responses import FinishReason, Response, Usage
 from .results import ChatResult, StepResult
 from .sessions import Session, SessionStatus
+from .speech import AudioDelta, SpeechCompleted, SpeechEvent, SpeechRequest, SpeechResponse, SpeechStarted
 from .threads import Thread
 from .tools import AskUser, Err, Halt, HandlerResult, Ok, Tool
+from .transcription import (
+    CommittedTranscript,
+    PartialTranscript,
+    TranscriptionCompleted,
+    TranscriptionEvent,
+    TranscriptionRequest,
+    TranscriptionResponse,
+    TranscriptionStarted,
+)
 
 __all__ = [
     "EVENTS",
@@ -51,8 +75,20 @@ __all__ = [
     "AllmError",
     "AskUser",
     "AskUserRequested",
+    "Audio",
+    "AudioDelta",
     "ChatCompleted",
     "ChatResult",
+    "ClassificationAdapterError",
+    "ClassificationAnswer",
+    "ClassificationQuestion",
+    "ClassificationRequest",
+    "ClassificationResponse",
+    "CommittedTranscript",
+    "Embedding",
+    "EmbeddingAdapterError",
+    "EmbeddingRequest",
+    "EmbeddingResponse",
     "EngineError",
     "Err",
     "ErrorEvent",
@@ -70,8 +106,13 @@ __all__ = [
     "MessageCompleted",
     "MessageStarted",
     "ModelRef",
+    "ModerationAdapterError",
+    "ModerationRequest",
+    "ModerationResponse",
+    "ModerationResult",
     "Ok",
     "Part",
+    "PartialTranscript",
     "RawChunk",
     "Request",
     "Response",
@@ -80,6 +121,12 @@ __all__ = [
     "SessionError",
     "SessionStatus",
     "SessionStatusError",
+    "SpeechAdapterError",
+    "SpeechCompleted",
+    "SpeechEvent",
+    "SpeechRequest",
+    "SpeechResponse",
+    "SpeechStarted",
     "StepCompleted",
     "StepResult",
     "StoreError",
@@ -98,6 +145,12 @@ __all__ = [
     "ToolExecutionStarted",
     "ToolHalt",
     "ToolResultEncoded",
+    "TranscriptionAdapterError",
+    "TranscriptionCompleted",
+    "TranscriptionEvent",
+    "TranscriptionRequest",
+    "TranscriptionResponse",
+    "TranscriptionStarted",
     "UnwrapError",
     "Usage",
     "ValidationError",

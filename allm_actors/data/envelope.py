@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from .audio import Audio
 from .errors import AllmError, ValidationError
 from .foreign import Unencodable, plain, refusal
 from .images import Image, ImageRequest
@@ -361,6 +362,7 @@ def _read_errors(tree: Any) -> Any:
 
 _FIELDS: dict[tuple[type[Any], str], tuple[Writer, Callable[[Any], Any]]] = {
     (Image, "source"): (_write_source, _read_source),
+    (Audio, "source"): (_write_source, _read_source),
     (ImageRequest, "size"): (_write_size, _read_size),
     (ValidationError, "errors"): (_write_errors, _read_errors),
 }

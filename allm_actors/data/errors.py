@@ -3,7 +3,8 @@
     AllmError
     ├── EngineError         the engine cannot make this call            (ours: configuration)
     ├── AdapterError        the provider refused, failed or vanished    (theirs, or between)
-    ├── ImageAdapterError   the same for pictures
+    │   └── ImageAdapterError, EmbeddingAdapterError, ModerationAdapterError, SpeechAdapterError,
+    │       TranscriptionAdapterError, ClassificationAdapterError: the same for what is not chat
     ├── StreamError         a stream broke after it began               (between)
     ├── ToolError           a tool handler failed                       (the user's)
     ├── ValidationError     values that cannot be sent                  (ours: every failure listed)
@@ -24,14 +25,19 @@ from typing import Any, ClassVar, Self
 __all__ = [
     "AdapterError",
     "AllmError",
+    "ClassificationAdapterError",
+    "EmbeddingAdapterError",
     "EngineError",
     "ImageAdapterError",
+    "ModerationAdapterError",
     "SessionBusy",
     "SessionError",
     "SessionStatusError",
+    "SpeechAdapterError",
     "StoreError",
     "StreamError",
     "ToolError",
+    "TranscriptionAdapterError",
     "UnwrapError",
     "ValidationError",
 ]
@@ -123,6 +129,11 @@ class EngineError(AllmError):
             "invalid_engine",
             "unsupported_response_format",
             "no_image_adapter",
+            "no_embed_adapter",
+            "no_moderation_adapter",
+            "no_speech_adapter",
+            "no_transcription_adapter",
+            "no_classification_adapter",
         }
     )
     provider: str | None
@@ -162,12 +173,59 @@ class AdapterError(AllmError):
         )
 
 
+_UNSCRIPTED = AdapterError.reasons - {
+    "no_scripted_response"
+}  # only chat has an error for the end of a script
+
+
 class ImageAdapterError(AdapterError):
     """A picture call failed; like `AdapterError`, with `unsupported_operation`."""
 
     kind = "image adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
-    reasons = (AdapterError.reasons - {"no_scripted_response"}) | {"unsupported_operation"}
+    reasons = _UNSCRIPTED | {"unsupported_operation"}
+
+
+class EmbeddingAdapterError(AdapterError):
+    """An embedding call failed. Of a call in several chunks, `metadata` says how much was done: `completed_chunks`,
+    `completed_inputs`.
+    """
+
+    kind = "embedding adapter error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
+    reasons = (_UNSCRIPTED - {"content_filter"}) | {"batch_too_large"}
+
+
+class ModerationAdapterError(AdapterError):
+    """A moderation call failed; nothing was judged."""
+
+    kind = "moderation adapter error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
+    reasons = (_UNSCRIPTED - {"content_filter"}) | {"batch_too_large"}
+
+
+class SpeechAdapterError(AdapterError):
+    """A clip could not be made. Of one that broke off, `metadata` has `bytes_received`."""
+
+    kind = "speech adapter error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
+    reasons = _UNSCRIPTED - {"content_filter"}
+
+
+class TranscriptionAdapterError(AdapterError):
+    """A clip could not be written down. Of a stream that broke off, `metadata` has `committed_text`."""
+
+    kind = "transcription adapter error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
+    reasons = _UNSCRIPTED
+
+
+class ClassificationAdapterError(AdapterError):
+    """A classification call failed; nothing was answered."""
+
+    kind = "classification adapter error"
+    fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms")
+    reasons = _UNSCRIPTED - {"content_filter", "unsupported_feature"}
 
 
 class StreamError(AllmError):
@@ -215,6 +273,11 @@ class ValidationError(AllmError):
             "invalid_session_input",
             "unsupported_capability",
             "invalid_image_request",
+            "invalid_embedding_request",
+            "invalid_moderation_request",
+            "invalid_speech_request",
+            "invalid_transcription_request",
+            "invalid_classification_request",
         }
     )
     errors: list[tuple[Any, str]]

@@ -5,12 +5,12 @@ Rule of this file: a URL is never fetched. `to_bytes` reads a local file when th
 
 from __future__ import annotations
 
-import base64
-import binascii
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+
+from .sources import bytes_of, data_uri_of
 
 __all__ = ["Image", "ImageRequest", "ImageResponse", "ImageSource", "ImageUsage"]
 
@@ -67,27 +67,11 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_bytes(self) -> bytes:
         """The bytes. Raises ValueError (`invalid_base64`, `remote_source`), or OSError for an unreadable file."""
-        kind, value = self.source
-        if isinstance(value, bytes):
-            return value
-        if kind == "file":
-            return Path(value).read_bytes()
-        if kind == "url":
-            raise ValueError("remote_source: a URL is never fetched; download it and use Image.from_bytes")
-        try:
-            return base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise ValueError("invalid_base64: the image's Base64 text cannot be decoded") from error
+        return bytes_of(self.source, "image")
 
     def to_data_uri(self) -> str:
         """The picture as a data URI. Raises ValueError (`remote_source`, `missing_mime_type`) or OSError."""
-        kind, value = self.source
-        if kind == "url":
-            raise ValueError("remote_source: a URL has no data URI; pass the URL itself")
-        if self.mime_type is None:
-            raise ValueError("missing_mime_type: set mime_type, e.g. image/png")
-        text = value if kind == "base64" else base64.b64encode(self.to_bytes()).decode()
-        return f"data:{self.mime_type};base64,{text!s}"
+        return data_uri_of(self.source, self.mime_type, "image")
 
 
 def _given(maker: str, data: object, kind: type, mime_type: object) -> None:

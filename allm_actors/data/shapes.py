@@ -15,7 +15,24 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
-from . import errors, events, images, messages, requests, responses, results, sessions, threads, tools
+from . import (
+    audio,
+    classification,
+    embeddings,
+    errors,
+    events,
+    images,
+    messages,
+    moderation,
+    requests,
+    responses,
+    results,
+    sessions,
+    speech,
+    threads,
+    tools,
+    transcription,
+)
 
 __all__ = [
     "CODES",
@@ -63,6 +80,11 @@ CODES: dict[type[Any], int] = {
     errors.StoreError: 48,
     errors.UnwrapError: 49,
     errors.SessionStatusError: 50,
+    errors.EmbeddingAdapterError: 51,
+    errors.ModerationAdapterError: 52,
+    errors.SpeechAdapterError: 53,
+    errors.TranscriptionAdapterError: 54,
+    errors.ClassificationAdapterError: 55,
     events.MessageStarted: 64,
     events.TextDelta: 65,
     events.TextCompleted: 66,
@@ -79,6 +101,28 @@ CODES: dict[type[Any], int] = {
     events.ToolHalt: 77,
     events.StepCompleted: 78,
     events.ChatCompleted: 79,
+    embeddings.EmbeddingRequest: 96,
+    embeddings.Embedding: 97,
+    embeddings.EmbeddingResponse: 98,
+    moderation.ModerationRequest: 99,
+    moderation.ModerationResult: 100,
+    moderation.ModerationResponse: 101,
+    audio.Audio: 102,
+    speech.SpeechRequest: 103,
+    speech.SpeechResponse: 104,
+    transcription.TranscriptionRequest: 105,
+    transcription.TranscriptionResponse: 106,
+    classification.ClassificationQuestion: 107,
+    classification.ClassificationAnswer: 108,
+    classification.ClassificationRequest: 109,
+    classification.ClassificationResponse: 110,
+    speech.SpeechStarted: 112,
+    speech.AudioDelta: 113,
+    speech.SpeechCompleted: 114,
+    transcription.TranscriptionStarted: 115,
+    transcription.PartialTranscript: 116,
+    transcription.CommittedTranscript: 117,
+    transcription.TranscriptionCompleted: 118,
 }
 
 Kind = Literal["any", "closed", "one", "many", "map", "absent"]
@@ -114,6 +158,7 @@ class Shape:
     build: Callable[[dict[str, Any]], Any]
 
 
+_EVENTS = frozenset((*events.EVENTS, *speech.SPEECH_EVENTS, *transcription.TRANSCRIPTION_EVENTS))
 _shapes: dict[type[Any], Shape] = {}
 _tags: dict[str, type[Any]] = {}
 _types: dict[int, type[Any]] = {code: cls for cls, code in CODES.items()}
@@ -164,7 +209,7 @@ def shape_of_code(code: int | str) -> Shape | None:
 def _tag_of(cls: type[Any]) -> str:
     if issubclass(cls, errors.AllmError):
         return f"ALLM.Error.{cls.__name__}"
-    return f"ALLM.Event.{cls.__name__}" if cls in events.EVENTS else f"ALLM.{cls.__name__}"
+    return f"ALLM.Event.{cls.__name__}" if cls in _EVENTS else f"ALLM.{cls.__name__}"
 
 
 _tags.update({_tag_of(cls): cls for cls in CODES})

@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
+from . import requirements
 from .errors import ValidationError
-from .images import Image, ImageRequest
 from .messages import ImagePart, Message, Role, TextPart
 from .pairing import unpaired
+from .predicates import is_number, is_positive, one_of
 from .requests import Request
 from .sessions import Session, SessionStatus
 from .threads import Thread
@@ -30,7 +31,7 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 Failure = tuple[Any, str]
 
 
-def validate(value: Message | Tool | Thread | Request | Session | ImageRequest) -> None:
+def validate(value: Any) -> None:
     """Check a value; returns None when it can be sent.
 
     Raises ValidationError with every failure in `errors`, and TypeError for any other kind of value. The codes:
@@ -47,6 +48,14 @@ def validate(value: Message | Tool | Thread | Request | Session | ImageRequest) 
     - image request: `operation` unknown; `n` must_be_positive; `response_format` unknown; `size` invalid_shape;
       `input_images` not_a_list, invalid_image, must_be_empty, invalid_count; `mask` invalid_image; `prompt`
       required_for_operation, not_allowed_for_operation
+    - embedding request: `input` not_a_list, empty, and of each not_a_string, empty; `dimensions` must_be_positive;
+      `task_type` unknown; `truncate` not_a_boolean
+    - moderation request: `input` not_a_list, empty, and of each invalid_part_type, empty
+    - speech request: `input` not_a_string, empty; `format` unknown; `speed`, `sample_rate` must_be_positive; `voice`,
+      `instructions` not_a_string
+    - transcription request: `audio` invalid_audio; `language`, `prompt` not_a_string
+    - classification request: `questions` not_a_map, empty, and of each invalid_type, `instructions` empty, `type`
+      unknown, `criteria` not_a_map, empty, not_a_list, too_few_levels, invalid_shape; `state` empty
 
     A value of a wrong type where a message, a tool or a thread belongs is invalid_type.
     """
@@ -61,7 +70,7 @@ def validate(value: Message | Tool | Thread | Request | Session | ImageRequest) 
 
 
 def _message(message: Any) -> Iterator[Failure]:
-    if not _one_of(message.role, _ROLES):
+    if not one_of(message.role, _ROLES):
         yield "role", "unknown"
     if isinstance(message.content, list):
         if _foreign_part(message.content) is not None:
@@ -75,7 +84,7 @@ def _message(message: Any) -> Iterator[Failure]:
 def _tool(tool: Any) -> Iterator[Failure]:
     if tool.name == "":
         yield "name", "empty"
-    elif _one_of(tool.name, RESERVED_TOOL_NAMES):
+    elif one_of(tool.name, RESERVED_TOOL_NAMES):
         yield "name", "reserved_tool_name"
     elif not (isinstance(tool.name, str) and _TOOL_NAME.fullmatch(tool.name)):
         yield "name", "invalid_format"
@@ -103,10 +112,10 @@ def _request(request: Any) -> Iterator[Failure]:
 
 def _parameters(request: Any) -> Iterator[Failure]:
     if request.temperature is not None and not (
-        _is_number(request.temperature) and 0 <= request.temperature <= 2
+        is_number(request.temperature) and 0 <= request.temperature <= 2
     ):
         yield "temperature", "out_of_range"
-    if request.max_tokens is not None and not _is_positive(request.max_tokens):
+    if request.max_tokens is not None and not is_positive(request.max_tokens):
         yield "max_tokens", "must_be_positive"
     shape = request.response_format
     if not (shape is None or shape == "text" or isinstance(shape, dict)):
@@ -118,7 +127,7 @@ def _parameters(request: Any) -> Iterator[Failure]:
 
 
 def _session(session: Any) -> Iterator[Failure]:
-    if not _one_of(session.status, _STATUSES):
+    if not one_of(session.status, _STATUSES):
         yield "status", "unknown"
     if session.status == "awaiting_user" and session.pending_question is None:
         yield "pending_question", "required_for_status"
@@ -132,48 +141,13 @@ def _session(session: Any) -> Iterator[Failure]:
         yield "thread", "invalid_type"
 
 
-def _image_request(request: Any) -> Iterator[Failure]:
-    if not _one_of(request.operation, ("generate", "edit", "variation")):
-        yield "operation", "unknown"
-    if not _is_positive(request.n):
-        yield "n", "must_be_positive"
-    if not _one_of(request.response_format, ("binary", "base64", "url")):
-        yield "response_format", "unknown"
-    if not _is_size(request.size):
-        yield "size", "invalid_shape"
-    if isinstance(request.input_images, list):
-        for index, image in enumerate(request.input_images):
-            if not isinstance(image, Image):
-                yield ["input_images", index], "invalid_image"
-    else:
-        yield "input_images", "not_a_list"
-    if not isinstance(request.mask, Image | None):
-        yield "mask", "invalid_image"
-    yield from _for_operation(request)
-
-
-def _for_operation(request: Any) -> Iterator[Failure]:
-    operation, images = request.operation, request.input_images
-    count = len(images) if isinstance(images, list) else None
-    if operation in ("generate", "edit") and not (isinstance(request.prompt, str) and request.prompt):
-        yield "prompt", "required_for_operation"
-    if operation == "variation" and request.prompt not in (None, ""):
-        yield "prompt", "not_allowed_for_operation"
-    if operation == "generate" and count:
-        yield "input_images", "must_be_empty"
-    if (operation == "edit" and count not in (1, 2, None)) or (
-        operation == "variation" and count not in (1, None)
-    ):
-        yield "input_images", "invalid_count"
-
-
 _RULES: dict[type[Any], tuple[str, Callable[[Any], Iterable[Failure]]]] = {
     Message: ("invalid_message", _message),
     Tool: ("invalid_tool", _tool),
     Thread: ("invalid_thread", _thread),
     Request: ("invalid_request", _request),
     Session: ("invalid_session", _session),
-    ImageRequest: ("invalid_image_request", _image_request),
+    **requirements.RULES,
 }
 
 
@@ -225,28 +199,10 @@ def _has_error(metadata: Any) -> bool:
     return isinstance(metadata, dict) and metadata.get("error") is not None
 
 
-def _one_of(value: Any, words: Iterable[str]) -> bool:
-    return isinstance(value, str) and value in words
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
 def _is_prompt_cache(value: Any) -> bool:
     if not (isinstance(value, dict) and value.keys() == {"key", "retention"}):
         return False
     key = value["key"]
-    return (key is None or (isinstance(key, str) and key != "")) and _one_of(
+    return (key is None or (isinstance(key, str) and key != "")) and one_of(
         value["retention"], ("short", "long")
     )
-
-
-def _is_size(value: Any) -> bool:
-    if isinstance(value, tuple):
-        return len(value) == 2 and all(map(_is_positive, value))
-    return value is None or isinstance(value, str)

@@ -12,9 +12,10 @@ from difflib import get_close_matches
 from itertools import count
 from typing import Any, Self
 
-from allm_actors.data import EngineError, Tool, ValidationError
+from allm_actors.data import EngineError, ModelRef, Tool, ValidationError
 from allm_actors.data.codec import register
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
+from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.retry import policy_of
 
 __all__ = ["Engine"]
@@ -24,8 +25,9 @@ _KEYWORDS = (
     "adapter_opts",
     "retry",
 )  # the Elixir library writes these as pairs, and modules by their full names
+_SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
 _KEYS = ("api_key", "key", "token", "secret")
-_OBJECTS = ("adapter", "image_adapter", "tool_executor", "tool_result_encoder")
+_OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
 _PREFIX = "Elixir."
 _MODULES = {
     name: f"{_PREFIX}ALLM.Providers.{module}"
@@ -46,7 +48,8 @@ class Engine:
     `adapter` is a name (`"openai"`), a name with a model (`"openai:gpt-4.1-mini"`) or an `Adapter`. `params` are
     default options of every call, `context` is handed to tool handlers, `adapter_opts` to the adapter (`base_url`,
     `headers`, …). `retry` is `"default"`, False or a mapping such as `{"max_attempts": 5, "max_delay": 60.0}`; delays
-    are seconds.
+    are seconds. What is not chat has slots of its own, an adapter and a model for each capability: `image_adapter`
+    and `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter names both.
 
     Raises TypeError for an unknown field, a value of the wrong kind, or a key (pass `api_key=` with the call), and
     `EngineError("invalid_engine")` for two tools of one name.
@@ -61,6 +64,17 @@ class Engine:
     adapter_opts: Mapping[str, Any]
     retry: Any
     image_adapter: str | Any | None
+    image_model: str | ModelRef | None
+    embed_adapter: str | Any | None
+    embed_model: str | ModelRef | None
+    moderation_adapter: str | Any | None
+    moderation_model: str | ModelRef | None
+    speech_adapter: str | Any | None
+    speech_model: str | ModelRef | None
+    transcription_adapter: str | Any | None
+    transcription_model: str | ModelRef | None
+    classification_adapter: str | Any | None
+    classification_model: str | ModelRef | None
     tool_executor: ToolExecutor | None
     tool_result_encoder: ToolResultEncoder | ToolResultEncoderFunction | None
     metadata: Mapping[str, Any]
@@ -76,6 +90,17 @@ class Engine:
         adapter_opts: Mapping[str, Any] | None = None,
         retry: Any = "default",
         image_adapter: str | Any | None = None,
+        image_model: str | ModelRef | None = None,
+        embed_adapter: str | Any | None = None,
+        embed_model: str | ModelRef | None = None,
+        moderation_adapter: str | Any | None = None,
+        moderation_model: str | ModelRef | None = None,
+        speech_adapter: str | Any | None = None,
+        speech_model: str | ModelRef | None = None,
+        transcription_adapter: str | Any | None = None,
+        transcription_model: str | ModelRef | None = None,
+        classification_adapter: str | Any | None = None,
+        classification_model: str | ModelRef | None = None,
         tool_executor: ToolExecutor | None = None,
         tool_result_encoder: ToolResultEncoder | ToolResultEncoderFunction | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -96,7 +121,12 @@ class Engine:
             "context": _mapping("context", context),
             "adapter_opts": _mapping("adapter_opts", adapter_opts),
             "retry": retry,
-            "image_adapter": image_adapter,
+            **_slot("image", image_adapter, image_model),
+            **_slot("embed", embed_adapter, embed_model),
+            **_slot("moderate", moderation_adapter, moderation_model),
+            **_slot("speech", speech_adapter, speech_model),
+            **_slot("transcribe", transcription_adapter, transcription_model),
+            **_slot("classify", classification_adapter, classification_model),
             "tool_executor": tool_executor,
             "tool_result_encoder": tool_result_encoder,
             "metadata": _mapping("metadata", metadata),
@@ -199,6 +229,28 @@ def _adapter(value: Any) -> Any:
     if not callable(getattr(value, "stream", None)):
         raise TypeError(f"adapter must be a name or have stream(request, call), got: {value!r}")
     return value
+
+
+def _slot(span: str, adapter: Any, model: Any) -> dict[str, Any]:
+    capability = CAPABILITIES[span]
+    if isinstance(adapter, str) and ":" in adapter:
+        adapter, named_model = adapter.split(":", 1)
+        model = model if model is not None else named_model or None
+    if isinstance(adapter, type):
+        raise TypeError(
+            f"{capability.slot} must be a name or an object, got the class {adapter.__name__}; call it to make one"
+        )
+    if not (adapter is None or (isinstance(adapter, str) and adapter) or _offers(capability, adapter)):
+        form = f"{capability.method}(request, call)"
+        raise TypeError(f"{capability.slot} must be a name or have {form}, got: {adapter!r}")
+    if not isinstance(model, str | ModelRef | None):
+        raise TypeError(f"{capability.model_slot} must be a name or a ModelRef, got: {model!r}")
+    return {capability.slot: adapter, capability.model_slot: model}
+
+
+def _offers(capability: Capability, adapter: object) -> bool:
+    methods = (capability.method, capability.stream_method or capability.method)
+    return any(callable(getattr(adapter, method, None)) for method in methods)
 
 
 def _tools(tools: Iterable[Tool]) -> tuple[Tool, ...]:

@@ -27,7 +27,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
-from allm_actors.engine.secret import Secret
+from allm_actors.engine.secret import Secret, scrub
 from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest, HttpResponse, Transport
 from allm_actors.telemetry import bus as telemetry
@@ -43,7 +43,6 @@ _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _DRAIN_SECONDS = 0.05
-_SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 
 
 class RemoteAdapter:
@@ -207,10 +206,7 @@ class _Run:
         fields["provider"] = self.row.name
         if isinstance(error, AdapterError):
             fields["request_id"] = self.request_id
-        key = self.key.reveal() if self.key is not None else ""
-        if len(key) >= _SCRUBBED_LENGTH:
-            fields = {name: _scrub(value, key) for name, value in fields.items()}
-        return type(error).from_fields(fields)
+        return type(error).from_fields(scrub(fields, self.key))
 
 
 async def _flat(batches: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[Event, None]:
@@ -301,9 +297,3 @@ def _seconds(name: str, *values: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ValueError(f"{name} must be seconds > 0, got: {value!r}")
     return None if value == float("inf") else float(value)
-
-
-def _scrub(value: Any, key: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(key, "[REDACTED]")
-    return {name: _scrub(item, key) for name, item in value.items()} if isinstance(value, dict) else value

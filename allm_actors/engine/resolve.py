@@ -26,6 +26,7 @@ import msgspec
 
 from allm_actors.data import Message, Request, Thread, Tool
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine, merge_tools
 from allm_actors.engine.wire import Transport
 
@@ -76,7 +77,8 @@ ORCHESTRATION = frozenset(
         "when_busy",
     }
 )
-ENGINE = frozenset({"adapter", "image_adapter", "params", "middleware"})
+_SLOTS = {slot for row in CAPABILITIES.values() for slot in (row.slot, row.model_slot)}
+ENGINE = frozenset({"adapter", "params", "middleware", *_SLOTS})
 KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
 _NEAR = 0.85
 # Providers' own names that happen to look like ours.

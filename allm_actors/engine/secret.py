@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["KeySource", "Secret"]
+__all__ = ["KeySource", "Remembered", "Secret", "scrub"]
+
+_SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 
 
 class Secret:
@@ -45,4 +47,34 @@ class Secret:
         raise TypeError("a Secret is never stored; look the key up again where it is needed")
 
 
+class Remembered:
+    """A user's function for a key, that remembers what it said last, so that it can be taken out of errors."""
+
+    __slots__ = ("_source", "said")
+
+    def __init__(self, source: Callable[[], Any]) -> None:
+        self._source = source
+        self.said: Secret | None = None
+
+    def __call__(self) -> Any:
+        """Ask the function."""
+        key = self._source()
+        self.said = Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
+        return key
+
+
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
+
+
+def scrub(value: Any, key: Secret | None) -> Any:
+    """`value`, a text or texts in dicts and lists, without the key."""
+    text = key.reveal() if key is not None else ""
+    return _without(value, text) if len(text) >= _SCRUBBED_LENGTH else value
+
+
+def _without(value: Any, text: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(text, "[REDACTED]")
+    if isinstance(value, dict):
+        return {name: _without(item, text) for name, item in value.items()}
+    return [_without(item, text) for item in value] if isinstance(value, list) else value

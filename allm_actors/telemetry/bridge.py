@@ -57,6 +57,7 @@ def line_of(event: Event, *, content: bool) -> dict[str, Any]:
         "gen_ai.operation.name": event.name.split(".")[1],
         "gen_ai.request.model": about.get("model"),
         "duration": event.measurements.get("duration"),
+        "image_count": event.measurements.get("image_count"),
     }
     for name, describe in _DESCRIBED.items():
         if about.get(name) is not None:
@@ -65,14 +66,20 @@ def line_of(event: Event, *, content: bool) -> dict[str, Any]:
 
 
 def _response(response: Response, content: bool) -> dict[str, Any]:
-    usage, failure = response.usage, response.metadata.get("error")
+    failure = response.metadata.get("error")
     line = {
         "gen_ai.response.finish_reasons": [response.finish_reason] if response.finish_reason else None,
-        "gen_ai.usage.input_tokens": usage.input_tokens,
-        "gen_ai.usage.output_tokens": usage.output_tokens,
+        **_tokens(response.usage),
         "error.type": _type_of(failure) if failure is not None else None,
     }
     return line | ({"gen_ai.output.text": response.output_text} if content else {})
+
+
+def _tokens(usage: Any) -> dict[str, Any]:
+    return {
+        "gen_ai.usage.input_tokens": getattr(usage, "input_tokens", None),
+        "gen_ai.usage.output_tokens": getattr(usage, "output_tokens", None),
+    }
 
 
 def _chat(result: Any, _content: bool) -> dict[str, Any]:
@@ -97,6 +104,8 @@ def _result(result: Any, content: bool) -> dict[str, Any]:
 _DESCRIBED: Mapping[str, Callable[[Any, bool], dict[str, Any]]] = {
     "response": lambda value, content: _response(value, content) if isinstance(value, Response) else {},
     "chat_result": _chat,
+    "usage": lambda usage, _content: _tokens(usage),
+    "error": lambda error, _content: {"error.type": _type_of(error)},
     "tool_call": _call,
     "result": _result,
     "kind": lambda kind, _content: {"kind": kind},

@@ -7,8 +7,10 @@
     generate    response (None when the model call did not come to its end)
     stream      -
     tool        result (a handler's outcome); its start says tool and tool_call
-    image       response, usage, error, operation, n; measures image_count
-    embed, moderate, speech, transcribe, classify        response
+    image       response, usage, error; its start says operation and n; measures image_count
+    embed, moderate, speech, transcribe, classify        response, usage, error
+
+What is not chat stops also when it failed: with an error of the library in `error`, and None as the response.
 
 A span emits `allm.<span>.start` {system_time, monotonic_time}, then `allm.<span>.stop` or `allm.<span>.exception`
 {duration, monotonic_time}. Metadata always has request_id, engine and model; an exception adds kind (`error`: it was

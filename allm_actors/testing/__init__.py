@@ -12,7 +12,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allm_actors.testing import conformance, exchanges, loopback, replies, sandbox, script, strategies
+    from allm_actors.testing import (
+        call_suites,
+        conformance,
+        exchanges,
+        loopback,
+        replies,
+        sandbox,
+        script,
+        strategies,
+    )
     from allm_actors.testing.exploring import ScenarioFailed, explore_chat, run_chat
     from allm_actors.testing.halting import Proof, prove_halting
     from allm_actors.testing.machine import SessionMachine
@@ -23,6 +32,7 @@ __all__ = [
     "ScenarioFailed",
     "SessionMachine",
     "SimHost",
+    "call_suites",
     "conformance",
     "crashes",
     "exchanges",

@@ -15,8 +15,10 @@ __all__ = [
     "delay",
     "error",
     "finish",
+    "ok",
     "preflight_error",
     "raw_chunk",
+    "retry_until_call",
     "text",
     "tool_call",
     "tool_call_delta",
@@ -81,3 +83,13 @@ def raw_chunk(payload: Any) -> Entry:
 def delay(seconds: float) -> Entry:
     """Time passes: really, or in the simulator's clock."""
     return ("delay", seconds)
+
+
+def ok(value: Any, **fields: Any) -> Entry:
+    """Of everything that is not chat: the response, or what one is made of; `fields` are the response's others."""
+    return ("ok", value, fields) if fields else ("ok", value)
+
+
+def retry_until_call(n: int) -> Entry:
+    """Of everything that is not chat: `rate_limited` for the first n - 1 visits; then the next entry counts."""
+    return ("retry_until_call", n)

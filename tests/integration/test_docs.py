@@ -13,7 +13,10 @@ import pytest
 import allm_actors as allm
 from allm_actors.cli.arguments import parse
 from allm_actors.data import EVENTS, AllmError
+from allm_actors.data.speech import SPEECH_EVENTS
+from allm_actors.data.transcription import TRANSCRIPTION_EVENTS
 from allm_actors.engine import resolve
+from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.retry import RetryPolicy
 from allm_actors.testing.loopback import LoopbackServer
 from tests.integration.obliging import answer
@@ -118,8 +121,13 @@ def test_the_reference_lists_every_option() -> None:
     assert missing("options.md", list(RetryPolicy.__dataclass_fields__)) == []
 
 
+def test_the_reference_lists_every_slot() -> None:
+    slots = [slot for row in CAPABILITIES.values() for slot in (row.slot, row.model_slot)]
+    assert missing("options.md", slots) == []
+
+
 def test_the_reference_lists_every_event_and_its_fields() -> None:
-    for event in EVENTS:
+    for event in (*EVENTS, *SPEECH_EVENTS, *TRANSCRIPTION_EVENTS):
         assert missing("events.md", [event.__name__, event.tag, *event.__struct_fields__]) == []
 
 

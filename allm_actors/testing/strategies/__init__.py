@@ -5,6 +5,22 @@ breaks it itself. Strategies are functions, and what is drawn shrinks to the pla
 installed.
 """
 
+from .capabilities import (
+    audios,
+    classification_requests,
+    classification_responses,
+    embedding_requests,
+    embedding_responses,
+    moderation_requests,
+    moderation_responses,
+    questions,
+    speech_events,
+    speech_requests,
+    speech_responses,
+    transcription_events,
+    transcription_requests,
+    transcription_responses,
+)
 from .conversations import (
     images,
     messages,
@@ -24,7 +40,12 @@ from .results import chat_results, image_requests, image_responses, responses, s
 
 __all__ = [
     "arguments",
+    "audios",
     "chat_results",
+    "classification_requests",
+    "classification_responses",
+    "embedding_requests",
+    "embedding_responses",
     "errors",
     "events",
     "handler_results",
@@ -35,15 +56,24 @@ __all__ = [
     "json_values",
     "messages",
     "model_refs",
+    "moderation_requests",
+    "moderation_responses",
     "parts",
+    "questions",
     "requests",
     "responses",
     "scripts",
     "sessions",
+    "speech_events",
+    "speech_requests",
+    "speech_responses",
     "step_results",
     "threads",
     "tool_calls",
     "tool_names",
     "tools",
+    "transcription_events",
+    "transcription_requests",
+    "transcription_responses",
     "usage",
 ]

@@ -13,15 +13,20 @@ from hypothesis.strategies import SearchStrategy
 from allm_actors.data import (
     AdapterError,
     AllmError,
+    ClassificationAdapterError,
+    EmbeddingAdapterError,
     EngineError,
     FinishReason,
     ImageAdapterError,
+    ModerationAdapterError,
     SessionBusy,
     SessionError,
     SessionStatusError,
+    SpeechAdapterError,
     StoreError,
     StreamError,
     ToolError,
+    TranscriptionAdapterError,
     UnwrapError,
     ValidationError,
 )
@@ -30,6 +35,14 @@ from .plain import COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe
 
 __all__ = ["FINISH_REASONS", "errors"]
 
+_UNSCRIPTED = (
+    ImageAdapterError,
+    EmbeddingAdapterError,
+    ModerationAdapterError,
+    SpeechAdapterError,
+    TranscriptionAdapterError,
+    ClassificationAdapterError,
+)
 FINISH_REASONS = st.sampled_from(get_args(FinishReason))
 
 
@@ -41,7 +54,7 @@ def errors() -> SearchStrategy[AllmError]:
     return st.one_of(
         _error(AdapterError, provider=WORDS, status=statuses, retry_after_ms=COUNTS, request_id=IDS),
         _error(EngineError, provider=WORDS),
-        _error(ImageAdapterError, provider=WORDS, status=statuses, retry_after_ms=COUNTS),
+        *(_error(cls, provider=WORDS, status=statuses, retry_after_ms=COUNTS) for cls in _UNSCRIPTED),
         _error(StreamError, provider=WORDS, event_index=COUNTS),
         _error(ToolError, tool_name=WORDS, tool_call_id=IDS),
         _error(SessionError),

@@ -290,6 +290,11 @@ def test_nothing_else_is_validated(value):
     | strategies.requests()
     | strategies.sessions()
     | strategies.image_requests()
+    | strategies.embedding_requests()
+    | strategies.moderation_requests()
+    | strategies.speech_requests()
+    | strategies.transcription_requests()
+    | strategies.classification_requests()
 )
 def test_what_the_strategies_draw_is_valid(value):
     validate(value)

@@ -52,7 +52,7 @@ def test_a_name_like_no_other_lists_them_all():
 @pytest.fixture
 def installed(monkeypatch):
     points = {}
-    monkeypatch.setattr(adapters, "_installed", lambda: points)
+    monkeypatch.setattr(adapters, "_installed", lambda _group: points)
     monkeypatch.setattr(adapters, "_made", {})
     return points
 

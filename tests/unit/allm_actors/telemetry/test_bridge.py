@@ -4,7 +4,17 @@ import pytest
 import structlog
 
 from allm_actors import telemetry
-from allm_actors.data import AdapterError, ChatResult, Ok, Response, Thread, ToolCall, Usage
+from allm_actors.data import (
+    AdapterError,
+    ChatResult,
+    EmbeddingResponse,
+    ImageAdapterError,
+    Ok,
+    Response,
+    Thread,
+    ToolCall,
+    Usage,
+)
 from allm_actors.telemetry import Span
 
 KEY = "sk-canary0123456789"
@@ -70,3 +80,18 @@ def test_after_the_block_nothing_is_written(lines):
     assert not telemetry.listening()
     Span("chat", {}).start().stop()
     assert written(lines) == []
+
+
+def test_a_call_that_is_not_chat_is_a_line_of_its_own(lines):
+    usage = Usage(input_tokens=3)
+    with telemetry.log_events(lines):
+        Span("embed", {"model": "m"}).start().stop(
+            response=EmbeddingResponse(usage=usage), usage=usage, error=None
+        )
+        failed = ImageAdapterError("content_filter")
+        Span("image", {"operation": "edit"}).start().stop(
+            {"image_count": 0}, response=None, usage=None, error=failed
+        )
+    (good, _, embedded), (bad, _, drawn) = written(lines)
+    assert (good, embedded["gen_ai.usage.input_tokens"], "error.type" in embedded) == ("info", 3, False)
+    assert (bad, drawn["error.type"], drawn["image_count"]) == ("warning", "content_filter", 0)

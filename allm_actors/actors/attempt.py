@@ -1,0 +1,85 @@
+"""One attempt of a call that is not chat: the adapter is asked, and whatever comes of it is data.
+
+Rule of this file: whatever an adapter raises is an outcome. What kills the worker it runs in (a kill, an exit) whoever
+waits for it learns from the death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from allm_actors.data import AllmError
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.calls import Answered, Failed
+from allm_actors.engine.capabilities import Capability
+
+__all__ = ["awaited", "blocking"]
+
+
+def blocking(
+    method: Callable[..., Any], request: Any, call: Call, capability: Capability
+) -> Answered | Failed:
+    """What an adapter that may block comes to. Thread: one of the cached threads for blocking work."""
+    try:
+        result = method(request, call)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_await(result))
+    except Exception as error:  # noqa: BLE001 - it is the outcome
+        return Failed(_told(method, error, capability))
+    return _checked(method, result, capability)
+
+
+async def awaited(
+    method: Callable[..., Any], request: Any, call: Call, capability: Capability
+) -> Answered | Failed:
+    """What an adapter comes to that waits on the event loop of all calls."""
+    try:
+        if callable(call.api_key):
+            call = replace(call, api_key=await _asked(call.api_key))
+        result = await method(request, call)
+    except Exception as error:  # noqa: BLE001 - it is the outcome
+        return Failed(_told(method, error, capability))
+    return _checked(method, result, capability)
+
+
+async def _asked(source: Callable[[], Any]) -> Callable[[], Any]:
+    """A source that has its answer already: the user's own may ask a vault, and that may take its time."""
+    try:
+        key = await asyncio.to_thread(source)
+    except Exception as error:  # noqa: BLE001 - raised again where the adapter asks for the key
+        return _raiser(error)
+    return lambda: key
+
+
+def _raiser(error: Exception) -> Callable[[], Any]:
+    def again() -> Any:
+        raise error
+
+    return again
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _told(method: Callable[..., Any], error: Exception, capability: Capability) -> Exception:
+    """What the caller gets: an error of ours and a misuse as they are, and anything else as an adapter's mistake."""
+    if isinstance(error, AllmError | TypeError | ValueError):
+        return error
+    text = f"{_name(method)} raised {type(error).__name__}, which no adapter may: {error}"
+    return capability.error("unknown", message=text, metadata={"cause": "adapter_raised"})
+
+
+def _checked(method: Callable[..., Any], result: Any, capability: Capability) -> Answered | Failed:
+    if isinstance(result, capability.response):
+        return Answered(result)
+    message = f"{_name(method)} must return {capability.response.__name__}, got: {type(result).__name__}"
+    return Failed(TypeError(message), final=True)
+
+
+def _name(method: Callable[..., Any]) -> str:
+    return getattr(method, "__qualname__", repr(method))

@@ -1,0 +1,76 @@
+"""What a caller holds while a call runs that is not chat.
+
+Rule of this file: thin. It is an `EventStream` whose result may be an error, which is raised: half a clip is no clip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from allm_actors.data import AllmError, StreamError
+from allm_actors.engine.engine import Engine
+
+from .call import CallSpec, call_spec
+from .host import Host, default_host
+from .stream import EventStream
+
+__all__ = ["CallStream", "open_call_stream"]
+
+
+def open_call_stream(
+    name: str, engine: Engine, given: Any, options: Mapping[str, Any], *, streamed: bool = False
+) -> CallStream:
+    """A call of the capability `name`, ready to be begun. Raises what its gates refuse (see `call`)."""
+    host = default_host()
+    spec = call_spec(name, engine, given, options, transport=host.transport, streamed=streamed)
+    return CallStream(_Call(host, spec), spec.channel)
+
+
+class CallStream(EventStream):
+    """The events of a call that is not chat: those of a clip or a transcript, or none.
+
+    `result()` and `await` give the response. Raises: the capability's error, also when it came in the middle.
+    """
+
+    def result(self) -> Any:
+        """Run what is left and return the response."""
+        return _raised(super().result())
+
+    async def aresult(self) -> Any:
+        """As `result`, without blocking the event loop."""
+        return _raised(await super().aresult())
+
+
+class _Call:
+    """The source of such a stream. The process-wide host starts when it is first pulled."""
+
+    __slots__ = ("_host", "_spec")
+
+    def __init__(self, host: Host, spec: CallSpec) -> None:
+        self._host, self._spec = host, spec
+
+    def begin(self, _channel: Any) -> None:
+        self._host.start()
+        self._spec.span.start()
+        self._host.call(self._spec)
+
+    async def abegin(self, channel: Any) -> None:
+        if not self._host.running:
+            await asyncio.to_thread(self._host.start)
+        channel.home = asyncio.get_running_loop()
+        self._spec.span.start()
+        self._host.call(self._spec)
+
+    def unbegun(self) -> Any:
+        close = getattr(self._spec.opened, "close", None)
+        if close is not None:
+            close()
+        return StreamError("cancelled", message="the call was closed before it began")
+
+
+def _raised(outcome: Any) -> Any:
+    if isinstance(outcome, AllmError):
+        raise outcome
+    return outcome

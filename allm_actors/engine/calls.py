@@ -1,0 +1,145 @@
+"""One answer that is not a stream: in how many pieces it is asked for, when it is asked for again, what it comes to.
+
+Rule of this file: pure. It is a sequence inside one process, so it is a generator: it yields the one thing it waits
+for (`Ask` or `Pause`) and is sent what came of it (`Answered`, `Failed`, or whether there is time for the pause). Only
+embeddings have pieces: chunks of inputs, one after the other, each with attempts of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import (
+    AdapterError,
+    Embedding,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Usage,
+)
+from allm_actors.engine.retry import RetryPolicy, next_delay
+
+__all__ = ["Answered", "Ask", "Failed", "Pause", "conduct", "patient"]
+
+_WIDER = ("rate_limited", "provider_unavailable", "timeout", "network_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Call the adapter with this request. `attempt` counts from 1 within a chunk; with a new chunk time begins anew."""
+
+    request: Any
+    chunk: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait, and say whether there was time to."""
+
+    seconds: float
+    attempt: int
+    error: AdapterError
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The adapter's response."""
+
+    response: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What the adapter raised, or what became of it; `final` when another attempt is out of the question."""
+
+    error: Exception
+    final: bool = False
+
+
+Plan = Generator[Ask | Pause, Any, Any]
+
+
+def patient(policy: RetryPolicy) -> RetryPolicy:
+    """`policy` for calls that can be repeated as a whole: whatever may pass by itself is tried again."""
+    if policy.max_attempts <= 1:
+        return policy
+    return replace(policy, retry_on=tuple(dict.fromkeys((*policy.retry_on, *_WIDER))))
+
+
+def conduct(
+    request: Any, policy: RetryPolicy, jitter: Callable[[], float], batch_size: int | None = None
+) -> Plan:
+    """The response to `request`. Raises the error of the attempt that was the last one.
+
+    `jitter` gives numbers in [0, 1]. Inputs beyond `batch_size` go into further chunks; an error then carries
+    `completed_chunks` and `completed_inputs` in its metadata.
+    """
+    pieces = _pieces(request, batch_size)
+    responses: list[Any] = []
+    for chunk, piece in enumerate(pieces):
+        try:
+            responses.append((yield from _attempts(piece, chunk, policy, jitter)))
+        except AdapterError as error:
+            if len(pieces) == 1:
+                raise
+            done = {"completed_chunks": chunk, "completed_inputs": sum(len(p.input) for p in pieces[:chunk])}
+            raise _with_metadata(error, done) from None
+    return responses[0] if len(responses) == 1 else _merged(responses, pieces)
+
+
+def _attempts(piece: Any, chunk: int, policy: RetryPolicy, jitter: Callable[[], float]) -> Plan:
+    for attempt in count(1):
+        outcome = yield Ask(piece, chunk, attempt)
+        if isinstance(outcome, Answered):
+            return outcome.response
+        error = outcome.error
+        if outcome.final or not isinstance(error, AdapterError):
+            raise error
+        delay = next_delay(policy, attempt, error, jitter())
+        if delay is None or (yield Pause(delay, attempt, error)) is not True:
+            raise error
+    raise AssertionError("counting has no end")
+
+
+def _pieces(request: Any, size: int | None) -> Sequence[Any]:
+    if not isinstance(request, EmbeddingRequest) or size is None or len(request.input) <= size:
+        return [request]
+    starts = range(0, len(request.input), size)
+    return [msgspec.structs.replace(request, input=request.input[at : at + size]) for at in starts]
+
+
+def _merged(responses: Sequence[EmbeddingResponse], pieces: Sequence[EmbeddingRequest]) -> EmbeddingResponse:
+    embeddings: list[Embedding] = []
+    offset = 0
+    for response, piece in zip(responses, pieces, strict=True):
+        embeddings += [msgspec.structs.replace(e, index=e.index + offset) for e in response.embeddings]
+        offset += len(piece.input)
+    first = responses[0]
+    return msgspec.structs.replace(
+        first,
+        embeddings=embeddings,
+        usage=_sum([response.usage for response in responses]),
+        metadata={**first.metadata, "chunk_count": len(responses)},
+    )
+
+
+def _sum(usages: Sequence[Usage]) -> Usage:
+    """Field by field; what no chunk spoke of stays unknown."""
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for name, value in msgspec.structs.asdict(usage).items():
+            if isinstance(value, dict):
+                total[name] = {**total.get(name, {}), **value}
+            elif value is not None:
+                total[name] = total.get(name, 0) + value
+    return Usage(**total)
+
+
+def _with_metadata(error: AdapterError, more: dict[str, Any]) -> AdapterError:
+    fields = error.to_fields()
+    return type(error).from_fields(fields | {"metadata": {**error.metadata, **more}})

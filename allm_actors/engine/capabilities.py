@@ -1,0 +1,233 @@
+"""What can be asked for besides chat, as data.
+
+Rule of this file: a capability is one row. Who answers is a slot of the engine, and no slot stands in for another; how
+an answer is asked for, tried again, timed, measured and cancelled is the same for all of them, and elsewhere.
+
+Source for `patience`, in seconds: how long providers take at most for their largest requests (their API references,
+2026-09).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from allm_actors.data import (
+    AdapterError,
+    Audio,
+    ClassificationAdapterError,
+    ClassificationRequest,
+    ClassificationResponse,
+    EmbeddingAdapterError,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    Image,
+    ImageAdapterError,
+    ImagePart,
+    ImageRequest,
+    ImageResponse,
+    ModerationAdapterError,
+    ModerationRequest,
+    ModerationResponse,
+    SpeechAdapterError,
+    SpeechRequest,
+    SpeechResponse,
+    TranscriptionAdapterError,
+    TranscriptionRequest,
+    TranscriptionResponse,
+)
+
+__all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "variation_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """One row: its telemetry span, its slots, the adapter's method, its types, and its rules.
+
+    `field` is the request's field that a call may give by itself. With `engine_model` the engine's model stands in for
+    the slot's. `validated` says whether a request is checked before it is sent. `patience` is the longest call unless
+    `request_timeout` says otherwise. `stream_method` is the adapter's lazy form, where there is one.
+    """
+
+    span: str
+    slot: str
+    model_slot: str
+    missing: str
+    method: str
+    request: type[Any]
+    response: type[Any]
+    error: type[AdapterError]
+    field: str
+    engine_model: bool = False
+    validated: bool = True
+    patience: float = 60.0
+    stream_method: str | None = None
+
+    @property
+    def group(self) -> str:
+        """The entry-point group in which other packages register adapters for it."""
+        return f"allm_actors.{self.slot}s"
+
+    def about(self, request: Any) -> dict[str, Any]:
+        """What telemetry says of a request besides who asked whom."""
+        return {"operation": request.operation, "n": request.n} if isinstance(request, ImageRequest) else {}
+
+
+_ROWS = (
+    Capability(
+        span="image",
+        slot="image_adapter",
+        model_slot="image_model",
+        missing="no_image_adapter",
+        method="generate",
+        request=ImageRequest,
+        response=ImageResponse,
+        error=ImageAdapterError,
+        field="prompt",
+        engine_model=True,
+        validated=False,  # providers differ in what they allow, and ALLM sends what it is given
+        patience=300.0,
+    ),
+    Capability(
+        span="embed",
+        slot="embed_adapter",
+        model_slot="embed_model",
+        missing="no_embed_adapter",
+        method="embed",
+        request=EmbeddingRequest,
+        response=EmbeddingResponse,
+        error=EmbeddingAdapterError,
+        field="input",
+        engine_model=True,
+    ),
+    Capability(
+        span="moderate",
+        slot="moderation_adapter",
+        model_slot="moderation_model",
+        missing="no_moderation_adapter",
+        method="moderate",
+        request=ModerationRequest,
+        response=ModerationResponse,
+        error=ModerationAdapterError,
+        field="input",
+    ),
+    Capability(
+        span="speech",
+        slot="speech_adapter",
+        model_slot="speech_model",
+        missing="no_speech_adapter",
+        method="synthesize",
+        request=SpeechRequest,
+        response=SpeechResponse,
+        error=SpeechAdapterError,
+        field="input",
+        stream_method="stream_synthesize",
+    ),
+    Capability(
+        span="transcribe",
+        slot="transcription_adapter",
+        model_slot="transcription_model",
+        missing="no_transcription_adapter",
+        method="transcribe",
+        request=TranscriptionRequest,
+        response=TranscriptionResponse,
+        error=TranscriptionAdapterError,
+        field="audio",
+        patience=120.0,
+        stream_method="stream_transcribe",
+    ),
+    Capability(
+        span="classify",
+        slot="classification_adapter",
+        model_slot="classification_model",
+        missing="no_classification_adapter",
+        method="classify",
+        request=ClassificationRequest,
+        response=ClassificationResponse,
+        error=ClassificationAdapterError,
+        field="state",
+    ),
+)
+CAPABILITIES: Mapping[str, Capability] = MappingProxyType({row.span: row for row in _ROWS})
+
+
+def request_of(
+    capability: Capability, given: Any, fields: Mapping[str, Any], others: Collection[str] = ()
+) -> Any:
+    """The request that a call means: `given` itself when it is one, otherwise one with it and these fields.
+
+    Raises TypeError for a field that does not exist, naming the nearest one (or of the `others` that a call may have),
+    and for fields beside a whole request.
+    """
+    cls = capability.request
+    known = [name for name in cls.__struct_fields__ if name != capability.field]
+    for name in fields:
+        if name not in known:
+            near = get_close_matches(name, (*known, *others), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known)}"
+            raise TypeError(f"{capability.span} has no option {name!r}{hint}")
+        if isinstance(given, cls):
+            raise TypeError(
+                f"{name!r} is said in the {cls.__name__}, not beside it: {cls.__name__}({name}=…)"
+            )
+    if isinstance(given, cls):
+        return given
+    read = _READ.get(cls)
+    return cls(**{capability.field: given if read is None else read(given), **fields})
+
+
+def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
+    """The options that make a request for pictures an edit of these."""
+    images = (
+        [image] if isinstance(image, Image) else list(image) if isinstance(image, list | tuple) else [image]
+    )
+    return {**options, "operation": "edit", "input_images": [_checked(each) for each in images]}
+
+
+def variation_of(image: Image, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that make a request for pictures a variation of this one."""
+    return {**options, "operation": "variation", "input_images": [_checked(image)]}
+
+
+def asking(questions: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that ask these questions; a whole request has them already."""
+    return options if questions is None else {**options, "questions": questions}
+
+
+def _listed(given: Any) -> Any:
+    if isinstance(given, str | ImagePart):
+        return [given]
+    return list(given) if isinstance(given, tuple) else given
+
+
+def _checked(image: Any) -> Image:
+    if isinstance(image, Image):
+        return image
+    raise TypeError(
+        f"expected an Image, got {type(image).__name__}; see Image.from_file and Image.from_bytes"
+    )
+
+
+def _prompt(given: Any) -> Any:
+    if isinstance(given, str | None):
+        return given
+    raise TypeError(f"expected a prompt or an ImageRequest, got {type(given).__name__}")
+
+
+def _clip(given: Any) -> Any:
+    if isinstance(given, str | bytes):
+        kind = type(given).__name__
+        raise TypeError(f"expected an Audio, got {kind}; see Audio.from_file and Audio.from_bytes")
+    return Audio.from_file(given) if isinstance(given, Path) else given
+
+
+_READ: Mapping[type[Any], Callable[[Any], Any]] = {
+    ImageRequest: _prompt,
+    EmbeddingRequest: _listed,
+    ModerationRequest: _listed,
+    TranscriptionRequest: _clip,
+}

@@ -1,0 +1,65 @@
+"""The scripted maker of vectors.
+
+Rule of this file: what it makes by itself follows from the text alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from allm_actors.data import Embedding, EmbeddingAdapterError, EmbeddingRequest, EmbeddingResponse, Usage
+from allm_actors.engine.adapter import Call
+
+from .scripted import ScriptedFake
+
+__all__ = ["FakeEmbeddings"]
+
+
+class FakeEmbeddings(ScriptedFake[EmbeddingResponse]):
+    """`embed_script`; `ok` takes a list of vectors. By itself: vectors of length 1 that follow from the text, so that
+    equal texts have equal vectors and texts with words in common are closer. `dimensions` of the request (default 16);
+    `max_batch_size` in the constructor.
+    """
+
+    script = "embed_script"
+    what = "embedding"
+    error = EmbeddingAdapterError
+
+    def __init__(self, max_batch_size: int = 2048) -> None:
+        super().__init__()
+        self._max_batch_size = max_batch_size
+
+    def embed(self, request: EmbeddingRequest, call: Call) -> EmbeddingResponse:
+        """A vector for each input."""
+        self.capture(request, call)
+        if len(request.input) > self._max_batch_size:
+            sizes = {"count": len(request.input), "max": self._max_batch_size}
+            raise EmbeddingAdapterError("batch_too_large", provider=self.name, metadata=sizes)
+        return self.answer(request, call)
+
+    def max_batch_size(self) -> int:
+        """How many inputs one call may have."""
+        return self._max_batch_size
+
+    def build(self, request: EmbeddingRequest, value: Any, fields: Mapping[str, Any]) -> EmbeddingResponse:
+        """The scripted vectors, or vectors of the words."""
+        if value is None:
+            value = [_vector(text, request.dimensions or 16) for text in request.input]
+        embeddings = [Embedding(vector=list(vector), index=index) for index, vector in enumerate(value)]
+        tokens = sum(len(text.split()) for text in request.input)
+        usage = Usage(input_tokens=tokens, total_tokens=tokens)
+        return EmbeddingResponse(**{"usage": usage, **fields, "embeddings": embeddings})
+
+
+def _vector(text: str, dimensions: int) -> list[float]:
+    """Each word is a direction that follows from its letters; a text is their sum, at length 1."""
+    total = [0.0] * dimensions
+    for word in text.lower().split() or [text]:
+        seed = hashlib.shake_128(word.encode("utf-8", "surrogatepass")).digest(2 * dimensions)
+        for at in range(dimensions):
+            total[at] += int.from_bytes(seed[2 * at : 2 * at + 2]) / 32767.5 - 1
+    length = math.hypot(*total) or 1.0
+    return [value / length for value in total]

@@ -1,0 +1,185 @@
+"""The fakes of what is not chat keep the laws that are shipped for others, and the laws can be broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+import allm_actors as allm
+from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.fakes import FAKES
+from allm_actors.testing import call_suites, script
+from allm_actors.testing.call_suites import CallScene
+
+PICTURE = allm.Image.from_bytes(b"x", "image/png")
+SCRIPTS = {name: fake.script for name, fake in FAKES.items()}
+
+
+class Faked:
+    """A stage on which the fake plays."""
+
+    name: str
+    adapter: Any = "fake"
+
+    @contextmanager
+    def stage(self, scene: CallScene) -> Iterator[allm.Engine]:
+        entries = [script.ok([PICTURE])] if self.name == "image" else None
+        if scene.reason is not None:
+            failure = script.error(scene.reason, retry_after_ms=scene.retry_after_ms)
+            pieces = {"speech": [b"a", failure], "transcribe": ["a", failure]}
+            entries = [script.ok(pieces[self.name]) if scene.streamed else failure]
+        opts = {} if entries is None else {SCRIPTS[self.name]: entries}
+        yield allm.Engine(**{CAPABILITIES[self.name].slot: self.adapter}, adapter_opts=opts)
+
+
+class TestFakeImages(Faked, call_suites.ImageSuite):
+    pass
+
+
+class TestFakeEmbeddings(Faked, call_suites.EmbeddingSuite):
+    pass
+
+
+class TestFakeModeration(Faked, call_suites.ModerationSuite):
+    pass
+
+
+class TestFakeSpeech(Faked, call_suites.SpeechSuite):
+    pass
+
+
+class TestFakeTranscription(Faked, call_suites.TranscriptionSuite):
+    pass
+
+
+class TestFakeClassification(Faked, call_suites.ClassificationSuite):
+    pass
+
+
+SUITES = [
+    TestFakeImages,
+    TestFakeEmbeddings,
+    TestFakeModeration,
+    TestFakeSpeech,
+    TestFakeTranscription,
+    TestFakeClassification,
+]
+
+
+class Spoilt:
+    """A fake whose responses were changed on the way."""
+
+    name = "spoilt"
+
+    def __init__(self, name: str, spoil: Any) -> None:
+        self._fake: Any = FAKES[name]()
+        self._spoil = spoil
+        setattr(self, CAPABILITIES[name].method, self.call)
+        self._method = CAPABILITIES[name].method
+        for stream in ("stream_synthesize", "stream_transcribe"):
+            if hasattr(self._fake, stream):
+                setattr(
+                    self,
+                    stream,
+                    partial(self.told, stream),
+                )
+
+    def told(self, stream: str, request: Any, call: Any) -> Any:
+        return self._spoil(list(getattr(self._fake, stream)(request, call)))
+
+    def call(self, request: Any, call: Any) -> Any:
+        return self._spoil(getattr(self._fake, self._method)(request, call))
+
+    def supported_operations(self) -> tuple[str, ...]:
+        return ("generate",)
+
+
+def lost(**fields: Any) -> Any:
+    return lambda response: msgspec.structs.replace(response, **fields)
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize(
+    ("law", "spoil"),
+    [
+        ("test_metadata_comes_back_unchanged", lost(metadata={})),
+        ("test_an_answer_has_the_right_type_and_the_calls_id", lost(request_id="another")),
+    ],
+    ids=["metadata", "id"],
+)
+def test_the_common_laws_can_be_broken(suite: Any, law: str, spoil: Any) -> None:
+    broken = type("Broken", (suite,), {"adapter": Spoilt(suite.name, spoil)})()
+    with pytest.raises(AssertionError):
+        getattr(broken, law)()
+
+
+@pytest.mark.parametrize(
+    ("suite", "law", "spoil"),
+    [
+        (TestFakeImages, "test_pictures_are_counted", lost(usage=allm.ImageUsage())),
+        (TestFakeImages, "test_an_operation_that_is_not_supported_is_refused", lost()),
+        (
+            TestFakeEmbeddings,
+            "test_there_is_a_vector_for_each_text_with_its_index",
+            lost(embeddings=[allm.Embedding(vector=[1.0])] * 3),
+        ),
+        (TestFakeModeration, "test_there_is_a_verdict_for_each_text_with_its_index", lost(results=[])),
+        (
+            TestFakeModeration,
+            "test_scores_are_probabilities_of_categories",
+            lost(results=[allm.ModerationResult(flagged=True, category_scores={"x": 2.0})]),
+        ),
+        (
+            TestFakeSpeech,
+            "test_the_clip_has_bytes_and_a_type",
+            lost(audio=allm.Audio.from_bytes(b"", "audio/x")),
+        ),
+        (TestFakeSpeech, "test_a_stream_is_a_beginning_pieces_and_an_end", lambda told: iter(told[:-1])),
+        (TestFakeTranscription, "test_there_is_a_text", lost(text="")),
+        (
+            TestFakeTranscription,
+            "test_a_stream_ends_with_all_that_it_committed",
+            lambda told: iter((told[0], told[-1])),
+        ),
+        (TestFakeClassification, "test_each_question_has_an_answer_of_its_type", lost(answers={})),
+        (
+            TestFakeClassification,
+            "test_answers_are_within_what_was_asked",
+            lost(answers={"team": allm.ClassificationAnswer(type="choice", choice="sales")}),
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_each_law_can_be_broken(suite: Any, law: str, spoil: Any) -> None:
+    broken = type("Broken", (suite,), {"adapter": Spoilt(suite.name, spoil)})()
+    with pytest.raises(AssertionError):
+        getattr(broken, law)()
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
+def test_a_wrong_reason_is_seen(suite: Any) -> None:
+    class Broken(suite):  # type: ignore[misc]
+        @contextmanager
+        def stage(self, scene: CallScene) -> Iterator[allm.Engine]:
+            with super().stage(CallScene(reason="unknown")) as engine:
+                yield engine
+
+    with pytest.raises(AssertionError, match="it failed with"):
+        Broken().test_timeout()
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
+def test_a_provider_that_answers_all_the_same_is_seen(suite: Any) -> None:
+    class Broken(suite):  # type: ignore[misc]
+        @contextmanager
+        def stage(self, scene: CallScene) -> Iterator[allm.Engine]:
+            with super().stage(CallScene()) as engine:
+                yield engine
+
+    with pytest.raises(AssertionError, match="it answered"):
+        Broken().test_timeout()

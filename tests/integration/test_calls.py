@@ -1,0 +1,525 @@
+"""What is not chat runs in supervised processes: tried again, timed, cancelled, killed, and always ended once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.actors import default_host
+from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.testing import script
+from supervisors import exit as exit_process
+from tests.integration.calling import (
+    CALLS,
+    OK,
+    PICTURE,
+    QUICK,
+    made,
+    measured,
+    scripted,
+    with_adapter,
+    workers,
+)
+from tests.integration.stage import until
+
+KEY = "sk-no-key-of-anybody-1234567890"
+EVERY = pytest.mark.parametrize("name", list(CALLS))
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL + 1, logger="supervisors")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    yield
+    until(lambda: workers() == [])
+
+
+# --- what every call does -----------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_a_call_gives_its_response_with_the_id_of_the_request(name: str) -> None:
+    response = CALLS[name](allm, scripted(name, script.ok(OK[name])), request_id="r1")
+    assert isinstance(response, CAPABILITIES[name].response)
+    assert response.request_id == "r1"
+    assert response.metadata == {}
+
+
+@EVERY
+def test_the_same_is_awaitable(name: str) -> None:
+    async def both() -> Any:
+        return await CALLS[name](allm.aio, scripted(name, script.ok(OK[name])), request_id="r1")
+
+    assert asyncio.run(both()) == CALLS[name](allm, scripted(name, script.ok(OK[name])), request_id="r1")
+
+
+@EVERY
+def test_an_adapter_may_be_a_coroutine_function_on_the_shared_loop(name: str) -> None:
+    capability, threads = CAPABILITIES[name], []
+
+    async def work(request: Any, call: Any) -> Any:
+        threads.append(threading.current_thread())
+        await asyncio.sleep(0)
+        return capability.response(metadata=request.metadata)
+
+    engine = with_adapter(name, made(name, work, asynchronous=True))
+    assert CALLS[name](allm, engine, metadata={"mine": 1}).metadata == {"mine": 1}
+    assert threads != [threading.current_thread()]
+
+
+@EVERY
+def test_without_an_adapter_it_says_which_slot_is_empty(name: str) -> None:
+    capability = CAPABILITIES[name]
+    with measured() as heard, pytest.raises(allm.EngineError) as refused:
+        CALLS[name](allm, allm.Engine(adapter="fake"))
+    assert refused.value.reason == capability.missing
+    assert f"{capability.slot}='fake'" in str(refused.value)
+    assert [event.name for event in heard] == [f"allm.{name}.start", f"allm.{name}.stop"]
+    assert heard[-1].metadata["error"] == refused.value
+
+
+@EVERY
+def test_what_may_pass_by_itself_is_asked_again(name: str) -> None:
+    engine = scripted(name, script.error("rate_limited"), script.error("network_error"), script.ok(OK[name]))
+    with measured() as heard:
+        response = CALLS[name](allm, engine, request_id="r1")
+    assert isinstance(response, CAPABILITIES[name].response)
+    retries = [event.metadata for event in heard if event.name == "allm.adapter.retry"]
+    assert [(r["attempt"], r["reason"], r["request_id"], r["provider"]) for r in retries] == [
+        (1, "rate_limited", "r1", "fake"),
+        (2, "network_error", "r1", "fake"),
+    ]
+
+
+@EVERY
+def test_what_will_not_pass_is_raised_at_once(name: str) -> None:
+    asked: list[Any] = []
+    engine = scripted(name, script.error("invalid_request"), script.ok(OK[name]), capture=asked)
+    with pytest.raises(CAPABILITIES[name].error) as refused:
+        CALLS[name](allm, engine, request_id="r1")
+    assert (refused.value.reason, refused.value.metadata["request_id"]) == ("invalid_request", "r1")
+    assert len(asked) == 1
+
+
+@EVERY
+@pytest.mark.parametrize("retry", [False, {"max_attempts": 0}], ids=["off", "none"])
+def test_retrying_can_be_forbidden(name: str, retry: Any) -> None:
+    engine = scripted(name, script.error("rate_limited"), script.ok(OK[name]))
+    with pytest.raises(CAPABILITIES[name].error, match="rate_limited"):
+        CALLS[name](allm, engine, retry=retry)
+
+
+@EVERY
+def test_a_span_is_told_with_its_outcome(name: str) -> None:
+    engine = scripted(
+        name, script.ok(OK[name]), script.error("content_filter" if name == "image" else "unknown")
+    )
+    with measured() as heard:
+        response = CALLS[name](allm, engine, request_id="r1", telemetry_metadata={"tenant": "a"})
+        with pytest.raises(CAPABILITIES[name].error) as failed:
+            CALLS[name](allm, engine, request_id="r2")
+    spans = [event for event in heard if event.name.startswith(f"allm.{name}.")]
+    assert [(e.name.split(".")[2], e.metadata["request_id"]) for e in spans] == [
+        ("start", "r1"),
+        ("stop", "r1"),
+        ("start", "r2"),
+        ("stop", "r2"),
+    ]
+    assert (spans[1].metadata["response"], spans[1].metadata["error"]) == (response, None)
+    assert (spans[3].metadata["response"], spans[3].metadata["error"]) == (None, failed.value)
+    assert spans[1].metadata["tenant"] == "a"
+    assert all(event.metadata["engine"] is engine for event in spans)
+
+
+@EVERY
+def test_a_hanging_adapter_is_a_timeout(name: str) -> None:
+    free = threading.Event()
+    engine = with_adapter(name, made(name, lambda _request, _call: free.wait(30)))
+    try:
+        with pytest.raises(CAPABILITIES[name].error, match=r"request_timeout=0\.05") as late:
+            CALLS[name](allm, engine, request_timeout=0.05)
+        assert late.value.reason == "timeout"
+    finally:
+        free.set()
+
+
+def test_a_hanging_coroutine_is_cancelled_when_its_time_is_over() -> None:
+    cancelled = threading.Event()
+
+    async def work(_request: Any, _call: Any) -> Any:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    engine = with_adapter("image", made("image", work, asynchronous=True))
+    with pytest.raises(allm.ImageAdapterError, match="timeout"):
+        allm.generate_image(engine, "a cat", request_timeout=0.05)
+    assert cancelled.wait(5)
+
+
+@EVERY
+@pytest.mark.parametrize("who", ["CallWorker", "CallActor"])
+def test_a_killed_call_is_an_error_and_not_a_hang(name: str, who: str) -> None:
+    working, free = threading.Event(), threading.Event()
+
+    def work(_request: Any, _call: Any) -> Any:
+        working.set()
+        free.wait(30)
+
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            CALLS[name](allm, with_adapter(name, made(name, work)))
+        except allm.AllmError as error:
+            raised.append(error)
+
+    with measured() as heard:
+        asking = threading.Thread(target=ask)
+        asking.start()
+        assert working.wait(10)
+        refs = default_host().system.processes()
+        exit_process(next(ref for ref in refs if ref.actor_class.__name__ == who), "kill")
+        asking.join(10)
+    free.set()
+    assert [type(error) for error in raised] == [CAPABILITIES[name].error]
+    assert raised[0].metadata["cause"] == "adapter_died"
+    assert (heard[-1].name, heard[-1].metadata["kind"]) == (f"allm.{name}.exception", "exit")
+
+
+def test_a_crash_of_an_adapter_is_an_error_of_the_call_and_of_no_other() -> None:
+    def work(_request: Any, _call: Any) -> Any:
+        raise RuntimeError("no idea")
+
+    with pytest.raises(allm.ModerationAdapterError, match=r"raised RuntimeError.*no idea") as died:
+        allm.moderate(with_adapter("moderate", made("moderate", work)), "a cat")
+    assert (died.value.reason, died.value.metadata["cause"]) == ("unknown", "adapter_raised")
+    assert allm.moderate(scripted("moderate", script.ok([])), "a cat").results == []
+
+
+@EVERY
+def test_an_adapter_that_answers_with_something_else_is_named(name: str) -> None:
+    engine = with_adapter(name, made(name, lambda _request, _call: {"nearly": "it"}))
+    expected = f"must return {CAPABILITIES[name].response.__name__}, got: dict"
+    with pytest.raises(TypeError, match=expected):
+        CALLS[name](allm, engine)
+
+
+def test_a_cancelled_task_ends_the_call() -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def work(_request: Any, _call: Any) -> Any:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    async def main() -> None:
+        engine = with_adapter("embed", made("embed", work, asynchronous=True))
+        task = asyncio.create_task(allm.aio.embed(engine, "a cat"))
+        await asyncio.to_thread(begun.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with measured() as heard:
+        asyncio.run(main())
+        assert cancelled.wait(5)
+        until(lambda: heard[-1].name == "allm.embed.exception")
+    assert heard[-1].metadata["kind"] == "exit"
+
+
+def test_many_calls_at_once_do_not_wait_for_each_other() -> None:
+    together = threading.Barrier(8, timeout=20)
+
+    def work(request: Any, _call: Any) -> Any:
+        together.wait()
+        return allm.ModerationResponse(metadata={"said": request.input[0]})
+
+    async def main() -> list[Any]:
+        engine = with_adapter("moderate", made("moderate", work))
+        return await asyncio.gather(*(allm.aio.moderate(engine, str(at)) for at in range(8)))
+
+    assert [response.metadata["said"] for response in asyncio.run(main())] == [str(at) for at in range(8)]
+
+
+def test_stopping_the_host_ends_the_calls_it_runs() -> None:
+    working, free = threading.Event(), threading.Event()
+
+    def work(_request: Any, _call: Any) -> Any:
+        working.set()
+        free.wait(30)
+
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            allm.moderate(with_adapter("moderate", made("moderate", work)), "a cat")
+        except allm.AllmError as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert working.wait(10)
+    stopping = threading.Thread(target=default_host().stop)
+    stopping.start()
+    asking.join(10)
+    free.set()
+    stopping.join(30)
+    assert [(type(error), error.reason) for error in raised] == [(allm.StreamError, "cancelled")]
+    assert allm.moderate(scripted("moderate", script.ok([])), "a cat").results == []
+
+
+# --- keys ---------------------------------------------------------------------------------------------------------
+
+
+@EVERY
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
+@pytest.mark.parametrize("source", [KEY, lambda: KEY], ids=["text", "function"])
+def test_a_key_reaches_the_adapter_and_nobody_else(name: str, asynchronous: bool, source: Any) -> None:
+    from allm_actors.engine import keys
+
+    seen: list[Any] = []
+
+    def found(call: Any) -> None:
+        seen.append(keys.fetch("made", (), call.api_key).reveal())
+        assert KEY not in repr(call)
+
+    async def awaited(_request: Any, call: Any) -> Any:
+        found(call)
+        raise CAPABILITIES[name].error("unknown", message=f"refused: {KEY}", cause={"header": [KEY]})
+
+    def blocking(_request: Any, call: Any) -> Any:
+        found(call)
+        raise CAPABILITIES[name].error("unknown", message=f"refused: {KEY}", cause={"header": [KEY]})
+
+    engine = with_adapter(name, made(name, awaited if asynchronous else blocking, asynchronous))
+    with measured() as heard, pytest.raises(CAPABILITIES[name].error) as refused:
+        CALLS[name](allm, engine, api_key=source)
+    assert seen == [KEY]
+    assert "[REDACTED]" in str(refused.value)
+    assert KEY not in allm.to_json(refused.value)
+    assert KEY not in repr(heard)
+
+
+def test_a_vault_that_blocks_does_not_block_the_loop() -> None:
+    opened, other = threading.Event(), scripted("moderate", script.ok([]))
+
+    def vault() -> str:
+        assert allm.moderate(other, "meanwhile").results == []  # needs the loop
+        opened.set()
+        return KEY
+
+    async def work(_request: Any, call: Any) -> Any:
+        assert call.api_key() == KEY
+        return allm.ModerationResponse()
+
+    engine = with_adapter("moderate", made("moderate", work, asynchronous=True))
+    assert allm.moderate(engine, "a cat", api_key=vault).results == []
+    assert opened.is_set()
+
+
+def test_a_key_in_telemetry_metadata_is_refused() -> None:
+    with pytest.raises(TypeError, match="a key does not belong there") as refused:
+        allm.embed(scripted("embed"), "a", telemetry_metadata={"api_key": KEY})
+    assert KEY not in str(refused.value)
+
+
+# --- options ------------------------------------------------------------------------------------------------------
+
+
+@EVERY
+def test_a_misspelt_option_is_named(name: str) -> None:
+    engine = scripted(name, script.ok(OK[name]))
+    with pytest.raises(TypeError, match="did you mean 'metadata'"):
+        CALLS[name](allm, engine, metdata={})
+    with pytest.raises(TypeError, match="did you mean 'api_key'"):
+        CALLS[name](allm, engine, api_kye=KEY)
+
+
+@EVERY
+def test_the_model_is_the_requests_then_the_calls_then_the_slots(name: str) -> None:
+    capability = CAPABILITIES[name]
+    asked: list[Any] = []
+    entries = [script.ok(OK[name])] * 4
+    engine = (
+        scripted(name, *entries, capture=asked).merge(**{capability.model_slot: "slot"}).with_model("chat")
+    )
+    CALLS[name](allm, engine)
+    CALLS[name](allm, engine, model="call")
+    CALLS[name](allm, engine.merge(**{capability.model_slot: None}))
+    CALLS[name](allm, engine, model=allm.ModelRef(id="ref"))
+    assert [r.model for r in asked] == ["slot", "call", "chat" if capability.engine_model else None, "ref"]
+
+
+def test_a_whole_request_is_sent_as_it_is() -> None:
+    asked: list[Any] = []
+    engine = scripted("embed", script.ok([[1.0]]), capture=asked)
+    request = allm.EmbeddingRequest(input=["a"], model="own", metadata={"mine": True})
+    assert allm.embed(engine, request, model="call").metadata == {"mine": True}
+    assert asked == [request]
+    with pytest.raises(TypeError, match="'dimensions' is said in the EmbeddingRequest"):
+        allm.embed(engine, request, dimensions=3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "reason", "errors"),
+    [
+        (lambda e: allm.embed(e, []), "invalid_embedding_request", [("input", "empty")]),
+        (
+            lambda e: allm.moderate(e, [1]),
+            "invalid_moderation_request",
+            [(["input", 0], "invalid_part_type")],
+        ),
+        (lambda e: allm.synthesize(e, ""), "invalid_speech_request", [("input", "empty")]),
+        (
+            lambda e: allm.transcribe(e, PICTURE),
+            "invalid_transcription_request",
+            [("audio", "invalid_audio")],
+        ),
+        (
+            lambda e: allm.classify(e, "", {}),
+            "invalid_classification_request",
+            [("questions", "empty"), ("state", "empty")],
+        ),
+    ],
+    ids=["embed", "moderate", "speech", "transcribe", "classify"],
+)
+def test_what_cannot_be_sent_is_refused_before_the_adapter(ask: Any, reason: str, errors: Any) -> None:
+    slots = {capability.slot: "fake" for capability in CAPABILITIES.values()}
+    asked: list[Any] = []
+    with pytest.raises(allm.ValidationError) as refused:
+        ask(allm.Engine(**slots, adapter_opts={"capture": asked}))
+    assert (refused.value.reason, refused.value.errors, asked) == (reason, errors, [])
+
+
+def test_the_adapter_is_not_told_to_try_again_itself() -> None:
+    calls: list[Any] = []
+
+    def work(_request: Any, call: Any) -> Any:
+        calls.append(call)
+        return allm.ModerationResponse()
+
+    allm.moderate(
+        with_adapter("moderate", made("moderate", work), retry="default"), "a", request_timeout=math.inf
+    )
+    assert (calls[0].retry, calls[0].request_timeout) == (False, None)
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_the_three_ways_to_ask_for_pictures() -> None:
+    asked: list[allm.ImageRequest] = []
+    other, mask = allm.Image.from_url("https://example.org/b.png"), allm.Image.from_file("mask.png")
+    engine = scripted("image", *[script.ok([PICTURE])] * 5, capture=asked)
+    allm.generate_image(engine, "a cat", n=2, size=(64, 64), stream=True)
+    allm.edit_image(engine, PICTURE, "a hat", mask=mask)
+    allm.edit_image(engine, [PICTURE, other], "a hat")
+    allm.image_variations(engine, PICTURE)
+    allm.generate_image(engine, "")  # nothing is checked before it is sent
+    assert asked == [
+        allm.ImageRequest(prompt="a cat", n=2, size=(64, 64)),
+        allm.ImageRequest(operation="edit", prompt="a hat", input_images=[PICTURE], mask=mask),
+        allm.ImageRequest(operation="edit", prompt="a hat", input_images=[PICTURE, other]),
+        allm.ImageRequest(operation="variation", input_images=[PICTURE]),
+        allm.ImageRequest(prompt=""),
+    ]
+
+
+def test_pictures_are_counted_in_usage_and_in_telemetry() -> None:
+    engine = scripted(
+        "image", script.ok([PICTURE, PICTURE], usage={"size": "64x64"}), script.error("unknown")
+    )
+    with measured() as heard:
+        response = allm.generate_image(engine, "a cat", n=2)
+        with pytest.raises(allm.ImageAdapterError):
+            allm.generate_image(engine, "a cat")
+    stops = [event for event in heard if event.name == "allm.image.stop"]
+    assert response.usage == allm.ImageUsage(images=2, size="64x64")
+    assert [event.measurements["image_count"] for event in stops] == [2, 0]
+    assert [(e.metadata["operation"], e.metadata["n"]) for e in stops] == [("generate", 2), ("generate", 1)]
+    assert [event.metadata["usage"] for event in stops] == [response.usage, None]
+
+
+def test_an_operation_that_is_not_supported_is_refused_after_it_was_shown() -> None:
+    asked: list[Any] = []
+    engine = scripted("image", script.ok([PICTURE]), capture=asked, supported_operations=["generate"])
+    with pytest.raises(allm.ImageAdapterError) as refused:
+        allm.image_variations(engine, PICTURE)
+    assert refused.value.reason == "unsupported_operation"
+    assert refused.value.metadata["operation"] == "variation"
+    assert [request.operation for request in asked] == ["variation"]
+    assert allm.generate_image(engine, "a cat").images == [PICTURE]  # the script did not move
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "errors"),
+    [
+        ({"images_enabled": False}, [(["images_enabled"], "images_disabled")]),
+        ({"supported_image_operations": ["edit"]}, [(["operation"], "unsupported_image_operation")]),
+        ({"supported_image_operations": ["generate"]}, None),
+        ({"images_enabled": True}, None),
+        ({}, None),
+        (None, None),
+    ],
+    ids=["off", "other", "listed", "on", "silent", "none"],
+)
+def test_a_catalogue_may_know_that_a_model_makes_no_pictures(capabilities: Any, errors: Any) -> None:
+    engine = scripted("image", script.ok([PICTURE])).merge(
+        image_model=allm.ModelRef(id="m", capabilities=capabilities)
+    )
+    if errors is None:
+        assert allm.generate_image(engine, "a cat").model == "m"
+        return
+    with pytest.raises(
+        allm.ValidationError, match="does not support requested image capabilities"
+    ) as refused:
+        allm.generate_image(engine, "a cat")
+    assert (refused.value.reason, refused.value.errors) == ("unsupported_capability", errors)
+
+
+# --- embeddings in chunks -----------------------------------------------------------------------------------------
+
+
+def in_chunks(size: int, *entries: Any, **options: Any) -> allm.Engine:
+    from allm_actors.engine.fakes import FakeEmbeddings
+
+    opts = {"embed_script": list(entries), **options} if entries else options
+    return allm.Engine(embed_adapter=FakeEmbeddings(size), adapter_opts=opts, retry=QUICK)
+
+
+def test_many_texts_are_sent_in_chunks_and_come_back_in_order() -> None:
+    texts = [f"text {at}" for at in range(250)]
+    asked: list[Any] = []
+    response = allm.embed(in_chunks(100, capture=asked), texts)
+    assert [len(request.input) for request in asked] == [100, 100, 50]
+    assert [each.index for each in response.embeddings] == list(range(250))
+    assert response.vectors() == allm.embed(in_chunks(1000), texts).vectors()
+    assert response.usage.input_tokens == 500
+    assert response.metadata == {"chunk_count": 3}
+
+
+def test_a_chunk_that_fails_says_how_much_was_done() -> None:
+    one = script.ok([[1.0]])
+    with pytest.raises(allm.EmbeddingAdapterError) as failed:
+        allm.embed(in_chunks(1, one, one, script.error("invalid_request")), ["a", "b", "c"])
+    done = {name: failed.value.metadata[name] for name in ("completed_chunks", "completed_inputs")}
+    assert done == {"completed_chunks": 2, "completed_inputs": 2}
+
+
+def test_each_chunk_has_attempts_of_its_own() -> None:
+    entries = [script.retry_until_call(3), script.ok([[1.0]])] * 3
+    assert allm.embed(in_chunks(1, *entries), ["a", "b", "c"]).vectors() == [[1.0]] * 3

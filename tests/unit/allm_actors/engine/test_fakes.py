@@ -1,0 +1,214 @@
+"""The scripted providers of what is not chat."""
+
+import math
+
+import pytest
+
+from allm_actors.data import (
+    Audio,
+    ClassificationAdapterError,
+    ClassificationQuestion,
+    ClassificationRequest,
+    EmbeddingAdapterError,
+    EmbeddingRequest,
+    ErrorEvent,
+    Image,
+    ImageAdapterError,
+    ImagePart,
+    ImageRequest,
+    ImageResponse,
+    ModerationRequest,
+    SpeechRequest,
+    TranscriptionAdapterError,
+    TranscriptionRequest,
+)
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.fake import Counter
+from allm_actors.engine.fakes import (
+    FakeClassification,
+    FakeEmbeddings,
+    FakeImages,
+    FakeModeration,
+    FakeSpeech,
+    FakeTranscription,
+)
+from allm_actors.testing import script
+
+PICTURE = Image.from_bytes(b"x", "image/png")
+CAT = ImageRequest(prompt="a cat", model="m", metadata={"mine": 1})
+
+
+def call(key=1, **options):
+    return Call(request_id="r1", options=options, cursor_key=key)
+
+
+def pictures(fake, key=1, **options):
+    return fake.generate(CAT, call(key, **options)).images
+
+
+class TestScripts:
+    def test_an_entry_for_each_call(self):
+        fake, entries = FakeImages(), [script.ok([PICTURE]), script.ok([])]
+        assert pictures(fake, image_script=entries) == [PICTURE]
+        assert pictures(fake, image_script=entries) == []
+        with pytest.raises(ImageAdapterError, match="no scripted image is left") as over:
+            pictures(fake, image_script=entries)
+        assert (over.value.reason, over.value.metadata) == ("unknown", {"cause": "no_scripted_image"})
+
+    def test_engines_have_cursors_of_their_own_unless_they_share_one(self):
+        fake, entries = FakeImages(), [script.ok([PICTURE]), script.ok([])]
+        assert pictures(fake, 1, image_script=entries) == pictures(fake, 2, image_script=entries) == [PICTURE]
+        shared = {"image_script": entries, "script_cursor": Counter()}
+        assert (pictures(fake, 3, **shared), pictures(fake, 4, **shared)) == ([PICTURE], [])
+        keyed = {"image_script": entries, "cursor_key": "k"}
+        assert (pictures(fake, 5, **keyed), pictures(fake, 6, **keyed)) == ([PICTURE], [])
+
+    def test_without_any_key_the_script_is_the_key(self):
+        fake, entries = FakeImages(), [script.ok([PICTURE]), script.ok([])]
+        assert (pictures(fake, None, image_script=entries), pictures(fake, None, image_script=entries)) == (
+            [PICTURE],
+            [],
+        )
+
+    def test_the_response_carries_what_the_request_said(self):
+        response = FakeImages().generate(CAT, call(image_script=[script.ok([PICTURE], id="x")]))
+        assert (response.id, response.request_id, response.model, response.metadata) == (
+            "x",
+            "r1",
+            "m",
+            {"mine": 1},
+        )
+        assert response.usage.images == 1
+
+    def test_a_whole_response_may_be_scripted(self):
+        whole = ImageResponse(images=[PICTURE], model="other", metadata={"mine": 2})
+        response = FakeImages().generate(CAT, call(image_script=[script.ok(whole)]))
+        assert (response.model, response.metadata) == ("other", {"mine": 2})
+
+    def test_it_may_fail_until_the_nth_call(self):
+        fake, options = FakeImages(), {"image_script": [script.retry_until_call(3), script.ok([PICTURE])]}
+        for _ in range(2):
+            with pytest.raises(ImageAdapterError) as limited:
+                pictures(fake, **options)
+            assert (limited.value.reason, limited.value.retry_after_ms) == ("rate_limited", 0)
+        assert pictures(fake, **options) == [PICTURE]
+
+    def test_errors_are_scripted_by_reason_or_as_they_are(self):
+        own = TranscriptionAdapterError("timeout")
+        entries = [script.error("content_filter", status=400), script.error(own)]
+        fake = FakeImages()
+        with pytest.raises(ImageAdapterError) as by_reason:
+            pictures(fake, image_script=entries)
+        assert (by_reason.value.reason, by_reason.value.status, by_reason.value.provider) == (
+            "content_filter",
+            400,
+            "fake",
+        )
+        with pytest.raises(TranscriptionAdapterError) as as_it_is:
+            pictures(fake, image_script=entries)
+        assert as_it_is.value is own
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"image_script": [("perhaps", 1)]}, ValueError, "entries begin with one of: ok, error"),
+            ({"image_script": "ok"}, TypeError, "image_script in adapter_opts must be a list"),
+            ({"image_script": [], "script_cursor": 1}, TypeError, "must be a Counter"),
+            ({"image_script": [], "capture": 1}, TypeError, "capture in adapter_opts must be"),
+        ],
+        ids=["entry", "text", "cursor", "capture"],
+    )
+    def test_what_cannot_be_played_is_refused(self, options, error, message):
+        with pytest.raises(error, match=message):
+            pictures(FakeImages(), **options)
+
+    def test_whoever_wants_to_sees_each_request(self):
+        seen = []
+        with pytest.raises(ImageAdapterError):
+            pictures(FakeImages(), capture=seen.append)
+        assert seen == [CAT]
+
+
+class TestEmbeddings:
+    def embed(self, *texts, **fields):
+        return FakeEmbeddings().embed(EmbeddingRequest(input=list(texts), **fields), call()).vectors()
+
+    def test_equal_texts_have_equal_vectors_of_length_one(self):
+        first, again, other = self.embed("a cat", "A cat", "a dog")
+        assert first == again != other
+        assert all(math.isclose(math.hypot(*vector), 1.0) for vector in (first, other))
+        assert [len(vector) for vector in self.embed("a", "b", dimensions=5)] == [5, 5]
+
+    def test_texts_with_words_in_common_are_closer(self):
+        cat, kitten, tax = self.embed("the grey cat sleeps", "the grey cat eats", "quarterly income report")
+        assert sum(map(float.__mul__, cat, kitten)) > sum(map(float.__mul__, cat, tax))
+
+    def test_too_many_texts_are_refused(self):
+        with pytest.raises(EmbeddingAdapterError) as refused:
+            FakeEmbeddings(2).embed(EmbeddingRequest(input=["a", "b", "c"]), call())
+        assert (refused.value.reason, refused.value.metadata) == ("batch_too_large", {"count": 3, "max": 2})
+
+
+def test_by_itself_everything_is_clean():
+    fake, picture = FakeModeration(), ImagePart(image=PICTURE)
+    assert [r.index for r in fake.moderate(ModerationRequest(input=["a", "b"]), call()).results] == [0, 1]
+    assert len(fake.moderate(ModerationRequest(input=["a", picture, "b"]), call()).results) == 1
+    with pytest.raises(Exception, match="no scripted moderation"):
+        fake.moderate(ModerationRequest(input=["a"]), call(moderation_script=[]))
+
+
+class TestAudio:
+    def test_the_ear_undoes_the_voice(self):
+        spoken = FakeSpeech().synthesize(SpeechRequest(input="Hello  there", format="wav"), call())
+        assert (spoken.format, spoken.audio.mime_type) == ("wav", "audio/wav")
+        heard = FakeTranscription().transcribe(
+            TranscriptionRequest(audio=spoken.audio, language="en"), call()
+        )
+        assert (heard.text, heard.language) == ("Hello  there", "en")
+
+    def test_a_clip_that_cannot_be_read_is_refused(self):
+        request = TranscriptionRequest(audio=Audio.from_file("/no/such/file.mp3"))
+        with pytest.raises(TranscriptionAdapterError) as refused:
+            FakeTranscription().transcribe(request, call())
+        assert (refused.value.reason, refused.value.metadata["cause"]) == (
+            "invalid_request",
+            "unresolvable_audio",
+        )
+        *_, last = FakeTranscription().stream_transcribe(request, call())
+        assert isinstance(last, ErrorEvent)
+
+    def test_pieces_may_end_with_an_error(self):
+        options = {"speech_script": [script.ok([b"a", script.error("timeout")])] * 2}
+        fake = FakeSpeech()
+        *_, data, failure = fake.stream_synthesize(SpeechRequest(input="x"), call(**options))
+        assert (data.data, failure.error.reason) == (b"a", "timeout")
+        with pytest.raises(Exception, match="timeout"):
+            fake.synthesize(SpeechRequest(input="x"), call(**options))
+
+
+QUESTIONS = {
+    "team": ClassificationQuestion.choice("?", ["a", "b"]),
+    "mood": ClassificationQuestion.score("?", ["calm", "angry"]),
+    "spam": ClassificationQuestion.yes_no("?"),
+}
+
+
+class TestClassification:
+    def classify(self, *entries):
+        options = {"classification_script": list(entries)} if entries else {}
+        request = ClassificationRequest(state="x", questions=QUESTIONS)
+        return FakeClassification().classify(request, call(**options))
+
+    def test_by_itself_it_gives_the_plainest_answers(self):
+        values = {id: answer.value() for id, answer in self.classify().answers.items()}
+        assert values == {"team": "a", "mood": 0.0, "spam": 0.5}
+
+    def test_values_may_be_scripted(self):
+        answers = self.classify(script.ok({"team": "b", "mood": 1, "spam": 1})).answers
+        assert answers["team"].probabilities == {"a": 0.0, "b": 1.0}
+        assert (answers["mood"].score, answers["mood"].legend) == (1.0, ["calm", "angry"])
+        assert answers["spam"].yes_probability == 1.0
+
+    def test_a_script_that_does_not_fit_the_questions_is_malformed(self):
+        with pytest.raises(ClassificationAdapterError, match="differ"):
+            self.classify(script.ok({"team": "b"}))
