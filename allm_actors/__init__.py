@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         user,
     )
     from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+    from allm_actors.data.compact import ToolHelp
     from allm_actors.data.unwrap import unwrap
     from allm_actors.data.validate import validate
     from allm_actors.engine.adapter import Adapter, Call, ToolContext
@@ -52,6 +53,7 @@ _HOMES = {
         "user",
     ],
     "allm_actors.data.codec": ["from_json", "from_msgpack", "to_json", "to_msgpack"],
+    "allm_actors.data.compact": ["ToolHelp"],
     "allm_actors.data.unwrap": ["unwrap"],
     "allm_actors.data.validate": ["validate"],
     "allm_actors.engine.adapter": ["Adapter", "Call", "ToolContext"],
@@ -170,6 +172,7 @@ __all__ = [
     "ToolExecutionCompleted",
     "ToolExecutionStarted",
     "ToolHalt",
+    "ToolHelp",
     "ToolResultEncoded",
     "Turn",
     "UnwrapError",

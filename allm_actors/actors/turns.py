@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allm_actors.data import AllmError, Message, Request, Thread, ValidationError
+from allm_actors.data.compact import with_help
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
@@ -119,7 +120,7 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
 
 def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
     """The call's options, over those of the engine's `params` that say how to run and what to show."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None or name == "prompt_cache"}
     split(given)
     parts = split({name: value for name, value in engine.params.items() if value is not None})
     return {**parts.orchestration, **parts.filters, **given}
@@ -141,7 +142,7 @@ def _rules(
         on_tool_error=policy if isinstance(policy, str) else "function",
         custom_encoder=custom is not None,
         halt_when="halt_when" in given,
-        tools={tool.name: tool for tool in resolve_tools(engine, given)},
+        tools={tool.name: tool for tool in with_help(resolve_tools(engine, given))},
         structured_finalize=kind == "chat"
         and params.get("structured_finalize") is True
         and params.get("response_format") is not None,

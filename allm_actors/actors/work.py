@@ -15,6 +15,7 @@ from typing import Any
 
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
 from allm_actors.data.build import takes_context
+from allm_actors.data.compact import is_built_in
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.cancelled import Cancelled
 from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
@@ -131,7 +132,7 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 
 def _invoker(spec: TurnSpec, tool: Tool, call: ToolCall, context: ToolContext) -> Callable[[], Any]:
     executor = spec.call_options.get("tool_executor") or spec.engine.tool_executor
-    if executor is not None:
+    if executor is not None and not is_built_in(tool):
         return lambda: executor.execute(tool, copy.deepcopy(call.arguments), context)
     handler = tool.handler
     if handler is None:

@@ -25,6 +25,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import Message, Request, Thread, Tool
+from allm_actors.data.compact import projected
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine, merge_tools
 from allm_actors.engine.wire import Transport
@@ -34,6 +35,7 @@ __all__ = [
     "Options",
     "call_for",
     "complete_request",
+    "prompt_cache_of",
     "resolve_adapter_opts",
     "resolve_model",
     "resolve_params",
@@ -144,8 +146,13 @@ def step_request(
     `tools` replaces the resolved ones (a second structured pass sends none). Raises as `split` does.
     """
     parts = split(resolve_params(engine, options))
-    sent = resolve_tools(engine, options) if tools is None else list(tools)
-    fields = {**parts.request, "structured_finalize": parts.request.get("structured_finalize") is True}
+    given = resolve_tools(engine, options) if tools is None else list(tools)
+    sent = projected(given, parts.request.get("tool_choice"))
+    fields = {
+        **parts.request,
+        "structured_finalize": parts.request.get("structured_finalize") is True,
+        "prompt_cache": prompt_cache_of(engine, options),
+    }
     if not sent:
         fields.pop("tool_choice", None)
     return Request(
@@ -163,11 +170,13 @@ def complete_request(
 ) -> Request:
     """`request` with the call's and the engine's values where it has none of its own."""
     parts = split(resolve_params(engine, options))
-    changes = {name: value for name, value in parts.request.items() if _unsaid(getattr(request, name))}
+    fields = {**parts.request, "prompt_cache": prompt_cache_of(engine, options)}
+    changes = {name: value for name, value in fields.items() if _unsaid(getattr(request, name))}
+    choice = changes.get("tool_choice", request.tool_choice)
     return msgspec.structs.replace(
         request,
         model=resolve_model(engine, options, request),
-        tools=request.tools or resolve_tools(engine, options),
+        tools=projected(request.tools or resolve_tools(engine, options), choice),
         stream=stream,
         options={**parts.provider, **request.options},
         **changes,
@@ -194,6 +203,27 @@ def call_for(
         cursor_key=engine.id,
         transport=transport,
     )
+
+
+def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
+    """The prompt cache that the call asks for, else the engine's `params`; never a mix of both.
+
+    Shape: None, or `{"key": text or None, "retention": "short" or "long"}`. True, `{}` and `[]` mean the session's id
+    for a key and a short retention; None and False switch off what the engine's `params` say. What has any other shape
+    is kept as it is, for `validate` to refuse.
+    """
+    wanted = options.get("prompt_cache") if "prompt_cache" in options else engine.params.get("prompt_cache")
+    if wanted is None or wanted is False:
+        return None
+    if wanted is True or wanted == []:
+        wanted = {}
+    if not isinstance(wanted, Mapping):
+        return wanted
+    cache = {"key": None, "retention": "short", **wanted}
+    session = options.get("session_id")
+    if cache["key"] is None and isinstance(session, str) and session:
+        cache["key"] = session
+    return cache
 
 
 def _unsaid(value: Any) -> bool:

@@ -10,8 +10,9 @@ Rule of this file: a batch is a frozen value, and each call is in exactly one of
     whose error the user's code settles  settling   it is settled; what settles it crashes or takes too long: it halts
     that has its tool message            answered   never
 
-Calls of unknown tools, and calls whose arguments are no JSON object, fail before any worker: they go to `settling`, or,
-where no code of the user's has a part in it, to `answered` at once. At most `max_concurrency` calls are running.
+Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without what those require
+fail before any worker: they go to `settling`, or, where no code of the user's has a part in it, to `answered` at once.
+At most `max_concurrency` calls are running.
 """
 
 from __future__ import annotations
@@ -29,10 +30,18 @@ from allm_actors.data import (
     ToolExecutionCompleted,
     ToolExecutionStarted,
 )
+from allm_actors.data.compact import missing_arguments
 
 from .effects import CancelTool, Checkpoint, Effect, Emit, RunTool, SettleError
 from .options import Options
-from .tool_errors import call_cancelled, invalid_arguments, timed_out, unknown_tool, worker_crashed
+from .tool_errors import (
+    call_cancelled,
+    help_needed,
+    invalid_arguments,
+    timed_out,
+    unknown_tool,
+    worker_crashed,
+)
 from .tools import AnswerEvent, Policy, ToolOutcome, answer_message, settle_error
 
 __all__ = ["Batch", "Change", "begin", "close", "crashed", "returned", "took_too_long"]
@@ -144,7 +153,8 @@ def _refusal(options: Options, call: ToolCall) -> AllmError | None:
         return unknown_tool(call, tuple(options.tools))
     if "arguments_error" in call.metadata or not isinstance(arguments, dict):
         return invalid_arguments(call)
-    return None
+    missing = missing_arguments(options.tools[call.name], call)
+    return None if missing is None else help_needed(call, missing)
 
 
 def _lost(

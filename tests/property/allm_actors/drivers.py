@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import AllmError, ErrorEvent, Message, Request, Thread
+from allm_actors.data.compact import with_help
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import FakeAdapter
 from allm_actors.execution import loop, sessions
@@ -76,6 +77,8 @@ TOOLS = [
     allm.Tool(name=name, description="", schema={}, handler=handler, manual=name == "manual")
     for name, handler in HANDLERS.items()
 ]
+SMALL = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS.append(allm.Tool(name="small", description="Small.", schema=SMALL, handler=lambda a: a, compact=True))
 
 
 def _policy_raises(call, error):
@@ -136,11 +139,11 @@ def _functions(options):
     return {name: tables[name][value] if name in tables else value for name, value in options.items()}
 
 
-_NAMES = [*["gives", "asks", "halts", "manual", "async"] * 2, *HANDLERS, "missing"]
+_NAMES = [*["gives", "asks", "halts", "manual", "async", "small"] * 2, *HANDLERS, "missing", "tool_help"]
 
 
 def _calls(ids):
-    arguments = st.sampled_from([{}, {"x": 1}, {"city": "Paris", "unit": "c"}])
+    arguments = st.sampled_from([{}, {"x": 1}, {"city": "Paris", "unit": "c"}, {"names": ["small", "nope"]}])
     return st.builds(script.tool_call, st.sampled_from(_NAMES), arguments, id=ids)
 
 
@@ -301,7 +304,7 @@ class Pure:
                 on_tool_error=self.policy if isinstance(self.policy, str) else "function",
                 custom_encoder="tool_result_encoder" in options,
                 halt_when=self.halt_when is not None,
-                tools={tool.name: tool for tool in TOOLS},
+                tools={tool.name: tool for tool in with_help(TOOLS)},
                 structured_finalize="structured_finalize" in options,
                 nudge=options.get("structured_finalize_nudge"),
                 **rules,

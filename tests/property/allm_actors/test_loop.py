@@ -26,6 +26,7 @@ from allm_actors.data import (
     ToolExecutionCompleted,
     ToolExecutionStarted,
 )
+from allm_actors.data.compact import with_help
 from allm_actors.data.validate import validate
 from allm_actors.execution.effects import (
     AskHalt,
@@ -58,7 +59,9 @@ TOOLS = {
     "echo": Tool(name="echo", description="", schema={}),
     "quick": Tool(name="quick", description="", schema={}, timeout=1.0),
     "mine": Tool(name="mine", description="", schema={}, manual=True),
+    "small": Tool(name="small", description="", schema={"required": ["x"]}, compact=True),
 }
+TOOLS = {tool.name: tool for tool in with_help(list(TOOLS.values()))}
 IDS = ["c0", "c1", "c2", "c3"]
 
 options = st.builds(
@@ -78,8 +81,8 @@ texts = st.text(max_size=5)
 made = st.lists(
     st.tuples(
         st.sampled_from(IDS),
-        st.sampled_from(["echo", "echo", "echo", "quick", "mine", "nope"]),
-        st.sampled_from(["whole", "whole", "whole", "malformed", "cut off"]),
+        st.sampled_from(["echo", "echo", "echo", "quick", "mine", "nope", "small", "tool_help"]),
+        st.sampled_from(["whole", "whole", "whole", "empty", "malformed", "cut off"]),
     ),
     unique_by=lambda call: call[0],
     min_size=1,
@@ -133,7 +136,8 @@ class LoopMachine(RuleBasedStateMachine):
             events.append(ToolCallStarted(call_id, name))
             if how != "cut off":
                 metadata = {"arguments_error": "bad"} if how == "malformed" else {}
-                events.append(ToolCallCompleted(call_id, name, {}, "{}", metadata))
+                arguments = {"x": 1, "names": ["small"]} if how == "whole" else {}
+                events.append(ToolCallCompleted(call_id, name, arguments, "{}", metadata))
         turn = self.model
         self.tell(
             ModelEvents(turn, [*events, MessageCompleted(Message(role="assistant", content=""), finish)])
@@ -325,6 +329,7 @@ class LoopMachine(RuleBasedStateMachine):
                 assert tool is TOOLS[call.name]
                 assert not tool.manual
                 assert "arguments_error" not in call.metadata
+                assert not tool.compact or "x" in call.arguments, "a stub is not called blindly"
                 assert request_id == "r1"
                 assert (turn, call.id) not in self.ran, "no call runs twice"
                 self.ran.append((turn, call.id))
