@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from allm_actors.engine.adapter import Adapter, Call, ToolContext
     from allm_actors.engine.engine import Engine
     from allm_actors.execution.fold import Fold, fold
+    from allm_actors.execution.partials import Partials, partials
     from allm_actors.facade import chat, generate, step, stream, stream_generate, stream_step
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ _HOMES = {
     "allm_actors.engine.adapter": ["Adapter", "Call", "ToolContext"],
     "allm_actors.engine.engine": ["Engine"],
     "allm_actors.execution.fold": ["Fold", "fold"],
+    "allm_actors.execution.partials": ["Partials", "partials"],
     "allm_actors.facade": ["chat", "generate", "step", "stream", "stream_generate", "stream_step"],
     "allm_actors.data": [
         "AdapterError",
@@ -147,6 +149,7 @@ __all__ = [
     "MessageStarted",
     "ModelRef",
     "Ok",
+    "Partials",
     "RawChunk",
     "Request",
     "Response",
@@ -188,6 +191,7 @@ __all__ = [
     "generate",
     "image_request",
     "json_schema",
+    "partials",
     "request",
     "step",
     "stream",

@@ -121,13 +121,15 @@ class Ports:
 
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:
     """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent."""
-    request = spec.request if spec.request is not None else _step_request(spec, effect)
+    request = _step_request(spec, effect)
     validate(request)
     request_id = spec.options.request_id or ""
     return spec.adapter, request, call_for(spec.engine, spec.call_options, request_id, transport)
 
 
 def _step_request(spec: TurnSpec, effect: CallModel) -> Request:
+    if spec.request is not None:
+        return msgspec.structs.replace(spec.request, messages=effect.thread.messages)
     tools: list[Tool] | None = [] if effect.purpose == "finalize" else None
     request = step_request(spec.engine, effect.thread, spec.call_options, tools=tools)
     if effect.purpose == "draft":

@@ -13,6 +13,7 @@ from typing import Any
 
 from allm_actors.data import AllmError, Message, Request, Thread, ValidationError
 from allm_actors.data.compact import with_help
+from allm_actors.data.structured import response_format_of
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
@@ -33,7 +34,7 @@ from .stream import View
 
 __all__ = ["messages_of", "new_id", "open_first_call", "turn_spec", "view_of"]
 
-_RULES = ("mode", "max_turns", "max_concurrency", "tool_timeout")
+_RULES = ("mode", "max_turns", "max_concurrency", "max_retries", "tool_timeout")
 
 
 def new_id() -> str:
@@ -80,6 +81,8 @@ def turn_spec(
     _refuse_what_cannot_work(engine, given)
     request_id = given.setdefault("request_id", new_id())
     if request is not None:
+        if request.response_format is not None and "response_model" in given:
+            raise TypeError("response_model makes its own response_format: take it out of the request")
         request = complete_request(engine, request, given)
     elif operation is None:
         validate(Thread.from_messages(messages))
@@ -100,7 +103,7 @@ def turn_spec(
 
 def view_of(spec: TurnSpec) -> View:
     """What the turn's reader wants to see."""
-    return View(**split(spec.call_options).filters)
+    return View(**split(spec.call_options).filters, response_model=spec.call_options.get("response_model"))
 
 
 def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
@@ -123,7 +126,21 @@ def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None or name == "prompt_cache"}
     split(given)
     parts = split({name: value for name, value in engine.params.items() if value is not None})
-    return {**parts.orchestration, **parts.filters, **given}
+    orchestration = dict(parts.orchestration)
+    if "response_format" in given:
+        orchestration.pop("response_model", None)
+    return _with_model({**orchestration, **parts.filters, **given}, options)
+
+
+def _with_model(given: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the `response_format` that a `response_model` stands for."""
+    if "response_model" in given:
+        if options.get("response_format") is not None:
+            raise TypeError("response_model makes its own response_format: give one of the two")
+        given["response_format"] = response_format_of(given["response_model"])
+    elif options.get("max_retries") is not None:
+        raise TypeError("max_retries goes with response_model=, and would do nothing without it")
+    return given
 
 
 def _of_engine(engine: Engine) -> dict[str, Any]:
@@ -147,17 +164,13 @@ def _rules(
         and params.get("structured_finalize") is True
         and params.get("response_format") is not None,
         nudge=params.get("structured_finalize_nudge"),
+        parses="response_model" in given,
         **rules,
     )
 
 
 def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
     # An option that is accepted and does nothing would be worse than one that is refused.
-    for name in ("response_model", "max_retries"):
-        if name in given:
-            raise TypeError(
-                f"{name} is not supported by this version; use response_format=allm.json_schema(…)"
-            )
     if "when_busy" in given:
         raise TypeError("when_busy is said once, to host.session(…), not with a call")
     for tool in resolve_tools(engine, given):

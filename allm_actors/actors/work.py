@@ -16,15 +16,17 @@ from typing import Any
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
 from allm_actors.data.build import takes_context
 from allm_actors.data.compact import is_built_in
+from allm_actors.data.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.cancelled import Cancelled
+from allm_actors.execution.tool_errors import describe
 from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
 from allm_actors.telemetry import Span
 from supervisors import ProcessRef
 
 from .protocol import ToolJob, TurnSpec
 
-__all__ = ["Work", "halt_work", "settle_work", "tool_work"]
+__all__ = ["Work", "halt_work", "parse_work", "settle_work", "tool_work"]
 
 
 # What ends a thread or an event loop, and is only the end of this tool. Not the kill of its own actor.
@@ -91,6 +93,21 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
             return error
 
     return Work(ask, spec, Cancelled())
+
+
+def parse_work(spec: TurnSpec, text: str) -> Work:
+    """Make a value of the call's `response_model` out of an answer: `(value, problem, error)`, of which one counts."""
+    model = spec.call_options["response_model"]
+
+    def read() -> tuple[Any, str | None, AllmError | None]:
+        try:
+            return parse(text, model), None, None
+        except ValueError as error:
+            return None, str(error), None
+        except Exception as error:  # noqa: BLE001 - the type's own code; the model cannot mend it
+            return None, None, broken_model(model, describe(error))
+
+    return Work(read, spec, Cancelled())
 
 
 def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None) -> ToolOutcome:

@@ -201,7 +201,10 @@ class ToolError(AllmError):
 
 
 class ValidationError(AllmError):
-    """Values that cannot be sent. `errors` lists every failure as `(field, code)`; a field is a name or a path."""
+    """Values that cannot be sent, or an answer that does not fit.
+
+    `errors` lists every failure as `(field, code)`; a field is a name or a path.
+    """
 
     kind = "validation failed"
     fields: ClassVar[tuple[str, ...]] = ("errors",)
@@ -215,6 +218,7 @@ class ValidationError(AllmError):
             "invalid_session_input",
             "unsupported_capability",
             "invalid_image_request",
+            "invalid_response",
         }
     )
     errors: list[tuple[Any, str]]

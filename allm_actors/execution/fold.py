@@ -30,6 +30,7 @@ from allm_actors.data import (
     ToolResultEncoded,
 )
 
+from .answers import REJECTED
 from .receiving import Receiving
 from .tools import AnswerEvent, answer_message, halt_metadata
 
@@ -171,7 +172,7 @@ def step_of(event: StepCompleted, answers: Mapping[str, AnswerEvent]) -> StepRes
         thread=event.thread,
         response=response,
         tool_results=[answer_message(answer) for answer in in_order],
-        done=bool(halt) or response.finish_reason in FINAL_REASONS,
+        done=bool(halt) or (response.finish_reason in FINAL_REASONS and REJECTED not in response.metadata),
         metadata=metadata,
     )
 

@@ -36,12 +36,14 @@ from allm_actors.execution.effects import (
     Checkpoint,
     Emit,
     Finish,
+    ParseAnswer,
     Refused,
     RunTool,
     SettleError,
 )
 from allm_actors.execution.fold import fold
 from allm_actors.execution.inputs import (
+    AnswerParsed,
     Cancelled,
     HaltAnswered,
     ModelEnded,
@@ -76,6 +78,8 @@ options = st.builds(
     tools=st.just(TOOLS),
     structured_finalize=st.booleans(),
     nudge=st.sampled_from([None, "", "now"]),
+    parses=st.booleans(),
+    max_retries=st.integers(0, 3),
 )
 texts = st.text(max_size=5)
 made = st.lists(
@@ -107,6 +111,7 @@ class LoopMachine(RuleBasedStateMachine):
         self.running = {}  # RunTool by call id
         self.settling = {}
         self.judging = None
+        self.parsing = None
         self.asked = []  # CallModel effects
         self.stored = None
         self.ran = []  # every (turn, call id) that ever ran
@@ -192,6 +197,19 @@ class LoopMachine(RuleBasedStateMachine):
     def halt_when_answers(self, answer):
         self.tell(HaltAnswered(self.judging, answer))
 
+    @precondition(lambda self: self.parsing is not None)
+    @rule(how=st.sampled_from(["fits", "misfits", "misfits", "breaks"]))
+    def the_answer_is_parsed(self, how):
+        self.tell(self.parsed(how))
+
+    def parsed(self, how):
+        said = {
+            "fits": {"value": 42},
+            "misfits": {"problem": "bad"},
+            "breaks": {"error": AdapterError("unknown")},
+        }
+        return AnswerParsed(self.parsing, **said[how])
+
     @precondition(lambda self: self.trouble() and self.result is None)
     @rule(reason=st.sampled_from(["cancelled", "interrupted", "error"]))
     def somebody_cancels(self, reason):
@@ -214,6 +232,8 @@ class LoopMachine(RuleBasedStateMachine):
                 self.tell(ToolReturned(work.call.id, settle_error(work.call, work.error), work.turn))
             elif self.judging is not None:
                 self.tell(HaltAnswered(self.judging, False))
+            elif self.parsing is not None:
+                self.tell(self.parsed("misfits"))
             else:
                 turn = self.model
                 self.tell(ModelEvents(turn, talk))
@@ -225,7 +245,7 @@ class LoopMachine(RuleBasedStateMachine):
 
     # What changes nothing.
 
-    @rule(turn=st.integers(-1, 9), call_id=st.sampled_from([*IDS, "c9"]), kind=st.integers(0, 6))
+    @rule(turn=st.integers(-1, 9), call_id=st.sampled_from([*IDS, "c9"]), kind=st.integers(0, 7))
     def stray_news_changes_nothing(self, turn, call_id, kind):
         outcome = settle(ToolCallCompleted(call_id, "echo", {}), 1)
         news = [
@@ -236,12 +256,14 @@ class LoopMachine(RuleBasedStateMachine):
             ToolCrashed(call_id, "late", turn),
             ToolTimedOut(call_id, turn),
             HaltAnswered(turn, True),
+            AnswerParsed(turn, 1),
         ][kind]
         awaited = {
             0: self.model == turn,
             1: self.model == turn,
             2: self.model == turn,
             6: self.judging == turn,
+            7: self.parsing == turn,
         }.get(
             kind,
             any(work.turn == turn for key, work in (self.running | self.settling).items() if key == call_id),
@@ -269,9 +291,8 @@ class LoopMachine(RuleBasedStateMachine):
     @invariant()
     def only_one_thing_is_waited_for(self):
         tools = bool(self.running or self.settling)
-        assert (self.model is not None) + (self.judging is not None) + tools == (
-            0 if self.result is not None else 1
-        )
+        asked = [self.model, self.judging, self.parsing]
+        assert sum(turn is not None for turn in asked) + tools == (0 if self.result is not None else 1)
 
     @invariant()
     def the_reader_knows_every_tool_that_runs(self):
@@ -292,6 +313,8 @@ class LoopMachine(RuleBasedStateMachine):
             self.model = None
         if isinstance(news, (HaltAnswered, Cancelled)):
             self.judging = None
+        if isinstance(news, (AnswerParsed, Cancelled)):
+            self.parsing = None
         if isinstance(news, (ToolReturned, ToolCrashed)):
             self.running.pop(news.call_id, None)
             self.settling.pop(news.call_id, None)
@@ -347,6 +370,9 @@ class LoopMachine(RuleBasedStateMachine):
                 self.settling.pop(call_id, None)
             case AskHalt(turn):
                 self.judging = turn
+            case ParseAnswer(turn):
+                assert self.options.parses
+                self.parsing = turn
             case Checkpoint(thread):
                 assert thread.messages[: len(HI.messages)] == HI.messages
                 validate(thread)
@@ -362,8 +388,12 @@ class LoopMachine(RuleBasedStateMachine):
         validate(Request(messages=effect.thread.messages))
         self.asked.append(effect)
         drafts = [asked for asked in self.asked if asked.purpose != "finalize"]
-        assert len(drafts) <= self.options.max_turns, "turns are bounded"
-        assert len(self.asked) - len(drafts) <= 1
+        retries = self.options.max_retries if self.options.parses else 0
+        finalizes = self.options.kind == "chat" and self.options.structured_finalize
+        if finalizes:
+            assert len(drafts) <= self.options.max_turns, "a draft need not fit"
+        assert len(self.asked) <= self.options.max_turns + retries + finalizes, "model calls are bounded"
+        assert len(self.asked) - len(drafts) <= 1 + retries
         self.model = effect.turn
 
     def show(self, events):
@@ -389,6 +419,7 @@ class LoopMachine(RuleBasedStateMachine):
         self.result = result
         assert self.model is None
         assert self.judging is None
+        assert self.parsing is None
         assert not self.running, "no worker is left behind"
         assert not self.settling
         match result:
@@ -396,11 +427,16 @@ class LoopMachine(RuleBasedStateMachine):
                 assert self.events == []
             case Response():
                 assert self.options.kind == "generate"
-                assert fold(self.events).response().output_text == result.output_text
+                told = fold(self.events).response()
+                assert told.output_text == result.output_text
                 assert result.request_id == "r1"
+                self.fits_or_says_why(result)
+                if self.options.parses and self.events and isinstance(self.events[-1], StepCompleted):
+                    assert told == result
             case StepResult():
                 self.ends_with(StepCompleted)
                 assert fold(self.events).step_result() == result
+                self.fits_or_says_why(result.response)
                 self.can_be_asked_with(
                     result.thread, bool(result.metadata.keys() & {"mode", "manual_tool_calls"})
                 )
@@ -413,6 +449,18 @@ class LoopMachine(RuleBasedStateMachine):
                 assert told.steps == result.steps
                 assert result.thread.messages[: len(told.thread.messages)] == told.thread.messages
                 assert all(step.response.request_id == "r1" for step in result.steps)
+                rejected = [step for step in result.steps if "rejected" in step.response.metadata]
+                assert len(rejected) <= (self.options.max_retries if self.options.parses else 0)
+                assert not any(step.done or step.response.parsed for step in rejected)
+                second = result.metadata.get("structured_finalize", {})
+                if result.halted_reason == "completed" and "pass_2_error" not in second:
+                    self.fits_or_says_why(result.final_response)
+
+    def fits_or_says_why(self, response):
+        if self.options.parses and response.finish_reason == "stop":
+            assert response.parsed == 42
+        else:
+            assert response.parsed is None
 
     def ends_with(self, kind):
         assert [type(event) for event in self.events].count(kind) == 1
