@@ -11,14 +11,20 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from allm_actors.data import AllmError, Message, Request, Thread, ValidationError
+from allm_actors.data import AllmError, Message, ModelRef, Request, Thread, ValidationError
 from allm_actors.data.compact import with_help
 from allm_actors.data.structured import response_format_of
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.kinds import check_kinds, is_seconds
-from allm_actors.engine.resolve import complete_request, resolve_params, resolve_tools, split
+from allm_actors.engine.resolve import (
+    complete_request,
+    resolve_model_ref,
+    resolve_params,
+    resolve_tools,
+    split,
+)
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
 from allm_actors.execution.options import Kind, Options
@@ -90,7 +96,7 @@ def turn_spec(
         id=request_id,
         engine=engine,
         adapter=find_adapter(engine.adapter),
-        options=_rules(kind, engine, given, params, request_id),
+        options=_rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request)),
         call_options=given,
         channel=Channel(),
         operation=operation,
@@ -148,7 +154,12 @@ def _of_engine(engine: Engine) -> dict[str, Any]:
 
 
 def _rules(
-    kind: Kind, engine: Engine, given: Mapping[str, Any], params: Mapping[str, Any], request_id: str
+    kind: Kind,
+    engine: Engine,
+    given: Mapping[str, Any],
+    params: Mapping[str, Any],
+    request_id: str,
+    model: ModelRef | None,
 ) -> Options:
     policy = as_policy(params.get("on_tool_error"))
     rules = {name: params[name] for name in _RULES if name in params}
@@ -165,6 +176,7 @@ def _rules(
         and params.get("response_format") is not None,
         nudge=params.get("structured_finalize_nudge"),
         parses="response_model" in given,
+        pricing=(model.pricing or {}) if model is not None else {},
         **rules,
     )
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from itertools import count
 from typing import Any, Self
 
-from allm_actors.data import EngineError, Tool
+from allm_actors.data import EngineError, ModelRef, Tool
 from allm_actors.data.codec import register
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.retry import policy_of
@@ -30,7 +30,8 @@ class Engine:
     `adapter` is a name (`"openai"`), a name with a model (`"openai:gpt-4.1-mini"`) or an `Adapter`. `params` are
     default options of every call, `context` is handed to tool handlers, `adapter_opts` to the adapter (`base_url`,
     `headers`, …). `retry` is `"default"`, False or a mapping such as `{"max_attempts": 5, "max_delay": 60.0}`; delays
-    are seconds.
+    are seconds. `model` is a name, or the `ModelRef` of a catalogue of yours: then what the model cannot do is refused
+    before it is asked, and costs are filled in.
 
     Raises TypeError for an unknown field, a value of the wrong kind, or a key (pass `api_key=` with the call), and
     `EngineError("invalid_engine")` for two tools of one name.
@@ -38,7 +39,7 @@ class Engine:
 
     id: int
     adapter: str | Adapter | None
-    model: str | None
+    model: str | ModelRef | None
     tools: tuple[Tool, ...]
     params: Mapping[str, Any]
     context: Mapping[str, Any]
@@ -52,7 +53,7 @@ class Engine:
     def __init__(
         self,
         adapter: str | Adapter | None = None,
-        model: str | None = None,
+        model: str | ModelRef | None = None,
         *,
         tools: Iterable[Tool] = (),
         params: Mapping[str, Any] | None = None,
@@ -101,7 +102,7 @@ class Engine:
         """This engine with one context entry set."""
         return self._with(context={**self.context, name: value})
 
-    def with_model(self, model: str | None) -> Self:
+    def with_model(self, model: str | ModelRef | None) -> Self:
         """This engine asking `model`."""
         return self._with(model=model)
 
@@ -123,7 +124,8 @@ class Engine:
 
     def __repr__(self) -> str:
         name = self.adapter if isinstance(self.adapter, str | None) else self.adapter.name
-        shown = [f"id={self.id}", f"adapter={name!r}", f"model={self.model!r}"]
+        model = self.model.id if isinstance(self.model, ModelRef) else self.model
+        shown = [f"id={self.id}", f"adapter={name!r}", f"model={model!r}"]
         if self.tools:
             shown.append(f"tools={[tool.name for tool in self.tools]}")
         if self.adapter_opts:

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import Message, Request, Thread, Tool
+from allm_actors.data import Message, ModelRef, Request, Thread, Tool
 from allm_actors.data.compact import projected
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine, merge_tools
@@ -38,6 +38,7 @@ __all__ = [
     "prompt_cache_of",
     "resolve_adapter_opts",
     "resolve_model",
+    "resolve_model_ref",
     "resolve_params",
     "resolve_tools",
     "split",
@@ -112,7 +113,22 @@ def resolve_model(engine: Engine, options: Mapping[str, Any], request: Request |
     """The request's model, else the call's, else the engine's."""
     if request is not None and request.model is not None:
         return request.model
-    model = options.get("model")
+    model = _named_model(engine, options)
+    return model.id if isinstance(model, ModelRef) else model
+
+
+def resolve_model_ref(
+    engine: Engine, options: Mapping[str, Any], request: Request | None = None
+) -> ModelRef | None:
+    """What is known of the model that is asked: the call's `ModelRef`, else the engine's; None for a mere name."""
+    model = _named_model(engine, options)
+    if not isinstance(model, ModelRef):
+        return None
+    return model if resolve_model(engine, options, request) == model.id else None
+
+
+def _named_model(engine: Engine, options: Mapping[str, Any]) -> str | ModelRef | None:
+    model: str | ModelRef | None = options.get("model")
     return engine.model if model is None else model
 
 

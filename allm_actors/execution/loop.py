@@ -41,6 +41,7 @@ from allm_actors.data import (
     Event,
     Message,
     MessageStarted,
+    RawChunk,
     Response,
     StepCompleted,
     StepResult,
@@ -53,6 +54,7 @@ from allm_actors.data.structured import misfit
 from . import batch as batches
 from .answers import REJECTED, as_error, calling, correction, partial, question, rejected, spoken, whole
 from .batch import Batch
+from .costs import missing_costs
 from .effects import (
     AskHalt,
     CallModel,
@@ -220,6 +222,24 @@ def _refused(state: LoopState, error: AllmError) -> Transition:
 
 def _ended(state: LoopState, phase: Asking) -> Transition:
     answer = Fold().apply_all(phase.events)
+    priced = _priced(state, answer)
+    state, effects = _received(state, answer)
+    return state, (*priced, *effects)
+
+
+def _priced(state: LoopState, answer: Fold) -> tuple[Effect, ...]:
+    """Tell the fold, and whoever reads the stream, what the answer cost."""
+    if not state.options.pricing:
+        return ()
+    costs = missing_costs(answer.response().usage, state.options.pricing)
+    if not costs:
+        return ()
+    event = RawChunk(("usage", costs))
+    answer.apply(event)
+    return (Emit((event,)),)
+
+
+def _received(state: LoopState, answer: Fold) -> Transition:
     response = _told(state, answer.response())
     if state.options.kind != "generate":
         response = whole(response, answer.unfinished_calls)

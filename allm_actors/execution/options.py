@@ -7,7 +7,7 @@ fact that they exist; whoever performs the effects holds the functions themselve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     `on_tool_error="function"` and `custom_encoder` say that user code has a part in settling a tool's error.
     `structured_finalize` asks for two passes: the loop without a response format, then one answer without tools.
     `parses` says that an answer must fit a type; one that does not is asked for again, `max_retries` times in a run,
-    which is so many model calls more than there are turns.
+    which is so many model calls more than there are turns. `pricing` is what a million tokens cost: see `costs`.
 
     Units: `tool_timeout` in seconds from the tool's start; None waits without end.
     Raises: ValueError for a kind, mode, policy or bound that means nothing.
@@ -62,6 +62,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     nudge: str | None = None
     parses: bool = False
     max_retries: int = DEFAULT_MAX_RETRIES
+    pricing: Mapping[str, Any] = {}
 
     def __post_init__(self) -> None:
         _positive("max_turns", self.max_turns)

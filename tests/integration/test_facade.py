@@ -828,3 +828,21 @@ def test_a_tool_called_tool_help_is_ordinary_without_compact_ones():
     small = allm.Tool(name="small", description="", schema={}, compact=True)
     with pytest.raises(allm.ValidationError, match="tools: duplicate_name"):
         allm.chat(fake(tools=[own, small]), HI)
+
+
+def test_what_is_known_of_a_model():
+    ref = allm.ModelRef(id="m", capabilities={"tools": {"enabled": False}}, pricing={"input": 2, "output": 4})
+    counted = [
+        script.text("Hello"),
+        script.usage(input_tokens=1000, output_tokens=500),
+        script.finish("stop"),
+    ]
+    engine = fake(counted, counted, counted).with_model(ref)
+    result = allm.chat(engine, HI)
+    assert (result.final_response.usage.input_cost, result.final_response.usage.total_cost) == (0.002, 0.004)
+    assert allm.fold(allm.stream_generate(engine, HI, model=ref)).response().usage.output_cost == 0.002
+    assert allm.generate(engine, HI, model="other").usage.total_cost is None
+    with pytest.raises(allm.ValidationError, match="tools_disabled") as caught:
+        allm.chat(engine, HI, tools=[get_weather])
+    assert caught.value.reason == "unsupported_capability"
+    assert allm.from_json(allm.to_json(allm.Engine(adapter="fake", model=ref))).model == ref

@@ -1,5 +1,6 @@
 """Hypothesis plays the world: it answers in any order, twice or never, breaks, dawdles, and cancels when it likes."""
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -14,6 +15,7 @@ from allm_actors.data import (
     Message,
     MessageCompleted,
     MessageStarted,
+    RawChunk,
     Request,
     Response,
     StepCompleted,
@@ -80,6 +82,7 @@ options = st.builds(
     nudge=st.sampled_from([None, "", "now"]),
     parses=st.booleans(),
     max_retries=st.integers(0, 3),
+    pricing=st.sampled_from([{}, {"input": 2.0, "output": 4.0}]),
 )
 texts = st.text(max_size=5)
 made = st.lists(
@@ -143,6 +146,7 @@ class LoopMachine(RuleBasedStateMachine):
                 metadata = {"arguments_error": "bad"} if how == "malformed" else {}
                 arguments = {"x": 1, "names": ["small"]} if how == "whole" else {}
                 events.append(ToolCallCompleted(call_id, name, arguments, "{}", metadata))
+        events.append(RawChunk(("usage", {"input_tokens": 3, "output_tokens": 2})))
         turn = self.model
         self.tell(
             ModelEvents(turn, [*events, MessageCompleted(Message(role="assistant", content=""), finish)])
@@ -429,6 +433,9 @@ class LoopMachine(RuleBasedStateMachine):
                 assert self.options.kind == "generate"
                 told = fold(self.events).response()
                 assert told.output_text == result.output_text
+                if not self.options.parses:
+                    assert told.usage == result.usage
+                self.is_priced(result)
                 assert result.request_id == "r1"
                 self.fits_or_says_why(result)
                 if self.options.parses and self.events and isinstance(self.events[-1], StepCompleted):
@@ -437,6 +444,7 @@ class LoopMachine(RuleBasedStateMachine):
                 self.ends_with(StepCompleted)
                 assert fold(self.events).step_result() == result
                 self.fits_or_says_why(result.response)
+                self.is_priced(result.response)
                 self.can_be_asked_with(
                     result.thread, bool(result.metadata.keys() & {"mode", "manual_tool_calls"})
                 )
@@ -449,12 +457,22 @@ class LoopMachine(RuleBasedStateMachine):
                 assert told.steps == result.steps
                 assert result.thread.messages[: len(told.thread.messages)] == told.thread.messages
                 assert all(step.response.request_id == "r1" for step in result.steps)
+                for step in result.steps:
+                    self.is_priced(step.response)
                 rejected = [step for step in result.steps if "rejected" in step.response.metadata]
                 assert len(rejected) <= (self.options.max_retries if self.options.parses else 0)
                 assert not any(step.done or step.response.parsed for step in rejected)
                 second = result.metadata.get("structured_finalize", {})
                 if result.halted_reason == "completed" and "pass_2_error" not in second:
                     self.fits_or_says_why(result.final_response)
+
+    def is_priced(self, response):
+        if self.options.pricing and response.usage.input_tokens is not None and self.quietly_ended:
+            assert response.usage.total_cost == pytest.approx(response.usage.input_tokens / 3 * 14e-6)
+
+    @property
+    def quietly_ended(self):
+        return not isinstance(self.last_news, Cancelled)
 
     def fits_or_says_why(self, response):
         if self.options.parses and response.finish_reason == "stop":
