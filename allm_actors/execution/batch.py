@@ -6,13 +6,14 @@ Rule of this file: a batch is a frozen value, and each call is in exactly one of
     -----------------------------------  ---------  ------------------------------------------------------------------
     of a manual tool                     manual     never; the caller answers it after the step
     that waits for a free worker         queue      another call's worker is free again
-    that a worker runs                   running    it returns, crashes or takes too long
+    that a worker runs                   running    it returns, takes too long, or crashes (see below)
     whose error the user's code settles  settling   it is settled; what settles it crashes or takes too long: it halts
     that has its tool message            answered   never
 
 Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without what those require
 fail before any worker: they go to `settling`, or, where no code of the user's has a part in it, to `answered` at once.
-At most `max_concurrency` calls are running.
+At most `max_concurrency` calls are running. A call whose worker crashed is run once more if its tool's `effect` says
+that twice is as good as once; no other call is ever run twice.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     running: dict[str, ToolCall] = {}
     settling: dict[str, Settling] = {}
     answered: dict[str, AnswerEvent] = {}
+    repeated: frozenset[str] = frozenset()
 
     @property
     def over(self) -> bool:
@@ -122,6 +124,11 @@ def returned(batch: Batch, call_id: str, outcome: ToolOutcome) -> Change | None:
 
 def crashed(batch: Batch, call_id: str, reason: str) -> Change | None:
     """A worker is gone; None when nobody waits for it."""
+    if call_id in batch.running and call_id not in batch.repeated:
+        call = batch.running[call_id]
+        if batch.options.tools[call.name].effect != "once":
+            batch = msgspec.structs.replace(batch, repeated=batch.repeated | {call_id})
+            return batch, (_run(batch, call),)
     return _lost(batch, call_id, lambda call: worker_crashed(call, reason))
 
 
