@@ -94,6 +94,7 @@ def test_it_can_ask_the_user():
     assert result.metadata["ask_user_opts"] == {"choices": ["a", "b"]}
 
 
+@pytest.mark.slow
 def test_a_timeout_kills(tmp_path):
     file = tmp_path / "pid"
     result = allm.chat(engine("spin", tools.spin, {"file": str(file)}), HI, tool_timeout=3.0)
