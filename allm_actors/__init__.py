@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         user,
     )
     from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+    from allm_actors.data.compact import ToolHelp
     from allm_actors.data.unwrap import unwrap
     from allm_actors.data.validate import validate
     from allm_actors.engine.adapter import Adapter, Call, ToolContext
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     )
     from allm_actors.engine.engine import Engine
     from allm_actors.execution.fold import Fold, fold
+    from allm_actors.execution.partials import Partials, partials
     from allm_actors.facade import (
         chat,
         classify,
@@ -79,6 +81,7 @@ _HOMES = {
         "user",
     ],
     "allm_actors.data.codec": ["from_json", "from_msgpack", "to_json", "to_msgpack"],
+    "allm_actors.data.compact": ["ToolHelp"],
     "allm_actors.data.unwrap": ["unwrap"],
     "allm_actors.data.validate": ["validate"],
     "allm_actors.engine.adapter": ["Adapter", "Call", "ToolContext"],
@@ -94,6 +97,7 @@ _HOMES = {
     ],
     "allm_actors.engine.engine": ["Engine"],
     "allm_actors.execution.fold": ["Fold", "fold"],
+    "allm_actors.execution.partials": ["Partials", "partials"],
     "allm_actors.facade": [
         "chat",
         "classify",
@@ -248,6 +252,7 @@ __all__ = [
     "ModerationResult",
     "Ok",
     "PartialTranscript",
+    "Partials",
     "RawChunk",
     "Request",
     "Response",
@@ -280,6 +285,7 @@ __all__ = [
     "ToolExecutionCompleted",
     "ToolExecutionStarted",
     "ToolHalt",
+    "ToolHelp",
     "ToolResultEncoded",
     "TranscriptionAdapter",
     "TranscriptionAdapterError",
@@ -308,6 +314,7 @@ __all__ = [
     "image_variations",
     "json_schema",
     "moderate",
+    "partials",
     "request",
     "session",
     "step",

@@ -28,7 +28,7 @@ from allm_actors.engine.calls import patient
 from allm_actors.engine.capabilities import CAPABILITIES, Capability, request_of
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.kinds import check_kinds
-from allm_actors.engine.preflight import check_model
+from allm_actors.engine.preflight import check_capabilities
 from allm_actors.engine.resolve import TRANSPORT, call_for
 from allm_actors.engine.retry import RetryPolicy, policy_of
 from allm_actors.engine.secret import Remembered, Secret, scrub
@@ -98,7 +98,7 @@ def call_spec(
         adapter = find_capable(capability, getattr(engine, capability.slot))
         if capability.validated:
             validate(request)
-        check_model(model, request)
+        check_capabilities(model, request)
         call = _call(engine, said, request_id, transport)
         policy = patient(policy_of(call.retry))
         patience = _patience(call, None if streamed else capability)

@@ -16,7 +16,8 @@ import msgspec
 from allm_actors.data import Request, StoreError, Tool
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.resolve import call_for, step_request
+from allm_actors.engine.preflight import check_capabilities, with_finalize
+from allm_actors.engine.resolve import call_for, resolve_model_ref, step_request
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
 from supervisors import NOPROC, ChildSpec, Future, Process, ProcessDown, ProcessRef, System
@@ -124,13 +125,17 @@ class Ports:
 
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:
     """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent."""
-    request = spec.request if spec.request is not None else _step_request(spec, effect)
+    request = _step_request(spec, effect)
     validate(request)
+    check_capabilities(resolve_model_ref(spec.engine, spec.call_options, spec.request), request)
+    request = with_finalize(spec.adapter, request)
     request_id = spec.options.request_id or ""
     return spec.adapter, request, call_for(spec.engine, spec.call_options, request_id, transport)
 
 
 def _step_request(spec: TurnSpec, effect: CallModel) -> Request:
+    if spec.request is not None:
+        return msgspec.structs.replace(spec.request, messages=effect.thread.messages)
     tools: list[Tool] | None = [] if effect.purpose == "finalize" else None
     request = step_request(spec.engine, effect.thread, spec.call_options, tools=tools)
     if effect.purpose == "draft":

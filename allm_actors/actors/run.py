@@ -34,11 +34,13 @@ from allm_actors.execution.effects import (
     Effect,
     Emit,
     Finish,
+    ParseAnswer,
     Refused,
     RunTool,
     SettleError,
 )
 from allm_actors.execution.inputs import (
+    AnswerParsed,
     Cancelled,
     HaltAnswered,
     Input,
@@ -55,7 +57,7 @@ from .ending import unstored
 from .protocol import ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
 from .window import Window
-from .work import halt_work, settle_work, tool_work
+from .work import Work, halt_work, parse_work, settle_work, tool_work
 
 __all__ = ["Crew", "TurnRun"]
 
@@ -92,7 +94,7 @@ class Crew(Protocol):
 
 
 class Worker:
-    """A model call, a tool run or a question to the user's `halt_when`: its process, once that has reported."""
+    """A model call, a tool run or a question to the user's code (`halt_when`, a type): its process, if it reported."""
 
     __slots__ = ("call_id", "call_off", "cancel", "kind", "patience", "ref", "turn", "window")
 
@@ -110,6 +112,8 @@ class Worker:
                 return ModelFailed(self.turn, _broken(why))
             case "tool":
                 return ToolCrashed(self.call_id, why, self.turn)
+            case "parse":
+                return AnswerParsed(self.turn, error=_broken(why))
             case _:
                 return HaltAnswered(self.turn, _broken(why))
 
@@ -117,6 +121,8 @@ class Worker:
         """How the machine is told this worker's answer."""
         if self.kind == "tool":
             return ToolReturned(self.call_id, answer, self.turn)
+        if self.kind == "parse":
+            return AnswerParsed(self.turn, *answer)
         return HaltAnswered(self.turn, answer)
 
 
@@ -228,7 +234,7 @@ class TurnRun:
 
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
         """End the turn as soon as its end is stored; what was not begun will not be."""
-        deeds = (CallModel, RunTool, AskHalt, SettleError)
+        deeds = (CallModel, RunTool, AskHalt, SettleError, ParseAnswer)
         self.todo = deque(effect for effect in self.todo if not isinstance(effect, deeds))
         self._feed(Cancelled(reason, error))  # type: ignore[arg-type]
 
@@ -316,16 +322,16 @@ class TurnRun:
         self.advance()
 
     def _perform(self, effect: Effect) -> bool:
-        if isinstance(effect, CallModel | RunTool | SettleError | AskHalt) and not self._may_act(
-            effect.turn, asks=isinstance(effect, CallModel)
-        ):
+        if isinstance(
+            effect, CallModel | RunTool | SettleError | AskHalt | ParseAnswer
+        ) and not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
             return False
         if self._spans is not None:
             self._spans.wants(effect)
         match effect:
             case Emit(events):
                 self._emit(events)
-            case CallModel() | RunTool() | SettleError() | AskHalt():
+            case CallModel() | RunTool() | SettleError() | AskHalt() | ParseAnswer():
                 self._act(effect)
             case CancelModel():
                 if self.model is not None:
@@ -347,7 +353,7 @@ class TurnRun:
         self._acting = turn if not asks else -1
         return True
 
-    def _act(self, effect: CallModel | RunTool | SettleError | AskHalt) -> None:
+    def _act(self, effect: CallModel | RunTool | SettleError | AskHalt | ParseAnswer) -> None:
         match effect:
             case CallModel():
                 self._call_model(effect)
@@ -358,12 +364,13 @@ class TurnRun:
             case SettleError(call, error, turn):
                 self._hire_tool(call.id, call.name, turn, settle_work(self.spec, call, error), None)
             case AskHalt(turn, step_result):
-                self._ask_halt(turn, step_result)
+                self._ask("halt", turn, halt_work(self.spec, step_result))
+            case ParseAnswer(turn, text):
+                self._ask("parse", turn, parse_work(self.spec, text))
 
     def _emit(self, events: tuple[Event, ...]) -> None:
         # The last event of a turn travels with its end, so that nobody can ever see it twice or not at all.
-        kind = self.spec.options.kind
-        terminal = ChatCompleted if kind == "chat" else StepCompleted if kind == "step" else ()
+        terminal = ChatCompleted if self.spec.options.kind == "chat" else StepCompleted
         if events and isinstance(events[-1], terminal):
             self._last, events = events[-1:], events[:-1]
         if events:
@@ -423,11 +430,10 @@ class TurnRun:
         worker.cancel = job.cancel
         self._crew.hire(job)
 
-    def _ask_halt(self, turn: int, step_result: Any) -> None:
+    def _ask(self, kind: str, turn: int, work: Work) -> None:
         token = self._crew.next_token()
-        self._workers[token] = Worker("halt", turn)
-        job = halt_work(self.spec, step_result).job(token, self._crew.ref, "halt_when", "halt_when")
-        self._crew.hire(job)
+        self._workers[token] = Worker(kind, turn)
+        self._crew.hire(work.job(token, self._crew.ref, kind, kind))
 
     def _taken(self, count: int) -> None:
         worker = self._workers.get(self.model) if self.model is not None else None

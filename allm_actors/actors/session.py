@@ -18,9 +18,21 @@ import msgspec
 
 from allm_actors.data import AllmError, Session, SessionBusy, SessionError, StoreError, Thread
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.isolated import ChildDied
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
-from supervisors import DEFER_START, IGNORE, NO_REPLY, NOPROC, SHUTDOWN, Down, From, Process, ProcessRef
+from supervisors import (
+    DEFER_START,
+    IGNORE,
+    NO_REPLY,
+    NOPROC,
+    SHUTDOWN,
+    Crash,
+    Down,
+    From,
+    Process,
+    ProcessRef,
+)
 from supervisors.runtime.signals import Signal
 
 from .ending import ending
@@ -418,4 +430,5 @@ def _taken(id: str) -> SessionError:
 def _why(down: Down) -> str:
     # Who died before we could watch it is only known to be gone; its ref knows more.
     known = down.ref.exit_reason if down.reason is NOPROC and down.ref is not None else None
-    return str(known or down.reason)
+    reason = known or down.reason
+    return str(reason.exc) if isinstance(reason, Crash) and isinstance(reason.exc, ChildDied) else str(reason)

@@ -75,7 +75,9 @@ class TurnSpans:
         """This is about to be performed."""
         match effect:
             case CallModel():
-                if self._kind != "generate":
+                if (
+                    self._kind != "generate" and "step" not in self._open
+                ):  # it may ask again for a better answer
                     self._begin("step")
                 self._begin("generate")
                 self._begin("stream")

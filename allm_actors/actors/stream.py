@@ -26,6 +26,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
+from allm_actors.execution.partials import Partials
 
 from .channel import Channel
 from .log import log
@@ -58,12 +59,16 @@ class Source(Protocol):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a stream its reader sees; `on_event` observes every provider event before the filters."""
+    """What of a stream its reader sees; `on_event` observes every provider event before the filters.
+
+    `response_model` is the type that partial values are of.
+    """
 
     emit_text_deltas: bool = True
     emit_tool_deltas: bool = True
     include_raw_chunks: bool = False
     on_event: Callable[[Event], object] | None = None
+    response_model: Any = None
 
     def shows(self, event: Event) -> bool:
         """Whether the reader gets this event. The observer is told first; what it raises is logged, never passed on."""
@@ -135,6 +140,16 @@ class EventStream:
             await self._abegin()
             self._ready = await self._channel.atake()
             self._exhausted = not self._ready
+
+    def partials(self, model: Any = None) -> Partials:
+        """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
+
+        Iterate it with `for` or `async for`, in place of the stream. Raises TypeError when there is no type.
+        """
+        model = self._view.response_model if model is None else model
+        if model is None:
+            raise TypeError("partials needs a type: make the call with response_model=, or say partials(…)")
+        return Partials(self, model)
 
     def result(self) -> Any:
         """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call."""

@@ -9,14 +9,24 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from allm_actors.data import AllmError, Message, Request, Thread, ValidationError
+from allm_actors.data import AllmError, Message, ModelRef, Request, Thread, ValidationError
+from allm_actors.data.compact import with_help
+from allm_actors.data.structured import response_format_of
+from allm_actors.data.tools import Isolation
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.isolated import address_of
 from allm_actors.engine.kinds import check_kinds, is_seconds
-from allm_actors.engine.resolve import complete_request, resolve_params, resolve_tools, split
+from allm_actors.engine.resolve import (
+    complete_request,
+    resolve_model_ref,
+    resolve_params,
+    resolve_tools,
+    split,
+)
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
 from allm_actors.execution.options import Kind, Options
@@ -32,7 +42,7 @@ from .stream import View
 
 __all__ = ["new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
 
-_RULES = ("mode", "max_turns", "max_concurrency", "tool_timeout")
+_RULES = ("mode", "max_turns", "max_concurrency", "max_retries", "tool_timeout")
 
 
 def new_id() -> str:
@@ -82,6 +92,8 @@ def turn_spec(
     request_id = given.setdefault("request_id", new_id())
     thread = thread if thread is not None else Thread()
     if request is not None:
+        if request.response_format is not None and "response_model" in given:
+            raise TypeError("response_model makes its own response_format: take it out of the request")
         request = complete_request(engine, request, given)
     elif operation is None:
         validate(thread)
@@ -89,7 +101,7 @@ def turn_spec(
         id=request_id,
         engine=engine,
         adapter=find_adapter(engine.adapter),
-        options=_rules(kind, engine, given, params, request_id),
+        options=_rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request)),
         call_options=given,
         channel=Channel(),
         operation=operation,
@@ -103,7 +115,7 @@ def turn_spec(
 
 def view_of(spec: TurnSpec) -> View:
     """What the turn's reader wants to see."""
-    return View(**split(spec.call_options).filters)
+    return View(**split(spec.call_options).filters, response_model=spec.call_options.get("response_model"))
 
 
 def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
@@ -123,10 +135,24 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
 
 def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:
     """The call's options, over those of the engine's `params` that say how to run and what to show."""
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value is not None or name == "prompt_cache"}
     split(given)
     parts = split({name: value for name, value in engine.params.items() if value is not None})
-    return {**parts.orchestration, **parts.filters, **given}
+    orchestration = dict(parts.orchestration)
+    if "response_format" in given:
+        orchestration.pop("response_model", None)
+    return _with_model({**orchestration, **parts.filters, **given}, options)
+
+
+def _with_model(given: dict[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with the `response_format` that a `response_model` stands for."""
+    if "response_model" in given:
+        if options.get("response_format") is not None:
+            raise TypeError("response_model makes its own response_format: give one of the two")
+        given["response_format"] = response_format_of(given["response_model"])
+    elif options.get("max_retries") is not None:
+        raise TypeError("max_retries goes with response_model=, and would do nothing without it")
+    return given
 
 
 def _of_engine(engine: Engine) -> dict[str, Any]:
@@ -134,7 +160,12 @@ def _of_engine(engine: Engine) -> dict[str, Any]:
 
 
 def _rules(
-    kind: Kind, engine: Engine, given: Mapping[str, Any], params: Mapping[str, Any], request_id: str
+    kind: Kind,
+    engine: Engine,
+    given: Mapping[str, Any],
+    params: Mapping[str, Any],
+    request_id: str,
+    model: ModelRef | None,
 ) -> Options:
     policy = as_policy(params.get("on_tool_error"))
     rules = {name: params[name] for name in _RULES if name in params}
@@ -145,22 +176,19 @@ def _rules(
         on_tool_error=policy if isinstance(policy, str) else "function",
         custom_encoder=custom is not None,
         halt_when="halt_when" in given,
-        tools={tool.name: tool for tool in resolve_tools(engine, given)},
+        tools={tool.name: tool for tool in with_help(resolve_tools(engine, given))},
         structured_finalize=kind == "chat"
         and params.get("structured_finalize") is True
         and params.get("response_format") is not None,
         nudge=params.get("structured_finalize_nudge"),
+        parses="response_model" in given,
+        pricing=(model.pricing or {}) if model is not None else {},
         **rules,
     )
 
 
 def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
     # An option that is accepted and does nothing would be worse than one that is refused.
-    for name in ("response_model", "max_retries"):
-        if name in given:
-            raise TypeError(
-                f"{name} is not supported by this version; use response_format=allm.json_schema(…)"
-            )
     if "when_busy" in given:
         raise TypeError("when_busy is said once, to host.session(…), not with a call")
     for tool in resolve_tools(engine, given):
@@ -168,7 +196,9 @@ def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
             raise ValueError(
                 f"tool {tool.name!r}: timeout must be a positive number of seconds, got: {tool.timeout!r}"
             )
-        if tool.isolation != "thread":
+        if tool.isolation not in get_args(Isolation):
             raise ValueError(
-                f"tool {tool.name!r}: isolation={tool.isolation!r} is not supported by this version"
+                f"tool {tool.name!r}: isolation must be 'thread' or 'process', got: {tool.isolation!r}"
             )
+        if tool.isolation == "process" and tool.handler is not None:
+            address_of(tool)

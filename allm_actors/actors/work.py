@@ -15,7 +15,11 @@ from typing import Any
 
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
 from allm_actors.data.build import takes_context
+from allm_actors.data.compact import is_built_in
+from allm_actors.data.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
+from allm_actors.engine.isolated import ChildDied, IsolatedCall
+from allm_actors.execution.tool_errors import describe
 from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
 from allm_actors.telemetry import Span
 from supervisors import ProcessRef
@@ -23,7 +27,7 @@ from supervisors import ProcessRef
 from .cancelled import Cancelled
 from .protocol import ToolJob, TurnSpec
 
-__all__ = ["Work", "halt_work", "settle_work", "tool_work"]
+__all__ = ["Work", "halt_work", "parse_work", "settle_work", "tool_work"]
 
 
 # What ends a thread or an event loop, and is only the end of this tool. Not the kill of its own actor.
@@ -38,6 +42,7 @@ class Work:
     spec: TurnSpec
     cancelled: Cancelled
     asynchronous: bool = False
+    cancel: Callable[[], None] | None = None
 
     def job(self, token: int, session: ProcessRef[Any], name: str, call_id: str) -> ToolJob:
         """This work as a job for a tool actor."""
@@ -47,7 +52,7 @@ class Work:
             name=name,
             call_id=call_id,
             work=self.run,
-            cancel=self.cancelled.set,
+            cancel=self.cancel or self.cancelled.set,
             loop=self.spec.loop if self.asynchronous else None,
             context=self.spec.context,
         )
@@ -66,10 +71,30 @@ def tool_work(
         engine=spec.engine,
         cancelled=cancelled,
     )
+    if tool.isolation == "process" and tool.handler is not None and _executor(spec) is None:
+        return _isolated_work(spec, IsolatedCall(tool, call.arguments, context), call, cancelled, span)
     invoke = _invoker(spec, tool, call, context)
     if tool.handler is not None and inspect.iscoroutinefunction(tool.handler) and spec.loop is not None:
         return Work(lambda: _asettled(spec, call, invoke, span), spec, cancelled, asynchronous=True)
     return Work(lambda: _settled(spec, call, invoke, span), spec, cancelled)
+
+
+def _isolated_work(
+    spec: TurnSpec, isolated: IsolatedCall, call: ToolCall, cancelled: Cancelled, span: Span | None
+) -> Work:
+    def cancel() -> None:
+        cancelled.set()
+        isolated.kill()
+
+    def run() -> ToolOutcome:
+        try:
+            return _settled(spec, call, isolated.run, span)
+        except ChildDied as died:
+            if not cancelled:
+                raise  # as every worker that dies: the machine decides what that means
+            return settle(call, died)  # nobody waits for this any more
+
+    return Work(run, spec, cancelled, cancel=cancel)
 
 
 def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
@@ -92,6 +117,21 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
     return Work(ask, spec, Cancelled())
 
 
+def parse_work(spec: TurnSpec, text: str) -> Work:
+    """Make a value of the call's `response_model` out of an answer: `(value, problem, error)`, of which one counts."""
+    model = spec.call_options["response_model"]
+
+    def read() -> tuple[Any, str | None, AllmError | None]:
+        try:
+            return parse(text, model), None, None
+        except ValueError as error:
+            return None, str(error), None
+        except Exception as error:  # noqa: BLE001 - the type's own code; the model cannot mend it
+            return None, None, broken_model(model, describe(error))
+
+    return Work(read, spec, Cancelled())
+
+
 def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None) -> ToolOutcome:
     if span is not None:
         span.start()
@@ -99,6 +139,8 @@ def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Sp
         result = invoke()
         if inspect.isawaitable(result):
             result = asyncio.run(_await(result))
+    except ChildDied:
+        raise
     except (Exception, asyncio.CancelledError, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
     return _outcome(spec, call, result, span)
@@ -130,8 +172,8 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
 
 
 def _invoker(spec: TurnSpec, tool: Tool, call: ToolCall, context: ToolContext) -> Callable[[], Any]:
-    executor = spec.call_options.get("tool_executor") or spec.engine.tool_executor
-    if executor is not None:
+    executor = _executor(spec)
+    if executor is not None and not is_built_in(tool):
         return lambda: executor.execute(tool, copy.deepcopy(call.arguments), context)
     handler = tool.handler
     if handler is None:
@@ -141,6 +183,10 @@ def _invoker(spec: TurnSpec, tool: Tool, call: ToolCall, context: ToolContext) -
     if takes_context(handler):
         return lambda: handler(copy.deepcopy(call.arguments), context)
     return lambda: handler(copy.deepcopy(call.arguments))
+
+
+def _executor(spec: TurnSpec) -> Any:
+    return spec.call_options.get("tool_executor") or spec.engine.tool_executor
 
 
 def _context(spec: TurnSpec) -> Mapping[str, Any]:

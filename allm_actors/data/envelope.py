@@ -19,7 +19,7 @@ import msgspec
 
 from .audio import Audio
 from .errors import AllmError, ValidationError
-from .foreign import Unencodable, plain, refusal
+from .foreign import Unencodable, getter, plain, refusal
 from .images import Image, ImageRequest
 from .responses import Response, Usage
 from .shapes import Field, Shape, shape_of, shape_of_tag
@@ -163,7 +163,7 @@ def _writer_for(value: Any) -> Writer:
 
 
 def _shape_writer(shape: Shape) -> Writer:
-    tag, get = shape.tag, shape.get
+    tag, get = shape.tag, getter(shape)
     if shape.code is None:
         return lambda value: {"__type__": tag, "data": {k: _lower(v) for k, v in get(value)[0].items()}}
     keys = [field.key for field in shape.fields]

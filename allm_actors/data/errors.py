@@ -259,7 +259,10 @@ class ToolError(AllmError):
 
 
 class ValidationError(AllmError):
-    """Values that cannot be sent. `errors` lists every failure as `(field, code)`; a field is a name or a path."""
+    """Values that cannot be sent, or an answer that does not fit.
+
+    `errors` lists every failure as `(field, code)`; a field is a name or a path.
+    """
 
     kind = "validation failed"
     fields: ClassVar[tuple[str, ...]] = ("errors",)
@@ -278,6 +281,7 @@ class ValidationError(AllmError):
             "invalid_speech_request",
             "invalid_transcription_request",
             "invalid_classification_request",
+            "invalid_response",
         }
     )
     errors: list[tuple[Any, str]]

@@ -10,9 +10,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
-from .shapes import shape_of
+import msgspec
 
-__all__ = ["Unencodable", "plain", "refusal"]
+from .responses import Response
+from .shapes import Shape, shape_of
+
+__all__ = ["Unencodable", "getter", "plain", "refusal"]
 
 _BASES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
     (str, str.__str__),
@@ -41,6 +44,23 @@ def plain(value: Any) -> Any:
     raise Unencodable
 
 
+def getter(shape: Shape) -> Callable[[Any], tuple[Any, ...]]:
+    """How to take a value of this shape apart for a codec.
+
+    The value that a response was parsed into may be of any type of the user's; it is written as the plain data that its
+    text was, unless its type was registered.
+    """
+    if shape.cls is not Response:
+        return shape.get
+    at, get = [field.name for field in shape.fields].index("parsed"), shape.get
+
+    def fields(response: Any) -> tuple[Any, ...]:
+        values = get(response)
+        return values if values[at] is None else (*values[:at], _data(values[at]), *values[at + 1 :])
+
+    return fields
+
+
 def refusal(value: Any) -> TypeError:
     """The error for a value that could not be encoded."""
     try:
@@ -51,6 +71,26 @@ def refusal(value: Any) -> TypeError:
         return TypeError(f"{type(value).__name__} cannot be encoded: it is nested too deeply")
     path, advice = found
     return TypeError(f"{path} cannot be encoded: {advice}")
+
+
+def _data(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _data(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_data, value)) if type(value) in (list, tuple) else value
+    if isinstance(value, _PLAIN) or shape_of(type(value)) is not None:
+        return value
+    try:
+        return msgspec.to_builtins(value, enc_hook=_dumped, str_keys=True)
+    except (TypeError, ValueError):
+        return value  # `refusal` says where and why
+
+
+def _dumped(value: Any) -> Any:
+    dump = getattr(value, "model_dump", None)
+    if not callable(dump):
+        raise TypeError(type(value).__name__)
+    return dump(mode="json")
 
 
 def _find(value: Any, path: str, above: tuple[int, ...]) -> tuple[str, str] | None:

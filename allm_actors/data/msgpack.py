@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from .errors import AllmError, StoreError
-from .foreign import Unencodable, plain, refusal
+from .foreign import Unencodable, getter, plain, refusal
 from .shapes import Shape, shape_of, shape_of_code
 
 __all__ = ["SCHEMA_VERSION", "from_msgpack", "to_msgpack"]
@@ -122,7 +122,7 @@ def _packer_for(value: Any) -> Packer:
 
 
 def _shape_packer(shape: Shape) -> Packer:
-    get, code, tag = shape.get, shape.code, shape.tag
+    get, code, tag = getter(shape), shape.code, shape.tag
     if code is None:
         return lambda value: {None: [tag, _pack_dict(get(value)[0])]}
     defaults = [field.make_default() for field in shape.fields]

@@ -39,6 +39,19 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
             return self.input_tokens + self.output_tokens
         return None
 
+    def plus(self, other: Usage) -> Usage:
+        """What both calls consumed together; None where neither said."""
+        added = {name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTED}
+        tools, extra = {**self.tool_usage, **other.tool_usage}, {**self.extra, **other.extra}
+        return Usage(**added, tool_usage=tools, extra=extra)
+
+
+_COUNTED = tuple(name for name in Usage.__struct_fields__ if name not in ("tool_usage", "extra"))
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return other if one is None else one if other is None else one + other
+
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """One finished model call. A failure after the first event is data: `finish_reason` is `error` and

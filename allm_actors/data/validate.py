@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
 from . import requirements
+from .compact import TOOL_HELP, is_built_in
 from .errors import ValidationError
 from .messages import ImagePart, Message, Role, TextPart
 from .pairing import unpaired
@@ -20,10 +21,9 @@ from .sessions import Session, SessionStatus
 from .threads import Thread
 from .tools import Tool
 
-__all__ = ["RESERVED_TOOL_NAMES", "TOOL_HELP", "validate"]
+__all__ = ["RESERVED_TOOL_NAMES", "validate"]
 
 RESERVED_TOOL_NAMES = frozenset({"auto", "none", "required"})  # they are words of `tool_choice`
-TOOL_HELP = "tool_help"  # the name of the tool that explains compact tools
 _ROLES = frozenset(get_args(Role))
 _STATUSES = frozenset(get_args(SessionStatus))
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -190,7 +190,7 @@ def _under(prefix: list[Any], failures: Iterable[Failure]) -> Iterator[Failure]:
 def _has_duplicate_names(tools: Any) -> bool:
     tools = [tool for tool in tools if isinstance(tool, Tool)] if isinstance(tools, list) else []
     names = [tool.name for tool in tools if isinstance(tool.name, str)]
-    if any(tool.compact for tool in tools):
+    if any(tool.compact for tool in tools) and not any(map(is_built_in, tools)):
         names.append(TOOL_HELP)  # compact tools bring the tool that explains them
     return len(set(names)) < len(names)
 

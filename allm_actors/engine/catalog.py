@@ -23,13 +23,13 @@ class Quirks:
     """How a server differs from the first of its dialect.
 
     `include_usage`: whether usage in a stream must be asked for with `stream_options`; some servers send it unasked and
-    refuse the field. `max_tokens`: what the field is called; None asks the model's name. `prompt_cache`: whether a
-    `prompt_cache_key` is understood.
+    refuse the field. `max_tokens`: what the field is called; None asks the model's name. `prompt_cache`: which of
+    `key` and `retention` the server has a field for; it may refuse the other.
     """
 
     include_usage: bool = True
     max_tokens: str | None = "max_tokens"
-    prompt_cache: bool = False
+    prompt_cache: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ _ROWS = (
         base_url="https://api.openai.com/v1",
         key_names=("OPENAI_API_KEY",),
         base_url_name="OPENAI_BASE_URL",
-        quirks=Quirks(max_tokens=None, prompt_cache=True),
+        quirks=Quirks(max_tokens=None, prompt_cache=frozenset({"key", "retention"})),
     ),
     Provider(
         name="anthropic",
@@ -111,7 +111,7 @@ _ROWS = (
         base_url="https://api.mistral.ai/v1",
         key_names=("MISTRAL_API_KEY",),
         base_url_name="MISTRAL_BASE_URL",
-        quirks=Quirks(include_usage=False, prompt_cache=True),
+        quirks=Quirks(include_usage=False, prompt_cache=frozenset({"key"})),
     ),
     Provider(
         name="xai",

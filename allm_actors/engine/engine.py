@@ -48,8 +48,9 @@ class Engine:
     `adapter` is a name (`"openai"`), a name with a model (`"openai:gpt-4.1-mini"`) or an `Adapter`. `params` are
     default options of every call, `context` is handed to tool handlers, `adapter_opts` to the adapter (`base_url`,
     `headers`, …). `retry` is `"default"`, False or a mapping such as `{"max_attempts": 5, "max_delay": 60.0}`; delays
-    are seconds. What is not chat has slots of its own, an adapter and a model for each capability: `image_adapter`
-    and `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter names both.
+    are seconds. `model` is a name, or the `ModelRef` of a catalogue of yours: then what the model cannot do is refused
+    before it is asked, and costs are filled in. What is not chat has slots of its own, an adapter and a model for each
+    capability: `image_adapter` and `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter names both.
 
     Raises TypeError for an unknown field, a value of the wrong kind, or a key (pass `api_key=` with the call), and
     `EngineError("invalid_engine")` for two tools of one name.
@@ -57,7 +58,7 @@ class Engine:
 
     id: int
     adapter: str | Adapter | None
-    model: str | None
+    model: str | ModelRef | None
     tools: tuple[Tool, ...]
     params: Mapping[str, Any]
     context: Mapping[str, Any]
@@ -82,7 +83,7 @@ class Engine:
     def __init__(
         self,
         adapter: str | Adapter | None = None,
-        model: str | None = None,
+        model: str | ModelRef | None = None,
         *,
         tools: Iterable[Tool] = (),
         params: Mapping[str, Any] | None = None,
@@ -147,7 +148,7 @@ class Engine:
         """This engine with one context entry set."""
         return self._with(context={**self.context, name: value})
 
-    def with_model(self, model: str | None) -> Self:
+    def with_model(self, model: str | ModelRef | None) -> Self:
         """This engine asking `model`."""
         return self._with(model=model)
 
@@ -169,7 +170,8 @@ class Engine:
 
     def __repr__(self) -> str:
         name = self.adapter if isinstance(self.adapter, str | None) else self.adapter.name
-        shown = [f"id={self.id}", f"adapter={name!r}", f"model={self.model!r}"]
+        model = self.model.id if isinstance(self.model, ModelRef) else self.model
+        shown = [f"id={self.id}", f"adapter={name!r}", f"model={model!r}"]
         if self.tools:
             shown.append(f"tools={[tool.name for tool in self.tools]}")
         if self.adapter_opts:

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from allm_actors.data import Tool, ValidationError
+from allm_actors.data import ModelRef, Tool, ValidationError
 from allm_actors.engine.retry import policy_of
 
 __all__ = ["check_kinds", "is_seconds"]
@@ -71,7 +71,11 @@ _BOOL: Final[_Kind] = ("True or False", _is_bool)
 _SECONDS: Final[_Kind] = ("a positive number of seconds", is_seconds)
 _TIMES: Final = ("stream_timeout", "request_timeout", "connect_timeout", "first_byte_timeout", "tool_timeout")
 _KINDS: Final[dict[str, _Kind]] = {
-    **dict.fromkeys(("model", "request_id", "session_id"), _TEXT),
+    **dict.fromkeys(("request_id", "session_id"), _TEXT),
+    "model": (
+        "a text that is not empty, or a ModelRef",
+        lambda value: _is_text(value.id if isinstance(value, ModelRef) else value),
+    ),
     **dict.fromkeys(("context", "adapter_opts", "metadata"), _MAPPING),
     **dict.fromkeys(("emit_text_deltas", "emit_tool_deltas", "include_raw_chunks"), _BOOL),
     **dict.fromkeys(_TIMES, _SECONDS),

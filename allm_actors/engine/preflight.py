@@ -1,7 +1,15 @@
-"""What a catalogue says that a model cannot do, before it is asked to.
+"""What a model is known not to do, said before it is asked.
 
-Rule of this file: a catalogue is optional. Only a model that is named by its `ModelRef` is checked, and what the
-reference does not speak of is allowed.
+Rule of this file: pure, and only what is known counts: without a `ModelRef`, or where it is silent, everything is
+allowed. All refusals are listed at once.
+
+    the request has                the model's capabilities say       refusal
+    -----------------------------  ---------------------------------  ----------------------------------------
+    tools                          {"tools": {"enabled": False}}      ["tools"]: tools_disabled
+    a json_schema response_format  {"json_native": False}             ["response_format"]: json_native_disabled
+    a picture                      {"vision": False}                  ["vision"]: vision_disabled
+    (asks for a picture)           {"images_enabled": False}          ["images_enabled"]: images_disabled
+    an operation on pictures       {"supported_image_operations": …}  ["operation"]: unsupported_image_operation
 """
 
 from __future__ import annotations
@@ -9,24 +17,75 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from allm_actors.data import ImageRequest, ModelRef, ValidationError
+import msgspec
 
-__all__ = ["check_model"]
+from allm_actors.data import EngineError, ImagePart, ImageRequest, ModelRef, Request, ValidationError
+
+__all__ = ["check_capabilities", "with_finalize"]
 
 
-def check_model(model: str | ModelRef | None, request: Any) -> None:
-    """Raises ValidationError (`unsupported_capability`) with everything that the model is known not to do."""
-    if not (isinstance(model, ModelRef) and model.capabilities and isinstance(request, ImageRequest)):
+def check_capabilities(model: str | ModelRef | None, request: Any) -> None:
+    """Raises `ValidationError("unsupported_capability")` for what the model is known not to do."""
+    if not isinstance(model, ModelRef):
         return
-    errors = list(_images(model.capabilities, request))
-    if errors:
-        message = f"model {model.id!r} does not support requested image capabilities"
-        raise ValidationError("unsupported_capability", errors, message=message)
+    able, what = model.capabilities or {}, "capabilities"
+    refused: list[tuple[Any, str]] = []
+    if isinstance(request, Request):
+        refused = list(_of_chat(able, request))
+    elif isinstance(request, ImageRequest):
+        refused, what = list(_of_images(able, request)), "image capabilities"
+    if refused:
+        codes = ", ".join(code for _, code in refused)
+        message = (
+            f"model does not support requested {what}: {codes} ({model.id}); ask another model, or for less"
+        )
+        raise ValidationError("unsupported_capability", refused, message=message)
 
 
-def _images(capabilities: Mapping[str, Any], request: ImageRequest) -> Iterator[tuple[Any, str]]:
-    if capabilities.get("images_enabled") is False:
+def with_finalize(adapter: Any, request: Request) -> Request:
+    """The request, marked for a structured answer of its own where the adapter says that it needs that.
+
+    Raises `EngineError("invalid_engine")` for an adapter that cannot say.
+    """
+    ask = getattr(adapter, "requires_structured_finalize", None)
+    if ask is None or request.structured_finalize:
+        return request
+    try:
+        needed = ask(request)
+    except Exception as error:
+        name = getattr(adapter, "name", adapter)
+        message = (
+            f"the adapter {name!r} failed at requires_structured_finalize: {type(error).__name__}: {error}"
+        )
+        raise EngineError("invalid_engine", message=message) from error
+    return msgspec.structs.replace(request, structured_finalize=True) if needed else request
+
+
+def _of_chat(able: Mapping[str, Any], request: Request) -> Iterator[tuple[Any, str]]:
+    if request.tools and _says_no(able.get("tools"), "enabled"):
+        yield ["tools"], "tools_disabled"
+    if _wants_schema(request.response_format) and _says_no(able.get("json_native"), "enabled"):
+        yield ["response_format"], "json_native_disabled"
+    if _says_no(able.get("vision"), "enabled") and _has_picture(request):
+        yield ["vision"], "vision_disabled"
+
+
+def _of_images(able: Mapping[str, Any], request: ImageRequest) -> Iterator[tuple[Any, str]]:
+    if able.get("images_enabled") is False:
         yield ["images_enabled"], "images_disabled"
-    operations = capabilities.get("supported_image_operations")
+    operations = able.get("supported_image_operations")
     if isinstance(operations, list | tuple) and request.operation not in operations:
         yield ["operation"], "unsupported_image_operation"
+
+
+def _says_no(capability: Any, key: str) -> bool:
+    """Whether it is switched off: False itself, or a mapping that says so."""
+    return capability is False or (isinstance(capability, Mapping) and capability.get(key) is False)
+
+
+def _wants_schema(wanted: Any) -> bool:
+    return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
+
+
+def _has_picture(request: Request) -> bool:
+    return any(isinstance(part, ImagePart) for message in request.messages for part in message.parts())

@@ -24,7 +24,8 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import Message, Request, Thread, Tool
+from allm_actors.data import Message, ModelRef, Request, Thread, Tool
+from allm_actors.data.compact import projected
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine, merge_tools
@@ -35,8 +36,10 @@ __all__ = [
     "Options",
     "call_for",
     "complete_request",
+    "prompt_cache_of",
     "resolve_adapter_opts",
     "resolve_model",
+    "resolve_model_ref",
     "resolve_params",
     "resolve_tools",
     "split",
@@ -112,7 +115,22 @@ def resolve_model(engine: Engine, options: Mapping[str, Any], request: Request |
     """The request's model, else the call's, else the engine's."""
     if request is not None and request.model is not None:
         return request.model
-    model = options.get("model")
+    model = _named_model(engine, options)
+    return model.id if isinstance(model, ModelRef) else model
+
+
+def resolve_model_ref(
+    engine: Engine, options: Mapping[str, Any], request: Request | None = None
+) -> ModelRef | None:
+    """What is known of the model that is asked: the call's `ModelRef`, else the engine's; None for a mere name."""
+    model = _named_model(engine, options)
+    if not isinstance(model, ModelRef):
+        return None
+    return model if resolve_model(engine, options, request) == model.id else None
+
+
+def _named_model(engine: Engine, options: Mapping[str, Any]) -> str | ModelRef | None:
+    model: str | ModelRef | None = options.get("model")
     return engine.model if model is None else model
 
 
@@ -146,8 +164,13 @@ def step_request(
     `tools` replaces the resolved ones (a second structured pass sends none). Raises as `split` does.
     """
     parts = split(resolve_params(engine, options))
-    sent = resolve_tools(engine, options) if tools is None else list(tools)
-    fields = {**parts.request, "structured_finalize": parts.request.get("structured_finalize") is True}
+    given = resolve_tools(engine, options) if tools is None else list(tools)
+    sent = projected(given, parts.request.get("tool_choice"))
+    fields = {
+        **parts.request,
+        "structured_finalize": parts.request.get("structured_finalize") is True,
+        "prompt_cache": prompt_cache_of(engine, options),
+    }
     if not sent:
         fields.pop("tool_choice", None)
     return Request(
@@ -165,11 +188,13 @@ def complete_request(
 ) -> Request:
     """`request` with the call's and the engine's values where it has none of its own."""
     parts = split(resolve_params(engine, options))
-    changes = {name: value for name, value in parts.request.items() if _unsaid(getattr(request, name))}
+    fields = {**parts.request, "prompt_cache": prompt_cache_of(engine, options)}
+    changes = {name: value for name, value in fields.items() if _unsaid(getattr(request, name))}
+    choice = changes.get("tool_choice", request.tool_choice)
     return msgspec.structs.replace(
         request,
         model=resolve_model(engine, options, request),
-        tools=request.tools or resolve_tools(engine, options),
+        tools=projected(request.tools or resolve_tools(engine, options), choice),
         stream=stream,
         options={**parts.provider, **request.options},
         **changes,
@@ -196,6 +221,27 @@ def call_for(
         cursor_key=engine.id,
         transport=transport,
     )
+
+
+def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
+    """The prompt cache that the call asks for, else the engine's `params`; never a mix of both.
+
+    Shape: None, or `{"key": text or None, "retention": "short" or "long"}`. True, `{}` and `[]` mean the session's id
+    for a key and a short retention; None and False switch off what the engine's `params` say. What has any other shape
+    is kept as it is, for `validate` to refuse.
+    """
+    wanted = options.get("prompt_cache") if "prompt_cache" in options else engine.params.get("prompt_cache")
+    if wanted is None or wanted is False:
+        return None
+    if wanted is True or wanted == []:
+        wanted = {}
+    if not isinstance(wanted, Mapping):
+        return wanted
+    cache = {"key": None, "retention": "short", **wanted}
+    session = options.get("session_id")
+    if cache["key"] is None and isinstance(session, str) and session:
+        cache["key"] = session
+    return cache
 
 
 def _unsaid(value: Any) -> bool:

@@ -8,6 +8,7 @@ anything else. Calls that nobody will run are kept beside the conversation, unde
     ends with calls                               its text, which may be ""                finish_reason, tool_calls
     ends otherwise                                its text, which may be ""                finish_reason
     ends in no known way, or without its calls    the same; the response becomes an error  finish_reason `error`
+    does not fit the `response_model`             its text; then a user message says why   finish_reason
     was cut off by a cancel                       its text so far; none without text       finish_reason, partial
 """
 
@@ -19,7 +20,20 @@ import msgspec
 
 from allm_actors.data import AdapterError, AllmError, Message, Response, ToolCall
 
-__all__ = ["as_error", "calling", "partial", "question", "spoken", "whole"]
+__all__ = [
+    "REJECTED",
+    "as_error",
+    "calling",
+    "correction",
+    "partial",
+    "question",
+    "rejected",
+    "spoken",
+    "whole",
+]
+
+REJECTED = "rejected"
+"""In a response's metadata: why it was asked for again."""
 
 
 def whole(response: Response, unfinished: frozenset[str]) -> Response:
@@ -43,6 +57,20 @@ def as_error(response: Response, error: AllmError) -> Response:
     """The response, ended by this error."""
     metadata = {**response.metadata, "error": error}
     return msgspec.structs.replace(response, finish_reason="error", metadata=metadata)
+
+
+def rejected(response: Response, problem: str) -> Response:
+    """The response, marked as one that does not fit and is asked for again."""
+    return msgspec.structs.replace(response, metadata={**response.metadata, REJECTED: problem})
+
+
+def correction(problem: str, retry: int) -> Message:
+    """The user message that asks for a rejected answer again."""
+    text = (
+        f"Your answer does not have the form that was asked for: {problem}\n"
+        "Answer again, with the corrected JSON and nothing else."
+    )
+    return Message(role="user", content=text, metadata={"response_retry": retry})
 
 
 def calling(response: Response) -> Message:

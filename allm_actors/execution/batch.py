@@ -6,12 +6,14 @@ Rule of this file: a batch is a frozen value, and each call is in exactly one of
     -----------------------------------  ---------  ------------------------------------------------------------------
     of a manual tool                     manual     never; the caller answers it after the step
     that waits for a free worker         queue      another call's worker is free again
-    that a worker runs                   running    it returns, crashes or takes too long
+    that a worker runs                   running    it returns, takes too long, or crashes (see below)
     whose error the user's code settles  settling   it is settled; what settles it crashes or takes too long: it halts
     that has its tool message            answered   never
 
-Calls of unknown tools, and calls whose arguments are no JSON object, fail before any worker: they go to `settling`, or,
-where no code of the user's has a part in it, to `answered` at once. At most `max_concurrency` calls are running.
+Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without what those require
+fail before any worker: they go to `settling`, or, where no code of the user's has a part in it, to `answered` at once.
+At most `max_concurrency` calls are running. A call whose worker crashed is run once more if its tool's `effect` says
+that twice is as good as once; no other call is ever run twice.
 """
 
 from __future__ import annotations
@@ -29,10 +31,18 @@ from allm_actors.data import (
     ToolExecutionCompleted,
     ToolExecutionStarted,
 )
+from allm_actors.data.compact import missing_arguments
 
 from .effects import CancelTool, Checkpoint, Effect, Emit, RunTool, SettleError
 from .options import Options
-from .tool_errors import call_cancelled, invalid_arguments, timed_out, unknown_tool, worker_crashed
+from .tool_errors import (
+    call_cancelled,
+    help_needed,
+    invalid_arguments,
+    timed_out,
+    unknown_tool,
+    worker_crashed,
+)
 from .tools import AnswerEvent, Policy, ToolOutcome, answer_message, settle_error
 
 __all__ = ["Batch", "Change", "begin", "close", "crashed", "returned", "took_too_long"]
@@ -58,6 +68,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     running: dict[str, ToolCall] = {}
     settling: dict[str, Settling] = {}
     answered: dict[str, AnswerEvent] = {}
+    repeated: frozenset[str] = frozenset()
 
     @property
     def over(self) -> bool:
@@ -113,6 +124,11 @@ def returned(batch: Batch, call_id: str, outcome: ToolOutcome) -> Change | None:
 
 def crashed(batch: Batch, call_id: str, reason: str) -> Change | None:
     """A worker is gone; None when nobody waits for it."""
+    if call_id in batch.running and call_id not in batch.repeated:
+        call = batch.running[call_id]
+        if batch.options.tools[call.name].effect != "once":
+            batch = msgspec.structs.replace(batch, repeated=batch.repeated | {call_id})
+            return batch, (_run(batch, call),)
     return _lost(batch, call_id, lambda call: worker_crashed(call, reason))
 
 
@@ -144,7 +160,8 @@ def _refusal(options: Options, call: ToolCall) -> AllmError | None:
         return unknown_tool(call, tuple(options.tools))
     if "arguments_error" in call.metadata or not isinstance(arguments, dict):
         return invalid_arguments(call)
-    return None
+    missing = missing_arguments(options.tools[call.name], call)
+    return None if missing is None else help_needed(call, missing)
 
 
 def _lost(

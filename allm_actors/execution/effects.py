@@ -21,6 +21,7 @@ __all__ = [
     "Effect",
     "Emit",
     "Finish",
+    "ParseAnswer",
     "Purpose",
     "Refused",
     "RunTool",
@@ -91,6 +92,13 @@ class AskHalt(msgspec.Struct, frozen=True):
     step_result: StepResult
 
 
+class ParseAnswer(msgspec.Struct, frozen=True):
+    """Make a value of the asked-for type out of this text, in a worker, and answer `AnswerParsed`."""
+
+    turn: int
+    text: str
+
+
 class Checkpoint(msgspec.Struct, frozen=True):
     """Have this thread stored before doing what follows; `pending_calls` are the calls that it leaves open."""
 
@@ -110,4 +118,15 @@ class Finish(msgspec.Struct, frozen=True):
     result: Response | StepResult | ChatResult | Refused
 
 
-Effect = Emit | CallModel | CancelModel | RunTool | SettleError | CancelTool | AskHalt | Checkpoint | Finish
+Effect = (
+    Emit
+    | CallModel
+    | CancelModel
+    | RunTool
+    | SettleError
+    | CancelTool
+    | AskHalt
+    | ParseAnswer
+    | Checkpoint
+    | Finish
+)

@@ -31,7 +31,7 @@ from allm_actors.data import (
     ToolResultEncoded,
 )
 
-from .answers import calling, partial
+from .answers import REJECTED, calling, partial
 from .receiving import Receiving
 from .tools import AnswerEvent, answer_message, halt_metadata
 
@@ -183,7 +183,7 @@ def step_of(event: StepCompleted, answers: Mapping[str, AnswerEvent]) -> StepRes
         thread=event.thread,
         response=response,
         tool_results=[answer_message(answer) for answer in in_order],
-        done=bool(halt) or response.finish_reason in FINAL_REASONS,
+        done=bool(halt) or (response.finish_reason in FINAL_REASONS and REJECTED not in response.metadata),
         metadata=metadata,
     )
 

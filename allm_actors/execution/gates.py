@@ -1,8 +1,8 @@
 """Why a chat stops after a step: the gates, in order; the first that is true decides.
 
 Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's place in the
-result, `limit` how many steps there may be. Gate 8 is asked outside, by whoever holds the user's function; `verdict` is
-None until it has answered.
+result, `limit` how many steps there may be, not counting the `retries` for rejected answers. Gate 8 is asked outside,
+by whoever holds the user's function; `verdict` is None until it has answered.
 
     gate  the step                             halted_reason      metadata
     ----  -----------------------------------  -----------------  ---------------------------------------------------
@@ -11,11 +11,12 @@ None until it has answered.
     3     a tool halted                        the tool's reason  halt_tool_call_id, halt_result
     4     left calls to the caller             manual_tool_calls  manual_turn_index, manual_tool_calls
     5     ran in manual mode and has calls     manual_tool_calls  manual_turn_index
-    6     is a whole answer                    completed
+    6     is a whole answer, and not rejected  completed
     7     failed                               error              error
     8     the user's halt_when says so         halt_when          halt_when_step_index
     9     was the last that is allowed         max_turns          max_turns
 
+A rejected answer (see `answers`) passes gate 9: how often there may be one is bounded by `max_retries`.
 After gates 1 to 3, calls that a step left to the caller stay pending: they are in the metadata as `manual_tool_calls`.
 """
 
@@ -28,6 +29,8 @@ import msgspec
 
 from allm_actors.data import StepResult
 
+from .answers import REJECTED
+
 __all__ = ["GATES", "Gate", "Halted", "Standing", "decide"]
 
 
@@ -37,6 +40,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     step: StepResult
     index: int
     limit: int
+    retries: int = 0
     verdict: object = None
 
     @property
@@ -49,6 +53,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     def finish_reason(self) -> str | None:
         """How the model's answer ended."""
         return self.step.response.finish_reason if self.step.response is not None else None
+
+    @property
+    def rejected(self) -> bool:
+        """Whether the model's answer did not fit, and will be asked for again."""
+        return self.step.response is not None and REJECTED in self.step.response.metadata
 
 
 class Halted(msgspec.Struct, frozen=True):
@@ -104,8 +113,18 @@ GATES: Final = (
         lambda s: s.step.metadata.get("mode") == "manual",
         lambda s: {"manual_turn_index": s.index},
     ),
-    Gate(6, "completed", lambda s: s.finish_reason in {"stop", "length", "content_filter"}, lambda _: {}),
+    Gate(
+        6,
+        "completed",
+        lambda s: s.finish_reason in {"stop", "length", "content_filter"} and not s.rejected,
+        lambda _: {},
+    ),
     Gate(7, "error", lambda s: s.finish_reason == "error", _failed),
     Gate(8, "halt_when", lambda s: bool(s.verdict), lambda s: {"halt_when_step_index": s.index}),
-    Gate(9, "max_turns", lambda s: s.index + 1 >= s.limit, lambda s: {"max_turns": s.limit}),
+    Gate(
+        9,
+        "max_turns",
+        lambda s: s.index + 1 - s.retries >= s.limit and not s.rejected,
+        lambda s: {"max_turns": s.limit},
+    ),
 )

@@ -16,6 +16,7 @@ from allm_actors.data import AllmError, Event
 from .tools import ToolOutcome
 
 __all__ = [
+    "AnswerParsed",
     "Cancelled",
     "HaltAnswered",
     "Input",
@@ -82,6 +83,15 @@ class HaltAnswered(msgspec.Struct, frozen=True):
     answer: object
 
 
+class AnswerParsed(msgspec.Struct, frozen=True):
+    """What became of an answer's text: a `value`, a `problem` that the model can mend, or an `error` that it cannot."""
+
+    turn: int
+    value: object = None
+    problem: str | None = None
+    error: AllmError | None = None
+
+
 class Cancelled(msgspec.Struct, frozen=True):
     """Stop now: the caller wants to (`cancelled`), the house closes (`interrupted`), or the run broke (`error`)."""
 
@@ -97,5 +107,6 @@ Input = (
     | ToolCrashed
     | ToolTimedOut
     | HaltAnswered
+    | AnswerParsed
     | Cancelled
 )

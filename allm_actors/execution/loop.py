@@ -7,6 +7,8 @@ below knows leaves the state as it is, the same object, with no effects.
     --------  -------------------------  ---------------------------------------------------------------------------
     Asking    ModelEvents                Emit them
     Asking    ModelEnded                 generate: Finish; else the step runs its calls (see `batch`) or is complete
+    Asking    ModelEnded, has to fit     ParseAnswer
+    Parsing   AnswerParsed               as above, with the value; or, as often as allowed, CallModel with what is wrong
     Asking    ModelFailed, preflight     Finish with Refused; on a later turn the chat halts with `error`
     Asking    ModelFailed                Emit an ErrorEvent, and go on as if the model had ended
     Batch     ToolReturned               Checkpoint, Emit the answer, and RunTool for a call that waits
@@ -18,11 +20,14 @@ below knows leaves the state as it is, the same object, with no effects.
 
 A chat that shall finalize a structure runs twice: the loop itself, as a draft; then, if it came to its end, once more
 with a nudge, without tools, for one answer. The first pass's ChatCompleted is never emitted, its turns are not counted.
+
+A run whose answer must fit a type asks again for one that does not. In a chat each answer is a step of its own; a step,
+or a single answer, is the last one, with the usage of all. A single answer then ends with StepCompleted, because no
+other event has a place for the value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 import msgspec
@@ -32,23 +37,36 @@ from allm_actors.data import (
     ChatCompleted,
     ChatResult,
     ErrorEvent,
-    Event,
     Message,
     MessageStarted,
+    RawChunk,
     Response,
     StepCompleted,
-    StepResult,
     StreamError,
     Thread,
 )
+from allm_actors.data.structured import misfit
 
 from . import batch as batches
-from .answers import as_error, calling, partial, question, spoken, whole
+from .answers import REJECTED, as_error, calling, correction, partial, question, rejected, spoken, whole
 from .batch import Batch
-from .effects import AskHalt, CallModel, CancelModel, Checkpoint, Effect, Emit, Finish, Purpose, Refused
+from .costs import missing_costs
+from .effects import (
+    AskHalt,
+    CallModel,
+    CancelModel,
+    Checkpoint,
+    Effect,
+    Emit,
+    Finish,
+    ParseAnswer,
+    Purpose,
+    Refused,
+)
 from .fold import Fold, step_of
 from .gates import GATES, Halted, Standing, decide
 from .inputs import (
+    AnswerParsed,
     Cancelled,
     HaltAnswered,
     Input,
@@ -60,58 +78,14 @@ from .inputs import (
     ToolTimedOut,
 )
 from .options import DEFAULT_NUDGE, Options
+from .phases import Asking, Finished, Judging, LoopState, Parsing
 from .receiving import Receiving
 from .tools import AnswerEvent
 
-__all__ = ["Asking", "Finished", "Judging", "LoopState", "Options", "start", "step"]
+__all__ = ["Asking", "Finished", "Judging", "LoopState", "Options", "Parsing", "start", "step"]
 
 _MODEL_EVENTS: Final = frozenset({MessageStarted, *Receiving.rules})
 _BEFORE_ASKING, _AFTER_ASKING = GATES[:7], GATES[7:]
-
-
-class Asking(msgspec.Struct, frozen=True):
-    """A model call is open. The first `count` events of `log` are what it has said.
-
-    The log is shared by the states of a turn and only ever grows, so that an event costs one append and an old state
-    still means what it meant.
-    """
-
-    log: list[Event] = msgspec.field(default_factory=list)
-    count: int = 0
-
-    def heard(self, events: Iterable[Event]) -> Asking:
-        """This phase with more events."""
-        log = self.log if len(self.log) == self.count else self.log[: self.count]
-        log.extend(events)
-        return Asking(log, len(log))
-
-    @property
-    def events(self) -> list[Event]:
-        """What the model has said."""
-        return self.log[: self.count]
-
-
-class Judging(msgspec.Struct, frozen=True):
-    """A step is complete, and the user's `halt_when` was asked about it."""
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """The run is over."""
-
-
-class LoopState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a run stands.
-
-    `thread` is what the model was last asked with, or what the last step left; `draft` is the first pass's result while
-    the second runs.
-    """
-
-    options: Options
-    thread: Thread
-    phase: Asking | Batch | Judging | Finished
-    turn: int = 0
-    steps: tuple[StepResult, ...] = ()
-    draft: ChatResult | None = None
 
 
 Transition: TypeAlias = tuple[LoopState, tuple[Effect, ...]]
@@ -132,6 +106,8 @@ def step(state: LoopState, input: Input) -> Transition:
             return _ended(state, phase)
         case ModelFailed() if isinstance(phase, Asking) and input.turn == state.turn:
             return _failed(state, phase, input)
+        case AnswerParsed() if isinstance(phase, Parsing) and input.turn == state.turn:
+            return _parsed(state, phase.response, input)
         case ToolReturned() if isinstance(phase, Batch) and input.turn in (None, state.turn):
             return _batch(state, batches.returned(phase, input.call_id, input.outcome))
         case ToolCrashed() if isinstance(phase, Batch) and input.turn in (None, state.turn):
@@ -150,11 +126,14 @@ def step(state: LoopState, input: Input) -> Transition:
 
 
 def _ask(state: LoopState, effects: tuple[Effect, ...] = ()) -> Transition:
-    purpose: Purpose = "answer"
-    if state.options.two_passes:
-        purpose = "draft" if state.draft is None else "finalize"
     state = msgspec.structs.replace(state, phase=Asking())
-    return state, (*effects, CallModel(state.turn, state.thread, purpose))
+    return state, (*effects, CallModel(state.turn, state.thread, _purpose(state)))
+
+
+def _purpose(state: LoopState) -> Purpose:
+    if not state.options.two_passes:
+        return "answer"
+    return "draft" if state.draft is None else "finalize"
 
 
 def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
@@ -168,7 +147,8 @@ def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
 
 
 def _failed(state: LoopState, phase: Asking, news: ModelFailed) -> Transition:
-    if news.preflight and not phase.count:
+    begun = phase.count or (state.retries and state.options.kind != "chat")
+    if news.preflight and not begun:
         return _refused(state, news.error)
     phase, shown = _with_error(phase, news.error)
     state, effects = _ended(msgspec.structs.replace(state, phase=phase), phase)
@@ -176,7 +156,7 @@ def _failed(state: LoopState, phase: Asking, news: ModelFailed) -> Transition:
 
 
 def _refused(state: LoopState, error: AllmError) -> Transition:
-    if state.draft is not None:
+    if state.draft is not None and not state.retries:
         return _finish(state, state.draft, pass_2_error=error)
     if state.steps:
         return _halt(state, Halted("error", {"error": error}))
@@ -185,12 +165,32 @@ def _refused(state: LoopState, error: AllmError) -> Transition:
 
 def _ended(state: LoopState, phase: Asking) -> Transition:
     answer = Fold().apply_all(phase.events)
+    priced = _priced(state, answer)
+    state, effects = _received(state, answer)
+    return state, (*priced, *effects)
+
+
+def _priced(state: LoopState, answer: Fold) -> tuple[Effect, ...]:
+    """Tell the fold, and whoever reads the stream, what the answer cost."""
+    if not state.options.pricing:
+        return ()
+    costs = missing_costs(answer.response().usage, state.options.pricing)
+    if not costs:
+        return ()
+    event = RawChunk(("usage", costs))
+    answer.apply(event)
+    return (Emit((event,)),)
+
+
+def _received(state: LoopState, answer: Fold) -> Transition:
     response = _told(state, answer.response())
-    if state.options.kind == "generate":
-        return _over(state, Finish(response))
-    response = whole(response, answer.unfinished_calls)
-    if response.finish_reason != "tool_calls":
-        return _plain_step(state, response, spoken(response))
+    if state.options.kind != "generate":
+        response = whole(response, answer.unfinished_calls)
+    if response.finish_reason == "stop" and state.options.parses and _purpose(state) != "draft":
+        state = msgspec.structs.replace(state, phase=Parsing(response))
+        return state, (ParseAnswer(state.turn, response.text() or ""),)
+    if state.options.kind == "generate" or response.finish_reason != "tool_calls":
+        return _answered(state, response)
     thread = state.thread.add(calling(response))
     if state.options.mode == "manual":
         event = StepCompleted(response=response, thread=thread, mode="manual")
@@ -199,9 +199,26 @@ def _ended(state: LoopState, phase: Asking) -> Transition:
 
 
 def _told(state: LoopState, response: Response) -> Response:
+    """The response as this run knows it: what it took, for whom it is, and without a mark that only we may set."""
+    if REJECTED in response.metadata:
+        metadata = {name: value for name, value in response.metadata.items() if name != REJECTED}
+        response = msgspec.structs.replace(response, metadata=metadata)
+    if state.retries and state.options.kind != "chat":
+        response = msgspec.structs.replace(response, usage=state.spent.plus(response.usage))
     if response.request_id is not None or state.options.request_id is None:
         return response
     return msgspec.structs.replace(response, request_id=state.options.request_id)
+
+
+def _answered(state: LoopState, response: Response, effects: tuple[Effect, ...] = ()) -> Transition:
+    """The model has answered, and calls no tool."""
+    if state.options.kind != "generate":
+        state, stepped = _plain_step(state, response, spoken(response))
+        return state, (*effects, *stepped)
+    if not state.options.parses:
+        return _over(state, *effects, Finish(response))
+    event = StepCompleted(response=response, thread=state.thread.add(spoken(response)))
+    return _over(state, *effects, Checkpoint(event.thread), Emit((event,)), Finish(response))
 
 
 def _with_error(phase: Asking, error: AllmError) -> tuple[Asking, tuple[Effect, ...]]:
@@ -210,6 +227,33 @@ def _with_error(phase: Asking, error: AllmError) -> tuple[Asking, tuple[Effect, 
         return phase, ()
     event = ErrorEvent(error)
     return phase.heard((event,)), (Emit((event,)),)
+
+
+# --- the answer that has to fit -----------------------------------------------------------------------------------
+
+
+def _parsed(state: LoopState, response: Response, news: AnswerParsed) -> Transition:
+    if news.error is not None:
+        return _answered(state, as_error(response, news.error))
+    if news.problem is None:
+        return _answered(state, msgspec.structs.replace(response, parsed=news.value))
+    if state.retries == state.options.max_retries:
+        return _answered(state, as_error(response, misfit(news.problem, state.retries)))
+    return _ask_again(state, response, news.problem)
+
+
+def _ask_again(state: LoopState, response: Response, problem: str) -> Transition:
+    state = msgspec.structs.replace(state, retries=state.retries + 1)
+    messages = (spoken(response), correction(problem, state.retries))
+    if state.options.kind == "chat":
+        return _plain_step(state, rejected(response, problem), *messages)
+    state = msgspec.structs.replace(
+        state,
+        thread=state.thread.add(*messages),
+        turn=state.turn + 1,
+        spent=response.usage,
+    )
+    return _ask(state, (Checkpoint(state.thread),))
 
 
 # --- the step -----------------------------------------------------------------------------------------------------
@@ -271,6 +315,7 @@ def _standing(state: LoopState, verdict: object = None) -> Standing:
         step=state.steps[-1],
         index=len(state.steps) - 1,
         limit=state.options.turn_limit if state.draft is None else 1,
+        retries=state.retries,
         verdict=verdict,
     )
 
@@ -342,6 +387,8 @@ def _cancelled(state: LoopState, news: Cancelled) -> Transition:
             if state.options.kind == "chat":
                 return _cut_chat(state, phase, news, stop)
             return _cut_answer(state, phase, news, stop)
+        case Parsing(response):
+            return _cut_parsing(state, response, news)
         case Batch() as batch:
             return _cut_batch(state, batch, news)
         case Judging() | Finished():
@@ -354,7 +401,7 @@ def _cut_answer(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) 
     if state.options.kind == "generate":
         phase, shown = _with_error(phase, error)
         response = _told(state, Fold().apply_all(phase.events).response())
-        return _over(state, stop, *shown, Finish(response))
+        return _answered(state, response, (stop, *shown))
     response = as_error(_told(state, Fold().apply_all(phase.events).response()), error)
     state, effects = _plain_step(state, response, *partial(response))
     return state, (stop, *effects)
@@ -371,6 +418,15 @@ def _cut_chat(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) ->
         state = msgspec.structs.replace(state, thread=state.thread.add(*messages))
         effects = (stop, Checkpoint(state.thread))
     return _halt(state, _stopped(news), effects, response)
+
+
+def _cut_parsing(state: LoopState, response: Response, news: Cancelled) -> Transition:
+    """A complete answer was cut off before it was known whether it fits: it stays, without a value."""
+    if state.options.kind != "chat":
+        error = _reason(news)
+        return _answered(state, as_error(response, error), (Emit((ErrorEvent(error),)),))
+    state = msgspec.structs.replace(state, thread=state.thread.add(spoken(response)))
+    return _halt(state, _stopped(news), (Checkpoint(state.thread),), response)
 
 
 def _cut_batch(state: LoopState, batch: Batch, news: Cancelled) -> Transition:

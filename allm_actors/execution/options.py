@@ -7,13 +7,14 @@ fact that they exist; whoever performs the effects holds the functions themselve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
 from allm_actors.data import Tool
 
 __all__ = [
+    "DEFAULT_MAX_RETRIES",
     "DEFAULT_MAX_TURNS",
     "DEFAULT_NUDGE",
     "DEFAULT_TOOL_TIMEOUT",
@@ -28,6 +29,7 @@ Mode = Literal["auto", "manual"]
 OnToolError = Literal["continue", "halt", "function"]
 
 DEFAULT_MAX_TURNS: Final = 8
+DEFAULT_MAX_RETRIES: Final = 2
 DEFAULT_TOOL_TIMEOUT: Final = 30.0
 DEFAULT_NUDGE: Final = "Now provide your final structured response."
 
@@ -39,6 +41,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     is 8, in `max_concurrency` every call of a step at once, in `nudge` the default text; `""` sends no nudge.
     `on_tool_error="function"` and `custom_encoder` say that user code has a part in settling a tool's error.
     `structured_finalize` asks for two passes: the loop without a response format, then one answer without tools.
+    `parses` says that an answer must fit a type; one that does not is asked for again, `max_retries` times in a run,
+    which is so many model calls more than there are turns. `pricing` is what a million tokens cost: see `costs`.
 
     Units: `tool_timeout` in seconds from the tool's start; None waits without end.
     Raises: ValueError for a kind, mode, policy or bound that means nothing.
@@ -56,6 +60,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tools: Mapping[str, Tool] = {}
     structured_finalize: bool = False
     nudge: str | None = None
+    parses: bool = False
+    max_retries: int = DEFAULT_MAX_RETRIES
+    pricing: Mapping[str, Any] = {}
 
     def __post_init__(self) -> None:
         _positive("max_turns", self.max_turns)
@@ -63,6 +70,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         _one_of("mode", self.mode, get_args(Mode))
         _one_of("on_tool_error", self.on_tool_error, get_args(OnToolError))
         _positive("max_concurrency", self.max_concurrency)
+        retries: object = self.max_retries
+        if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+            raise ValueError(f"max_retries must be 0 or a positive integer; got: {retries!r}")
         timeout: object = self.tool_timeout
         if timeout is None:
             return

@@ -14,6 +14,7 @@ __all__ = [
     "call_cancelled",
     "describe",
     "handler_raised",
+    "help_needed",
     "invalid_arguments",
     "invalid_return",
     "not_encoded",
@@ -40,6 +41,11 @@ def invalid_arguments(call: ToolCall, why: str | None = None) -> ToolError:
     why = why or str(call.metadata.get("arguments_error") or "they are not a JSON object")
     message = f"{call.name} was not called, its arguments are invalid: {why}. Send one complete JSON object."
     return _error("invalid_arguments", call, message)
+
+
+def help_needed(call: ToolCall, why: str) -> ToolError:
+    """A compact tool was called by its stub, without arguments it requires; `why` holds its schema."""
+    return _error("invalid_arguments", call, why)
 
 
 def not_found(call: ToolCall) -> ToolError:

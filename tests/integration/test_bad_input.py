@@ -196,6 +196,8 @@ WRONG_OPTIONS = [
     ("max_tokens", 0, allm.ValidationError, "max_tokens"),
     ("response_format", "json", allm.ValidationError, "response_format"),
     ("prompt_cache", "bogus", allm.ValidationError, "prompt_cache"),
+    ("prompt_cache", {"retention": None}, allm.ValidationError, "prompt_cache: invalid_shape"),
+    ("prompt_cache", {"time": 3}, allm.ValidationError, "prompt_cache: invalid_shape"),
     ("max_turn", 3, TypeError, "'max_turns'"),
     ("temprature", 1, TypeError, "'temperature'"),
     ("halt_wen", len, TypeError, "'halt_when'"),

@@ -777,3 +777,72 @@ def test_interrupting_a_wait_is_possible():
         "except KeyboardInterrupt: print('interrupted')\n"
     )
     assert python(code) == "interrupted\n"
+
+
+def test_help_for_compact_tools_is_ours_and_everything_else_the_executors():
+    ran = []
+
+    class Executor:
+        def execute(self, tool, arguments, context):
+            ran.append(tool.name)
+            return "executed"
+
+    small = allm.Tool(name="small", description="Small.", schema={"required": ["x"]}, compact=True)
+    asked = [calls("tool_help", names=["small"]), calls("small", y=1), calls("small", x=1), HELLO]
+    result = allm.chat(fake(*asked, tools=[small]), HI, tool_executor=Executor())
+    told = [message.content for message in result.thread.messages if message.role == "tool"]
+    assert told[0].startswith("## small\nSmall.\nParameters")
+    assert "missing required argument(s): x" in told[1]
+    assert told[2] == "executed"
+    assert ran == ["small"]
+    assert len(result.steps) == 4
+
+
+def test_what_a_compact_tool_lacks_is_an_error_of_the_tool():
+    small = allm.Tool(name="small", description="Small.", schema={"required": ["x"]}, compact=True)
+    halted = allm.chat(fake(calls("small"), tools=[small]), HI, on_tool_error="halt")
+    assert (halted.halted_reason, halted.metadata["halt_tool_call_id"]) == ("tool_error", "c0")
+    told = []
+    policy = lambda call, error: told.append(error) or ("continue", "settled")  # noqa: E731
+    settled = allm.chat(fake(calls("small"), HELLO, tools=[small]), HI, on_tool_error=policy)
+    assert settled.steps[0].tool_results[0].content == "settled"
+    assert told[0].reason == "invalid_arguments"
+
+
+def test_in_manual_mode_the_caller_answers_for_tool_help():
+    small = allm.Tool(name="small", description="Small.", schema={"required": ["x"]}, compact=True)
+    engine = fake(calls("tool_help", names=["small"]), HELLO, tools=[small])
+    with allm.Host() as host:
+        session = host.session("s", engine)
+        assert session.reply("hi", mode="manual").result().halted_reason == "manual_tool_calls"
+        (call,) = session.pending_tool_calls
+        session.submit_tool_result(call.id, allm.ToolHelp.answer(engine.tools, call))
+        assert session.continue_().result().halted_reason == "completed"
+        assert session.messages[2].content.startswith("## small")
+
+
+def test_a_tool_called_tool_help_is_ordinary_without_compact_ones():
+    own = allm.Tool(name="tool_help", description="", schema={}, handler=lambda _: "mine")
+    result = allm.chat(fake(calls("tool_help"), HELLO, tools=[own]), HI)
+    assert result.steps[0].tool_results[0].content == "mine"
+    small = allm.Tool(name="small", description="", schema={}, compact=True)
+    with pytest.raises(allm.ValidationError, match="tools: duplicate_name"):
+        allm.chat(fake(tools=[own, small]), HI)
+
+
+def test_what_is_known_of_a_model():
+    ref = allm.ModelRef(id="m", capabilities={"tools": {"enabled": False}}, pricing={"input": 2, "output": 4})
+    counted = [
+        script.text("Hello"),
+        script.usage(input_tokens=1000, output_tokens=500),
+        script.finish("stop"),
+    ]
+    engine = fake(counted, counted, counted).with_model(ref)
+    result = allm.chat(engine, HI)
+    assert (result.final_response.usage.input_cost, result.final_response.usage.total_cost) == (0.002, 0.004)
+    assert allm.fold(allm.stream_generate(engine, HI, model=ref)).response().usage.output_cost == 0.002
+    assert allm.generate(engine, HI, model="other").usage.total_cost is None
+    with pytest.raises(allm.ValidationError, match="tools_disabled") as caught:
+        allm.chat(engine, HI, tools=[get_weather])
+    assert caught.value.reason == "unsupported_capability"
+    assert allm.from_json(allm.to_json(allm.Engine(adapter="fake", model=ref))).model == ref

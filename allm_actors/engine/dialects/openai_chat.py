@@ -7,6 +7,7 @@ for travels in `request.options`, which has the last word over every field.
     max_tokens                        max_tokens or max_completion_tokens, see the row
     tools                             {"type": "function", "function": {name, description, parameters}}
     tool_choice, a tool's name        {"type": "function", "function": {"name": …}}
+    prompt_cache                      prompt_cache_key, prompt_cache_retention; as far as the row knows them
     response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}
     content, parts without pictures   one string, joined by newlines
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
@@ -98,8 +99,8 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
         body["tool_choice"] = _tool_choice(request.tool_choice)
     if request.response_format not in (None, "text"):
         body["response_format"] = _response_format(request.response_format)
-    if request.prompt_cache is not None and row.quirks.prompt_cache:
-        body |= _prompt_cache(request.prompt_cache)
+    if request.prompt_cache is not None:
+        body |= _prompt_cache(request.prompt_cache, row.quirks.prompt_cache)
     body["stream"] = True
     if row.quirks.include_usage:
         body["stream_options"] = {"include_usage": True}
@@ -132,9 +133,13 @@ def _response_format(wanted: Any) -> Any:
     return wanted
 
 
-def _prompt_cache(cache: Mapping[str, Any]) -> dict[str, Any]:
-    wire = {"prompt_cache_key": cache["key"]} if cache.get("key") is not None else {}
-    return wire | ({"prompt_cache_retention": "24h"} if cache.get("retention") == "long" else {})
+def _prompt_cache(cache: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    wire: dict[str, Any] = {}
+    if "key" in known and cache.get("key") is not None:
+        wire["prompt_cache_key"] = cache["key"]
+    if "retention" in known and cache.get("retention") == "long":
+        wire["prompt_cache_retention"] = "24h"
+    return wire
 
 
 def _message(message: Message) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from allm_actors.data import (
     Tool,
     ToolCall,
 )
-from allm_actors.data.validate import RESERVED_TOOL_NAMES, TOOL_HELP
+from allm_actors.data.compact import TOOL_HELP
+from allm_actors.data.validate import RESERVED_TOOL_NAMES
 
 from .errors import errors
 from .plain import IDS, TEXTS, WORDS, arguments, json_objects, maybe

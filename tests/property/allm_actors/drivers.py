@@ -17,11 +17,29 @@ from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import AllmError, ErrorEvent, Message, Request, Thread
+from allm_actors.data.compact import with_help
+from allm_actors.data.structured import parse
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import FakeAdapter
 from allm_actors.execution import loop, sessions
-from allm_actors.execution.effects import AskHalt, CallModel, Emit, Finish, Refused, RunTool, SettleError
-from allm_actors.execution.inputs import HaltAnswered, ModelEnded, ModelEvents, ModelFailed, ToolReturned
+from allm_actors.execution.effects import (
+    AskHalt,
+    CallModel,
+    Emit,
+    Finish,
+    ParseAnswer,
+    Refused,
+    RunTool,
+    SettleError,
+)
+from allm_actors.execution.inputs import (
+    AnswerParsed,
+    HaltAnswered,
+    ModelEnded,
+    ModelEvents,
+    ModelFailed,
+    ToolReturned,
+)
 from allm_actors.execution.tools import as_policy, encode, settle, settle_error
 from allm_actors.testing import script
 
@@ -76,6 +94,8 @@ TOOLS = [
     allm.Tool(name=name, description="", schema={}, handler=handler, manual=name == "manual")
     for name, handler in HANDLERS.items()
 ]
+SMALL = {"properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS.append(allm.Tool(name="small", description="Small.", schema=SMALL, handler=lambda a: a, compact=True))
 
 
 def _policy_raises(call, error):
@@ -107,6 +127,15 @@ PREDICATES = {
     "always": lambda step: "truthy",
     "raises": _predicate_raises,
 }
+
+
+@dataclass
+class Answer:
+    """What an answer may have to fit."""
+
+    x: int
+
+
 FORMAT = allm.json_schema("answer", {"type": "object", "properties": {}})
 
 
@@ -133,14 +162,15 @@ class Case:
 def _functions(options):
     """Options as they are passed: what was drawn by name becomes the function."""
     tables = {"on_tool_error": POLICIES, "halt_when": PREDICATES, "tool_result_encoder": {"shouts": _shout}}
+    tables["response_model"] = {"answer": Answer}
     return {name: tables[name][value] if name in tables else value for name, value in options.items()}
 
 
-_NAMES = [*["gives", "asks", "halts", "manual", "async"] * 2, *HANDLERS, "missing"]
+_NAMES = [*["gives", "asks", "halts", "manual", "async", "small"] * 2, *HANDLERS, "missing", "tool_help"]
 
 
 def _calls(ids):
-    arguments = st.sampled_from([{}, {"x": 1}, {"city": "Paris", "unit": "c"}])
+    arguments = st.sampled_from([{}, {"x": 1}, {"city": "Paris", "unit": "c"}, {"names": ["small", "nope"]}])
     return st.builds(script.tool_call, st.sampled_from(_NAMES), arguments, id=ids)
 
 
@@ -159,7 +189,9 @@ def _errors():
 def turns(draw):
     """What the model says in one turn: mostly well formed calls or text, sometimes with a fault in it."""
     ids = st.sampled_from(["c0", "c1", "c2", "c3"])
-    texts = st.builds(script.text, st.sampled_from(["", "a", "Hello ", "wörld", "\n"]))
+    texts = st.builds(
+        script.text, st.sampled_from(["", "a", "Hello ", "wörld", "\n", '{"x": 1}', '{"x": "1"}'])
+    )
     usage = st.builds(script.usage, input_tokens=st.integers(0, 9), output_tokens=st.integers(0, 9))
     raw = st.builds(script.raw_chunk, st.sampled_from([{"a": 1}, ("usage", {"input_tokens": 3}), None]))
     entries = draw(st.lists(st.one_of(texts, usage, raw), max_size=3))
@@ -191,12 +223,21 @@ def _options(kind):
         "max_concurrency": st.integers(1, 3),
         "tool_result_encoder": st.just("shouts"),
     }
-    drawn = st.fixed_dictionaries({}, optional=known)
+    fits = {"response_model": st.just("answer")}
+    model = st.fixed_dictionaries(fits, optional={"max_retries": st.integers(0, 2)})
+    drawn = st.builds(dict.__or__, st.fixed_dictionaries({}, optional=known), st.just({}) | model)
     if kind != "chat":
         return drawn
     finalize = {"structured_finalize": True, "response_format": FORMAT}
     nudge = st.sampled_from([{}, {}, {}, finalize, {**finalize, "structured_finalize_nudge": ""}])
-    return st.builds(lambda options, more: {**options, **more}, drawn, nudge)
+    return st.builds(_finalized, drawn, nudge)
+
+
+def _finalized(options, finalize):
+    finalize = {**options, **finalize}
+    if "response_model" in options:  # it makes its own
+        finalize.pop("response_format", None)
+    return finalize
 
 
 def filters():
@@ -294,16 +335,18 @@ class Pure:
         self.encoder = options.get("tool_result_encoder", encode)
         self.halt_when = options.get("halt_when")
         self.model = FakeAdapter(scripts=self.case.scripts)
-        rules = {name: options[name] for name in ("max_turns", "mode", "max_concurrency") if name in options}
+        named = ("max_turns", "mode", "max_concurrency", "max_retries")
+        rules = {name: options[name] for name in named if name in options}
         self.state, effects = loop.start(
             loop.Options(
                 kind=self.kind,
                 on_tool_error=self.policy if isinstance(self.policy, str) else "function",
                 custom_encoder="tool_result_encoder" in options,
                 halt_when=self.halt_when is not None,
-                tools={tool.name: tool for tool in TOOLS},
+                tools={tool.name: tool for tool in with_help(TOOLS)},
                 structured_finalize="structured_finalize" in options,
                 nudge=options.get("structured_finalize_nudge"),
+                parses="response_model" in options,
                 **rules,
             ),
             Thread.from_messages(HI),
@@ -337,6 +380,13 @@ class Pure:
                 return [ToolReturned(call.id, settle_error(call, error, self.encoder, self.policy), turn)]
             case AskHalt(turn, result):
                 return [HaltAnswered(turn, _tried(self.halt_when, result))]
+            case ParseAnswer(turn, text):
+                made = _tried(lambda text: parse(text, Answer), text)
+                return [
+                    AnswerParsed(turn, problem=str(made))
+                    if isinstance(made, ValueError)
+                    else AnswerParsed(turn, made)
+                ]
         return []
 
     def answer(self, turn):

@@ -1,5 +1,6 @@
 """Hypothesis plays the world: it answers in any order, twice or never, breaks, dawdles, and cancels when it likes."""
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -14,6 +15,7 @@ from allm_actors.data import (
     Message,
     MessageCompleted,
     MessageStarted,
+    RawChunk,
     Request,
     Response,
     StepCompleted,
@@ -26,6 +28,7 @@ from allm_actors.data import (
     ToolExecutionCompleted,
     ToolExecutionStarted,
 )
+from allm_actors.data.compact import with_help
 from allm_actors.data.validate import validate
 from allm_actors.execution.effects import (
     AskHalt,
@@ -35,12 +38,14 @@ from allm_actors.execution.effects import (
     Checkpoint,
     Emit,
     Finish,
+    ParseAnswer,
     Refused,
     RunTool,
     SettleError,
 )
 from allm_actors.execution.fold import fold
 from allm_actors.execution.inputs import (
+    AnswerParsed,
     Cancelled,
     HaltAnswered,
     ModelEnded,
@@ -56,9 +61,11 @@ from allm_actors.execution.tools import settle, settle_error
 HI = Thread().add_user("hi")
 TOOLS = {
     "echo": Tool(name="echo", description="", schema={}),
-    "quick": Tool(name="quick", description="", schema={}, timeout=1.0),
+    "quick": Tool(name="quick", description="", schema={}, timeout=1.0, effect="idempotent"),
     "mine": Tool(name="mine", description="", schema={}, manual=True),
+    "small": Tool(name="small", description="", schema={"required": ["x"]}, compact=True),
 }
+TOOLS = {tool.name: tool for tool in with_help(list(TOOLS.values()))}
 IDS = ["c0", "c1", "c2", "c3"]
 
 options = st.builds(
@@ -73,13 +80,16 @@ options = st.builds(
     tools=st.just(TOOLS),
     structured_finalize=st.booleans(),
     nudge=st.sampled_from([None, "", "now"]),
+    parses=st.booleans(),
+    max_retries=st.integers(0, 3),
+    pricing=st.sampled_from([{}, {"input": 2.0, "output": 4.0}]),
 )
 texts = st.text(max_size=5)
 made = st.lists(
     st.tuples(
         st.sampled_from(IDS),
-        st.sampled_from(["echo", "echo", "echo", "quick", "mine", "nope"]),
-        st.sampled_from(["whole", "whole", "whole", "malformed", "cut off"]),
+        st.sampled_from(["echo", "echo", "echo", "quick", "mine", "nope", "small", "tool_help"]),
+        st.sampled_from(["whole", "whole", "whole", "empty", "malformed", "cut off"]),
     ),
     unique_by=lambda call: call[0],
     min_size=1,
@@ -104,6 +114,7 @@ class LoopMachine(RuleBasedStateMachine):
         self.running = {}  # RunTool by call id
         self.settling = {}
         self.judging = None
+        self.parsing = None
         self.asked = []  # CallModel effects
         self.stored = None
         self.ran = []  # every (turn, call id) that ever ran
@@ -133,7 +144,9 @@ class LoopMachine(RuleBasedStateMachine):
             events.append(ToolCallStarted(call_id, name))
             if how != "cut off":
                 metadata = {"arguments_error": "bad"} if how == "malformed" else {}
-                events.append(ToolCallCompleted(call_id, name, {}, "{}", metadata))
+                arguments = {"x": 1, "names": ["small"]} if how == "whole" else {}
+                events.append(ToolCallCompleted(call_id, name, arguments, "{}", metadata))
+        events.append(RawChunk(("usage", {"input_tokens": 3, "output_tokens": 2})))
         turn = self.model
         self.tell(
             ModelEvents(turn, [*events, MessageCompleted(Message(role="assistant", content=""), finish)])
@@ -188,6 +201,19 @@ class LoopMachine(RuleBasedStateMachine):
     def halt_when_answers(self, answer):
         self.tell(HaltAnswered(self.judging, answer))
 
+    @precondition(lambda self: self.parsing is not None)
+    @rule(how=st.sampled_from(["fits", "misfits", "misfits", "breaks"]))
+    def the_answer_is_parsed(self, how):
+        self.tell(self.parsed(how))
+
+    def parsed(self, how):
+        said = {
+            "fits": {"value": 42},
+            "misfits": {"problem": "bad"},
+            "breaks": {"error": AdapterError("unknown")},
+        }
+        return AnswerParsed(self.parsing, **said[how])
+
     @precondition(lambda self: self.trouble() and self.result is None)
     @rule(reason=st.sampled_from(["cancelled", "interrupted", "error"]))
     def somebody_cancels(self, reason):
@@ -210,6 +236,8 @@ class LoopMachine(RuleBasedStateMachine):
                 self.tell(ToolReturned(work.call.id, settle_error(work.call, work.error), work.turn))
             elif self.judging is not None:
                 self.tell(HaltAnswered(self.judging, False))
+            elif self.parsing is not None:
+                self.tell(self.parsed("misfits"))
             else:
                 turn = self.model
                 self.tell(ModelEvents(turn, talk))
@@ -221,7 +249,7 @@ class LoopMachine(RuleBasedStateMachine):
 
     # What changes nothing.
 
-    @rule(turn=st.integers(-1, 9), call_id=st.sampled_from([*IDS, "c9"]), kind=st.integers(0, 6))
+    @rule(turn=st.integers(-1, 9), call_id=st.sampled_from([*IDS, "c9"]), kind=st.integers(0, 7))
     def stray_news_changes_nothing(self, turn, call_id, kind):
         outcome = settle(ToolCallCompleted(call_id, "echo", {}), 1)
         news = [
@@ -232,12 +260,14 @@ class LoopMachine(RuleBasedStateMachine):
             ToolCrashed(call_id, "late", turn),
             ToolTimedOut(call_id, turn),
             HaltAnswered(turn, True),
+            AnswerParsed(turn, 1),
         ][kind]
         awaited = {
             0: self.model == turn,
             1: self.model == turn,
             2: self.model == turn,
             6: self.judging == turn,
+            7: self.parsing == turn,
         }.get(
             kind,
             any(work.turn == turn for key, work in (self.running | self.settling).items() if key == call_id),
@@ -250,7 +280,8 @@ class LoopMachine(RuleBasedStateMachine):
     def the_same_news_again_changes_nothing(self):
         again = self.last_news
         settles = (
-            isinstance(again, (ToolCrashed, ToolTimedOut, ToolReturned)) and again.call_id in self.settling
+            isinstance(again, (ToolCrashed, ToolTimedOut, ToolReturned))
+            and again.call_id in self.settling | self.running
         )
         if not settles:
             self.changes_nothing(again)
@@ -265,9 +296,8 @@ class LoopMachine(RuleBasedStateMachine):
     @invariant()
     def only_one_thing_is_waited_for(self):
         tools = bool(self.running or self.settling)
-        assert (self.model is not None) + (self.judging is not None) + tools == (
-            0 if self.result is not None else 1
-        )
+        asked = [self.model, self.judging, self.parsing]
+        assert sum(turn is not None for turn in asked) + tools == (0 if self.result is not None else 1)
 
     @invariant()
     def the_reader_knows_every_tool_that_runs(self):
@@ -288,6 +318,8 @@ class LoopMachine(RuleBasedStateMachine):
             self.model = None
         if isinstance(news, (HaltAnswered, Cancelled)):
             self.judging = None
+        if isinstance(news, (AnswerParsed, Cancelled)):
+            self.parsing = None
         if isinstance(news, (ToolReturned, ToolCrashed)):
             self.running.pop(news.call_id, None)
             self.settling.pop(news.call_id, None)
@@ -325,8 +357,10 @@ class LoopMachine(RuleBasedStateMachine):
                 assert tool is TOOLS[call.name]
                 assert not tool.manual
                 assert "arguments_error" not in call.metadata
+                assert not tool.compact or "x" in call.arguments, "a stub is not called blindly"
                 assert request_id == "r1"
-                assert (turn, call.id) not in self.ran, "no call runs twice"
+                runs = 1 if tool.effect == "once" else 2
+                assert self.ran.count((turn, call.id)) < runs, "no call runs twice, unless that does no harm"
                 self.ran.append((turn, call.id))
                 self.running[call.id] = effect
             case SettleError(call):
@@ -342,6 +376,9 @@ class LoopMachine(RuleBasedStateMachine):
                 self.settling.pop(call_id, None)
             case AskHalt(turn):
                 self.judging = turn
+            case ParseAnswer(turn):
+                assert self.options.parses
+                self.parsing = turn
             case Checkpoint(thread):
                 assert thread.messages[: len(HI.messages)] == HI.messages
                 validate(thread)
@@ -357,8 +394,12 @@ class LoopMachine(RuleBasedStateMachine):
         validate(Request(messages=effect.thread.messages))
         self.asked.append(effect)
         drafts = [asked for asked in self.asked if asked.purpose != "finalize"]
-        assert len(drafts) <= self.options.max_turns, "turns are bounded"
-        assert len(self.asked) - len(drafts) <= 1
+        retries = self.options.max_retries if self.options.parses else 0
+        finalizes = self.options.kind == "chat" and self.options.structured_finalize
+        if finalizes:
+            assert len(drafts) <= self.options.max_turns, "a draft need not fit"
+        assert len(self.asked) <= self.options.max_turns + retries + finalizes, "model calls are bounded"
+        assert len(self.asked) - len(drafts) <= 1 + retries
         self.model = effect.turn
 
     def show(self, events):
@@ -384,6 +425,7 @@ class LoopMachine(RuleBasedStateMachine):
         self.result = result
         assert self.model is None
         assert self.judging is None
+        assert self.parsing is None
         assert not self.running, "no worker is left behind"
         assert not self.settling
         match result:
@@ -391,11 +433,20 @@ class LoopMachine(RuleBasedStateMachine):
                 assert self.events == []
             case Response():
                 assert self.options.kind == "generate"
-                assert fold(self.events).response().output_text == result.output_text
+                told = fold(self.events).response()
+                assert told.output_text == result.output_text
+                if not self.options.parses:
+                    assert told.usage == result.usage
+                self.is_priced(result)
                 assert result.request_id == "r1"
+                self.fits_or_says_why(result)
+                if self.options.parses and self.events and isinstance(self.events[-1], StepCompleted):
+                    assert told == result
             case StepResult():
                 self.ends_with(StepCompleted)
                 assert fold(self.events).step_result() == result
+                self.fits_or_says_why(result.response)
+                self.is_priced(result.response)
                 self.can_be_asked_with(
                     result.thread, bool(result.metadata.keys() & {"mode", "manual_tool_calls"})
                 )
@@ -408,6 +459,28 @@ class LoopMachine(RuleBasedStateMachine):
                 assert told.steps == result.steps
                 assert result.thread.messages[: len(told.thread.messages)] == told.thread.messages
                 assert all(step.response.request_id == "r1" for step in result.steps)
+                for step in result.steps:
+                    self.is_priced(step.response)
+                rejected = [step for step in result.steps if "rejected" in step.response.metadata]
+                assert len(rejected) <= (self.options.max_retries if self.options.parses else 0)
+                assert not any(step.done or step.response.parsed for step in rejected)
+                second = result.metadata.get("structured_finalize", {})
+                if result.halted_reason == "completed" and "pass_2_error" not in second:
+                    self.fits_or_says_why(result.final_response)
+
+    def is_priced(self, response):
+        if self.options.pricing and response.usage.input_tokens is not None and self.quietly_ended:
+            assert response.usage.total_cost == pytest.approx(response.usage.input_tokens / 3 * 14e-6)
+
+    @property
+    def quietly_ended(self):
+        return not isinstance(self.last_news, Cancelled)
+
+    def fits_or_says_why(self, response):
+        if self.options.parses and response.finish_reason == "stop":
+            assert response.parsed == 42
+        else:
+            assert response.parsed is None
 
     def ends_with(self, kind):
         assert [type(event) for event in self.events].count(kind) == 1

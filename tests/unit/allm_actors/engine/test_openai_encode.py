@@ -89,8 +89,17 @@ def test_servers_that_refuse_a_field_do_not_get_it():
     assert "stream_options" not in body("mistral")
     cache = {"key": "k", "retention": "long"}
     assert "prompt_cache_key" not in body("groq", prompt_cache=cache)
-    wire = body(prompt_cache=cache)
-    assert (wire["prompt_cache_key"], wire["prompt_cache_retention"]) == ("k", "24h")
+    assert (
+        body(prompt_cache=cache).items() >= {"prompt_cache_key": "k", "prompt_cache_retention": "24h"}.items()
+    )
+    mistral = body("mistral", prompt_cache=cache)
+    assert mistral["prompt_cache_key"] == "k"
+    assert "prompt_cache_retention" not in mistral
+
+
+def test_a_short_cache_without_a_key_says_nothing():
+    wire = body(prompt_cache={"key": None, "retention": "short"})
+    assert not wire.keys() & {"prompt_cache", "prompt_cache_key", "prompt_cache_retention"}
 
 
 def test_messages():

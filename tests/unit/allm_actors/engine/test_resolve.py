@@ -7,6 +7,7 @@ from allm_actors.engine import Engine
 from allm_actors.engine.resolve import (
     call_for,
     complete_request,
+    prompt_cache_of,
     resolve_adapter_opts,
     resolve_model,
     resolve_params,
@@ -84,6 +85,51 @@ def test_every_option_goes_to_one_place():
 def test_a_near_miss_names_what_was_meant(near, meant):
     with pytest.raises(TypeError, match=f"'{near}'.*'{meant}'"):
         split({near: 1})
+
+
+@pytest.mark.parametrize(
+    ("param", "options", "cache"),
+    [
+        ({"retention": "long"}, {"session_id": "s1"}, {"key": "s1", "retention": "long"}),
+        ({"retention": "long"}, {"prompt_cache": {"key": "x"}}, {"key": "x", "retention": "short"}),
+        (None, {"prompt_cache": True}, {"key": None, "retention": "short"}),
+        (None, {"prompt_cache": {}, "session_id": "s1"}, {"key": "s1", "retention": "short"}),
+        (None, {"prompt_cache": [], "session_id": ""}, {"key": None, "retention": "short"}),
+        (True, {"prompt_cache": None}, None),
+        (True, {"prompt_cache": False}, None),
+        (False, {}, None),
+        (None, {"session_id": "s1"}, None),
+        (None, {"prompt_cache": {"key": "k", "retention": None}}, {"key": "k", "retention": None}),
+        (None, {"prompt_cache": {"ttl": 1}}, {"key": None, "retention": "short", "ttl": 1}),
+        (None, {"prompt_cache": "bogus"}, "bogus"),
+    ],
+)
+def test_the_prompt_cache_is_the_calls_or_else_the_engines(param, options, cache):
+    engine = Engine(params={} if param is None else {"prompt_cache": param})
+    assert prompt_cache_of(engine, options) == cache
+    for request in (
+        step_request(engine, HI, options),
+        complete_request(engine, Request(messages=HI), options),
+    ):
+        assert request.prompt_cache == cache
+        assert request.options == {}
+
+
+def test_a_requests_own_prompt_cache_stays():
+    own = {"key": "r", "retention": "long"}
+    request = complete_request(Engine(), Request(messages=HI, prompt_cache=own), {"prompt_cache": True})
+    assert request.prompt_cache == own
+
+
+def test_requests_have_compact_tools_as_stubs_except_a_forced_one():
+    compact = Tool(name="a", description="Does.", schema={"properties": {}}, compact=True)
+    engine = Engine(tools=[compact, tool("b")])
+    for options, said in [({}, "Does. Args: none"), ({"tool_choice": "a"}, "Does.")]:
+        asked = step_request(engine, HI, options), complete_request(engine, Request(messages=HI), options)
+        for request in asked:
+            assert [(t.name, t.description) for t in request.tools][:2] == [("a", said), ("b", "")]
+            assert request.tools[2].name == "tool_help"
+    assert step_request(engine, HI, {}, tools=[]).tools == []
 
 
 def test_what_belongs_to_the_engine_is_refused_in_a_call():

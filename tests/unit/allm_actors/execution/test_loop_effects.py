@@ -5,6 +5,7 @@ import pytest
 from allm_actors.data import (
     AskUser,
     TextDelta,
+    Tool,
 )
 from allm_actors.execution import loop
 from allm_actors.execution.effects import (
@@ -103,6 +104,24 @@ def test_a_tool_that_crashes_is_answered():
     state, effects = loop.step(state, ToolCrashed("c0", "segmentation fault"))
     assert "segmentation fault" in state.thread.last.content
     assert kinds(effects)[-1] is CallModel
+
+
+@pytest.mark.parametrize("effect", ["idempotent", "pure"])
+def test_a_tool_that_may_run_twice_is_run_once_more_after_a_crash(effect):
+    may = {"echo": Tool(name="echo", description="", schema={}, handler=echo, effect=effect)}
+    state, effects = ran_until_tools(("c0", "echo"), tools=may)
+    run = next(effect for effect in effects if isinstance(effect, RunTool))
+    state, effects = loop.step(state, ToolCrashed("c0", "gone"))
+    assert effects == (run,)
+    state, effects = loop.step(state, ToolCrashed("c0", "gone"))
+    assert "gone" in state.thread.last.content
+
+
+def test_a_tool_that_took_too_long_is_not_run_again():
+    may = {"echo": Tool(name="echo", description="", schema={}, handler=echo, effect="pure")}
+    state, _ = ran_until_tools(("c0", "echo"), tools=may)
+    state, effects = loop.step(state, ToolTimedOut("c0"))
+    assert not any(isinstance(effect, RunTool) for effect in effects)
 
 
 def test_an_error_without_a_worker_is_taken_to_the_users_policy():

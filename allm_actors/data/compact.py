@@ -1,0 +1,176 @@
+"""Compact tools: what a model sees of a tool until it asks for more.
+
+Rule of this file: pure, and the same for the same tools, so that every request of a run has the same tools and a
+provider's prompt cache holds. What is sent is a stub; what is executed is the tool itself.
+
+    a tool                                 what the model is sent
+    -------------------------------------  ---------------------------------------------------------------------------
+    not compact, or forced by tool_choice  the tool as it is
+    compact                                its name, its summary, the names of its arguments, `{"type": "object"}`
+    (once, if any of them is compact)      `tool_help`, which answers with descriptions and schemas
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from .messages import ToolCall
+from .tools import Tool
+
+__all__ = [
+    "TOOL_HELP",
+    "ToolHelp",
+    "forced_names",
+    "is_built_in",
+    "missing_arguments",
+    "projected",
+    "with_help",
+]
+
+TOOL_HELP = "tool_help"
+_MARKER = "allm_builtin"
+_LONGEST_SUMMARY = 160
+_SENTENCE = re.compile(r".*?[.!?](?=\s|$)")
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"names": {"type": "array", "items": {"type": "string"}, "description": "Names of tools"}},
+    "required": ["names"],
+    "additionalProperties": False,
+}
+
+
+class ToolHelp:
+    """The tool that explains compact tools; the loop answers it by itself, except in `mode="manual"`."""
+
+    name = TOOL_HELP
+
+    @staticmethod
+    def answer(tools: Iterable[Tool], call: ToolCall) -> str:
+        """What `tool_help` answers to this call: each named tool's description and JSON Schema.
+
+        `tools` are the tools as they were given to the engine or the call.
+        """
+        arguments: object = call.arguments
+        names: Any = arguments.get("names") if isinstance(arguments, dict) else None
+        known = {tool.name: tool for tool in tools if not is_built_in(tool)}
+        compact = ", ".join(name for name, tool in known.items() if tool.compact) or "(none)"
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return f'tool_help expects {{"names": ["tool_name", ...]}}. Compact tools: {compact}'
+        found = [
+            _described(known[name]) if name in known else f"## {name}\nUnknown tool. Compact tools: {compact}"
+            for name in dict.fromkeys(names)
+        ]
+        return "\n\n".join(found)
+
+
+def projected(tools: Sequence[Tool], tool_choice: Any = None) -> list[Tool]:
+    """The tools as they are sent. Projecting twice changes nothing more."""
+    if not any(tool.compact for tool in tools):
+        return list(tools)
+    forced = forced_names(tool_choice)
+    sent = [_sent(tool, whole=tool.name in forced) if tool.compact else tool for tool in tools]
+    return sent if any(is_built_in(tool) for tool in sent) else [*sent, _help_tool(())]
+
+
+def with_help(tools: Sequence[Tool]) -> list[Tool]:
+    """The tools as they are executed: themselves and, if one of them is compact, the one that explains them."""
+    if not any(tool.compact for tool in tools) or any(tool.name == TOOL_HELP for tool in tools):
+        return list(tools)
+    return [*tools, _help_tool(tools)]
+
+
+def is_built_in(tool: Tool) -> bool:
+    """Whether this is our `tool_help`, and not a tool of the user's of that name."""
+    return tool.metadata.get(_MARKER) == TOOL_HELP
+
+
+def missing_arguments(tool: Tool, call: ToolCall) -> str | None:
+    """What a model is told that called a compact tool without its required arguments; None when they are there.
+
+    Only the first level is looked at: everything else is the handler's to check.
+    """
+    if not tool.compact:
+        return None
+    missing = [name for name in _required(tool.schema) if name not in call.arguments]
+    return f"missing required argument(s): {', '.join(missing)}\n\n{_described(tool)}" if missing else None
+
+
+def forced_names(choice: Any) -> frozenset[str]:
+    """The tools that a `tool_choice` makes the model call, in any provider's shape; tools of other shapes are none."""
+    names: list[Any] = []
+    match choice:
+        case str():
+            names = [choice]
+        case ("tool", name):
+            names = [name]
+        case {"type": "function", "function": {"name": name}}:
+            names = [name]
+        case {"type": "tool" | "function", "name": name}:
+            names = [name]
+        case {"mode": str(mode), "allowedFunctionNames": [*allowed]} if mode.upper() == "ANY":
+            names = allowed
+        case {"function_calling_config": dict(inner)} | {"functionCallingConfig": dict(inner)}:
+            return forced_names(inner)
+        case _:
+            pass
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def _sent(tool: Tool, *, whole: bool) -> Tool:
+    sendable: tuple[object, object] = (tool.description, tool.schema)
+    if whole or not (isinstance(sendable[0], str) and isinstance(sendable[1], dict)):  # `validate` says which
+        return msgspec.structs.replace(tool, compact=False)
+    text = " ".join(part for part in (_summary(tool), _hint(tool.schema)) if part)
+    return Tool(name=tool.name, description=text, schema={"type": "object"}, metadata=tool.metadata)
+
+
+def _help_tool(tools: Sequence[Tool]) -> Tool:
+    def answer(arguments: dict[str, Any]) -> str:
+        return ToolHelp.answer(tools, ToolCall(id="", name=TOOL_HELP, arguments=arguments))
+
+    return Tool(
+        name=TOOL_HELP,
+        description="Describes tools in full, with the JSON Schema of their arguments. Ask before calling a tool "
+        "whose arguments you do not know.",
+        schema=_SCHEMA,
+        handler=answer if tools else None,
+        metadata={_MARKER: TOOL_HELP},
+    )
+
+
+def _summary(tool: Tool) -> str:
+    text = tool.summary if tool.summary is not None else tool.metadata.get("summary")
+    if not isinstance(text, str):
+        line = tool.description.strip().partition("\n")[0].strip()
+        sentence = _SENTENCE.match(line)
+        text = sentence[0] if sentence else line
+    return text if len(text) <= _LONGEST_SUMMARY else text[: _LONGEST_SUMMARY - 3] + "..."
+
+
+def _hint(schema: dict[str, Any]) -> str:
+    properties = schema.get("properties")
+    if not isinstance(properties, dict):
+        return ""
+    required = [name for name in _required(schema) if name in properties]
+    optional = sorted(name for name in properties if name not in required)
+    words = [", ".join(required)] if required else []
+    if optional:
+        words.append(f"[{', '.join(optional)}]")
+    return f"Args: {' '.join(words) or 'none'}"
+
+
+def _required(schema: dict[str, Any]) -> list[str]:
+    required = schema.get("required")
+    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+
+
+def _described(tool: Tool) -> str:
+    try:
+        schema = msgspec.json.encode(tool.schema).decode()
+    except (TypeError, ValueError):  # of this tool only a stub was sent, so nobody has refused its schema yet
+        schema = repr(tool.schema)
+    return f"## {tool.name}\n{tool.description}\nParameters (JSON Schema): {schema}"

@@ -1,0 +1,171 @@
+"""A value of a type, as far as it is known.
+
+Rule of this file: total, and nothing is checked: an unfinished value would fail. A field that has not come, or does not
+fit yet, is its default, or None; a TypedDict does not have it. `__init__`, `__post_init__` and validators do not run,
+except a Struct's `__post_init__`, which cannot be gone round: where it raises, there is no value yet. What is complete
+is made once, and shared by the values that come later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+import msgspec
+
+from .convert import convert
+from .sofar import NOTHING, JsonSoFar
+
+__all__ = ["PartialValue"]
+
+
+class PartialValue:
+    """A value of `model` that is still being written. Thread: not safe to share."""
+
+    __slots__ = ("_json", "_made", "_model", "_open")
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._json = JsonSoFar()
+        self._made: dict[int, Any] = {}  # by the identity of a container that does not grow any more
+        self._open: set[int] = set()
+
+    def feed(self, text: str) -> bool:
+        """Take more of the text in; whether the value has changed."""
+        return self._json.feed(text)
+
+    def value(self) -> Any:
+        """The value so far; None while there is none. Not to be changed: parts of it come again."""
+        self._json.settle()
+        if self._json.root is NOTHING:
+            return None
+        self._open = {id(container) for container in self._json.open}
+        return self._make(self._json.root, self._model)
+
+    def _make(self, value: Any, annotation: Any) -> Any:
+        if not isinstance(value, (dict, list)):
+            return _leaf(value, annotation)
+        if id(value) in self._made:
+            return self._made[id(value)]
+        made = self._container(value, annotation)
+        if id(value) not in self._open:
+            self._made[id(value)] = made
+        return made
+
+    def _container(self, value: dict[str, Any] | list[Any], annotation: Any) -> Any:
+        annotation = _bare(annotation)
+        origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+        if isinstance(value, list):
+            items = [self._make(item, of) for item, of in zip(value, _items(value, arguments), strict=True)]
+            return tuple(items) if origin is tuple else items
+        fields = _fields_of(origin)
+        if fields is None:
+            of = arguments[1] if len(arguments) == 2 else Any
+            return {key: self._make(item, of) for key, item in value.items()}
+        known = {
+            field.name: self._make(value[field.key], field.type) for field in fields if field.key in value
+        }
+        return _instance(origin, fields, known)
+
+
+class _Field(NamedTuple):
+    name: str
+    key: str
+    type: Any
+    default: Callable[[], Any]
+
+
+def _bare(annotation: Any) -> Any:
+    """The type without what is said about it, and without None beside it."""
+    while get_origin(annotation) is Annotated:
+        annotation = annotation.__origin__
+    if get_origin(annotation) in (Union, types.UnionType):
+        others = [a for a in get_args(annotation) if a is not type(None)]
+        return _bare(others[0]) if len(others) == 1 else Any
+    return annotation
+
+
+def _leaf(value: Any, annotation: Any) -> Any:
+    try:
+        return convert(value, annotation)
+    except Exception:  # noqa: BLE001 - half a date, or a type with code of its own: it does not fit yet
+        return None
+
+
+def _items(value: list[Any], arguments: tuple[Any, ...]) -> list[Any]:
+    if len(arguments) == 1 or (len(arguments) == 2 and arguments[1] is Ellipsis):
+        return [arguments[0]] * len(value)
+    return [*arguments, *[Any] * len(value)][: len(value)]
+
+
+def _fields_of(cls: Any) -> tuple[_Field, ...] | None:
+    """The fields of a class that has some."""
+    if not isinstance(cls, type):
+        return None
+    try:
+        return _read_fields(cls)
+    except Exception:  # noqa: BLE001 - annotations are evaluated, which is the user's code
+        return None
+
+
+@lru_cache(256)
+def _read_fields(cls: type[Any]) -> tuple[_Field, ...] | None:
+    if is_typeddict(cls):
+        return tuple(_Field(name, name, of, _none) for name, of in _hints(cls).items())
+    if issubclass(cls, msgspec.Struct):
+        return tuple(
+            _Field(f.name, f.encode_name, f.type, _maker(f.default, f.default_factory, msgspec.NODEFAULT))
+            for f in msgspec.structs.fields(cls)
+        )
+    if dataclasses.is_dataclass(cls):
+        hints = _hints(cls)
+        return tuple(
+            _Field(f.name, f.name, hints[f.name], _maker(f.default, f.default_factory, dataclasses.MISSING))
+            for f in dataclasses.fields(cls)
+        )
+    models: dict[str, Any] | None = getattr(cls, "model_fields", None)
+    if models is None:
+        return None
+    return tuple(_Field(name, f.alias or name, f.annotation, f.get_default) for name, f in models.items())
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+def _maker(default: Any, factory: Any, missing: Any) -> Callable[[], Any]:
+    if factory is not missing:
+        return factory  # type: ignore[no-any-return]
+    return _none if default is missing else lambda: default
+
+
+def _none() -> None:
+    return None
+
+
+def _instance(cls: Any, fields: tuple[_Field, ...], known: dict[str, Any]) -> Any:
+    if is_typeddict(cls):
+        return known
+    values = {field.name: known[field.name] if field.name in known else _default(field) for field in fields}
+    if hasattr(cls, "model_construct"):
+        return cls.model_construct(**values)
+    if issubclass(cls, msgspec.Struct):
+        try:
+            return cls(**values)
+        except Exception:  # noqa: BLE001 - `__post_init__` is the user's code
+            return None
+    instance = cls.__new__(cls)
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+    return instance
+
+
+def _default(field: _Field) -> Any:
+    try:
+        value = field.default()
+    except Exception:  # noqa: BLE001 - a default that is made is made by the user's code
+        return None
+    return None if type(value).__name__ == "PydanticUndefinedType" else value

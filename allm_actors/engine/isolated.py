@@ -1,0 +1,186 @@
+"""A handler in a process of the operating system's own: one that can be killed, and may crash.
+
+Rule of this file: a new interpreter for each call, and only plain facts between the two: the function's address, the
+arguments, and what it gave or raised, pickled. Nothing is inherited: no thread, no lock, no open file. The child ends
+when it has answered, when it is killed, and when its parent is gone, whatever happened to that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import reduce
+from typing import Any, BinaryIO
+
+from allm_actors.data import Tool
+from allm_actors.data.build import takes_context
+from allm_actors.engine.adapter import ToolContext
+
+__all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
+
+_SERVE = "from allm_actors.engine.isolated import serve; serve()"
+_LENGTH = struct.Struct(">Q")
+
+
+class ChildDied(RuntimeError):
+    """The child ended without an answer: it crashed, or was killed."""
+
+
+def address_of(tool: Tool) -> tuple[str, str]:
+    """Where the tool's function can be imported from: module and name.
+
+    Raises ValueError for a function that another interpreter cannot import.
+    """
+    function: Any = inspect.unwrap(tool.handler) if tool.handler is not None else None
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not module or not name or "<" in name or module == "__main__":
+        raise ValueError(
+            f"tool {tool.name!r}: isolation='process' imports the function in another interpreter, so it has to be a "
+            f"function of a module that can be imported, not {name or function!r} of {module or 'nowhere'}"
+        )
+    return module, name
+
+
+class IsolatedCall:
+    """One call of a tool's function in a child. Thread: `run` blocks its caller, `kill` may come from anywhere."""
+
+    def __init__(self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> None:
+        self._tool, self._arguments, self._context = tool, dict(arguments), context
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._killed = False
+
+    def run(self) -> Any:
+        """What the function gives.
+
+        Raises what it raises, `ChildDied` when there is no answer, and TypeError and the like for arguments, a context
+        or an answer that cannot be pickled.
+        """
+        child = self._start(self._written())
+        if child is None:
+            raise ChildDied("it was cancelled before it began")
+        try:
+            assert child.stdout is not None
+            answer = child.stdout.read()
+            code = child.wait()
+        finally:
+            self.kill()
+            child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
+        if not answer:
+            raise ChildDied(f"its process ended with {_ending(code)}")
+        gave, value = pickle.loads(answer)  # noqa: S301 - it comes from the function that we called
+        if gave:
+            return value
+        raise value
+
+    def kill(self) -> None:
+        """End the child now, with every process it has started; harmless when it is over."""
+        with self._lock:
+            self._killed = True
+            child = self._child
+            if child is None or child.stdin is None or child.stdin.closed:
+                return
+            with contextlib.suppress(OSError):
+                child.stdin.close()
+            if child.poll() is None:
+                with contextlib.suppress(OSError):
+                    os.killpg(child.pid, 9) if hasattr(os, "killpg") else child.kill()
+
+    def _written(self) -> bytes:
+        address = address_of(self._tool)
+        context = replace(self._context, engine=None, cancelled=None)
+        call = pickle.dumps((self._arguments, context))
+        return pickle.dumps((sys.path, address, call))
+
+    def _start(self, written: bytes) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if self._killed:
+                return None
+            self._child = child = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own line
+                [sys.executable, "-c", _SERVE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+        assert child.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it is dead already: reading will tell
+            child.stdin.write(_LENGTH.pack(len(written)) + written)
+            child.stdin.flush()
+        return child
+
+
+def serve() -> None:
+    """The child's side: read one call, answer it, end."""
+    source = sys.stdin.buffer
+    (length,) = _LENGTH.unpack(source.read(_LENGTH.size))
+    path, address, call = pickle.loads(source.read(length))  # noqa: S301 - it comes from our parent
+    sys.path[:] = path
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the function prints is no answer
+    threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
+    out.write(_answer(address, call))
+    out.close()
+    sys.stdout.flush()
+    os._exit(0)  # without waiting for threads that the function has left behind
+
+
+def _answer(address: tuple[str, str], call: bytes) -> bytes:
+    try:
+        module, name = address
+        found: Any = reduce(getattr, name.split("."), importlib.import_module(module))
+        handler: Any = found.handler if isinstance(found, Tool) else found
+        arguments, context = pickle.loads(call)  # noqa: S301 - it comes from our parent
+        context = replace(context, cancelled=_NeverCancelled())
+        result = handler(arguments, context) if takes_context(handler) else handler(arguments)
+        if inspect.isawaitable(result):
+            result = asyncio.run(_awaited(result))
+        return pickle.dumps((True, result))
+    except BaseException as error:  # noqa: BLE001 - it is the answer, `SystemExit` too, as in a thread
+        return _raised(error)
+
+
+class _NeverCancelled:
+    """A cancel does not reach the child: it is killed."""
+
+    def is_set(self) -> bool:
+        return False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return threading.Event().wait(timeout)
+
+    __bool__ = __call__ = is_set
+
+
+def _raised(error: BaseException) -> bytes:
+    try:
+        written = pickle.dumps((False, error))
+        pickle.loads(written)  # noqa: S301 - an exception that cannot be read is worth nothing to the parent
+    except Exception:  # noqa: BLE001 - pickling runs the exception's own code
+        return pickle.dumps((False, RuntimeError(f"{type(error).__name__}: {error}")))
+    return written
+
+
+async def _awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _end_with_parent(source: BinaryIO) -> None:
+    source.read()
+    os._exit(1)
+
+
+def _ending(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

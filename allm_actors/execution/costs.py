@@ -1,0 +1,40 @@
+"""What an answer cost, where the provider did not say and the price is known.
+
+Rule of this file: a price is USD per million tokens, and only what is not known yet is filled in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+from allm_actors.data import Usage
+
+__all__ = ["missing_costs"]
+
+_TOKENS_PER_PRICE = 1_000_000
+
+
+def missing_costs(usage: Usage, pricing: Mapping[str, Any]) -> dict[str, float]:
+    """The costs that the usage lacks, by field: `input_cost`, `output_cost`, and `total_cost` once both are known.
+
+    `pricing` is `{"input": USD, "output": USD}` for a million tokens each.
+    """
+    costs: dict[str, float | None] = {
+        "input_cost": _cost(usage.input_cost, usage.input_tokens, pricing.get("input")),
+        "output_cost": _cost(usage.output_cost, usage.output_tokens, pricing.get("output")),
+        "total_cost": usage.total_cost,
+    }
+    if costs["total_cost"] is None and costs["input_cost"] is not None and costs["output_cost"] is not None:
+        costs["total_cost"] = costs["input_cost"] + costs["output_cost"]
+    return {name: cost for name, cost in costs.items() if cost is not None and getattr(usage, name) is None}
+
+
+def _cost(known: float | None, tokens: object, price: object) -> float | None:
+    if known is not None or not _is_number(tokens) or not _is_number(price):
+        return known
+    return price * tokens / _TOKENS_PER_PRICE
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,101 @@
+"""The values that an answer comes to while it is being written.
+
+Rule of this file: it reads events and adds nothing to them. The last value of an answer that fits is the answer's own,
+made by the type itself; every earlier one is a guess. An answer that is asked for again begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from allm_actors.data import (
+    ChatCompleted,
+    Event,
+    MessageCompleted,
+    MessageStarted,
+    Response,
+    StepCompleted,
+    TextCompleted,
+    TextDelta,
+)
+from allm_actors.data.partial import PartialValue
+from allm_actors.data.structured import parse
+
+__all__ = ["Partials", "partials"]
+
+
+class Partials:
+    """Iterates over values instead of events, with `for` or `async for`, once. Closing it is closing the events."""
+
+    def __init__(self, events: Any, model: Any) -> None:
+        self._events, self._model = events, model
+        self._begin()
+        self._last: Any = None
+
+    def __iter__(self) -> Iterator[Any]:
+        for event in self._events:
+            yield from self._apply(event)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for event in self._events:
+            for value in self._apply(event):
+                yield value
+
+    def _begin(self) -> None:
+        self._value = PartialValue(self._model)
+        self._text: list[str] = []
+
+    def _apply(self, event: Event) -> tuple[Any, ...]:
+        """None or one: the value after this event, where it is another one."""
+        match event:
+            case MessageStarted():
+                self._begin()
+            case TextDelta(delta=delta):
+                return self._grown(delta)
+            case TextCompleted(text=text) if not self._text:  # the deltas were not shown
+                return self._grown(text)
+            case MessageCompleted(finish_reason="stop"):
+                return self._complete()
+            case StepCompleted(response=response):
+                return self._known(response)
+            case ChatCompleted(result=result):
+                return self._known(result.final_response)
+            case _:
+                pass
+        return ()
+
+    def _grown(self, text: str) -> tuple[Any, ...]:
+        self._text.append(text)
+        return self._other(self._value.value()) if self._value.feed(text) else ()
+
+    def _complete(self) -> tuple[Any, ...]:
+        try:
+            return self._other(parse("".join(self._text), self._model))
+        except Exception:  # noqa: BLE001 - it does not fit, or the type's own code fails: the last guess stays
+            return ()
+
+    def _known(self, response: Response | None) -> tuple[Any, ...]:
+        return () if response is None else self._other(response.parsed)
+
+    def _other(self, value: Any) -> tuple[Any, ...]:
+        if value is None or (type(value) is type(self._last) and _equal(value, self._last)):
+            return ()
+        self._last = value
+        return (value,)
+
+
+def partials(events: Any, model: Any) -> Partials:
+    """The values of the type that the events of one call come to: `for cat in allm.partials(stream, Cat)`.
+
+    `events` is a stream, or any iterable of events. A value is complete as far as it goes: what has not come yet is a
+    field's default, or None. Nothing is raised but what reading the events raises.
+    """
+    return Partials(events, model)
+
+
+def _equal(value: Any, other: Any) -> bool:
+    try:
+        return bool(value == other)
+    except Exception:  # noqa: BLE001 - `__eq__` is the user's code
+        return False

@@ -1,0 +1,68 @@
+"""Tools that another interpreter can import."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import allm_actors as allm
+
+
+@allm.tool(isolation="process")
+def whoami(context: allm.ToolContext) -> dict:
+    """Say where this runs, and for whom."""
+    os.write(1, b"this is no answer\n")
+    return {"pid": os.getpid(), "user": context.context["user"], "call": context.tool_call.id}
+
+
+@allm.tool(isolation="process")
+async def nap(seconds: float) -> str:
+    """Sleep a little."""
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@allm.tool(isolation="process")
+def fail(how: str) -> object:
+    """Fail in some way."""
+    match how:
+        case "raise":
+            raise LookupError("no such thing")
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "exit":
+            sys.exit(3)
+        case "ask":
+            return allm.AskUser("which?", choices=["a", "b"])
+        case "odd":
+            return open(__file__)  # noqa: PTH123 - what cannot be pickled
+        case "odd raise":
+            raise Unpicklable("odd", 1)
+    return None
+
+
+class Unpicklable(Exception):
+    """It cannot be made from its message alone."""
+
+    def __init__(self, message, needed):
+        super().__init__(message)
+
+
+@allm.tool(isolation="process", effect="once")
+def spin(file: str) -> str:
+    """Never end, and say who does not."""
+    Path(file).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.01)
+
+
+@allm.tool(isolation="process", effect="idempotent")
+def second_time(file: str) -> str:
+    """Crash once, then answer."""
+    path = Path(file)
+    if not path.exists():
+        path.write_text("tried")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return "the second time"

@@ -1,0 +1,146 @@
+"""`isolation="process"`: another interpreter, that can be killed, may crash, and never outlives its call."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import allm_actors as allm
+from allm_actors.testing import script
+
+from . import isolated_tools as tools
+
+SOON = 20.0
+HI = [allm.user("hi")]
+DONE = [script.text("Done."), script.finish("stop")]
+
+
+def engine(name, tool, arguments=None, **fields):
+    call = [script.tool_call(name, arguments or {}, id="c0"), script.finish("tool_calls")]
+    return allm.Engine(adapter="fake", tools=[tool], adapter_opts={"scripts": [call, DONE]}, **fields)
+
+
+def told(result):
+    return result.thread.messages[2].content
+
+
+def is_gone(pid):
+    """Whether a process of this machine has ended, in time; a child of ours is reaped by whoever waits for it."""
+    waited = threading.Event()
+    for _ in range(400):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        waited.wait(SOON / 400)
+    return False
+
+
+def written(file):
+    """The process id that a tool has written."""
+    waited = threading.Event()
+    for _ in range(400):
+        if file.exists() and file.read_text():
+            return int(file.read_text())
+        waited.wait(SOON / 400)
+    raise AssertionError("the tool has not begun")
+
+
+def test_the_function_runs_elsewhere_with_its_context():
+    result = allm.chat(engine("whoami", tools.whoami, context={"user": "ada"}), HI)
+    said = json.loads(told(result))
+    assert (said["user"], said["call"]) == ("ada", "c0")
+    assert said["pid"] != os.getpid()
+    assert is_gone(said["pid"])
+
+
+def test_a_coroutine_function():
+    assert told(allm.chat(engine("nap", tools.nap, {"seconds": 0.0}), HI)) == "slept"
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("raise", "LookupError: no such thing"),
+        ("segfault", "signal 11"),
+        ("exit", "left with SystemExit: 3"),
+        ("odd", "cannot pickle"),
+        ("odd raise", "Unpicklable: odd"),
+        ("nothing", "null"),
+    ],
+)
+def test_however_it_ends_the_model_is_told(how, words):
+    result = allm.chat(engine("fail", tools.fail, {"how": how}), HI)
+    assert words in told(result)
+    assert result.halted_reason == "completed"
+
+
+def test_a_crash_is_met_once_more_where_that_does_no_harm(tmp_path):
+    arguments = {"file": str(tmp_path / "tried")}
+    assert told(allm.chat(engine("second_time", tools.second_time, arguments), HI)) == "the second time"
+    once = msgspec.structs.replace(tools.second_time, effect="once")
+    (tmp_path / "tried").unlink()
+    assert "signal 9" in told(allm.chat(engine("second_time", once, arguments), HI))
+
+
+def test_it_can_ask_the_user():
+    result = allm.chat(engine("fail", tools.fail, {"how": "ask"}), HI)
+    assert (result.halted_reason, result.pending_question) == ("ask_user", "which?")
+    assert result.metadata["ask_user_opts"] == {"choices": ["a", "b"]}
+
+
+@pytest.mark.slow
+def test_a_timeout_kills(tmp_path):
+    file = tmp_path / "pid"
+    result = allm.chat(engine("spin", tools.spin, {"file": str(file)}), HI, tool_timeout=3.0)
+    assert "did not answer within 3 s" in told(result)
+    if file.exists():  # a slow machine may not have got that far
+        assert is_gone(int(file.read_text()))
+
+
+def test_a_cancel_kills(tmp_path):
+    file = tmp_path / "pid"
+    with allm.Host() as host:
+        turn = host.session("s", engine("spin", tools.spin, {"file": str(file)})).reply("hi")
+        reader = threading.Thread(target=turn.result)
+        reader.start()
+        pid = written(file)
+        turn.close()
+        reader.join(SOON)
+        assert is_gone(pid)
+        assert turn.result().halted_reason == "cancelled"
+
+
+def test_nothing_is_left_when_the_program_is_killed(tmp_path):
+    file = tmp_path / "pid"
+    code = (
+        "import sys; from tests.integration.test_isolation import *\n"
+        "allm.chat(engine('spin', tools.spin, {'file': sys.argv[1]}), HI)"
+    )
+    root = Path(__file__).parents[2]
+    program = subprocess.Popen([sys.executable, "-c", code, str(file)], cwd=root)
+    try:
+        pid = written(file)
+    finally:
+        program.kill()
+        program.wait(SOON)
+    assert is_gone(pid)
+
+
+def test_a_function_that_cannot_be_imported_is_refused_before_anything_begins():
+    local = allm.Tool(name="local", description="", schema={}, handler=lambda _: 1, isolation="process")
+    with pytest.raises(ValueError, match=r"'local': isolation='process' imports the function"):
+        allm.chat(engine("local", local), HI)
+    other = allm.Tool(name="other", description="", schema={}, handler=print, isolation="container")
+    with pytest.raises(ValueError, match="isolation must be 'thread' or 'process'"):
+        allm.chat(engine("other", other), HI)
+
+
+def test_a_context_that_cannot_be_pickled_is_told():
+    result = allm.chat(engine("whoami", tools.whoami, context={"user": threading.Lock()}), HI)
+    assert "cannot pickle" in told(result)

@@ -1,0 +1,165 @@
+"""`response_model` from the outside: every way to call, sessions, streams of partial values, and a type that breaks."""
+
+import asyncio
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.testing import script
+from allm_actors.testing.exchanges import chat_completions
+from allm_actors.testing.loopback import LoopbackServer, Reply
+
+HI = [allm.user("A cat?")]
+GOOD, BAD = '{"name": "Ash", "age": 3}', '{"name": "Ash"}'
+SOON = 10.0
+
+
+@dataclass
+class Cat:
+    name: str
+    age: int
+
+
+def says(*answers, record=None, **fields):
+    scripts = [[*map(script.text, texts.split("|")), script.finish("stop")] for texts in answers]
+    opts = {"scripts": scripts} | ({} if record is None else {"record": record})
+    return allm.Engine(adapter="fake", adapter_opts=opts, **fields)
+
+
+def test_every_call_parses_and_asks_again():
+    for call, response in [
+        (allm.generate, lambda r: r),
+        (allm.step, lambda r: r.response),
+        (allm.chat, lambda r: r.final_response),
+    ]:
+        record = []
+        got = response(call(says(BAD, GOOD, record=record), HI, response_model=Cat))
+        assert got.parsed == Cat("Ash", 3)
+        assert len(record) == 2
+        assert record[0].request.response_format == allm.json_schema("Cat", Cat)
+        assert "age" in record[1].request.messages[-1].content
+        assert "response_model" not in record[0].request.options
+
+
+def test_awaited():
+    async def main():
+        response = await allm.aio.generate(says(BAD, GOOD), HI, response_model=Cat)
+        assert response.parsed == Cat("Ash", 3)
+        stream = allm.aio.stream(says("{|}", GOOD), HI, response_model=Cat)
+        return [value async for value in stream.partials()]
+
+    assert asyncio.run(main())[-1] == Cat("Ash", 3)
+
+
+def test_a_stream_of_partial_values():
+    stream = allm.stream_generate(says('{"name": "A|sh", "a|ge": 3|1}'), HI, response_model=Cat)
+    assert list(stream.partials()) == [Cat("A", None), Cat("Ash", None), Cat("Ash", 31)]
+    assert stream.result().parsed == Cat("Ash", 31)
+    events = list(allm.stream_generate(says(GOOD), HI, emit_text_deltas=False))
+    assert list(allm.partials(events, Cat)) == [Cat("Ash", 3)]
+    with pytest.raises(TypeError, match="response_model="):
+        allm.stream(says(GOOD), HI).partials()
+
+
+def test_what_never_fits_is_an_error_in_the_response():
+    response = allm.generate(says(BAD, BAD), HI, response_model=Cat, max_retries=1)
+    assert response.finish_reason == "error"
+    assert response.parsed is None
+    with pytest.raises(allm.ValidationError, match="nor did the next one") as caught:
+        allm.unwrap(response)
+    assert caught.value.reason == "invalid_response"
+
+
+def test_a_session_remembers_what_was_said():
+    with allm.Host() as host:
+        session = host.session("s", says(BAD, GOOD))
+        result = session.reply("A cat?", response_model=Cat).result()
+        assert result.final_response.parsed == Cat("Ash", 3)
+        assert [message.role for message in session.messages] == ["user", "assistant", "user", "assistant"]
+        assert session.status == "completed"
+
+
+def test_a_types_code_runs_where_it_may_block_and_what_it_raises_is_data():
+    threads = []
+
+    @dataclass
+    class Odd:
+        name: str
+
+        def __post_init__(self):
+            threads.append(threading.current_thread())
+            if self.name == "crash":
+                raise KeyError("mine")
+            if self.name == "wrong":
+                raise ValueError("not that name")
+
+    response = allm.generate(says('{"name": "wrong"}', '{"name": "x"}'), HI, response_model=Odd)
+    assert response.parsed.name == "x"
+    assert threading.main_thread() not in threads
+    broken = allm.generate(says('{"name": "crash"}'), HI, response_model=Odd)
+    assert "Odd cannot be made: its own code raised KeyError" in str(broken.metadata["error"])
+
+
+def test_the_engines_model_and_the_calls_format():
+    engine = says(GOOD, GOOD, GOOD, params={"response_model": Cat})
+    assert allm.generate(engine, HI).parsed == Cat("Ash", 3)
+    assert allm.generate(engine, HI, response_format={"type": "json_object"}).parsed is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"response_model": Cat, "response_format": {"type": "json_object"}}, "one of the two"),
+        ({"max_retries": 2}, "goes with response_model"),
+        ({"response_model": int}, "not an object in JSON"),
+        ({"response_model": {"type": "object"}}, "must be a type"),
+    ],
+)
+def test_what_cannot_work_is_refused(options, words):
+    with pytest.raises(TypeError, match=words):
+        allm.chat(says(GOOD), HI, **options)
+    own = allm.request(HI, response_format={"type": "json_object"})
+    with pytest.raises(TypeError, match="take it out of the request"):
+        allm.generate(says(GOOD), own, response_model=Cat)
+    with pytest.raises(ValueError, match="max_retries must be"):
+        allm.chat(says(GOOD), HI, response_model=Cat, max_retries=-1)
+
+
+def test_over_the_wire():
+    answers = iter([Reply(chunks=chat_completions(text=text)) for text in (BAD, GOOD)])
+    with LoopbackServer(lambda _: next(answers)) as server:
+        opts = {"base_url": server.url + "/v1"}
+        engine = allm.Engine(adapter="openai:gpt-4.1-mini", adapter_opts=opts)
+        response = allm.generate(engine, HI, response_model=Cat, api_key="k")
+        first, second = (request.json for request in server.requests)
+    assert response.parsed == Cat("Ash", 3)
+    assert first["response_format"]["json_schema"]["name"] == "Cat"
+    assert second["messages"][:1] == first["messages"]
+    assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
+
+
+def test_a_reader_that_leaves_while_the_type_works():
+    working, release = threading.Event(), threading.Event()
+
+    @dataclass
+    class Slow:
+        name: str
+
+        def __post_init__(self):
+            working.set()
+            release.wait(SOON)
+
+    with allm.Host() as host:
+        session = host.session("s", says('{"name": "x"}', GOOD))
+        turn = session.reply("hi", response_model=Slow)
+        reader = threading.Thread(target=turn.result)
+        reader.start()
+        assert working.wait(SOON)
+        turn.close()
+        reader.join(SOON)
+        release.set()
+        assert turn.result().halted_reason == "cancelled"
+        assert session.messages[-1].content == '{"name": "x"}'
+        assert session.reply("and now?").result().halted_reason == "completed"

@@ -1,0 +1,55 @@
+"""What an answer cost: only what is missing, and only what can be known."""
+
+import pytest
+
+from allm_actors.data import Usage
+from allm_actors.execution.costs import missing_costs
+from tests.unit.allm_actors.execution.driver import World, options, text
+
+PRICES = {"input": 2.0, "output": 8.0}
+BOTH = Usage(input_tokens=500_000, output_tokens=10)
+HALF = Usage(input_tokens=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("usage", "prices", "costs"),
+    [
+        (
+            Usage(input_tokens=500_000, output_tokens=10),
+            PRICES,
+            {"input_cost": 1.0, "output_cost": 8e-5, "total_cost": 1.00008},
+        ),
+        (HALF, PRICES, {"input_cost": 2.0}),
+        (
+            Usage(input_tokens=0, output_tokens=0),
+            PRICES,
+            {"input_cost": 0.0, "output_cost": 0.0, "total_cost": 0.0},
+        ),
+        (Usage(input_cost=5.0, output_tokens=1_000_000), PRICES, {"output_cost": 8.0, "total_cost": 13.0}),
+        (
+            Usage(input_tokens=1_000_000, output_tokens=0, total_cost=9.0),
+            PRICES,
+            {"input_cost": 2.0, "output_cost": 0.0},
+        ),
+        (Usage(), PRICES, {}),
+        (HALF, {}, {}),
+        (HALF, {"input": None}, {}),
+        (HALF, {"input": "2"}, {}),
+        (Usage(input_tokens="many"), PRICES, {}),
+    ],
+)
+def test_costs(usage, prices, costs):
+    assert missing_costs(usage, prices) == pytest.approx(costs)
+
+
+def test_a_run_tells_its_reader_and_its_result_what_it_cost():
+    world = World(
+        [text("hi", usage={"input_tokens": 1_000_000, "output_tokens": 1_000_000, "input_cost": 1.0})]
+    )
+    response = world.run(options("generate", pricing=PRICES))
+    assert (response.usage.input_cost, response.usage.output_cost, response.usage.total_cost) == (
+        1.0,
+        8.0,
+        9.0,
+    )
+    assert world.events[-1].payload == ("usage", {"output_cost": 8.0, "total_cost": 9.0})
