@@ -1,5 +1,7 @@
 """What a session may do, and where a result leaves it: each cell of each table."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -75,8 +77,19 @@ def docstring_rules():
     return {row[0]: tuple(row[1:]) for row in rows}
 
 
+def docstring_landings():
+    """The second table of the docstring: where a result leaves a session."""
+    lines = sessions.__doc__.splitlines()
+    last = [index for index, line in enumerate(lines) if line.strip().startswith("-----")][-1] + 1
+    return [re.split(r"  +", line.strip()) for line in lines[last:] if line.strip()]
+
+
 def test_the_docstring_is_the_table():
     assert docstring_rules() == sessions.RULES
+    assert docstring_landings() == [
+        [reason, row.status, row.with_calls_left, row.question, "set" if row.failed else "-"]
+        for reason, row in sessions.LANDINGS.items()
+    ]
 
 
 @pytest.mark.parametrize("operation", sessions.OPERATIONS)
