@@ -12,6 +12,7 @@ import tempfile
 import threading
 import types
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,8 @@ __all__ = ["PRODUCERS", "RESERVED", "Producer"]
 Producer = Callable[[], AllmError]
 PRODUCERS: dict[tuple[type[AllmError], str], Producer] = {}
 RESERVED: dict[tuple[type[AllmError], str], str] = {
-    (allm.EngineError, "no_image_adapter"): "no call makes pictures yet",
     (allm.EngineError, "unsupported_response_format"): "formats go to the provider as they are",
     (allm.SessionError, "no_pending_tool_call"): "kept from ALLM; here it is a `SessionStatusError`",
-    (allm.ValidationError, "unsupported_capability"): "no catalogue of models is asked yet",
-    **{
-        (allm.ImageAdapterError, reason): "no call makes pictures yet"
-        for reason in allm.ImageAdapterError.reasons
-    },
 }
 
 HI = [allm.user("hi")]
@@ -554,3 +549,118 @@ def _no_conversation() -> AllmError:
 def _bad_image_request() -> AllmError:
     """`validate` of a request for pictures"""
     return raised(lambda: allm.validate(allm.ImageRequest()))
+
+
+# --- what is not chat ---------------------------------------------------------------------------------------------
+
+
+def _register_calls() -> None:
+    questions = {"q": allm.ClassificationQuestion.choice("Which?", ["a", "b"])}
+    audio = allm.Audio.from_bytes(b"RIFF", "audio/wav")
+    calls: list[tuple[type[AllmError], str, str, str, Callable[..., object]]] = [
+        (
+            allm.ImageAdapterError,
+            "image",
+            "no_image_adapter",
+            "generate_image",
+            lambda e: allm.generate_image(e, "a cat"),
+        ),
+        (allm.EmbeddingAdapterError, "embed", "no_embed_adapter", "embed", lambda e: allm.embed(e, ["a"])),
+        (
+            allm.ModerationAdapterError,
+            "moderation",
+            "no_moderation_adapter",
+            "moderate",
+            lambda e: allm.moderate(e, ["a"]),
+        ),
+        (
+            allm.SpeechAdapterError,
+            "speech",
+            "no_speech_adapter",
+            "synthesize",
+            lambda e: allm.synthesize(e, "a"),
+        ),
+        (
+            allm.TranscriptionAdapterError,
+            "transcription",
+            "no_transcription_adapter",
+            "transcribe",
+            lambda e: allm.transcribe(e, audio),
+        ),
+        (
+            allm.ClassificationAdapterError,
+            "classification",
+            "no_classification_adapter",
+            "classify",
+            lambda e: allm.classify(e, "a", questions),
+        ),
+    ]
+    for error, kind, missing, name, call in calls:
+        _register(
+            allm.EngineError, missing, f"`{name}` with no `{kind}_adapter`", call, lambda _: allm.Engine()
+        )
+        for reason in error.reasons:
+            _register(error, reason, f"the adapter of `{name}` says so", call, partial(_of, kind), reason)
+
+
+def _register(error: type[AllmError], reason: str, how: str, call: Any, engine: Any, says: str = "") -> None:
+    def producer() -> AllmError:
+        return raised(lambda: call(engine([script.error(says)])))
+
+    producer.__doc__ = how
+    produces(error, reason)(producer)
+
+
+def _of(kind: str, entries: list[Any]) -> allm.Engine:
+    fields: dict[str, Any] = {f"{kind}_adapter": "fake", "adapter_opts": {f"{kind}_script": entries}}
+    return allm.Engine(retry=False, **fields)
+
+
+_register_calls()
+
+
+@produces(allm.ValidationError, "unsupported_capability")
+def _known_not_to() -> AllmError:
+    """a request that the `ModelRef` of the call says its model cannot do"""
+    model: Any = allm.ModelRef(id="m", capabilities={"tools": {"enabled": False}})
+    return raised(lambda: allm.generate(fake(SAYS, model=model, tools=[_manual()]), HI))
+
+
+@produces(allm.ValidationError, "invalid_response")
+def _does_not_fit() -> AllmError:
+    """an answer that does not fit its `response_model`, however often it was asked again"""
+    engine = fake([script.text("no JSON"), script.finish("stop")])
+    return told(lambda: allm.generate(engine, HI, response_model=dict[str, int], max_retries=0))
+
+
+def told(call: Callable[[], Any]) -> AllmError:
+    """What a call raises, or says in its response."""
+    try:
+        response = call()
+    except AllmError as error:
+        return error
+    error = response.metadata["error"]
+    assert isinstance(error, AllmError)
+    return error
+
+
+def _register_requests() -> None:
+    requests: list[tuple[str, Any]] = [
+        ("embedding", allm.EmbeddingRequest(input=[])),
+        ("moderation", allm.ModerationRequest(input=[])),
+        ("speech", allm.SpeechRequest(input="")),
+        ("transcription", allm.TranscriptionRequest(audio=None)),  # type: ignore[arg-type]
+        ("classification", allm.ClassificationRequest(state=None, questions={})),
+    ]
+    for name, request in requests:
+        how = f"a request for {name} that cannot be sent"
+        _register(
+            allm.ValidationError, f"invalid_{name}_request", how, partial(_check, request), lambda _: None
+        )
+
+
+def _check(request: Any, _engine: object) -> None:
+    allm.validate(request)
+
+
+_register_requests()

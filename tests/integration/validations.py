@@ -15,8 +15,15 @@ from typing import Any
 import allm_actors as allm
 from allm_actors.data import Image, ImageRequest, Message, Request, Session, Thread, Tool, ToolCall
 
-__all__ = ["WRONG", "failures", "listed_in_the_code"]
+__all__ = ["UNREACHED", "WRONG", "failures", "listed_in_the_code"]
 
+UNREACHED: dict[tuple[str, str], str] = {
+    (
+        "messages",
+        "answer_without_call",
+    ): "a dialect's own guard: `validate` refuses such a request before it is written",
+    ("parsed", "raised"): "a type's own code failed: see the tests of `response_model`",
+}
 PACKAGE = Path(allm.__file__).parent
 HI = allm.user("hi")
 PNG = Image.from_bytes(b"\x89PNG", "image/png")
@@ -53,6 +60,42 @@ def _checks(*values: Any) -> dict[str, Callable[[], object]]:
     return {
         f"{type(value).__name__} {at}": lambda v=value: allm.validate(v) for at, value in enumerate(values)
     }
+
+
+QUESTIONS: list[tuple[Any, ...]] = [
+    ("poem", "?", None),
+    ("choice", "", []),
+    ("choice", "?", {}),
+    ("score", "?", {}),
+    ("score", "?", ["one"]),
+    ("yes_no", "?", 5),
+]
+
+
+def question(type: Any, instructions: Any, criteria: Any) -> Any:
+    return allm.ClassificationQuestion(type=type, instructions=instructions, criteria=criteria)
+
+
+def asked(one: Any) -> Any:
+    return allm.ClassificationRequest(state="a", questions={"q": one})
+
+
+def incapable() -> Iterator[Callable[[], object]]:
+    off = {"enabled": False}
+    able = {
+        "tools": off,
+        "json_native": off,
+        "vision": off,
+        "images_enabled": False,
+        "supported_image_operations": ["edit"],
+    }
+    model: Any = allm.ModelRef(id="m", capabilities=able)
+    shown = Message(role="user", content=[allm.ImagePart(image=PNG)])
+    options: Any = {"tools": [tool()], "response_format": allm.json_schema("a", {"type": "object"})}
+    yield lambda: allm.generate(allm.Engine(adapter="fake", model=model), [shown], **options)
+    yield lambda: allm.generate_image(
+        allm.Engine(image_adapter="fake"), ImageRequest(prompt="a", model=model)
+    )
 
 
 WRONG: dict[str, Callable[[], object]] = {
@@ -105,6 +148,20 @@ WRONG: dict[str, Callable[[], object]] = {
     "a picture of another type": lambda: pictures(Image.from_bytes(b"x", "image/tiff")),
     "a picture that is too large": lambda: pictures(Image.from_bytes(bytes(21 * 2**20), "image/png")),
     "a picture that is not there": lambda: pictures(Image.from_file("/nonexistent.png")),
+    **_checks(
+        allm.EmbeddingRequest(input=None, dimensions=0, task_type="x", truncate=None),  # type: ignore[arg-type]
+        allm.EmbeddingRequest(input=[]),
+        allm.EmbeddingRequest(input=["", 5]),  # type: ignore[list-item]
+        allm.ModerationRequest(input=[5]),  # type: ignore[list-item]
+        allm.SpeechRequest(input="", format="x", speed=0, sample_rate=0),  # type: ignore[arg-type]
+        allm.SpeechRequest(input=5, voice=5),  # type: ignore[arg-type]
+        allm.TranscriptionRequest(audio=None),  # type: ignore[arg-type]
+        allm.ClassificationRequest(state="", questions={}),
+        allm.ClassificationRequest(state="a", questions=[]),  # type: ignore[arg-type]
+        asked(5),
+        *(asked(question(*what)) for what in QUESTIONS),
+    ),
+    **{f"what a model cannot do: {at}": way for at, way in enumerate(incapable())},
     "a choice that is none": lambda: forced(5, tools=[tool()]),
     "a choice without tools": lambda: forced("required"),
     "no JSON": lambda: allm.from_json("{"),
