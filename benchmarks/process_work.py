@@ -10,6 +10,8 @@ import asyncio
 import gc
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from queue import SimpleQueue
 from typing import Any
@@ -135,23 +137,31 @@ def cost(subject: Runtime, count: int) -> dict[str, float]:
     """So many siblings: to start each, and to kill and restart, and to terminate, some of them."""
     born: SimpleQueue[Any] = SimpleQueue()
     family = subject.family(lambda ref, _at: born.put(ref))
-    refs, began = [], time.perf_counter()
-    for _ in range(count // BATCH):
-        family.start(BATCH)
-        refs += [born.get() for _ in range(BATCH)]
-    numbers = {"start": (time.perf_counter() - began) / count * 1e6}
+    numbers: dict[str, float] = {}
+    refs: list[Any] = []
+    with _timed("start", count, numbers):
+        for _ in range(count // BATCH):
+            family.start(BATCH)
+            refs += [born.get() for _ in range(BATCH)]
     sample = refs[:: max(1, count // SAMPLE)][:SAMPLE]
     gc.collect()  # what the start left behind is not to be paid for by the few that follow
-    began = time.perf_counter()
-    for ref in sample:
-        family.kill(ref)
-    again = [born.get() for _ in sample]
-    numbers["restart"] = (time.perf_counter() - began) / len(sample) * 1e6
+    with _timed("restart", len(sample), numbers):
+        for ref in sample:
+            family.kill(ref)
+        again = [born.get() for _ in sample]
     gc.collect()
-    began = time.perf_counter()
-    for ref in again:
-        family.terminate(ref)
-    return {**numbers, "terminate": (time.perf_counter() - began) / len(again) * 1e6}
+    with _timed("terminate", len(sample), numbers):
+        for ref in again:
+            family.terminate(ref)
+    return numbers
+
+
+@contextmanager
+def _timed(what: str, count: int, numbers: dict[str, float]) -> Iterator[None]:
+    before, began = cpu(), time.perf_counter()
+    yield
+    numbers[what] = (time.perf_counter() - began) / count * 1e6
+    numbers[f"{what} cpu"] = (cpu() - before) / count * 1e6
 
 
 # Actors.

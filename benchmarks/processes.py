@@ -130,8 +130,11 @@ TABLES: Mapping[str, tuple[str, tuple[Column, ...]]] = {
         "One of {} children, µs",
         (
             Column("start", "start", ",.1f"),
+            Column("start cpu", "CPU", ",.1f"),
             Column("restart", "kill and restart", ",.1f"),
+            Column("restart cpu", "CPU", ",.1f"),
             Column("terminate", "terminate", ",.1f"),
+            Column("terminate cpu", "CPU", ",.1f"),
         ),
     ),
 }
