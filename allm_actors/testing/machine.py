@@ -35,6 +35,7 @@ from .wild import Wild, wild_engine, wild_options
 __all__ = ["SessionMachine"]
 
 _TRIES = 20
+_MOST_EVENTS = 100_000
 _CHAT = "chat"
 
 
@@ -120,7 +121,7 @@ class SessionMachine(RuleBasedStateMachine):
 
         def read(turn: Turn) -> None:
             self.host.client(cancel)
-            for _ in turn:
+            for _ in itertools.islice(turn, _MOST_EVENTS):
                 pass
 
         self._turn(
@@ -175,7 +176,7 @@ class SessionMachine(RuleBasedStateMachine):
 
         def read(turn: Turn) -> None:
             self.host.client(killer)
-            for _ in turn:
+            for _ in itertools.islice(turn, _MOST_EVENTS):
                 pass
 
         self._turn(
@@ -247,7 +248,8 @@ class SessionMachine(RuleBasedStateMachine):
         try:
             turn = say()
             if read is None:
-                events = list(turn)
+                events = list(itertools.islice(turn, _MOST_EVENTS))
+                assert len(events) < _MOST_EVENTS, "the turn has no end"
             else:
                 read(turn)
             result = turn.result()

@@ -12,15 +12,18 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from allm_actors.actors.handle import SessionHandle
 from allm_actors.actors.ports import SESSIONS
+from allm_actors.actors.seat import WhenBusy
 from allm_actors.actors.stream import Turn
 from allm_actors.data import (
     AllmError,
+    ChatCompleted,
     ChatResult,
     Event,
     Session,
@@ -87,16 +90,20 @@ class Schedule:
         self.options = {**wild_options(self.wild), **_bounds(engine), **options}
         self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
         self.slowest = max([PATIENCE["tool_timeout"], *(tool.timeout or 0.0 for tool in engine.tools)])
+        self.when_busy: WhenBusy = self.dice.choice(["queue", "queue", "reject", "interrupt"])
         self._crash = crash
         host.system.reports.subscribe(self._reported)
 
     def run(self) -> None:
         """Talk, and look at what comes of it."""
-        chat = self._insist(lambda: self.host.session("s", self.engine))
-        if self._crash and self.dice.random() < 0.4:
+        chat = self._insist(self._session)
+        if self._crash and self.dice.random() < 0.5:
             self.host.client(self._kill_somebody, name="the killer")
         for number in range(self.dice.randint(1, 3)):
-            self._turn(chat, f"message {number}")
+            if self.dice.random() < 0.15:
+                self._two_at_once(chat)
+            else:
+                self._turn(chat, f"message {number}")
             self._settle(chat)
         self.host.run_until_idle()
         assert not self.host.living("adapter"), "a model call outlives its turn"
@@ -109,6 +116,9 @@ class Schedule:
         assert self.deaths or not self.crashed, f"nobody was killed, and {self.crashed} crashed"
         assert not self.wild.misled, "a handler was given what is left of broken arguments"
         self._count()
+
+    def _session(self) -> SessionHandle:
+        return self.host.session("s", self.engine, when_busy=self.when_busy)
 
     # A turn.
 
@@ -150,6 +160,28 @@ class Schedule:
     def _say(self, chat: SessionHandle, text: str | None) -> Turn:
         return chat.continue_(**self.options) if text is None else chat.reply(text, **self.options)
 
+    def _two_at_once(self, chat: SessionHandle) -> None:
+        """Two turns of one session, read in either order: each ends once, or is refused with an error of ours."""
+        turns = []
+        for text in ("one", "the other"):
+            with suppress(SessionError, SessionStatusError, StoreError):
+                turns.append(chat.reply(text, **self.options))
+        if self.dice.random() < 0.5:
+            turns.reverse()
+        for turn in turns:
+            try:
+                events = self._whole(turn)
+                result = turn.result()
+            except (AllmError, ValueError) as error:
+                ours = isinstance(error, SessionError | SessionStatusError | StoreError)
+                self._refused(error, self.deaths, expected=ours)
+                continue
+            ends = [event for event in events if isinstance(event, ChatCompleted)]
+            assert events[-1:] == ends, f"{len(ends)} ends of one of two turns"
+            assert ends[0].result == result, "the last event and the result differ"
+            self.proof.turns += 1
+            self.proof.halted[str(result.halted_reason)] += 1
+
     def _cancel_some_time(self, chat: SessionHandle) -> None:
         after = self.dice.choice([0.0, 0.5, 10.0, 25.0])
 
@@ -163,7 +195,7 @@ class Schedule:
         if act == "result":
             return None
         if act != "leave":
-            return list(turn)
+            return self._whole(turn)
         for _ in itertools.islice(turn, self.dice.randint(0, 6)):
             pass
         left, deaths = self.host.now, self.deaths
@@ -171,9 +203,19 @@ class Schedule:
         assert self.host.now - left <= _SOON or self.deaths > deaths, "a reader who leaves is not heard"
         return None
 
+    def _whole(self, turn: Turn) -> list[Event]:
+        events, began = [], self.host.now
+        for event in turn:
+            events.append(event)
+            self._in_time(self.host.now - began)  # a stream without end would be read without end
+        return events
+
     def _took(self, seconds: float) -> None:
         self.proof.turns += 1
         self.proof.longest = max(self.proof.longest, seconds)
+        self._in_time(seconds)
+
+    def _in_time(self, seconds: float) -> None:
         step = PATIENCE["request_timeout"] + _MOST_CALLS * 2 * self.slowest
         bound = (self._limit + 1) * step + _THINKING
         assert seconds <= bound, f"the turn took {seconds} virtual seconds of {bound}"
@@ -215,7 +257,7 @@ class Schedule:
     def _woken(self) -> Session:
         """The session's value, once whoever died has a successor that has loaded it."""
         for _ in range(_TRIES):
-            chat = self._insist(lambda: self.host.session("s", self.engine))
+            chat = self._insist(self._session)
             self.host.sim.settle()
             if self.host.system.whereis((SESSIONS, "s")) is not None:
                 return chat.value
@@ -250,7 +292,7 @@ class Schedule:
         dice: random.Random = self.wild.dice("killer")
         self.host.sleep(dice.choice([0.0, 0.0, 1.0, 5.0, 20.0]))
         roles = dice.choice(
-            [("adapter",), ("tool",), ("session",), ("store",), ("adapter", "tool", "session")]
+            [("adapter",), ("tool",), ("tool",), ("session",), ("store",), ("adapter", "tool")]
         )
         for _ in range(_TRIES):
             if self.host.living(*roles) and dice.random() < 0.7:

@@ -57,15 +57,20 @@ def role_of(ref: Ref[Any]) -> str | None:
 def crashes(
     *roles: str, chance: float = 0.05, at_most: int = 3, nth: int | None = None, **others: Any
 ) -> Faults:
-    """`Faults` that kill who does this in a host, before or after one of its messages: `adapter`, `tool`, `session`,
-    `store`, `supervisor`; the first four when nobody is named. Other fields are those of `Faults`.
+    """`Faults` that kill who does this in a host, before or after one of its messages: `adapter` (it has one after each
+    delay), `session`, `store`, `supervisor`; the first three when nobody is named. Other fields are those of `Faults`.
 
-    Raises: ValueError for a role that nobody has.
+    Raises: ValueError for a role that nobody has, and for `tool`: a tool gets no message, so have a client kill it.
     """
+    known = [role for role in MORTALS if role != "tool"]
     for role in roles:
-        if role not in MORTALS:
-            raise ValueError(f"nobody in a host is a {role!r}; there are: {', '.join(MORTALS)}")
-    wanted = roles or ("adapter", "tool", "session", "store")
+        if role == "tool":
+            raise ValueError(
+                "a tool handles no messages between which it could die; use host.kill('tool') in a client"
+            )
+        if role not in known:
+            raise ValueError(f"nobody in a host is a {role!r}; there are: {', '.join(known)}")
+    wanted = roles or ("adapter", "session", "store")
     return Faults(
         kill=lambda ref: role_of(ref) in wanted, kill_chance=chance, at_most=at_most, nth=nth, **others
     )

@@ -297,8 +297,10 @@ def test_it_cannot_be_entered_on_an_event_loop() -> None:
 
 
 def test_a_role_that_nobody_has_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'modem'.*adapter, tool, session, store, supervisor"):
+    with pytest.raises(ValueError, match=r"'modem'.*adapter, session, store, supervisor"):
         crashes("modem")
+    with pytest.raises(ValueError, match=r"host.kill\('tool'\)"):
+        crashes("tool")
 
 
 def test_a_turn_that_nothing_ends_is_said_to_be_stuck() -> None:
