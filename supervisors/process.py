@@ -249,8 +249,8 @@ class Process(Life):
     def stash(self) -> None:
         """Put the message that is being handled aside until `unstash_all`; it is handled again then.
 
-        Whoever asked goes on waiting. What is put aside counts toward no limit of the mailbox. Only for messages: to
-        call it in `handle_down` or `handle_exit` is a crash.
+        Whoever asked goes on waiting. What is put aside counts toward no limit of the mailbox until it is back. Only
+        for messages: to call it in `handle_down` or `handle_exit` is a crash.
         """
         self._actor_guard()
         if self._actor_stash is None:

@@ -310,6 +310,7 @@ def test_who_has_just_found_one_that_goes_to_rest_finds_the_next() -> None:
         assert [ref.is_alive() for ref in found] == [False, True]
 
 
+@pytest.mark.real("threads of its own")
 def test_on_threads_no_message_is_lost_either(blocking_system: System) -> None:
     class Hasty(Resting):
         hibernate_after = None

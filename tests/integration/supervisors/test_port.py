@@ -30,7 +30,10 @@ from supervisors import (
 from supervisors.port import EOF, CommandFailed, ExitStatus, FrameTooLong, Port, PortData, PortRefused
 from tests.integration.supervisors.conftest import SOON, Log, Watcher
 
-pytestmark = pytest.mark.usefixtures("blocking_system")
+pytestmark = [
+    pytest.mark.real("a program of the operating system"),
+    pytest.mark.usefixtures("blocking_system"),
+]
 
 STUBBORN = "trap '' TERM; echo ready; while :; do sleep 0.05; done"
 

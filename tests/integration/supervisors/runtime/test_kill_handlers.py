@@ -34,6 +34,8 @@ from supervisors import (
 )
 from tests.integration.supervisors.conftest import SOON, Echo, Log
 
+pytestmark = pytest.mark.real("handlers that block without a word")
+
 PROMISED = 0.1  # seconds, of the median
 AT_MOST = 1.0  # seconds, on a machine that has other things to do
 KILLS = 5

@@ -123,6 +123,7 @@ def test_a_plain_actor_has_a_load_too() -> None:
 # --- awaiting ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real("an event loop")
 def test_a_coroutine_asks_without_stopping_its_loop(system: System) -> None:
     async def ask_both() -> Any:
         ref = Echo.start()
@@ -131,6 +132,7 @@ def test_a_coroutine_asks_without_stopping_its_loop(system: System) -> None:
     assert asyncio.run(ask_both()) == [1, 2]
 
 
+@pytest.mark.real("an event loop")
 def test_what_a_coroutine_awaits_may_fail_in_every_way(system: System) -> None:
     async def ask(message: Any, **options: Any) -> Any:
         return await Echo.start().aask(message, **options)
@@ -155,6 +157,7 @@ def test_what_a_coroutine_awaits_may_fail_in_every_way(system: System) -> None:
         asyncio.run(ask_the_dead())
 
 
+@pytest.mark.real("an event loop")
 def test_a_coroutine_never_waits_for_room_in_a_mailbox(blocking_system: System) -> None:
     class Full(Counting):
         mailbox = MailboxConfig(maxlen=1, policy="block")

@@ -163,7 +163,7 @@ def test_only_messages_can_be_put_aside(system: System, log: Log) -> None:
 
 def test_the_load_counts_what_comes_back(system: System) -> None:
     class Bounded(Door):
-        mailbox = MailboxConfig(maxlen=3)
+        mailbox = MailboxConfig(maxlen=7)
 
     door = Bounded.start()
     for message in range(6):
