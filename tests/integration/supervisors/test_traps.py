@@ -38,6 +38,7 @@ from supervisors import (
     child,
     exit,
 )
+from supervisors.runtime.limit import UNBOUNDED, Limit
 from supervisors.runtime.ref import Ref
 from supervisors.supervisor import Request
 from supervisors.testing import Event, Sim
@@ -335,27 +336,24 @@ def test_trap_15_a_kill_answers_askers_before_the_zombie_returns(log: Log) -> No
     let_go.set()
 
 
-class Closing:
+class Closing(Limit):
     """In the place of a mailbox's limit: lets everything in, and ends the process between the look and the put."""
 
     def admit(self, ref: Any, item: Any) -> bool:
         exit(ref, "kill")
         return True
 
-    def taken(self, count: int) -> None:
-        pass
-
 
 def test_trap_16_nothing_that_is_put_into_a_closed_mailbox_waits_for_ever(system: System) -> None:
     # Caught: looking whether the process is alive, and putting the message into a mailbox that was emptied meanwhile.
     for _ in range(2):
         ref = Echo.start()
-        ref.actor_inbox.limit = Closing()
+        ref.actor_inbox.limit = Closing(UNBOUNDED, system.clock)
         answer = ref.ask("anybody?", block=False)
         with pytest.raises(ProcessDown):
             answer.get(timeout=SOON)
     ref = Echo.start()
-    ref.actor_inbox.limit = Closing()
+    ref.actor_inbox.limit = Closing(UNBOUNDED, system.clock)
     ref.tell("nobody")
     assert system.dead_letters.count == 1
 
