@@ -23,6 +23,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, final
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC, NORMAL, Reason
 from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key
+from supervisors.runtime.news import News
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.system import System
@@ -178,8 +179,8 @@ class Registry:
             raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
         self._unique = keys == "unique"
         self._listeners = tuple(listeners)
-        # Reentrant: an event for a listener that is dead becomes a dead letter, and whoever watches those may ask us.
-        self._lock = RLock()
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._news = News(self._lock)
         self._entries: dict[Hashable, tuple[RegistryEntry, ...]] = {}
         self._keys: dict[Ref[Any], dict[Hashable, None]] = {}
 
@@ -203,7 +204,8 @@ class Registry:
                 mine = self._keys[ref] = {}
             mine[key] = None
             self._entries[key] = (*known, RegistryEntry(ref, value))
-            self._tell(ref, Registered(self, key, ref, value))
+            self._add_news(ref, Registered(self, key, ref, value))
+        self._news.tell()
         return True
 
     def unregister(self, key: Hashable, ref: Ref[Any] | None = None) -> None:
@@ -213,6 +215,7 @@ class Registry:
         if owner is not None:
             with self._lock:
                 self._drop(key, owner)
+            self._news.tell()
 
     def whereis(self, key: Hashable) -> Ref[Any] | None:
         """Who has the key.
@@ -272,19 +275,20 @@ class Registry:
             del self._entries[key]
         self._keys.get(ref, {}).pop(key, None)
         for _ in range(len(known) - len(rest)):
-            self._tell(ref, Unregistered(self, key, ref))
+            self._add_news(ref, Unregistered(self, key, ref))
 
     def _forget(self, ref: Ref[Any]) -> None:
         with self._lock:
             for key in list(self._keys.get(ref, ())):
                 self._drop(key, ref)
             self._keys.pop(ref, None)
+        self._news.tell()
 
-    def _tell(self, ref: Ref[Any], event: Registered | Unregistered) -> None:
+    def _add_news(self, ref: Ref[Any], event: Registered | Unregistered) -> None:
         for listener in self._listeners:
             found = listener if isinstance(listener, Ref) else ref.system.names.whereis(listener)
             if found is not None:
-                found.inform(event)
+                self._news.add(found, event)
 
 
 def _me(ref: Ref[Any] | None) -> Ref[Any]:

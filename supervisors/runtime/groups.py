@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 from supervisors.errors import ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC
 from supervisors.runtime.names import check_key
+from supervisors.runtime.news import News
 from supervisors.runtime.running import guard, running
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class Groups:
     """The groups of one scope; scopes know nothing of each other. Thread: any."""
 
     def __init__(self) -> None:
-        # Reentrant: news for a process that is dead becomes a dead letter, and whoever watches those may ask us.
-        self._lock = RLock()
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._news = News(self._lock)
         self._members: dict[Hashable, dict[Ref[Any], int]] = {}
         self._groups: dict[Ref[Any], dict[Hashable, None]] = {}
         self._monitors: dict[Hashable, dict[GroupMonitor, None]] = {}
@@ -81,7 +82,8 @@ class Groups:
             members = self._members.setdefault(group, {})
             members[ref] = members.get(ref, 0) + 1
             for monitor in self._monitors.get(group, ()):
-                monitor.owner.inform(GroupJoined(monitor, group, (ref,)))
+                self._news.add(monitor.owner, GroupJoined(monitor, group, (ref,)))
+        self._news.tell()
 
     def leave(self, group: Hashable, ref: Ref[Any]) -> bool:
         """Be a member once less; False if it was none."""
@@ -91,7 +93,8 @@ class Groups:
             if ref not in members:
                 return False
             self._remove(group, ref, 1)
-            return True
+        self._news.tell()
+        return True
 
     def members(self, group: Hashable) -> list[Ref[Any]]:
         """All members, each as often as it joined, in no order."""
@@ -140,7 +143,7 @@ class Groups:
         if not members:
             del self._members[group]
         for monitor in self._monitors.get(group, ()):
-            monitor.owner.inform(GroupLeft(monitor, group, (ref,) * times))
+            self._news.add(monitor.owner, GroupLeft(monitor, group, (ref,) * times))
 
     def _unwatch(self, monitor: GroupMonitor) -> None:
         monitors = self._monitors.get(monitor.group, {})
@@ -153,6 +156,7 @@ class Groups:
             for group in list(self._groups.get(ref, ())):
                 self._remove(group, ref, self._members[group][ref])
             self._groups.pop(ref, None)
+        self._news.tell()
 
     def _forget_owner(self, ref: Ref[Any]) -> None:
         with self._lock:
