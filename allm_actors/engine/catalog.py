@@ -24,12 +24,16 @@ class Quirks:
 
     `include_usage`: whether usage in a stream must be asked for with `stream_options`; some servers send it unasked and
     refuse the field. `max_tokens`: what the field is called; None asks the model's name. `prompt_cache`: which of
-    `key` and `retention` the server has a field for; it may refuse the other.
+    `key` and `retention` the server has a field for; it may refuse the other. `sealed_reasoning`: a pattern of the
+    names of models whose thoughts come, sealed, for the next request if they are asked for. `thoughts_back`: the field
+    of a chat message in which a server wants back what the model thought, because it forgets it otherwise.
     """
 
     include_usage: bool = True
     max_tokens: str | None = "max_tokens"
     prompt_cache: frozenset[str] = frozenset()
+    sealed_reasoning: str | None = None
+    thoughts_back: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +41,8 @@ class Provider:
     """A provider: what it is called, what it speaks, where it is, and which variables hold its key and base URL.
 
     `dialect` is a module of `engine/dialects`; `key_header` is the header that carries the key, as a bearer token when
-    it is `authorization`.
+    it is `authorization`. `dialects` are those of models whose names match a pattern, see `routes`. `paths` say, by
+    dialect, where an endpoint is that is not where the dialect has it; `{model}` in it is the model's name.
     """
 
     name: str
@@ -49,8 +54,13 @@ class Provider:
     key_header: str = "authorization"
     key_required: bool = True
     model_required: bool = True
+    dialects: tuple[tuple[str, str], ...] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)
     quirks: Quirks = field(default_factory=Quirks)
 
+
+# OpenAI's reasoning models, which it wants to be asked through its responses.
+_REASONING = r"gpt-(?:[5-9]|[1-9]\d)|o[1-9]"
 
 _ROWS = (
     Provider(
@@ -60,7 +70,10 @@ _ROWS = (
         base_url="https://api.openai.com/v1",
         key_names=("OPENAI_API_KEY",),
         base_url_name="OPENAI_BASE_URL",
-        quirks=Quirks(max_tokens=None, prompt_cache=frozenset({"key", "retention"})),
+        dialects=((_REASONING, "openai_responses"),),
+        quirks=Quirks(
+            max_tokens=None, prompt_cache=frozenset({"key", "retention"}), sealed_reasoning=_REASONING
+        ),
     ),
     Provider(
         name="anthropic",
@@ -95,6 +108,7 @@ _ROWS = (
         base_url="https://api.deepseek.com/v1",
         key_names=("DEEPSEEK_API_KEY",),
         base_url_name="DEEPSEEK_BASE_URL",
+        quirks=Quirks(thoughts_back="reasoning_content"),
     ),
     Provider(
         name="openrouter",
@@ -103,6 +117,7 @@ _ROWS = (
         base_url="https://openrouter.ai/api/v1",
         key_names=("OPENROUTER_API_KEY",),
         base_url_name="OPENROUTER_BASE_URL",
+        quirks=Quirks(thoughts_back="reasoning_details"),
     ),
     Provider(
         name="mistral",
@@ -138,6 +153,118 @@ _ROWS = (
         key_names=("CEREBRAS_API_KEY",),
         base_url_name="CEREBRAS_BASE_URL",
         quirks=Quirks(include_usage=False, max_tokens="max_completion_tokens"),
+    ),
+    Provider(
+        name="azure",
+        label="Azure",
+        dialect="openai_chat",
+        base_url=None,
+        key_names=("AZURE_OPENAI_API_KEY", "AZURE_API_KEY"),
+        base_url_name="AZURE_OPENAI_ENDPOINT",
+        key_header="api-key",
+        paths={
+            "openai_chat": "/openai/deployments/{model}/chat/completions?api-version=2024-10-21",
+            "openai_responses": "/openai/v1/responses",
+        },
+        quirks=Quirks(max_tokens=None, sealed_reasoning=_REASONING),
+    ),
+    Provider(
+        name="perplexity",
+        label="Perplexity",
+        dialect="openai_chat",
+        base_url="https://api.perplexity.ai",
+        key_names=("PERPLEXITY_API_KEY",),
+        base_url_name="PERPLEXITY_BASE_URL",
+        quirks=Quirks(include_usage=False),
+    ),
+    Provider(
+        name="huggingface",
+        label="Hugging Face",
+        dialect="openai_chat",
+        base_url="https://router.huggingface.co/v1",
+        key_names=("HF_TOKEN", "HUGGINGFACE_API_KEY"),
+        base_url_name="HUGGINGFACE_BASE_URL",
+    ),
+    Provider(
+        name="moonshotai",
+        label="Moonshot AI",
+        dialect="openai_chat",
+        base_url="https://api.moonshot.ai/v1",
+        key_names=("MOONSHOT_API_KEY", "MOONSHOTAI_API_KEY"),
+        base_url_name="MOONSHOT_BASE_URL",
+        quirks=Quirks(thoughts_back="reasoning_content"),
+    ),
+    Provider(
+        name="alibaba",
+        label="Alibaba",
+        dialect="openai_chat",
+        base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        key_names=("DASHSCOPE_API_KEY", "ALIBABA_API_KEY"),
+        base_url_name="DASHSCOPE_BASE_URL",
+    ),
+    Provider(
+        name="zai",
+        label="Z.AI",
+        dialect="openai_chat",
+        base_url="https://api.z.ai/api/paas/v4",
+        key_names=("ZAI_API_KEY",),
+        base_url_name="ZAI_BASE_URL",
+        quirks=Quirks(thoughts_back="reasoning_content"),
+    ),
+    Provider(
+        name="fireworks",
+        label="Fireworks",
+        dialect="openai_chat",
+        base_url="https://api.fireworks.ai/inference/v1",
+        key_names=("FIREWORKS_API_KEY",),
+        base_url_name="FIREWORKS_BASE_URL",
+    ),
+    Provider(
+        name="crusoe",
+        label="Crusoe",
+        dialect="openai_chat",
+        base_url="https://api.inference.crusoecloud.com/v1",
+        key_names=("CRUSOE_API_KEY",),
+        base_url_name="CRUSOE_BASE_URL",
+    ),
+    Provider(
+        name="snowflake",
+        label="Snowflake",
+        dialect="openai_chat",
+        base_url=None,
+        key_names=("SNOWFLAKE_PAT",),
+        base_url_name="SNOWFLAKE_BASE_URL",
+        quirks=Quirks(max_tokens="max_completion_tokens", thoughts_back="reasoning_details"),
+    ),
+    Provider(
+        name="lmstudio",
+        label="LM Studio",
+        dialect="openai_chat",
+        base_url="http://localhost:1234/v1",
+        key_names=("LMSTUDIO_API_KEY",),
+        base_url_name="LMSTUDIO_BASE_URL",
+        key_required=False,
+        model_required=False,
+    ),
+    Provider(
+        name="llamacpp",
+        label="llama.cpp",
+        dialect="openai_chat",
+        base_url="http://localhost:8080/v1",
+        key_names=("LLAMACPP_API_KEY",),
+        base_url_name="LLAMACPP_BASE_URL",
+        key_required=False,
+        model_required=False,
+    ),
+    Provider(
+        name="vllm",
+        label="vLLM",
+        dialect="openai_chat",
+        base_url="http://localhost:8000/v1",
+        key_names=("VLLM_API_KEY",),
+        base_url_name="VLLM_BASE_URL",
+        key_required=False,
+        model_required=False,
     ),
     Provider(
         name="ollama",

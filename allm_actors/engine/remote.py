@@ -4,8 +4,8 @@ Rule of this file: everything that can be refused is refused by the call itself;
 before any network activity; then one item per network read. A call is tried again only while nothing of the
 answer was handed out.
 
-`adapter_opts`: `base_url`, `headers`, `organization`, `transport` (a `Transport`, or an httpx transport), and
-in seconds `connect_timeout`, `first_byte_timeout`, `stream_timeout` and `request_timeout`.
+`adapter_opts`: `base_url`, `headers`, `query`, `organization`, `endpoint` (see `routes`), `transport` (a `Transport`,
+or an httpx transport), and in seconds `connect_timeout`, `first_byte_timeout`, `stream_timeout`, `request_timeout`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from difflib import get_close_matches
 from importlib import import_module
 from itertools import count
 from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
+from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
 from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest, HttpResponse, Transport
@@ -35,7 +37,8 @@ from allm_actors.telemetry import bus as telemetry
 __all__ = ["RemoteAdapter", "find_dialect"]
 
 _OPTIONS = (
-    *("base_url", "headers", "organization", "transport", "stream_timeout", "request_timeout"),
+    *("base_url", "headers", "query", "organization", "endpoint", "transport"),
+    *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
 _DIALECTS = "allm_actors.engine.dialects"
@@ -50,7 +53,6 @@ class RemoteAdapter:
 
     def __init__(self, row: Provider) -> None:
         self._row = row
-        self._dialect = find_dialect(row.dialect)
 
     @property
     def name(self) -> str:
@@ -62,12 +64,13 @@ class RemoteAdapter:
         _refuse_unknown(call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
-        http = self._dialect.encode(request, self._row, _base_url(self._row, call.options))
+        dialect = self._dialect(request, call.options.get("endpoint"))
+        http = dialect.encode(request, self._row, _base_url(self._row, call.options))
         key = _key(self._row, call)
         run = _Run(
             row=self._row,
-            dialect=self._dialect,
-            http=http.with_headers(_headers(self._row, call.options, key)),
+            dialect=dialect,
+            http=_with_query(http, call.options).with_headers(_headers(self._row, call.options, key)),
             key=key,
             model=request.model,
             request_id=call.request_id,
@@ -83,10 +86,14 @@ class RemoteAdapter:
 
     def requires_structured_finalize(self, request: Request) -> bool:
         """See `Dialect.requires_structured_finalize`."""
-        return self._dialect.requires_structured_finalize(request)
+        return self._dialect(request).requires_structured_finalize(request)
 
     def __repr__(self) -> str:
         return f"RemoteAdapter({self.name!r})"
+
+    def _dialect(self, request: Request, endpoint: str | None = None) -> Dialect:
+        model = request.options.get("model", request.model)
+        return find_dialect(dialect_of(self._row, model, endpoint))
 
     def _transport(self, call: Call) -> Transport:
         given = call.options.get("transport")
@@ -233,9 +240,10 @@ def _refuse_unknown(options: Mapping[str, Any]) -> None:
             near = get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
-    headers = options.get("headers") or {}
-    if not isinstance(headers, Mapping) or not all(isinstance(value, str) for value in headers.values()):
-        raise TypeError("adapter_opts headers must be a mapping of texts to texts")
+    for name in ("headers", "query"):
+        given = options.get(name) or {}
+        if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
+            raise TypeError(f"adapter_opts {name} must be a mapping of texts to texts")
 
 
 def _missing_model(row: Provider) -> EngineError:
@@ -254,6 +262,15 @@ def _base_url(row: Provider, options: Mapping[str, Any]) -> str:
         message = f"base_url of {row.name} must begin with http:// or https://"
         raise EngineError("invalid_engine", provider=row.name, message=message)
     return url.rstrip("/")
+
+
+def _with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
+    given: Mapping[str, str] = options.get("query") or {}
+    if not given:
+        return http
+    url = urlsplit(http.url)
+    query = urlencode({**dict(parse_qsl(url.query, keep_blank_values=True)), **given})
+    return replace(http, url=urlunsplit(url._replace(query=query)))
 
 
 def _key(row: Provider, call: Call) -> Secret | None:

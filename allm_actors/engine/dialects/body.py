@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import Message, TextPart, ValidationError
+from allm_actors.data import Message, TextPart, ToolCall, ValidationError
 
-__all__ = ["flat_text", "json_body"]
+__all__ = ["arguments_text", "flat_text", "json_body"]
 
 
 def flat_text(message: Message) -> str:
@@ -20,6 +20,16 @@ def flat_text(message: Message) -> str:
     if isinstance(message.content, str):
         return message.content
     return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def arguments_text(call: ToolCall) -> str:
+    """A call's arguments as the model wrote them; as JSON, when what it wrote was none.
+
+    Servers parse what an assistant wrote earlier: text that is not JSON would make the whole thread unusable.
+    """
+    if call.raw_arguments and not call.metadata.get("arguments_error"):
+        return call.raw_arguments
+    return msgspec.json.encode(call.arguments).decode()
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:

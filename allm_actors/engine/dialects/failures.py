@@ -37,6 +37,7 @@ _CODES = {
     "internal_server_error": "provider_unavailable",
     "service_unavailable": "provider_unavailable",
     "timeout": "timeout",
+    "vector_store_timeout": "timeout",
     "invalid_api_key": "authentication_failed",
     "authentication_error": "authentication_failed",
     "permission_error": "authentication_failed",
@@ -201,7 +202,7 @@ def _reason(status: int | None, code: str | None, kind: str | None, words: str) 
     if status in (None, 400, 413, 422, 403):
         if "context_length" in marks or (status != 403 and _TOO_LONG.search(words)):
             return "context_length_exceeded"
-        if "content_filter" in marks or "content_policy" in marks or "moderation" in marks:
+        if "content_filter" in marks or "policy" in marks or "moderation" in marks:
             return "content_filter"
     if status is not None and 500 <= status <= 599:
         return "provider_unavailable"

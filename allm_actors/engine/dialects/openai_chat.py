@@ -11,6 +11,7 @@ for travels in `request.options`, which has the last word over every field.
     response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}
     content, parts without pictures   one string, joined by newlines
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
+    what the model thought            reasoning_content or reasoning_details, to those who want it back, see the row
 
 Source: https://platform.openai.com/docs/api-reference/chat/create.
 """
@@ -20,8 +21,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any, Final
-
-import msgspec
 
 from allm_actors.data import (
     AdapterError,
@@ -34,10 +33,13 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.answer import provider_state
+from allm_actors.engine.dialects.body import arguments_text, flat_text, json_body
 from allm_actors.engine.dialects.failures import http_error
-from allm_actors.engine.dialects.openai_chunks import Decoder
+from allm_actors.engine.dialects.openai_chunks import STATE, Decoder
+from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
 from allm_actors.engine.dialects.pictures import check_pictures, picture_url
+from allm_actors.engine.routes import endpoint_url
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
 __all__ = ["DIALECT", "Decoder", "OpenAIChat", "encode"]
@@ -46,7 +48,6 @@ _PATH = "/chat/completions"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 # The models that refuse `max_tokens`, or will.
 _COMPLETION_TOKENS = re.compile(r"^(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE)
-_CHOICES = ("auto", "none", "required")
 
 
 class OpenAIChat:
@@ -83,12 +84,13 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
     check_pictures(request.messages)
     body = _body(request, row) | request.options
-    return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=_HEADERS)
+    url = endpoint_url(base_url, row, "openai_chat", _PATH, body.get("model"))
+    return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body["messages"] = [_message(each) for each in request.messages]
+    body["messages"] = [_message(each, row) for each in request.messages]
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
@@ -100,7 +102,7 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     if request.response_format not in (None, "text"):
         body["response_format"] = _response_format(request.response_format)
     if request.prompt_cache is not None:
-        body |= _prompt_cache(request.prompt_cache, row.quirks.prompt_cache)
+        body |= prompt_cache(request.prompt_cache, row.quirks.prompt_cache)
     body["stream"] = True
     if row.quirks.include_usage:
         body["stream_options"] = {"include_usage": True}
@@ -115,13 +117,14 @@ def _max_tokens_name(model: str | None, row: Provider) -> str:
 
 def _tool(tool: Tool) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    if "strict" in tool.metadata:
+        function["strict"] = tool.metadata["strict"]
     return {"type": "function", "function": function}
 
 
 def _tool_choice(choice: str | Mapping[str, Any]) -> Any:
-    if isinstance(choice, str) and choice not in _CHOICES:
-        return {"type": "function", "function": {"name": choice}}
-    return choice
+    name = forced_name(choice)
+    return choice if name is None else {"type": "function", "function": {"name": name}}
 
 
 def _response_format(wanted: Any) -> Any:
@@ -133,16 +136,7 @@ def _response_format(wanted: Any) -> Any:
     return wanted
 
 
-def _prompt_cache(cache: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    wire: dict[str, Any] = {}
-    if "key" in known and cache.get("key") is not None:
-        wire["prompt_cache_key"] = cache["key"]
-    if "retention" in known and cache.get("retention") == "long":
-        wire["prompt_cache_retention"] = "24h"
-    return wire
-
-
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message, row: Provider) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role, "content": _content(message)}
     if message.name is not None and message.role != "tool":
         wire["name"] = message.name
@@ -150,7 +144,18 @@ def _message(message: Message) -> dict[str, Any]:
         wire["tool_call_id"] = message.tool_call_id
     if message.role == "assistant" and message.tool_calls:
         wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    field = row.quirks.thoughts_back
+    if field is not None and message.role == "assistant":
+        wire |= _thoughts(message, field)
     return wire
+
+
+def _thoughts(message: Message, field: str) -> dict[str, Any]:
+    state = provider_state(message, STATE)
+    if isinstance(state, Mapping) and field in state:
+        return {field: state[field]}
+    # DeepSeek refuses a call that came of no thoughts, unless it is told so: somebody else made it, or nobody.
+    return {field: ""} if field == "reasoning_content" and message.tool_calls else {}
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
@@ -168,8 +173,5 @@ def _part(part: TextPart | ImagePart) -> dict[str, Any]:
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
-    raw = call.raw_arguments
-    if not raw or call.metadata.get("arguments_error"):
-        # Servers parse what an assistant wrote earlier: text that is not JSON would make the whole thread unusable.
-        raw = msgspec.json.encode(call.arguments).decode()
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": raw}}
+    function = {"name": call.name, "arguments": arguments_text(call)}
+    return {"id": call.id, "type": "function", "function": function}

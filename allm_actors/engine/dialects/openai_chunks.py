@@ -6,7 +6,8 @@ is a tool call complete.
 
     on the wire                                    events
     delta.content                                  TextDelta
-    delta.reasoning_content, delta.reasoning       RawChunk(("thinking_delta", {"index": 0, "delta": …}))
+    delta.reasoning_content, .reasoning,           RawChunk(("thinking_delta", {"index": 0, "delta": …}))
+    .reasoning_details
     delta.tool_calls, once id and name are known   ToolCallStarted, then ToolCallDelta per fragment
     delta.refusal                                  kept; the finish becomes content_filter
     [DONE], or the end after a finish_reason       RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
@@ -15,34 +16,38 @@ is a tool call complete.
     the end before a finish_reason                 ErrorEvent(network_error), metadata partial
 
 Chunks are decoded into typed structs, and only a chunk that does not fit them is read leniently, field by
-field.
+field. What the answer cites and what was searched is in the response's metadata. Where the row says that a server wants
+back what the model thought, that is `provider_state`.
 
-Source: https://platform.openai.com/docs/api-reference/chat-streaming, and recorded streams of eight
-providers.
+Source: https://platform.openai.com/docs/api-reference/chat-streaming, and recorded streams of sixteen providers.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from allm_actors.data import AdapterError, Event, FinishReason, TextDelta
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
 from allm_actors.engine.dialects.failures import wire_error
-from allm_actors.engine.dialects.lenient import UNREADABLE, text_of
+from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, text_of
 from allm_actors.engine.dialects.openai_wire import (
+    FOUND,
     Call,
     Choice,
     Chunk,
+    Delta,
     Function,
     decode,
+    merge_details,
     read_leniently,
     usage_fields,
 )
 from allm_actors.engine.sse import SseDecoder
 
-__all__ = ["Decoder"]
+__all__ = ["STATE", "Decoder"]
 
+STATE: Final = "openai_chat"
 
 _FINISHES: dict[str, FinishReason] = {
     "stop": "stop",
@@ -59,13 +64,14 @@ _BROKEN_FINISHES = ("error", "insufficient_system_resource")
 class Decoder:
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_by_index", "_finish", "_row", "_sse")
+    __slots__ = ("_answer", "_by_index", "_details", "_finish", "_row", "_sse")
 
     def __init__(self, row: Provider) -> None:
         self._row = row
         self._sse = SseDecoder()
         self._answer = Answer(row, usage_fields)
         self._by_index: dict[int, PartialCall] = {}
+        self._details: list[dict[str, Any]] = []
         self._finish: str | None = None
 
     @property
@@ -137,6 +143,8 @@ class Decoder:
                     self._on_choice(choice, events)
         if chunk.usage is not None:
             answer.usage = chunk.usage
+        if chunk.citations or chunk.search_results or chunk.images or chunk.related_questions:
+            answer.metadata |= {name: getattr(chunk, name) for name in FOUND if getattr(chunk, name)}
         groq = chunk.x_groq
         if groq is not None:
             answer.usage = answer.usage or groq.usage
@@ -146,13 +154,17 @@ class Decoder:
 
     def _on_choice(self, choice: Choice, events: list[Event]) -> None:
         delta = choice.delta or choice.message
-        if choice.finish_reason is not None:
+        if choice.usage is not None:
+            self._answer.usage = choice.usage
+        if choice.finish_reason:
             self._finish = choice.finish_reason
         if delta is None:
             return
         thought = delta.reasoning_content or delta.reasoning
         if thought:
             self._answer.think(thought, events)
+        if delta.reasoning_details or delta.annotations:
+            self._on_details(delta, events, told=bool(thought))
         content = delta.content
         if content:
             if isinstance(content, str):
@@ -165,6 +177,15 @@ class Decoder:
                 self._on_call(fragment, events)
         if delta.refusal:
             self._answer.refusal.append(delta.refusal)
+
+    def _on_details(self, delta: Delta, events: list[Event], *, told: bool) -> None:
+        for detail in dicts_of(delta.reasoning_details):
+            self._details.append(detail)
+            if not told:
+                self._answer.think(text_of(detail.get("text")) or text_of(detail.get("summary")), events)
+        notes = dicts_of(delta.annotations)
+        if notes:
+            self._answer.metadata.setdefault("citations", []).extend(notes)
 
     def _on_parts(self, parts: list[Any], events: list[Event]) -> None:
         for part in parts:
@@ -208,7 +229,17 @@ class Decoder:
             self._answer.broken_off(events, f"broke the answer off (finish_reason {finish!r})")
         else:
             known = None if finish is None else _FINISHES.get(finish, "other")
+            self._keep_thoughts()
             self._answer.complete(known, finish, events)
+
+    def _keep_thoughts(self) -> None:
+        field = self._row.quirks.thoughts_back
+        if field == "reasoning_details":
+            thoughts: Any = merge_details(self._details)
+        else:
+            thoughts = "".join(self._answer.reasoning)
+        if field is not None and thoughts:
+            self._answer.provider_state[STATE] = {field: thoughts}
 
     def _reported(self, error: Any) -> AdapterError:
         return wire_error(error if isinstance(error, dict) else {"message": text_of(error)}, self._row)

@@ -15,6 +15,7 @@ import msgspec
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, read_object, text_of
 
 __all__ = [
+    "FOUND",
     "Call",
     "Choice",
     "Chunk",
@@ -22,6 +23,7 @@ __all__ = [
     "Function",
     "Groq",
     "decode",
+    "merge_details",
     "read_leniently",
     "usage_fields",
 ]
@@ -50,15 +52,18 @@ class Delta(msgspec.Struct, gc=False):
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
+    reasoning_details: list[Any] | None = None
+    annotations: list[Any] | None = None
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One of the answers; `message` is what a server that does not stream has for `delta`."""
+    """One of the answers; `message` is what a server that does not stream has for `delta`. Some have usage here."""
 
     index: int | None = None
     delta: Delta | None = None
     message: Delta | None = None
     finish_reason: str | None = None
+    usage: dict[str, Any] | None = None
 
 
 class Groq(msgspec.Struct, gc=False):
@@ -77,9 +82,39 @@ class Chunk(msgspec.Struct, gc=False):
     usage: dict[str, Any] | None = None
     error: Any = None
     x_groq: Groq | None = None
+    citations: Any = None
+    search_results: Any = None
+    images: Any = None
+    related_questions: Any = None
 
 
 decode = msgspec.json.Decoder(Chunk).decode
+
+FOUND = ("citations", "search_results", "images", "related_questions")
+"""What a server that searches says beside its answer: fields of a chunk, and of the response's metadata."""
+
+
+def merge_details(pieces: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Reasoning details out of their pieces: texts of the same detail are joined, and what comes late is added."""
+    whole: list[dict[str, Any]] = []
+    texts: list[dict[str, list[str]]] = []
+    for piece in pieces:
+        same = whole and all(whole[-1].get(name) == piece.get(name) for name in ("type", "index"))
+        if not same:
+            whole.append({})
+            texts.append({})
+        for name, value in piece.items():
+            if name in _TEXTS and isinstance(value, str):
+                texts[-1].setdefault(name, []).append(value)
+            elif value is not None or name not in whole[-1]:
+                whole[-1][name] = value
+    return [
+        detail | {name: "".join(said) for name, said in text.items()}
+        for detail, text in zip(whole, texts, strict=True)
+    ]
+
+
+_TEXTS = ("text", "summary", "data")
 
 
 def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +124,10 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
     inputs = dict(inputs) if isinstance(inputs, dict) else {}
     outputs = outputs if isinstance(outputs, dict) else {}
     cached = count_of(inputs.pop("cached_tokens", None))
-    hit = count_of(extra.get("prompt_cache_hit_tokens"))
+    hit = count_of(extra.get("prompt_cache_hit_tokens")) or count_of(extra.get("cached_tokens"))
+    cost = extra.get("cost")
+    if not isinstance(cost, dict):
+        extra.pop("cost", None)
     fields: dict[str, Any] = {
         "input_tokens": count_of(extra.pop("prompt_tokens", None)),
         "output_tokens": count_of(extra.pop("completion_tokens", None)),
@@ -97,7 +135,7 @@ def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
         "cached_input_tokens": hit if cached is None else cached,
         "cache_write_input_tokens": count_of(inputs.pop("cache_write_tokens", None)),
         "reasoning_tokens": count_of(outputs.get("reasoning_tokens")),
-        "total_cost": _cost(extra.pop("cost", None)),
+        "total_cost": _cost(cost.get("total_cost") if isinstance(cost, dict) else cost),
     }
     if inputs:
         extra["prompt_tokens_details"] = inputs
@@ -119,6 +157,7 @@ def read_leniently(data: bytes) -> Chunk | None:
         usage=dict_of(wire.get("usage")) or None,
         error=wire.get("error"),
         x_groq=Groq(dict_of(groq.get("usage")) or None, groq.get("error")),
+        **{name: wire.get(name) for name in FOUND},
     )
 
 
@@ -137,8 +176,11 @@ def _read_choice(wire: dict[str, Any]) -> Choice:
             reasoning_content=text_of(delta.get("reasoning_content")),
             reasoning=text_of(delta.get("reasoning")),
             refusal=text_of(delta.get("refusal")),
+            reasoning_details=dicts_of(delta.get("reasoning_details")),
+            annotations=dicts_of(delta.get("annotations")),
         ),
         finish_reason=text_of(wire.get("finish_reason")),
+        usage=dict_of(wire.get("usage")) or None,
     )
 
 

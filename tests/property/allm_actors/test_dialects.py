@@ -24,9 +24,10 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.remote import find_dialect
+from allm_actors.engine.routes import dialects_of
 
 EXCHANGES = Path(__file__).parents[2] / "exchanges"
-ROWS = {row.dialect: row for row in reversed(PROVIDERS.values())}
+ROWS = {dialect: row for row in reversed(PROVIDERS.values()) for dialect in dialects_of(row)}
 CITIES = [("weather", {"city": "Zürich"}), ("weather", {"city": "東京"})]
 
 every_dialect = pytest.mark.parametrize("dialect", sorted(ROWS))

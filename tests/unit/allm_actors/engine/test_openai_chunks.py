@@ -315,3 +315,56 @@ def test_usage_is_counts_and_the_rest_is_kept():
     )
     assert usage_fields({"prompt_tokens": "x", "completion_tokens": True, "cost": 10**400}) == {}
     assert usage_fields({"prompt_cache_hit_tokens": 3})["cached_input_tokens"] == 3
+    priced = {"cost": {"total_cost": 0.25, "request_cost": 0.2}}
+    assert usage_fields(priced) == {"total_cost": 0.25, "extra": priced}
+    assert usage_fields({"cached_tokens": 2})["cached_input_tokens"] == 2
+
+
+def test_usage_may_be_where_the_answer_is():
+    finished = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3}}
+    last = decode(delta(content="x"), {"choices": [finished]}, provider="moonshotai")[-1]
+    assert last.metadata["usage"].input_tokens == 3
+
+
+def test_what_was_searched_and_cited_is_kept():
+    found = {
+        "citations": ["https://y"],
+        "search_results": [{"title": "t"}],
+        "images": [],
+        "related_questions": None,
+    }
+    last = decode(delta(content="x") | found, delta("stop"), provider="perplexity")[-1]
+    assert last.metadata["citations"] == ["https://y"]
+    assert last.metadata["search_results"] == [{"title": "t"}]
+    assert not {"images", "related_questions"} & set(last.metadata)
+    notes = [{"type": "url_citation", "url_citation": {"url": page}} for page in ("a", "b")]
+    last = decode(*(delta(annotations=[note]) for note in notes), delta("stop"))[-1]
+    assert last.metadata["citations"] == notes
+
+
+def test_thoughts_are_kept_for_those_who_want_them_back():
+    said = [delta(reasoning_content="hm"), delta(reasoning_content="m"), delta("stop", content="x")]
+    kept = decode(*said, provider="deepseek")[-1].message.metadata["provider_state"]
+    assert kept == {"openai_chat": {"reasoning_content": "hmm"}}
+    assert "provider_state" not in decode(*said, provider="groq")[-1].message.metadata
+
+
+def test_details_of_thoughts_are_put_together_from_their_pieces():
+    def piece(**fields):
+        return delta(reasoning_details=[{"type": "reasoning.text", "index": 0, **fields}])
+
+    sealed = {"type": "reasoning.encrypted", "index": 1, "data": "x"}
+    said = [
+        piece(text="h", signature=None),
+        piece(text="m"),
+        piece(signature="s"),
+        delta(reasoning_details=[sealed]),
+    ]
+    events = decode(*said, delta("stop"), provider="openrouter")
+    assert events[-1].metadata["reasoning"] == {"text": "hm"}
+    whole = {"type": "reasoning.text", "index": 0, "text": "hm", "signature": "s"}
+    assert events[-1].message.metadata["provider_state"]["openai_chat"] == {
+        "reasoning_details": [whole, sealed]
+    }
+    told = delta(reasoning="h", reasoning_details=[{"type": "reasoning.text", "text": "h"}])
+    assert decode(told, delta("stop"))[-1].metadata["reasoning"] == {"text": "h"}

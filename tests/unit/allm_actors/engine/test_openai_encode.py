@@ -52,6 +52,10 @@ def test_tools_and_choices():
         {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
     ]
     assert wire["tool_choice"] == {"type": "function", "function": {"name": "f"}}
+    flat = {"type": "function", "name": "f"}
+    assert body(tools=[tool], tool_choice=flat)["tool_choice"] == wire["tool_choice"]
+    strict = Tool(name="f", description="d", schema={}, metadata={"strict": True})
+    assert body(tools=[strict])["tools"][0]["function"]["strict"] is True
     for choice in ("auto", "none", "required", {"type": "allowed_tools"}):
         assert body(tools=[tool], tool_choice=choice)["tool_choice"] == choice
 
@@ -159,6 +163,21 @@ def test_an_assistants_calls_travel_as_the_model_wrote_them():
     assert arguments(arguments={"a": 1}, raw_arguments='{ "a":1 }') == '{ "a":1 }'
     assert arguments(arguments={"a": 1}) == '{"a":1}'
     assert arguments(arguments={}, raw_arguments='{"a"', metadata={"arguments_error": "cut"}) == "{}"
+
+
+def test_thoughts_go_back_to_those_who_want_them():
+    def thought(provider, state=None, calls=()):
+        metadata = {"provider_state": {"openai_chat": state}} if state else {}
+        said = Message(role="assistant", content="x", metadata={"tool_calls": list(calls), **metadata})
+        return body(provider, messages=[said])["messages"][0]
+
+    kept = {"reasoning_content": "hm", "reasoning_details": [{"text": "hm"}]}
+    call = ToolCall(id="c", name="f", arguments={})
+    assert thought("deepseek", kept)["reasoning_content"] == "hm"
+    assert thought("openrouter", kept)["reasoning_details"] == [{"text": "hm"}]
+    assert not set(kept) & set(thought("groq", kept))
+    assert thought("deepseek", calls=[call])["reasoning_content"] == ""
+    assert not set(kept) & (set(thought("deepseek")) | set(thought("openrouter", calls=[call])))
 
 
 def test_text_that_is_no_unicode_is_refused_by_name():

@@ -1,12 +1,24 @@
 """What a remote adapter refuses before it touches the network."""
 
+import asyncio
 import gc
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 from weakref import ref
 
 import httpx
 import pytest
 
-from allm_actors.data import EngineError, Image, ImagePart, Message, Request, Tool, ValidationError
+from allm_actors.data import (
+    AdapterError,
+    EngineError,
+    Image,
+    ImagePart,
+    Message,
+    Request,
+    Tool,
+    ValidationError,
+)
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
@@ -72,6 +84,58 @@ def test_the_base_url_of_the_options_wins_over_the_environments(monkeypatch):
     assert _base_url(row, {"base_url": "http://mine/"}) == "http://mine"
     with pytest.raises(EngineError, match="http://"):
         _base_url(row, {"base_url": "localhost:80"})
+
+
+def test_the_model_or_the_caller_chooses_the_endpoint():
+    def path(model="m", adapter="openai", **options):
+        http = asked(adapter, Request(messages=ASK.messages, model=model), options)
+        return urlsplit(http.url).path
+
+    assert path("gpt-5") == "/v1/responses"
+    assert path("gpt-4o") == "/v1/chat/completions"
+    assert path("gpt-5", endpoint="chat_completions") == "/v1/chat/completions"
+    assert path("deepseek-v4", "deepseek", endpoint="responses") == "/v1/responses"
+    with pytest.raises(EngineError, match="endpoint must be"):
+        path(endpoint="completions")
+
+
+def test_a_query_goes_over_that_of_the_row(monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://mine.openai.azure.com/")
+    plain = asked("azure", ASK, {})
+    assert (
+        plain.url
+        == "https://mine.openai.azure.com/openai/deployments/m/chat/completions?api-version=2024-10-21"
+    )
+    assert plain.headers["api-key"] == "sk-x"
+    assert "authorization" not in plain.headers
+    query = {"api-version": "2025-01-01-preview", "x": "a b"}
+    assert urlsplit(asked("azure", ASK, {"query": query}).url).query == "api-version=2025-01-01-preview&x=a+b"
+    with pytest.raises(TypeError, match="query must be a mapping"):
+        asked("azure", ASK, {"query": {"api-version": 2025}})
+
+
+def asked(adapter, request, options):
+    """The HTTP request that a call sends."""
+    transport = Recorder()
+    batches = opened(adapter, request, options=options, transport=transport, retry=False)
+
+    async def read():
+        return [events async for events in batches]
+
+    asyncio.run(read())
+    return transport.sent
+
+
+class Recorder:
+    """A transport that remembers the request, and has no network."""
+
+    sent = None
+
+    @asynccontextmanager
+    async def open(self, request, deadlines):
+        self.sent = request
+        raise AdapterError("network_error")
+        yield
 
 
 def test_deadlines_come_from_the_call_then_the_options():

@@ -1,0 +1,130 @@
+"""The parts of OpenAI's responses that are read: events, items, usage.
+
+Rule of this file: nearly every event fits the typed struct and is decoded into it in about a microsecond. One that does
+not fit is read leniently, field by field, and a field of an unexpected kind counts as missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, read_object, text_of
+
+__all__ = [
+    "Wire",
+    "citations",
+    "decode",
+    "is_plain",
+    "read_leniently",
+    "refusal",
+    "spoken",
+    "thoughts",
+    "usage_fields",
+]
+
+
+class Wire(msgspec.Struct, gc=False):
+    """One event of the stream. Only what is read is declared."""
+
+    type: str | None = None
+    delta: str | None = None
+    item_id: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
+    summary_index: int | None = None
+    item: dict[str, Any] | None = None
+    annotation: dict[str, Any] | None = None
+    response: dict[str, Any] | None = None
+    error: Any = None
+    code: Any = None
+    message: Any = None
+
+
+decode = msgspec.json.Decoder(Wire).decode
+
+
+def read_leniently(data: bytes) -> Wire | None:
+    """An event out of anything that is a JSON object: fields of an unexpected kind count as missing."""
+    wire = read_object(data)
+    if wire is None:
+        return None
+    item, annotation, response = wire.get("item"), wire.get("annotation"), wire.get("response")
+    return Wire(
+        type=text_of(wire.get("type")),
+        delta=text_of(wire.get("delta")),
+        item_id=text_of(wire.get("item_id")),
+        output_index=count_of(wire.get("output_index")),
+        content_index=count_of(wire.get("content_index")),
+        summary_index=count_of(wire.get("summary_index")),
+        item=item if isinstance(item, dict) else None,
+        annotation=annotation if isinstance(annotation, dict) else None,
+        response=response if isinstance(response, dict) else None,
+        error=wire.get("error"),
+        code=wire.get("code"),
+        message=wire.get("message"),
+    )
+
+
+# --- items --------------------------------------------------------------------------------------------------------
+
+
+def spoken(item: Mapping[str, Any]) -> str:
+    """The text of a message."""
+    return "".join(_texts(item.get("content"), "output_text", "text"))
+
+
+def refusal(item: Mapping[str, Any]) -> str:
+    """Why the model will not answer, from a message."""
+    return "".join(_texts(item.get("content"), "refusal", "refusal"))
+
+
+def thoughts(item: Mapping[str, Any]) -> list[str]:
+    """What the model thought, from a reasoning item: the parts of the summary, and then the thoughts themselves."""
+    summary = _texts(item.get("summary"), "summary_text", "text")
+    return [*summary, *_texts(item.get("content"), "reasoning_text", "text")]
+
+
+def citations(item: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a message cites, as it came."""
+    parts = dicts_of(item.get("content")) if item.get("type") == "message" else []
+    return [note for part in parts for note in dicts_of(part.get("annotations"))]
+
+
+def is_plain(item: Mapping[str, Any]) -> bool:
+    """Whether an item is told in full by the text and the calls of a message."""
+    if item.get("type") == "function_call":
+        return not item.get("namespace") and not item.get("caller")
+    parts = dicts_of(item.get("content"))
+    spoken_only = all(part.get("type") == "output_text" for part in parts)
+    return item.get("type") == "message" and not item.get("phase") and spoken_only
+
+
+def _texts(parts: Any, kind: str, name: str) -> Iterable[str]:
+    found = (text_of(part.get(name)) for part in dicts_of(parts) if part.get("type") == kind)
+    return (text for text in found if text)
+
+
+# --- usage --------------------------------------------------------------------------------------------------------
+
+
+def usage_fields(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """`Usage` fields of a wire's usage object; what has no field of its own is kept in `extra`."""
+    extra = dict(wire)
+    inputs = dict(dict_of(extra.pop("input_tokens_details", None)))
+    outputs = dict_of(extra.pop("output_tokens_details", None))
+    fields: dict[str, Any] = {
+        "input_tokens": count_of(extra.pop("input_tokens", None)),
+        "output_tokens": count_of(extra.pop("output_tokens", None)),
+        "total_tokens": count_of(extra.pop("total_tokens", None)),
+        "cached_input_tokens": count_of(inputs.pop("cached_tokens", None)),
+        "cache_write_input_tokens": count_of(inputs.pop("cache_write_tokens", None)),
+        "reasoning_tokens": count_of(outputs.get("reasoning_tokens")),
+    }
+    if inputs:
+        extra["input_tokens_details"] = inputs
+    if extra:
+        fields["extra"] = extra
+    return {name: value for name, value in fields.items() if value is not None}

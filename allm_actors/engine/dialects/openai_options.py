@@ -1,0 +1,34 @@
+"""What OpenAI's two endpoints have in common in a request.
+
+Rule of this file: pure. A caller need not know which of the two a model is asked through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["forced_name", "prompt_cache"]
+
+_CHOICES = ("auto", "none", "required")
+
+
+def forced_name(choice: str | Mapping[str, Any]) -> str | None:
+    """The function that must be called, in the shape of either endpoint or by its name; None for another choice."""
+    match choice:
+        case str():
+            return None if choice in _CHOICES else choice
+        case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
+            return name
+        case _:
+            return None
+
+
+def prompt_cache(cache: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """The fields for `Request.prompt_cache`, of those that the server knows."""
+    wire: dict[str, Any] = {}
+    if "key" in known and cache.get("key") is not None:
+        wire["prompt_cache_key"] = cache["key"]
+    if "retention" in known and cache.get("retention") == "long":
+        wire["prompt_cache_retention"] = "24h"
+    return wire

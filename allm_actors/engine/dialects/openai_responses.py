@@ -1,0 +1,234 @@
+"""OpenAI's responses: a request to its JSON.
+
+Rule of this file: pure, and without a memory of the server's: the whole thread is sent each time, nothing is stored
+(`store: false`), and so what the model thought is asked for in sealed form where the row says that there is one, and
+sent back as it came. What this format has no word for travels in `request.options`, which has the last word over every
+field; whoever gives `previous_response_id`, `conversation` or `background` gives `store: true` with it.
+
+    ours                              on the wire
+    messages                          input, one item each
+    an assistant's calls              function_call items; everything else of an answer goes back as it came
+    a tool's message                  function_call_output
+    pictures                          input_image, of a user's message or of a tool's
+    max_tokens                        max_output_tokens
+    tools                             {"type": "function", name, description, parameters, strict}
+    tool_choice, a tool's name        {"type": "function", "name": …}
+    response_format                   text.format, its schema beside its type
+    reasoning_effort, reasoning_summary, verbosity, of the options: reasoning.effort, reasoning.summary, text.verbosity
+
+A tool is `strict` only when its `metadata` says so: a server that is told nothing makes every optional argument
+mandatory.
+
+Source: https://platform.openai.com/docs/api-reference/responses/create and its guides to function calling and to
+reasoning (2026-09), and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from allm_actors.data import (
+    AdapterError,
+    Event,
+    ImagePart,
+    Message,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import provider_state
+from allm_actors.engine.dialects.body import arguments_text, flat_text, json_body
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.openai_events import STATE, Decoder
+from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
+from allm_actors.engine.dialects.pictures import check_pictures, picture_url
+from allm_actors.engine.routes import endpoint_url
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "Decoder", "OpenAIResponses", "encode"]
+
+_PATH = "/responses"
+_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+_SEALED = "reasoning.encrypted_content"
+# Where an option goes, and its words.
+_WORDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "reasoning_effort": ("reasoning", "effort", ("none", "low", "medium", "high", "xhigh")),
+    "reasoning_summary": ("reasoning", "summary", ("auto", "concise", "detailed")),
+    "verbosity": ("text", "verbosity", ("low", "medium", "high")),
+}
+
+
+class OpenAIResponses:
+    """The dialect, as adapters use it."""
+
+    stream_types = frozenset({"text/event-stream"})
+
+    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
+        """See `encode`."""
+        return encode(request, row, base_url)
+
+    def decoder(self, row: Provider) -> Decoder:
+        """A decoder for one response."""
+        return Decoder(row)
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the provider refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return Decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:
+        """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
+        wanted = request.response_format
+        return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
+
+
+DIALECT: Final = OpenAIResponses()
+
+
+def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
+    check_pictures(request.messages)
+    options = dict(request.options)
+    words = {name: options.pop(name) for name in _WORDS if options.get(name) is not None}
+    body = _body(request, row, stored=bool(options.get("store", False)))
+    if isinstance(options.get("text"), Mapping):
+        options["text"] = {**body.get("text", {}), **options["text"]}
+    body |= options
+    for name, value in words.items():
+        holder, field, known = _WORDS[name]
+        if value not in known:
+            raise _unknown_word(name, value)
+        body[holder] = {**(body.get(holder) or {}), field: value}
+    url = endpoint_url(base_url, row, "openai_responses", _PATH, body.get("model"))
+    return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
+
+
+def _unknown_word(name: str, value: object) -> ValidationError:
+    holder, field, known = _WORDS[name]
+    message = (
+        f"{name} must be one of {', '.join(known)}; got: {value!r}. "
+        f"A newer word goes to the provider unread as {holder}={{{field!r}: …}}"
+    )
+    return ValidationError("invalid_request", [(name, "invalid_value")], message=message)
+
+
+def _body(request: Request, row: Provider, *, stored: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body["input"] = [item for message in request.messages for item in _items(message, stored=stored)]
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        body["max_output_tokens"] = request.max_tokens
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        name = forced_name(request.tool_choice)
+        body["tool_choice"] = request.tool_choice if name is None else {"type": "function", "name": name}
+    if request.response_format is not None:
+        body["text"] = {"format": _format(request.response_format)}
+    if request.prompt_cache is not None:
+        body |= prompt_cache(request.prompt_cache, row.quirks.prompt_cache)
+    body["store"] = False
+    sealed = row.quirks.sealed_reasoning
+    if sealed is not None and re.match(sealed, request.model or "", re.IGNORECASE):
+        body["include"] = [_SEALED]
+    body["stream"] = True
+    return body
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "name": tool.name,
+        "description": tool.description,
+        "parameters": tool.schema,
+        "strict": tool.metadata.get("strict") is True,
+    }
+
+
+def _format(wanted: Any) -> Any:
+    if isinstance(wanted, str):
+        return {"type": wanted}
+    if wanted.get("type") != "json_schema":
+        return wanted
+    schema = wanted.get("json_schema", wanted)  # the shape of the other endpoint, too
+    return {
+        "type": "json_schema",
+        **{name: schema[name] for name in ("name", "description", "schema", "strict") if name in schema},
+    }
+
+
+# --- messages -----------------------------------------------------------------------------------------------------
+
+
+def _items(message: Message, *, stored: bool) -> Iterable[dict[str, Any]]:
+    match message.role:
+        case "assistant":
+            yield from _assistant(message, stored=stored)
+        case "tool":
+            output = _content(message)
+            yield {"type": "function_call_output", "call_id": message.tool_call_id, "output": output}
+        case "user":
+            yield {"role": "user", "content": _content(message)}
+        case _:
+            yield {"role": message.role, "content": flat_text(message)}
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str) or not any(isinstance(part, ImagePart) for part in message.content):
+        return flat_text(message)
+    return [_part(part) for part in message.content]
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "input_text", "text": part.text}
+    return {"type": "input_image", "image_url": picture_url(part.image), "detail": part.detail}
+
+
+def _assistant(message: Message, *, stored: bool) -> Iterable[dict[str, Any]]:
+    output = provider_state(message, STATE)
+    if isinstance(output, list):
+        called = {call.id for call in message.tool_calls}
+        yield from _going_back(output, called, stored=stored)
+        return
+    text = flat_text(message)
+    if text:
+        yield {"role": "assistant", "content": text}
+    yield from map(_call, message.tool_calls)
+
+
+def _going_back(output: list[dict[str, Any]], called: set[str], *, stored: bool) -> list[dict[str, Any]]:
+    """The items without calls that nobody answers, and without thoughts that the server would refuse.
+
+    It refuses those of which it has nothing but an id, and those that what came of them does not follow.
+    """
+    kept: list[dict[str, Any]] = []
+    follows = False
+    for item in reversed(output):
+        if item.get("type") == "reasoning":
+            known = stored or item.get("encrypted_content") or item.get("content")
+            if follows and known:
+                kept.append(item)
+            continue
+        follows = item.get("type") != "function_call" or (item.get("call_id") or item.get("id")) in called
+        if follows:
+            kept.append(item)
+    return kept[::-1]
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {
+        "type": "function_call",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": arguments_text(call),
+    }

@@ -1,0 +1,362 @@
+"""What OpenAI's responses are asked for, and what is made of their events where no recording shows it."""
+
+import json
+
+import pytest
+
+from allm_actors.data import (
+    ErrorEvent,
+    Image,
+    ImagePart,
+    Message,
+    MessageCompleted,
+    Request,
+    StreamError,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallStarted,
+    ValidationError,
+)
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.openai_responses import DIALECT
+from tests.conformance.traffic import thoughts
+
+ROW = PROVIDERS["openai"]
+TOOL = Tool(name="look", description="Looks.", schema={"type": "object"})
+SCHEMA = {"type": "json_schema", "name": "city", "schema": {"type": "object"}, "strict": True}
+
+
+def sent(*messages, row=ROW, model="gpt-4o", **fields):
+    request = Request(messages=list(messages) or [user("hi")], model=model, **fields)
+    http = DIALECT.encode(request, row, "https://x")
+    assert http.url == "https://x/responses"
+    return json.loads(http.body)
+
+
+def user(content):
+    return Message(role="user", content=content)
+
+
+def answer(*calls, text="", **metadata):
+    return Message(role="assistant", content=text, metadata={"tool_calls": list(calls), **metadata})
+
+
+def stream(*events):
+    lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+    decoder = DIALECT.decoder(ROW)
+    return decoder.feed("".join(lines).encode()) + decoder.end()
+
+
+def event(kind, **fields):
+    return {"type": f"response.{kind}", **fields}
+
+
+def ended(kind="completed", *output, **fields):
+    response = {"id": "r", "model": "m", "status": kind, "output": list(output), **fields}
+    return event(kind, response=response)
+
+
+def spoken(text, **fields):
+    return {"type": "message", "id": "m1", "content": [{"type": "output_text", "text": text}], **fields}
+
+
+def called(arguments="{}", number=1, **fields):
+    names = {"id": f"fc{number}", "call_id": f"c{number}", "name": "look"}
+    return {"type": "function_call", **names, "arguments": arguments, **fields}
+
+
+class TestEncode:
+    def test_a_plain_question(self):
+        assert sent(temperature=0.5, max_tokens=9) == {
+            "model": "gpt-4o",
+            "input": [{"role": "user", "content": "hi"}],
+            "temperature": 0.5,
+            "max_output_tokens": 9,
+            "store": False,
+            "stream": True,
+        }
+
+    def test_thoughts_are_asked_for_sealed_where_there_are_any(self):
+        for model in ("gpt-5", "gpt-5.6-luna", "o3"):
+            assert sent(model=model)["include"] == ["reasoning.encrypted_content"]
+        assert "include" not in sent(model="gpt-4o")
+        assert "include" not in sent(model="gpt-5", row=PROVIDERS["xai"])
+
+    def test_tools_are_flat_and_strict_only_when_they_say_so(self):
+        strict = Tool(name="b", description="", schema={}, metadata={"strict": True})
+        flat = {"type": "function", "name": "look", "description": "Looks.", "parameters": {"type": "object"}}
+        loose, exact = sent(tools=[TOOL, strict])["tools"]
+        assert loose == {**flat, "strict": False}
+        assert exact["strict"] is True
+
+    @pytest.mark.parametrize(
+        ("choice", "wire"),
+        [
+            ("auto", "auto"),
+            ("required", "required"),
+            ("look", {"type": "function", "name": "look"}),
+            ({"type": "function", "function": {"name": "look"}}, {"type": "function", "name": "look"}),
+            ({"type": "web_search"}, {"type": "web_search"}),
+        ],
+        ids=str,
+    )
+    def test_tool_choice(self, choice, wire):
+        assert sent(tools=[TOOL], tool_choice=choice)["tool_choice"] == wire
+
+    @pytest.mark.parametrize(
+        ("wanted", "wire"),
+        [
+            ("text", {"type": "text"}),
+            ({"type": "json_object"}, {"type": "json_object"}),
+            (SCHEMA, SCHEMA),
+            (
+                {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
+                {"type": "json_schema", "name": "n", "schema": {}},
+            ),
+        ],
+        ids=str,
+    )
+    def test_response_formats(self, wanted, wire):
+        assert sent(response_format=wanted)["text"] == {"format": wire}
+
+    def test_words_go_to_their_places_beside_what_else_is_there(self):
+        options = {"reasoning_effort": "low", "reasoning_summary": "auto", "verbosity": "high"}
+        body = sent(response_format="text", options={**options, "reasoning": {"context": "all_turns"}})
+        assert body["reasoning"] == {"context": "all_turns", "effort": "low", "summary": "auto"}
+        assert body["text"] == {"format": {"type": "text"}, "verbosity": "high"}
+        assert not set(options) & set(body)
+
+    @pytest.mark.parametrize("word", ["reasoning_effort", "reasoning_summary", "verbosity"])
+    @pytest.mark.parametrize("value", ["much", 3, ["low"]])
+    def test_a_word_that_there_is_not_is_refused(self, word, value):
+        with pytest.raises(ValidationError, match=f"{word} must be one of"):
+            sent(options={word: value})
+
+    def test_options_have_the_last_word(self):
+        body = sent(
+            model="gpt-5", options={"store": True, "include": [], "text": {"verbosity": "low"}, "user": "u"}
+        )
+        assert (body["store"], body["include"], body["user"]) == (True, [], "u")
+        assert body["text"] == {"verbosity": "low"}
+
+    def test_prompt_cache(self):
+        cache = {"key": "k", "retention": "long"}
+        body = sent(prompt_cache=cache)
+        assert (body["prompt_cache_key"], body["prompt_cache_retention"]) == ("k", "24h")
+        assert "prompt_cache_key" not in sent(prompt_cache=cache, row=PROVIDERS["deepseek"])
+
+    def test_an_answer_calls_and_their_results(self):
+        bad = ToolCall(
+            id="2", name="look", arguments={}, raw_arguments="{", metadata={"arguments_error": "x"}
+        )
+        good = ToolCall(id="1", name="look", arguments={"x": 1}, raw_arguments='{"x":  1}')
+        result = Message(role="tool", content="seen", tool_call_id="1")
+        system = Message(role="system", content="be")
+        assert sent(system, user("hi"), answer(good, bad, text="so"), result, answer(), user("and?"))[
+            "input"
+        ] == [
+            {"role": "system", "content": "be"},
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": "so"},
+            {"type": "function_call", "call_id": "1", "name": "look", "arguments": '{"x":  1}'},
+            {"type": "function_call", "call_id": "2", "name": "look", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "1", "output": "seen"},
+            {"role": "user", "content": "and?"},
+        ]
+
+    def test_pictures_of_the_users_and_of_a_tools(self):
+        parts = [
+            TextPart(text="what?"),
+            ImagePart(image=Image.from_bytes(b"\1\2", "image/png"), detail="low"),
+        ]
+        wire = [
+            {"type": "input_text", "text": "what?"},
+            {"type": "input_image", "image_url": "data:image/png;base64,AQI=", "detail": "low"},
+        ]
+        result = Message(role="tool", content=parts, tool_call_id="1")
+        call = ToolCall(id="1", name="look", arguments={})
+        first, _, last = sent(user(parts), answer(call), result)["input"]
+        assert (first["content"], last["output"]) == (wire, wire)
+
+    def test_an_assistants_pictures_are_left_out(self):
+        parts = [TextPart(text="here"), ImagePart(image=Image.from_url("https://y/z.png"))]
+        assert sent(user("a"), Message(role="assistant", content=parts))["input"][1] == {
+            "role": "assistant",
+            "content": "here",
+        }
+
+    def test_what_an_answer_was_made_of_goes_back_as_it_came(self):
+        sealed = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
+        only_named = {"type": "reasoning", "id": "rs2", "summary": []}
+        search = {"type": "web_search_call", "id": "ws", "status": "completed"}
+        items = [sealed, only_named, search, spoken("so", phase="commentary"), called(), called(number=2)]
+        kept = answer(
+            ToolCall(id="c1", name="look", arguments={}), provider_state={"openai_responses": items}
+        )
+        result = Message(role="tool", content="x", tool_call_id="c1")
+        assert sent(user("a"), kept, result)["input"][1:-1] == [sealed, search, items[3], items[4]]
+        assert sent(user("a"), kept, result, options={"store": True})["input"][1:-1] == items[:5]
+
+    def test_thoughts_go_back_only_with_what_came_of_them(self):
+        first, second = ({"type": "reasoning", "id": n, "encrypted_content": "x"} for n in ("rs1", "rs2"))
+        items = [first, called(), second, called(number=2)]
+        kept = answer(
+            ToolCall(id="c2", name="look", arguments={}), provider_state={"openai_responses": items}
+        )
+        result = Message(role="tool", content="x", tool_call_id="c2")
+        assert sent(user("a"), kept, result)["input"][1:-1] == items[2:]
+        cut = answer(provider_state={"openai_responses": [first]})
+        assert len(sent(user("a"), cut, user("b"))["input"]) == 2
+
+
+class TestDecode:
+    def test_text_and_calls_that_never_came_in_pieces(self):
+        done = [
+            event("output_item.done", output_index=0, item=spoken("so")),
+            event("output_item.done", output_index=1, item=called('{"x":1}')),
+        ]
+        for events in (stream(*done, ended()), stream(ended("completed", spoken("so"), called('{"x":1}')))):
+            last = events[-1]
+            assert [e.delta for e in events if isinstance(e, TextDelta)] == ["so"]
+            assert [type(e) for e in events if isinstance(e, ToolCallStarted | ToolCallDelta)] == [
+                ToolCallStarted,
+                ToolCallDelta,
+            ]
+            assert (last.finish_reason, last.message.content) == ("tool_calls", "so")
+            assert [(c.id, c.arguments) for c in last.message.tool_calls] == [("c1", {"x": 1})]
+
+    def test_an_item_that_nobody_ends_is_what_the_end_says(self):
+        begun = [
+            event("output_item.added", output_index=0, item=spoken("")),
+            event("output_item.added", output_index=1, item=called("")),
+        ]
+        last = stream(*begun, ended("completed", spoken("so", phase="final_answer"), called('{"x":1}')))[-1]
+        assert (last.message.content, last.message.tool_calls[0].arguments) == ("so", {"x": 1})
+        kept = last.message.metadata["provider_state"]["openai_responses"]
+        assert [item["type"] for item in kept] == ["message", "function_call"]
+        assert kept[1]["arguments"] == '{"x":1}'
+
+    def test_arguments_are_what_is_said_in_the_end(self):
+        begun = event("output_item.added", output_index=0, item=called(""))
+        piece = event("function_call_arguments.delta", item_id="fc1", delta='{"x":')
+        for final in ('{"x":1}', '{"y":2}'):
+            last = stream(
+                begun, piece, event("output_item.done", output_index=0, item=called(final)), ended()
+            )[-1]
+            assert last.message.tool_calls[0].raw_arguments == final
+
+    def test_fragments_of_a_call_that_nobody_knows_are_dropped_and_its_end_counts(self):
+        piece = event("function_call_arguments.delta", item_id="fc1", output_index=0, delta='{"x":1}')
+        last = stream(piece, ended("completed", called('{"x":1}')))[-1]
+        assert [c.arguments for c in last.message.tool_calls] == [{"x": 1}]
+
+    def test_thoughts_in_parts_are_set_apart(self):
+        def part(number, text, index=0):
+            return event("reasoning_summary_text.delta", output_index=index, summary_index=number, delta=text)
+
+        events = stream(part(0, "one"), part(0, "!"), part(1, "two"), part(0, "three", 1), ended())
+        assert thoughts(events) == "one!\n\ntwo\n\nthree"
+        old = event("reasoning_summary.delta", output_index=0, delta="hm")
+        assert stream(old, ended())[-1].metadata["reasoning"] == {"text": "hm"}
+
+    @pytest.mark.parametrize("streamed", [True, False])
+    def test_a_refusal_is_a_content_filter_with_its_words(self, streamed):
+        item = {"type": "message", "id": "m1", "content": [{"type": "refusal", "refusal": "I will not."}]}
+        pieces = (
+            [event("refusal.delta", output_index=0, delta=d) for d in ("I will", " not.")] if streamed else []
+        )
+        last = stream(*pieces, event("output_item.done", output_index=0, item=item), ended())[-1]
+        assert (last.finish_reason, last.metadata["raw_finish_reason"]) == ("content_filter", "refusal")
+        assert last.metadata["refusal"] == "I will not."
+
+    @pytest.mark.parametrize(
+        ("reason", "finish", "raw"),
+        [
+            ("max_output_tokens", "length", "max_output_tokens"),
+            ("content_filter", "content_filter", "content_filter"),
+            ("max_tool_calls", "other", "max_tool_calls"),
+            (None, "other", "incomplete"),
+        ],
+    )
+    def test_an_answer_that_is_incomplete(self, reason, finish, raw):
+        details = {"reason": reason} if reason else None
+        last = stream(ended("incomplete", spoken("so"), incomplete_details=details))[-1]
+        assert isinstance(last, MessageCompleted)
+        assert (last.finish_reason, last.metadata["raw_finish_reason"]) == (finish, raw)
+        assert last.metadata.get("incomplete_details") == details
+
+    def test_a_call_that_was_cut_off_says_so(self):
+        cut = ended("incomplete", called('{"x":'), incomplete_details={"reason": "max_output_tokens"})
+        call = stream(cut)[-1].message.tool_calls[0]
+        assert (call.raw_arguments, "arguments_error" in call.metadata) == ('{"x":', True)
+
+    @pytest.mark.parametrize(
+        ("code", "reason"),
+        [
+            ("rate_limit_exceeded", "rate_limited"),
+            ("insufficient_quota", "rate_limited"),
+            ("server_error", "provider_unavailable"),
+            ("vector_store_timeout", "timeout"),
+            ("invalid_prompt", "invalid_request"),
+            ("context_length_exceeded", "context_length_exceeded"),
+            ("cyber_policy_violation", "content_filter"),
+            ("something_new", "unknown"),
+        ],
+    )
+    def test_errors_in_all_their_shapes(self, code, reason):
+        said = {"code": code, "message": "it says"}
+        shapes = [
+            {"type": "error", "error": said},
+            {"type": "error", **said},
+            {"type": "response.error", **said},
+            ended("failed", error=said),
+            event("something", error=said),
+        ]
+        for shape in shapes:
+            events = stream(event("output_text.delta", output_index=0, delta="so"), shape)
+            assert isinstance(events[-1], ErrorEvent)
+            assert (events[-1].error.reason, "it says" in events[-1].error.message) == (reason, True)
+
+    def test_a_failure_tells_its_usage_first(self):
+        usage = {"input_tokens": 3, "output_tokens": 1, "total_tokens": 4}
+        first, last = stream(ended("failed", error={"code": "server_error", "message": "no"}, usage=usage))
+        assert first.payload == ("usage", usage)
+        assert isinstance(last, ErrorEvent)
+
+    def test_a_whole_body_that_is_no_answer(self):
+        def last(**body):
+            return DIALECT.decode_body(json.dumps(body).encode(), ROW)[-1]
+
+        assert (
+            last(status="failed", output=[], error={"code": "server_error", "message": "no"}).error.reason
+            == "provider_unavailable"
+        )
+        assert last(status="cancelled", output=[]).error.reason == "provider_unavailable"
+        assert last(error={"code": "invalid_prompt", "message": "no"}).error.reason == "invalid_request"
+        assert last(id="r").error.reason == "malformed_response"
+        queued = last(id="r", status="queued", output=[])
+        assert (queued.finish_reason, queued.metadata["raw_finish_reason"]) == (None, "queued")
+
+    def test_the_end_before_the_response_is_over_is_an_error(self):
+        last = stream(event("output_text.delta", output_index=0, delta="so"))[-1]
+        assert (last.error.reason, last.error.metadata) == ("network_error", {"partial": True})
+        decoder = DIALECT.decoder(ROW)
+        assert decoder.feed(b"data: [DONE]\n\n") == []
+        assert decoder.end()[-1].error.reason == "network_error"
+
+    def test_what_is_no_json_object_is_malformed(self):
+        decoder = DIALECT.decoder(ROW)
+        assert isinstance(decoder.feed(b"data: [1]\n\n")[-1].error, StreamError)
+
+    def test_citations_that_only_came_by_themselves(self):
+        note = {"type": "url_citation", "url": "https://y"}
+        added = event("output_text.annotation.added", output_index=0, annotation=note)
+        assert stream(added, ended("completed", spoken("so")))[-1].metadata["citations"] == [note]
+
+    def test_the_name_of_the_event_counts_where_the_json_has_none(self):
+        decoder = DIALECT.decoder(ROW)
+        said = decoder.feed(b'event: response.output_text.delta\ndata: {"delta":"so"}\n\n')
+        assert said == [TextDelta("so")]
