@@ -1,12 +1,25 @@
-"""Every recorded stream of chat completions decodes, whatever the network does to it."""
+"""Every recorded chat completion decodes, whatever the network does to it, and its request is what we send."""
 
 import json
 
 import pytest
 
-from allm_actors.data import ErrorEvent, MessageCompleted, TextCompleted, TextDelta, ToolCallCompleted
+from allm_actors.data import (
+    ErrorEvent,
+    Image,
+    ImagePart,
+    Message,
+    MessageCompleted,
+    Request,
+    TextCompleted,
+    TextDelta,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolCallCompleted,
+)
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.openai_chat import Decoder, OpenAIChat
+from allm_actors.engine.dialects.openai_chat import DIALECT, Decoder, OpenAIChat
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
@@ -18,11 +31,30 @@ from tests.conformance.traffic import (
     thoughts,
 )
 
-NAMES = ("openai", "groq", "deepseek", "openrouter", "mistral", "xai", "together", "cerebras")
+NAMES = (
+    *("alibaba", "azure", "bedrock", "cerebras", "crusoe", "deepseek", "google", "groq", "huggingface"),
+    *(
+        "lmstudio",
+        "mistral",
+        "moonshotai",
+        "ollama",
+        "openai",
+        "openai-compatible",
+        "openrouter",
+        "perplexity",
+    ),
+    *("snowflake", "together", "xai", "zai"),
+)
+MISNAMED = "azure/vercel-azure-deepseek-reasoning-1"  # recorded under another URL
 
 
 def is_chat(exchange):
-    return "chat/completions" in exchange.request["url"]
+    return "chat/completions" in exchange.request["url"] or exchange.name == MISNAMED
+
+
+def row_of(exchange):
+    row = PROVIDERS.get(exchange.provider, PROVIDERS["openai-compatible"])
+    return row if row.dialect == "openai_chat" else PROVIDERS["openai-compatible"]
 
 
 def is_stream(exchange):
@@ -35,11 +67,12 @@ def is_answer(exchange):
 
 chats = [exchange for exchange in exchanges(NAMES) if is_chat(exchange)]
 every_stream = cases(filter(is_stream, chats))
+every_request = cases(exchange for exchange in chats if isinstance(exchange.sent, dict))
 every_answer = cases(each for each in chats if not is_stream(each) and is_answer(each))
 
 
 def decoder_for(exchange):
-    return lambda: Decoder(PROVIDERS[exchange.provider])
+    return lambda: Decoder(row_of(exchange))
 
 
 @every_stream
@@ -57,9 +90,10 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
         return
     last = events[-1]
     assert isinstance(last, MessageCompleted)
-    assert last.metadata["raw_finish_reason"] == said["finish"]
+    assert last.metadata.get("raw_finish_reason") == said["finish"]
+    assert last.metadata.get("citations", []) == said["citations"]
     assert last.finish_reason == said["finish"]
-    assert last.metadata["id"] == said["id"]
+    assert last.metadata.get("id") == (said["id"] or None)
     assert last.metadata["model"] == said["model"]
     assert last.message.content == said["text"]
     assert [(c.name, c.raw_arguments) for c in last.message.tool_calls] == said["calls"]
@@ -79,7 +113,7 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
 @every_stream
 def test_a_cut_anywhere_changes_nothing_and_an_early_end_is_one_error(exchange):
     frames = [block + b"\n\n" for block in exchange.body.split(b"\n\n") if block]
-    assert_cut_anywhere(decoder_for(exchange), exchange.body, frames)
+    assert_cut_anywhere(decoder_for(exchange), b"".join(frames), frames)
 
 
 @every_stream
@@ -94,7 +128,7 @@ def test_lines_may_end_in_any_way(exchange):
 
 @every_answer
 def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
-    row, response, body = PROVIDERS[exchange.provider], exchange.response, exchange.body
+    row, response, body = row_of(exchange), exchange.response, exchange.body
     if response["status"] >= 400:
         error = OpenAIChat().decode_error(HttpFailure(status=response["status"], body=body), row)
         assert (error.reason, error.status) == ("invalid_request", response["status"])
@@ -102,13 +136,19 @@ def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
         return
     *before, last = OpenAIChat().decode_body(body, row)
     wire = json.loads(body)["choices"][0]
+    if wire["finish_reason"] == "content_filter":
+        assert isinstance(last, ErrorEvent)
+        assert last.error.reason == "content_filter"
+        return
     said = {"text": "", "reasoning": ""}
     read_content(wire["message"].get("content"), said)
     calls = [call["function"] for call in wire["message"].get("tool_calls") or []]
     assert last.message.content == said["text"]
-    refusal = wire["message"].get("refusal")
+    refusal = wire["message"].get("refusal") or None
     assert last.metadata.get("refusal") == refusal
-    assert last.metadata["raw_finish_reason"] == ("refusal" if refusal else wire["finish_reason"])
+    assert last.metadata.get("raw_finish_reason") == ("refusal" if refusal else wire["finish_reason"] or None)
+    cited = wire["message"].get("annotations") or json.loads(body).get("citations") or None
+    assert last.metadata.get("citations") == cited
     assert [(c.name, c.raw_arguments) for c in last.message.tool_calls] == [
         (c["name"], c["arguments"]) for c in calls
     ]
@@ -124,6 +164,7 @@ def read_independently(body: bytes) -> dict:
         "error": None,
         "id": None,
         "model": None,
+        "citations": [],
     }
     calls: list[dict] = []
     for line in body.decode().split("\n"):
@@ -134,11 +175,13 @@ def read_independently(body: bytes) -> dict:
         said["model"] = said["model"] or chunk.get("model")
         said["usage"] = chunk.get("usage") or (chunk.get("x_groq") or {}).get("usage") or said["usage"]
         said["error"] = said["error"] or (chunk.get("error") or {}).get("message")
+        said["citations"] = chunk.get("citations") or said["citations"]
         for choice in chunk.get("choices") or []:
             said["finish"] = choice.get("finish_reason") or said["finish"]
             delta = choice["delta"]
             read_content(delta.get("content"), said)
-            said["reasoning"] += delta.get("reasoning_content") or delta.get("reasoning") or ""
+            said["reasoning"] += delta.get("reasoning_content") or delta.get("reasoning") or details(delta)
+            said["citations"] += delta.get("annotations") or []
             for call in delta.get("tool_calls") or []:
                 if call.get("id") and call["id"] not in [known["id"] for known in calls]:
                     calls.append({"id": call["id"], "index": call.get("index"), "name": "", "raw": ""})
@@ -148,9 +191,153 @@ def read_independently(body: bytes) -> dict:
     return said | {"calls": [(call["name"], call["raw"]) for call in calls]}
 
 
+def details(delta):
+    return "".join(detail.get("text") or "" for detail in delta.get("reasoning_details") or [])
+
+
 def read_content(content, said):
     if isinstance(content, str):
         said["text"] += content
     for part in content if isinstance(content, list) else []:
         said["text"] += part.get("text") or ""
         said["reasoning"] += "".join(thought["text"] for thought in part.get("thinking") or [])
+
+
+# --- the request that somebody sent, in our words -----------------------------------------------------------------
+
+
+@every_request
+def test_what_we_send_is_what_was_sent(exchange):
+    sent, row = exchange.sent, row_of(exchange)
+    unknown = untold(sent, row)
+    if unknown:
+        pytest.skip(f"not applicable: the request has {unknown}, which our requests have no word for")
+    encoded = json.loads(DIALECT.encode(request_of(sent, row), row, "https://x").body)
+    assert encoded["stream"] is True
+    assert ("stream_options" in encoded) == (row.quirks.include_usage or "stream_options" in sent)
+    assert normal(encoded) == normal(sent)
+
+
+def untold(sent, row):
+    """What our requests have no word for, as a text; empty when they can say it all."""
+    if "SCRUBBED" in json.dumps(sent):
+        return "scrubbed parts"
+    for message in sent["messages"]:
+        if message["role"] not in ("system", "user", "assistant", "tool"):
+            return f"a {message['role']} message"
+        known = {"role", "content", "tool_calls", "tool_call_id", "name", row.quirks.thoughts_back}
+        unknown = sorted({name for name, value in message.items() if value not in (None, False)} - known)
+        if unknown:
+            return f"{', '.join(unknown)} in a message"
+        for part in parts_of(message):
+            if part["type"] not in ("text", "image_url") or "cache_control" in part:
+                return f"a part with {', '.join(sorted(part))}"
+    return ""
+
+
+def request_of(sent, row):
+    known = ("model", "messages", "tools", "tool_choice", "temperature", "stream", "max_tokens")
+    known += ("max_completion_tokens", "response_format")
+    options = {name: value for name, value in sent.items() if name not in known}
+    tools = sent.get("tools") or []
+    if any(tool.get("type", "function") != "function" for tool in tools):
+        options["tools"], tools = tools, []
+    return Request(
+        messages=[message_of(message, row) for message in sent["messages"]],
+        model=sent.get("model"),
+        max_tokens=sent.get("max_tokens") or sent.get("max_completion_tokens"),
+        tools=[tool_of(tool["function"]) for tool in tools],
+        tool_choice=sent.get("tool_choice"),
+        temperature=sent.get("temperature"),
+        response_format=sent.get("response_format"),
+        options=options,
+    )
+
+
+def tool_of(function):
+    return Tool(
+        name=function["name"],
+        description=function.get("description") or "",
+        schema=function["parameters"],
+        metadata={"strict": function["strict"]} if "strict" in function else {},
+    )
+
+
+def message_of(message, row):
+    metadata = {}
+    if message.get("tool_calls"):
+        metadata["tool_calls"] = [call_of(call) for call in message["tool_calls"]]
+    field = row.quirks.thoughts_back
+    if message.get(field):
+        metadata["provider_state"] = {"openai_chat": {field: message[field]}}
+    parts = parts_of(message)
+    return Message(
+        role=message["role"],
+        content=[part_of(part) for part in parts] if parts else message.get("content") or "",
+        name=message.get("name"),
+        tool_call_id=message.get("tool_call_id"),
+        metadata=metadata,
+    )
+
+
+def call_of(call):
+    function = call["function"]
+    raw = function["arguments"]
+    return ToolCall(id=call["id"], name=function["name"], arguments={}, raw_arguments=raw)
+
+
+def part_of(part):
+    if part["type"] == "text":
+        return TextPart(text=part["text"])
+    url, detail = part["image_url"]["url"], part["image_url"]["detail"]
+    head, _, data = url.partition(";base64,")
+    if data:
+        return ImagePart(image=Image.from_base64(data, head.removeprefix("data:")), detail=detail)
+    return ImagePart(image=Image.from_url(url), detail=detail)
+
+
+def parts_of(message):
+    """The parts of a message, in the one shape that all servers know."""
+    content = message.get("content")
+    return [normal_part(part) for part in content] if isinstance(content, list) else []
+
+
+def normal_part(part):
+    if "image_url" not in part:
+        return {"type": "text"} | part
+    picture = part["image_url"] if isinstance(part["image_url"], dict) else {"url": part["image_url"]}
+    return {"type": "image_url", "image_url": {"detail": "auto"} | picture}
+
+
+def normal(body):
+    """Documented differences: all is streamed, with usage; texts are one string, and nothing said is an empty one."""
+    made = {name: value for name, value in body.items() if value not in (None, [])}
+    made.pop("stream", None)
+    made.pop("stream_options", None)
+    if "max_completion_tokens" in made:
+        made["max_tokens"] = made.pop("max_completion_tokens")
+    if made.get("response_format") == {"type": "text"}:
+        del made["response_format"]
+    made["messages"] = [normal_message(message) for message in body["messages"]]
+    if "tools" in made:
+        made["tools"] = [normal_tool(tool) for tool in made["tools"]]
+    return made
+
+
+def normal_message(message):
+    made = {name: value for name, value in message.items() if value not in (None, [], False)}
+    parts = parts_of(message)
+    if all(part["type"] == "text" for part in parts):
+        parts = "\n".join(part["text"] for part in parts)
+    made["content"] = parts or message.get("content") or ""
+    if "tool_calls" in made:
+        ours = ("id", "type", "function")
+        made["tool_calls"] = [{name: call[name] for name in ours} for call in made["tool_calls"]]
+    return made
+
+
+def normal_tool(tool):
+    if "function" not in tool:
+        return tool
+    function = tool["function"]
+    return {"type": "function", "function": function | {"description": function.get("description") or ""}}
