@@ -31,6 +31,7 @@ CALL = ToolCall(id="c0", name="t", arguments={})
 CALLING = Message(role="assistant", content="", metadata={"tool_calls": [CALL]})
 ANSWER = Message(role="tool", content="x", tool_call_id="c0")
 BAD: Any = Message(role="robot", content=None)  # type: ignore[arg-type]
+WORDS = ("reasoning_effort", "reasoning_summary", "verbosity")
 FOREIGN: Any = {"type": "text", "text": "hi"}
 
 
@@ -50,6 +51,11 @@ def pictures(image: Image, **options: Any) -> Any:
 def forced(choice: Any, **fields: Any) -> Any:
     engine = allm.Engine(adapter="anthropic:m")
     return allm.generate(engine, request(tool_choice=choice, **fields), api_key="k")
+
+
+def worded(option: str) -> Any:
+    engine = allm.Engine(adapter="openai:gpt-5")
+    return allm.generate(engine, [HI], api_key="k", **{option: "much"})
 
 
 def _openai() -> allm.Engine:
@@ -164,6 +170,7 @@ WRONG: dict[str, Callable[[], object]] = {
     **{f"what a model cannot do: {at}": way for at, way in enumerate(incapable())},
     "a choice that is none": lambda: forced(5, tools=[tool()]),
     "a choice without tools": lambda: forced("required"),
+    **{f"a word of {word}": lambda word=word: worded(word) for word in WORDS},
     "no JSON": lambda: allm.from_json("{"),
     "an array": lambda: allm.from_json("[]"),
     "no known class": lambda: allm.from_json("{}", as_="ALLM.Nothing"),
