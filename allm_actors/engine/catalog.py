@@ -276,6 +276,14 @@ _ROWS = (
         key_required=False,
     ),
     Provider(
+        name="cohere",
+        label="Cohere",
+        dialect="cohere",
+        base_url="https://api.cohere.com",
+        key_names=("CO_API_KEY", "COHERE_API_KEY"),
+        base_url_name="COHERE_BASE_URL",
+    ),
+    Provider(
         name="openai-compatible",
         label="The server",
         dialect="openai_chat",

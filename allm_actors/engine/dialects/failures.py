@@ -61,6 +61,9 @@ _CODES = {
     "FAILED_PRECONDITION": "invalid_request",
     "NOT_FOUND": "invalid_request",
     "tool_use_failed": "invalid_request",
+    # Cohere's, at the end of an answer.
+    "ERROR": "provider_unavailable",
+    "TIMEOUT": "timeout",
 }
 # The words of those who have no code for it.
 _TOO_LONG = re.compile(
@@ -74,6 +77,7 @@ _STATUSES = {
     403: "authentication_failed",
     408: "timeout",
     429: "rate_limited",
+    498: "content_filter",  # Cohere's: a word that is on its list
     **dict.fromkeys((400, 402, 404, 405, 409, 410, 411, 413, 415, 422, 431), "invalid_request"),
 }
 

@@ -28,6 +28,7 @@ from allm_actors.engine.routes import dialects_of
 
 EXCHANGES = Path(__file__).parents[2] / "exchanges"
 ROWS = {dialect: row for row in reversed(PROVIDERS.values()) for dialect in dialects_of(row)}
+UNNAMED = ("cohere",)  # whose wire does not say which model answers
 CITIES = [("weather", {"city": "Zürich"}), ("weather", {"city": "東京"})]
 
 every_dialect = pytest.mark.parametrize("dialect", sorted(ROWS))
@@ -89,7 +90,8 @@ def test_the_answer_is_what_it_is(dialect):
     assert last.message.content == "Let me look at Zürich and 東京.\u2028"
     assert [(call.name, call.arguments) for call in last.message.tool_calls] == CITIES
     usage = last.metadata["usage"]
-    assert (usage.output_tokens, last.metadata["model"]) == (13, "m-1")
+    assert usage.output_tokens == 13
+    assert last.metadata.get("model") == (None if dialect in UNNAMED else "m-1")
     thoughts = [
         e.payload[1]["delta"] for e in events if isinstance(e, RawChunk) and e.payload[0] == "thinking_delta"
     ]

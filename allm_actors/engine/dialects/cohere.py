@@ -1,0 +1,181 @@
+"""Cohere's chat, version 2: a request to its JSON.
+
+Rule of this file: pure. What this format has no word for (documents, thinking, citation and safety modes) travels in
+`request.options`, which has the last word over every field.
+
+    ours                              on the wire
+    an assistant's thoughts           content of type thinking, and tool_plan, as they came; see `cohere_events`
+    an assistant's calls              tool_calls, with the arguments as text
+    tool_choice required, none        REQUIRED, NONE
+    tool_choice, a name               REQUIRED, and that tool alone: a name has no place on this wire
+    response_format                   json_object, with json_schema when there is a schema; not beside tools
+    pictures                          image_url, with a URL or a data URI
+
+Source: https://docs.cohere.com/v2/reference/chat-stream, and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from allm_actors.data import (
+    AdapterError,
+    Event,
+    ImagePart,
+    Message,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import json_text, provider_state
+from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.cohere_events import STATE, Decoder
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.pictures import check_pictures, picture_url
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "Cohere", "encode"]
+
+_PATH = "/v2/chat"
+_HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+_CHOICES = ("REQUIRED", "NONE")
+
+
+class Cohere:
+    """The dialect, as adapters use it."""
+
+    stream_types = frozenset({"text/event-stream"})
+
+    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:  # noqa: ARG002 - the protocol
+        """See `encode`."""
+        return encode(request, base_url)
+
+    def decoder(self, row: Provider) -> Decoder:
+        """A decoder for one response."""
+        return Decoder(row)
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the provider refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return Decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:
+        """Whether tools and a format meet: Cohere refuses a request that has both."""
+        return bool(request.tools) and isinstance(request.response_format, Mapping)
+
+
+DIALECT: Final = Cohere()
+
+
+def encode(request: Request, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
+    check_pictures(request.messages)
+    return HttpRequest(
+        url=base_url + _PATH, body=json_body(_body(request) | request.options), headers=_HEADERS
+    )
+
+
+def _body(request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = {} if request.model is None else {"model": request.model}
+    body["messages"] = [_message(message) for message in request.messages]
+    tools, choice = _tools(request)
+    if tools:
+        body["tools"] = [_tool(tool) for tool in tools]
+    if choice is not None:
+        body["tool_choice"] = choice
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        body["max_tokens"] = request.max_tokens
+    if request.response_format not in (None, "text"):
+        body["response_format"] = _response_format(request.response_format)
+    body["stream"] = True
+    return body
+
+
+def _tools(request: Request) -> tuple[list[Tool], str | None]:
+    """The tools to send, and which of them must be called."""
+    choice = request.tool_choice
+    match choice:
+        case None | "auto":
+            return request.tools, None
+        case "none":
+            return request.tools, "NONE" if request.tools else None
+        case "required" | "REQUIRED" | "NONE":
+            forced, tools = choice.upper(), request.tools
+        case str(name) | {"function": {"name": str(name)}} | {"name": str(name)}:
+            forced, tools = "REQUIRED", [tool for tool in request.tools if tool.name == name]
+        case _:
+            message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
+            raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
+    if not tools:
+        message = (
+            f"tool_choice {choice!r} forces a call of a tool that the request does not have; give it one"
+        )
+        raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
+    return tools, forced
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.schema}
+    return {"type": "function", "function": function}
+
+
+def _response_format(wanted: Any) -> Any:
+    if isinstance(wanted, str):
+        return {"type": wanted}
+    if wanted.get("type") == "json_schema" and "schema" in wanted:
+        return {"type": "json_object", "json_schema": wanted["schema"]}
+    return wanted
+
+
+# --- messages -------------------------------------------------------------------------------------------------
+
+
+def _message(message: Message) -> dict[str, Any]:
+    match message.role:
+        case "tool":
+            return {"role": "tool", "tool_call_id": message.tool_call_id, "content": flat_text(message)}
+        case "assistant":
+            return {"role": "assistant", **_said(message)}
+        case "user":
+            return {"role": "user", "content": _asked(message)}
+        case _:
+            return {"role": message.role, "content": flat_text(message)}
+
+
+def _asked(message: Message) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str) or not any(isinstance(part, ImagePart) for part in message.content):
+        return flat_text(message)
+    return [_part(part) for part in message.content]
+
+
+def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    return {"type": "image_url", "image_url": {"url": picture_url(part.image)}}
+
+
+def _said(message: Message) -> dict[str, Any]:
+    kept = provider_state(message, STATE)
+    wire = dict(kept) if isinstance(kept, Mapping) else {}
+    text = flat_text(message)
+    if text or not message.tool_calls:
+        wire.setdefault("content", text)
+    if message.tool_calls:
+        wire["tool_calls"] = [_tool_call(call) for call in message.tool_calls]
+    return wire
+
+
+def _tool_call(call: ToolCall) -> dict[str, Any]:
+    raw = call.raw_arguments
+    if not raw or call.metadata.get("arguments_error"):
+        raw = json_text(call.arguments)  # what is not JSON would be refused, with the whole conversation
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": raw}}
