@@ -42,7 +42,9 @@ class Provider:
 
     `dialect` is a module of `engine/dialects`; `key_header` is the header that carries the key, as a bearer token when
     it is `authorization`. `dialects` are those of models whose names match a pattern, see `routes`. `paths` say, by
-    dialect, where an endpoint is that is not where the dialect has it; `{model}` in it is the model's name.
+    dialect, where an endpoint is that is not where the dialect has it; `{model}` in it is the model's name. `signer` is
+    a module of `engine` that signs requests where there is no key. A `{region}` in the base URL is what `adapter_opts`
+    says, or the first of the variables `region_names` that is set.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Provider:
     model_required: bool = True
     dialects: tuple[tuple[str, str], ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
+    signer: str | None = None
+    region_names: tuple[str, ...] = ()
     quirks: Quirks = field(default_factory=Quirks)
 
 
@@ -282,6 +286,17 @@ _ROWS = (
         base_url="https://api.cohere.com",
         key_names=("CO_API_KEY", "COHERE_API_KEY"),
         base_url_name="COHERE_BASE_URL",
+    ),
+    Provider(
+        name="bedrock",
+        label="Bedrock",
+        dialect="bedrock",
+        base_url="https://bedrock-runtime.{region}.amazonaws.com",
+        key_names=("AWS_BEARER_TOKEN_BEDROCK",),
+        base_url_name="AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
+        key_required=False,
+        signer="sigv4",
+        region_names=("AWS_REGION", "AWS_DEFAULT_REGION"),
     ),
     Provider(
         name="openai-compatible",

@@ -4,8 +4,9 @@ Rule of this file: everything that can be refused is refused by the call itself;
 before any network activity; then one item per network read. A call is tried again only while nothing of the
 answer was handed out.
 
-`adapter_opts`: `base_url`, `headers`, `query`, `organization`, `endpoint` (see `routes`), `transport` (a `Transport`,
-or an httpx transport), and in seconds `connect_timeout`, `first_byte_timeout`, `stream_timeout`, `request_timeout`.
+`adapter_opts`: `base_url`, `region`, `headers`, `query`, `organization`, `endpoint` (see `routes`), `transport` (a
+`Transport`, or an httpx transport), and in seconds `connect_timeout`, `first_byte_timeout`, `stream_timeout`,
+`request_timeout`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
@@ -31,17 +33,27 @@ from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
 from allm_actors.engine.transport import HttpxTransport, default_transport
-from allm_actors.engine.wire import Deadlines, Dialect, HttpFailure, HttpRequest, HttpResponse, Transport
+from allm_actors.engine.wire import (
+    Deadlines,
+    Dialect,
+    HttpFailure,
+    HttpRequest,
+    HttpResponse,
+    Sign,
+    Transport,
+)
 from allm_actors.telemetry import bus as telemetry
 
 __all__ = ["RemoteAdapter", "find_dialect"]
 
 _OPTIONS = (
-    *("base_url", "headers", "query", "organization", "endpoint", "transport"),
+    *("base_url", "region", "headers", "query", "organization", "endpoint", "transport"),
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
 _DIALECTS = "allm_actors.engine.dialects"
+_SIGNERS = "allm_actors.engine"
+_REGION = re.compile(r"[a-z0-9-]+")  # it becomes part of a host's name
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -61,7 +73,7 @@ class RemoteAdapter:
 
     def batches(self, request: Request, call: Call) -> AsyncGenerator[Sequence[Event], None]:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
-        _refuse_unknown(call.options)
+        _refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
         dialect = self._dialect(request, call.options.get("endpoint"))
@@ -72,6 +84,7 @@ class RemoteAdapter:
             dialect=dialect,
             http=_with_query(http, call.options).with_headers(_headers(self._row, call.options, key)),
             key=key,
+            sign=_signer(self._row, call.options) if key is None and self._row.signer else None,
             model=request.model,
             request_id=call.request_id,
             policy=policy_of(call.retry),
@@ -106,6 +119,12 @@ class RemoteAdapter:
         )  # the connections are the given one's; to keep this would keep that for ever
 
 
+def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
+    """What signs in place of a key. Raises `EngineError` when this installation, or these options, cannot sign."""
+    sign: Sign = import_module(f"{_SIGNERS}.{row.signer}").signer(row, _region(row, options))
+    return sign
+
+
 def find_dialect(name: str) -> Dialect:
     """The dialect of a module in `engine/dialects`, loaded when it is first asked for."""
     dialect: Dialect = import_module(f"{_DIALECTS}.{name}").DIALECT
@@ -120,6 +139,7 @@ class _Run:
     dialect: Dialect
     http: HttpRequest
     key: Secret | None
+    sign: Sign | None
     model: str | None
     request_id: str
     policy: RetryPolicy
@@ -155,7 +175,8 @@ class _Run:
     async def _attempt(self) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
         deadlines = replace(self.deadlines, spent=time.monotonic() - self.started)
-        async with self.transport.open(self.http, deadlines) as response:
+        http = self.http if self.sign is None else await self.sign(self.http)
+        async with self.transport.open(http, deadlines) as response:
             kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
             if not 200 <= response.status < 300:
                 raise await self._refused(response)
@@ -233,13 +254,15 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
         pass
 
 
-def _refuse_unknown(options: Mapping[str, Any]) -> None:
+def _refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
     # A misspelt base_url would send what was meant for one server to another.
     for name in options:
         if name not in _OPTIONS:
             near = get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
+    if options.get("region") and not row.region_names:
+        raise TypeError(f"adapter_opts has a region, and {row.name} has none; leave it out")
     for name in ("headers", "query"):
         given = options.get(name) or {}
         if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
@@ -261,7 +284,18 @@ def _base_url(row: Provider, options: Mapping[str, Any]) -> str:
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         message = f"base_url of {row.name} must begin with http:// or https://"
         raise EngineError("invalid_engine", provider=row.name, message=message)
-    return url.rstrip("/")
+    return (url.format(region=_region(row, options)) if url is row.base_url else url).rstrip("/")
+
+
+def _region(row: Provider, options: Mapping[str, Any]) -> str:
+    """The region of a row that has regions, and the empty one of any other."""
+    variables = (os.environ.get(name) for name in row.region_names)
+    region = options.get("region") or next(filter(None, variables), "")
+    if not row.region_names or (isinstance(region, str) and _REGION.fullmatch(region)):
+        return str(region)
+    named = " or ".join(row.region_names)
+    message = f"{row.name} needs adapter_opts={{'region': 'us-east-1'}}, or {named}; got: {region!r}"
+    raise EngineError("invalid_engine", provider=row.name, message=message)
 
 
 def _with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:

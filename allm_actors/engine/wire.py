@@ -6,14 +6,23 @@ Rule of this file: plain data and contracts; neither side imports the other. A k
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from allm_actors.data import AdapterError, Event, Request
 
-__all__ = ["Deadlines", "Decoder", "Dialect", "HttpFailure", "HttpRequest", "HttpResponse", "Transport"]
+__all__ = [
+    "Deadlines",
+    "Decoder",
+    "Dialect",
+    "HttpFailure",
+    "HttpRequest",
+    "HttpResponse",
+    "Sign",
+    "Transport",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +37,10 @@ class HttpRequest:
     def with_headers(self, headers: Mapping[str, str]) -> HttpRequest:
         """This request with `headers` over its own."""
         return replace(self, headers={**self.headers, **headers})
+
+
+Sign = Callable[[HttpRequest], Awaitable[HttpRequest]]
+"""Signs a request that is complete, anew for each attempt. Raises `AdapterError` and nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -61,6 +61,22 @@ _CODES = {
     "FAILED_PRECONDITION": "invalid_request",
     "NOT_FOUND": "invalid_request",
     "tool_use_failed": "invalid_request",
+    # AWS's exceptions.
+    "ThrottlingException": "rate_limited",
+    "ServiceQuotaExceededException": "rate_limited",
+    "ModelNotReadyException": "rate_limited",
+    "AccessDeniedException": "authentication_failed",
+    "UnrecognizedClientException": "authentication_failed",
+    "ExpiredTokenException": "authentication_failed",
+    "InvalidSignatureException": "authentication_failed",
+    "ValidationException": "invalid_request",
+    "ResourceNotFoundException": "invalid_request",
+    "ConflictException": "invalid_request",
+    "ModelTimeoutException": "timeout",
+    "ModelErrorException": "provider_unavailable",
+    "ModelStreamErrorException": "provider_unavailable",
+    "InternalServerException": "provider_unavailable",
+    "ServiceUnavailableException": "provider_unavailable",
     # Cohere's, at the end of an answer.
     "ERROR": "provider_unavailable",
     "TIMEOUT": "timeout",
@@ -68,10 +84,11 @@ _CODES = {
 # The words of those who have no code for it.
 _TOO_LONG = re.compile(
     r"prompt is too long|context window|context length|exceed context limit"
-    r"|input token count|exceeds the maximum number of tokens",
+    r"|input token count|input is too long|exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
-_REQUEST_IDS = ("x-request-id", "request-id")
+_REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid")
+_ERROR_TYPE = "x-amzn-errortype"  # AWS names the exception beside the body: `Name`, or `Name:http://…`
 _STATUSES = {
     401: "authentication_failed",
     403: "authentication_failed",
@@ -86,7 +103,10 @@ def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
     """The error that an answer with a status of 400 or more stands for."""
     headers = {name.lower(): value for name, value in failure.headers.items()}
     wait = retry_after_ms(headers, failure.now)
-    error = wire_error(_error_object(failure.body), row, status=failure.status, wait_ms=wait)
+    wire = _error_object(failure.body)
+    if headers.get(_ERROR_TYPE):
+        wire = {"code": headers[_ERROR_TYPE].partition(":")[0], **wire}
+    error = wire_error(wire, row, status=failure.status, wait_ms=wait)
     provider_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
     if provider_id:
         error.metadata["provider_request_id"] = redact(provider_id)[:200]
@@ -217,6 +237,8 @@ def _reason(status: int | None, code: str | None, kind: str | None, words: str) 
 
 def _advice(reason: str, status: int | None, row: Provider) -> str:
     variable = row.key_names[0] if row.key_names else "the key's variable"
+    if reason == "authentication_failed" and row.signer is not None:
+        return f"Check {variable}, or the credentials that sign, and what they may use."
     if reason == "authentication_failed":
         return f"Check the key: {variable}, or api_key= of the call."
     if status == 404:

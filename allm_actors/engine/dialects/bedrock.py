@@ -1,0 +1,247 @@
+"""Bedrock's Converse: a request to its JSON.
+
+Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word: the
+request's own fields stay where they are, names of `inferenceConfig` go there, and all others are parameters of the
+model, in `additionalModelRequestFields`.
+
+    ours                              on the wire
+    model                             in the path: an id, an inference profile, or an ARN
+    system messages, wherever         system, a block each
+    messages in a row of one side     one message; tool messages are toolResult blocks of the user's
+    an assistant's calls              toolUse blocks; thoughts and server tools go back as they came
+    max_tokens, temperature           inferenceConfig
+    tool_choice required, a name      {"any": {}}, {"tool": {"name": …}}
+    tool_choice none                  no tools, but for those in the conversation: the format wants them declared
+    response_format json_schema       outputConfig
+    pictures                          bytes; a URL is refused
+    prompt_cache                      a cachePoint after the system's blocks, and one at the end; a key has no place
+
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, Final
+from urllib.parse import quote
+
+from allm_actors.data import (
+    AdapterError,
+    Event,
+    ImagePart,
+    Message,
+    Request,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import json_text, provider_state
+from allm_actors.engine.dialects.bedrock_events import STATE, Decoder
+from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "Bedrock", "encode"]
+
+_HEADERS = {"content-type": "application/json", "accept": "application/vnd.amazon.eventstream"}
+_FIELDS = (
+    *("messages", "system", "toolConfig", "guardrailConfig", "promptVariables", "requestMetadata"),
+    *("performanceConfig", "serviceTier", "outputConfig", "additionalModelResponseFieldPaths"),
+    "projectIdentifier",
+)
+_INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
+
+
+class Bedrock:
+    """The dialect, as adapters use it."""
+
+    stream_types = frozenset({"application/vnd.amazon.eventstream"})
+
+    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
+        """See `encode`."""
+        return encode(request, row, base_url)
+
+    def decoder(self, row: Provider) -> Decoder:
+        """A decoder for one response."""
+        return Decoder(row)
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the provider refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return Decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol
+        """Never: the format has a place beside the tools."""
+        return False
+
+
+DIALECT: Final = Bedrock()
+
+
+def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key.
+
+    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    """
+    check_pictures(request.messages)
+    model = quote(str(request.options.get("model", request.model)), safe="")
+    body = json_body(_body(request, row))
+    return HttpRequest(url=f"{base_url}/model/{model}/converse-stream", body=body, headers=_HEADERS)
+
+
+def _body(request: Request, row: Provider) -> dict[str, Any]:
+    given = request.options
+    body: dict[str, Any] = {"messages": list(_turns(request.messages, row))}
+    system = [{"text": text} for text in _system(request.messages)]
+    if system:
+        body["system"] = system
+    if request.prompt_cache is not None:
+        _mark(body, request.prompt_cache)
+    inference = _inference(request)
+    if inference:
+        body["inferenceConfig"] = inference
+    tools = _tool_config(request)
+    if tools:
+        body["toolConfig"] = tools
+    wanted = request.response_format
+    if isinstance(wanted, Mapping) and wanted.get("type") == "json_schema" and "schema" in wanted:
+        body["outputConfig"] = {"textFormat": _format(wanted)}
+    ours = (*_FIELDS, *_INFERENCE, "inferenceConfig", "additionalModelRequestFields", "model")
+    extra = {name: value for name, value in given.items() if name not in ours}
+    extra |= given.get("additionalModelRequestFields") or {}
+    if extra:
+        body["additionalModelRequestFields"] = extra
+    return body | {name: given[name] for name in _FIELDS if name in given}
+
+
+def _inference(request: Request) -> dict[str, Any]:
+    ours = {"maxTokens": request.max_tokens, "temperature": request.temperature}
+    inference = {name: value for name, value in ours.items() if value is not None}
+    inference |= {name: request.options[name] for name in _INFERENCE if name in request.options}
+    return inference | (request.options.get("inferenceConfig") or {})
+
+
+def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    schema = {"schema": json_text(wanted["schema"])}
+    if wanted.get("name"):
+        schema["name"] = wanted["name"]
+    return {"type": "json_schema", "structure": {"jsonSchema": schema}}
+
+
+def _mark(body: Mapping[str, Any], cache: Mapping[str, Any]) -> None:
+    """Ask for what comes before the marks to be kept; the first covers the tools, too."""
+    long = {"ttl": "1h"} if cache.get("retention") == "long" else {}
+    for blocks in (body.get("system"), body["messages"][-1]["content"] if body["messages"] else None):
+        if blocks:
+            blocks.append({"cachePoint": {"type": "default", **long}})
+
+
+# --- tools ----------------------------------------------------------------------------------------------------
+
+
+def _tool_config(request: Request) -> dict[str, Any] | None:
+    choice = _tool_choice(request)
+    tools = request.tools if request.tool_choice != "none" else []
+    if not tools:
+        # A conversation with calls in it is refused unless there are tools.
+        used = (call.name for message in request.messages for call in message.tool_calls)
+        tools = [Tool(name=name, description="", schema={"type": "object"}) for name in dict.fromkeys(used)]
+    if not tools:
+        return None
+    config: dict[str, Any] = {"tools": [_tool(tool) for tool in tools]}
+    return config if choice is None else {**config, "toolChoice": choice}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    said = {"description": tool.description} if tool.description else {}  # it may not be empty
+    return {"toolSpec": {"name": tool.name, **said, "inputSchema": {"json": tool.schema}}}
+
+
+def _tool_choice(request: Request) -> dict[str, Any] | None:
+    choice = request.tool_choice
+    match choice:
+        case None | "auto" | "none":
+            return None
+        case "required":
+            forced: dict[str, Any] = {"any": {}}
+        case str():
+            forced = {"tool": {"name": choice}}
+        case {"type": "function", "function": {"name": name}} | {"type": "function", "name": name}:
+            forced = {"tool": {"name": name}}
+        case {"auto": _} | {"any": _} | {"tool": _}:
+            forced = dict(choice)
+        case _:
+            message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
+            raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
+    if not request.tools and "auto" not in forced:
+        message = f"tool_choice {choice!r} forces a call, and the request has no tools; give it some, or leave it out"
+        raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
+    return forced
+
+
+# --- messages -------------------------------------------------------------------------------------------------
+
+
+def _system(messages: Iterable[Message]) -> Iterable[str]:
+    return filter(str.strip, (flat_text(message) for message in messages if message.role == "system"))
+
+
+def _turns(messages: Iterable[Message], row: Provider) -> Iterable[dict[str, Any]]:
+    spoken = (message for message in messages if message.role != "system")
+    for role, group in groupby(spoken, key=lambda each: "assistant" if each.role == "assistant" else "user"):
+        content = [block for message in group for block in _blocks(message, row)]
+        if content:
+            yield {"role": role, "content": content}
+
+
+def _blocks(message: Message, row: Provider) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        return [{"toolResult": {"toolUseId": message.tool_call_id, "content": _said(message, row)}}]
+    return _said(message, row) if message.role == "user" else _assistant(message)
+
+
+def _said(message: Message, row: Provider) -> list[dict[str, Any]]:
+    if isinstance(message.content, str):
+        return _text(message.content)
+    return [block for part in message.content for block in _part(part, row)]
+
+
+def _text(text: str) -> list[dict[str, Any]]:
+    return [{"text": text}] if text.strip() else []  # a blank block is refused
+
+
+def _part(part: TextPart | ImagePart, row: Provider) -> list[dict[str, Any]]:
+    if isinstance(part, TextPart):
+        return _text(part.text)
+    if part.image.source[0] == "url":
+        message = (
+            f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
+        )
+        raise AdapterError("unsupported_feature", provider=row.name, message=message)
+    mime_type, data = picture_data(part.image)
+    return [{"image": {"format": mime_type.removeprefix("image/"), "source": {"bytes": data}}}]
+
+
+def _assistant(message: Message) -> list[dict[str, Any]]:
+    blocks = provider_state(message, STATE)
+    if isinstance(blocks, list):
+        called = {call.id for call in message.tool_calls}
+        return [block for block in blocks if _is_wanted(block, called)]
+    return [*_text(flat_text(message)), *map(_tool_use, message.tool_calls)]
+
+
+def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
+    """Whether a block that came is still part of the answer: a call can have been taken out of it."""
+    use = block.get("toolUse")
+    return use is None or use.get("type") == "server_tool_use" or use.get("toolUseId") in called
+
+
+def _tool_use(call: ToolCall) -> dict[str, Any]:
+    return {"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}}
