@@ -32,7 +32,7 @@ ASK = Request(messages=[Message(role="user", content="hi")], model="m")
 def clean(monkeypatch):
     keys.clear()
     for row in PROVIDERS.values():
-        for name in (*row.key_names, row.base_url_name):
+        for name in (*row.key_names, row.base_url_name, *row.region_names):
             monkeypatch.delenv(name, raising=False)
 
 
@@ -84,6 +84,25 @@ def test_the_base_url_of_the_options_wins_over_the_environments(monkeypatch):
     assert _base_url(row, {"base_url": "http://mine/"}) == "http://mine"
     with pytest.raises(EngineError, match="http://"):
         _base_url(row, {"base_url": "localhost:80"})
+
+
+def test_a_region_comes_from_the_options_then_the_environment(monkeypatch):
+    row = PROVIDERS["bedrock"]
+
+    def url(**options):
+        return _base_url(row, options)
+
+    assert url(region="eu-west-1") == "https://bedrock-runtime.eu-west-1.amazonaws.com"
+    assert url(base_url="http://localhost:1/") == "http://localhost:1"
+    for wrong in ({}, {"region": "x.evil.example/"}, {"region": 1}):
+        with pytest.raises(EngineError, match="AWS_REGION or AWS_DEFAULT_REGION"):
+            url(**wrong)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-west-2")
+    assert url() == "https://bedrock-runtime.us-west-2.amazonaws.com"
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    assert url() == "https://bedrock-runtime.us-east-1.amazonaws.com"
+    with pytest.raises(TypeError, match="openai has none"):
+        opened(options={"region": "eu-west-1"})
 
 
 def test_the_model_or_the_caller_chooses_the_endpoint():

@@ -1,0 +1,398 @@
+"""What Bedrock is sent, and what is made of its answers where no recording shows it."""
+
+import json
+
+import pytest
+
+from allm_actors.data import (
+    AdapterError,
+    ErrorEvent,
+    Image,
+    ImagePart,
+    Message,
+    MessageCompleted,
+    Request,
+    StreamError,
+    TextPart,
+    Tool,
+    ToolCall,
+    ValidationError,
+)
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.bedrock import DIALECT
+from allm_actors.engine.wire import HttpFailure
+from tests.conformance.aws_frames import event, frame
+
+ROW = PROVIDERS["bedrock"]
+LOOK = Tool(name="look", description="Looks.", schema={"type": "object"})
+CALL = ToolCall(id="t1", name="look", arguments={"x": 1})
+
+
+def sent(*messages, model="m", **fields):
+    request = Request(messages=list(messages) or [user("hi")], model=model, **fields)
+    return json.loads(DIALECT.encode(request, ROW, "https://x").body)
+
+
+def user(content):
+    return Message(role="user", content=content)
+
+
+def called(*calls, **metadata):
+    return Message(role="assistant", content="", metadata={"tool_calls": list(calls), **metadata})
+
+
+def answered(text, call_id="t1"):
+    return Message(role="tool", content=text, tool_call_id=call_id)
+
+
+def stream(*frames):
+    decoder = DIALECT.decoder(ROW)
+    told = (
+        each if isinstance(each, bytes) else event(each[0], json.dumps(each[1]).encode()) for each in frames
+    )
+    return decoder.feed(b"".join(told)) + decoder.end()
+
+
+def delta(index=0, **fields):
+    return "contentBlockDelta", {"contentBlockIndex": index, "delta": fields}
+
+
+def stop(reason="end_turn"):
+    return "messageStop", {"stopReason": reason}
+
+
+def text(message):
+    return [{"text": message}]
+
+
+# --- what is sent ---------------------------------------------------------------------------------------------
+
+
+def test_a_plain_question():
+    http = DIALECT.encode(
+        Request(
+            messages=[Message(role="system", content="Be brief."), user("hi")],
+            model="us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        ),
+        ROW,
+        "https://x",
+    )
+    assert http.url == "https://x/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse-stream"
+    assert json.loads(http.body) == {
+        "messages": [{"role": "user", "content": [{"text": "hi"}]}],
+        "system": [{"text": "Be brief."}],
+    }
+
+
+def test_an_arn_is_one_part_of_the_path():
+    arn = "arn:aws:bedrock:us-east-1:1:inference-profile/us.m"
+    http = DIALECT.encode(Request(messages=[user("hi")], model=arn), ROW, "https://x")
+    assert (
+        http.url
+        == "https://x/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Fus.m/converse-stream"
+    )
+
+
+def test_options_go_where_they_belong():
+    body = sent(
+        temperature=0.5,
+        max_tokens=9,
+        options={
+            "topP": 0.9,
+            "inferenceConfig": {"stopSequences": ["x"]},
+            "thinking": {"type": "enabled"},
+            "additionalModelRequestFields": {"top_k": 5},
+            "guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "1"},
+            "model": "other",
+        },
+    )
+    assert body["inferenceConfig"] == {
+        "maxTokens": 9,
+        "temperature": 0.5,
+        "topP": 0.9,
+        "stopSequences": ["x"],
+    }
+    assert body["additionalModelRequestFields"] == {"thinking": {"type": "enabled"}, "top_k": 5}
+    assert body["guardrailConfig"]["guardrailIdentifier"] == "g"
+    assert "model" not in body
+
+
+def test_messages_in_a_row_are_one_and_blank_ones_none():
+    body = sent(
+        user("look"), called(CALL), answered("a"), user("and?"), Message(role="assistant", content=" ")
+    )
+    assert body["messages"] == [
+        {"role": "user", "content": text("look")},
+        {
+            "role": "assistant",
+            "content": [{"toolUse": {"toolUseId": "t1", "name": "look", "input": {"x": 1}}}],
+        },
+        {
+            "role": "user",
+            "content": [{"toolResult": {"toolUseId": "t1", "content": text("a")}}, {"text": "and?"}],
+        },
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (None, None),
+        ("auto", None),
+        ("required", {"any": {}}),
+        ("look", {"tool": {"name": "look"}}),
+        ({"type": "function", "function": {"name": "look"}}, {"tool": {"name": "look"}}),
+        ({"any": {}}, {"any": {}}),
+    ],
+)
+def test_tool_choices(choice, expected):
+    config = sent(tools=[LOOK], tool_choice=choice)["toolConfig"]
+    assert config.get("toolChoice") == expected
+    assert config["tools"] == [
+        {"toolSpec": {"name": "look", "description": "Looks.", "inputSchema": {"json": {"type": "object"}}}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools"), [("required", []), ("look", []), ({"what": 1}, [LOOK]), (3, [LOOK])]
+)
+def test_a_choice_that_cannot_be_met_is_refused(choice, tools):
+    with pytest.raises(ValidationError, match="tool_choice"):
+        sent(tools=tools, tool_choice=choice)
+
+
+def test_a_conversation_with_calls_declares_them_even_when_no_tool_may_be_called():
+    bare = [{"toolSpec": {"name": "look", "inputSchema": {"json": {"type": "object"}}}}]
+    conversation = [user("look"), called(CALL, CALL), answered("a")]
+    assert sent(*conversation)["toolConfig"] == {"tools": bare}
+    assert sent(*conversation, tools=[LOOK], tool_choice="none")["toolConfig"] == {"tools": bare}
+    assert "toolConfig" not in sent(tools=[LOOK], tool_choice="none")
+
+
+def test_a_format_is_said_beside_the_tools():
+    schema = {"type": "object", "additionalProperties": False}
+    wanted = {"type": "json_schema", "name": "n", "schema": schema}
+    body = sent(response_format=wanted, tools=[LOOK])
+    form = body["outputConfig"]["textFormat"]
+    assert form["type"] == "json_schema"
+    assert form["structure"]["jsonSchema"]["name"] == "n"
+    assert json.loads(form["structure"]["jsonSchema"]["schema"]) == schema
+    assert "toolConfig" in body
+    assert not DIALECT.requires_structured_finalize(
+        Request(messages=[], response_format=wanted, tools=[LOOK])
+    )
+
+
+def test_pictures_are_bytes_and_an_address_is_refused():
+    picture = ImagePart(image=Image.from_bytes(b"\1\2", "image/jpeg"))
+    block = {"image": {"format": "jpeg", "source": {"bytes": "AQI="}}}
+    assert sent(user([TextPart(text="what?"), picture]))["messages"][0]["content"] == [
+        {"text": "what?"},
+        block,
+    ]
+    assert sent(user("x"), called(CALL), Message(role="tool", content=[picture], tool_call_id="t1"))[
+        "messages"
+    ][2]["content"] == [{"toolResult": {"toolUseId": "t1", "content": [block]}}]
+    with pytest.raises(AdapterError, match="no picture by URL") as refused:
+        sent(user([ImagePart(image=Image.from_url("https://x/y.png"))]))
+    assert refused.value.reason == "unsupported_feature"
+
+
+def test_prompt_caching_marks_the_system_and_the_end():
+    body = sent(Message(role="system", content="Long."), user("hi"), prompt_cache={"key": "k"})
+    mark = {"cachePoint": {"type": "default"}}
+    assert body["system"] == [{"text": "Long."}, mark]
+    assert body["messages"][-1]["content"] == [{"text": "hi"}, mark]
+    long = sent(prompt_cache={"retention": "long"})["messages"][-1]["content"][-1]
+    assert long == {"cachePoint": {"type": "default", "ttl": "1h"}}
+
+
+# --- what is kept, and goes back ------------------------------------------------------------------------------
+
+
+def test_thoughts_server_tools_and_citations_go_back_in_their_order():
+    server = {"toolUseId": "s1", "name": "run", "type": "server_tool_use"}
+    cited = {"title": "A page", "location": {"web": {"url": "https://x"}}}
+    events = stream(
+        ("messageStart", {"role": "assistant"}),
+        delta(0, reasoningContent={"text": "Hm"}),
+        delta(0, reasoningContent={"text": "m."}),
+        delta(0, reasoningContent={"signature": "c2ln"}),
+        delta(1, reasoningContent={"redactedContent": "cmVk"}),
+        ("contentBlockStart", {"contentBlockIndex": 2, "start": {"toolUse": server}}),
+        delta(2, toolUse={"input": '{"a":1}'}),
+        ("contentBlockStart", {"contentBlockIndex": 3, "start": {"toolResult": {"toolUseId": "s1"}}}),
+        delta(3, toolResult=[{"json": {"out": 2}}]),
+        delta(4, text="It is "),
+        delta(4, text="2."),
+        delta(4, citation=cited),
+        (
+            "contentBlockStart",
+            {
+                "contentBlockIndex": 5,
+                "start": {"toolUse": {"toolUseId": "t1", "name": "look", "type": "tool_use"}},
+            },
+        ),
+        delta(5, toolUse={"input": '{"x": 1}'}),
+        stop("tool_use"),
+    )
+    last = events[-1]
+    assert last.message.content == "It is 2."
+    assert last.metadata["citations"] == [cited]
+    assert [call.id for call in last.message.tool_calls] == ["t1"]
+    blocks = [
+        {"reasoningContent": {"reasoningText": {"text": "Hmm.", "signature": "c2ln"}}},
+        {"reasoningContent": {"redactedContent": "cmVk"}},
+        {"toolUse": {**server, "input": {"a": 1}}},
+        {"toolResult": {"toolUseId": "s1", "content": [{"json": {"out": 2}}]}},
+        {"citationsContent": {"content": [{"text": "It is 2."}], "citations": [cited]}},
+        {"toolUse": {"toolUseId": "t1", "name": "look", "input": {"x": 1}}},
+    ]
+    assert sent(user("?"), last.message)["messages"][1]["content"] == blocks
+    state = last.message.metadata["provider_state"]
+    assert sent(user("?"), called(provider_state=state))["messages"][1]["content"] == blocks[:-1]
+
+
+def test_a_whole_answer_with_citations_says_its_text():
+    cited = {"content": [{"text": "It is 2."}], "citations": [{"title": "A page"}]}
+    body = {"output": {"message": {"content": [{"citationsContent": cited}]}}, "stopReason": "end_turn"}
+    last = DIALECT.decode_body(json.dumps(body).encode(), ROW)[-1]
+    assert last.message.content == "It is 2."
+    assert last.metadata["citations"] == [{"title": "A page"}]
+    assert sent(user("?"), last.message)["messages"][1]["content"] == [{"citationsContent": cited}]
+
+
+def test_a_plain_answer_keeps_nothing():
+    assert stream(delta(text="Yes."), stop())[-1].message.metadata == {}
+
+
+# --- how it ends ----------------------------------------------------------------------------------------------
+
+
+def test_a_guardrail_is_a_content_filter_with_its_trace():
+    trace = {"guardrail": {"actionReason": "Guardrail blocked."}}
+    events = stream(
+        delta(text="Sorry."),
+        stop("guardrail_intervened"),
+        ("metadata", {"trace": trace, "usage": {"inputTokens": 3, "outputTokens": 1, "totalTokens": 4}}),
+    )
+    last = events[-1]
+    assert isinstance(last, MessageCompleted)
+    assert (last.finish_reason, last.message.content) == ("content_filter", "Sorry.")
+    assert last.metadata["trace"] == trace
+
+
+@pytest.mark.parametrize(
+    ("wire", "reason"),
+    [
+        ("stop_sequence", "stop"),
+        ("model_context_window_exceeded", "length"),
+        ("content_filtered", "content_filter"),
+        ("something_new", "other"),
+    ],
+)
+def test_finishes(wire, reason):
+    last = stream(delta(text="x"), stop(wire))[-1]
+    assert (last.finish_reason, last.metadata["raw_finish_reason"]) == (reason, wire)
+
+
+@pytest.mark.parametrize("wire", ["malformed_model_output", "malformed_tool_use"])
+def test_what_cannot_be_used_is_an_error(wire):
+    error = stream(delta(text="x"), stop(wire))[-1].error
+    assert (error.reason, wire in error.message) == ("malformed_response", True)
+
+
+def test_what_was_read_from_a_cache_was_input_too():
+    usage = {
+        "inputTokens": 2,
+        "outputTokens": 5,
+        "totalTokens": 1329,
+        "cacheReadInputTokens": 1300,
+        "cacheWriteInputTokens": 22,
+        "cacheReadInputTokenCount": 1300,
+    }
+    got = stream(delta(text="x"), stop(), ("metadata", {"usage": usage}))[-1].metadata["usage"]
+    assert (got.input_tokens, got.output_tokens, got.total_tokens) == (1324, 5, 1329)
+    assert (got.cached_input_tokens, got.cache_write_input_tokens) == (1300, 22)
+    assert got.extra == {"uncached_input_tokens": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("throttlingException", "rate_limited"),
+        ("validationException", "invalid_request"),
+        ("modelStreamErrorException", "provider_unavailable"),
+        ("internalServerException", "provider_unavailable"),
+        ("serviceUnavailableException", "provider_unavailable"),
+        ("modelTimeoutException", "timeout"),
+        ("accessDeniedException", "authentication_failed"),
+        ("somethingNewException", "unknown"),
+    ],
+)
+def test_an_exception_in_the_stream_is_typed_by_its_name(name, reason):
+    headers = {":message-type": "exception", ":exception-type": name}
+    events = stream(delta(text="x"), frame(headers, b'{"message": "because"}'), stop())
+    assert isinstance(events[-1], ErrorEvent)
+    error = events[-1].error
+    assert (error.reason, error.metadata["code"]) == (reason, name[0].upper() + name[1:])
+    assert "because" in error.message
+
+
+def test_an_error_in_the_stream_has_its_words_in_its_headers():
+    headers = {
+        ":message-type": "error",
+        ":error-code": "InternalServerException",
+        ":error-message": "because",
+    }
+    error = stream(frame(headers, b""))[-1].error
+    assert (error.reason, "because" in error.message) == ("provider_unavailable", True)
+
+
+def test_a_wrong_checksum_is_one_error_and_nothing_follows():
+    good = event("contentBlockDelta", json.dumps(delta(text="x")[1]).encode())
+    events = stream(good, good[:-1] + bytes([good[-1] ^ 1]), good)
+    assert [type(each).__name__ for each in events] == ["TextDelta", "ErrorEvent"]
+    assert isinstance(events[-1].error, StreamError)
+    assert "checksum" in events[-1].error.message
+
+
+def test_the_end_before_messagestop_is_a_cut_and_after_it_is_the_end():
+    assert stream(delta(text="x"))[-1].error.reason == "network_error"
+    assert isinstance(stream(delta(text="x"), stop())[-1], MessageCompleted)
+
+
+def test_another_message_in_the_middle_of_one_is_an_error():
+    start = ("messageStart", {"role": "assistant"})
+    assert isinstance(stream(start, delta(text="x"), start)[-1].error, StreamError)
+
+
+@pytest.mark.parametrize(
+    ("status", "name", "reason"),
+    [
+        (400, "ValidationException", "invalid_request"),
+        (400, "ServiceQuotaExceededException", "rate_limited"),
+        (403, "AccessDeniedException", "authentication_failed"),
+        (403, "ExpiredTokenException", "authentication_failed"),
+        (404, "ResourceNotFoundException", "invalid_request"),
+        (408, "ModelTimeoutException", "timeout"),
+        (424, "ModelErrorException", "provider_unavailable"),
+        (429, "ThrottlingException", "rate_limited"),
+        (503, "ServiceUnavailableException", "provider_unavailable"),
+    ],
+)
+def test_refusals_are_named_beside_the_body(status, name, reason):
+    headers = {"x-amzn-ErrorType": f"{name}:http://internal.amazon.com/", "x-amzn-RequestId": "r-1"}
+    failure = HttpFailure(status=status, headers=headers, body=b'{"message":"because"}')
+    error = DIALECT.decode_error(failure, ROW)
+    assert (error.reason, error.status, error.metadata["code"]) == (reason, status, name)
+    assert error.metadata["provider_request_id"] == "r-1"
+    assert "because" in error.message
+    if reason == "authentication_failed":
+        assert "AWS_BEARER_TOKEN_BEDROCK, or the credentials that sign" in error.message
+
+
+def test_too_long_is_said_in_words():
+    body = b'{"message":"Input is too long for requested model."}'
+    error = DIALECT.decode_error(HttpFailure(status=400, body=body), ROW)
+    assert error.reason == "context_length_exceeded"
