@@ -18,6 +18,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.bedrock import DIALECT
+from allm_actors.engine.eventstream import EventStreamDecoder
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.aws_frames import read, split
 from tests.conformance.traffic import (
@@ -108,6 +109,18 @@ def test_a_recorded_answer_says_what_its_json_says(exchange):
         assert state is None
     else:
         assert state == [told_again(block) for block in content if block.get("text") != ""]
+
+
+@cases(exchange for exchange in recorded if is_stream(exchange))
+def test_botocore_reads_the_same_frames(exchange):
+    eventstream = pytest.importorskip("botocore.eventstream", reason="botocore is an extra")
+    buffer = eventstream.EventStreamBuffer()
+    buffer.add_data(exchange.body)
+    ours = EventStreamDecoder()
+    frames = [(dict(frame.headers), frame.payload) for frame in ours.feed(exchange.body)]
+    assert frames == [(dict(event.headers), event.payload) for event in buffer]
+    assert frames
+    assert ours.broken is None
 
 
 @every_refusal

@@ -33,7 +33,6 @@ HELLO = Reply(
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch, tmp_path):
     """No credentials anywhere, and nobody asked for any."""
-    pytest.importorskip("botocore", reason="botocore is an extra")
     keys.clear()
     sigv4._session.cache_clear()
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE", "DEFAULT_PROFILE"):
@@ -48,7 +47,12 @@ def nobody(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def somebody(monkeypatch):
+def botocore():
+    return pytest.importorskip("botocore", reason="botocore is an extra")
+
+
+@pytest.fixture
+def somebody(monkeypatch, botocore):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 
@@ -131,7 +135,7 @@ def test_a_session_token_goes_along(somebody, monkeypatch):
     assert "x-amz-security-token" in server.requests[0].headers["authorization"]
 
 
-def test_a_profile_signs(monkeypatch, tmp_path):
+def test_a_profile_signs(botocore, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_PROFILE", "work")
     (tmp_path / "credentials").write_text(
         "[work]\naws_access_key_id = AKIDWORK\naws_secret_access_key = s3\n"
@@ -150,7 +154,7 @@ def test_a_bearer_token_needs_no_signature_and_no_botocore(monkeypatch):
 
 
 @pytest.mark.parametrize("profile", [None, "nobody"])
-def test_without_credentials_nothing_is_sent_and_the_error_says_what_to_set(monkeypatch, profile):
+def test_without_credentials_nothing_is_sent_and_the_error_says_what_to_set(botocore, monkeypatch, profile):
     if profile:
         monkeypatch.setenv("AWS_PROFILE", profile)
     with LoopbackServer([HELLO]) as server:
@@ -163,7 +167,7 @@ def test_without_credentials_nothing_is_sent_and_the_error_says_what_to_set(monk
     assert (profile or "no credentials") in error.message
 
 
-def test_without_botocore_the_call_itself_is_refused_and_the_extra_is_named(somebody, monkeypatch):
+def test_without_botocore_the_call_itself_is_refused_and_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "botocore", None)
     with pytest.raises(EngineError, match=r"allm-actors\[bedrock\]") as refused:
         find_adapter("bedrock").stream(ASK, Call(request_id="r", options={"region": "eu-west-1"}))

@@ -218,6 +218,9 @@ class Decoder:
                     self._on_input(index, text_of(dict_of(value).get("input")), events)
                 case "toolResult":
                     self._block(index, "toolResult", events).results += dicts_of(value)
+                case "image":
+                    block = self._block(index, "image", events)
+                    block.wire = block.wire | dict_of(value)
                 case "citation" if isinstance(value, dict):
                     self._block(index, "text", events).citations.append(value)
                 case _:

@@ -262,6 +262,16 @@ def test_a_whole_answer_with_citations_says_its_text():
     assert sent(user("?"), last.message)["messages"][1]["content"] == [{"citationsContent": cited}]
 
 
+def test_a_picture_is_kept():
+    start = {"contentBlockIndex": 0, "start": {"image": {"format": "png"}}}
+    source = {"source": {"bytes": "AQI="}}
+    message = stream(("contentBlockStart", start), delta(image=source), delta(1, text="So."), stop())[
+        -1
+    ].message
+    blocks = [{"image": {"format": "png", **source}}, {"text": "So."}]
+    assert sent(user("?"), message)["messages"][1]["content"] == blocks
+
+
 def test_a_plain_answer_keeps_nothing():
     assert stream(delta(text="Yes."), stop())[-1].message.metadata == {}
 
