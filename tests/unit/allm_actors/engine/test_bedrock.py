@@ -402,6 +402,20 @@ def test_refusals_are_named_beside_the_body(status, name, reason):
         assert "AWS_BEARER_TOKEN_BEDROCK, or the credentials that sign" in error.message
 
 
+def test_what_is_quoted_of_a_signed_request_shows_no_secret():
+    quoted = (
+        "The request signature does not match. The Canonical String should have been 'POST\n/model/m\n\n"
+        "x-amz-date:20260901T000000Z\nx-amz-security-token:IQoJb3JpZ2luX2VjEAAaCXVz/+==\n' "
+        "Credential=ASIAIOSFODNN7EXAMPLE/20260901, and not bedrock-api-key-YmVkcm9jay5hbWF6b24 "
+        "nor ABSKQmVkcm9ja0FQSUtleS1h"
+    )
+    failure = HttpFailure(status=403, body=json.dumps({"message": quoted}).encode())
+    error = DIALECT.decode_error(failure, ROW)
+    assert error.message.count("[REDACTED]") == 4
+    for secret in ("IQoJ", "ASIAIOS", "YmVkcm9", "QmVkcm9"):
+        assert secret not in repr(error.to_fields())
+
+
 def test_too_long_is_said_in_words():
     body = b'{"message":"Input is too long for requested model."}'
     error = DIALECT.decode_error(HttpFailure(status=400, body=body), ROW)
