@@ -22,6 +22,11 @@ class LineDecoder:
         self._held: list[bytes] = []  # of the unfinished line
         self._size = 0
 
+    @property
+    def broken(self) -> str | None:
+        """Why nothing follows, once that is so."""
+        return f"a line is larger than {self.max_line_bytes} bytes" if self.overflowed else None
+
     def feed(self, chunk: bytes) -> list[bytes]:
         """The lines that `chunk` completes, without those that are empty."""
         if not chunk or self.overflowed:

@@ -59,6 +59,11 @@ class SseDecoder:
         self._size = 0  # bytes of the unfinished block
         self._fields = _Fields()
 
+    @property
+    def broken(self) -> str | None:
+        """Why nothing follows, once that is so."""
+        return f"an event is larger than {self.max_event_bytes} bytes" if self.overflowed else None
+
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The events that `chunk` completes."""
         if self._at_start:

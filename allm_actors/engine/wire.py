@@ -115,8 +115,10 @@ class Decoder(Protocol):
 class Dialect(Protocol):
     """A wire format. Its module has it as `DIALECT`."""
 
-    stream_types: frozenset[str]
-    """The content types of its streams; any other kind of JSON is an answer that came whole."""
+    @property
+    def stream_types(self) -> frozenset[str]:
+        """The content types of its streams; any other kind of JSON is an answer that came whole."""
+        ...
 
     def encode(self, request: Request, row: Any, base_url: str) -> HttpRequest:
         """The request without its key. Raises `ValidationError` for what the format cannot say."""

@@ -19,7 +19,7 @@ from allm_actors.data import (
     ToolCallCompleted,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.openai_chat import DIALECT, Decoder, OpenAIChat
+from allm_actors.engine.dialects.openai_chat import DIALECT, Decoder
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
@@ -130,11 +130,11 @@ def test_lines_may_end_in_any_way(exchange):
 def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
     row, response, body = row_of(exchange), exchange.response, exchange.body
     if response["status"] >= 400:
-        error = OpenAIChat().decode_error(HttpFailure(status=response["status"], body=body), row)
+        error = DIALECT.decode_error(HttpFailure(status=response["status"], body=body), row)
         assert (error.reason, error.status) == ("invalid_request", response["status"])
         assert json.loads(body)["error"]["message"][:100] in error.message
         return
-    *before, last = OpenAIChat().decode_body(body, row)
+    *before, last = DIALECT.decode_body(body, row)
     wire = json.loads(body)["choices"][0]
     if wire["finish_reason"] == "content_filter":
         assert isinstance(last, ErrorEvent)

@@ -216,6 +216,5 @@ def _fields(kind: type) -> tuple[str, ...]:
     frozen = hasattr(kind, "__struct_fields__") or hasattr(kind, "__dataclass_fields__")
     if not ours or frozen or kind.__name__ == "function":
         return ()
-    slots = getattr(kind, "__slots__", None)
-    assert slots is not None, f"{kind.__name__} needs __slots__, which say what its state is"
-    return tuple(slots)
+    assert "__slots__" in vars(kind), f"{kind.__name__} needs __slots__, which say what its state is"
+    return tuple(name for each in kind.__mro__ for name in vars(each).get("__slots__", ()))

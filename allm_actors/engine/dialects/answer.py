@@ -41,7 +41,7 @@ from allm_actors.data import (
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
 
-__all__ = ["Answer", "PartialCall", "json_text", "provider_state"]
+__all__ = ["Answer", "PartialCall", "UsageFields", "json_text", "provider_state"]
 
 UsageFields = Callable[[Mapping[str, Any]], dict[str, Any]]
 

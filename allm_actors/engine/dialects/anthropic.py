@@ -22,8 +22,6 @@ from itertools import groupby
 from typing import Any, Final
 
 from allm_actors.data import (
-    AdapterError,
-    Event,
     ImagePart,
     Message,
     Request,
@@ -36,11 +34,11 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic_events import JSON_TOOL, STATE, Decoder
 from allm_actors.engine.dialects.body import flat_text, json_body
-from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.pictures import check_pictures, picture_data
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["DIALECT", "Anthropic", "encode"]
+__all__ = ["DIALECT", "encode"]
 
 _PATH = "/v1/messages"
 _HEADERS = {
@@ -52,36 +50,7 @@ _MAX_TOKENS = 1024
 _CHOICES = ("auto", "any", "none", "tool")
 
 
-class Anthropic:
-    """The dialect, as adapters use it."""
-
-    stream_types = frozenset({"text/event-stream"})
-
-    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:  # noqa: ARG002 - the protocol
-        """See `encode`."""
-        return encode(request, base_url)
-
-    def decoder(self, row: Provider) -> Decoder:
-        """A decoder for one response."""
-        return Decoder(row)
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the provider refused."""
-        return http_error(failure, row)
-
-    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
-        """The events of an answer that came whole, without `MessageStarted`."""
-        return Decoder(row).body(body)
-
-    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol
-        """Never: the forced tool stands beside the request's own."""
-        return False
-
-
-DIALECT: Final = Anthropic()
-
-
-def encode(request: Request, base_url: str) -> HttpRequest:
+def encode(request: Request, _row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
     check_pictures(request.messages)
     body = _body(request) | request.options
@@ -201,3 +170,6 @@ def _assistant(message: Message) -> str | list[dict[str, Any]]:
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+
+
+DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder)

@@ -31,7 +31,8 @@ import msgspec
 from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
     UNREADABLE,
@@ -41,7 +42,7 @@ from allm_actors.engine.dialects.lenient import (
     read_object,
     text_of,
 )
-from allm_actors.engine.sse import SseDecoder
+from allm_actors.engine.sse import ServerEvent, SseDecoder
 
 __all__ = ["JSON_TOOL", "STATE", "Decoder", "usage_fields"]
 
@@ -131,44 +132,17 @@ class Block:
         return wire
 
 
-class Decoder:
+class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_blocks", "_order", "_row", "_sse", "_started", "_stop")
+    __slots__ = ("_blocks", "_order", "_started", "_stop")
 
     def __init__(self, row: Provider) -> None:
-        self._row = row
-        self._sse = SseDecoder()
-        self._answer = Answer(row, usage_fields)
+        super().__init__(row, SseDecoder(), usage_fields)
         self._blocks: dict[int, Block] = {}
         self._order: list[Block] = []
         self._started = False
         self._stop: str | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        return self._answer.done
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
-        events: list[Event] = []
-        answer = self._answer
-        for item in self._sse.feed(chunk) if not answer.done else ():
-            if not answer.done:
-                self._on_data(item.data, item.event, events)
-        if self._sse.overflowed and not answer.done:
-            answer.malformed(
-                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
-            )
-        return events
-
-    def end(self) -> list[Event]:
-        """What the end of the body completes: an error, unless `message_stop` was seen."""
-        events: list[Event] = []
-        if not self._answer.done:
-            self._answer.truncated(events)
-        return events
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -189,7 +163,8 @@ class Decoder:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _on_data(self, data: bytes, name: str | None, events: list[Event]) -> None:
+    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
+        data = frame.data
         try:
             wire = _decode(data)
         except UNREADABLE:
@@ -200,7 +175,7 @@ class Decoder:
                 self._answer.malformed("an event of the stream is not a JSON object", events)
                 return
             wire = read
-        self._on_event(wire.type or name, wire, events)
+        self._on_event(wire.type or frame.event, wire, events)
 
     def _on_event(self, kind: str | None, wire: Wire, events: list[Event]) -> None:
         if kind == "content_block_delta":

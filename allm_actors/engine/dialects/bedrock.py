@@ -28,7 +28,6 @@ from urllib.parse import quote
 
 from allm_actors.data import (
     AdapterError,
-    Event,
     ImagePart,
     Message,
     Request,
@@ -41,11 +40,11 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
 from allm_actors.engine.dialects.bedrock_events import STATE, Decoder
 from allm_actors.engine.dialects.body import flat_text, json_body
-from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.pictures import check_pictures, picture_data
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["DIALECT", "Bedrock", "encode"]
+__all__ = ["DIALECT", "encode"]
 
 _HEADERS = {"content-type": "application/json", "accept": "application/vnd.amazon.eventstream"}
 _FIELDS = (
@@ -54,35 +53,6 @@ _FIELDS = (
     "projectIdentifier",
 )
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
-
-
-class Bedrock:
-    """The dialect, as adapters use it."""
-
-    stream_types = frozenset({"application/vnd.amazon.eventstream"})
-
-    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
-        """See `encode`."""
-        return encode(request, row, base_url)
-
-    def decoder(self, row: Provider) -> Decoder:
-        """A decoder for one response."""
-        return Decoder(row)
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the provider refused."""
-        return http_error(failure, row)
-
-    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
-        """The events of an answer that came whole, without `MessageStarted`."""
-        return Decoder(row).body(body)
-
-    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol
-        """Never: the format has a place beside the tools."""
-        return False
-
-
-DIALECT: Final = Bedrock()
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -245,3 +215,8 @@ def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:
     return {"toolUse": {"toolUseId": call.id, "name": call.name, "input": call.arguments}}
+
+
+DIALECT: Final = ChatDialect(
+    encode=encode, decoder=Decoder, stream_types=frozenset({"application/vnd.amazon.eventstream"})
+)

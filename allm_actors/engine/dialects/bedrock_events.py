@@ -30,7 +30,8 @@ import msgspec
 from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
     UNREADABLE,
@@ -106,46 +107,17 @@ class Block:
                 return {self.kind: self.wire}
 
 
-class Decoder:
+class Decoder(AnswerDecoder[Frame]):
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_blocks", "_frames", "_order", "_row", "_stop", "_stopped")
+    __slots__ = ("_blocks", "_order", "_stop", "_stopped")
 
     def __init__(self, row: Provider) -> None:
-        self._row = row
-        self._frames = EventStreamDecoder()
-        self._answer = Answer(row, usage_fields)
+        super().__init__(row, EventStreamDecoder(), usage_fields)
         self._blocks: dict[int, Block] = {}
         self._order: list[Block] = []
         self._stopped = False
         self._stop: str | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        return self._answer.done
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
-        events: list[Event] = []
-        answer = self._answer
-        for frame in self._frames.feed(chunk) if not answer.done else ():
-            if not answer.done:
-                self._on_frame(frame, events)
-        if self._frames.broken is not None and not answer.done:
-            answer.malformed(f"the stream cannot be read: {self._frames.broken}", events)
-        return events
-
-    def end(self) -> list[Event]:
-        """What the end of the body completes: an error, unless `messageStop` was seen."""
-        events: list[Event] = []
-        if self._answer.done:
-            return events
-        if self._stopped:
-            self._complete(events)
-        else:
-            self._answer.truncated(events)
-        return events
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -161,6 +133,12 @@ class Decoder:
         self._on_about(wire)
         self._complete(events)
         return events
+
+    def _on_end_of_body(self, events: list[Event]) -> None:
+        if self._stopped:
+            self._complete(events)
+        else:
+            self._answer.truncated(events)
 
     # --- events -------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
-    AdapterError,
-    Event,
     ImagePart,
     Message,
     Request,
@@ -33,48 +31,19 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
 from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
 from allm_actors.engine.dialects.cohere_events import STATE, Decoder
-from allm_actors.engine.dialects.failures import http_error
 from allm_actors.engine.dialects.pictures import check_pictures, picture_url
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["DIALECT", "Cohere", "encode"]
+__all__ = ["DIALECT", "encode"]
 
 _PATH = "/v2/chat"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _CHOICES = ("REQUIRED", "NONE")
 
 
-class Cohere:
-    """The dialect, as adapters use it."""
-
-    stream_types = frozenset({"text/event-stream"})
-
-    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:  # noqa: ARG002 - the protocol
-        """See `encode`."""
-        return encode(request, base_url)
-
-    def decoder(self, row: Provider) -> Decoder:
-        """A decoder for one response."""
-        return Decoder(row)
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the provider refused."""
-        return http_error(failure, row)
-
-    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
-        """The events of an answer that came whole, without `MessageStarted`."""
-        return Decoder(row).body(body)
-
-    def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether tools and a format meet: Cohere refuses a request that has both."""
-        return bool(request.tools) and isinstance(request.response_format, Mapping)
-
-
-DIALECT: Final = Cohere()
-
-
-def encode(request: Request, base_url: str) -> HttpRequest:
+def encode(request: Request, _row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
     check_pictures(request.messages)
     return HttpRequest(
@@ -179,3 +148,6 @@ def _tool_call(call: ToolCall) -> dict[str, Any]:
     if not raw or call.metadata.get("arguments_error"):
         raw = json_text(call.arguments)  # what is not JSON would be refused, with the whole conversation
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": raw}}
+
+
+DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_format)

@@ -29,7 +29,8 @@ import msgspec
 
 from allm_actors.data import Event, FinishReason
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import Answer, PartialCall
+from allm_actors.engine.dialects.answer import PartialCall
+from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
     UNREADABLE,
@@ -39,7 +40,7 @@ from allm_actors.engine.dialects.lenient import (
     read_object,
     text_of,
 )
-from allm_actors.engine.sse import SseDecoder
+from allm_actors.engine.sse import ServerEvent, SseDecoder
 
 __all__ = ["STATE", "Decoder", "usage_fields"]
 
@@ -70,44 +71,17 @@ class Content:
         return {"type": self.kind, self.kind: "".join(self.pieces)}
 
 
-class Decoder:
+class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_calls", "_citations", "_contents", "_plan", "_row", "_sse")
+    __slots__ = ("_calls", "_citations", "_contents", "_plan")
 
     def __init__(self, row: Provider) -> None:
-        self._row = row
-        self._sse = SseDecoder()
-        self._answer = Answer(row, usage_fields)
+        super().__init__(row, SseDecoder(), usage_fields)
         self._calls: dict[int, PartialCall] = {}
         self._contents: list[Content] = []
         self._citations: list[Any] = []
         self._plan: list[str] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        return self._answer.done
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
-        events: list[Event] = []
-        answer = self._answer
-        for item in self._sse.feed(chunk) if not answer.done else ():
-            if not answer.done:
-                self._on_data(item.data, events)
-        if self._sse.overflowed and not answer.done:
-            answer.malformed(
-                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
-            )
-        return events
-
-    def end(self) -> list[Event]:
-        """What the end of the body completes: an error, unless `message-end` was seen."""
-        events: list[Event] = []
-        if not self._answer.done:
-            self._answer.truncated(events)
-        return events
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -132,7 +106,8 @@ class Decoder:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _on_data(self, data: bytes, events: list[Event]) -> None:
+    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
+        data = frame.data
         try:
             wire: dict[str, Any] | None = _decode(data)
         except UNREADABLE:

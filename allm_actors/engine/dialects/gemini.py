@@ -25,7 +25,6 @@ from urllib.parse import quote
 
 from allm_actors.data import (
     AdapterError,
-    Event,
     ImagePart,
     Message,
     Request,
@@ -37,12 +36,12 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import flat_text, json_body
-from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.gemini_chunks import STATE, SYNTHETIC_ID, Decoder
 from allm_actors.engine.dialects.pictures import check_pictures, picture_data
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["DIALECT", "Gemini", "encode"]
+__all__ = ["DIALECT", "encode"]
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _TOP_LEVEL = (
@@ -71,36 +70,7 @@ _SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d)", re.IGNORECASE)
 _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 
 
-class Gemini:
-    """The dialect, as adapters use it."""
-
-    stream_types = frozenset({"text/event-stream"})
-
-    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:  # noqa: ARG002 - the protocol
-        """See `encode`."""
-        return encode(request, base_url)
-
-    def decoder(self, row: Provider) -> Decoder:
-        """A decoder for one response."""
-        return Decoder(row)
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the provider refused."""
-        return http_error(failure, row)
-
-    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
-        """The events of an answer that came whole, without `MessageStarted`."""
-        return Decoder(row).body(body)
-
-    def requires_structured_finalize(self, request: Request) -> bool:  # noqa: ARG002 - the protocol
-        """Never: the model may have both."""
-        return False
-
-
-DIALECT: Final = Gemini()
-
-
-def encode(request: Request, base_url: str) -> HttpRequest:
+def encode(request: Request, _row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
     check_pictures(request.messages)
     model = quote(str(request.options.get("model", request.model)), safe="")
@@ -260,3 +230,6 @@ def _assistant(message: Message, *, signs: bool) -> list[dict[str, Any]]:
 def _kept(parts: list[dict[str, Any]], message: Message) -> list[dict[str, Any]]:
     """The parts as they came, without calls that nobody will answer."""
     return [part for part in parts if "functionCall" not in part] if not message.tool_calls else parts
+
+
+DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder)

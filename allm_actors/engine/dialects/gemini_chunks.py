@@ -32,7 +32,8 @@ import msgspec
 
 from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.gemini_arguments import PartialArguments
 from allm_actors.engine.dialects.lenient import (
@@ -43,7 +44,7 @@ from allm_actors.engine.dialects.lenient import (
     read_object,
     text_of,
 )
-from allm_actors.engine.sse import SseDecoder
+from allm_actors.engine.sse import ServerEvent, SseDecoder
 
 __all__ = ["STATE", "SYNTHETIC_ID", "Decoder", "usage_fields"]
 
@@ -85,47 +86,17 @@ class Part:
         return {**self.wire, "text": "".join([self.wire["text"], *self.texts])} if self.texts else self.wire
 
 
-class Decoder:
+class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_arguments", "_call", "_finish", "_parts", "_row", "_sse")
+    __slots__ = ("_arguments", "_call", "_finish", "_parts")
 
     def __init__(self, row: Provider) -> None:
-        self._row = row
-        self._sse = SseDecoder()
-        self._answer = Answer(row, usage_fields)
+        super().__init__(row, SseDecoder(), usage_fields)
         self._parts: list[Part] = []
         self._call: PartialCall | None = None  # whose arguments are still coming
         self._arguments = PartialArguments()
         self._finish: str | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        return self._answer.done
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
-        events: list[Event] = []
-        answer = self._answer
-        for item in self._sse.feed(chunk) if not answer.done else ():
-            if not answer.done:
-                self._on_data(item.data, events)
-        if self._sse.overflowed and not answer.done:
-            answer.malformed(
-                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
-            )
-        return events
-
-    def end(self) -> list[Event]:
-        """What the end of the body completes: the answer, when its finish was seen, or an error."""
-        events: list[Event] = []
-        if not self._answer.done:
-            if self._finish is None:
-                self._answer.truncated(events)
-            else:
-                self._complete(events)
-        return events
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -142,9 +113,16 @@ class Decoder:
                 self._complete(events)
         return events
 
+    def _on_end_of_body(self, events: list[Event]) -> None:
+        if self._finish is None:
+            self._answer.truncated(events)
+        else:
+            self._complete(events)
+
     # --- responses ----------------------------------------------------------------------------------------------------
 
-    def _on_data(self, data: bytes, events: list[Event]) -> None:
+    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
+        data = frame.data
         try:
             wire: dict[str, Any] | None = _decode(data)
         except UNREADABLE:

@@ -19,15 +19,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, Event, ImagePart, Message, Request, Tool
+from allm_actors.data import AdapterError, ImagePart, Message, Request, Tool
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.body import flat_text, json_body
-from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
 from allm_actors.engine.dialects.ollama_lines import Decoder
 from allm_actors.engine.dialects.pictures import check_pictures, picture_data
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["DIALECT", "Ollama", "encode"]
+__all__ = ["DIALECT", "encode"]
 
 _PATH = "/api/chat"
 _HEADERS = {"content-type": "application/json", "accept": "application/x-ndjson"}
@@ -42,35 +42,6 @@ _TOP_LEVEL = (
     "logprobs",
     "top_logprobs",
 )
-
-
-class Ollama:
-    """The dialect, as adapters use it."""
-
-    stream_types = frozenset({"application/x-ndjson"})
-
-    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
-        """See `encode`."""
-        return encode(request, row, base_url)
-
-    def decoder(self, row: Provider) -> Decoder:
-        """A decoder for one response."""
-        return Decoder(row)
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the server refused."""
-        return http_error(failure, row)
-
-    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
-        """The events of an answer that came whole, without `MessageStarted`."""
-        return Decoder(row).body(body)
-
-    def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether tools and a format meet: a model that must write the format does not call the tools."""
-        return bool(request.tools) and isinstance(request.response_format, Mapping)
-
-
-DIALECT: Final = Ollama()
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -148,3 +119,11 @@ def _picture(part: ImagePart, row: Provider) -> str:
         )
         raise AdapterError("unsupported_feature", provider=row.name, message=message)
     return picture_data(part.image)[1]
+
+
+DIALECT: Final = ChatDialect(
+    encode=encode,
+    decoder=Decoder,
+    stream_types=frozenset({"application/x-ndjson"}),
+    two_passes=has_tools_and_format,
+)

@@ -25,7 +25,8 @@ import msgspec
 
 from allm_actors.data import Event, FinishReason
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import Answer, json_text
+from allm_actors.engine.dialects.answer import json_text
+from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import (
     UNREADABLE,
@@ -47,46 +48,15 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9]")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Decoder:
+class Decoder(AnswerDecoder[bytes]):
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_lines", "_made_at", "_row")
+    __slots__ = ("_lines", "_made_at")
 
     def __init__(self, row: Provider) -> None:
-        self._row = row
         self._lines = LineDecoder()
-        self._answer = Answer(row, usage_fields)
+        super().__init__(row, self._lines, usage_fields)
         self._made_at = ""
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        return self._answer.done
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
-        events: list[Event] = []
-        answer = self._answer
-        for line in self._lines.feed(chunk) if not answer.done else ():
-            if not answer.done:
-                self._on_line(line, events)
-        if self._lines.overflowed and not answer.done:
-            answer.malformed(
-                f"a line of the stream is larger than {self._lines.max_line_bytes} bytes", events
-            )
-        return events
-
-    def end(self) -> list[Event]:
-        """What the end of the body completes: an error, unless the answer is done."""
-        events: list[Event] = []
-        if self._answer.done:
-            return events
-        for line in self._lines.end():
-            if self._is_whole(line):
-                self._on_line(line, events)
-        if not self._answer.done:
-            self._answer.truncated(events)
-        return events
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -98,15 +68,22 @@ class Decoder:
         self._on_object(wire | {"done": True}, events)
         return events
 
+    def _on_end_of_body(self, events: list[Event]) -> None:
+        for line in self._lines.end():
+            if self._is_whole(line):
+                self._on_frame(line, events)
+        if not self._answer.done:
+            self._answer.truncated(events)
+
     def _is_whole(self, line: bytes) -> bool:
         """Whether a line that was not ended is an object all the same, and not the beginning of one."""
         return read_object(line) is not None
 
-    def _on_line(self, line: bytes, events: list[Event]) -> None:
+    def _on_frame(self, frame: bytes, events: list[Event]) -> None:
         try:
-            wire: dict[str, Any] | None = _decode(line)
+            wire: dict[str, Any] | None = _decode(frame)
         except UNREADABLE:
-            wire = read_object(line)
+            wire = read_object(frame)
         if wire is None:
             self._answer.malformed("a line of the stream is not a JSON object", events)
         else:

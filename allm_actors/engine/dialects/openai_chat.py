@@ -23,8 +23,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
-    AdapterError,
-    Event,
     ImagePart,
     Message,
     Request,
@@ -35,49 +33,19 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import arguments_text, flat_text, json_body
-from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.openai_chunks import STATE, Decoder
 from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
 from allm_actors.engine.dialects.pictures import check_pictures, picture_url
 from allm_actors.engine.routes import endpoint_url
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["DIALECT", "Decoder", "OpenAIChat", "encode"]
+__all__ = ["DIALECT", "Decoder", "encode"]
 
 _PATH = "/chat/completions"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 # The models that refuse `max_tokens`, or will.
 _COMPLETION_TOKENS = re.compile(r"^(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE)
-
-
-class OpenAIChat:
-    """The dialect, as adapters use it."""
-
-    stream_types = frozenset({"text/event-stream"})
-
-    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
-        """See `encode`."""
-        return encode(request, row, base_url)
-
-    def decoder(self, row: Provider) -> Decoder:
-        """A decoder for one response."""
-        return Decoder(row)
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the provider refused."""
-        return http_error(failure, row)
-
-    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
-        """The events of an answer that came whole, without `MessageStarted`."""
-        return Decoder(row).body(body)
-
-    def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
-        wanted = request.response_format
-        return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
-
-
-DIALECT: Final = OpenAIChat()
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -175,3 +143,6 @@ def _part(part: TextPart | ImagePart) -> dict[str, Any]:
 def _tool_call(call: ToolCall) -> dict[str, Any]:
     function = {"name": call.name, "arguments": arguments_text(call)}
     return {"id": call.id, "type": "function", "function": function}
+
+
+DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_schema)

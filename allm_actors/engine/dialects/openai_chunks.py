@@ -28,7 +28,8 @@ from typing import Any, Final
 
 from allm_actors.data import AdapterError, Event, FinishReason, TextDelta
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import Answer, PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, text_of
 from allm_actors.engine.dialects.openai_wire import (
@@ -43,7 +44,7 @@ from allm_actors.engine.dialects.openai_wire import (
     read_leniently,
     usage_fields,
 )
-from allm_actors.engine.sse import SseDecoder
+from allm_actors.engine.sse import ServerEvent, SseDecoder
 
 __all__ = ["STATE", "Decoder"]
 
@@ -61,46 +62,16 @@ _FINISHES: dict[str, FinishReason] = {
 _BROKEN_FINISHES = ("error", "insufficient_system_resource")
 
 
-class Decoder:
+class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_by_index", "_details", "_finish", "_row", "_sse")
+    __slots__ = ("_by_index", "_details", "_finish")
 
     def __init__(self, row: Provider) -> None:
-        self._row = row
-        self._sse = SseDecoder()
-        self._answer = Answer(row, usage_fields)
+        super().__init__(row, SseDecoder(), usage_fields)
         self._by_index: dict[int, PartialCall] = {}
         self._details: list[dict[str, Any]] = []
         self._finish: str | None = None
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        return self._answer.done
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
-        events: list[Event] = []
-        answer = self._answer
-        for item in self._sse.feed(chunk) if not answer.done else ():
-            if not answer.done:
-                self._on_data(item.data, events)
-        if self._sse.overflowed and not answer.done:
-            answer.malformed(
-                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
-            )
-        return events
-
-    def end(self) -> list[Event]:
-        """What the end of the body completes: the answer, when its finish was seen, or an error."""
-        events: list[Event] = []
-        if not self._answer.done:
-            if self._finish is None:
-                self._answer.truncated(events)
-            else:
-                self._complete(events)
-        return events
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -114,7 +85,14 @@ class Decoder:
             self._complete(events)
         return events
 
-    def _on_data(self, data: bytes, events: list[Event]) -> None:
+    def _on_end_of_body(self, events: list[Event]) -> None:
+        if self._finish is None:
+            self._answer.truncated(events)
+        else:
+            self._complete(events)
+
+    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
+        data = frame.data
         try:
             chunk: Chunk | None = decode(data)
         except UNREADABLE:

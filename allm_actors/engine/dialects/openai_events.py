@@ -32,11 +32,12 @@ from typing import Any, ClassVar, Final
 from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects import openai_items as items
-from allm_actors.engine.dialects.answer import Answer, PartialCall
+from allm_actors.engine.dialects.answer import PartialCall
+from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import UNREADABLE, dict_of, dicts_of, read_object, text_of
 from allm_actors.engine.dialects.openai_items import Wire
-from allm_actors.engine.sse import SseDecoder
+from allm_actors.engine.sse import ServerEvent, SseDecoder
 
 __all__ = ["STATE", "Decoder"]
 
@@ -60,43 +61,16 @@ class Item:
         self.thought: tuple[str, int] | None = None  # which part of its thoughts came last
 
 
-class Decoder:
+class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_answer", "_by_id", "_items", "_notes", "_row", "_sse")
+    __slots__ = ("_by_id", "_items", "_notes")
 
     def __init__(self, row: Provider) -> None:
-        self._row = row
-        self._sse = SseDecoder()
-        self._answer = Answer(row, items.usage_fields)
+        super().__init__(row, SseDecoder(), items.usage_fields)
         self._items: dict[int, Item] = {}
         self._by_id: dict[str, int] = {}
         self._notes: list[Any] = []
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing more can come of this response."""
-        return self._answer.done
-
-    def feed(self, chunk: bytes) -> list[Event]:
-        """What `chunk` completes."""
-        events: list[Event] = []
-        answer = self._answer
-        for found in self._sse.feed(chunk) if not answer.done else ():
-            if not answer.done:
-                self._on_data(found.data, found.event, events)
-        if self._sse.overflowed and not answer.done:
-            answer.malformed(
-                f"an event of the stream is larger than {self._sse.max_event_bytes} bytes", events
-            )
-        return events
-
-    def end(self) -> list[Event]:
-        """What the end of the body completes: an error, unless the response was told to be over."""
-        events: list[Event] = []
-        if not self._answer.done:
-            self._answer.truncated(events)
-        return events
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -112,7 +86,8 @@ class Decoder:
 
     # --- events -------------------------------------------------------------------------------------------------------
 
-    def _on_data(self, data: bytes, name: str | None, events: list[Event]) -> None:
+    def _on_frame(self, frame: ServerEvent, events: list[Event]) -> None:
+        data = frame.data
         try:
             wire = items.decode(data)
         except UNREADABLE:
@@ -123,7 +98,7 @@ class Decoder:
                 self._answer.malformed("an event of the stream is not a JSON object", events)
                 return
             wire = read
-        self._on_event(wire.type or name or "", wire, events)
+        self._on_event(wire.type or frame.event or "", wire, events)
 
     def _on_event(self, kind: str, wire: Wire, events: list[Event]) -> None:
         handler = self._handlers.get(kind)

@@ -30,8 +30,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
-    AdapterError,
-    Event,
     ImagePart,
     Message,
     Request,
@@ -43,14 +41,14 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import arguments_text, flat_text, json_body
-from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.openai_events import STATE, Decoder
 from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
 from allm_actors.engine.dialects.pictures import check_pictures, picture_url
 from allm_actors.engine.routes import endpoint_url
-from allm_actors.engine.wire import HttpFailure, HttpRequest
+from allm_actors.engine.wire import HttpRequest
 
-__all__ = ["DIALECT", "Decoder", "OpenAIResponses", "encode"]
+__all__ = ["DIALECT", "Decoder", "encode"]
 
 _PATH = "/responses"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
@@ -61,36 +59,6 @@ _WORDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "reasoning_summary": ("reasoning", "summary", ("auto", "concise", "detailed")),
     "verbosity": ("text", "verbosity", ("low", "medium", "high")),
 }
-
-
-class OpenAIResponses:
-    """The dialect, as adapters use it."""
-
-    stream_types = frozenset({"text/event-stream"})
-
-    def encode(self, request: Request, row: Provider, base_url: str) -> HttpRequest:
-        """See `encode`."""
-        return encode(request, row, base_url)
-
-    def decoder(self, row: Provider) -> Decoder:
-        """A decoder for one response."""
-        return Decoder(row)
-
-    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
-        """Why the provider refused."""
-        return http_error(failure, row)
-
-    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
-        """The events of an answer that came whole, without `MessageStarted`."""
-        return Decoder(row).body(body)
-
-    def requires_structured_finalize(self, request: Request) -> bool:
-        """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
-        wanted = request.response_format
-        return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
-
-
-DIALECT: Final = OpenAIResponses()
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -232,3 +200,6 @@ def _call(call: ToolCall) -> dict[str, Any]:
         "name": call.name,
         "arguments": arguments_text(call),
     }
+
+
+DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_schema)

@@ -265,7 +265,7 @@ def test_what_is_no_json_object_is_malformed(payload):
 
 def test_an_event_that_is_too_large_is_malformed():
     decoder = Decoder(PROVIDERS["openai"])
-    decoder._sse.max_event_bytes = 100
+    decoder._frames.max_event_bytes = 100
     (event,) = decoder.feed(b"data: " + b"x" * 200)
     assert event.error.reason == "malformed_event"
     assert "100 bytes" in event.error.message

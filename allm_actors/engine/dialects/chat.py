@@ -1,0 +1,124 @@
+"""What the dialects of chat have in common: the shape of one, and how its decoder takes in a stream.
+
+Rule of this file: a dialect is a value. What it encodes is a function, what it decodes is a class of its own; the rest,
+how bytes come in, how an answer ends and how a refusal is read, is the same for all.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from allm_actors.data import AdapterError, Event, Request
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.answer import Answer, UsageFields
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["SSE", "AnswerDecoder", "ChatDialect", "Frames", "has_tools_and_format", "has_tools_and_schema"]
+
+SSE: Final = frozenset({"text/event-stream"})
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Frames(Protocol[T_co]):
+    """Bytes to the frames of a stream. Nothing follows once it is `broken`, which says why."""
+
+    @property
+    def broken(self) -> str | None:
+        """What was wrong with the first frame that could not be read."""
+        ...
+
+    def feed(self, chunk: bytes) -> Sequence[T_co]:
+        """The frames that `chunk` completes."""
+        ...
+
+
+class AnswerDecoder(ABC, Generic[T]):
+    """One response's decoder. Total: no bytes make it raise, and after the end of the answer nothing follows."""
+
+    __slots__ = ("_answer", "_frames", "_row")
+
+    def __init__(self, row: Provider, frames: Frames[T], usage_fields: UsageFields) -> None:
+        self._row = row
+        self._frames = frames
+        self._answer = Answer(row, usage_fields)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more can come of this response."""
+        return self._answer.done
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """What `chunk` completes."""
+        events: list[Event] = []
+        answer = self._answer
+        for frame in self._frames.feed(chunk) if not answer.done else ():
+            if not answer.done:
+                self._on_frame(frame, events)
+        if self._frames.broken is not None and not answer.done:
+            answer.malformed(f"the stream cannot be read: {self._frames.broken}", events)
+        return events
+
+    def end(self) -> list[Event]:
+        """What the end of the body completes: the answer, if it is whole by then, or an error."""
+        events: list[Event] = []
+        if not self._answer.done:
+            self._on_end_of_body(events)
+        return events
+
+    @abstractmethod
+    def body(self, body: bytes) -> list[Event]:
+        """The events of an answer that came whole, as one JSON object."""
+
+    @abstractmethod
+    def _on_frame(self, frame: T, events: list[Event]) -> None:
+        """Take in one frame."""
+
+    def _on_end_of_body(self, events: list[Event]) -> None:
+        self._answer.truncated(events)
+
+
+def _never(_request: Request) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDialect:
+    """A wire format, as adapters use it; see `Dialect`.
+
+    `encode(request, row, base_url)` is the streaming request without its key. `two_passes(request)` says whether the
+    request's tools and its response format cannot go in one call.
+    """
+
+    encode: Callable[[Request, Provider, str], HttpRequest]
+    decoder: Callable[[Provider], AnswerDecoder[Any]]
+    stream_types: frozenset[str] = SSE
+    two_passes: Callable[[Request], bool] = _never
+
+    def decode_error(self, failure: HttpFailure, row: Provider) -> AdapterError:
+        """Why the provider refused."""
+        return http_error(failure, row)
+
+    def decode_body(self, body: bytes, row: Provider) -> list[Event]:
+        """The events of an answer that came whole, without `MessageStarted`."""
+        return self.decoder(row).body(body)
+
+    def requires_structured_finalize(self, request: Request) -> bool:
+        """See `two_passes`."""
+        return self.two_passes(request)
+
+
+def has_tools_and_schema(request: Request) -> bool:
+    """Whether tools and a JSON schema meet: a model that must write the schema does not call the tools."""
+    wanted = request.response_format
+    return bool(request.tools) and isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
+
+
+def has_tools_and_format(request: Request) -> bool:
+    """Whether tools and any format meet."""
+    return bool(request.tools) and isinstance(request.response_format, Mapping)
