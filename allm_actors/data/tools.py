@@ -67,7 +67,11 @@ class AskUser:
     question: str
     options: dict[str, Any]
 
-    def __init__(self, question: str, /, **options: Any) -> None:
+    def __init__(self, question: str | None = None, /, **options: Any) -> None:
+        if question is None:  # said by its name; as an option of that name it only counts beside a question
+            if "question" not in options:
+                raise TypeError("AskUser needs a question: AskUser('Which city?')")
+            question = options.pop("question")
         object.__setattr__(self, "question", question)
         object.__setattr__(self, "options", options)
 

@@ -97,7 +97,7 @@ class _Response:
     def __init__(self, response: httpx.Response, clock: _Clock) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        self._inflow = _Inflow(response.aiter_raw(), clock)
+        self._inflow = _Inflow(_bytes_of(response), clock)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes: all that is there at once. Raises `AdapterError` and nothing else."""
@@ -117,6 +117,14 @@ class _Response:
         except (AdapterError, TimeoutError):
             pass  # the beginning of an error's body says more than the failure to read the rest
         return bytes(held[:limit])
+
+
+async def _bytes_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    if response.is_stream_consumed:  # a transport without a network, httpx.MockTransport say, gave the body whole
+        yield response.content
+        return
+    async for chunk in response.aiter_raw():
+        yield chunk
 
 
 class _Inflow:

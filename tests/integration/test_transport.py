@@ -5,6 +5,7 @@ import math
 import time
 from contextlib import aclosing
 
+import httpx
 import pytest
 
 from allm_actors import telemetry
@@ -60,6 +61,21 @@ def failure(batches):
     assert KEY not in repr(errors[0].to_fields())
     assert errors[0].provider == "openai"
     return errors[0]
+
+
+def test_a_transport_without_a_network_may_give_the_body_whole_or_in_pieces():
+    async def pieces():
+        for chunk in HELLO.chunks:
+            yield chunk
+
+    for content in (b"".join(HELLO.chunks), pieces()):
+        answer = httpx.Response(200, headers={"content-type": "text/event-stream"}, content=content)
+        given = httpx.MockTransport(lambda _request, answer=answer: answer)
+        events = events_of(ask("http://example.test/v1", transport=given))
+        assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == "Hello there"
+        assert isinstance(events[-1], MessageCompleted)
+    refused = httpx.MockTransport(lambda _request: httpx.Response(401, json={"error": {"message": "no"}}))
+    assert failure(ask("http://example.test/v1", transport=refused)).reason == "authentication_failed"
 
 
 def test_an_answer_arrives_and_the_request_is_what_the_provider_expects():

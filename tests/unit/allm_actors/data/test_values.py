@@ -89,6 +89,10 @@ def test_whether_a_chat_halted():
 def test_a_question_keeps_its_options_by_name():
     question = AskUser("which?", choices=["a"], self="x")
     assert (question.question, question.options) == ("which?", {"choices": ["a"], "self": "x"})
+    assert AskUser(question="which?", choices=["a"]) == AskUser("which?", choices=["a"])
+    assert AskUser("which?", question="an option").options == {"question": "an option"}
+    with pytest.raises(TypeError, match="AskUser needs a question"):
+        AskUser(choices=["a"])
 
 
 def test_a_tool_can_be_called_like_its_function():
