@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import pytest
@@ -37,6 +38,8 @@ ASKED = 15  # so many of the model's first answer
 STARTED = 17  # so many until both tools run
 ANSWERED = 22  # so many until the step is complete
 ALMOST = 26  # so many until the model's last answer is said
+SCRIPTED = 22  # events of the same conversation from a script, which says it in fewer pieces
+SAYING = 17  # so many of them until the last answer begins
 
 
 @pytest.fixture(autouse=True)
@@ -69,12 +72,36 @@ def async_place() -> Iterator[Place]:
         yield place
 
 
+class Street:
+    """Where chats run that no host knows by name: they are the process-wide host's."""
+
+    def __init__(self, place: Place) -> None:
+        self.loop, self.run = place.loop, place.run
+
+    def session(self, _id: str, engine: allm.Engine) -> Any:
+        """A chat of nobody's."""
+        return Unnamed(engine)
+
+
+class Unnamed:
+    """Each question begins anew, in the place of a session."""
+
+    status = "idle"
+
+    def __init__(self, engine: allm.Engine) -> None:
+        self._engine = engine
+
+    def reply(self, text: str) -> allm.EventStream:
+        """A chat of one question."""
+        return allm.stream(self._engine, [allm.user(text)], api_key=KEY)
+
+
 class Scene:
     """A session whose turn is held where a reader is going to leave: after so many events."""
 
     numbers = itertools.count()
 
-    def __init__(self, place: Place, server: LoopbackServer, after: int) -> None:
+    def __init__(self, place: Place | Street, server: LoopbackServer, after: int) -> None:
         self.place, self.server, self.after = place, server, after
         self.tools = Tools()
         self.provider = Provider(self.tools, BOTH, server)
@@ -82,6 +109,7 @@ class Scene:
         self._shut()
         self.abandoned, self.connections = server.abandoned, server.connections
         self.requests = len(server.requests)
+        self.almost = ALMOST  # whoever has read so many may find that all of it was said
         self.insisted = False  # whether the reader asked for more before it left
         self.chat = place.session(f"s{next(self.numbers)}", self.provider.engine())
 
@@ -125,6 +153,9 @@ class Scene:
         turn = place.run(lambda: chat.reply(AGAIN))
         result = turn.result() if place.loop is None else place.run(lambda: awaited(turn))
         assert result.halted_reason == "completed"
+        assert len(self.tools.ran) == len(set(self.tools.ran))
+        if isinstance(chat, Unnamed):
+            return
         valid_for_provider(chat.messages)
         said = [message.content for message in chat.messages if message.role == "user"]
         assert said == [QUESTION, AGAIN]
@@ -134,7 +165,6 @@ class Scene:
             assert [m.content for m in words] in ([[], *said_something] if self.insisted else said_something)
         elif ANSWERED < self.after <= ALMOST:
             assert [m.content for m in words] in ([], ["It "], ["It is "], ["It is sunny."])
-        assert len(self.tools.ran) == len(set(self.tools.ran))
 
 
 async def awaited(turn: Any) -> Any:
@@ -148,7 +178,7 @@ def is_one_end(scene: Scene, seen: list[Any], result: Any) -> None:
         assert (ends, result.halted_reason) == (seen[-1:], "completed")
     else:
         assert result.halted_reason in ("cancelled", "completed")
-        assert result.halted_reason == "cancelled" or scene.after >= ALMOST
+        assert result.halted_reason == "cancelled" or scene.after >= scene.almost
     assert scene.chat.status in ("idle", "completed")
 
 
@@ -211,7 +241,47 @@ def forget(scene: Scene, turns: list[Any]) -> None:
     read(turn, scene.after)
 
 
-SYNC = [close, leave_the_block, raise_in_the_block, press_ctrl_c, cancel_the_turn, forget]
+def be_collected(scene: Scene, turns: list[Any]) -> None:
+    cycle = [turns.pop()]
+    read(cycle[0], scene.after)
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+
+
+def die(scene: Scene, turns: list[Any]) -> None:
+    def reads(turn: Any) -> None:
+        with suppress(ZeroDivisionError):  # whoever reports it would keep its frames, and the turn in them
+            read(turn, scene.after)
+            raise ZeroDivisionError
+
+    reader = threading.Thread(target=reads, args=(turns.pop(),))
+    reader.start()
+    reader.join(SOON)
+    assert not reader.is_alive()
+
+
+def close_from_another_thread(scene: Scene, turns: list[Any]) -> None:
+    turn = turns.pop()
+    seen = read(turn, scene.after)
+    closer = threading.Thread(target=turn.close)
+    closer.start()
+    closer.join(SOON)
+    assert not closer.is_alive()
+    is_one_end(scene, seen, turn.result())
+
+
+def outlive_the_loop(scene: Scene, turns: list[Any]) -> None:
+    """Read on an event loop that ends in the middle."""
+    turn = turns.pop()
+    seen = asyncio.run(aread(turn, scene.after))
+    turn.close()
+    is_one_end(scene, seen, turn.result())
+
+
+GONE = [forget, be_collected, die]
+SYNC = [close, leave_the_block, raise_in_the_block, press_ctrl_c, cancel_the_turn, *GONE]
+SYNC += [close_from_another_thread, outlive_the_loop]
 
 
 @pytest.mark.parametrize("leave", SYNC, ids=lambda leave: leave.__name__)
@@ -298,7 +368,46 @@ async def forget_it(scene: Scene, turns: list[Any]) -> None:
     await aread(turn, scene.after)
 
 
-ASYNC = [aclose, leave_the_async_block, cancel_the_task, cancel_the_wait, forget_it]
+async def break_out(scene: Scene, turns: list[Any]) -> None:
+    seen: list[Any] = []
+    async for event in turns.pop() if scene.after else nothing():
+        seen.append(event)
+        if len(seen) == scene.after:
+            break
+    turns.clear()
+
+
+async def nothing() -> Any:
+    return
+    yield
+
+
+async def die_as_a_task(scene: Scene, turns: list[Any]) -> None:
+    async def reads(turn: Any) -> None:
+        await aread(turn, scene.after)
+        raise ZeroDivisionError
+
+    task = asyncio.create_task(reads(turns.pop()))
+    await asyncio.wait([task])
+    assert isinstance(task.exception(), ZeroDivisionError)
+
+
+ASYNC = [aclose, leave_the_async_block, cancel_the_task, cancel_the_wait, forget_it, break_out, die_as_a_task]
+
+
+@pytest.mark.parametrize(
+    "leave", [close, leave_the_block, raise_in_the_block, *GONE, *ASYNC], ids=lambda leave: leave.__name__
+)
+def test_a_stream_of_no_session_may_be_left_after_every_event(
+    leave: Any, place: Place, async_place: Place, server: LoopbackServer
+) -> None:
+    street = Street(async_place if leave in ASYNC else place)
+    for after in range(COUNT + 1):
+        with named(leave.__name__, f"after {after} events"):
+            scene = Scene(street, server, after)
+            street.run(lambda scene=scene: leave(scene, [scene.chat.reply(QUESTION)]))
+            scene.is_let_go()
+            scene.goes_on()
 
 
 @pytest.mark.parametrize("leave", ASYNC, ids=lambda leave: leave.__name__)
@@ -309,6 +418,35 @@ def test_a_task_may_leave_after_every_event(leave: Any, async_place: Place, serv
             async_place.run(lambda scene=scene: leave(scene, [scene.chat.reply(QUESTION)]))
             scene.is_let_go()
             scene.goes_on()
+
+
+# --- who cleans up ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leave", [*SYNC, *ASYNC], ids=lambda leave: leave.__name__)
+def test_every_model_call_that_was_opened_is_cleaned_up_once(
+    leave: Any, place: Place, async_place: Place, server: LoopbackServer
+) -> None:
+    where = async_place if leave in ASYNC else place
+    for after in range(SCRIPTED + 1):
+        with named(leave.__name__, f"after {after} events"):
+            opened: list[Any] = []
+            cleaned: list[int] = []
+            scene = Scene(where, server, after)
+            scene.almost = SAYING
+            scripts = scene.provider._scripts()  # noqa: SLF001 - the same conversation, without a socket
+            hooks = {"record": opened, "cleanup_observer": lambda cleaned=cleaned: cleaned.append(1)}
+            engine = allm.Engine(
+                adapter="fake", tools=scene.tools.all, adapter_opts={"scripts": scripts, **hooks}
+            )
+            scene.provider.open_all()
+            scene.chat = where.session(f"s{next(scene.numbers)}", engine)
+            where.run(lambda scene=scene: leave(scene, [scene.chat.reply(QUESTION)]))
+            until(lambda: len(cleaned) == len(opened), PROMPT)
+            where.run(scene.chat.stop)
+            assert len(cleaned) == len(opened) <= 2
+    if leave in (close, aclose):  # and what the numbers above mean is so
+        assert (len(opened), scene.after) == (2, SCRIPTED)
 
 
 # --- Ctrl-C while it waits ---------------------------------------------------------------------------------------
