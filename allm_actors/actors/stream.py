@@ -125,6 +125,8 @@ class EventStream:
             self._begin()
             self._ready = self._channel.take()
             self._exhausted = not self._ready
+            if self._closed:  # by somebody else, meanwhile: what came of that is not read
+                self._ready.clear()
 
     def __aiter__(self) -> Self:
         return self
@@ -140,6 +142,8 @@ class EventStream:
             await self._abegin()
             self._ready = await self._channel.atake()
             self._exhausted = not self._ready
+            if self._closed:
+                self._ready.clear()
 
     def partials(self, model: Any = None) -> Partials:
         """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.

@@ -153,12 +153,13 @@ class Provider:
     """Who answers, over a real socket or from a script, with one conversation: words and calls; then an answer.
 
     It can be held before the first byte (`opening`), between the words (`middle`) and before the end (`finish`) of what
-    it says first, and before the end of its last words (`closing`; over a socket only).
+    it says first, and, over a socket only, before the beginning and the end of its last words (`reopening`, `closing`).
     """
 
     def __init__(self, tools: Tools, wanted: Sequence[str], server: LoopbackServer | None) -> None:
         self.opening, self.middle = Hold(shut=False), Hold(shut=False)
         self.finish, self.closing = Hold(shut=False), Hold(shut=False)
+        self.reopening = Hold(shut=False)
         self._wanted = calls(wanted)
         self.server = server
         self.tools = tools
@@ -184,14 +185,15 @@ class Provider:
             return Reply(chunks=chat_completions(text=[ANSWER]))
         if messages[-1]["role"] == "tool":
             *words, finish, done = chat_completions(text=LAST)
-            return Reply(chunks=[*words, self.closing, finish, done])
+            return Reply(chunks=[self.reopening, *words, self.closing, finish, done])
         begin, word, *more, finish, done = chat_completions(text=FIRST, tool_calls=self._wanted)
         return Reply(chunks=[self.opening, begin, word, self.middle, *more, self.finish, finish, done])
 
     def open_all(self) -> None:
         """Hold nothing any more."""
         tools = self.tools
-        for hold in (self.opening, self.middle, self.finish, self.closing, tools.sync, tools.asynchronous):
+        of_the_provider = (self.opening, self.middle, self.finish, self.reopening, self.closing)
+        for hold in (*of_the_provider, tools.sync, tools.asynchronous):
             hold.open()
 
     def _scripts(self) -> list[list[Any]]:

@@ -72,7 +72,8 @@ def test_a_stop_interrupts_the_turn_and_keeps_what_was_said(
         place.stop()
         assert reader.ends() == "interrupted"
     if phase == "tools running":
-        assert sorted(tools.stopped) == sorted(tools.ran) == ["barometer", "thermometer"]
+        assert sorted(tools.ran) == ["barometer", "thermometer"]
+        until(lambda: sorted(tools.stopped) == sorted(tools.ran))
     provider.open_all()
     with Place("loop", store) as place:
         chat = place.session("s", provider.engine(again=True))
@@ -102,6 +103,7 @@ def begun(place: Place, chat: Any, phase: str, provider: Provider, store: HeldSt
         case "between steps":
             store.held = lambda batch: batch[0].session.messages[-1].role == "tool"
             hold = store.hold
+            provider.reopening = Hold()  # however late the stop comes, the turn cannot have ended before
             threading.Thread(target=lambda: (hold.reached.wait(), hold.open())).start()
         case _:
             provider.opening = hold = Hold()
@@ -150,7 +152,8 @@ def test_a_tool_that_hangs_is_given_up_and_told_so(kind: str, tool: str) -> None
         chat = place.session("s", provider.engine())
         reader = place.read(chat, QUESTION, "async" if kind == "async" else "iterate", tool_timeout=0.05)
         assert reader.ends() == "completed"
-        until(lambda: tools.stopped == [tool])
+        until(lambda: tools.stopped == tools.ran)
+        assert tools.ran in ([tool], [])  # on a busy machine its time may be up before it is begun
         (answer,) = [message.content for message in chat.messages if message.role == "tool"]
         assert "0.05" in answer
         valid_for_provider(chat.messages)
