@@ -120,7 +120,9 @@ class _Response:
 
 
 async def _bytes_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    if response.is_stream_consumed:  # a transport without a network, httpx.MockTransport say, gave the body whole
+    if (
+        response.is_stream_consumed
+    ):  # a transport without a network, httpx.MockTransport say, gave the body whole
         yield response.content
         return
     async for chunk in response.aiter_raw():

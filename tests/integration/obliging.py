@@ -18,7 +18,7 @@ __all__ = ["TEXT", "answer"]
 
 TEXT = "Yes: light rain, 17 degrees."
 USAGE = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
-VALUES = {"string": "Lisbon", "integer": 1, "number": 1.0, "boolean": True}
+VALUES = {"string": "Lisbon", "integer": 1, "number": 1.0, "boolean": True, "array": []}
 
 
 def answer(request: Request) -> Reply:

@@ -175,8 +175,22 @@ class Provider:
                 adapter_opts=options,
                 retry=False,
             )
-        scripts = [[script.text(ANSWER), script.finish("stop")]] if again else self._scripts()
+        scripts = [[script.text(ANSWER), script.finish("stop")]] if again else self.scripts()
         return allm.Engine(adapter=HeldFake(scripts=scripts), tools=self.tools.all)
+
+    def scripts(self) -> list[list[Any]]:
+        """The conversation, for the scripted provider."""
+        asked = [script.tool_call(call.name, call.arguments, id=call.id) for call in self._wanted]
+        first = [
+            script.raw_chunk(self.opening),
+            script.text(FIRST[0]),
+            script.raw_chunk(self.middle),
+            script.text(FIRST[1]),
+            *asked,
+            script.raw_chunk(self.finish),
+            script.finish("tool_calls" if asked else "stop"),
+        ]
+        return [first, [script.text(LAST), script.finish("stop")]]
 
     def reply(self, request: Any) -> Reply:
         """What the server says to a request."""
@@ -195,19 +209,6 @@ class Provider:
         of_the_provider = (self.opening, self.middle, self.finish, self.reopening, self.closing)
         for hold in (*of_the_provider, tools.sync, tools.asynchronous):
             hold.open()
-
-    def _scripts(self) -> list[list[Any]]:
-        asked = [script.tool_call(call.name, call.arguments, id=call.id) for call in self._wanted]
-        first = [
-            script.raw_chunk(self.opening),
-            script.text(FIRST[0]),
-            script.raw_chunk(self.middle),
-            script.text(FIRST[1]),
-            *asked,
-            script.raw_chunk(self.finish),
-            script.finish("tool_calls" if asked else "stop"),
-        ]
-        return [first, [script.text(LAST), script.finish("stop")]]
 
 
 class HeldStore:
