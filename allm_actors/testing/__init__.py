@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allm_actors.testing import (
-        call_suites,
         conformance,
         exchanges,
         loopback,
@@ -32,7 +31,6 @@ __all__ = [
     "ScenarioFailed",
     "SessionMachine",
     "SimHost",
-    "call_suites",
     "conformance",
     "crashes",
     "exchanges",

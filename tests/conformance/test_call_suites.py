@@ -13,8 +13,8 @@ import pytest
 import allm_actors as allm
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.fakes import FAKES
-from allm_actors.testing import call_suites, script
-from allm_actors.testing.call_suites import CallScene
+from allm_actors.testing import conformance, script
+from allm_actors.testing.conformance import CallScene
 
 PICTURE = allm.Image.from_bytes(b"x", "image/png")
 SCRIPTS = {name: fake.script for name, fake in FAKES.items()}
@@ -37,27 +37,27 @@ class Faked:
         yield allm.Engine(**{CAPABILITIES[self.name].slot: self.adapter}, adapter_opts=opts)
 
 
-class TestFakeImages(Faked, call_suites.ImageSuite):
+class TestFakeImages(Faked, conformance.ImageSuite):
     pass
 
 
-class TestFakeEmbeddings(Faked, call_suites.EmbeddingSuite):
+class TestFakeEmbeddings(Faked, conformance.EmbeddingSuite):
     pass
 
 
-class TestFakeModeration(Faked, call_suites.ModerationSuite):
+class TestFakeModeration(Faked, conformance.ModerationSuite):
     pass
 
 
-class TestFakeSpeech(Faked, call_suites.SpeechSuite):
+class TestFakeSpeech(Faked, conformance.SpeechSuite):
     pass
 
 
-class TestFakeTranscription(Faked, call_suites.TranscriptionSuite):
+class TestFakeTranscription(Faked, conformance.TranscriptionSuite):
     pass
 
 
-class TestFakeClassification(Faked, call_suites.ClassificationSuite):
+class TestFakeClassification(Faked, conformance.ClassificationSuite):
     pass
 
 

@@ -1,4 +1,4 @@
-"""Laws for what others implement: adapters, tool executors, encoders. Subclass a suite, and pytest runs it.
+"""Laws for what others implement: adapters of every kind, tool executors, encoders. Subclass one, and pytest runs it.
 
     from allm_actors.testing.conformance import AdapterSuite, Scene, Stage
 
@@ -13,9 +13,32 @@ here knows how the adapter works: it is looked at through `generate`, `stream_ge
 """
 
 from .adapter import AdapterSuite
+from .calls import (
+    CallScene,
+    ClassificationSuite,
+    EmbeddingSuite,
+    ImageSuite,
+    ModerationSuite,
+    SpeechSuite,
+    TranscriptionSuite,
+)
 from .encoder import EncoderSuite
 from .executor import ExecutorSuite
 from .scenes import Scene, Stage
 from .stream import StreamSuite
 
-__all__ = ["AdapterSuite", "EncoderSuite", "ExecutorSuite", "Scene", "Stage", "StreamSuite"]
+__all__ = [
+    "AdapterSuite",
+    "CallScene",
+    "ClassificationSuite",
+    "EmbeddingSuite",
+    "EncoderSuite",
+    "ExecutorSuite",
+    "ImageSuite",
+    "ModerationSuite",
+    "Scene",
+    "SpeechSuite",
+    "Stage",
+    "StreamSuite",
+    "TranscriptionSuite",
+]
