@@ -9,6 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,10 +151,72 @@ async def crowd(talkers: int, seconds: float) -> tuple[Counter[str], Counter[str
         return sum((talker.ended for talker in crowd), Counter()), deaths, len(host.system.processes()) - base
 
 
+class Sharer:
+    """One of two who talk to the same session, each on a host of their own; who comes second opens it anew."""
+
+    def __init__(self, host: allm.Host, name: str, who: str) -> None:
+        self.host, self.name, self.who = host, name, who
+        self.completed: list[str] = []
+        self.ended: Counter[str] = Counter()
+
+    async def talk(self, turns: int) -> None:
+        """So many turns."""
+        for number in range(turns):
+            chat: Any = self.host.session(self.name, allm.Engine(adapter=Echo(), tools=[upper]))
+            text = f"{self.who} says {number}"
+            try:
+                result = await chat.reply(text)
+            except AllmError as error:
+                self.ended[type(error).__name__] += 1
+            else:
+                error = result.metadata.get("error")
+                refused = isinstance(error, allm.StoreError)
+                self.ended[error.reason if refused else str(result.halted_reason)] += 1
+                if result.halted_reason == "completed":
+                    self.completed.append(text)
+            await chat.stop()  # what the other has saved is seen by who opens it
+
+
+async def shared(path: Path, sessions: int, turns: int) -> tuple[list[Sharer], dict[str, list[allm.Message]]]:
+    """Two hosts over one file: who talked, and what the file has of each session."""
+    async with allm.Host(store=path) as one, allm.Host(store=path) as two:
+        names = [f"session {number}" for number in range(sessions)]
+        sharers = [Sharer(host, name, who) for name in names for host, who in ((one, "one"), (two, "two"))]
+        await asyncio.gather(*(sharer.talk(turns) for sharer in sharers))
+    with allm.Host(store=path) as host:
+        engine = allm.Engine(adapter=Echo())
+        return sharers, {name: host.session(name, engine).messages for name in names}
+
+
+def test_two_hosts_over_one_file_lose_nothing_and_say_nothing_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("supervisors", "allm_actors"):
+        caplog.set_level(logging.CRITICAL + 1, logger=name)
+    sharers, stored = asyncio.run(shared(tmp_path / "sessions.db", sessions=10, turns=8))
+    ended = sum((sharer.ended for sharer in sharers), Counter[str]())
+    print(f"two hosts: {dict(ended)}")  # noqa: T201 - shown with -rP
+    for sharer in sharers:
+        messages = stored[sharer.name]
+        valid_for_provider([*messages, allm.user("?")])
+        said = [str(message.content) for message in messages if message.role == "user"]
+        assert len(said) == len(set(said)), f"{sharer.name}: said twice"
+        mine = [text for text in said if text in sharer.completed]
+        assert mine == sharer.completed, f"{sharer.name}: what was answered to {sharer.who} is lost"
+    assert ended["completed"] >= len(stored)
+    assert ended["conflict"] > 0, "the two were never in each other's way"
+
+
 def left() -> list[str]:
     """What of turns and sessions is still in memory."""
     gc.collect()
     return [type(each).__name__ for each in gc.get_objects() if isinstance(each, (*OF_A_TURN, SessionActor))]
+
+
+def counted() -> int:
+    """How many objects of any kind are in memory."""
+    gc.collect()
+    return len(gc.get_objects())
 
 
 @pytest.mark.parametrize(
@@ -166,10 +229,13 @@ def left() -> list[str]:
 def test_everybody_talks_at_once(talkers: int, seconds: float, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("supervisors", "allm_actors"):
         caplog.set_level(logging.CRITICAL + 1, logger=name)
-    before = len(left())
+    asyncio.run(crowd(10, 0.5))  # what is made once is made now
+    before, objects = len(left()), counted()
     ended, deaths, processes = asyncio.run(crowd(talkers, seconds))
-    print(f"{sum(ended.values())} turns: {dict(ended)}; killed: {dict(deaths)}")  # noqa: T201 - shown with -rP
     assert ended["completed"] >= talkers
     assert set(deaths) == set(MORTALS)
     assert processes == 0, "processes are left when all sessions are stopped"
     until(lambda: len(left()) <= before, 5.0)
+    more = counted() - objects
+    print(f"{sum(ended.values())} turns: {dict(ended)}; killed: {dict(deaths)}; {more} objects more")  # noqa: T201 - -rP
+    assert more < talkers, "something of each session is left"
