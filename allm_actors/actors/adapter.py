@@ -12,14 +12,21 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
-from allm_actors.data import AllmError, EngineError, Event, Request
+from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request
 from allm_actors.engine.adapter import Call, Delay
+from allm_actors.engine.secret import without_key
 from supervisors import IGNORE, SHUTDOWN, Process
 
 from .loops import call_on
 from .protocol import Continue, ModelBatch, ModelDone, ModelJob, ModelReady, ModelRefused, Wake
 
-__all__ = ["AdapterActor", "BlockingAdapterActor", "ThreadedAdapterActor", "adapter_actor_for", "open_call"]
+__all__ = [
+    "AdapterActor",
+    "BlockingAdapterActor",
+    "ThreadedAdapterActor",
+    "adapter_actor_for",
+    "try_open_call",
+]
 
 _END = object()
 
@@ -32,8 +39,15 @@ def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
     return ThreadedAdapterActor if callable(job.call.api_key) else AdapterActor
 
 
-def open_call(adapter: Any, request: Request, call: Call) -> Any:
-    """The adapter's iterator in the best form it has. Raises what the adapter refuses before its first event."""
+def try_open_call(adapter: Any, request: Request, call: Call) -> tuple[Any, Exception | None]:
+    """The adapter's iterator in the best form it has, or what the adapter raised instead, without the call's key."""
+    try:
+        return _open_call(adapter, request, call), None
+    except Exception as error:  # noqa: BLE001 - handed on as a value, so that no traceback leads to the key
+        return None, without_key(error, call.api_key)
+
+
+def _open_call(adapter: Any, request: Request, call: Call) -> Any:
     for form in ("play", "batches", "stream"):
         method = getattr(adapter, form, None)
         if callable(method):
@@ -69,11 +83,13 @@ class AdapterActor(Process):
 
     def handle_continue(self, _arg: Any) -> None:
         """Open the call and let its events flow."""
-        try:
-            job = self._job
-            opened = job.opened or open_call(job.adapter, job.request, job.call)
-        except (AllmError, TypeError, ValueError) as error:
-            self._refuse(error)
+        opened, failure = self._job.opened, None
+        if opened is None:
+            opened, failure = try_open_call(self._job.adapter, self._job.request, self._job.call)
+        if isinstance(failure, AllmError | TypeError | ValueError):
+            self._refuse(failure)
+        if failure is not None:
+            raise failure
         self._run(opened)
 
     def on_receive(self, message: Any) -> None:
@@ -87,6 +103,8 @@ class AdapterActor(Process):
             case Wake() if self._script is not None and not self._waiting:
                 self._play(self._script)
             case PumpEnded(error=error):
+                if isinstance(error, Exception):
+                    error = without_key(error, self._job.call.api_key)
                 if error is not None:
                     raise error
                 self.exit()
@@ -124,11 +142,18 @@ class AdapterActor(Process):
     def _play(self, script: Iterator[Event | Delay]) -> None:
         if not self._job.window.is_open():
             return
+        item: Any = _END
+        failure: Exception | None = None
         try:
             item = self._give(script)
-        except BaseException:  # the adapter failed, or this process was killed while it ran
+        except Exception as error:  # noqa: BLE001 - this process dies of it, below: here it would be told of the key
+            failure = without_key(error, self._job.call.api_key)
+        except BaseException:  # this process was killed while the adapter ran
             _close(script)
             raise
+        if failure is not None:
+            _close(script)
+            raise failure
         if item is _END:
             self._job.session.tell(ModelDone(self._job.token))
             self.exit()
@@ -152,7 +177,7 @@ class AdapterActor(Process):
         finally:  # what was said before the adapter failed was said
             if events:
                 job.window.send()
-                job.session.send(ModelBatch(job.token, events))
+                job.session.send(_batch(job, events))
         return item
 
     def _pump_ended(self, error: BaseException | None) -> None:
@@ -224,11 +249,19 @@ class Pump:
                     self._room.clear()
                     await self._room.wait()
                 window.send()
-                session.tell(ModelBatch(job.token, events))
+                session.tell(_batch(job, events))
         session.tell(ModelDone(job.token))
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._ended(None if task.cancelled() else task.exception())
+
+
+def _batch(job: ModelJob, events: Any) -> ModelBatch:
+    """What goes to the session: a failure is the last of its events, and never says the call's key."""
+    last = events[-1]
+    if type(last) is ErrorEvent and isinstance(last.error, Exception):
+        events = [*events[:-1], ErrorEvent(without_key(last.error, job.call.api_key))]
+    return ModelBatch(job.token, events)
 
 
 def _no_loop(adapter: Any) -> EngineError:

@@ -16,6 +16,7 @@ from allm_actors.data import AllmError
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.calls import Answered, Failed
 from allm_actors.engine.capabilities import Capability
+from allm_actors.engine.secret import without_key
 
 __all__ = ["awaited", "blocking"]
 
@@ -29,7 +30,7 @@ def blocking(
         if inspect.isawaitable(result):
             result = asyncio.run(_await(result))
     except Exception as error:  # noqa: BLE001 - it is the outcome
-        return Failed(_told(method, error, capability))
+        return Failed(_told(method, without_key(error, call.api_key), capability))
     return _checked(method, result, capability)
 
 
@@ -37,12 +38,13 @@ async def awaited(
     method: Callable[..., Any], request: Any, call: Call, capability: Capability
 ) -> Answered | Failed:
     """What an adapter comes to that waits on the event loop of all calls."""
+    source = call.api_key
     try:
         if callable(call.api_key):
             call = replace(call, api_key=await _asked(call.api_key))
         result = await method(request, call)
     except Exception as error:  # noqa: BLE001 - it is the outcome
-        return Failed(_told(method, error, capability))
+        return Failed(_told(method, without_key(error, source), capability))
     return _checked(method, result, capability)
 
 

@@ -31,7 +31,7 @@ from allm_actors.engine.kinds import check_kinds
 from allm_actors.engine.preflight import check_capabilities
 from allm_actors.engine.resolve import TRANSPORT, call_for
 from allm_actors.engine.retry import RetryPolicy, policy_of
-from allm_actors.engine.secret import Remembered, Secret, scrub
+from allm_actors.engine.secret import Remembered, Secret, key_of, scrub
 from allm_actors.engine.wire import Transport
 from allm_actors.telemetry import Span
 
@@ -132,9 +132,7 @@ def signed(spec: CallSpec, error: AllmError) -> AllmError:
         fields["request_id"] = fields["request_id"] or spec.call.request_id
     else:
         fields["metadata"] = {"request_id": spec.call.request_id, **error.metadata}
-    key = spec.call.api_key
-    key = key.said if isinstance(key, Remembered) else key
-    told: AllmError = type(error).from_fields(scrub(fields, key if isinstance(key, Secret) else None))
+    told: AllmError = type(error).from_fields(scrub(fields, key_of(spec.call.api_key)))
     return told
 
 

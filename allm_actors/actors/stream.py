@@ -123,10 +123,7 @@ class EventStream:
             if self._exhausted or self._closed:
                 raise StopIteration
             self._begin()
-            self._ready = self._channel.take()
-            self._exhausted = not self._ready
-            if self._closed:  # by somebody else, meanwhile: what came of that is not read
-                self._ready.clear()
+            self._keep(self._channel.take())
 
     def __aiter__(self) -> Self:
         return self
@@ -140,10 +137,7 @@ class EventStream:
             if self._exhausted or self._closed:
                 raise StopAsyncIteration
             await self._abegin()
-            self._ready = await self._channel.atake()
-            self._exhausted = not self._ready
-            if self._closed:
-                self._ready.clear()
+            self._keep(await self._channel.atake())
 
     def partials(self, model: Any = None) -> Partials:
         """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
@@ -226,6 +220,11 @@ class EventStream:
             except BaseException:  # a reader whose patience ended meanwhile may come back
                 self._begun = False
                 raise
+
+    def _keep(self, taken: deque[Event]) -> None:
+        self._exhausted = not taken
+        if not self._closed:  # by somebody else, meanwhile: what came of that is not read
+            self._ready = taken
 
     def _drain(self) -> None:
         self._ready.clear()

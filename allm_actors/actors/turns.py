@@ -27,13 +27,14 @@ from allm_actors.engine.resolve import (
     resolve_tools,
     split,
 )
+from allm_actors.engine.secret import Remembered
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
 from allm_actors.execution.options import Kind, Options
 from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import as_policy
 
-from .adapter import open_call
+from .adapter import try_open_call
 from .channel import Channel
 from .ports import model_call
 from .protocol import TurnSpec
@@ -90,6 +91,8 @@ def turn_spec(
     check_kinds({**_of_engine(engine), **params, **given})
     _refuse_what_cannot_work(engine, given)
     request_id = given.setdefault("request_id", new_id())
+    if callable(given.get("api_key")):
+        given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors
     thread = thread if thread is not None else Thread()
     if request is not None:
         if request.response_format is not None and "response_model" in given:
@@ -127,10 +130,14 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     effect = CallModel(0, spec.thread, "draft" if structured else "answer")
     try:
         adapter, request, call = model_call(spec, effect, transport)
-        return open_call(adapter, request, call)
+        opened, failure = try_open_call(adapter, request, call)
     except (AllmError, TypeError, ValueError) as error:
         refused(spec, effect, error)
         raise
+    if failure is not None:
+        refused(spec, effect, failure)
+        raise failure
+    return opened
 
 
 def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,12 @@ Rule of this file: pure, so that everything may name the type; where keys come f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["KeySource", "Remembered", "Secret", "scrub"]
+from allm_actors.data import AllmError
+
+__all__ = ["AdapterFailed", "KeySource", "Remembered", "Secret", "key_of", "scrub", "without_key"]
 
 _SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 
@@ -66,10 +68,55 @@ class Remembered:
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
 
 
+class AdapterFailed(Exception):
+    """What an adapter raised, in its words but for the key that they quoted."""
+
+
+def key_of(source: Any) -> Secret | None:
+    """The key that a call was given, or that the caller's function has said."""
+    key = source.said if isinstance(source, Remembered) else source
+    return Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
+
+
+def without_key(error: Exception, source: Any) -> Exception:
+    """What an adapter raised; one like it, when it, or what led to it, quotes the call's key.
+
+    An error of ours, a TypeError and a ValueError stay what they are; anything else becomes an `AdapterFailed`.
+    """
+    key = key_of(source)
+    if key is None or not any(_quotes(each, key) for each in _history(error)):
+        return error
+    if isinstance(error, AllmError):
+        return type(error).from_fields(scrub(error.to_fields(), key))
+    text = scrub(str(error), key)
+    for misuse in (TypeError, ValueError):
+        if isinstance(error, misuse):
+            return misuse(text)
+    return AdapterFailed(f"{type(error).__name__}: {text}")
+
+
 def scrub(value: Any, key: Secret | None) -> Any:
     """`value`, a text or texts in dicts and lists, without the key."""
     text = key.reveal() if key is not None else ""
     return _without(value, text) if len(text) >= _SCRUBBED_LENGTH else value
+
+
+def _quotes(error: BaseException, key: Secret) -> bool:
+    fields = error.to_fields() if isinstance(error, AllmError) else {}
+    shown = [str(error), repr(error), fields]
+    return bool(scrub(shown, key) != shown)
+
+
+def _history(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that a traceback would show before it."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and each not in seen:
+            seen.append(each)
+            waiting += [each.__cause__, each.__context__]
+            yield each
 
 
 def _without(value: Any, text: str) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import threading
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -312,6 +313,26 @@ def test_a_key_reaches_the_adapter_and_nobody_else(name: str, asynchronous: bool
     assert "[REDACTED]" in str(refused.value)
     assert KEY not in allm.to_json(refused.value)
     assert KEY not in repr(heard)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
+@pytest.mark.parametrize("source", [KEY, lambda: KEY], ids=["text", "function"])
+def test_a_misuse_that_quotes_the_key_is_raised_without_it(asynchronous: bool, source: Any) -> None:
+    from allm_actors.engine import keys
+
+    def refuse(call: Any) -> None:
+        raise ValueError(f"no header: {keys.fetch('made', (), call.api_key).reveal()}")
+
+    async def awaited(_request: Any, call: Any) -> Any:
+        refuse(call)
+
+    def blocking(_request: Any, call: Any) -> Any:
+        refuse(call)
+
+    engine = with_adapter("moderate", made("moderate", awaited if asynchronous else blocking, asynchronous))
+    with pytest.raises(ValueError, match=r"no header: \[REDACTED\]") as refused:
+        allm.moderate(engine, "a cat", api_key=source)
+    assert KEY not in "".join(traceback.format_exception(refused.value))
 
 
 def test_a_vault_that_blocks_does_not_block_the_loop() -> None:

@@ -8,12 +8,14 @@ import logging
 import subprocess
 import sys
 import threading
+import traceback
 from typing import Literal
 
 import pytest
 
 import allm_actors as allm
 from allm_actors.data import (
+    AdapterError,
     ChatCompleted,
     ErrorEvent,
     MessageStarted,
@@ -515,6 +517,84 @@ def test_an_adapter_that_raises_gives_one_error(form, caplog):
     assert "division" in str(failure) or "adapter" in str(failure)
     assert events[-1].result.halted_reason == "error"
     assert TextDelta("Hel") in events
+
+
+KEY = "key-of-nobody-0123456789"
+
+
+def _caused(key):
+    raise RuntimeError("the header cannot be written") from ValueError(f"b'Bearer {key}'")
+
+
+def _told(key):
+    yield ErrorEvent(AdapterError("unknown", message=f"not accepted: {key}", metadata={"sent": [key]}))
+
+
+def _raised(error):
+    raise error
+
+
+TALES = {
+    "an error of its own": lambda key: _raised(RuntimeError(f"not accepted: {key}")),
+    "its cause": _caused,
+    "a misuse": lambda key: _raised(ValueError(f"not accepted: {key}")),
+    "one of ours": lambda key: _raised(AdapterError("unknown", message=f"not accepted: {key}")),
+    "an event": _told,
+}
+
+
+class Talkative:
+    """An adapter that tells everybody with which key it was called: at once, or after its first event."""
+
+    name = "talkative"
+
+    def __init__(self, form, tale, *, at_once):
+        self._tale, self._at_once = TALES[tale], at_once
+        setattr(self, form, {"stream": self.say, "play": self.say, "batches": self.asay}[form])
+        self.stream = getattr(self, form)
+
+    def requires_structured_finalize(self, _request):
+        return False
+
+    def say(self, _request, call):
+        key = call.api_key() if callable(call.api_key) else call.api_key
+        if self._at_once:
+            self._tale(key)
+        return self._events(key)
+
+    def _events(self, key):
+        yield MessageStarted()
+        yield from self._tale(key) or ()
+
+    def asay(self, request, call):
+        events = self.say(request, call)
+
+        async def batches():
+            for event in events:
+                yield [event]
+
+        return batches()
+
+
+@pytest.mark.parametrize("given", [KEY, lambda: KEY], ids=["key", "function"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "later"])
+@pytest.mark.parametrize("form", ["stream", "play", "batches"])
+@pytest.mark.parametrize("tale", TALES)
+def test_an_adapter_that_quotes_its_key_is_not_quoted(tale, form, at_once, given, caplog):
+    engine = allm.Engine(adapter=Talkative(form, tale, at_once=at_once))
+    with allm.Host() as host:
+        chat = host.session("s", engine, api_key=given)
+        for ask in (lambda: allm.chat(engine, HI, api_key=given), lambda: chat.reply("hi").result()):
+            try:
+                result = ask()
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                shown = "".join(traceback.format_exception(error))
+            else:
+                assert result.halted_reason == "error"
+                shown = repr(result) + allm.to_json(result)
+            assert KEY not in shown
+        assert KEY not in allm.to_json(chat.value)
+    assert KEY not in caplog.text
 
 
 # --- awaited ------------------------------------------------------------------------------------------------------

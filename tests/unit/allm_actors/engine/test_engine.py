@@ -26,6 +26,14 @@ def test_engines_have_ids_of_their_own_and_keep_them_when_derived():
     assert (derived.params, derived.context, derived.model) == ({"temperature": 0.2}, {"user": 7}, "m")
 
 
+def test_the_fields_may_be_given_in_their_order():
+    tool = Tool(name="a", description="", schema={})
+    engine = Engine("fake", "m", [tool], {"max_turns": 2}, {"user": "ada"}, {"script": []}, False)
+    assert (engine.adapter, engine.model, engine.tools) == ("fake", "m", (tool,))
+    assert (engine.params, engine.context) == ({"max_turns": 2}, {"user": "ada"})
+    assert (engine.adapter_opts, engine.retry) == ({"script": []}, False)
+
+
 def test_an_adapter_name_may_carry_the_model():
     engine = Engine("openrouter:meta-llama/llama-3:free")
     assert (engine.adapter, engine.model) == ("openrouter", "meta-llama/llama-3:free")
