@@ -25,6 +25,7 @@ __all__ = [
     "BlockingAdapterActor",
     "ThreadedAdapterActor",
     "adapter_actor_for",
+    "close",
     "try_open_call",
 ]
 
@@ -55,6 +56,14 @@ def _open_call(adapter: Any, request: Request, call: Call) -> Any:
     raise EngineError("missing_stream_adapter", message=f"adapter {adapter!r} has no stream(request, call)")
 
 
+def close(opened: Any) -> None:
+    """Close an adapter's iterator, where that can be done from here; None is harmless."""
+    method = getattr(opened, "close", None)
+    if method is not None:
+        with contextlib.suppress(ValueError):  # it is run by a thread that was fenced off; it closes itself
+            method()
+
+
 class AdapterActor(Process):
     """Runs an adapter that says where it would wait (`play`), or one that waits on an asyncio loop (`batches`).
 
@@ -75,8 +84,12 @@ class AdapterActor(Process):
 
     def init(self) -> Any:
         """Report to the session, then open the call: what the adapter refuses is an answer, not a failed start."""
+        opened = self._job.opened
         if not self._job.session.send(ModelReady(self._job.token, self.ref)):
+            close(opened)
             return IGNORE
+        if opened is not None:
+            self.on_kill(lambda: close(opened))
         self.monitor(self._job.session)
         self.continue_(None)
         return None
@@ -117,10 +130,10 @@ class AdapterActor(Process):
 
     def terminate(self, _reason: Any) -> None:
         """Close what is open."""
-        if self._script is not None:
-            _close(self._script)
         if self._pump is not None:
             self._pump.cancel()
+        else:
+            close(self._script if self._script is not None else self._job.opened)
 
     def _refuse(self, error: Exception) -> NoReturn:
         self._job.session.tell(ModelRefused(self._job.token, error))
@@ -136,7 +149,7 @@ class AdapterActor(Process):
             self._pump.start()
         else:
             self._script = opened
-            self.on_kill(lambda: _close(opened))
+            self.on_kill(lambda: close(opened))
             self._play(opened)
 
     def _play(self, script: Iterator[Event | Delay]) -> None:
@@ -149,10 +162,10 @@ class AdapterActor(Process):
         except Exception as error:  # noqa: BLE001 - this process dies of it, below: here it would be told of the key
             failure = without_key(error, self._job.call.api_key)
         except BaseException:  # this process was killed while the adapter ran
-            _close(script)
+            close(script)
             raise
         if failure is not None:
-            _close(script)
+            close(script)
             raise failure
         if item is _END:
             self._job.session.tell(ModelDone(self._job.token))
@@ -277,12 +290,3 @@ async def _one_by_one(events: Any) -> AsyncIterator[tuple[Event]]:
     finally:
         if hasattr(events, "aclose"):
             await events.aclose()
-
-
-def _close(iterator: Any) -> None:
-    close = getattr(iterator, "close", None)
-    if close is not None:
-        with contextlib.suppress(
-            ValueError
-        ):  # it is being run by a thread that was fenced off; it closes itself
-            close()

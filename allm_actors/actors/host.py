@@ -40,6 +40,7 @@ from supervisors import (
     child,
 )
 
+from .adapter import close
 from .call import CallSpec
 from .ending import ending
 from .handle import SessionHandle, check_id, session_spec
@@ -374,6 +375,7 @@ class StatelessCall:
 
     def unbegun(self) -> Any:
         """What the turn comes to when it is closed before it began."""
+        close(self._spec.opened)
         return ending(self._spec, self._spec.thread, None)[0]
 
 
@@ -420,6 +422,7 @@ def _loop_of(system: System) -> asyncio.AbstractEventLoop:
 def _begin(seat: Seat, spec: TurnSpec) -> None:
     sessions: Any = seat.ports.whereis(SESSIONS)
     if sessions is None:
+        close(spec.opened)
         text = "the host has died, or is being restarted; try again"
         spec.channel.end(error=EngineError("invalid_engine", message=text))
         return
@@ -431,6 +434,7 @@ def _end_if_failed(spec: TurnSpec, future: Future[Any]) -> None:
     try:
         future.get(timeout=0)
     except Exception as error:  # noqa: BLE001 - told to whoever reads the turn
+        close(spec.opened)
         result, last = ending(spec, Session().thread, error)
         spec.channel.end(result, last=last)
 

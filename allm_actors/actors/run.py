@@ -53,6 +53,7 @@ from allm_actors.execution.inputs import (
 )
 from supervisors import SHUTDOWN, ProcessRef
 
+from .adapter import close
 from .ending import unstored
 from .protocol import ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
@@ -236,6 +237,7 @@ class TurnRun:
         """End the turn as soon as its end is stored; what was not begun will not be."""
         deeds = (CallModel, RunTool, AskHalt, SettleError, ParseAnswer)
         self.todo = deque(effect for effect in self.todo if not isinstance(effect, deeds))
+        self._close_opened()
         self._feed(Cancelled(reason, error))  # type: ignore[arg-type]
 
     def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
@@ -306,6 +308,7 @@ class TurnRun:
 
     def abandon(self) -> None:
         """Let go of every worker, without a word to the machine."""
+        self._close_opened()
         for token in list(self._workers):
             self._drop(token)
         if self._spans is not None:
@@ -400,6 +403,7 @@ class TurnRun:
         try:
             adapter, request, call = self._crew.model_call(self.spec, effect)
         except (AllmError, TypeError, ValueError) as error:
+            close(opened)
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))
             return
         token, window = self._crew.next_token(), Window(MODEL_LEAD)
@@ -419,6 +423,10 @@ class TurnRun:
             opened=opened,
         )
         self._crew.hire(job)
+
+    def _close_opened(self) -> None:
+        opened, self._opened = self._opened, None
+        close(opened)
 
     def _hire_tool(self, call_id: str, name: str, turn: int, work: Any, timeout: float | None) -> None:
         token = self._crew.next_token()

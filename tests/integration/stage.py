@@ -153,7 +153,8 @@ class Provider:
     """Who answers, over a real socket or from a script, with one conversation: words and calls; then an answer.
 
     It can be held before the first byte (`opening`), between the words (`middle`) and before the end (`finish`) of what
-    it says first, and, over a socket only, before the beginning and the end of its last words (`reopening`, `closing`).
+    it says first, and, over a socket only, before the beginning of any later words (`reopening`) and the end
+    of its last ones (`closing`).
     """
 
     def __init__(self, tools: Tools, wanted: Sequence[str], server: LoopbackServer | None) -> None:
@@ -196,7 +197,7 @@ class Provider:
         """What the server says to a request."""
         messages = request.json["messages"]
         if messages[-1]["content"] == AGAIN:
-            return Reply(chunks=chat_completions(text=[ANSWER]))
+            return Reply(chunks=[self.reopening, *chat_completions(text=[ANSWER])])
         if messages[-1]["role"] == "tool":
             *words, finish, done = chat_completions(text=LAST)
             return Reply(chunks=[self.reopening, *words, self.closing, finish, done])

@@ -695,8 +695,31 @@ def test_cancelling_the_task_ends_the_call():
             await task
 
     run(main())
-    gc.collect()
     assert closed.wait(SOON)
+
+
+def test_a_call_that_is_cancelled_at_once_is_cleaned_up_and_not_only_collected():
+    allm.chat(fake(), HI)  # the host is there
+
+    async def main(pauses):
+        closed = threading.Event()
+        engine = fake([script.text("Hel"), script.delay(60)], cleanup_observer=closed.set)
+        task = asyncio.create_task(allm.aio.chat(engine, HI))
+        for _ in range(pauses):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return closed
+
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        for pauses in [*range(1, 6)] * 5:
+            assert run(main(pauses)).wait(SOON), f"cancelled after {pauses} pauses"
+    finally:
+        if collects:
+            gc.enable()
 
 
 def test_many_calls_on_one_loop():

@@ -106,7 +106,7 @@ def begun(place: Place, chat: Any, phase: str, provider: Provider, store: HeldSt
             provider.reopening = Hold()  # however late the stop comes, the turn cannot have ended before
             threading.Thread(target=lambda: (hold.reached.wait(), hold.open())).start()
         case _:
-            provider.opening = hold = Hold()
+            provider.reopening = Hold()  # somebody waits for the end of the first turn: it runs unread
             first = place.run(lambda: chat.reply(AGAIN))  # stays unread: the next one waits behind it
             reader = place.read(chat, QUESTION, how)
             reader.keeps = first  # type: ignore[attr-defined]
