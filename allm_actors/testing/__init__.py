@@ -24,13 +24,10 @@ if TYPE_CHECKING:
     from allm_actors.testing.exploring import ScenarioFailed, explore_chat, run_chat
     from allm_actors.testing.halting import Proof, prove_halting
     from allm_actors.testing.machine import SessionMachine
-    from allm_actors.testing.recording import Recorder, Replayer
     from allm_actors.testing.simhost import SimHost, crashes
 
 __all__ = [
     "Proof",
-    "Recorder",
-    "Replayer",
     "ScenarioFailed",
     "SessionMachine",
     "SimHost",
@@ -49,8 +46,6 @@ __all__ = [
 
 _HOME = {
     "Proof": "halting",
-    "Recorder": "recording",
-    "Replayer": "recording",
     "ScenarioFailed": "exploring",
     "SessionMachine": "machine",
     "SimHost": "simhost",
