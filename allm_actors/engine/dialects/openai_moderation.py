@@ -83,13 +83,12 @@ def _verdict(item: Any, index: int, row: Service) -> ModerationResult:
     if not isinstance(flagged, bool):
         raise row.malformed(f"the verdict at {index} does not say whether it is flagged")
     found = dict_of(item.get("categories"))
-    scores = dict_of(item.get("category_scores"))
+    judged = {name: value for name, value in found.items() if isinstance(value, bool)}
+    scores = {name: number_of(value) for name, value in dict_of(item.get("category_scores")).items()}
     return ModerationResult(
         flagged=flagged,
-        categories={name: value for name, value in found.items() if isinstance(value, bool)},
-        category_scores={
-            name: score for name, value in scores.items() if (score := number_of(value)) is not None
-        },
+        categories=judged,
+        category_scores={name: it for name, it in scores.items() if it is not None and name in judged},
         applied_input_types=dict_of(item.get("category_applied_input_types")),
         index=index,
     )
