@@ -249,3 +249,15 @@ def test_an_answer_without_a_picture_is_none(exchange):
     with pytest.raises(AdapterError) as refused:
         dialect_of(row).decode(answer_of(exchange), ImageRequest(prompt="a cat"), row)
     assert refused.value.reason in ("malformed_response", "content_filter")
+
+
+@every
+def test_a_recorded_answer_that_is_cut_short_is_one_error(exchange):
+    row = row_of(exchange)
+    said, request = answer_of(exchange), request_of(exchange, row)
+    whole = said.body.rstrip()
+    for end in range(0, len(whole), max(1, len(whole) // 100)):
+        cut = HttpFailure(status=200, headers=said.headers, body=whole[:end])
+        with pytest.raises(CAPABILITIES[row.span].error) as refused:
+            dialect_of(row).decode(cut, request, row)
+        assert refused.value.reason == "malformed_response"
