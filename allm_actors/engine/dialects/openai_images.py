@@ -69,7 +69,10 @@ _OTHER: Final = _Family(
     generate=("prompt", "n", "size", "response_format", "quality", "style"),
     edit=("prompt", "n", "size", "response_format", "quality", "style"),
 )
-_FAMILIES: Final = (("dall-e-2", _DALL_E_2), ("dall-e-3", _DALL_E_3), ("gpt-image", _GPT_IMAGE))
+_FAMILIES: Final = (
+    *(("dall-e-2", _DALL_E_2), ("dall-e-3", _DALL_E_3)),
+    *(("gpt-image", _GPT_IMAGE), ("chatgpt-image", _GPT_IMAGE)),
+)
 
 
 class OpenAIImages:
