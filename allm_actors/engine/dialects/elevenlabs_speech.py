@@ -57,7 +57,7 @@ class ElevenLabsSpeech:
         if request.speed is not None:
             body["voice_settings"] = {**dict_of(body.get("voice_settings")), "speed": request.speed}
         query = {**dict_of(request.options.get("query")), "output_format": _words(request)[rate]}
-        path = f"text-to-speech/{quote(request.voice or _VOICE, safe='')}{'/stream' if streamed else ''}"
+        path = f"v1/text-to-speech/{quote(request.voice or _VOICE, safe='')}{'/stream' if streamed else ''}"
         return HttpRequest(
             url=f"{base_url}/{path}?{urlencode({name: _word(value) for name, value in query.items()})}",
             body=sent_json(body, row),

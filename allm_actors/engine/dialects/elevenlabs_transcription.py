@@ -42,7 +42,7 @@ class ElevenLabsTranscription:
         file = FilePart(name="file", filename=name, content_type=kind, data=data)
         content_type, body = form(form_fields(fields, row), [file])
         headers = {"content-type": content_type}
-        return HttpRequest(url=f"{base_url}/speech-to-text", body=body, headers=headers)
+        return HttpRequest(url=f"{base_url}/v1/speech-to-text", body=body, headers=headers)
 
     def decode(
         self, answer: HttpFailure, request: TranscriptionRequest, row: Service

@@ -70,7 +70,6 @@ class GeminiTranscription:
             model=text_of(wire.get("modelVersion")) or request.model or row.model,
             provider=row.provider.name,
             text="".join(texts).strip(),
-            language=request.language,
             usage=usage_of(wire),
             raw=wire,
             metadata={**request.metadata, **({"finish_reason": "length"} if cut else {})},

@@ -54,7 +54,7 @@ def test_what_openai_is_sent():
 
 
 def test_what_elevenlabs_is_sent():
-    url = f"http://x/text-to-speech/{DEFAULT_VOICE}"
+    url = f"http://x/v1/text-to-speech/{DEFAULT_VOICE}"
     plain = {"text": "hi", "model_id": "eleven_flash_v2_5"}
     assert sent("elevenlabs") == (f"{url}?output_format=mp3_44100_128", plain)
     assert sent("elevenlabs", streamed=True)[0] == f"{url}/stream?output_format=mp3_44100_128"
@@ -67,7 +67,7 @@ def test_what_elevenlabs_is_sent():
         "query": {"enable_logging": False, "output_format": "no"},
     }
     url, body = sent("elevenlabs", model="m", voice="a/b?c", speed=1.1, options=options)
-    assert url == "http://x/text-to-speech/a%2Fb%3Fc?enable_logging=false&output_format=mp3_44100_128"
+    assert url == "http://x/v1/text-to-speech/a%2Fb%3Fc?enable_logging=false&output_format=mp3_44100_128"
     assert body == {
         "text": "hi",
         "model_id": "m",

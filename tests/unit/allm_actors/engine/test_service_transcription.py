@@ -123,7 +123,7 @@ def test_gemini_gets_no_other(mime):
 
 def test_what_elevenlabs_is_sent():
     url, said, files = form("elevenlabs", language="de", options={"diarize": True, "keyterms": ["a", "b"]})
-    assert url == "http://x/speech-to-text"
+    assert url == "http://x/v1/speech-to-text"
     assert sorted(said) == [
         *[("diarize", "true"), ("keyterms", "a"), ("keyterms", "b"), ("language_code", "de")],
         ("model_id", "scribe_v2"),
