@@ -47,6 +47,7 @@ from allm_actors.engine.remote import (
     refuse_unknown,
     seconds_of,
     transport_for,
+    with_query,
 )
 from allm_actors.engine.secret import Secret, scrub
 from allm_actors.engine.services import Service
@@ -58,6 +59,7 @@ _DIALECTS = "allm_actors.engine.dialects"
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 512 * 1024 * 1024
+_GRACE_SECONDS = 1.0
 _THREAD_BYTES = 256 * 1024  # to read more than that takes longer than an event loop should be kept waiting
 _SCRIPTED = frozenset({"capture", "script_cursor", "cursor_key", "supported_operations"})
 _SCRIPTS = frozenset(fake.script for fake in FAKES.values()) | _SCRIPTED
@@ -98,7 +100,7 @@ class RemoteService:
         return _Attempt(
             row=self._row,
             dialect=self._dialect,
-            http=http.with_headers(headers),
+            http=with_query(http, call.options).with_headers(headers),
             key=key,
             request=request,
             call=call,
@@ -311,7 +313,7 @@ def _deadlines(row: Service, call: Call) -> Deadlines:
             "first_byte_timeout", options.get("first_byte_timeout"), options.get("receive_timeout")
         ),
         idle=seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout")),
-        total=seconds_of("request_timeout", call.request_timeout, options.get("request_timeout"), patience),
+        total=_total(call, patience),
     )
 
 
@@ -323,10 +325,21 @@ def _stream_deadlines(call: Call) -> Deadlines:
         connect=_connect(call),
         first_byte=seconds_of("first_byte_timeout", *first),
         idle=idle,
-        total=seconds_of("request_timeout", call.request_timeout, options.get("request_timeout")),
+        total=_total(call, None),
     )
 
 
 def _connect(call: Call) -> float | None:
     options = call.options
     return seconds_of("connect_timeout", options.get("connect_timeout"), options.get("pool_timeout"), 10.0)
+
+
+def _total(call: Call, patience: float | None) -> float | None:
+    """A little more than the call may take: who calls has the same deadline, and comes first.
+
+    A request that is given up for two reasons at once may leave its connection open: the second interrupts the closing.
+    """
+    seconds = seconds_of(
+        "request_timeout", call.request_timeout, call.options.get("request_timeout"), patience
+    )
+    return None if seconds is None else seconds + _GRACE_SECONDS

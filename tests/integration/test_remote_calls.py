@@ -96,6 +96,16 @@ def test_the_deadline_of_the_call_is_kept():
         server.wait_for(lambda seen: seen.connections == 0)
 
 
+def test_without_the_actors_an_adapter_keeps_the_deadline_itself(monkeypatch):
+    monkeypatch.setattr(remote_calls, "_GRACE_SECONDS", 0.0)
+    adapter = find_capable(CAPABILITIES["embed"], "voyage")
+    with LoopbackServer([Reply(first_byte_delay=math.inf)]) as server:
+        call = Call(request_id="r", api_key=SECRET, options={"base_url": server.url}, request_timeout=0.2)
+        with pytest.raises(allm.EmbeddingAdapterError, match="request_timeout") as raised:
+            asyncio.run(adapter.embed(REQUESTS["embed"], call))
+        assert raised.value.reason == "timeout"
+
+
 # --- keys ---------------------------------------------------------------------------------------------------------
 
 
@@ -224,7 +234,8 @@ def test_a_picture_from_a_file_arrives_as_a_form(tmp_path):
 def test_options_of_the_adapter_are_honoured_or_refused(monkeypatch):
     row = row_named("moderate", "openai")
     with LoopbackServer([answered(row), answered(row)]) as server:
-        ask(row, server, {"headers": {"X-Mine": "1"}, "organization": "acme"})
+        ask(row, server, {"headers": {"X-Mine": "1"}, "organization": "acme", "query": {"v": "2"}})
+        assert server.requests[0].target == "/moderations?v=2"
         sent = server.requests[0].headers
         assert (sent["x-mine"], sent["openai-organization"]) == ("1", "acme")
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
