@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from allm_actors.data import EngineError
 from allm_actors.engine.adapter import Adapter
-from allm_actors.engine.capabilities import Capability
+from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.catalog import PROVIDERS, unknown_adapter
 from allm_actors.engine.fake import FakeAdapter
 from allm_actors.engine.services import services_for
@@ -90,8 +90,17 @@ def _make(name: str) -> Adapter:
         return RemoteAdapter(PROVIDERS[name])
     point = _installed(GROUP).get(name)
     if point is None:
-        raise unknown_adapter(name, known_adapters())
+        raise _does_not_chat(name) or unknown_adapter(name, known_adapters())
     return _load(name, point, "stream")  # type: ignore[no-any-return]
+
+
+def _does_not_chat(name: str) -> EngineError | None:
+    """The error for the name of somebody who does other things, or None for a name that nobody has."""
+    slots = [row.slot for row in CAPABILITIES.values() if name in services_for(row.span)]
+    if not slots:
+        return None
+    message = f"{name!r} does not chat here; its place is {' or '.join(slots)} of the engine"
+    return EngineError("unknown_adapter", provider=name, message=message, metadata={"near": []})
 
 
 def _make_capable(capability: Capability, name: str) -> Any:

@@ -124,6 +124,26 @@ def test_a_key_is_sent_as_the_provider_wants_it_and_is_in_no_error(row):
     assert "REDACTED" in said
 
 
+def streamed_clip(voice, text, **options):
+    return allm.stream_synthesize(voice, text, **options).result()
+
+
+@pytest.mark.parametrize("speak", [allm.synthesize, streamed_clip], ids=["whole", "streamed"])
+def test_a_key_that_does_not_look_like_one_is_in_no_error(speak):
+    key = "nobodys.plain.key.of.no.known.shape"
+    body = json.dumps({"detail": {"status": "invalid_api_key", "message": f"no such key: {key}"}}).encode()
+    with LoopbackServer(
+        itertools.repeat(Reply(status=401, body=body, headers={"request-id": key}))
+    ) as server:
+        voice = engine(VOICE, server)
+        with pytest.raises(allm.SpeechAdapterError) as raised:
+            speak(voice, "hi", api_key=key)
+        assert server.requests[0].headers["xi-api-key"] == key
+    assert raised.value.reason == "authentication_failed"
+    assert key not in f"{raised.value!r} {raised.value.to_fields()}"
+    assert "REDACTED" in raised.value.message
+
+
 @EVERY
 def test_a_body_is_in_no_error(row):
     body = b"\x00<secret of the body>" * 9

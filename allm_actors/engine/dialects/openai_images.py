@@ -86,6 +86,9 @@ class OpenAIImages:
         if request.response_format == "url" and not family.urls:
             message = f"{model} gives no URLs; leave response_format out"
             raise row.error("invalid_request", message, metadata={"field": "response_format"})
+        if request.options.get("stream"):
+            message = "pictures are read from one answer; leave stream out of options"
+            raise row.error("invalid_request", message, metadata={"field": "options"})
         check_pictures_given(request, row)
         url = f"{base_url}/images/{_PATHS[request.operation]}"
         fields = {**request.options, "model": model, **_fields(request, family)}

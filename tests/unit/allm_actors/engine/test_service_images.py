@@ -97,6 +97,11 @@ def test_gpt_image_gives_no_urls():
     assert (error.reason, error.metadata["field"]) == ("invalid_request", "response_format")
 
 
+def test_pictures_are_not_streamed():
+    error = refused("openai", options={"stream": True})
+    assert (error.reason, error.metadata["field"]) == ("invalid_request", "options")
+
+
 @pytest.mark.parametrize(
     ("name", "model", "operation"),
     [

@@ -4,7 +4,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.data import AdapterError
-from allm_actors.engine.adapters import find_capable, known_capable
+from allm_actors.engine.adapters import find_adapter, find_capable, known_capable
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.remote_calls import RemoteService, remote_service
 from allm_actors.engine.services import SERVICES, services_for
@@ -46,6 +46,12 @@ def test_a_misspelt_provider_is_told_the_nearest():
     assert refused.value.reason == "unknown_adapter"
     with pytest.raises(allm.EngineError, match="there are: elevenlabs, fake, openai"):
         find_capable(CAPABILITIES["speech"], "cohere")
+
+
+def test_who_does_not_chat_says_what_else_it_does():
+    with pytest.raises(allm.EngineError, match="speech_adapter or transcription_adapter") as refused:
+        find_adapter("elevenlabs")
+    assert (refused.value.reason, refused.value.provider) == ("unknown_adapter", "elevenlabs")
 
 
 def test_a_reason_that_a_capability_does_not_have_is_unknown():
