@@ -104,14 +104,6 @@ _VOYAGE = Provider(
     key_names=("VOYAGE_API_KEY",),
     base_url_name="VOYAGE_BASE_URL",
 )
-_COHERE = Provider(
-    name="cohere",
-    label="Cohere",
-    dialect="",
-    base_url="https://api.cohere.com",
-    key_names=("COHERE_API_KEY", "CO_API_KEY"),
-    base_url_name="COHERE_BASE_URL",
-)
 _ELEVENLABS = Provider(
     name="elevenlabs",
     label="ElevenLabs",
@@ -121,7 +113,8 @@ _ELEVENLABS = Provider(
     base_url_name="ELEVENLABS_BASE_URL",
     key_header="xi-api-key",
 )
-_OPENAI, _GEMINI, _MISTRAL, _OLLAMA = (PROVIDERS[name] for name in ("openai", "gemini", "mistral", "ollama"))
+_OPENAI, _GEMINI, _COHERE = (PROVIDERS[name] for name in ("openai", "gemini", "cohere"))
+_MISTRAL, _OLLAMA = (PROVIDERS[name] for name in ("mistral", "ollama"))
 
 _ROWS = (
     Service(

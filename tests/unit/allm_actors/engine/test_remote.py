@@ -90,7 +90,7 @@ def test_a_region_comes_from_the_options_then_the_environment(monkeypatch):
     row = PROVIDERS["bedrock"]
 
     def url(**options):
-        return _base_url(row, options)
+        return base_url_of(row, options)
 
     assert url(region="eu-west-1") == "https://bedrock-runtime.eu-west-1.amazonaws.com"
     assert url(base_url="http://localhost:1/") == "http://localhost:1"
