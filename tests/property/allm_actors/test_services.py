@@ -24,6 +24,7 @@ from allm_actors.testing.strategies import (
 )
 from tests.conformance.services import REQUESTS, ROWS, answer, refused, title
 
+pytestmark = pytest.mark.timeout(600)  # whole requests are slow to draw, and `thorough` draws thousands
 EVERY = pytest.mark.parametrize("row", ROWS, ids=title)
 WILD = {
     "image": image_requests,
