@@ -1,4 +1,4 @@
-"""`allm providers`: who can be asked, and which keys are set.
+"""`allm providers`: who can be asked, for what, and which keys are set.
 
 Rule of this file: of a key it says whether there is one, and nothing else.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from allm_actors.engine.adapters import known_adapters
+from allm_actors.engine.adapters import known_adapters, known_capable
+from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.catalog import PROVIDERS, Provider
+from allm_actors.engine.services import SERVICES
 
 from .arguments import Options
 from .terminal import Terminal
@@ -18,20 +20,34 @@ __all__ = ["perform"]
 
 def perform(_options: Options, terminal: Terminal) -> int:
     """Print a line for each adapter."""
-    rows = [_row(row, terminal.environ) for row in PROVIDERS.values()]
-    rows += [(name, "", "no key", "") for name in known_adapters() if name not in PROVIDERS]
+    known = dict(PROVIDERS)
+    for service in SERVICES.values():
+        known.setdefault(service.provider.name, service.provider)
+    able = _abilities()
+    rows = [_row(row, able[row.name], terminal.environ) for row in known.values()]
+    rows += [(name, "", "no key", does, "") for name, does in able.items() if name not in known]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for name, key, state, url in rows:
+    for name, key, state, does, url in rows:
         colour = {"set": ("green",), "not set": ("yellow",)}.get(state, ("dim",))
         terminal.say(
             f"{terminal.paint(name.ljust(widths[0]), 'bold')}  {key.ljust(widths[1])}  "
-            f"{terminal.paint(state.ljust(widths[2]), *colour)}  {terminal.paint(url, 'dim')}".rstrip()  # type: ignore[arg-type]
+            f"{terminal.paint(state.ljust(widths[2]), *colour)}  {does.ljust(widths[3])}  "  # type: ignore[arg-type]
+            f"{terminal.paint(url, 'dim')}".rstrip()
         )
     return 0
 
 
-def _row(row: Provider, environ: Mapping[str, str]) -> tuple[str, str, str, str]:
+def _abilities() -> Mapping[str, str]:
+    """For each name what it can be asked for, in words of the engine's slots."""
+    able: dict[str, list[str]] = {name: ["chat"] for name in known_adapters()}
+    for capability in CAPABILITIES.values():
+        for name in known_capable(capability):
+            able.setdefault(name, []).append(capability.slot.removesuffix("_adapter"))
+    return {name: ",".join(does) for name, does in able.items()}
+
+
+def _row(row: Provider, does: str, environ: Mapping[str, str]) -> tuple[str, str, str, str, str]:
     held = [name for name in row.key_names if environ.get(name)]
     state = "set" if held else "not set" if row.key_required else "optional"
     url = environ.get(row.base_url_name) or row.base_url or f"--base-url URL, or {row.base_url_name}"
-    return row.name, (held or list(row.key_names))[0], state, url
+    return row.name, (held or list(row.key_names))[0], state, does, url

@@ -8,19 +8,21 @@ Installed packages add names under the entry-point group `allm_actors.adapters`,
 from __future__ import annotations
 
 import threading
+from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from allm_actors.data import EngineError
 from allm_actors.engine.adapter import Adapter
-from allm_actors.engine.capabilities import Capability
+from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.catalog import PROVIDERS, unknown_adapter
 from allm_actors.engine.fake import FakeAdapter
+from allm_actors.engine.services import services_for
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "find_adapter", "find_capable", "known_adapters"]
+__all__ = ["GROUP", "find_adapter", "find_capable", "known_adapters", "known_capable"]
 
 GROUP = "allm_actors.adapters"
 _lock = threading.RLock()
@@ -74,6 +76,11 @@ def known_adapters() -> list[str]:
     return sorted({FakeAdapter.name, *PROVIDERS, *_installed(GROUP)})
 
 
+def known_capable(capability: Capability) -> list[str]:
+    """The names that `find_capable` knows for `capability`, those of installed packages among them."""
+    return sorted({FakeAdapter.name, *services_for(capability.span), *_installed(capability.group)})
+
+
 def _make(name: str) -> Adapter:
     if name == FakeAdapter.name:
         return FakeAdapter()
@@ -83,8 +90,17 @@ def _make(name: str) -> Adapter:
         return RemoteAdapter(PROVIDERS[name])
     point = _installed(GROUP).get(name)
     if point is None:
-        raise unknown_adapter(name, known_adapters())
+        raise _does_not_chat(name) or unknown_adapter(name, known_adapters())
     return _load(name, point, "stream")  # type: ignore[no-any-return]
+
+
+def _does_not_chat(name: str) -> EngineError | None:
+    """The error for the name of somebody who does other things, or None for a name that nobody has."""
+    slots = [row.slot for row in CAPABILITIES.values() if name in services_for(row.span)]
+    if not slots:
+        return None
+    message = f"{name!r} does not chat here; its place is {' or '.join(slots)} of the engine"
+    return EngineError("unknown_adapter", provider=name, message=message, metadata={"near": []})
 
 
 def _make_capable(capability: Capability, name: str) -> Any:
@@ -92,15 +108,26 @@ def _make_capable(capability: Capability, name: str) -> Any:
         from allm_actors.engine.fakes import FAKES
 
         return FAKES[capability.span]()
+    rows = services_for(capability.span)
+    if name in rows:
+        from allm_actors.engine.remote_calls import remote_service
+
+        return remote_service(rows[name])
     installed = _installed(capability.group)
     if name in installed:
         return _load(name, installed[name], capability.method)
-    known = ", ".join(sorted({FakeAdapter.name, *installed}))
+    raise _unknown_capable(capability, name)
+
+
+def _unknown_capable(capability: Capability, name: str) -> EngineError:
+    known = known_capable(capability)
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? There are: " if near else "there are: "
     message = (
-        f"{name!r} is no {capability.slot} of this version; there are: {known}. Another package adds one under the "
-        f"entry-point group {capability.group}, or give an object with {capability.method}(request, call)"
+        f"{name!r} is no {capability.slot} of this version; {hint}{', '.join(known)}. Another package adds one under "
+        f"the entry-point group {capability.group}, or give an object with {capability.method}(request, call)"
     )
-    raise EngineError("unknown_adapter", provider=name, message=message)
+    return EngineError("unknown_adapter", provider=name, message=message, metadata={"near": near})
 
 
 @cache

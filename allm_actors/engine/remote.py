@@ -44,7 +44,17 @@ from allm_actors.engine.wire import (
 )
 from allm_actors.telemetry import bus as telemetry
 
-__all__ = ["RemoteAdapter", "find_dialect"]
+__all__ = [
+    "RemoteAdapter",
+    "base_url_of",
+    "find_dialect",
+    "headers_for",
+    "key_for",
+    "refuse_unknown",
+    "seconds_of",
+    "transport_for",
+    "with_query",
+]
 
 _OPTIONS = (
     *("base_url", "region", "headers", "query", "organization", "endpoint", "transport"),
@@ -73,22 +83,22 @@ class RemoteAdapter:
 
     def batches(self, request: Request, call: Call) -> AsyncGenerator[Sequence[Event], None]:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
-        _refuse_unknown(self._row, call.options)
+        refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
         dialect = self._dialect(request, call.options.get("endpoint"))
-        http = dialect.encode(request, self._row, _base_url(self._row, call.options))
-        key = _key(self._row, call)
+        http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
+        key = key_for(self._row, call)
         run = _Run(
             row=self._row,
             dialect=dialect,
-            http=_with_query(http, call.options).with_headers(_headers(self._row, call.options, key)),
+            http=with_query(http, call.options).with_headers(headers_for(self._row, call.options, key)),
             key=key,
             sign=_signer(self._row, call.options) if key is None and self._row.signer else None,
             model=request.model,
             request_id=call.request_id,
             policy=policy_of(call.retry),
-            transport=self._transport(call),
+            transport=transport_for(call),
             deadlines=_deadlines(call),
         )
         return run.batches()
@@ -107,16 +117,6 @@ class RemoteAdapter:
     def _dialect(self, request: Request, endpoint: str | None = None) -> Dialect:
         model = request.options.get("model", request.model)
         return find_dialect(dialect_of(self._row, model, endpoint))
-
-    def _transport(self, call: Call) -> Transport:
-        given = call.options.get("transport")
-        if given is None:
-            return call.transport if call.transport is not None else default_transport()
-        if not hasattr(given, "handle_async_request"):
-            return cast(Transport, given)
-        return HttpxTransport(
-            given
-        )  # the connections are the given one's; to keep this would keep that for ever
 
 
 def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
@@ -237,6 +237,16 @@ class _Run:
         return type(error).from_fields(scrub(fields, self.key))
 
 
+def transport_for(call: Call) -> Transport:
+    """What a call is sent through: its option, else its host's, else the process's."""
+    given = call.options.get("transport")
+    if given is None:
+        return call.transport if call.transport is not None else default_transport()
+    if not hasattr(given, "handle_async_request"):
+        return cast(Transport, given)
+    return HttpxTransport(given)  # the connections are the given one's; to keep this would keep that for ever
+
+
 async def _flat(batches: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[Event, None]:
     async with aclosing(batches):
         async for events in batches:
@@ -254,7 +264,8 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
         pass
 
 
-def _refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
+def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
+    """Raises TypeError for an adapter option that does not exist, naming the nearest one."""
     # A misspelt base_url would send what was meant for one server to another.
     for name in options:
         if name not in _OPTIONS:
@@ -276,7 +287,8 @@ def _missing_model(row: Provider) -> EngineError:
     return EngineError("missing_model", provider=row.name, message=message)
 
 
-def _base_url(row: Provider, options: Mapping[str, Any]) -> str:
+def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
+    """Where requests go, without a slash at its end. Raises `EngineError("invalid_engine")`."""
     url = options.get("base_url") or os.environ.get(row.base_url_name) or row.base_url
     if url is None:
         message = f"{row.name} needs adapter_opts={{'base_url': 'http://…/v1'}}, or {row.base_url_name}"
@@ -298,7 +310,8 @@ def _region(row: Provider, options: Mapping[str, Any]) -> str:
     raise EngineError("invalid_engine", provider=row.name, message=message)
 
 
-def _with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
+def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
+    """The request with the query of the adapter's options over its own."""
     given: Mapping[str, str] = options.get("query") or {}
     if not given:
         return http
@@ -307,14 +320,16 @@ def _with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
     return replace(http, url=urlunsplit(url._replace(query=query)))
 
 
-def _key(row: Provider, call: Call) -> Secret | None:
+def key_for(row: Provider, call: Call) -> Secret | None:
+    """The key, or None where the provider needs none. Raises `EngineError("missing_key")`."""
     if row.key_required:
         return keys.fetch(row.name, row.key_names, call.api_key)
     found = keys.find(row.name, row.key_names, call.api_key)
     return found[0] if found is not None else None
 
 
-def _headers(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
+def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
+    """The headers that say who asks, and those of the call."""
     headers = {}
     if key is not None:
         scheme = "Bearer " if row.key_header == "authorization" else ""
@@ -327,20 +342,20 @@ def _headers(row: Provider, options: Mapping[str, Any], key: Secret | None) -> d
 
 def _deadlines(call: Call) -> Deadlines:
     options = call.options
-    idle = _seconds("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
+    idle = seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
     return Deadlines(
-        connect=_seconds(
+        connect=seconds_of(
             "connect_timeout", options.get("connect_timeout"), options.get("pool_timeout"), 10.0
         ),
-        first_byte=_seconds(
+        first_byte=seconds_of(
             "first_byte_timeout", options.get("first_byte_timeout"), options.get("receive_timeout"), idle
         ),
         idle=idle,
-        total=_seconds("request_timeout", call.request_timeout, options.get("request_timeout"), None),
+        total=seconds_of("request_timeout", call.request_timeout, options.get("request_timeout"), None),
     )
 
 
-def _seconds(name: str, *values: Any) -> float | None:
+def seconds_of(name: str, *values: Any) -> float | None:
     """The first value that was given; infinity is no deadline."""
     value = next((value for value in values if value is not None), None)
     if value is None:

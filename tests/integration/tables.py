@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.services import SERVICES
 from allm_actors.execution import sessions
 from tests.integration import halts, producers, validations
 
@@ -93,11 +95,29 @@ def validation_codes() -> str:
     return _table(["reason", "field", "code"], rows)
 
 
+def services() -> str:
+    """Who does what is not chat."""
+    rows = [
+        [
+            _code(CAPABILITIES[row.span].slot),
+            _code(row.provider.name),
+            " or ".join(map(_code, row.provider.key_names))
+            + ("" if row.provider.key_required else ", optional"),
+            "" if row.model is None else _code(row.model),
+            ", ".join(row.operations) or ("" if row.most is None else f"{row.most} inputs"),
+            "yes" if row.streamed else "",
+        ]
+        for row in SERVICES.values()
+    ]
+    return _table(["slot", "name", "key", "model", "operations, or one request", "streamed"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "session-rules": session_rules,
     "session-landings": session_landings,
     "halted-reasons": halted_reasons,
     "error-reasons": error_reasons,
+    "services": services,
     "validation-codes": validation_codes,
 }
 

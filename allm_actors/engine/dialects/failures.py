@@ -21,7 +21,7 @@ from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.wire import HttpFailure
 
-__all__ = ["http_error", "retry_after_ms", "wire_error"]
+__all__ = ["http_error", "provider_request_id", "retry_after_ms", "wire_error"]
 
 _MAX_WORDS = 500
 _CODES = {
@@ -107,10 +107,16 @@ def http_error(failure: HttpFailure, row: Provider) -> AdapterError:
     if headers.get(_ERROR_TYPE):
         wire = {"code": headers[_ERROR_TYPE].partition(":")[0], **wire}
     error = wire_error(wire, row, status=failure.status, wait_ms=wait)
-    provider_id = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    provider_id = provider_request_id(headers)
     if provider_id:
-        error.metadata["provider_request_id"] = redact(provider_id)[:200]
+        error.metadata["provider_request_id"] = provider_id
     return error
+
+
+def provider_request_id(headers: Mapping[str, str]) -> str | None:
+    """What the provider calls a request, from lower-case `headers`."""
+    said = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
+    return redact(said)[:200] if said else None
 
 
 def wire_error(

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["UNREADABLE", "count_of", "dict_of", "dicts_of", "read_object", "text_of"]
+__all__ = ["UNREADABLE", "count_of", "dict_of", "dicts_of", "number_of", "read_object", "text_of"]
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
@@ -33,6 +33,13 @@ def text_of(value: Any) -> str | None:
 def count_of(value: Any) -> int | None:
     """`value` if it is a whole number."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def number_of(value: Any) -> float | None:
+    """`value` if it is a finite number that is not negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        return None
+    return float(value)
 
 
 def dict_of(value: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from allm_actors.data import Image, ImagePart, Message, ValidationError
 
-__all__ = ["check_pictures", "picture_data", "picture_url"]
+__all__ = ["check_pictures", "picture_data", "picture_failure", "picture_url"]
 
 _FORMATS = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _MAX_BYTES = 20 * 1024 * 1024
@@ -28,7 +28,7 @@ def check_pictures(messages: Sequence[Message]) -> None:
             errors.append((["messages", index, "content"], "image_in_system_message"))
             continue
         for at, part in pictures:
-            failure = _failure(part.image)
+            failure = picture_failure(part.image)
             if failure is not None:
                 errors.append((["content", index, at], failure))
     if errors:
@@ -47,7 +47,8 @@ def picture_data(image: Image) -> tuple[str, str]:
     return head.removeprefix("data:").removesuffix(";base64"), data
 
 
-def _failure(image: Image) -> str | None:
+def picture_failure(image: Image) -> str | None:
+    """Why a picture cannot be sent, or None."""
     kind, _ = image.source
     if image.mime_type is None:
         return None if kind == "url" else "missing_mime_type"

@@ -69,9 +69,12 @@ def test_an_engine_keeps_a_reference_to_a_model():
 
 @ROWS
 def test_a_name_that_nobody_has_is_refused_with_those_there_are(row):
-    with pytest.raises(EngineError, match=r"there are: fake.*entry-point group") as refused:
-        find_capable(row, "openai")
-    assert (refused.value.reason, refused.value.provider) == ("unknown_adapter", "openai")
+    with pytest.raises(EngineError, match=r"there are: .*fake.*entry-point group") as refused:
+        find_capable(row, "zzzz")
+    assert (refused.value.reason, refused.value.provider) == ("unknown_adapter", "zzzz")
+    with pytest.raises(EngineError, match=r"did you mean 'fake'\? There are: .*fake") as misspelt:
+        find_capable(row, "fakes")
+    assert misspelt.value.metadata["near"] == ["fake"]
     with pytest.raises(EngineError) as missing:
         find_capable(row, None)
     assert missing.value.reason == row.missing

@@ -23,7 +23,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote import _base_url, _deadlines
+from allm_actors.engine.remote import _deadlines, base_url_of
 
 ASK = Request(messages=[Message(role="user", content="hi")], model="m")
 
@@ -78,19 +78,19 @@ def test_a_compatible_server_needs_a_base_url_and_no_key(monkeypatch):
 
 def test_the_base_url_of_the_options_wins_over_the_environments(monkeypatch):
     row = PROVIDERS["openai"]
-    assert _base_url(row, {}) == "https://api.openai.com/v1"
+    assert base_url_of(row, {}) == "https://api.openai.com/v1"
     monkeypatch.setenv("OPENAI_BASE_URL", "http://proxy/v1/")
-    assert _base_url(row, {}) == "http://proxy/v1"
-    assert _base_url(row, {"base_url": "http://mine/"}) == "http://mine"
+    assert base_url_of(row, {}) == "http://proxy/v1"
+    assert base_url_of(row, {"base_url": "http://mine/"}) == "http://mine"
     with pytest.raises(EngineError, match="http://"):
-        _base_url(row, {"base_url": "localhost:80"})
+        base_url_of(row, {"base_url": "localhost:80"})
 
 
 def test_a_region_comes_from_the_options_then_the_environment(monkeypatch):
     row = PROVIDERS["bedrock"]
 
     def url(**options):
-        return _base_url(row, options)
+        return base_url_of(row, options)
 
     assert url(region="eu-west-1") == "https://bedrock-runtime.eu-west-1.amazonaws.com"
     assert url(base_url="http://localhost:1/") == "http://localhost:1"

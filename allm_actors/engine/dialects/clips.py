@@ -1,0 +1,77 @@
+"""Clips, as they are sent to be written down and as they come back.
+
+Rule of this file: what a clip is, its content type says; it is never decoded. A local file is read here, when the
+request is made.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from allm_actors.data import AdapterError, Audio
+from allm_actors.data.audio import FORMATS, AudioFormat
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpFailure
+
+__all__ = ["audio_type", "clip_bytes", "format_of", "plain_type", "rate_of"]
+
+_FORMATS: Final[dict[str, Any]] = {
+    **{f"audio/{name}": name for name in FORMATS},
+    **{mime: name for name, mime in FORMATS.items()},
+    "audio/ogg": "opus",
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+    "audio/x-flac": "flac",
+    "audio/l16": "pcm",
+}
+_RATE = re.compile(r";\s*rate=(\d{1,7})\s*(?:;|$)", re.IGNORECASE | re.ASCII)
+
+
+def clip_bytes(audio: Audio, most: int, row: Service) -> bytes:
+    """The bytes of a clip that is sent. Raises `invalid_request` for one that cannot be had, or is beyond `most`."""
+    problem: AdapterError | None = None
+    data = b""
+    try:
+        data = audio.to_bytes()
+    except ValueError as error:
+        problem = _unreadable(str(error), row)
+    except OSError as error:  # not its own words, which have the path
+        problem = _unreadable(f"the file cannot be read ({type(error).__name__})", row)
+    if problem is not None:
+        raise problem
+    if len(data) > most:
+        message = (
+            f"{row.provider.label} takes clips of at most {most} bytes, got {len(data)}; send it in parts"
+        )
+        raise row.error("invalid_request", message, metadata={"bytes": len(data), "max": most})
+    return data
+
+
+def plain_type(mime_type: str | None) -> str:
+    """A content type in lower case without its parameters."""
+    return (mime_type or "").split(";")[0].strip().lower()
+
+
+def audio_type(answer: HttpFailure, row: Service) -> str:
+    """The content type of an answer that is a clip. Raises `malformed_response` for any other."""
+    kind = plain_type(answer.headers.get("content-type"))
+    if not kind.startswith("audio/"):
+        raise row.malformed(f"it is not sound but {kind[:100] or 'without a content type'}")
+    return kind
+
+
+def format_of(kind: str) -> AudioFormat | None:
+    """Our name of a content type's format, if we have one."""
+    return _FORMATS.get(kind)
+
+
+def rate_of(answer: HttpFailure) -> int | None:
+    """The sample rate that a content type names, in Hz."""
+    named = _RATE.search(answer.headers.get("content-type", ""))
+    return int(named[1]) if named else None
+
+
+def _unreadable(why: str, row: Service) -> AdapterError:
+    cause = {"field": "audio", "cause": "unresolvable_audio"}
+    return row.error("invalid_request", f"the clip cannot be sent: {why}", metadata=cause)

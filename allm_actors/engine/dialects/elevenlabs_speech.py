@@ -1,0 +1,114 @@
+"""ElevenLabs' speech: a text to its JSON; the answer is the clip.
+
+Rule of this file: pure. Format and sample rate are one word in the query, and not all pairs of them have one. `options`
+are sent under our fields; `voice_settings` among them keeps what we say about speed, and `query` goes into the URL.
+
+    ours    sample rates                       on the wire
+    mp3     22050, 24000, 44100 (default)      mp3_22050_32, mp3_24000_48, mp3_44100_128
+    opus    48000                              opus_48000_64
+    pcm     8000 … 48000 (default 24000)       pcm_24000
+    wav     8000 … 48000 (default 24000)       wav_24000
+
+Source: https://elevenlabs.io/docs/api-reference/text-to-speech/convert.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from allm_actors.data import AdapterError, SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
+from allm_actors.engine.dialects.elevenlabs_errors import elevenlabs_refusal
+from allm_actors.engine.dialects.failures import provider_request_id
+from allm_actors.engine.dialects.lenient import dict_of
+from allm_actors.engine.dialects.refusals import sent_json
+from allm_actors.engine.dialects.spoken import speech_completed, speech_started, spoken
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "ElevenLabsSpeech"]
+
+_VOICE = "JBFqnCBsd6RMkjVDRZzb"
+_RESERVED: Final = frozenset({"output_format", "model_id", "text", "query"})
+_MP3: Final = {44_100: "mp3_44100_128", 22_050: "mp3_22050_32", 24_000: "mp3_24000_48"}
+_RATES: Final = (24_000, 8_000, 16_000, 22_050, 32_000, 44_100, 48_000)
+# The first rate of each is the one that is meant by none.
+_WORDS: Final[dict[str, dict[int, str]]] = {
+    "mp3": _MP3,
+    "opus": {48_000: "opus_48000_64"},
+    "pcm": {rate: f"pcm_{rate}" for rate in _RATES},
+    "wav": {rate: f"wav_{rate}" for rate in _RATES},
+}
+
+
+class ElevenLabsSpeech:
+    """The dialect, as adapters use it."""
+
+    def encode(
+        self, request: SpeechRequest, row: Service, base_url: str, *, streamed: bool = False
+    ) -> HttpRequest:
+        """See `ServiceDialect.encode`."""
+        if request.instructions is not None:
+            message = f"{row.provider.label} takes no instructions; choose a voice, or write it into the text"
+            raise row.error("unsupported_feature", message, metadata={"field": "instructions"})
+        rate = _rate(request, row)
+        body: dict[str, Any] = {k: v for k, v in request.options.items() if k not in _RESERVED}
+        body |= {"text": request.input, "model_id": request.model or row.model}
+        if request.speed is not None:
+            body["voice_settings"] = {**dict_of(body.get("voice_settings")), "speed": request.speed}
+        query = {**dict_of(request.options.get("query")), "output_format": _words(request)[rate]}
+        path = f"v1/text-to-speech/{quote(request.voice or _VOICE, safe='')}{'/stream' if streamed else ''}"
+        return HttpRequest(
+            url=f"{base_url}/{path}?{urlencode({name: _word(value) for name, value in query.items()})}",
+            body=sent_json(body, row),
+            headers={"content-type": "application/json"},
+        )
+
+    def decode(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechResponse:
+        """See `ServiceDialect.decode`."""
+        cost = _cost(answer)
+        raw = {"character_cost": cost} if cost is not None else None
+        return spoken(answer, request, row, _rate(request, row), provider_request_id(answer.headers), raw)
+
+    def started(self, answer: HttpFailure, request: SpeechRequest, row: Service) -> SpeechStarted:
+        """What the head of an answer says; `answer` has no body. Raises `malformed_response`."""
+        return speech_started(answer, request, row, _rate(request, row))
+
+    def completed(self, answer: HttpFailure, request: SpeechRequest) -> SpeechCompleted:
+        """The end of a stream with this head."""
+        cost = _cost(answer)
+        more = {"character_cost": cost} if cost is not None else None
+        return speech_completed(request, provider_request_id(answer.headers), more)
+
+    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
+        """See `ServiceDialect.decode_error`."""
+        return elevenlabs_refusal(failure, row)
+
+
+def _words(request: SpeechRequest) -> dict[int, str]:
+    return _WORDS.get(request.format or "mp3", {})
+
+
+def _rate(request: SpeechRequest, row: Service) -> int:
+    words = _words(request)
+    if not words:
+        message = f"{row.provider.label} has no format {request.format!r}; it has: {', '.join(_WORDS)}"
+        raise row.error("unsupported_feature", message, metadata={"field": "format"})
+    rate = next(iter(words)) if request.sample_rate is None else request.sample_rate
+    if rate not in words:
+        there = ", ".join(map(str, sorted(words)))
+        message = f"{row.provider.label} has no {request.format or 'mp3'} at {rate} Hz; it has: {there}"
+        raise row.error("unsupported_feature", message, metadata={"field": "sample_rate"})
+    return rate
+
+
+def _cost(answer: HttpFailure) -> int | None:
+    said = answer.headers.get("character-cost", "")
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 16 else None
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+DIALECT = ElevenLabsSpeech()

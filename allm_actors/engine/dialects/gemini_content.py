@@ -1,0 +1,95 @@
+"""Gemini's generateContent for one question and one whole answer: what pictures and transcripts have in common.
+
+Rule of this file: pure. An option that is a field of the request's own stays there; all others belong to
+`generationConfig`. Our fields win over them.
+
+Source: https://ai.google.dev/api/generate-content, and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from allm_actors.data import AdapterError, Usage
+from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, text_of
+from allm_actors.engine.dialects.refusals import sent_json
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpRequest
+
+__all__ = ["asked", "blocked", "inline", "parts_of", "usage_of"]
+
+_TOP_LEVEL: Final = frozenset(
+    (
+        *("contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig"),
+        *("cachedContent", "labels", "modelArmorConfig"),
+    )
+)
+_REFUSALS: Final = frozenset(
+    {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE"}
+    | {"IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"}
+)
+
+
+def asked(
+    parts: Sequence[Mapping[str, Any]],
+    config: Mapping[str, Any],
+    options: Mapping[str, Any],
+    model: str,
+    row: Service,
+    base_url: str,
+) -> HttpRequest:
+    """The request that asks `model` about `parts`."""
+    body = {name: value for name, value in options.items() if name in _TOP_LEVEL}
+    others = {name: value for name, value in options.items() if name not in _TOP_LEVEL}
+    wanted: dict[str, Any] = {**dict_of(body.get("generationConfig")), **others}
+    for name, value in config.items():
+        wanted[name] = {**dict_of(wanted.get(name)), **value} if isinstance(value, dict) else value
+    body["contents"] = [{"role": "user", "parts": list(parts)}]
+    if wanted:
+        body["generationConfig"] = wanted
+    name = quote(model.removeprefix("models/"), safe="")
+    return HttpRequest(
+        url=f"{base_url}/models/{name}:generateContent",
+        body=sent_json(body, row),
+        headers={"content-type": "application/json"},
+    )
+
+
+def inline(data: bytes, mime_type: str) -> dict[str, Any]:
+    """A part that has the bytes in it."""
+    return {"inlineData": {"mimeType": mime_type, "data": base64.b64encode(data).decode()}}
+
+
+def parts_of(candidate: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a candidate says."""
+    return dicts_of(dict_of(candidate.get("content")).get("parts"))
+
+
+def blocked(wire: Mapping[str, Any], row: Service, status: int) -> AdapterError | None:
+    """The `content_filter` error of an answer that was withheld, or None for any other."""
+    feedback = dict_of(wire.get("promptFeedback"))
+    why = text_of(feedback.get("blockReason"))
+    for candidate in dicts_of(wire.get("candidates")):
+        finish = text_of(candidate.get("finishReason"))
+        why = why or (finish if finish in _REFUSALS else None)
+    if why is None:
+        return None
+    message = f"{row.provider.label} withheld its answer ({why[:100]}): its policy refuses this content"
+    return row.error("content_filter", message, status=status, metadata={"google_reason": why[:100]})
+
+
+def usage_of(wire: Mapping[str, Any]) -> Usage:
+    """The tokens that an answer says it took."""
+    counts = dict_of(wire.get("usageMetadata"))
+    written = [count_of(counts.get(name)) for name in ("candidatesTokenCount", "thoughtsTokenCount")]
+    known = [count for count in written if count is not None]
+    return Usage(
+        input_tokens=count_of(counts.get("promptTokenCount")),
+        output_tokens=sum(known) if known else None,
+        cached_input_tokens=count_of(counts.get("cachedContentTokenCount")),
+        reasoning_tokens=written[1],
+        total_tokens=count_of(counts.get("totalTokenCount")),
+    )

@@ -1,0 +1,63 @@
+"""Pictures that are sent to be changed, and those that come back.
+
+Rule of this file: a URL is never fetched; a picture behind one is refused with advice. A local file is read here, when
+the request is made.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+from allm_actors.data import AdapterError, Image, ImageRequest
+from allm_actors.engine.services import Service
+
+__all__ = ["check_operation", "check_pictures_given", "made_image", "picture_bytes"]
+
+
+def check_operation(request: ImageRequest, model: str | None, operations: Any, row: Service) -> None:
+    """Raises `unsupported_operation` for one that is not among `operations`."""
+    if request.operation in operations:
+        return
+    there = ", ".join(sorted(operations))
+    whose = f"{row.provider.label}'s {model}" if model else row.provider.label
+    message = f"{whose} has no operation {request.operation!r}; it has: {there}"
+    metadata = {"operation": request.operation, "model": model}
+    raise row.error("unsupported_operation", message, metadata=metadata)
+
+
+def check_pictures_given(request: ImageRequest, row: Service) -> None:
+    """Raises `invalid_request` for a change of no picture."""
+    if request.operation != "generate" and not request.input_images:
+        message = f"{request.operation} needs a picture in input_images; see edit_image and image_variations"
+        raise row.error("invalid_request", message, metadata={"field": "input_images"})
+
+
+def picture_bytes(image: Image, field: str, row: Service) -> bytes:
+    """The bytes of a picture that is sent. Raises `invalid_request` for one that cannot be had."""
+    problem: AdapterError | None = None
+    try:
+        return image.to_bytes()
+    except ValueError as error:
+        problem = _unusable(str(error), field, row)
+    except OSError as error:  # not its own words: they have the path, and what is in it is nobody's business
+        problem = _unusable(f"the file cannot be read ({type(error).__name__})", field, row)
+    raise problem
+
+
+def made_image(text: Any, mime_type: str, wanted: str, row: Service, **about: Any) -> Image:
+    """The picture in Base64 `text`, as bytes or, if that is `wanted`, as it came. Raises `malformed_response`."""
+    problem: AdapterError | None = None
+    try:
+        data = base64.b64decode(text, validate=True)
+        source: Any = ("base64", text) if wanted == "base64" else ("binary", data)
+        return Image(source=source, mime_type=mime_type, **about)
+    except (binascii.Error, ValueError, TypeError):
+        problem = row.malformed("a picture is not Base64")
+    raise problem
+
+
+def _unusable(why: str, field: str, row: Service) -> AdapterError:
+    cause = {"field": field, "cause": "unresolvable_image"}
+    return row.error("invalid_request", f"the picture in {field} cannot be sent: {why}", metadata=cause)

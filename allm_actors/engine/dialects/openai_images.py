@@ -1,0 +1,187 @@
+"""OpenAI's pictures: generations as JSON, edits and variations as forms.
+
+Rule of this file: pure. Which fields a model takes is a table; a field of ours that its model has no word for is not
+sent. `options` are sent as they are, under our fields.
+
+    model        operations                  fields besides model, prompt, n, size
+    dall-e-2     generate, edit, variation   response_format
+    dall-e-3     generate                    response_format, quality, style
+    gpt-image-…  generate, edit              quality, background; pictures always come as Base64
+    any other    all                         response_format, quality, style
+
+Source: https://platform.openai.com/docs/api-reference/images, and recorded exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from allm_actors.data import AdapterError, Image, ImageRequest, ImageResponse, ImageUsage
+from allm_actors.engine.dialects.failures import provider_request_id
+from allm_actors.engine.dialects.image_files import (
+    check_operation,
+    check_pictures_given,
+    made_image,
+    picture_bytes,
+)
+from allm_actors.engine.dialects.lenient import count_of, dict_of, text_of
+from allm_actors.engine.dialects.multipart import FilePart, file_name, form, form_fields
+from allm_actors.engine.dialects.refusals import answered_object, refusal, sent_json
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "OpenAIImages"]
+
+_PATHS: Final = {"generate": "generations", "edit": "edits", "variation": "variations"}
+_PNG = "image/png"
+_MIME: Final = {"png": _PNG, "jpeg": "image/jpeg", "webp": "image/webp"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Family:
+    """Models that take the same fields."""
+
+    operations: tuple[str, ...]
+    generate: tuple[str, ...] = ()
+    edit: tuple[str, ...] = ()
+    variation: tuple[str, ...] = ("n", "size", "response_format")
+    urls: bool = True
+
+
+_DALL_E_2: Final = _Family(
+    operations=("generate", "edit", "variation"),
+    generate=("prompt", "n", "size", "response_format"),
+    edit=("prompt", "n", "size", "response_format"),
+)
+_DALL_E_3: Final = _Family(
+    operations=("generate",), generate=("prompt", "n", "size", "response_format", "quality", "style")
+)
+_GPT_IMAGE: Final = _Family(
+    operations=("generate", "edit"),
+    generate=("prompt", "n", "size", "quality", "background"),
+    edit=("prompt", "n", "size", "quality", "background"),
+    urls=False,
+)
+_OTHER: Final = _Family(
+    operations=("generate", "edit", "variation"),
+    generate=("prompt", "n", "size", "response_format", "quality", "style"),
+    edit=("prompt", "n", "size", "response_format", "quality", "style"),
+)
+_FAMILIES: Final = (
+    *(("dall-e-2", _DALL_E_2), ("dall-e-3", _DALL_E_3)),
+    *(("gpt-image", _GPT_IMAGE), ("chatgpt-image", _GPT_IMAGE)),
+)
+
+
+class OpenAIImages:
+    """The dialect, as adapters use it."""
+
+    def encode(self, request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
+        """See `ServiceDialect.encode`."""
+        model = request.model or row.model
+        family = _family(model)
+        check_operation(request, model, family.operations, row)
+        if request.response_format == "url" and not family.urls:
+            message = f"{model} gives no URLs; leave response_format out"
+            raise row.error("invalid_request", message, metadata={"field": "response_format"})
+        if request.options.get("stream"):
+            message = "pictures are read from one answer; leave stream out of options"
+            raise row.error("invalid_request", message, metadata={"field": "options"})
+        check_pictures_given(request, row)
+        url = f"{base_url}/images/{_PATHS[request.operation]}"
+        fields = {**request.options, "model": model, **_fields(request, family)}
+        if request.operation == "generate":
+            headers = {"content-type": "application/json"}
+            return HttpRequest(url=url, body=sent_json(fields, row), headers=headers)
+        kind, body = form(form_fields(fields, row), _files(request, row))
+        return HttpRequest(url=url, body=body, headers={"content-type": kind})
+
+    def decode(self, answer: HttpFailure, request: ImageRequest, row: Service) -> ImageResponse:
+        """See `ServiceDialect.decode`."""
+        wire = answered_object(answer, row)
+        items = wire.get("data")
+        if not isinstance(items, list):
+            raise row.malformed("it has no list of pictures")
+        if not items:
+            message = f"{row.provider.label} made no picture: its policy refuses this prompt"
+            raise row.error("content_filter", message, status=answer.status)
+        format = text_of(wire.get("output_format")) or request.options.get("output_format")
+        mime = _MIME.get(format, _PNG) if isinstance(format, str) else _PNG
+        images = [_image(item, mime, request, row) for item in items]
+        counts = dict_of(wire.get("usage"))
+        told = provider_request_id(answer.headers)
+        extra = {
+            "usage_details": counts.get("input_tokens_details"),
+            "openai_request_id": told,
+        }
+        return ImageResponse(
+            model=request.model or row.model,
+            images=images,
+            usage=ImageUsage(
+                images=len(images),
+                size=text_of(wire.get("size")),
+                quality=text_of(wire.get("quality")),
+                input_tokens=count_of(counts.get("input_tokens")),
+                output_tokens=count_of(counts.get("output_tokens")),
+            ),
+            raw={**wire, "data": [_without_picture(item) for item in items]},
+            metadata={**request.metadata, **{name: value for name, value in extra.items() if value}},
+        )
+
+    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
+        """See `ServiceDialect.decode_error`."""
+        return refusal(failure, row)
+
+
+def _family(model: str | None) -> _Family:
+    return next((family for name, family in _FAMILIES if (model or "").startswith(name)), _OTHER)
+
+
+def _fields(request: ImageRequest, family: _Family) -> dict[str, Any]:
+    size = request.size
+    values: Mapping[str, Any] = {
+        "prompt": request.prompt,
+        "n": request.n,
+        "size": f"{size[0]}x{size[1]}" if isinstance(size, tuple) else size,
+        "quality": request.quality,
+        "style": request.style,
+        "background": request.background,
+        "response_format": "url" if request.response_format == "url" else "b64_json",
+    }
+    names: tuple[str, ...] = getattr(family, request.operation)
+    return {name: values[name] for name in names if values[name] is not None}
+
+
+def _files(request: ImageRequest, row: Service) -> list[FilePart]:
+    files = [_file("image", request.input_images[0], "image.png", row)]
+    if request.operation == "edit" and request.mask is not None:
+        files.append(_file("mask", request.mask, "mask.png", row))
+    return files
+
+
+def _file(name: str, image: Image, filename: str, row: Service) -> FilePart:
+    data = picture_bytes(image, "input_images" if name == "image" else name, row)
+    own = file_name(image.source) if name == "image" else None
+    return FilePart(name=name, filename=own or filename, content_type=image.mime_type or _PNG, data=data)
+
+
+def _image(item: Any, mime: str, request: ImageRequest, row: Service) -> Image:
+    item = dict_of(item)
+    revised = text_of(item.get("revised_prompt"))
+    about: dict[str, Any] = {"prompt": request.prompt, "revised_prompt": revised}
+    text, url = item.get("b64_json"), text_of(item.get("url"))
+    if text is not None:
+        return made_image(text, mime, request.response_format, row, **about)
+    if url is None:
+        raise row.malformed("a picture is neither there nor behind a URL")
+    return Image(source=("url", url), **about)
+
+
+def _without_picture(item: Any) -> Any:
+    """The pictures are in `images`; a second copy of megabytes serves nobody."""
+    return {name: value for name, value in item.items() if name != "b64_json"}
+
+
+DIALECT = OpenAIImages()

@@ -1,0 +1,97 @@
+"""OpenAI's moderations: content to its JSON, an answer to verdicts.
+
+Rule of this file: pure, and nothing is ever taken for clean: an answer without a readable verdict for each item is
+`malformed_response`. Texts are judged one by one; as soon as a picture is among them, all of it is one item.
+
+Source: https://platform.openai.com/docs/api-reference/moderations.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors.data import (
+    AdapterError,
+    ImagePart,
+    ModerationRequest,
+    ModerationResponse,
+    ModerationResult,
+)
+from allm_actors.engine.dialects.failures import provider_request_id
+from allm_actors.engine.dialects.lenient import dict_of, number_of, text_of
+from allm_actors.engine.dialects.pictures import picture_failure, picture_url
+from allm_actors.engine.dialects.refusals import answered_object, check_count, refusal, sent_json
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpFailure, HttpRequest
+
+__all__ = ["DIALECT", "OpenAIModeration"]
+
+
+class OpenAIModeration:
+    """The dialect, as adapters use it."""
+
+    def encode(self, request: ModerationRequest, row: Service, base_url: str) -> HttpRequest:
+        """See `ServiceDialect.encode`."""
+        check_count(request.input, row)
+        mixed = _is_mixed(request)
+        items = [_item(value, index, row) if mixed else value for index, value in enumerate(request.input)]
+        body: dict[str, Any] = {**request.options, "input": items}
+        if request.model is not None:
+            body["model"] = request.model
+        headers = {"content-type": "application/json"}
+        return HttpRequest(url=f"{base_url}/moderations", body=sent_json(body, row), headers=headers)
+
+    def decode(self, answer: HttpFailure, request: ModerationRequest, row: Service) -> ModerationResponse:
+        """See `ServiceDialect.decode`."""
+        wire = answered_object(answer, row)
+        items = wire.get("results")
+        wanted = 1 if _is_mixed(request) else len(request.input)
+        if not isinstance(items, list) or len(items) != wanted:
+            raise row.malformed(f"it has no list of {wanted} verdicts")
+        told = provider_request_id(answer.headers)
+        return ModerationResponse(
+            id=text_of(wire.get("id")),
+            model=text_of(wire.get("model")) or request.model,
+            results=[_verdict(item, index, row) for index, item in enumerate(items)],
+            raw=wire,
+            metadata={**request.metadata, **({"provider_request_id": told} if told else {})},
+        )
+
+    def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
+        """See `ServiceDialect.decode_error`."""
+        return refusal(failure, row)
+
+
+def _is_mixed(request: ModerationRequest) -> bool:
+    return any(isinstance(value, ImagePart) for value in request.input)
+
+
+def _item(value: str | ImagePart, index: int, row: Service) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"type": "text", "text": value}
+    why = picture_failure(value.image)
+    if why is not None:
+        message = f"the picture at {index} of input cannot be sent: {why}"
+        metadata = {"index": index, "image_error": why}
+        raise row.error("invalid_request", message, metadata=metadata)
+    return {"type": "image_url", "image_url": {"url": picture_url(value.image)}}
+
+
+def _verdict(item: Any, index: int, row: Service) -> ModerationResult:
+    item = dict_of(item)
+    flagged = item.get("flagged")
+    if not isinstance(flagged, bool):
+        raise row.malformed(f"the verdict at {index} does not say whether it is flagged")
+    found = dict_of(item.get("categories"))
+    judged = {name: value for name, value in found.items() if isinstance(value, bool)}
+    scores = {name: number_of(value) for name, value in dict_of(item.get("category_scores")).items()}
+    return ModerationResult(
+        flagged=flagged,
+        categories=judged,
+        category_scores={name: it for name, it in scores.items() if it is not None and name in judged},
+        applied_input_types=dict_of(item.get("category_applied_input_types")),
+        index=index,
+    )
+
+
+DIALECT = OpenAIModeration()

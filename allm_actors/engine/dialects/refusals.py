@@ -1,0 +1,91 @@
+"""What a provider refused of what is not chat, and what cannot be sent to it, as the capability's own error.
+
+Rule of this file: `failures` reads what was sent; here it gets the capability's type, and the reasons that only some of
+them give. The table below is tried from above; a mark is looked for in the provider's code, type and words.
+
+Source: the error pages of OpenAI, Google, Voyage, Cohere and Ollama, and recorded refusals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from allm_actors.data import AdapterError, ValidationError
+from allm_actors.engine.dialects.body import json_body
+from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.lenient import read_object
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpFailure
+
+__all__ = ["answered_object", "as_refusal", "check_count", "refusal", "sent_json"]
+
+_MARKS: Final[Mapping[str, tuple[tuple[re.Pattern[str], str], ...]]] = {
+    "embed": (
+        (
+            re.compile(
+                r"max_tokens_per_request|context_length|context window|too many tokens", re.IGNORECASE
+            ),
+            "context_length_exceeded",
+        ),
+    ),
+    "speech": ((re.compile(r"string_too_long|text_too_long", re.IGNORECASE), "context_length_exceeded"),),
+}
+# A prompt that is too long for a picture is no conversation that is too long.
+_OTHERS: Final[Mapping[tuple[str, str], str]] = {("image", "context_length_exceeded"): "invalid_request"}
+
+
+def refusal(failure: HttpFailure, row: Service) -> AdapterError:
+    """The capability's error for an answer with a status that is not 2xx."""
+    return as_refusal(http_error(failure, row.provider), row)
+
+
+def as_refusal(error: AdapterError, row: Service) -> AdapterError:
+    """Any adapter's error as the capability's own."""
+    reason = error.reason
+    if error.status in (400, 422):
+        said = " ".join(map(str, (error.metadata.get("code"), error.metadata.get("type"), error.message)))
+        reason = next((made for mark, made in _MARKS.get(row.span, ()) if mark.search(said)), reason)
+    told = row.error(
+        _OTHERS.get((row.span, reason), reason),
+        error.message,
+        status=error.status,
+        retry_after_ms=error.retry_after_ms,
+        metadata=error.metadata,
+    )
+    told.cause = error.cause
+    return told
+
+
+def answered_object(answer: HttpFailure, row: Service) -> dict[str, Any]:
+    """The JSON object in an answer. Raises `malformed_response`."""
+    wire = read_object(answer.body)
+    if wire is None:
+        raise row.malformed("it is not a JSON object")
+    return wire
+
+
+def sent_json(body: Mapping[str, Any], row: Service) -> bytes:
+    """The body as JSON. Raises `invalid_request` for what has none; TypeError for a value that is no data."""
+    try:
+        return json_body(body)
+    except ValidationError as error:
+        raise row.error("invalid_request", error.message) from None
+
+
+def check_count(inputs: Any, row: Service) -> None:
+    """Raises `invalid_request` or `batch_too_large` unless there are inputs, and not too many."""
+    if not isinstance(inputs, list):
+        message = f"input must be a list, got {type(inputs).__name__}"
+        raise row.error("invalid_request", message, metadata={"field": "input"})
+    if not inputs:
+        raise row.error(
+            "invalid_request", "there is no input; give at least one", metadata={"field": "input"}
+        )
+    if row.most is not None and len(inputs) > row.most:
+        sizes = {"count": len(inputs), "max": row.most}
+        message = (
+            f"{row.provider.label} takes {row.most} inputs at once, got {len(inputs)}; send them in parts"
+        )
+        raise row.error("batch_too_large", message, metadata=sizes)

@@ -1,0 +1,99 @@
+"""What every format for vectors has in common: reading numbers, and checking that each text has got its own.
+
+Rule of this file: a vector that cannot be used is `malformed_response`: empty, of something other than finite numbers,
+for no text, or for the same text twice.
+
+Source: https://platform.openai.com/docs/api-reference/embeddings (`encoding_format`: Base64 of little-endian float32).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import AdapterError, Embedding, EmbeddingRequest, EmbeddingResponse, Usage
+from allm_actors.engine.dialects.failures import provider_request_id
+from allm_actors.engine.dialects.lenient import UNREADABLE, text_of
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import HttpFailure
+
+__all__ = ["check_texts", "embedded", "read_numbers"]
+
+
+def check_texts(request: EmbeddingRequest, row: Service) -> None:
+    """Raises `invalid_request` for an input that is no text."""
+    texts: list[Any] = request.input  # types are a promise of the caller's
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            message = f"input {index} must be a text, got {type(text).__name__}"
+            raise row.error("invalid_request", message, metadata={"field": "input", "index": index})
+
+
+def read_numbers(answer: HttpFailure, row: Service) -> dict[str, Any]:
+    """The JSON object in an answer of many numbers. Raises `malformed_response`."""
+    try:  # not `read_object`, which looks at every value: there may be millions
+        wire = msgspec.json.decode(answer.body)
+    except UNREADABLE:
+        wire = None
+    if not isinstance(wire, dict):
+        raise row.malformed("it is not a JSON object")
+    return wire
+
+
+def embedded(
+    vectors: Iterable[tuple[Any, Any]],
+    request: EmbeddingRequest,
+    row: Service,
+    answer: HttpFailure,
+    wire: dict[str, Any],
+    usage: Usage,
+    *,
+    unit: bool = False,
+) -> EmbeddingResponse:
+    """The response of vectors with their indices; with `unit` they get length 1. Raises `malformed_response`."""
+    found: dict[int, Embedding] = {}
+    for index, value in vectors:
+        if type(index) is not int or not 0 <= index < len(request.input) or index in found:
+            raise row.malformed("a vector has no index of its own that belongs to an input")
+        embedding = Embedding(vector=_vector(value, row), index=index)
+        found[index] = embedding.normalize() if unit else embedding
+    if len(found) != len(request.input):
+        raise row.malformed(f"it has {len(found)} vectors for {len(request.input)} inputs")
+    told = provider_request_id(answer.headers)
+    return EmbeddingResponse(
+        id=text_of(wire.get("id")),
+        model=text_of(wire.get("model")) or request.model,
+        embeddings=[found[index] for index in sorted(found)],
+        usage=usage,
+        raw=wire,
+        metadata={**request.metadata, **({"provider_request_id": told} if told else {})},
+    )
+
+
+def _vector(value: Any, row: Service) -> list[float]:
+    numbers = _unpacked(value, row) if isinstance(value, str) else value
+    if not isinstance(numbers, list) or not numbers or not {type(each) for each in numbers} <= {int, float}:
+        raise row.malformed("a vector is not a list of numbers")
+    try:
+        floats = [float(each) for each in numbers]
+    except OverflowError:
+        floats = [math.inf]
+    if not all(map(math.isfinite, floats)):
+        raise row.malformed("a vector has a number that is not finite")
+    return floats
+
+
+def _unpacked(text: str, row: Service) -> list[float]:
+    problem: AdapterError | None = None
+    try:
+        data = base64.b64decode(text, validate=True)
+        return list(struct.unpack(f"<{len(data) // 4}f", data))
+    except (binascii.Error, ValueError, struct.error):
+        problem = row.malformed("a vector is not Base64 of float32 numbers")
+    raise problem

@@ -1,0 +1,345 @@
+"""A provider behind HTTP for what is not chat: a row of the services, its dialect and a transport, in one adapter.
+
+Rule of this file: one attempt, one answer. Whoever calls tries again, holds the deadline and puts chunks together
+(`engine.calls`). What cannot be sent is refused before a key is asked for, and nothing leaves here with the key in it.
+
+`adapter_opts` are those of `remote`; with the script of the capability's fake among them, the fake answers instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from importlib import import_module
+from typing import Any, ClassVar
+
+import msgspec
+
+from allm_actors.data import (
+    AdapterError,
+    AllmError,
+    AudioDelta,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    ErrorEvent,
+    ImageRequest,
+    ImageResponse,
+    ModerationRequest,
+    ModerationResponse,
+    SpeechEvent,
+    SpeechRequest,
+    SpeechResponse,
+    TranscriptionRequest,
+    TranscriptionResponse,
+)
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.dialects.refusals import as_refusal
+from allm_actors.engine.fakes import FAKES
+from allm_actors.engine.remote import (
+    base_url_of,
+    headers_for,
+    key_for,
+    refuse_unknown,
+    seconds_of,
+    transport_for,
+    with_query,
+)
+from allm_actors.engine.secret import Secret, scrub
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import Deadlines, HttpFailure, HttpRequest, HttpResponse
+
+__all__ = ["RemoteService", "remote_service"]
+
+_DIALECTS = "allm_actors.engine.dialects"
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_ERROR_SECONDS = 5.0
+_MAX_BODY_BYTES = 512 * 1024 * 1024
+_GRACE_SECONDS = 1.0
+_THREAD_BYTES = 256 * 1024  # to read more than that takes longer than an event loop should be kept waiting
+_SCRIPTED = frozenset({"capture", "script_cursor", "cursor_key", "supported_operations"})
+_SCRIPTS = frozenset(fake.script for fake in FAKES.values()) | _SCRIPTED
+
+
+class RemoteService:
+    """An adapter for one capability of one provider. Holds no key and no state of a call."""
+
+    reads_files: ClassVar[bool] = False
+
+    def __init__(self, row: Service) -> None:
+        self._row = row
+        self._dialect: Any = import_module(f"{_DIALECTS}.{row.dialect}").DIALECT
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self._row.provider.name
+
+    async def ask(self, request: Any, call: Call) -> Any:
+        """One attempt. Raises the capability's error, `EngineError`, and TypeError or ValueError for bad options."""
+        if self._fake_answers(call):
+            return getattr(self._fake, CAPABILITIES[self._row.span].method)(request, call)
+        encode = partial(self._dialect.encode, request, self._row, self._base_url(call))
+        try:
+            http = await asyncio.to_thread(encode) if self.reads_files else encode()
+            attempt = self._attempt(http, request, call, _deadlines(self._row, call))
+        except AdapterError as error:
+            raise self._signed(error, call, None) from None
+        return await attempt.response()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r})"
+
+    def _attempt(self, http: HttpRequest, request: Any, call: Call, deadlines: Deadlines) -> _Attempt:
+        key = key_for(self._row.provider, call)
+        headers = headers_for(self._row.provider, call.options, key)
+        return _Attempt(
+            row=self._row,
+            dialect=self._dialect,
+            http=with_query(http, call.options).with_headers(headers),
+            key=key,
+            request=request,
+            call=call,
+            deadlines=deadlines,
+        )
+
+    def _base_url(self, call: Call) -> str:
+        given = {name: value for name, value in call.options.items() if name not in _SCRIPTS}
+        refuse_unknown(self._row.provider, given)
+        return base_url_of(self._row.provider, call.options)
+
+    def _fake_answers(self, call: Call) -> bool:
+        return call.options.get(FAKES[self._row.span].script) is not None
+
+    @cached_property
+    def _fake(self) -> Any:
+        return FAKES[self._row.span]()
+
+    def _signed(self, error: AllmError, call: Call, key: Secret | None) -> AllmError:
+        return _signed(error, self._row, call, key)
+
+
+class RemoteImages(RemoteService):
+    """Pictures."""
+
+    reads_files = True
+
+    async def generate(self, request: ImageRequest, call: Call) -> ImageResponse:
+        """See `ImageAdapter.generate`."""
+        response: ImageResponse = await self.ask(request, call)
+        return response
+
+    def supported_operations(self) -> tuple[str, ...]:
+        """Those that one of the provider's models has."""
+        return self._row.operations
+
+
+class RemoteEmbeddings(RemoteService):
+    """Vectors."""
+
+    async def embed(self, request: EmbeddingRequest, call: Call) -> EmbeddingResponse:
+        """See `EmbeddingAdapter.embed`."""
+        response: EmbeddingResponse = await self.ask(request, call)
+        return response
+
+    def max_batch_size(self) -> int:
+        """How many inputs one request may have."""
+        assert self._row.most is not None, "a row for embeddings says how many"
+        return self._row.most
+
+
+class RemoteModeration(RemoteService):
+    """Verdicts."""
+
+    reads_files = True
+
+    async def moderate(self, request: ModerationRequest, call: Call) -> ModerationResponse:
+        """See `ModerationAdapter.moderate`."""
+        response: ModerationResponse = await self.ask(request, call)
+        return response
+
+
+class RemoteSpeech(RemoteService):
+    """Clips, whole and while they are made."""
+
+    async def synthesize(self, request: SpeechRequest, call: Call) -> SpeechResponse:
+        """See `SpeechAdapter.synthesize`."""
+        response: SpeechResponse = await self.ask(request, call)
+        return response
+
+    def stream_synthesize(
+        self, request: SpeechRequest, call: Call
+    ) -> AsyncIterator[SpeechEvent] | Iterator[SpeechEvent]:
+        """See `SpeechStreamAdapter.stream_synthesize`. A key that a function has is asked for at the first pull."""
+        if self._fake_answers(call):
+            events: Iterator[SpeechEvent] = self._fake.stream_synthesize(request, call)
+            return events
+        try:
+            http = self._dialect.encode(request, self._row, self._base_url(call), streamed=True)
+        except AdapterError as error:
+            raise self._signed(error, call, None) from None
+        attempt = partial(self._attempt, http, request, call, _stream_deadlines(call))
+        return self._told(attempt, call) if callable(call.api_key) else attempt().events()
+
+    async def _told(self, attempt: partial[_Attempt], call: Call) -> AsyncGenerator[SpeechEvent, None]:
+        try:
+            ready = await asyncio.to_thread(attempt)
+        except AllmError as error:
+            yield ErrorEvent(self._signed(error, call, None))
+            return
+        async with aclosing(ready.events()) as events:
+            async for event in events:
+                yield event
+
+
+class RemoteTranscription(RemoteService):
+    """Transcripts."""
+
+    reads_files = True
+
+    async def transcribe(self, request: TranscriptionRequest, call: Call) -> TranscriptionResponse:
+        """See `TranscriptionAdapter.transcribe`."""
+        response: TranscriptionResponse = await self.ask(request, call)
+        return response
+
+
+_KINDS: Mapping[str, type[RemoteService]] = {
+    "image": RemoteImages,
+    "embed": RemoteEmbeddings,
+    "moderate": RemoteModeration,
+    "speech": RemoteSpeech,
+    "transcribe": RemoteTranscription,
+}
+
+
+def remote_service(row: Service) -> RemoteService:
+    """The adapter for a row."""
+    return _KINDS[row.span](row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """One request on its way."""
+
+    row: Service
+    dialect: Any
+    http: HttpRequest
+    key: Secret | None
+    request: Any
+    call: Call
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+    async def response(self) -> Any:
+        """The response. Raises the capability's error."""
+        try:
+            answer = await self._answer()
+            decode = partial(self.dialect.decode, answer, self.request, self.row)
+            told = await asyncio.to_thread(decode) if len(answer.body) > _THREAD_BYTES else decode()
+        except AdapterError as error:
+            failure = error
+        else:
+            return msgspec.structs.replace(told, request_id=self.call.request_id)
+        raise self._signed(failure)
+
+    async def events(self) -> AsyncGenerator[SpeechEvent, None]:
+        """The clip as it comes; a failure is the last event."""
+        received = 0
+        try:
+            async with transport_for(self.call).open(self.http, self.deadlines) as response:
+                head = await self._head(response)
+                id = self.call.request_id
+                started = self.dialect.started(head, self.request, self.row)
+                yield msgspec.structs.replace(started, request_id=id)
+                async with aclosing(response.chunks()) as chunks:
+                    async for chunk in chunks:
+                        if chunk:
+                            received += len(chunk)
+                            yield AudioDelta(chunk)
+                if not received:
+                    raise self.row.malformed("the clip is empty")
+                yield msgspec.structs.replace(self.dialect.completed(head, self.request), request_id=id)
+        except AdapterError as error:
+            error = as_refusal(error, self.row) if type(error) is AdapterError else error
+            error.metadata["bytes_received"] = received
+            yield ErrorEvent(self._signed(error))
+
+    async def _answer(self) -> HttpFailure:
+        async with transport_for(self.call).open(self.http, self.deadlines) as response:
+            head = await self._head(response)
+            held = bytearray()
+            async with aclosing(response.chunks()) as chunks:
+                async for chunk in chunks:
+                    held += chunk
+                    if len(held) > _MAX_BODY_BYTES:
+                        raise self.row.malformed(f"it is longer than {_MAX_BODY_BYTES} bytes")
+        return HttpFailure(status=head.status, headers=head.headers, body=bytes(held), now=head.now)
+
+    async def _head(self, response: HttpResponse) -> HttpFailure:
+        """Status and headers of an answer. Raises why the provider refused, if it did."""
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        ok = 200 <= response.status < 300
+        body = b"" if ok else await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS)
+        head = HttpFailure(status=response.status, headers=headers, body=body, now=time.time())
+        if not ok:
+            raise self.dialect.decode_error(head, self.row)
+        if "html" in headers.get("content-type", "").lower():
+            raise self.row.malformed("it is a web page; base_url is probably not an API's")
+        return head
+
+    def _signed(self, error: AdapterError) -> AllmError:
+        """`error` as the capability's own, with the call's id, and certainly without the key."""
+        own = as_refusal(error, self.row) if type(error) is AdapterError else error
+        return _signed(own, self.row, self.call, self.key)
+
+
+def _signed(error: AllmError, row: Service, call: Call, key: Secret | None) -> AllmError:
+    fields = error.to_fields()
+    fields["provider"] = row.provider.name
+    fields["metadata"] = {**error.metadata, "request_id": call.request_id}
+    return type(error).from_fields(scrub(fields, key))
+
+
+def _deadlines(row: Service, call: Call) -> Deadlines:
+    """An answer may be silent for as long as it may take, unless the call says otherwise."""
+    options = call.options
+    patience = CAPABILITIES[row.span].patience
+    return Deadlines(
+        connect=_connect(call),
+        first_byte=seconds_of(
+            "first_byte_timeout", options.get("first_byte_timeout"), options.get("receive_timeout")
+        ),
+        idle=seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout")),
+        total=_total(call, patience),
+    )
+
+
+def _stream_deadlines(call: Call) -> Deadlines:
+    options = call.options
+    idle = seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
+    first = (options.get("first_byte_timeout"), options.get("receive_timeout"), idle)
+    return Deadlines(
+        connect=_connect(call),
+        first_byte=seconds_of("first_byte_timeout", *first),
+        idle=idle,
+        total=_total(call, None),
+    )
+
+
+def _connect(call: Call) -> float | None:
+    options = call.options
+    return seconds_of("connect_timeout", options.get("connect_timeout"), options.get("pool_timeout"), 10.0)
+
+
+def _total(call: Call, patience: float | None) -> float | None:
+    """A little more than the call may take: who calls has the same deadline, and comes first.
+
+    A request that is given up for two reasons at once may leave its connection open: the second interrupts the closing.
+    """
+    seconds = seconds_of(
+        "request_timeout", call.request_timeout, call.options.get("request_timeout"), patience
+    )
+    return None if seconds is None else seconds + _GRACE_SECONDS
