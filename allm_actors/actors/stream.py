@@ -123,8 +123,7 @@ class EventStream:
             if self._exhausted or self._closed:
                 raise StopIteration
             self._begin()
-            self._ready = self._channel.take()
-            self._exhausted = not self._ready
+            self._take(self._channel.take())
 
     def __aiter__(self) -> Self:
         return self
@@ -138,8 +137,7 @@ class EventStream:
             if self._exhausted or self._closed:
                 raise StopAsyncIteration
             await self._abegin()
-            self._ready = await self._channel.atake()
-            self._exhausted = not self._ready
+            self._take(await self._channel.atake())
 
     def partials(self, model: Any = None) -> Partials:
         """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
@@ -204,6 +202,11 @@ class EventStream:
     def __del__(self) -> None:
         if getattr(self, "_begun", False) and not self._channel.ended:
             self._channel.cancel()
+
+    def _take(self, events: deque[Event]) -> None:
+        self._exhausted = not events
+        if not self._closed:  # else by another thread, while this one waited: a closed stream shows nothing more
+            self._ready = events
 
     def _begin(self) -> None:
         if not self._begun:
