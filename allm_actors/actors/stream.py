@@ -205,7 +205,9 @@ class EventStream:
 
     def _take(self, events: deque[Event]) -> None:
         self._exhausted = not events
-        if not self._closed:  # else by another thread, while this one waited: a closed stream shows nothing more
+        if (
+            not self._closed
+        ):  # else by another thread, while this one waited: a closed stream shows nothing more
             self._ready = events
 
     def _begin(self) -> None:
