@@ -123,7 +123,8 @@ class EventStream:
             if self._exhausted or self._closed:
                 raise StopIteration
             self._begin()
-            self._take(self._channel.take())
+            self._ready = self._channel.take()
+            self._exhausted = not self._ready
 
     def __aiter__(self) -> Self:
         return self
@@ -137,7 +138,8 @@ class EventStream:
             if self._exhausted or self._closed:
                 raise StopAsyncIteration
             await self._abegin()
-            self._take(await self._channel.atake())
+            self._ready = await self._channel.atake()
+            self._exhausted = not self._ready
 
     def partials(self, model: Any = None) -> Partials:
         """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
@@ -202,13 +204,6 @@ class EventStream:
     def __del__(self) -> None:
         if getattr(self, "_begun", False) and not self._channel.ended:
             self._channel.cancel()
-
-    def _take(self, events: deque[Event]) -> None:
-        self._exhausted = not events
-        if (
-            not self._closed
-        ):  # else by another thread, while this one waited: a closed stream shows nothing more
-            self._ready = events
 
     def _begin(self) -> None:
         if not self._begun:
