@@ -43,7 +43,7 @@ class Ledger:
     def put(self, session: Session) -> None:
         """The session is this from now on; what a tool put into its metadata and nobody can store becomes text."""
         self._stored = min(self._stored, _shared(self.value.thread, session.thread))
-        self._cell.value = _plain(session)
+        self._cell.value = session if session.metadata is self.value.metadata else _plain(session)
 
     def put_thread(self, thread: Thread) -> None:
         """The session has this thread from now on."""
@@ -83,6 +83,9 @@ class Ledger:
 
 def _shared(old: Thread, new: Thread) -> int:
     """How many messages at the beginning are the very same."""
+    count = len(old.messages)
+    if new.messages[:count] == old.messages:  # what is the same object is not looked into
+        return count
     count = 0
     for one, other in zip(old.messages, new.messages, strict=False):
         if one is not other and one != other:

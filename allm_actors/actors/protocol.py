@@ -10,7 +10,9 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from allm_actors.data import Event, Message, Request, StoreError, Thread
 from allm_actors.engine.adapter import Call
@@ -18,12 +20,14 @@ from allm_actors.engine.engine import Engine
 from allm_actors.execution.loop import Options
 from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import ToolOutcome
-from supervisors import ProcessRef
+from supervisors import ProcessRef, Shutdown
+from supervisors.runtime.signals import Signal
 
 from .channel import Channel
 from .window import Window
 
 __all__ = [
+    "ANSWERED",
     "Begin",
     "CallJob",
     "Cancel",
@@ -34,7 +38,6 @@ __all__ = [
     "ModelBatch",
     "ModelDone",
     "ModelJob",
-    "ModelReady",
     "ModelRefused",
     "Recover",
     "Saved",
@@ -42,9 +45,10 @@ __all__ = [
     "ToolDone",
     "ToolExpired",
     "ToolJob",
-    "ToolReady",
     "TurnSpec",
     "Wake",
+    "WorkerLost",
+    "WorkerReady",
 ]
 
 
@@ -80,8 +84,7 @@ class Begin:
     turn: TurnSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """The reader has taken everything and asks for more."""
 
 
@@ -113,6 +116,25 @@ class Fork:
 
 # Between a session actor and its workers.
 
+ANSWERED: Final = Shutdown("answered")
+"""What a worker ends with that has told its session everything; any other end is one without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker that could not be started at once has begun."""
+
+    token: int
+    ref: ProcessRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost(Signal):
+    """A worker has ended without an answer, or could not be started."""
+
+    token: int
+    why: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelJob:
@@ -129,14 +151,6 @@ class ModelJob:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelReady:
-    """The adapter actor lives and begins."""
-
-    token: int
-    ref: ProcessRef[Any]
-
-
-@dataclass(frozen=True, slots=True)
 class ModelRefused:
     """The adapter refused the call before its first event."""
 
@@ -144,62 +158,51 @@ class ModelRefused:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class ModelBatch:
+class ModelBatch(msgspec.Struct, frozen=True):
     """The events of one network read."""
 
     token: int
     events: Sequence[Event]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDone:
+class ModelDone(msgspec.Struct, frozen=True):
     """The stream is exhausted."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(msgspec.Struct, frozen=True):
     """The window is open again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(msgspec.Struct, frozen=True):
     """Note to self: go on after others had their turn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolJob:
+class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`."""
 
     token: int
     session: ProcessRef[Any]
     name: str
     call_id: str
-    work: Callable[[], Any] = field(repr=False)
-    cancel: Callable[[], None] = field(repr=False)
-    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
-    context: contextvars.Context | None = field(default=None, repr=False)
+    work: Callable[[], Any]
+    cancel: Callable[[], None]
+    loop: asyncio.AbstractEventLoop | None = None
+    context: contextvars.Context | None = None
+
+    def __repr__(self) -> str:
+        # What the work and its context hold, keys among it, is nobody's to read.
+        return f"{type(self).__name__}(token={self.token}, name={self.name!r}, call_id={self.call_id!r})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallJob(ToolJob):
+class CallJob(ToolJob, frozen=True, kw_only=True, eq=False):
     """One attempt of a call that is no stream: as a tool's, but what waits on a loop waits on the host's own."""
 
     asynchronous: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ToolReady:
-    """The tool actor lives and begins."""
-
-    token: int
-    ref: ProcessRef[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class ToolDone:
+class ToolDone(msgspec.Struct, frozen=True):
     """A tool run came to this."""
 
     token: int
@@ -215,15 +218,13 @@ class HaltAnswer:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolExpired:
+class ToolExpired(msgspec.Struct, frozen=True):
     """A tool's or a model's time is up."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """The store has answered a `Save`."""
 
     token: int

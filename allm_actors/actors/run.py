@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Protocol
 
 from allm_actors.data import (
@@ -62,6 +63,7 @@ from .work import Work, halt_work, parse_work, settle_work, tool_work
 
 __all__ = ["Crew", "TurnRun"]
 
+_DEEDS = (RunTool, CallModel, SettleError, AskHalt, ParseAnswer)
 MODEL_LEAD = 8  # reads an adapter may be ahead of its session
 
 
@@ -75,8 +77,8 @@ class Crew(Protocol):
     def next_token(self) -> int:
         """A number no worker of this actor has had."""
 
-    def hire(self, job: ModelJob | ToolJob) -> None:
-        """Start a worker under its supervisor; `died` is called if that cannot be done."""
+    def hire(self, job: ModelJob | ToolJob) -> ProcessRef[Any] | None:
+        """Start a worker under its supervisor; None if that takes a while: `ready` is called then, or `died`."""
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; what it still says is stale."""
@@ -95,7 +97,7 @@ class Crew(Protocol):
 
 
 class Worker:
-    """A model call, a tool run or a question to the user's code (`halt_when`, a type): its process, if it reported."""
+    """A model call, a tool run or a question to the user's code (`halt_when`, a type), and its process."""
 
     __slots__ = ("call_id", "call_off", "cancel", "kind", "patience", "ref", "turn", "window")
 
@@ -235,8 +237,7 @@ class TurnRun:
 
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
         """End the turn as soon as its end is stored; what was not begun will not be."""
-        deeds = (CallModel, RunTool, AskHalt, SettleError, ParseAnswer)
-        self.todo = deque(effect for effect in self.todo if not isinstance(effect, deeds))
+        self.todo = deque(effect for effect in self.todo if not isinstance(effect, _DEEDS))
         self._close_opened()
         self._feed(Cancelled(reason, error))  # type: ignore[arg-type]
 
@@ -302,10 +303,6 @@ class TurnRun:
                 self._spans.lost(worker.call_id, worker.turn, why)
             self._feed(worker.died(why))
 
-    def token_of(self, ref: ProcessRef[Any]) -> int | None:
-        """The worker behind a ref, if it still matters."""
-        return next((token for token, worker in self._workers.items() if worker.ref is ref), None)
-
     def abandon(self) -> None:
         """Let go of every worker, without a word to the machine."""
         self._close_opened()
@@ -325,24 +322,22 @@ class TurnRun:
         self.advance()
 
     def _perform(self, effect: Effect) -> bool:
-        if isinstance(
-            effect, CallModel | RunTool | SettleError | AskHalt | ParseAnswer
-        ) and not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
+        if isinstance(effect, _DEEDS) and not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
             return False
         if self._spans is not None:
             self._spans.wants(effect)
         match effect:
             case Emit(events):
                 self._emit(events)
-            case CallModel() | RunTool() | SettleError() | AskHalt() | ParseAnswer():
+            case Checkpoint(thread):
+                self._waiting = not self._crew.keep(self._latest(thread), self.stored)
+            case RunTool() | CallModel() | SettleError() | AskHalt() | ParseAnswer():
                 self._act(effect)
             case CancelModel():
                 if self.model is not None:
                     self._drop(self.model)
             case CancelTool(call_id, turn):
                 self._drop(self._tokens.get((call_id, turn), -1))
-            case Checkpoint(thread):
-                self._waiting = not self._crew.keep(thread, self.stored)
             case Finish(result):
                 self._finish(result)
         return True
@@ -358,12 +353,12 @@ class TurnRun:
 
     def _act(self, effect: CallModel | RunTool | SettleError | AskHalt | ParseAnswer) -> None:
         match effect:
-            case CallModel():
-                self._call_model(effect)
             case RunTool(call, tool, timeout, request_id, turn):
                 span = None if self._spans is None else self._spans.tool(call, tool, turn)
                 work = tool_work(self.spec, call, tool, request_id, span)
                 self._hire_tool(call.id, call.name, turn, work, timeout)
+            case CallModel():
+                self._call_model(effect)
             case SettleError(call, error, turn):
                 self._hire_tool(call.id, call.name, turn, settle_work(self.spec, call, error), None)
             case AskHalt(turn, step_result):
@@ -378,6 +373,19 @@ class TurnRun:
             self._last, events = events[-1:], events[:-1]
         if events:
             self.spec.channel.publish(events)
+
+    def _latest(self, thread: Thread) -> Thread:
+        """What came while the store was busy is stored at once: each answer still before it is shown."""
+        last = 0
+        for place, effect in enumerate(self.todo, 1):
+            if isinstance(effect, Checkpoint):
+                last, thread = place, effect.thread
+            elif not isinstance(effect, Emit):
+                break
+        if last:
+            shown = [effect for effect in islice(self.todo, last) if isinstance(effect, Emit)]
+            self.todo = deque([*shown, *islice(self.todo, last, None)])
+        return thread
 
     def _finish(self, result: Any) -> None:
         channel = self.spec.channel
@@ -408,11 +416,11 @@ class TurnRun:
             return
         token, window = self._crew.next_token(), Window(MODEL_LEAD)
         self.model = token
-        self._workers[token] = Worker("model", turn, window=window)
+        worker = self._workers[token] = Worker("model", turn, window=window)
         if (call.stream_timeout or call.request_timeout) and not callable(getattr(adapter, "batches", None)):
             name = getattr(adapter, "name", type(adapter).__name__)
-            patience = self._workers[token].patience = Patience(token, name, call, self._crew.alarm)
-            self._workers[token].call_off = patience.call_off
+            patience = worker.patience = Patience(token, name, call, self._crew.alarm)
+            worker.call_off = patience.call_off
         job = ModelJob(
             token=token,
             session=self._crew.ref,
@@ -422,7 +430,7 @@ class TurnRun:
             window=window,
             opened=opened,
         )
-        self._crew.hire(job)
+        self._hire(job, worker)
 
     def _close_opened(self) -> None:
         opened, self._opened = self._opened, None
@@ -436,12 +444,18 @@ class TurnRun:
             worker.call_off = self._crew.alarm(timeout, token)
         job = work.job(token, self._crew.ref, name, call_id)
         worker.cancel = job.cancel
-        self._crew.hire(job)
+        self._hire(job, worker)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:
         token = self._crew.next_token()
-        self._workers[token] = Worker(kind, turn)
-        self._crew.hire(work.job(token, self._crew.ref, kind, kind))
+        worker = self._workers[token] = Worker(kind, turn)
+        self._hire(work.job(token, self._crew.ref, kind, kind), worker)
+
+    def _hire(self, job: ModelJob | ToolJob, worker: Worker) -> None:
+        worker.ref = self._crew.hire(job)
+        if worker.ref is not None and not self._crew.ref.is_alive():
+            # Killed meanwhile, and whoever let go of our workers did not see this one.
+            worker.ref.terminate(SHUTDOWN)
 
     def _taken(self, count: int) -> None:
         worker = self._workers.get(self.model) if self.model is not None else None

@@ -288,6 +288,7 @@ class Life(Hooks):
             return
         if farewell is not None:
             farewell()
+        self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
         self._actor_fail_requests(reason)
         for timer in list(self._actor_timers or ()):
             timer.cancel()
@@ -341,6 +342,10 @@ class Life(Hooks):
             self._actor_stop_reason = reason
         if self._actor_stop_event is not None:
             self._actor_stop_event.set()
+
+    def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:  # noqa: ARG002
+        """Whether the end of this child asks for nothing, and is not told. Thread: the one it died on."""
+        return False
 
     @property
     def ref(self) -> Ref[Self]:
