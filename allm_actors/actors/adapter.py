@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.secret import without_key
-from supervisors import IGNORE, SHUTDOWN, Process
+from supervisors import SHUTDOWN, Process, Reason
 
 from .loops import call_on
-from .protocol import Continue, ModelBatch, ModelDone, ModelJob, ModelReady, ModelRefused, Wake
+from .protocol import ANSWERED, Continue, ModelBatch, ModelDone, ModelJob, ModelRefused, Wake
 
 __all__ = [
     "AdapterActor",
@@ -82,17 +82,12 @@ class AdapterActor(Process):
         self._pump: Pump | None = None
         self._waiting = False
 
-    def init(self) -> Any:
-        """Report to the session, then open the call: what the adapter refuses is an answer, not a failed start."""
+    def init(self) -> None:
+        """The call is opened after the start: what the adapter refuses is an answer, not a failed start."""
         opened = self._job.opened
-        if not self._job.session.send(ModelReady(self._job.token, self.ref)):
-            close(opened)
-            return IGNORE
         if opened is not None:
             self.on_kill(lambda: close(opened))
-        self.monitor(self._job.session)
         self.continue_(None)
-        return None
 
     def handle_continue(self, _arg: Any) -> None:
         """Open the call and let its events flow."""
@@ -115,18 +110,14 @@ class AdapterActor(Process):
                 self._pump.wake()
             case Wake() if self._script is not None and not self._waiting:
                 self._play(self._script)
-            case PumpEnded(error=error):
+            case PumpEnded(error=error, reason=reason):
                 if isinstance(error, Exception):
                     error = without_key(error, self._job.call.api_key)
                 if error is not None:
                     raise error
-                self.exit()
+                self.exit(reason)
             case _:
                 pass
-
-    def handle_down(self, _down: Any) -> None:
-        """The session is dead, and may not have known of us yet."""
-        self.exit(SHUTDOWN)
 
     def terminate(self, _reason: Any) -> None:
         """Close what is open."""
@@ -137,7 +128,7 @@ class AdapterActor(Process):
 
     def _refuse(self, error: Exception) -> NoReturn:
         self._job.session.tell(ModelRefused(self._job.token, error))
-        self.exit()
+        self.exit(ANSWERED)
 
     def _run(self, opened: Any) -> None:
         if hasattr(opened, "__anext__"):
@@ -169,7 +160,7 @@ class AdapterActor(Process):
             raise failure
         if item is _END:
             self._job.session.tell(ModelDone(self._job.token))
-            self.exit()
+            self.exit(ANSWERED)
         self._waiting = True
         if isinstance(item, Delay):
             self.send_after(item.seconds, self.ref, Continue())
@@ -193,9 +184,9 @@ class AdapterActor(Process):
                 job.session.send(_batch(job, events))
         return item
 
-    def _pump_ended(self, error: BaseException | None) -> None:
+    def _pump_ended(self, error: BaseException | None, reason: Reason) -> None:
         with contextlib.suppress(Exception):  # the actor may be gone already
-            self.ref.tell(PumpEnded(error))
+            self.ref.tell(PumpEnded(error, reason))
 
 
 class ThreadedAdapterActor(AdapterActor):
@@ -212,19 +203,22 @@ class BlockingAdapterActor(AdapterActor):
 
 
 class PumpEnded:
-    """The pump has nothing more to do, or failed."""
+    """The pump has told everything (ANSWERED), was stopped (SHUTDOWN), or failed."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "reason")
 
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
+    def __init__(self, error: BaseException | None, reason: Reason) -> None:
+        self.error, self.reason = error, reason
 
 
 class Pump:
     """Carries batches from an asynchronous adapter to the session; lives on the I/O loop."""
 
     def __init__(
-        self, job: ModelJob, batches: AsyncIterator[Any], ended: Callable[[BaseException | None], None]
+        self,
+        job: ModelJob,
+        batches: AsyncIterator[Any],
+        ended: Callable[[BaseException | None, Reason], None],
     ) -> None:
         assert job.loop is not None, "an asynchronous adapter needs an event loop"
         self._job, self._batches, self._ended = job, batches, ended
@@ -266,7 +260,10 @@ class Pump:
         session.tell(ModelDone(job.token))
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._ended(None if task.cancelled() else task.exception())
+        if task.cancelled():
+            self._ended(None, SHUTDOWN)
+        else:
+            self._ended(task.exception(), ANSWERED)
 
 
 def _batch(job: ModelJob, events: Any) -> ModelBatch:

@@ -22,7 +22,7 @@ import msgspec
 from allm_actors.data import AllmError, ErrorEvent, StreamError
 from allm_actors.engine.calls import Ask, Failed, Pause, conduct
 from allm_actors.telemetry import emit
-from supervisors import SHUTDOWN, Down, Process, ProcessRef, TimerRef, is_clean
+from supervisors import SHUTDOWN, Process, ProcessRef, TimerRef, is_clean
 
 from .attempt import awaited, blocking
 from .call import DIED, CallSpec, failed, signed
@@ -31,9 +31,9 @@ from .protocol import (
     CallJob,
     Demand,
     ModelJob,
-    ModelReady,
     ToolDone,
-    ToolReady,
+    WorkerLost,
+    WorkerReady,
 )
 
 __all__ = ["CallActor", "Expired", "end_call"]
@@ -54,14 +54,6 @@ class Expired:
 @dataclass(frozen=True, slots=True)
 class _Again:
     """The pause is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lost:
-    """A worker could not be started."""
-
-    token: int
-    why: str
 
 
 class CallActor(Process):
@@ -97,19 +89,15 @@ class CallActor(Process):
     def on_receive(self, message: Any) -> None:
         """Workers report; time passes; the caller leaves."""
         match message:
-            case ToolReady(token, ref) | ModelReady(token, ref):
+            case WorkerReady(token, ref):
                 self._ready(token, ref)
-            case _Lost(token, why) if token == self._token:
-                self.lost(why)
+            case WorkerLost(token, why):
+                if token == self._token:
+                    self.lost(why)
             case _Cancel():
                 self.fail(StreamError("cancelled", message="the call was cancelled"))
             case _:
                 self.news(message)
-
-    def handle_down(self, down: Down) -> None:
-        """A worker is dead; if it still owed an answer, that is the answer."""
-        if self._worker is not None and down.ref is self._worker:
-            self.lost(str(down.reason))
 
     # What a call with one answer does.
 
@@ -201,7 +189,15 @@ class CallActor(Process):
     def hire(self, job: CallJob | ModelJob) -> None:
         """Start a worker under its supervisor."""
         token, ref = job.token, self.ref
-        self._ports.hire(job, lambda why: ref.send(_Lost(token, why)))
+        worker = self._ports.hire(
+            job,
+            lambda why: ref.inform(WorkerLost(token, why)),
+            lambda late: ref.send(WorkerReady(token, late)),
+        )
+        if worker is not None:
+            self._ready(token, worker)
+            if not ref.is_alive():  # killed meanwhile, and nobody has let go of this one
+                worker.terminate(SHUTDOWN)
 
     def fail(self, error: Exception) -> NoReturn:
         """The call ends with this error, which its caller gets raised."""
@@ -225,7 +221,6 @@ class CallActor(Process):
     def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
         if token == self._token and not self.spec.channel.ended:
             self._worker = ref
-            self.monitor(ref)
         else:
             self._ports.dismiss(ref, SHUTDOWN)
 
@@ -237,7 +232,10 @@ class CallActor(Process):
             self._ports.dismiss(worker, SHUTDOWN)
 
     def _died(self, reason: object) -> None:
-        # However we died: a kill runs no `terminate`. The thread is then the killer's. Workers see our death.
+        # However we died: a kill runs no `terminate`. The thread is then the killer's.
+        worker = self._worker
+        if worker is not None:
+            self._ports.dismiss(worker, SHUTDOWN)
         if self.spec.channel.ended:
             return
         if is_clean(reason):

@@ -16,15 +16,16 @@ import msgspec
 from allm_actors.data import Request, StoreError, Tool
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.isolated import ChildDied
 from allm_actors.engine.preflight import check_capabilities, with_finalize
 from allm_actors.engine.resolve import call_for, resolve_model_ref, step_request
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
-from supervisors import NOPROC, ChildSpec, Future, Process, ProcessDown, ProcessRef, System
+from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
 from supervisors import exit as exit_process
 
 from .adapter import adapter_actor_for
-from .protocol import CallJob, ModelJob, ToolJob, TurnSpec
+from .protocol import ANSWERED, CallJob, ModelJob, ToolJob, TurnSpec
 from .tools import tool_actor_for
 
 __all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports", "model_call"]
@@ -81,46 +82,77 @@ class Ports:
             return
         _when_done(store.ask(message, block=False), done)
 
-    def hire(self, job: ModelJob | ToolJob, failed: Callable[[str], object]) -> None:
-        """Start a worker for `job` under its supervisor; `failed(why)` is called once if that cannot be done."""
-        name: str
-        worker: type[Process]
+    def hire(
+        self,
+        job: ModelJob | ToolJob,
+        lost: Callable[[str], object],
+        late: Callable[[ProcessRef[Any]], object],
+    ) -> ProcessRef[Any] | None:
+        """Start a worker for `job` under its supervisor, here and now.
+
+        None while the supervisor is being restarted: then `late(ref)` is called when the worker has begun, on any
+        thread. `lost(why)` is called once if the worker ends without an answer or cannot be started.
+        """
         if isinstance(job, ModelJob):
-            name, worker = ADAPTERS, adapter_actor_for(job)
+            name: str = ADAPTERS
+            worker: type[Process] = adapter_actor_for(job)
             job = replace(job, loop=self._io_loop())
         elif isinstance(job, CallJob):
             job = replace(job, loop=self._io_loop() if job.asynchronous else None)
             name, worker = ADAPTERS, tool_actor_for(job)
         else:
             name, worker = TOOLS, tool_actor_for(job)
-        spec = ChildSpec(
-            id=job.token, start=worker, args=(job,), restart="temporary", shutdown=worker.shutdown
-        )
-        self._hire(name, spec, failed, patient=True)
+        try:
+            return self._spawn(name, worker, job, lost)
+        except Exception as error:  # noqa: BLE001 - handed on as a reason
+            # Only what a supervisor never had is offered to its successor: a tool must not run twice.
+            if not (isinstance(error, ProcessDown) and error.reason is NOPROC):
+                lost(str(error))
+                return None
+        self.when_whole(lambda gone: self._hire_late(name, worker, job, lost, late, gone))
+        return None
 
-    def _hire(self, name: str, spec: ChildSpec, failed: Callable[[str], object], *, patient: bool) -> None:
-        def answered(_ref: Any, error: BaseException | None) -> None:
-            # Only what a supervisor never received is offered to its successor: a tool must not run twice.
-            if isinstance(error, ProcessDown) and error.reason is NOPROC and patient:
-                self.when_whole(again)
-            elif error is not None:
-                failed(str(error))
+    def _hire_late(
+        self,
+        name: str,
+        worker: type[Process],
+        job: ModelJob | ToolJob,
+        lost: Callable[[str], object],
+        late: Callable[[ProcessRef[Any]], object],
+        gone: BaseException | None,
+    ) -> None:
+        if gone is not None:
+            lost(str(gone))
+            return
+        try:
+            ref = self._spawn(name, worker, job, lost)
+        except Exception as error:  # noqa: BLE001 - handed on as a reason
+            lost(str(error))
+            return
+        late(ref)
+        # The session may have died before it heard of this one.
+        job.session.add_exit_callback(lambda _reason: self.dismiss(ref, SHUTDOWN))
 
-        def again(gone: BaseException | None) -> None:
-            if gone is None:
-                self._hire(name, spec, failed, patient=False)
-            else:
-                failed(str(gone))
+    def _spawn(
+        self, name: str, worker: type[Process], job: ModelJob | ToolJob, lost: Callable[[str], object]
+    ) -> ProcessRef[Any]:
+        def ended(reason: Reason) -> None:
+            if reason is not ANSWERED:
+                lost(_why(reason))
 
         supervisor: Any = self.whereis(name)
         if supervisor is None:
-            answered(None, ProcessDown(NOPROC))
-        else:
-            _when_done(supervisor.start_child_soon(spec), answered)
+            raise ProcessDown(NOPROC)
+        ref: ProcessRef[Any] = supervisor.spawn_child(worker, job, on_exit=ended)
+        return ref
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker."""
         exit_process(worker, reason)
+
+
+def _why(reason: Reason) -> str:
+    return str(reason.exc) if isinstance(reason, Crash) and isinstance(reason.exc, ChildDied) else str(reason)
 
 
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from allm_actors.data import Event, Message, Request, StoreError, Thread
 from allm_actors.engine.adapter import Call
@@ -18,12 +18,14 @@ from allm_actors.engine.engine import Engine
 from allm_actors.execution.loop import Options
 from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import ToolOutcome
-from supervisors import ProcessRef
+from supervisors import ProcessRef, Shutdown
+from supervisors.runtime.signals import Signal
 
 from .channel import Channel
 from .window import Window
 
 __all__ = [
+    "ANSWERED",
     "Begin",
     "CallJob",
     "Cancel",
@@ -34,7 +36,6 @@ __all__ = [
     "ModelBatch",
     "ModelDone",
     "ModelJob",
-    "ModelReady",
     "ModelRefused",
     "Recover",
     "Saved",
@@ -42,9 +43,10 @@ __all__ = [
     "ToolDone",
     "ToolExpired",
     "ToolJob",
-    "ToolReady",
     "TurnSpec",
     "Wake",
+    "WorkerLost",
+    "WorkerReady",
 ]
 
 
@@ -113,6 +115,25 @@ class Fork:
 
 # Between a session actor and its workers.
 
+ANSWERED: Final = Shutdown("answered")
+"""What a worker ends with that has told its session everything; any other end is one without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """A worker that could not be started at once has begun."""
+
+    token: int
+    ref: ProcessRef[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost(Signal):
+    """A worker has ended without an answer, or could not be started."""
+
+    token: int
+    why: str
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelJob:
@@ -126,14 +147,6 @@ class ModelJob:
     window: Window
     opened: Any = None
     loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReady:
-    """The adapter actor lives and begins."""
-
-    token: int
-    ref: ProcessRef[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +201,6 @@ class CallJob(ToolJob):
     """One attempt of a call that is no stream: as a tool's, but what waits on a loop waits on the host's own."""
 
     asynchronous: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ToolReady:
-    """The tool actor lives and begins."""
-
-    token: int
-    ref: ProcessRef[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,8 +75,8 @@ class Crew(Protocol):
     def next_token(self) -> int:
         """A number no worker of this actor has had."""
 
-    def hire(self, job: ModelJob | ToolJob) -> None:
-        """Start a worker under its supervisor; `died` is called if that cannot be done."""
+    def hire(self, job: ModelJob | ToolJob) -> ProcessRef[Any] | None:
+        """Start a worker under its supervisor; None if that takes a while: `ready` is called then, or `died`."""
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; what it still says is stale."""
@@ -95,7 +95,7 @@ class Crew(Protocol):
 
 
 class Worker:
-    """A model call, a tool run or a question to the user's code (`halt_when`, a type): its process, if it reported."""
+    """A model call, a tool run or a question to the user's code (`halt_when`, a type), and its process."""
 
     __slots__ = ("call_id", "call_off", "cancel", "kind", "patience", "ref", "turn", "window")
 
@@ -302,10 +302,6 @@ class TurnRun:
                 self._spans.lost(worker.call_id, worker.turn, why)
             self._feed(worker.died(why))
 
-    def token_of(self, ref: ProcessRef[Any]) -> int | None:
-        """The worker behind a ref, if it still matters."""
-        return next((token for token, worker in self._workers.items() if worker.ref is ref), None)
-
     def abandon(self) -> None:
         """Let go of every worker, without a word to the machine."""
         self._close_opened()
@@ -408,11 +404,11 @@ class TurnRun:
             return
         token, window = self._crew.next_token(), Window(MODEL_LEAD)
         self.model = token
-        self._workers[token] = Worker("model", turn, window=window)
+        worker = self._workers[token] = Worker("model", turn, window=window)
         if (call.stream_timeout or call.request_timeout) and not callable(getattr(adapter, "batches", None)):
             name = getattr(adapter, "name", type(adapter).__name__)
-            patience = self._workers[token].patience = Patience(token, name, call, self._crew.alarm)
-            self._workers[token].call_off = patience.call_off
+            patience = worker.patience = Patience(token, name, call, self._crew.alarm)
+            worker.call_off = patience.call_off
         job = ModelJob(
             token=token,
             session=self._crew.ref,
@@ -422,7 +418,7 @@ class TurnRun:
             window=window,
             opened=opened,
         )
-        self._crew.hire(job)
+        self._hire(job, worker)
 
     def _close_opened(self) -> None:
         opened, self._opened = self._opened, None
@@ -436,12 +432,18 @@ class TurnRun:
             worker.call_off = self._crew.alarm(timeout, token)
         job = work.job(token, self._crew.ref, name, call_id)
         worker.cancel = job.cancel
-        self._crew.hire(job)
+        self._hire(job, worker)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:
         token = self._crew.next_token()
-        self._workers[token] = Worker(kind, turn)
-        self._crew.hire(work.job(token, self._crew.ref, kind, kind))
+        worker = self._workers[token] = Worker(kind, turn)
+        self._hire(work.job(token, self._crew.ref, kind, kind), worker)
+
+    def _hire(self, job: ModelJob | ToolJob, worker: Worker) -> None:
+        worker.ref = self._crew.hire(job)
+        if worker.ref is not None and not self._crew.ref.is_alive():
+            # Killed meanwhile, and whoever let go of our workers did not see this one.
+            worker.ref.terminate(SHUTDOWN)
 
     def _taken(self, count: int) -> None:
         worker = self._workers.get(self.model) if self.model is not None else None

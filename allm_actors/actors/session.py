@@ -11,24 +11,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from allm_actors.data import AllmError, Session, SessionBusy, SessionError, StoreError, Thread
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.isolated import ChildDied
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import CallModel
 from supervisors import (
     DEFER_START,
     IGNORE,
     NO_REPLY,
-    NOPROC,
     SHUTDOWN,
-    Crash,
-    Down,
     From,
     Process,
     ProcessRef,
@@ -47,7 +42,6 @@ from .protocol import (
     ModelBatch,
     ModelDone,
     ModelJob,
-    ModelReady,
     ModelRefused,
     Recover,
     Saved,
@@ -55,8 +49,9 @@ from .protocol import (
     ToolDone,
     ToolExpired,
     ToolJob,
-    ToolReady,
     TurnSpec,
+    WorkerLost,
+    WorkerReady,
 )
 from .run import TurnRun
 from .seat import Outlets, Seat
@@ -145,8 +140,9 @@ class SessionActor(Process):
             case Demand() if run is not None:
                 self._hurry(run)
                 run.demand()
-            case ModelReady(token, ref) | ToolReady(token, ref):
-                self._ready(token, ref)
+            case WorkerReady(token, ref):
+                if run is None or not run.ready(token, ref):
+                    self.dismiss(ref, SHUTDOWN)
             case ModelDone(token) if run is not None:
                 run.model_done(token)
             case ModelRefused(token, error) if run is not None:
@@ -174,13 +170,6 @@ class SessionActor(Process):
             case _:  # stale news of a turn that is over
                 pass
         return None
-
-    def handle_down(self, down: Down) -> None:
-        """A worker is dead; if it still owed an answer, that is the answer."""
-        run = self._run
-        token = run.token_of(down.ref) if run is not None and down.ref is not None else None
-        if run is not None and token is not None:
-            run.died(token, _why(down))
 
     # Turns.
 
@@ -293,10 +282,14 @@ class SessionActor(Process):
         self._tokens += 1
         return self._tokens
 
-    def hire(self, job: ModelJob | ToolJob) -> None:
+    def hire(self, job: ModelJob | ToolJob) -> ProcessRef[Any] | None:
         """Start a worker under its supervisor."""
         token, ref = job.token, self.ref
-        self._seat.ports.hire(job, lambda why: ref.send(WorkerLost(token, why)))
+        return self._seat.ports.hire(
+            job,
+            lambda why: ref.inform(WorkerLost(token, why)),
+            lambda worker: ref.send(WorkerReady(token, worker)),
+        )
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; what it still says is stale."""
@@ -407,28 +400,7 @@ class SessionActor(Process):
         if self._run is not None:
             raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")
 
-    def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
-        if self._run is not None and self._run.ready(token, ref):
-            self.monitor(ref)
-        else:
-            self._seat.ports.dismiss(ref, SHUTDOWN)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
-    """A worker could not be started."""
-
-    token: int
-    why: str
-
 
 def _taken(id: str) -> SessionError:
     text = f"there is a session {id!r} already, and it would be lost; fork under another name"
     return SessionError("invalid_status_for_operation", message=text)
-
-
-def _why(down: Down) -> str:
-    # Who died before we could watch it is only known to be gone; its ref knows more.
-    known = down.ref.exit_reason if down.reason is NOPROC and down.ref is not None else None
-    reason = known or down.reason
-    return str(reason.exc) if isinstance(reason, Crash) and isinstance(reason.exc, ChildDied) else str(reason)

@@ -12,10 +12,10 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
-from supervisors import IGNORE, NORMAL, SHUTDOWN, Process
+from supervisors import Process
 
 from .loops import call_on
-from .protocol import CallJob, ToolDone, ToolJob, ToolReady
+from .protocol import ANSWERED, CallJob, ToolDone, ToolJob
 
 __all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
@@ -38,13 +38,9 @@ class ToolActor(Process):
         super().__init__()
         self.job = job
 
-    def init(self) -> Any:
-        """Report to the session, then work."""
-        if not self.job.session.send(ToolReady(self.job.token, self.ref)):
-            return IGNORE
-        self.monitor(self.job.session)
+    def init(self) -> None:
+        """The start is over before the work begins."""
         self.continue_(None)
-        return None
 
     def handle_continue(self, _arg: Any) -> None:
         """Run the work and end."""
@@ -52,15 +48,11 @@ class ToolActor(Process):
         job = self.job
         outcome = job.work() if job.context is None else job.context.copy().run(job.work)
         job.session.send(ToolDone(job.token, outcome))
-        self.exit()
-
-    def handle_down(self, _down: Any) -> None:
-        """The session is dead, and may not have known of us yet."""
-        self.exit(SHUTDOWN)
+        self.exit(ANSWERED)
 
     def terminate(self, reason: Any) -> None:
         """Tell a handler that has not answered yet that nobody waits for it any more."""
-        if reason is not NORMAL:
+        if reason is not ANSWERED:
             self.job.cancel()
 
 
@@ -87,13 +79,13 @@ class AsyncToolActor(ToolActor):
                 if error is not None:
                     raise error
                 self.job.session.send(ToolDone(self.job.token, outcome))
-                self.exit()
+                self.exit(ANSWERED)
             case _:
                 pass
 
     def terminate(self, reason: Any) -> None:
         """Stop the coroutine."""
-        if reason is not NORMAL:
+        if reason is not ANSWERED:
             self._cancel()
 
     def _start(self) -> None:

@@ -77,7 +77,33 @@ class DynamicChildren:
             return None
         return (yield from self._restart(entry, now))
 
+    def forgets(self, ref: Ref, reason: Reason) -> bool:
+        """Whether the end of this child asks for nothing: then it is forgotten, and `exited` need not be run.
+
+        Thread: any; it is one look and one removal.
+        """
+        entry = self._entries.get(ref)
+        if entry is None or entry.spec.restart != "temporary" or not is_clean(reason):
+            return False
+        self._forget(entry)
+        return True
+
     # what clients ask for
+
+    def take_in(self, spec: ChildSpec, ref: Ref, now: float) -> None:
+        """Have a child that is about to begin: a temporary one, whose arguments nobody needs again.
+
+        Thread: any, under the lock that makes it a child in the same instant. Raises: MaxChildren.
+        """
+        limit = self._flags.max_children
+        if limit is not None and len(self._entries) >= limit:
+            raise MaxChildren(limit)
+        self._entries[ref] = Entry(spec, ref, None, now, 1)
+
+    @property
+    def extra_args(self) -> tuple[object, ...]:
+        """What goes before the arguments of every child."""
+        return self._flags.extra_args
 
     def start_child(self, like: ChildLike) -> Operation[object]:
         """Start one more child; its id does not matter.

@@ -283,6 +283,9 @@ class _Adopted(pykka.ThreadingActor):
     def _actor_ask_to_stop(self, reason: Reason) -> None:
         """A plain actor has no way to look."""
 
+    def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:  # noqa: ARG002
+        return False
+
     def _actor_kill(self) -> None:
         ref = self._actor_ref
         with ref.system.lock:

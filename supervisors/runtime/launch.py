@@ -35,9 +35,11 @@ def launch(
     name: Hashable = None,
     incarnation: int = 0,
     on_exit: Callable[[Reason], object] | None = None,
+    admit: Callable[[Ref[Any]], None] | None = None,
 ) -> Ref[Any]:
     """Construct and begin; `starter(outcome)` is called once, perhaps before this returns, on any thread.
 
+    `admit(ref)` is called between the two, and what it raises is the end of it.
     Raises: what the constructor raises; `SupervisorError` if the system has stopped; `BadSpec`, unknown dispatcher
     or impossible name.
     """
@@ -60,6 +62,8 @@ def launch(
         ref.add_exit_callback(on_exit)
     if parent is not None and not adopt(parent, ref):
         raise ProcessDown(NOPROC, parent)
+    if admit is not None:
+        admit(ref)
     actor._start_actor_loop()
     return ref
 

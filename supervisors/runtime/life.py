@@ -342,6 +342,10 @@ class Life(Hooks):
         if self._actor_stop_event is not None:
             self._actor_stop_event.set()
 
+    def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:  # noqa: ARG002
+        """Whether the end of this child asks for nothing, and is not told. Thread: the one it died on."""
+        return False
+
     @property
     def ref(self) -> Ref[Self]:
         """The handle that others may have."""

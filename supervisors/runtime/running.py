@@ -37,6 +37,8 @@ class Mortal(Protocol):
 
     def _actor_kill(self) -> None: ...
 
+    def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool: ...
+
 
 class Owner(Mortal, Protocol):
     """What a mailbox runs: a process, seen from the runtime. None of these may raise."""

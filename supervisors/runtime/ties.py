@@ -179,6 +179,9 @@ def announce(ref: Ref[Any], reason: Reason) -> None:
         ref.reason = reason
         ties, ref.ties = ref.ties, None
         parent = ref.parent if ref.linked else None
+        owner = None if parent is None else parent.actor_inbox.owner
+        if owner is not None and owner._actor_forgets(ref, reason):  # noqa: SLF001
+            parent, ref.linked = None, False
         _forget_child(ref)
         if ties is not None:
             _untie(ties)

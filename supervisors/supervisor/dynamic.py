@@ -10,16 +10,31 @@ The rule of this file: as in `static.py`, only doors; what the calls mean is in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast, overload
 
 from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.entry import Child, Counts, View
-from supervisors.process import Future
-from supervisors.reasons import Reason
+from supervisors.core.steps import Report
+from supervisors.errors import ProcessDown
+from supervisors.process import Future, Process
+from supervisors.reasons import NOPROC, SHUTDOWN, Reason
+from supervisors.runtime.launch import launch
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.signals import Ignore
-from supervisors.spec import ChildLike, DynamicFlags, check_child, check_dynamic_flags, child_spec
+from supervisors.runtime.running import guard
+from supervisors.runtime.signals import Ignore, Outcome, Started
+from supervisors.runtime.system import System
+from supervisors.runtime.ties import adopt, watch
+from supervisors.spec import (
+    EMPTY,
+    ChildLike,
+    ChildSpec,
+    DynamicFlags,
+    check_child,
+    check_dynamic_flags,
+    child_spec,
+)
 from supervisors.supervisor.supervision import Request, Supervision
 
 __all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
@@ -45,6 +60,24 @@ class DynamicSupervisorRef(Ref[Any]):
         """
         checked = check_child(child_spec(spec), "never")
         return self.ask(Request("start_child", (checked,)), block=False)
+
+    def spawn_child(
+        self, cls: type[Process], *args: Any, on_exit: Callable[[Reason], object] | None = None
+    ) -> Ref[Any]:
+        """Start a temporary child here and now: constructed in the calling thread, begun on its own dispatcher.
+
+        It is a child like any other from its first moment on, but nobody waits: neither the caller for `init` (a start
+        that fails, or says `IGNORE`, is an end like any other) nor anybody for the supervisor, which takes no turn.
+        `on_exit(reason)` is called on the thread it dies on, and must not block.
+
+        Thread: any. Raises: `ProcessDown` if the supervisor is dead or stopping; `MaxChildren`; `BadSpec`; what the
+        constructor raises.
+        """
+        guard()
+        owner = cast("DynamicSupervisor | None", self.actor_inbox.owner)
+        if owner is None:
+            raise ProcessDown(NOPROC, self)
+        return owner.spawn_child(cls, args, on_exit)
 
     def terminate_child(self, ref: Ref[Any]) -> None:
         """Stop a child and forget it. While a child is restarting, its last ref is still the one to use.
@@ -117,7 +150,45 @@ class DynamicSupervisor(Supervision):
         """Say how to supervise. Override it for a supervisor that knows its flags."""
         return DynamicFlags(*args, **kwargs)
 
+    def spawn_child(
+        self, cls: type[Process], args: tuple[Any, ...], on_exit: Callable[[Reason], object] | None
+    ) -> Ref[Any]:
+        """See `DynamicSupervisorRef.spawn_child`. Thread: any."""
+        me, spec = self._actor_ref, _passing(cls)
+        children = getattr(self, "_children", None)
+        if children is None or self._ending:
+            raise ProcessDown(NOPROC, me)
+
+        def admit(ref: Ref[Any]) -> None:
+            with me.system.lock:  # as it begins to end: either it sees the child, or we see that it ends
+                if self._ending or not adopt(me, ref):
+                    raise ProcessDown(NOPROC, me)
+                children.take_in(spec, ref, self._now())
+                if on_exit is not None:
+                    watch(ref, on_exit)
+            self._report(Report("child_started", None, ref))
+
+        def stillborn(outcome: Outcome) -> None:
+            if not isinstance(outcome, Started):
+                children.forgets(outcome.ref, SHUTDOWN)
+
+        args = children.extra_args + args
+        if System.current() is me.system:
+            return launch(cls, args, EMPTY, starter=stillborn, admit=admit)
+        with me.system.activated():
+            return launch(cls, args, EMPTY, starter=stillborn, admit=admit)
+
+    def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:
+        children = cast("DynamicChildren", self._children)
+        return children.forgets(child, reason)
+
     def _configure(self, result: Any) -> DynamicChildren:
         if not isinstance(result, DynamicFlags):
             raise TypeError
         return DynamicChildren(result)
+
+
+@lru_cache(256)
+def _passing(cls: type[Process]) -> ChildSpec:
+    spec = ChildSpec(id=None, start=cls, restart="temporary", shutdown=cls.shutdown)
+    return check_child(spec, "never")

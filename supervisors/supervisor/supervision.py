@@ -159,7 +159,8 @@ class Supervision(Performer):
 
     def _end(self, reason: Reason) -> None:
         if not self._ending:
-            self._ending = True
+            with self.ref.system.lock:  # whoever brings a child in this instant is seen, or sees it
+                self._ending = True
             self._turns.run_last(self._children.stop_all(), lambda _result, _refusal: self.finish(reason))
 
 
