@@ -91,8 +91,12 @@ class StoreActor(Process):
 
     def _collect(self, save: Save) -> None:
         self._batch.append((save, self.current_request))
-        if len(self._batch) == 1:
+        if len(self._batch) > 1:
+            return
+        if self.ref.load().waiting:
             self.ref.tell(Flush())  # comes after every save that waits already: those share the transaction
+        else:
+            self._flush()
 
     def _flush(self) -> None:
         batch, self._batch = self._batch, []

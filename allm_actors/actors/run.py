@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Protocol
 
 from allm_actors.data import (
@@ -338,7 +339,7 @@ class TurnRun:
             case CancelTool(call_id, turn):
                 self._drop(self._tokens.get((call_id, turn), -1))
             case Checkpoint(thread):
-                self._waiting = not self._crew.keep(thread, self.stored)
+                self._waiting = not self._crew.keep(self._latest(thread), self.stored)
             case Finish(result):
                 self._finish(result)
         return True
@@ -374,6 +375,19 @@ class TurnRun:
             self._last, events = events[-1:], events[:-1]
         if events:
             self.spec.channel.publish(events)
+
+    def _latest(self, thread: Thread) -> Thread:
+        """What came while the store was busy is stored at once: each answer still before it is shown."""
+        last = 0
+        for place, effect in enumerate(self.todo, 1):
+            if isinstance(effect, Checkpoint):
+                last, thread = place, effect.thread
+            elif not isinstance(effect, Emit):
+                break
+        if last:
+            shown = [effect for effect in islice(self.todo, last) if isinstance(effect, Emit)]
+            self.todo = deque([*shown, *islice(self.todo, last, None)])
+        return thread
 
     def _finish(self, result: Any) -> None:
         channel = self.spec.channel

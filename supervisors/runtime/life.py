@@ -288,6 +288,7 @@ class Life(Hooks):
             return
         if farewell is not None:
             farewell()
+        self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
         self._actor_fail_requests(reason)
         for timer in list(self._actor_timers or ()):
             timer.cancel()
