@@ -43,7 +43,7 @@ class Ledger:
     def put(self, session: Session) -> None:
         """The session is this from now on; what a tool put into its metadata and nobody can store becomes text."""
         self._stored = min(self._stored, _shared(self.value.thread, session.thread))
-        self._cell.value = _plain(session)
+        self._cell.value = session if session.metadata is self.value.metadata else _plain(session)
 
     def put_thread(self, thread: Thread) -> None:
         """The session has this thread from now on."""

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from allm_actors.data import Event, Message, Request, StoreError, Thread
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
@@ -82,8 +84,7 @@ class Begin:
     turn: TurnSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(msgspec.Struct, frozen=True):
     """The reader has taken everything and asks for more."""
 
 
@@ -157,28 +158,24 @@ class ModelRefused:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
-class ModelBatch:
+class ModelBatch(msgspec.Struct, frozen=True):
     """The events of one network read."""
 
     token: int
     events: Sequence[Event]
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDone:
+class ModelDone(msgspec.Struct, frozen=True):
     """The stream is exhausted."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wake:
+class Wake(msgspec.Struct, frozen=True):
     """The window is open again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Continue:
+class Continue(msgspec.Struct, frozen=True):
     """Note to self: go on after others had their turn."""
 
 
@@ -203,8 +200,7 @@ class CallJob(ToolJob):
     asynchronous: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ToolDone:
+class ToolDone(msgspec.Struct, frozen=True):
     """A tool run came to this."""
 
     token: int
@@ -220,15 +216,13 @@ class HaltAnswer:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolExpired:
+class ToolExpired(msgspec.Struct, frozen=True):
     """A tool's or a model's time is up."""
 
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """The store has answered a `Save`."""
 
     token: int

@@ -63,6 +63,7 @@ from .work import Work, halt_work, parse_work, settle_work, tool_work
 
 __all__ = ["Crew", "TurnRun"]
 
+_DEEDS = (RunTool, CallModel, SettleError, AskHalt, ParseAnswer)
 MODEL_LEAD = 8  # reads an adapter may be ahead of its session
 
 
@@ -236,8 +237,7 @@ class TurnRun:
 
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
         """End the turn as soon as its end is stored; what was not begun will not be."""
-        deeds = (CallModel, RunTool, AskHalt, SettleError, ParseAnswer)
-        self.todo = deque(effect for effect in self.todo if not isinstance(effect, deeds))
+        self.todo = deque(effect for effect in self.todo if not isinstance(effect, _DEEDS))
         self._close_opened()
         self._feed(Cancelled(reason, error))  # type: ignore[arg-type]
 
@@ -322,24 +322,22 @@ class TurnRun:
         self.advance()
 
     def _perform(self, effect: Effect) -> bool:
-        if isinstance(
-            effect, CallModel | RunTool | SettleError | AskHalt | ParseAnswer
-        ) and not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
+        if isinstance(effect, _DEEDS) and not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
             return False
         if self._spans is not None:
             self._spans.wants(effect)
         match effect:
             case Emit(events):
                 self._emit(events)
-            case CallModel() | RunTool() | SettleError() | AskHalt() | ParseAnswer():
+            case Checkpoint(thread):
+                self._waiting = not self._crew.keep(self._latest(thread), self.stored)
+            case RunTool() | CallModel() | SettleError() | AskHalt() | ParseAnswer():
                 self._act(effect)
             case CancelModel():
                 if self.model is not None:
                     self._drop(self.model)
             case CancelTool(call_id, turn):
                 self._drop(self._tokens.get((call_id, turn), -1))
-            case Checkpoint(thread):
-                self._waiting = not self._crew.keep(self._latest(thread), self.stored)
             case Finish(result):
                 self._finish(result)
         return True
@@ -355,12 +353,12 @@ class TurnRun:
 
     def _act(self, effect: CallModel | RunTool | SettleError | AskHalt | ParseAnswer) -> None:
         match effect:
-            case CallModel():
-                self._call_model(effect)
             case RunTool(call, tool, timeout, request_id, turn):
                 span = None if self._spans is None else self._spans.tool(call, tool, turn)
                 work = tool_work(self.spec, call, tool, request_id, span)
                 self._hire_tool(call.id, call.name, turn, work, timeout)
+            case CallModel():
+                self._call_model(effect)
             case SettleError(call, error, turn):
                 self._hire_tool(call.id, call.name, turn, settle_work(self.spec, call, error), None)
             case AskHalt(turn, step_result):

@@ -135,6 +135,10 @@ class SessionActor(Process):
         """Doors ask, workers report."""
         run = self._run
         match message:
+            case ToolDone(token, outcome) if run is not None:
+                run.returned(token, outcome)
+            case Saved(token, error):
+                self._ledger.settle(token, error)
             case ModelBatch() if run is not None:
                 run.batch(message)
             case Demand() if run is not None:
@@ -147,12 +151,8 @@ class SessionActor(Process):
                 run.model_done(token)
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
-            case ToolDone(token, outcome) if run is not None:
-                run.returned(token, outcome)
             case ToolExpired(token) if run is not None:
                 run.expired(token)
-            case Saved(token, error):
-                self._ledger.settle(token, error)
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
             case Begin() | SubmitToolResults() | Recover() | Fork() if self._closing is not None:

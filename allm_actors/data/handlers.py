@@ -78,10 +78,8 @@ def _bind(
     if signature.context is not None:
         values[signature.context.name] = context
     only = [*signature.arguments, *([signature.context] if signature.context else [])]
-    positional = [
-        values.pop(argument.name, argument.default) for argument in only if argument.positional_only
-    ]
-    return positional, values
+    only = [argument for argument in only if argument.positional_only]
+    return [values.pop(argument.name, argument.default) for argument in only], values
 
 
 def _converted(
@@ -97,6 +95,8 @@ def _converted(
                 problems.append((argument.name, str(error)))
         elif argument.required:
             problems.append((argument.name, f"missing; expected {shown(argument.type)}"))
+    if len(values) == len(given):  # what was not given a value of its own was not there
+        return values, problems
     known = {argument.name for argument in signature.arguments}
     others = {name: value for name, value in given.items() if name not in known}
     if signature.open_ended:

@@ -19,7 +19,7 @@ def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], st
 
     `open_calls` lets the last assistant message's calls be open, as they are while a person or a caller answers them.
     """
-    if not isinstance(messages, list):
+    if not isinstance(messages, list) or _matched(messages):
         return
     calls, failures = _sort(messages)
     yield from failures
@@ -27,6 +27,24 @@ def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], st
     for index, missing in calls.items():
         if not (open_calls and index == last):
             yield from ((["messages", index, "tool_calls"], "unanswered_tool_call") for _ in missing)
+
+
+def _matched(messages: list[Any]) -> bool:
+    """Whether each answer follows its call, and no call is left open: what is so needs no closer look."""
+    waiting: set[str] = set()
+    for message in messages:
+        if not isinstance(message, Message):
+            continue
+        if message.role == "tool":
+            if message.tool_call_id not in waiting:
+                return False
+            waiting.remove(message.tool_call_id)
+        elif message.role == "assistant" and message.metadata:
+            calls = _calls(message)
+            if calls and waiting:
+                return False
+            waiting.update(call.id for call in calls)
+    return not waiting
 
 
 def _sort(messages: list[Any]) -> tuple[dict[int, dict[str, ToolCall]], list[tuple[list[Any], str]]]:

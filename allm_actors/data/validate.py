@@ -177,7 +177,8 @@ def _each(
         return
     for index, value in enumerate(values):
         if isinstance(value, cls):
-            yield from _under([name, index], rule(value))
+            for failure in rule(value):
+                yield from _under([name, index], (failure,))
         else:
             yield [name, index], "invalid_type"
 

@@ -197,7 +197,7 @@ def _is_nested(value: Sequence[Any]) -> bool:
 
 
 def _is_script(item: Any) -> bool:
-    return isinstance(item, list | tuple) and not (item and isinstance(item[0], str))
+    return isinstance(item, (tuple, list)) and not (item and isinstance(item[0], str))
 
 
 def _nested(name: str, value: Sequence[Any]) -> list[Sequence[Any]]:

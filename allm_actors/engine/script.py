@@ -146,7 +146,7 @@ _ENTRIES: dict[str, Callable[[_Stage, Any], None]] = {
 
 
 def _tag(entry: Any) -> str:
-    if isinstance(entry, list | tuple) and entry and isinstance(entry[0], str):
+    if isinstance(entry, (tuple, list)) and entry and isinstance(entry[0], str):
         return entry[0]
     raise TypeError(
         f"a script entry is a tuple that begins with its kind, such as ('text', 'hi'), got: {entry!r}"
