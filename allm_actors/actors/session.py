@@ -297,7 +297,14 @@ class SessionActor(Process):
 
     def alarm(self, seconds: float, token: int) -> Callable[[], object]:
         """Tell ourselves when a worker's time is up."""
-        return self.send_after(seconds, self.ref, ToolExpired(token)).cancel
+        # A timer of the system's: whoever lets go of the worker calls it off, also when we were killed.
+        ref = self.ref
+
+        def expire() -> None:
+            if ref.is_alive():
+                ref.inform(ToolExpired(token))
+
+        return self.system.timers.after(seconds, expire).cancel
 
     def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Any, Call]:
         """The adapter, the request and the call for one model call."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 from supervisors import Process
 
@@ -20,23 +20,42 @@ from .protocol import ANSWERED, CallJob, ToolDone, ToolJob
 __all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
 
-def tool_actor_for(job: ToolJob) -> type[ToolActor]:
+def tool_actor_for(job: ToolJob) -> type[Job]:
     """The actor class for a job: asynchronous work goes to its event loop, everything else to a thread."""
     if isinstance(job, CallJob):
         return AsyncCallWorker if job.loop is not None else CallWorker
     return AsyncToolActor if job.loop is not None else ToolActor
 
 
-class ToolActor(Process):
-    """Runs a handler that may block. Thread: one of the cached threads for blocking work."""
+class Job(Process):
+    """Has one thing to do."""
 
     restart = "temporary"
     shutdown = 1.0  # asked first: a kill cannot stop a thread, it only stops waiting for it
-    dispatcher = "blocking"
 
     def __init__(self, job: ToolJob) -> None:
         super().__init__()
         self.job = job
+
+    def terminate(self, reason: Any) -> None:
+        """Tell a handler that has not answered yet that nobody waits for it any more."""
+        if reason is not ANSWERED:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more. Thread: any."""
+        self.job.cancel()
+
+    def answer(self, outcome: Any) -> NoReturn:
+        """Tell the session, and end."""
+        self.job.session.send(ToolDone(self.job.token, outcome))
+        self.exit(ANSWERED)
+
+
+class ToolActor(Job):
+    """Runs a handler that may block. Thread: one of the cached threads for blocking work."""
+
+    dispatcher = "blocking"
 
     def init(self) -> None:
         """The start is over before the work begins."""
@@ -44,31 +63,28 @@ class ToolActor(Process):
 
     def handle_continue(self, _arg: Any) -> None:
         """Run the work and end."""
-        self.on_kill(self.job.cancel)
+        self.on_kill(self.cancel)
         job = self.job
-        outcome = job.work() if job.context is None else job.context.copy().run(job.work)
-        job.session.send(ToolDone(job.token, outcome))
-        self.exit(ANSWERED)
-
-    def terminate(self, reason: Any) -> None:
-        """Tell a handler that has not answered yet that nobody waits for it any more."""
-        if reason is not ANSWERED:
-            self.job.cancel()
+        self.answer(job.work() if job.context is None else job.context.copy().run(job.work))
 
 
-class AsyncToolActor(ToolActor):
-    """Awaits a coroutine handler on the loop that the caller chose, and can therefore stop it."""
+class AsyncToolActor(Job):
+    """Awaits a coroutine handler on the loop that the caller chose, and can therefore stop it.
+
+    It begins where it is started, in its session's own turn: nothing of the handler runs before the loop comes to it.
+    """
 
     dispatcher = "io"
 
     def __init__(self, job: ToolJob) -> None:
         super().__init__(job)
         self._task: asyncio.Task[Any] | None = None
+        self.continue_(None)
 
     def handle_continue(self, _arg: Any) -> None:
         """Start the work on its loop; what comes of it arrives as a message."""
         assert self.job.loop is not None
-        self.on_kill(self._cancel)
+        self.on_kill(self.cancel)
         if not call_on(self.job.loop, self._start):
             raise RuntimeError("the event loop that asynchronous tools of this call belong to is closed")
 
@@ -78,15 +94,15 @@ class AsyncToolActor(ToolActor):
             case _Ended(outcome=outcome, error=error):
                 if error is not None:
                     raise error
-                self.job.session.send(ToolDone(self.job.token, outcome))
-                self.exit(ANSWERED)
+                self.answer(outcome)
             case _:
                 pass
 
-    def terminate(self, reason: Any) -> None:
+    def cancel(self) -> None:
         """Stop the coroutine."""
-        if reason is not ANSWERED:
-            self._cancel()
+        super().cancel()
+        assert self.job.loop is not None
+        call_on(self.job.loop, lambda: self._task.cancel() if self._task is not None else None)
 
     def _start(self) -> None:
         assert self.job.loop is not None
@@ -101,11 +117,6 @@ class AsyncToolActor(ToolActor):
         error = asyncio.CancelledError() if cancelled else task.exception()
         with contextlib.suppress(Exception):  # the actor is gone: nobody waits for this any more
             self.ref.tell(_Ended(None if error else task.result(), error))
-
-    def _cancel(self) -> None:
-        self.job.cancel()
-        assert self.job.loop is not None
-        call_on(self.job.loop, lambda: self._task.cancel() if self._task is not None else None)
 
 
 class CallWorker(ToolActor):

@@ -36,6 +36,7 @@ __all__ = [
     "Options",
     "call_for",
     "complete_request",
+    "parts_of",
     "prompt_cache_of",
     "resolve_adapter_opts",
     "resolve_model",
@@ -158,12 +159,14 @@ def step_request(
     *,
     tools: Sequence[Tool] | None = None,
     stream: bool = True,
+    parts: Options | None = None,
 ) -> Request:
     """The request of one step: the thread, the resolved model and tools, and the options that are the model's.
 
-    `tools` replaces the resolved ones (a second structured pass sends none). Raises as `split` does.
+    `tools` replaces the resolved ones (a second structured pass sends none). `parts` are the call's options, sorted, if
+    the caller has them (`parts_of`). Raises as `split` does.
     """
-    parts = split(resolve_params(engine, options))
+    parts = parts_of(engine, options) if parts is None else parts
     given = resolve_tools(engine, options) if tools is None else list(tools)
     sent = projected(given, parts.request.get("tool_choice"))
     fields = {
@@ -201,11 +204,21 @@ def complete_request(
     )
 
 
+def parts_of(engine: Engine, options: Mapping[str, Any]) -> Options:
+    """The call's options over the engine's, sorted by where they go. Raises as `split` does."""
+    return split(resolve_params(engine, options))
+
+
 def call_for(
-    engine: Engine, options: Mapping[str, Any], request_id: str, transport: Transport | None = None
+    engine: Engine,
+    options: Mapping[str, Any],
+    request_id: str,
+    transport: Transport | None = None,
+    *,
+    parts: Options | None = None,
 ) -> Call:
-    """What an adapter is told beside the request. Raises as `split` does."""
-    parts = split(resolve_params(engine, options))
+    """What an adapter is told beside the request; `parts` as for `step_request`. Raises as `split` does."""
+    parts = parts_of(engine, options) if parts is None else parts
     retry = options.get("retry")
     return Call(
         request_id=request_id,
