@@ -1,11 +1,12 @@
 """What a turn with tools costs when the model answers at once: 8 turns of 4 parallel tools that do nothing.
 
-    python -m benchmarks.loop [-r 5] [subject ...]
+    python -m benchmarks.loop [-r 5] [--probes DIR] [subject ...]
 
 The model is the scripted provider, nothing touches a network, and 32 answers are checked. The floors do the same amount
 of tool calls with no library at all: plain calls, one asyncio task each, one job of a thread pool each. `allm …` are
 whole chats: actors, supervision, validation, events and results included; `def` tools run on threads, `async def` tools
-on the event loop.
+on the event loop. Peers run where they can be imported, `PYTHONPATH` of another environment included, and are skipped
+where they cannot. With `--probes`, what actors alone would take: those of a module `pooled` in that directory.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from statistics import median
 from typing import Any
 
+from benchmarks.loop_peers import PEERS, pooled
 from benchmarks.measure import Column, Subject, arguments, cpu, measure, percentile, show
 
 __all__ = ["SUBJECTS"]
 
 TURNS, PARALLEL = 8, 4
 RUNS, WARM = 40, 5
-REFERENCE = "floor: threads"
+REFERENCE = "floor: threads"  # the fastest peer, where there is one
+PROBE = "probe, pooled"
 
 
 def plain() -> Callable[[], int]:
@@ -135,13 +140,18 @@ def _answers(result: Any) -> int:
     return sum(len(step.tool_results) for step in result.steps)
 
 
-def timed(make: Callable[[], Callable[[], Any]]) -> Callable[[], Mapping[str, float]]:
+def timed(make: Callable[[], Callable[[], Any]]) -> Callable[..., Mapping[str, float]]:
     """The subject that repeats what `make` makes; the lower quartile, because noise only ever adds."""
 
-    def subject() -> Mapping[str, float]:
+    def subject(probes: str | None) -> Mapping[str, float]:  # noqa: ARG001
         return asyncio.run(_timed(make()))
 
     return subject
+
+
+def probed(probes: str | None) -> Mapping[str, float]:
+    """The subject that repeats what the actors of `probes` do."""
+    return asyncio.run(_timed(pooled(TURNS, PARALLEL, probes)))
 
 
 async def _timed(run: Callable[[], Any]) -> dict[str, float]:
@@ -156,6 +166,12 @@ async def _timed(run: Callable[[], Any]) -> dict[str, float]:
     return {"wall": percentile(wall[WARM:], 25), "cpu": percentile(used[WARM:], 25)}
 
 
+def _fastest(samples: Mapping[str, Any]) -> str:
+    """The peer that took the least CPU, or what everything is compared with where there is none."""
+    peers = [name for name in PEERS if name in samples]
+    return min(peers, key=lambda name: median(each["cpu"] for each in samples[name]), default=REFERENCE)
+
+
 SUBJECTS = {
     "floor: plain calls": Subject(timed(plain)),
     "floor: asyncio": Subject(timed(tasks)),
@@ -163,6 +179,8 @@ SUBJECTS = {
     "allm.aio, async tools": Subject(timed(async_chat)),
     "async with Host, async tools": Subject(timed(attached_reply)),
     "allm.chat, def tools": Subject(timed(chat)),
+    **{name: Subject(timed(partial(make, TURNS, PARALLEL)), needs) for name, (make, needs) in PEERS.items()},
+    PROBE: Subject(probed),
 }
 COLUMNS = (
     Column("wall", "ms per run", ".2f", ratio=True),
@@ -171,6 +189,8 @@ COLUMNS = (
 
 
 if __name__ == "__main__":
-    asked = arguments(__doc__, SUBJECTS)
-    samples = measure("benchmarks.loop", SUBJECTS, asked)
-    show(f"{TURNS} turns of {PARALLEL} parallel tools", COLUMNS, samples, REFERENCE)
+    asked = arguments(__doc__, SUBJECTS, {"--probes": {"metavar": "DIR"}})
+    asked.subjects = asked.subjects or [name for name in SUBJECTS if asked.probes or name != PROBE]
+    samples = measure("benchmarks.loop", SUBJECTS, asked, probes=asked.probes)
+    title = f"{TURNS} turns of {PARALLEL} parallel tools"
+    show(title, COLUMNS, samples, _fastest(samples))

@@ -179,7 +179,7 @@ def _installed(subjects: Mapping[str, Subject], names: Iterable[str]) -> list[st
         missing = [need for need in subjects[name].needs if importlib.util.find_spec(need) is None]
         absent = [program for program in subjects[name].programs if shutil.which(program) is None]
         if missing:
-            print(f"skipped: {name} needs {', '.join(missing)} (pip install --group bench)")
+            print(f"skipped: {name} needs {', '.join(missing)} (see benchmarks/README.md)")
         elif absent:
             print(f"skipped: {name} needs {', '.join(absent)} on the PATH")
         else:
