@@ -146,7 +146,7 @@ def openai_agents(turns: int, parallel: int) -> Run:
     ran = Ran()
 
     class Scripted(agents.Model):
-        async def get_response(self, system_instructions: Any, input: Any, *_: Any, **__: Any) -> Any:
+        async def get_response(self, system_instructions: Any, input: Any, *_: Any, **__: Any) -> Any:  # noqa: ARG002
             items = input if isinstance(input, list) else []
             turn = (
                 sum(isinstance(item, dict) and item.get("type") == "function_call" for item in items)

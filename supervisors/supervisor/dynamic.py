@@ -23,7 +23,7 @@ from supervisors.runtime.launch import launch
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard
-from supervisors.runtime.signals import Ignore, Outcome, Started
+from supervisors.runtime.signals import Ignore, Outcome, Started, StartFailed
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import adopt, watch
 from supervisors.spec import (
@@ -171,6 +171,8 @@ class DynamicSupervisor(Supervision):
         def stillborn(outcome: Outcome) -> None:
             if not isinstance(outcome, Started):
                 children.forgets(outcome.ref, SHUTDOWN)
+            if isinstance(outcome, StartFailed):
+                self._report(Report("start_error", None, None, outcome.reason))
 
         args = children.extra_args + args
         if System.current() is me.system:

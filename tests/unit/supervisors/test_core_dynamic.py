@@ -257,3 +257,28 @@ class TestStopping:
         start(world, children)
         start(world, children, type="supervisor")
         assert children.count_children(lambda ref: ref == "a1") == (2, 1, 1, 1)
+
+
+class TestChildrenThatAreTakenIn:
+    def test_they_are_listed_and_counted(self, world):
+        children = dynamic(max_children=1)
+        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        assert refs(children) == ["r1"]
+        with pytest.raises(MaxChildren):
+            children.take_in(spec("a", restart="temporary"), "r2", 0.0)
+
+    @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Shutdown("done")])
+    def test_a_clean_end_of_a_temporary_one_asks_for_nothing(self, reason):
+        children = dynamic()
+        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        assert children.forgets("r1", reason)
+        assert refs(children) == []
+
+    def test_any_other_end_has_to_be_told(self, world):
+        children = dynamic()
+        children.take_in(spec("a", restart="temporary"), "r1", 0.0)
+        b = start(world, children, "b", restart="transient")
+        assert not children.forgets("r1", "boom")
+        assert not children.forgets(b, NORMAL)
+        assert not children.forgets("stranger", NORMAL)
+        assert refs(children) == ["r1", b]

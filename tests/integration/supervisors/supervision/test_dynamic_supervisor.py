@@ -74,6 +74,79 @@ def test_a_temporary_child_is_forgotten_and_makes_room(log):
     sup.start_child(child(Worker, log, "b"))
 
 
+def test_a_child_that_is_spawned_is_a_child_like_any_other(log):
+    sup = DynamicSupervisor.start_link(extra_args=(log,))
+    reasons, ended = [], Event()
+    ref = sup.spawn_child(Worker, "a", on_exit=lambda reason: (reasons.append(reason), ended.set()))
+    assert log.take(1) == ["+ a"]
+    assert [(c.ref, c.type) for c in sup.which_children()] == [(ref, "worker")]
+    sup.terminate_child(ref)
+    assert log.take(1) == ["- a"]
+    assert ended.wait(DEADLINE)
+    assert reasons == [SHUTDOWN]
+    assert sup.which_children() == []
+
+
+def test_a_spawned_child_ends_with_its_supervisor(log):
+    sup = DynamicSupervisor.start_link()
+    ref = sup.spawn_child(Worker, log, "a")
+    assert log.take(1) == ["+ a"]
+    sup.stop()
+    assert not ref.is_alive()  # stopped as the others are: before the supervisor is dead
+    assert ref.exit_reason is SHUTDOWN
+    with pytest.raises(ProcessDown):
+        sup.spawn_child(Worker, log, "b")
+
+
+def test_a_spawned_child_ends_with_a_supervisor_that_is_killed(log):
+    sup = DynamicSupervisor.start_link()
+    ref = sup.spawn_child(Worker, log, "a")
+    assert log.take(1) == ["+ a"]
+    dead = gone(ref)
+    exit(sup, "kill")
+    assert dead.wait(DEADLINE)
+
+
+def test_a_spawned_child_is_never_started_again_and_its_crash_is_told(log, system):
+    told, heard = [], Event()
+
+    def hear(report):
+        told.append((report.kind, report.ref))
+        if report.kind == "child_terminated":
+            heard.set()
+
+    system.reports.subscribe(hear)
+    sup = DynamicSupervisor.start_link(max_restarts=0)
+    ref = sup.spawn_child(Worker, log, "a")
+    ref.tell(crash)
+    assert log.take(2) == ["+ a", "- a"]
+    assert heard.wait(DEADLINE)
+    assert told == [("child_started", ref), ("process_ended", ref), ("child_terminated", ref)]
+    assert eventually(sup.which_children, [])
+    assert sup.is_alive()
+
+
+def test_a_spawned_child_that_ends_cleanly_makes_room(log):
+    sup = DynamicSupervisor.start_link(max_children=1)
+    ref = sup.spawn_child(Worker, log, "a")
+    with pytest.raises(MaxChildren):
+        sup.spawn_child(Worker, log, "b")
+    ref.stop()
+    sup.spawn_child(Worker, log, "c")  # without a turn of the supervisor's
+    assert log.take(3) == ["+ a", "- a", "+ c"]
+
+
+@pytest.mark.parametrize("outcome", [IGNORE, ValueError("not now")])
+def test_a_spawned_child_that_does_not_start_leaves_nothing(log, outcome):
+    sup = DynamicSupervisor.start_link(max_children=1)
+    ended = Event()
+    ref = sup.spawn_child(Worker, log, "a", outcome, on_exit=lambda _: ended.set())
+    assert ended.wait(DEADLINE)
+    assert not ref.is_alive()
+    assert eventually(sup.which_children, [])
+    sup.spawn_child(Worker, log, "b")
+
+
 def test_limits_can_be_changed(log):
     sup = DynamicSupervisor.start_link()
     sup.start_child(child(Worker, log, "a"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from allm_actors.actors.keeper import ListIds, Load, MemoryStoreActor, StoreActor, store_actor_for
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import Session, StoreError
-from supervisors import System
+from supervisors import Sim, System
 
 
 @pytest.fixture
@@ -54,3 +54,34 @@ def test_what_was_saved_is_stored_before_the_end(system: System, tmp_path: Path)
 def test_memory_needs_no_thread_of_its_own() -> None:
     assert store_actor_for(MemoryStore()) is MemoryStoreActor
     assert store_actor_for(SQLiteStore("x")) is StoreActor
+
+
+class Counting(MemoryStore):
+    """How many saves came at once, each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def save(self, batch: Sequence[Save]) -> None:
+        self.batches.append(len(batch))
+        super().save(batch)
+
+
+def test_a_save_that_comes_alone_is_stored_in_its_own_turn() -> None:
+    with Sim(0):
+        store = Counting()
+        keeper = StoreActor.start(store)
+        assert keeper.ask(Save(Session(id="a"))) is None
+        keeper.ask(Save(Session(id="b")))
+        assert store.batches == [1, 1]
+
+
+def test_saves_that_wait_together_are_stored_together() -> None:
+    with Sim(0):
+        store = Counting()
+        keeper = StoreActor.start(store)
+        saves = [keeper.ask(Save(Session(id=id)), block=False) for id in "abc"]
+        for save in saves:
+            assert save.get(timeout=5) is None
+        assert store.batches == [3]
