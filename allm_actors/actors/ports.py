@@ -98,7 +98,7 @@ class Ports:
             worker: type[Process] = adapter_actor_for(job)
             job = replace(job, loop=self._io_loop())
         elif isinstance(job, CallJob):
-            job = replace(job, loop=self._io_loop() if job.asynchronous else None)
+            job = msgspec.structs.replace(job, loop=self._io_loop() if job.asynchronous else None)
             name, worker = ADAPTERS, tool_actor_for(job)
         else:
             name, worker = TOOLS, tool_actor_for(job)

@@ -179,22 +179,24 @@ class Continue(msgspec.Struct, frozen=True):
     """Note to self: go on after others had their turn."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolJob:
+class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`."""
 
     token: int
     session: ProcessRef[Any]
     name: str
     call_id: str
-    work: Callable[[], Any] = field(repr=False)
-    cancel: Callable[[], None] = field(repr=False)
-    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
-    context: contextvars.Context | None = field(default=None, repr=False)
+    work: Callable[[], Any]
+    cancel: Callable[[], None]
+    loop: asyncio.AbstractEventLoop | None = None
+    context: contextvars.Context | None = None
+
+    def __repr__(self) -> str:
+        # What the work and its context hold, keys among it, is nobody's to read.
+        return f"{type(self).__name__}(token={self.token}, name={self.name!r}, call_id={self.call_id!r})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallJob(ToolJob):
+class CallJob(ToolJob, frozen=True, kw_only=True, eq=False):
     """One attempt of a call that is no stream: as a tool's, but what waits on a loop waits on the host's own."""
 
     asynchronous: bool = False

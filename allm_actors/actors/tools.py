@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Coroutine
-from typing import Any, NoReturn
+from typing import Any
 
 from supervisors import Process
 
@@ -46,10 +46,10 @@ class Job(Process):
         """Nobody wants the answer any more. Thread: any."""
         self.job.cancel()
 
-    def answer(self, outcome: Any) -> NoReturn:
+    def answer(self, outcome: Any) -> None:
         """Tell the session, and end."""
         self.job.session.send(ToolDone(self.job.token, outcome))
-        self.exit(ANSWERED)
+        self.finish(ANSWERED)
 
 
 class ToolActor(Job):

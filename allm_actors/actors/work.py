@@ -10,8 +10,9 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
 from allm_actors.data.build import takes_context
@@ -35,8 +36,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 _EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(msgspec.Struct, frozen=True, eq=False):
     """Something to do in a worker. With a `loop`, `run` returns a coroutine for it."""
 
     run: Callable[[], Any]

@@ -155,6 +155,8 @@ class Mailbox:
     def drain(self) -> list[Any]:
         """Everything still queued, in order. After this every put says False. Thread: any, also several at once."""
         self.drained = True
+        if not (self.user or self.control or self.held):
+            return []
         self.most = self.high_water
         return list(self.leftovers())
 
