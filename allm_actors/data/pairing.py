@@ -36,9 +36,10 @@ def _matched(messages: list[Any]) -> bool:
         if not isinstance(message, Message):
             continue
         if message.role == "tool":
-            if message.tool_call_id not in waiting:
+            answered = message.tool_call_id
+            if not isinstance(answered, str) or answered not in waiting:
                 return False
-            waiting.remove(message.tool_call_id)
+            waiting.remove(answered)
         elif message.role == "assistant" and message.metadata:
             calls = _calls(message)
             if calls and waiting:

@@ -165,16 +165,20 @@ class SessionMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._mortal)
     @rule(
-        role=st.sampled_from(sorted(MORTALS.keys() - {"supervisor"})), after=st.sampled_from([0.0, 0.5, 5.0])
+        role=st.sampled_from(sorted(MORTALS.keys() - {"supervisor"})),
+        after=st.sampled_from([0.0, 0.5, 5.0]),
+        events=st.integers(0, 6),
     )
-    def reply_and_kill(self, role: str, after: float) -> None:
-        """Somebody dies while a turn runs."""
+    def reply_and_kill(self, role: str, after: float, events: int) -> None:
+        """Somebody dies while a turn runs, so long after so many events were seen: with six, tools have begun."""
 
         def killer() -> None:
             self.host.sleep(after)
             self._deaths += self.host.kill(role)
 
         def read(turn: Turn) -> None:
+            for _ in itertools.islice(turn, events):
+                pass
             self.host.client(killer)
             for _ in itertools.islice(turn, _MOST_EVENTS):
                 pass

@@ -232,7 +232,7 @@ def an_endless_model_is_listened_to(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_dead_worker_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session.SessionActor, "handle_down", lambda self, down: None)
+    patch.setattr(run.TurnRun, "died", lambda self, token, why: None)
 
 
 def a_dead_session_owes_its_reader_the_end(patch: pytest.MonkeyPatch) -> None:

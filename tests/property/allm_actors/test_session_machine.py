@@ -15,7 +15,7 @@ from allm_actors.testing import script
 from allm_actors.testing.machine import SessionMachine
 
 FEW = settings(max_examples=60, stateful_step_count=12, deadline=None, database=None)
-TO_A_BUG = settings(FEW, max_examples=400, phases=[Phase.generate], print_blob=False)
+TO_A_BUG = settings(FEW, max_examples=2000, phases=[Phase.generate], print_blob=False)
 
 
 @allm.tool
