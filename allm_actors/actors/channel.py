@@ -80,9 +80,9 @@ class Channel:
             on_cancel()
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Give the reader more events; dropped when it only waits for the result or the turn has ended."""
+        """Give the reader more events; dropped when it only waits for the result or the end, or that has come."""
         with self._lock:
-            if self._draining or self._ended:
+            if self._draining or self._ended or self._cancelled:
                 return
             self._buffer.extend(events)
             self._window.send(len(events))

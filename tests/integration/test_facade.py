@@ -664,7 +664,8 @@ def test_an_asynchronous_tool_can_be_stopped():
         await started.wait()
         await stream.aclose()
         assert await asyncio.to_thread(stopped.wait, SOON)
-        assert tags(await reading) == STEP_WITH_TOOL[:5]
+        # As above: the tool began before its start was shown.
+        assert tags(await reading) in (STEP_WITH_TOOL[:4], STEP_WITH_TOOL[:5])
         assert (await stream).halted_reason == "cancelled"
 
     started.clear()
