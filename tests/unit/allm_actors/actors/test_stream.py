@@ -29,14 +29,14 @@ def test_what_comes_while_another_thread_closes_is_not_read(read: Callable[[Even
 
     def answers_at_once() -> None:
         channel.publish([TextDelta("too late")])
-        reader.join(SOON)
-        channel.end("what it came to")
+        channel.end("what it came to", last=[TextDelta("later still")])
 
     channel.accept(waits.set, answers_at_once)
     assert not channel.may_act()  # so that the reader's asking is told
     reader.start()
     assert waits.wait(SOON)
     stream.close()
+    reader.join(SOON)
     assert not reader.is_alive()
     assert seen == []
     assert stream.result() == "what it came to"
