@@ -80,9 +80,9 @@ class Channel:
             on_cancel()
 
     def publish(self, events: Sequence[Event]) -> None:
-        """Give the reader more events; dropped when it only waits for the result or the end, or that has come."""
+        """Give the reader more events; dropped when it only waits for the result or the turn has ended."""
         with self._lock:
-            if self._draining or self._ended or self._cancelled:
+            if self._draining or self._ended:
                 return
             self._buffer.extend(events)
             self._window.send(len(events))
