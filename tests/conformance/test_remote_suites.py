@@ -10,7 +10,7 @@ import allm_actors as allm
 from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.services import SERVICES
-from allm_actors.testing import call_suites
+from allm_actors.testing import conformance
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.services import ROWS, SECRET, answer, answered, refused
 
@@ -60,11 +60,11 @@ class Served:
 
 
 SUITES = {
-    "image": call_suites.ImageSuite,
-    "embed": call_suites.EmbeddingSuite,
-    "moderate": call_suites.ModerationSuite,
-    "speech": call_suites.SpeechSuite,
-    "transcribe": call_suites.TranscriptionSuite,
+    "image": conformance.ImageSuite,
+    "embed": conformance.EmbeddingSuite,
+    "moderate": conformance.ModerationSuite,
+    "speech": conformance.SpeechSuite,
+    "transcribe": conformance.TranscriptionSuite,
 }
 for _row in ROWS:
     _name = f"Test{_row.provider.label}{_row.span.title()}"
