@@ -4,8 +4,8 @@ The rule of this file: everything is checked before anything is started, in a fi
 wrong is raised as one `BadSpec` whose `why` is a stable word:
 
     invalid_child_spec · invalid_id · invalid_start · invalid_restart_type · bad_combination · invalid_significant ·
-    invalid_child_type · invalid_shutdown · invalid_backoff · invalid_start_timeout · duplicate_child_id · badarg ·
-    supervisor_data (a flag; `value` is the pair of its name and what was found)
+    invalid_child_type · invalid_shutdown · invalid_backoff · invalid_start_timeout · invalid_crash_on_ask_error ·
+    duplicate_child_id · badarg · supervisor_data (a flag; `value` is the pair of its name and what was found)
 
 A missing id or start, and an unknown field, are a `TypeError` of the dataclass itself.
 
@@ -33,6 +33,7 @@ __all__ = [
     "Flags",
     "Restart",
     "ShutdownRule",
+    "Shutdown_",
     "Strategy",
     "check_child",
     "check_childspecs",
@@ -51,6 +52,9 @@ AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 ShutdownRule: TypeAlias = Literal["brutal_kill"] | float
 """How a child is stopped: killed, or asked and given so many seconds; `math.inf` is as long as it takes."""
+
+Shutdown_: TypeAlias = ShutdownRule
+"""The same, for those who know it by that name; `Shutdown` without the line is an exit reason."""
 
 EMPTY: Final[Mapping[str, object]] = MappingProxyType({})
 WORKER_SHUTDOWN: Final = 5.0
@@ -84,6 +88,8 @@ class ChildSpec:
 
     `start` is an actor class, or a function that starts a process and returns its ref, `(ref, info)` or `IGNORE`.
     `shutdown=None` means 5 seconds for a worker and `math.inf` for a supervisor; `type=None` looks at the class.
+    `crash_on_ask_error` is for plain Pykka actors: whether an exception that answers an `ask` also ends them; None is
+    what their class says, which is no unless it has an attribute of that name.
     Units: `shutdown` and `start_timeout` are seconds.
     """
 
@@ -98,6 +104,7 @@ class ChildSpec:
     significant: bool = False
     backoff: Backoff | None = None
     start_timeout: float = math.inf
+    crash_on_ask_error: bool | None = None
 
     def replace(self, **overrides: Any) -> ChildSpec:
         """The same spec with other values.
@@ -228,6 +235,7 @@ def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None) -> C
     _check_backoff(spec.backoff)
     if not (is_number(spec.start_timeout) and spec.start_timeout > 0):
         raise _bad("invalid_start_timeout", "start_timeout", spec.start_timeout, "seconds > 0")
+    _check_crash_on_ask_error(spec)
     return spec.complete()
 
 
@@ -301,6 +309,21 @@ def _check_backoff(backoff: Backoff | None) -> None:
     ]
     if not all(is_number(n) and n >= 0 for n in numbers) or not math.isfinite(backoff.max):
         raise _bad("invalid_backoff", "backoff", backoff, "made of seconds >= 0, max being finite")
+
+
+def _check_crash_on_ask_error(spec: ChildSpec) -> None:
+    found: object = spec.crash_on_ask_error
+    if found is None:
+        return
+    if not isinstance(found, bool):
+        raise _bad("invalid_crash_on_ask_error", "crash_on_ask_error", found, "True, False or None")
+    # A Process has a rule of its own, and of what a function starts nothing is known; this file imports neither.
+    if not isinstance(spec.start, type) or hasattr(spec.start, "reply_errors"):
+        message = (
+            f"child {spec.id!r}: crash_on_ask_error is for plain Pykka actor classes; a Process ends with every "
+            "exception but ReplyError and its reply_errors"
+        )
+        raise BadSpec("invalid_crash_on_ask_error", found, message)
 
 
 def _check_intensity(flags: Flags | DynamicFlags) -> None:

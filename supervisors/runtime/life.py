@@ -31,7 +31,7 @@ from supervisors.runtime.hooks import DEFER_START, Hooks
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import running
+from supervisors.runtime.running import CALLBACK_FAILURES, running
 from supervisors.runtime.signals import (
     IGNORE,
     NO_REPLY,
@@ -432,5 +432,5 @@ def _inherits(cls: type[Life], *names: str) -> bool:
 def _run_kill_callback(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except (Exception, ProcessKilled):  # noqa: BLE001 - it must not keep the others, and the burial, from coming
+    except CALLBACK_FAILURES:  # it must not keep the others, and the burial, from coming
         _log.exception("an on_kill callback failed")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 import pykka
 
 from supervisors.reasons import Crash, Reason, is_clean
+from supervisors.runtime.running import CALLBACK_FAILURES
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -80,7 +81,7 @@ class _Feed(Generic[T]):
         for subscriber in self._subscribers:
             try:
                 subscriber(item)
-            except Exception:  # noqa: BLE001 - the other subscribers must still be told
+            except CALLBACK_FAILURES:
                 _log.exception("a subscriber failed")
 
 

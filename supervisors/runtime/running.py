@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from supervisors.errors import ProcessKilled
 from supervisors.reasons import Reason
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from supervisors.runtime.future import Wait
     from supervisors.runtime.ref import Ref
 
-__all__ = ["Mortal", "Owner", "fenced", "guard", "running", "runs_here"]
+__all__ = ["CALLBACK_FAILURES", "Mortal", "Owner", "fenced", "guard", "running", "runs_here"]
 
 
 class Mortal(Protocol):
@@ -66,6 +66,9 @@ class _Running(threading.local):
 
 
 running = _Running()
+
+CALLBACK_FAILURES: Final = (Exception, ProcessKilled, SystemExit)
+"""What a callback may raise without keeping others from being called. A killed caller is stopped at its next call."""
 
 fenced: dict[Ref[Any], None] = {}
 """Killed processes whose handler has not returned yet."""

@@ -35,9 +35,19 @@ from supervisors.core.steps import (
 )
 from supervisors.core.turns import WAIT, Turns
 from supervisors.errors import AlreadyStarted
-from supervisors.process import ChildIgnored, ChildStarted, ChildStartFailed, Down, MonitorRef, Process, exit
+from supervisors.process import (
+    ChildIgnored,
+    ChildStarted,
+    ChildStartFailed,
+    Down,
+    MonitorRef,
+    Process,
+    exit,
+    supervised,
+)
 from supervisors.reasons import Reason
 from supervisors.runtime import reports
+from supervisors.runtime.adopted import names_the_process
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.signals import Signal as ControlSignal
 from supervisors.runtime.timers import TimerRef
@@ -139,14 +149,14 @@ class Performer(Process):
     def _start(self, step: Start) -> object:
         spec = step.spec
         cls = spec.start
-        if isinstance(cls, type) and issubclass(cls, Process):
+        if isinstance(cls, type) and issubclass(cls, pykka.Actor):
             name, kwargs = None, spec.kwargs
-            if "name" in kwargs:
+            if "name" in kwargs and names_the_process(cls):
                 kwargs = dict(kwargs)
                 name = kwargs.pop("name")
+            if spec.crash_on_ask_error is not None:
+                cls = supervised(cls, crash_on_ask_error=spec.crash_on_ask_error)
             ref = self.spawn(cls, spec.args, kwargs, name=name, tag=step, incarnation=step.incarnation)
-        elif isinstance(cls, type) and issubclass(cls, pykka.Actor):
-            ref = self.spawn(cls, spec.args, spec.kwargs, tag=step, incarnation=step.incarnation)
         else:
             ref = self.spawn(Starter, (self.ref, spec.start, spec.args, spec.kwargs), tag=step)
         if spec.start_timeout < math.inf:
