@@ -98,6 +98,11 @@ class Sim:
         return self.clock.monotonic()
 
     @property
+    def broken(self) -> bool:
+        """Whether somebody has blocked the thread that everybody needs: nothing goes on any more."""
+        return self._dispatcher.broken
+
+    @property
     def choices(self) -> list[int]:
         """What was chosen where there was a choice: `Sim(replay=sim.choices)` runs the same way."""
         return list(self._choices.taken)

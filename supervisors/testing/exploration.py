@@ -66,7 +66,8 @@ def explore(
 ) -> None:
     """Run the scenario once for each seed, in a simulation of its own; stop at the first failure and make it small.
 
-    The log of the processes is silent meanwhile. `shrinks` is how many runs may be spent on that; other options as for
+    The log of the processes is silent meanwhile. A run that somebody blocks is not made small: it would take its
+    `real_patience` again each time. `shrinks` is how many runs may be spent on that; other options as for
     `Sim`. Raises: `ScenarioFailed`; `BadSpec("invalid_scenario")` for what cannot be explored, no seeds included.
     """
     _check(scenario, seeds, faults)
@@ -91,6 +92,7 @@ class _Attempt:
         self._options = options
         self.choices: list[int] = []
         self.trace: list[Choice] = []
+        self.broken = False
 
     def run(self, seed: int, replay: Sequence[int] | None) -> BaseException | None:
         sim = Sim(seed, replay=replay, faults=self._faults, **self._options)
@@ -102,7 +104,7 @@ class _Attempt:
             raise
         except BaseException as exc:  # noqa: BLE001 - pytest's failures are not Exceptions
             error = exc
-        self.choices, self.trace = sim.choices, sim.trace
+        self.choices, self.trace, self.broken = sim.choices, sim.trace, sim.broken
         return error
 
 
@@ -110,6 +112,8 @@ def _report(attempt: _Attempt, seed: int, error: BaseException, shrinks: int) ->
     def fails(candidate: list[int]) -> list[int] | None:
         return attempt.choices if type(attempt.run(seed, candidate)) is type(error) else None
 
+    if attempt.broken:  # each further run would take all its patience, too, and leave one more thread behind
+        raise ScenarioFailed(seed, error, attempt.choices, attempt.trace) from error
     smallest = shrink(attempt.choices, fails, shrinks)
     again = attempt.run(seed, smallest)
     if again is None:
