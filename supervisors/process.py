@@ -41,7 +41,7 @@ from supervisors.runtime.life import Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
 from supervisors.runtime.names import Name, check_name
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import guard
+from supervisors.runtime.running import check_callback, guard
 from supervisors.runtime.signals import (
     IGNORE,
     NO_REPLY,
@@ -178,6 +178,7 @@ class Process(Life):
         which may be a supervisor, waits for it.
         """
         self._actor_guard()
+        check_callback(callback)
         if self._actor_kill_callbacks is None:
             self._actor_kill_callbacks = {}
         callbacks = self._actor_kill_callbacks

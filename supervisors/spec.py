@@ -194,6 +194,11 @@ def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None =
 
     Raises: BadSpec.
     """
+    given: object = likes  # whatever a caller without a type checker sends
+    if not isinstance(given, Iterable):
+        raise BadSpec(
+            "badarg", type(given).__name__, f"child specs come as a list, not as {type(given).__name__}"
+        )
     specs = [check_child(child_spec(like), auto_shutdown) for like in likes]
     seen = set()
     for spec in specs:
@@ -242,8 +247,11 @@ def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None) -> C
 def check_flags(flags: Flags) -> Flags:
     """The flags, if they are valid.
 
-    Raises: BadSpec("supervisor_data").
+    Raises: BadSpec("supervisor_data"); "badarg" if it is none at all.
     """
+    given: object = flags  # whatever a caller without a type checker sends
+    if not isinstance(given, Flags):
+        raise BadSpec("badarg", type(given).__name__, f"flags are a Flags(...), not a {type(given).__name__}")
     _one_of("supervisor_data", "strategy", flags.strategy, get_args(Strategy))
     _check_intensity(flags)
     _one_of("supervisor_data", "auto_shutdown", flags.auto_shutdown, get_args(AutoShutdown))
@@ -253,8 +261,13 @@ def check_flags(flags: Flags) -> Flags:
 def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
     """The flags of a dynamic supervisor, if they are valid.
 
-    Raises: BadSpec("supervisor_data").
+    Raises: BadSpec("supervisor_data"); "badarg" if it is none at all.
     """
+    given: object = flags  # whatever a caller without a type checker sends
+    if not isinstance(given, DynamicFlags):
+        raise BadSpec(
+            "badarg", type(given).__name__, f"flags are a DynamicFlags(...), not a {type(given).__name__}"
+        )
     if flags.max_children is not None and not is_count(flags.max_children):
         raise _bad_flag("max_children", flags.max_children, "a number of children >= 0, or None")
     _check_intensity(flags)

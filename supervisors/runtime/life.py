@@ -27,7 +27,7 @@ from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, Reply
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason
 from supervisors.runtime.death import claim, conclude, release
 from supervisors.runtime.future import Future
-from supervisors.runtime.hooks import DEFER_START, Hooks
+from supervisors.runtime.hooks import DEFER_START, Hooks, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
@@ -82,6 +82,7 @@ class Life(Hooks):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_attributes(cls)
         cls._actor_begins_quietly = _inherits(cls, "init", "on_start", "_actor_init")
         cls._actor_ends_quietly = _inherits(
             cls, "handle_shutdown", "terminate", "on_stop", "finish", "handle_system"

@@ -20,7 +20,7 @@ from supervisors.errors import MailboxFull, ProcessDown
 from supervisors.reasons import NOPROC, NORMAL, Reason
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import MailboxLoad
-from supervisors.runtime.running import CALLBACK_FAILURES, fenced, guard, running
+from supervisors.runtime.running import CALLBACK_FAILURES, check_callback, fenced, guard, running
 from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
 
 if TYPE_CHECKING:
@@ -230,6 +230,7 @@ class Ref(pykka.ActorRef[A]):
         """
         from supervisors.runtime.ties import watch
 
+        check_callback(callback)
         if not watch(self, callback):
             run_exit_callback(callback, self.reason)
 

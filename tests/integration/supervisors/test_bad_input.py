@@ -17,6 +17,7 @@ from supervisors import (
     Deadlock,
     DynamicSupervisor,
     Faults,
+    Flags,
     GenServer,
     MailboxConfig,
     NotFound,
@@ -39,6 +40,7 @@ from supervisors import (
     explore,
     send,
     tell,
+    trace,
     tree,
     via,
     whereis,
@@ -220,7 +222,21 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: System.current().groups.join("group", "name"),  # type: ignore[arg-type]
     ],
     "invalid_name": [lambda: via(3, "key"), lambda: OnDemand([], child)],  # type: ignore[arg-type]
+    "invalid_class": [
+        lambda: type("Late", (Echo,), {"shutdown": "soon"}),
+        lambda: type("Late", (Echo,), {"shutdown": True}),
+        lambda: type("Late", (Echo,), {"max_handler_seconds": "soon"}),
+        lambda: type("Late", (GenServer,), {"passivate_after": -1}),
+        lambda: type("Late", (GenServer,), {"hibernate_after": math.nan}),
+    ],
     "badarg": [
+        lambda: Supervisor.start_link().update(3, []),  # type: ignore[arg-type]
+        lambda: Supervisor.start_link().update(Flags(), 3),  # type: ignore[arg-type]
+        lambda: DynamicSupervisor.start_link().update(Flags()),  # type: ignore[arg-type]
+        lambda: System.current().reports.subscribe(3),  # type: ignore[arg-type]
+        lambda: Echo.start().add_exit_callback(3),  # type: ignore[arg-type]
+        lambda: Echo.start().ask(lambda self: self.on_kill(3)),
+        lambda: trace(Server.start(), 3),  # type: ignore[arg-type]
         lambda: OnDemand("supervisor", None),  # type: ignore[arg-type]
         lambda: OnDemand(Supervisor.start_link(), child),  # type: ignore[arg-type]
         lambda: TaskSupervisor.start_link().async_nolink(3),  # type: ignore[arg-type]
