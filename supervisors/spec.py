@@ -42,6 +42,7 @@ __all__ = [
     "child",
     "child_spec",
     "child_specs",
+    "class_default",
     "is_count",
     "is_number",
 ]
@@ -163,10 +164,16 @@ def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> Chi
         start=cls,
         args=args,
         kwargs=kwargs or EMPTY,
-        restart=getattr(cls, "restart", "permanent"),
-        shutdown=getattr(cls, "shutdown", None),
+        restart=class_default(cls, "restart", "permanent"),
+        shutdown=class_default(cls, "shutdown", None),
         type=kind,
     )
+
+
+def class_default(cls: object, name: str, default: Any) -> Any:
+    """What the class says of itself under that name; a method, as a plain actor may have `shutdown()`, says nothing."""
+    value = getattr(cls, name, default)
+    return default if callable(value) else value
 
 
 def child_spec(like: ChildLike) -> ChildSpec:

@@ -40,18 +40,25 @@ A = TypeVar("A", bound=pykka.Actor)
 
 _derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
 _deriving = threading.Lock()
+_OURS = ("ref", "start_link", "trap_exit", "drain_on_shutdown")
 
 
 def supervised(cls: type[A], *, crash_on_ask_error: bool | None = None) -> type[A]:
     """A subclass of a plain `pykka.ThreadingActor` whose processes can be started, linked and restarted like any other.
 
     `crash_on_ask_error` says whether an exception that answers an `ask` also ends it; None is what the class says.
-    A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor.
+    A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor, and for a class that has a
+    `ref`, `start_link`, `trap_exit` or `drain_on_shutdown` of its own.
     """
     if issubclass(cls, Life | _Adopted):
         return cls
     if not issubclass(cls, pykka.ThreadingActor):
         raise SupervisorError(f"{cls.__name__} is neither a Process nor a pykka.ThreadingActor")
+    taken = [name for name in _OURS if hasattr(cls, name)]
+    if taken:
+        raise SupervisorError(
+            f"{cls.__name__} has a {taken[0]!r} of its own, which supervision would hide: rename it"
+        )
     with _deriving:
         key = cls, crash_on_ask_error
         if key not in _derived:
@@ -201,6 +208,12 @@ class _Adopted(pykka.ThreadingActor):
     @property
     def ref(self) -> Ref[Any]:
         return self._actor_made
+
+    @ref.setter
+    def ref(self, _value: object) -> None:
+        raise SupervisorError(
+            f"{type(self).__name__} sets self.ref, by which supervision knows it: call yours something else"
+        )
 
     @property
     def _actor_box(self) -> _Inbox:

@@ -150,6 +150,46 @@ def test_a_constructor_that_takes_a_name_keeps_it(system: System) -> None:
     assert supervised(Bare).start_link(name="bare").name == "bare"
 
 
+def test_its_methods_are_its_own_business(system: System) -> None:
+    class Busy(Plain):
+        def shutdown(self) -> str:
+            return "mine"
+
+        def restart(self) -> str:
+            return "mine too"
+
+    sup = Supervisor.start_link([child(Busy)])
+    spec = sup.get_childspec(Busy)
+    assert (spec.restart, spec.shutdown) == ("permanent", 5.0)
+    ref: Any = sup.which_child(Busy).ref
+    proxy = ref.proxy()
+    assert (proxy.shutdown().get(timeout=SOON), proxy.restart().get(timeout=SOON)) == ("mine", "mine too")
+    alone = supervised(Busy).start()
+    system.stop(timeout=SOON)
+    assert alone.exit_reason is SHUTDOWN
+
+
+def test_what_supervision_would_hide_is_refused(system: System) -> None:
+    class Hidden(Plain):
+        def start_link(self) -> None:
+            """Something else altogether."""
+
+    class Setter(pykka.ThreadingActor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ref = 3
+
+    with pytest.raises(SupervisorError, match="'start_link' of its own"):
+        supervised(Hidden)
+    sup = Supervisor.start_link()
+    for refused in (child(Hidden), child(Hidden).replace(crash_on_ask_error=True)):
+        with pytest.raises(StartError, match="'start_link' of its own"):
+            sup.start_child(refused)
+    assert sup.count_children().specs == 0
+    with pytest.raises(SupervisorError, match=r"sets self\.ref"):
+        supervised(Setter).start()
+
+
 def test_it_is_there_on_demand(system: System) -> None:
     house = OnDemand(DynamicSupervisor.start_link(), lambda key: child(Plain))
     assert ask(via(house, "kitchen"), 1, timeout=SOON) == 1
