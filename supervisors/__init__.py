@@ -8,6 +8,7 @@ with System():
 
 from supervisors.app import Application, Phase
 from supervisors.core.entry import RESTARTING, Child, Counts
+from supervisors.core.window import RestartWindow
 from supervisors.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -93,14 +94,18 @@ from supervisors.registry import (
     via,
     whereis,
 )
+from supervisors.runtime.baton import SimDispatcher
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.groups import GroupJoined, GroupLeft, GroupMonitor, Groups
 from supervisors.runtime.loop import LoopDispatcher
+from supervisors.runtime.mailbox import Mailbox
+from supervisors.runtime.names import Names, NamesLike
 from supervisors.runtime.pool import PoolDispatcher
-from supervisors.runtime.reports import DeadLetter, Report
+from supervisors.runtime.reports import DeadLetter, DeadLetters, Report, Reports
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
-from supervisors.runtime.timers import Clock, RealClock
+from supervisors.runtime.timers import Clock, RealClock, Timers
+from supervisors.runtime.virtual import VirtualClock
 from supervisors.spec import (
     AutoShutdown,
     Backoff,
@@ -109,6 +114,8 @@ from supervisors.spec import (
     DynamicFlags,
     Flags,
     Restart,
+    Shutdown_,
+    ShutdownRule,
     Strategy,
     check_childspecs,
     child,
@@ -164,6 +171,7 @@ __all__ = [
     "Counts",
     "Crash",
     "DeadLetter",
+    "DeadLetters",
     "Deadlock",
     "Dispatcher",
     "Down",
@@ -187,12 +195,15 @@ __all__ = [
     "GroupMonitor",
     "Groups",
     "LoopDispatcher",
+    "Mailbox",
     "MailboxConfig",
     "MailboxFull",
     "MailboxLoad",
     "MaxChildren",
     "MonitorRef",
     "Name",
+    "Names",
+    "NamesLike",
     "NotFound",
     "OnDemand",
     "OutsideSimulation",
@@ -214,14 +225,19 @@ __all__ = [
     "RegistryEntry",
     "ReplyError",
     "Report",
+    "Reports",
     "Restart",
+    "RestartWindow",
     "Restarting",
     "Returned",
     "Running",
     "ScenarioFailed",
     "ServerRef",
     "Shutdown",
+    "ShutdownRule",
+    "Shutdown_",
     "Sim",
+    "SimDispatcher",
     "SimulationError",
     "StartError",
     "Stop",
@@ -238,8 +254,10 @@ __all__ = [
     "ThreadDispatcher",
     "Timeout",
     "TimerRef",
+    "Timers",
     "Unregistered",
     "Via",
+    "VirtualClock",
     "WouldBlock",
     "ask",
     "call",

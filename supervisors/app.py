@@ -291,6 +291,12 @@ class Application:
 def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
     if name not in (*_BEFORE, *_AFTER):
         raise BadSpec("unknown_phase", name, f"phase {name!r} is none of {(*_BEFORE, *_AFTER)}")
+    given: object = phase  # whatever a caller without a type checker sends
+    if not isinstance(given, Phase | Sequence):
+        kind = type(given).__name__
+        raise BadSpec(
+            "invalid_phase", kind, f"phase {name!r} must be a list of functions, or a Phase, not a {kind}"
+        )
     checked = phase if isinstance(phase, Phase) else Phase(tuple(phase))
     if not all(callable(task) for task in checked.tasks):
         kinds = [type(task).__name__ for task in checked.tasks]
@@ -301,7 +307,7 @@ def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
 def _start(spec: ChildSpec) -> Any:
     start = spec.start
     if isinstance(start, type) and issubclass(start, pykka.Actor):
-        start = supervised(start).start
+        start = supervised(start, crash_on_ask_error=spec.crash_on_ask_error).start
     return start(*spec.args, **spec.kwargs)
 
 

@@ -30,7 +30,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from pykka import ActorDeadError
+from pykka import ActorDeadError, ActorRef
 
 from supervisors.reasons import NOPROC, Reason
 
@@ -159,7 +159,7 @@ class ProcessDown(SupervisorError, ActorDeadError):
     """The process that was asked is dead; `reason` says why it ended."""
 
     def __init__(self, reason: Reason = NOPROC, ref: Any = None) -> None:
-        who = ref if ref is not None else "the process"
+        who = "the process" if ref is None else ref if isinstance(ref, ActorRef) else f"process {ref!r}"
         super().__init__(
             f"{who} not found" if reason is NOPROC else f"{who} is down: {reason!r}"
         )  # Pykka's words

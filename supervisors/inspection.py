@@ -17,6 +17,7 @@ from supervisors.errors import ReplyError, SupervisorError
 from supervisors.process import From, Future, Process
 from supervisors.registry import Name, resolve
 from supervisors.runtime.ref import Ref
+from supervisors.runtime.running import check_callback
 from supervisors.runtime.signals import Signal
 
 __all__ = ["Inspected", "get_state", "resume", "suspend", "trace"]
@@ -58,6 +59,7 @@ def trace(
 
     Thread: the server's own; what the observer raises is logged.
     """
+    check_callback(observer)
     ref = resolve(server)
     _order(ref, lambda it: it._actor_add_tracer(observer), timeout)  # noqa: SLF001
 

@@ -19,10 +19,10 @@ from collections.abc import Callable, Hashable
 from threading import RLock
 from typing import Any
 
-from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
+from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC
 from supervisors.registry import Name, resolve
-from supervisors.runtime.names import Via, check_key
+from supervisors.runtime.names import Via, check_key, check_name
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.signals import From
 from supervisors.spec import ChildLike, ChildSpec, child_spec
@@ -36,17 +36,36 @@ _log = logging.getLogger("supervisors")
 class OnDemand:
     """A registry for `via`: `spec(key)` is the child that `supervisor`, a dynamic one or its name, starts for a key.
 
-    The child must be a `Process` class. A permanent one is made transient: else it would start again when it rests.
-    Every use of `via(registry, key)` starts it, and waits until its predecessor, if that is just ending, has ended; a
-    process on an event loop may therefore not use it. `owner` only looks. Thread: any.
+    The child must be an actor class whose `name` is that of the process. A permanent one is made transient: else it
+    would start again when it rests. Every use of `via(registry, key)` starts it, and waits until its predecessor, if
+    that is just ending, has ended; a process on an event loop may therefore not use it. `owner` only looks.
+
+    Thread: any. Raises: `BadSpec` for what is no supervisor, or no function.
     """
 
     def __init__(self, supervisor: DynamicSupervisorRef | Name, spec: Callable[[Any], ChildLike]) -> None:
+        given: object = spec  # whatever a caller without a type checker sends
+        if not callable(given):
+            kind = type(given).__name__
+            raise BadSpec(
+                "badarg", kind, f"spec must be a function of a key that returns a child, not a {kind}"
+            )
+        if not isinstance(supervisor, Ref):
+            check_name(supervisor)
+        elif not isinstance(supervisor, DynamicSupervisorRef):
+            raise BadSpec(
+                "badarg",
+                str(supervisor),
+                f"{supervisor} is no DynamicSupervisor; start one, or give its name",
+            )
         self._supervisor = supervisor
         self._spec = spec
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
         self._refs: dict[Hashable, Ref[Any]] = {}
         self._left: dict[Hashable, list[Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<OnDemand of {len(self._refs)}>"
 
     def whereis(self, key: Hashable) -> Ref[Any]:
         """The process of `key`, started now if need be.
@@ -109,7 +128,8 @@ class OnDemand:
         ref = started[0] if isinstance(started, tuple) else started
         if ref.name != Via(self, key):
             raise SupervisorError(
-                f"{ref} does not take a name: the child of an OnDemand must be a Process class"
+                f"{ref} has not taken the name it was given: the child of an OnDemand must be an actor class "
+                "whose `name` is that of the process"
             )
 
     def _awaken(self, key: Hashable, before: Ref[Any]) -> None:

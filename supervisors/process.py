@@ -41,7 +41,7 @@ from supervisors.runtime.life import Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
 from supervisors.runtime.names import Name, check_name
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import guard
+from supervisors.runtime.running import check_callback, guard
 from supervisors.runtime.signals import (
     IGNORE,
     NO_REPLY,
@@ -178,6 +178,7 @@ class Process(Life):
         which may be a supervisor, waits for it.
         """
         self._actor_guard()
+        check_callback(callback)
         if self._actor_kill_callbacks is None:
             self._actor_kill_callbacks = {}
         callbacks = self._actor_kill_callbacks
@@ -283,10 +284,10 @@ class Process(Life):
         found = target if isinstance(target, Ref) else self.system.names.whereis(target)
         return ties.monitor(self._actor_ref, found)
 
-    def demonitor(self, mref: MonitorRef, *, flush: bool = True) -> None:
+    def demonitor(self, m: MonitorRef, *, flush: bool = True) -> None:
         """End a monitor; with `flush` a `Down` that is already queued is dropped as well."""
         self._actor_guard()
-        ties.demonitor(mref, flush=flush)
+        ties.demonitor(m, flush=flush)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Around code of a handler that blocks (`sleep`, a socket), so that the pool serves others meanwhile."""
@@ -303,27 +304,27 @@ class Process(Life):
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def send_after(
-        self, delay: float, dest: Ref[Any] | Hashable, message: Any, *, absolute: bool = False
+        self, delay: float, dest: Ref[Any] | Hashable, msg: Any, *, absolute: bool = False
     ) -> TimerRef:
-        """Send `message` to `dest` (a ref, or a name looked up then) in `delay` seconds.
+        """Send `msg` to `dest` (a ref, or a name looked up then) in `delay` seconds.
 
         The timer ends with this process. With `absolute` the delay is a time of the system's clock.
         Raises: `ValueError` for a negative delay; `BadSpec` (which is one too) for what can be no name.
         """
         timer = self._actor_timer(delay, dest, absolute=absolute)
-        return self.system.timers.set(timer, _Delivery(self.system, dest, message))
+        return self.system.timers.set(timer, _Delivery(self.system, dest, msg))
 
     def start_timer(
-        self, delay: float, dest: Ref[Any] | Hashable, message: Any, *, absolute: bool = False
+        self, delay: float, dest: Ref[Any] | Hashable, msg: Any, *, absolute: bool = False
     ) -> TimerRef:
-        """`send_after`, but what arrives is `Timeout(timer, message)`: one timer can be told from another."""
+        """`send_after`, but what arrives is `Timeout(timer, msg)`: one timer can be told from another."""
         timer = self._actor_timer(delay, dest, absolute=absolute)
-        return self.system.timers.set(timer, _Delivery(self.system, dest, Timeout(timer, message)))
+        return self.system.timers.set(timer, _Delivery(self.system, dest, Timeout(timer, msg)))
 
-    def send_interval(self, period: float, dest: Ref[Any] | Hashable, message: Any) -> TimerRef:
-        """Send `message` every `period` seconds, at a fixed rate that skips what it missed, until somebody ends."""
+    def send_interval(self, period: float, dest: Ref[Any] | Hashable, msg: Any) -> TimerRef:
+        """Send `msg` every `period` seconds, at a fixed rate that skips what it missed, until somebody ends."""
         timer = self._actor_timer(period, dest, period=period)
-        return self.system.timers.set(timer, _Delivery(self.system, dest, message))
+        return self.system.timers.set(timer, _Delivery(self.system, dest, msg))
 
     def _actor_timer(
         self, delay: float, dest: object, *, absolute: bool = False, period: float | None = None

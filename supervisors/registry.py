@@ -22,11 +22,12 @@ from typing import Any, Literal, NamedTuple, TypeVar, final
 
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
 from supervisors.reasons import NOPROC, NORMAL, Reason
-from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key
+from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key, check_name
 from supervisors.runtime.news import News
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.system import System
+from supervisors.runtime.ties import a_ref
 
 __all__ = [
     "Name",
@@ -51,8 +52,13 @@ T = TypeVar("T")
 
 
 def via(registry: NamesLike, key: Hashable) -> Via:
-    """The process that `registry` knows as `key`, whoever that is at each use."""
-    return Via(registry, key)
+    """The process that `registry` knows as `key`, whoever that is at each use.
+
+    Raises: `BadSpec("invalid_name")` if that is no registry.
+    """
+    named = Via(registry, key)
+    check_name(named)
+    return named
 
 
 def whereis(target: Ref[Any] | Name) -> Ref[Any] | None:
@@ -184,6 +190,9 @@ class Registry:
         self._entries: dict[Hashable, tuple[RegistryEntry, ...]] = {}
         self._keys: dict[Ref[Any], dict[Hashable, None]] = {}
 
+    def __repr__(self) -> str:
+        return f"<Registry of {self.count()}>"
+
     def register(self, key: Hashable, ref: Ref[Any] | None = None, value: Any = None) -> bool:
         """Put `ref`, or the calling process, under `key`; False if the key is unique and taken (`whereis` by whom).
 
@@ -244,15 +253,10 @@ class Registry:
         guard()
         if not self._unique:
             raise SupervisorError("the keys of this registry are not unique: unregister and register instead")
+        value = change(self._mine(key).value)  # without the lock: it may take its time, and use the registry
         with self._lock:
-            entry = next(iter(self._entries.get(key, ())), None)
-            if entry is None or entry.ref is not _me(None):
-                raise SupervisorError(
-                    f"{key!r} is not registered by the caller: only the owner changes its value"
-                )
-            changed = entry._replace(value=change(entry.value))
-            self._entries[key] = (changed,)
-        return changed.value
+            self._entries[key] = (self._mine(key)._replace(value=value),)
+        return value
 
     def dispatch(self, key: Hashable, function: Callable[[list[RegistryEntry]], object]) -> None:
         """Call `function(entries)`, here and now, if anybody has the key."""
@@ -263,6 +267,14 @@ class Registry:
     def count(self) -> int:
         """How many entries there are."""
         return sum(map(len, list(self._entries.values())))
+
+    def _mine(self, key: Hashable) -> RegistryEntry:
+        entry = next(iter(self._entries.get(key, ())), None)
+        if entry is None or entry.ref is not _me(None):
+            raise SupervisorError(
+                f"{key!r} is not registered by the caller: only the owner changes its value"
+            )
+        return entry
 
     def _drop(self, key: Hashable, ref: Ref[Any]) -> None:
         known = self._entries.get(key, ())
@@ -286,13 +298,14 @@ class Registry:
 
     def _add_news(self, ref: Ref[Any], event: Registered | Unregistered) -> None:
         for listener in self._listeners:
-            found = listener if isinstance(listener, Ref) else ref.system.names.whereis(listener)
+            found = listener if isinstance(listener, Ref) else ref.system.names.owner(listener)
             if found is not None:
                 self._news.add(found, event)
 
 
 def _me(ref: Ref[Any] | None) -> Ref[Any]:
     if ref is not None:
+        a_ref(ref)
         return ref
     process = running.process
     if process is None:

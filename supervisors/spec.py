@@ -4,8 +4,8 @@ The rule of this file: everything is checked before anything is started, in a fi
 wrong is raised as one `BadSpec` whose `why` is a stable word:
 
     invalid_child_spec · invalid_id · invalid_start · invalid_restart_type · bad_combination · invalid_significant ·
-    invalid_child_type · invalid_shutdown · invalid_backoff · invalid_start_timeout · duplicate_child_id · badarg ·
-    supervisor_data (a flag; `value` is the pair of its name and what was found)
+    invalid_child_type · invalid_shutdown · invalid_backoff · invalid_start_timeout · invalid_crash_on_ask_error ·
+    duplicate_child_id · badarg · supervisor_data (a flag; `value` is the pair of its name and what was found)
 
 A missing id or start, and an unknown field, are a `TypeError` of the dataclass itself.
 
@@ -33,6 +33,7 @@ __all__ = [
     "Flags",
     "Restart",
     "ShutdownRule",
+    "Shutdown_",
     "Strategy",
     "check_child",
     "check_childspecs",
@@ -41,6 +42,7 @@ __all__ = [
     "child",
     "child_spec",
     "child_specs",
+    "class_default",
     "is_count",
     "is_number",
 ]
@@ -51,6 +53,9 @@ AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 ShutdownRule: TypeAlias = Literal["brutal_kill"] | float
 """How a child is stopped: killed, or asked and given so many seconds; `math.inf` is as long as it takes."""
+
+Shutdown_: TypeAlias = ShutdownRule
+"""The same, for those who know it by that name; `Shutdown` without the line is an exit reason."""
 
 EMPTY: Final[Mapping[str, object]] = MappingProxyType({})
 WORKER_SHUTDOWN: Final = 5.0
@@ -84,6 +89,8 @@ class ChildSpec:
 
     `start` is an actor class, or a function that starts a process and returns its ref, `(ref, info)` or `IGNORE`.
     `shutdown=None` means 5 seconds for a worker and `math.inf` for a supervisor; `type=None` looks at the class.
+    `crash_on_ask_error` is for plain Pykka actors: whether an exception that answers an `ask` also ends them; None is
+    what their class says, which is no unless it has an attribute of that name.
     Units: `shutdown` and `start_timeout` are seconds.
     """
 
@@ -98,6 +105,7 @@ class ChildSpec:
     significant: bool = False
     backoff: Backoff | None = None
     start_timeout: float = math.inf
+    crash_on_ask_error: bool | None = None
 
     def replace(self, **overrides: Any) -> ChildSpec:
         """The same spec with other values.
@@ -156,10 +164,16 @@ def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> Chi
         start=cls,
         args=args,
         kwargs=kwargs or EMPTY,
-        restart=getattr(cls, "restart", "permanent"),
-        shutdown=getattr(cls, "shutdown", None),
+        restart=class_default(cls, "restart", "permanent"),
+        shutdown=class_default(cls, "shutdown", None),
         type=kind,
     )
+
+
+def class_default(cls: object, name: str, default: Any) -> Any:
+    """What the class says of itself under that name; a method, as a plain actor may have `shutdown()`, says nothing."""
+    value = getattr(cls, name, default)
+    return default if callable(value) else value
 
 
 def child_spec(like: ChildLike) -> ChildSpec:
@@ -187,6 +201,11 @@ def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None =
 
     Raises: BadSpec.
     """
+    given: object = likes  # whatever a caller without a type checker sends
+    if not isinstance(given, Iterable):
+        raise BadSpec(
+            "badarg", type(given).__name__, f"child specs come as a list, not as {type(given).__name__}"
+        )
     specs = [check_child(child_spec(like), auto_shutdown) for like in likes]
     seen = set()
     for spec in specs:
@@ -228,14 +247,18 @@ def check_child(spec: ChildSpec, auto_shutdown: AutoShutdown | None = None) -> C
     _check_backoff(spec.backoff)
     if not (is_number(spec.start_timeout) and spec.start_timeout > 0):
         raise _bad("invalid_start_timeout", "start_timeout", spec.start_timeout, "seconds > 0")
+    _check_crash_on_ask_error(spec)
     return spec.complete()
 
 
 def check_flags(flags: Flags) -> Flags:
     """The flags, if they are valid.
 
-    Raises: BadSpec("supervisor_data").
+    Raises: BadSpec("supervisor_data"); "badarg" if it is none at all.
     """
+    given: object = flags  # whatever a caller without a type checker sends
+    if not isinstance(given, Flags):
+        raise BadSpec("badarg", type(given).__name__, f"flags are a Flags(...), not a {type(given).__name__}")
     _one_of("supervisor_data", "strategy", flags.strategy, get_args(Strategy))
     _check_intensity(flags)
     _one_of("supervisor_data", "auto_shutdown", flags.auto_shutdown, get_args(AutoShutdown))
@@ -245,8 +268,13 @@ def check_flags(flags: Flags) -> Flags:
 def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
     """The flags of a dynamic supervisor, if they are valid.
 
-    Raises: BadSpec("supervisor_data").
+    Raises: BadSpec("supervisor_data"); "badarg" if it is none at all.
     """
+    given: object = flags  # whatever a caller without a type checker sends
+    if not isinstance(given, DynamicFlags):
+        raise BadSpec(
+            "badarg", type(given).__name__, f"flags are a DynamicFlags(...), not a {type(given).__name__}"
+        )
     if flags.max_children is not None and not is_count(flags.max_children):
         raise _bad_flag("max_children", flags.max_children, "a number of children >= 0, or None")
     _check_intensity(flags)
@@ -301,6 +329,21 @@ def _check_backoff(backoff: Backoff | None) -> None:
     ]
     if not all(is_number(n) and n >= 0 for n in numbers) or not math.isfinite(backoff.max):
         raise _bad("invalid_backoff", "backoff", backoff, "made of seconds >= 0, max being finite")
+
+
+def _check_crash_on_ask_error(spec: ChildSpec) -> None:
+    found: object = spec.crash_on_ask_error
+    if found is None:
+        return
+    if not isinstance(found, bool):
+        raise _bad("invalid_crash_on_ask_error", "crash_on_ask_error", found, "True, False or None")
+    # A Process has a rule of its own, and of what a function starts nothing is known; this file imports neither.
+    if not isinstance(spec.start, type) or hasattr(spec.start, "reply_errors"):
+        message = (
+            f"child {spec.id!r}: crash_on_ask_error is for plain Pykka actor classes; a Process ends with every "
+            "exception but ReplyError and its reply_errors"
+        )
+        raise BadSpec("invalid_crash_on_ask_error", found, message)
 
 
 def _check_intensity(flags: Flags | DynamicFlags) -> None:

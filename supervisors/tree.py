@@ -27,6 +27,7 @@ from supervisors.errors import ProcessDown
 from supervisors.process import Future
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
+from supervisors.runtime.ties import a_ref
 from supervisors.supervisor import DynamicSupervisorRef, Request, SupervisorRef
 
 __all__ = ["tree"]
@@ -36,7 +37,10 @@ def tree(root: Ref[Any] | System, *, timeout: float = 2.0, limit: int = 50) -> s
     """Draw a process and everything below it, or all processes of a system that are nobody's children.
 
     Of each supervisor at most `limit` children are drawn. Units: seconds, for all questions together.
+    Raises: `BadSpec` for what is neither.
     """
+    if not isinstance(root, System):
+        a_ref(root)
     tops = [ref for ref in root.processes() if ref.parent is None] if isinstance(root, System) else [root]
     survey = _Survey(limit)
     nodes = [survey.look(top, _Node(_title(top, _type(top)))) for top in tops]

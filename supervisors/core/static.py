@@ -152,7 +152,7 @@ class StaticChildren:
         """Change flags and specs of a running supervisor; no child is started, stopped or restarted by this.
 
         The new list comes first and in its order; children it does not mention stay as they are, behind it. The history
-        of restarts is kept.
+        of restarts is kept. A child that is restarting and becomes temporary is not restarted any more.
         Raises: BadSpec; then everything is as before.
         """
         specs = child_specs(children, check_flags(flags).auto_shutdown)
@@ -161,6 +161,8 @@ class StaticChildren:
             entry = entries[spec.id]
             forget = spec.restart == "temporary" and entry.ref is not None
             entry.spec = spec.without_args() if forget else spec
+            if spec.restart == "temporary":
+                entry.retry = None  # it is never restarted, and so not now: it waits for `restart_child`
         for id, entry in self._entries.items():
             entries.setdefault(id, entry)
         self._flags, self._entries = flags, entries

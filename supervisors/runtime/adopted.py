@@ -2,16 +2,18 @@
 
 The rule of this file: the class is changed only where its end, or the answer to its start, would otherwise be lost. It
 is derived from, not patched. Pykka's own rule stays: an exception that answers an `ask` does not end it, unless the
-class says `crash_on_ask_error = True`.
+class, or its child spec, says `crash_on_ask_error = True`.
 
 Source: `pykka.Actor._actor_loop` (4.5).
 """
 
 from __future__ import annotations
 
+import inspect
 import threading
 import types
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 import pykka
@@ -32,30 +34,53 @@ from supervisors.runtime.signals import ExitNotice, From, Signal, Started, StopR
 from supervisors.runtime.system import System
 from supervisors.runtime.zombies import Zombie
 
-__all__ = ["supervised"]
+__all__ = ["names_the_process", "supervised"]
 
 A = TypeVar("A", bound=pykka.Actor)
 
-_derived: dict[type[pykka.Actor], type[pykka.Actor]] = {}
+_derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
 _deriving = threading.Lock()
+_OURS = ("ref", "start_link", "trap_exit", "drain_on_shutdown")
 
 
-def supervised(cls: type[A]) -> type[A]:
+def supervised(cls: type[A], *, crash_on_ask_error: bool | None = None) -> type[A]:
     """A subclass of a plain `pykka.ThreadingActor` whose processes can be started, linked and restarted like any other.
 
-    A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor.
+    `crash_on_ask_error` says whether an exception that answers an `ask` also ends it; None is what the class says.
+    A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor, and for a class that has a
+    `ref`, `start_link`, `trap_exit` or `drain_on_shutdown` of its own.
     """
     if issubclass(cls, Life | _Adopted):
         return cls
     if not issubclass(cls, pykka.ThreadingActor):
         raise SupervisorError(f"{cls.__name__} is neither a Process nor a pykka.ThreadingActor")
+    taken = [name for name in _OURS if hasattr(cls, name)]
+    if taken:
+        raise SupervisorError(
+            f"{cls.__name__} has a {taken[0]!r} of its own, which supervision would hide: rename it"
+        )
     with _deriving:
-        if cls not in _derived:
-            body = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__doc__": cls.__doc__}
-            _derived[cls] = types.new_class(
+        key = cls, crash_on_ask_error
+        if key not in _derived:
+            body: dict[str, object] = {
+                "__module__": cls.__module__,
+                "__qualname__": cls.__qualname__,
+                "__doc__": cls.__doc__,
+            }
+            if crash_on_ask_error is not None:
+                body["crash_on_ask_error"] = crash_on_ask_error
+            _derived[key] = types.new_class(
                 cls.__name__, (_Adopted, cls), exec_body=lambda ns: ns.update(body)
             )
-        return cast("type[A]", _derived[cls])
+        return cast("type[A]", _derived[key])
+
+
+def names_the_process(cls: type[pykka.Actor]) -> bool:
+    """Whether `name=` at a start names the process; no, if a plain actor's own constructor takes it."""
+    if issubclass(cls, Life) or cls.__init__ is pykka.Actor.__init__:
+        return True
+    parameters = inspect.signature(cls).parameters.values()
+    return not any(each.name == "name" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 class _OwnThread(Dispatcher):
@@ -113,6 +138,11 @@ class _Inbox:
             self._ready.notify()
             return not self.drained  # False: whoever put it drains again, and so disposes of it
 
+    def put_back(self, items: Iterable[Any]) -> None:
+        with self._ready:
+            self._items.extendleft(reversed([*items]))
+            self._ready.notify()
+
     def get(self) -> Envelope[Any]:
         self.busy = None
         with self._ready:
@@ -157,10 +187,12 @@ class _Adopted(pykka.ThreadingActor):
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> Any:
-        return start_and_wait(cls, args, kwargs)
+        name = kwargs.pop("name", None) if names_the_process(cls) else None
+        return start_and_wait(cls, args, kwargs, name=name)
 
     @classmethod
-    def start_link(cls, *args: Any, name: Any = None, **kwargs: Any) -> Any:
+    def start_link(cls, *args: Any, **kwargs: Any) -> Any:
+        name = kwargs.pop("name", None) if names_the_process(cls) else None
         return start_and_wait(cls, args, kwargs, parent=calling_parent(), name=name)
 
     @property
@@ -176,6 +208,12 @@ class _Adopted(pykka.ThreadingActor):
     @property
     def ref(self) -> Ref[Any]:
         return self._actor_made
+
+    @ref.setter
+    def ref(self, _value: object) -> None:
+        raise SupervisorError(
+            f"{type(self).__name__} sets self.ref, by which supervision knows it: call yours something else"
+        )
 
     @property
     def _actor_box(self) -> _Inbox:

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from supervisors.errors import SupervisorError
+from supervisors.errors import BadSpec, SupervisorError
 from supervisors.runtime.choices import Choices
+from supervisors.spec import is_count, is_number
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -46,6 +47,29 @@ class Faults:
     late_by: float = 1.0
     cut_timeouts: float = 0.0
     at_most: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what could never be a fault, or always would be another.
+
+        Raises: `BadSpec("invalid_faults")`.
+        """
+        for name in ("kill_chance", "fail_chance", "late_timers", "cut_timeouts"):
+            chance = getattr(self, name)
+            self._check(name, is_number(chance) and 0 <= chance <= 1, "a probability from 0 to 1")
+        for name in ("kill", "fail_start"):
+            who = getattr(self, name)
+            fits = who is None or isinstance(who, str) or callable(who)
+            self._check(name, fits, "a class, a name, a function of a ref, or None")
+        self._check("late_by", is_number(self.late_by) and self.late_by >= 0, "seconds >= 0")
+        self._check(
+            "nth", self.nth is None or (is_count(self.nth) and self.nth > 0), "a number from 1, or None"
+        )
+        self._check("at_most", is_count(self.at_most), "a number of faults >= 0")
+
+    def _check(self, name: str, fits: bool, wanted: str) -> None:
+        if not fits:
+            value = getattr(self, name)
+            raise BadSpec("invalid_faults", (name, value), f"{name}={value!r} of Faults must be {wanted}")
 
 
 class Mishaps:

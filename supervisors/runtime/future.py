@@ -21,6 +21,7 @@ from pykka._future import _Unset
 
 from supervisors.errors import CallingSelf, Deadlock, ProcessKilled
 from supervisors.runtime.running import running, runs_here
+from supervisors.runtime.timers import check_timeout
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -196,6 +197,7 @@ class Future(pykka.Future[T], Generic[T]):
                 _log.exception("a done-callback of %r failed", self)
 
     def _wait(self, timeout: float | None) -> None:
+        timeout = check_timeout(timeout)
         process = running.process
         wait = Wait(self.target, self)
         self.add_done_callback(wait.wake)
@@ -206,13 +208,17 @@ class Future(pykka.Future[T], Generic[T]):
         if not woken and not self._done:
             if wait.wake in self._callbacks:
                 self._forget(wait.wake)
-            raise pykka.Timeout(f"{timeout} seconds")
+            raise pykka.Timeout(f"no answer{_from(self.target)} within {timeout} seconds")
 
     def _forget(self, callback: Callable[[Future[T]], object]) -> None:
         try:
             self._callbacks.remove(callback)
         except ValueError:
             pass  # settled meanwhile
+
+
+def _from(target: Ref[Any] | None) -> str:
+    return "" if target is None else f" from {target}"
 
 
 def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:

@@ -18,6 +18,7 @@ from supervisors.reasons import NOPROC
 from supervisors.runtime.names import check_key
 from supervisors.runtime.news import News
 from supervisors.runtime.running import guard, running
+from supervisors.runtime.ties import a_ref
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -68,10 +69,11 @@ class Groups:
     def join(self, group: Hashable, ref: Ref[Any]) -> None:
         """Be a member, until it has left as often as it joined, or is dead.
 
-        Raises: `ProcessDown`; `BadSpec` for what can be no name.
+        Raises: `ProcessDown`; `BadSpec` for what can be no name, or is no ref.
         """
         guard()
         check_key(group)
+        a_ref(ref)
         with self._lock:
             joined = self._groups.get(ref)
             if joined is None:

@@ -11,12 +11,14 @@ from typing import Any, ClassVar, Final
 
 import pykka
 
+from supervisors.errors import BadSpec
 from supervisors.reasons import Crash, Reason
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.signals import Down, ExitMsg, Word
+from supervisors.spec import is_number
 
-__all__ = ["DEFER_START", "Hooks"]
+__all__ = ["DEFER_START", "Hooks", "check_attributes"]
 
 DEFER_START: Final = Word("DEFER_START")
 """From `init`: still starting; `start_succeeded`, `start_failed` or `start_ignored` will say how it went."""
@@ -81,3 +83,22 @@ class Hooks(pykka.Actor):
             self.on_failure(type(exc), exc, exc.__traceback__)
         else:
             self.on_stop()
+
+
+_SECONDS: Final = ("shutdown", "max_handler_seconds", "hibernate_after", "passivate_after")
+
+
+def check_attributes(cls: type[Any]) -> None:
+    """Refuse a class that says something no process can do: it would be found out only when its processes end.
+
+    Raises: `BadSpec("invalid_class")`, where the class is defined.
+    """
+    for name in _SECONDS:
+        value = cls.__dict__.get(name)
+        if value is None or (name == "shutdown" and value == "brutal_kill"):
+            continue
+        if not (is_number(value) and value >= 0):
+            wanted = 'seconds >= 0, or "brutal_kill"' if name == "shutdown" else "seconds >= 0, or None"
+            raise BadSpec(
+                "invalid_class", (name, value), f"{name}={value!r} of {cls.__name__} must be {wanted}"
+            )

@@ -46,6 +46,8 @@ def launch(
     if name is not None:
         check_name(name)
     actor = cls(*args, **kwargs)
+    if not hasattr(actor, "_actor_ref"):
+        raise SupervisorError(f"{cls.__name__}.__init__ does not call super().__init__(), and must, first")
     ref = actor.actor_ref
     if not isinstance(ref, Ref):
         raise SupervisorError(f"{cls.__name__} is no process and was not made one with supervised()")

@@ -2,8 +2,7 @@
 
 The rule of this file: whatever ends a process, a return value, an exception, an exit signal, a failed start or a kill,
 goes through `_actor_end` or `_actor_kill` into `_actor_bury`, and nothing else ends one. Nothing here raises into the
-dispatcher. This is the seam to Pykka's private parts; names begin with `_actor_`, as Pykka's do, to leave the others to
-subclasses.
+dispatcher. Names begin with `_actor_`, as Pykka's do, to leave the others to subclasses.
 
 The death sequence: (1) close the mailbox; (2) `terminate`, unless killed or never started; (3) fail what was asked;
 (4) cancel timers, free the name; (5) record the reason, tell links, monitors, observers and the starter; (6) give the
@@ -18,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from threading import Event
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import pykka
 from pykka import messages
@@ -26,12 +25,12 @@ from pykka import messages
 from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason
 from supervisors.runtime.death import claim, conclude, release
-from supervisors.runtime.future import Future
-from supervisors.runtime.hooks import DEFER_START, Hooks
+from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import running
+from supervisors.runtime.running import CALLBACK_FAILURES, running
+from supervisors.runtime.seam import Seam
 from supervisors.runtime.signals import (
     IGNORE,
     NO_REPLY,
@@ -62,7 +61,7 @@ __all__ = ["Life"]
 _log = logging.getLogger("supervisors")
 
 
-class Life(Hooks):
+class Life(Seam):
     """What every process does. Its interface for the inside is `Process`."""
 
     # Whether start and shutdown run no code of the user's; then they cost no hand-over to another thread.
@@ -82,6 +81,7 @@ class Life(Hooks):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_attributes(cls)
         cls._actor_begins_quietly = _inherits(cls, "init", "on_start", "_actor_init")
         cls._actor_ends_quietly = _inherits(
             cls, "handle_shutdown", "terminate", "on_stop", "finish", "handle_system"
@@ -95,9 +95,6 @@ class Life(Hooks):
         self._actor_ref = self.ref_type(type(self), box, system)
         # It does not run before its start, but it may make a proxy of itself, and be told to end.
         box.owner = self
-
-    def __str__(self) -> str:
-        return str(self._actor_ref)
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -347,35 +344,7 @@ class Life(Hooks):
         """Whether the end of this child asks for nothing, and is not told. Thread: the one it died on."""
         return False
 
-    @property
-    def ref(self) -> Ref[Self]:
-        """The handle that others may have."""
-        return self._actor_ref
-
-    # --- Pykka --------------------------------------------------------------------------------------------------------
-
-    @property
-    def actor_urn(self) -> str:  # type: ignore[override]
-        """See `Ref.actor_urn`."""
-        return self._actor_ref.actor_urn
-
-    @property
-    def actor_inbox(self) -> Any:  # type: ignore[override]
-        """The mailbox."""
-        return self._actor_ref.actor_inbox
-
-    @property
-    def actor_stopped(self) -> Any:  # type: ignore[override]
-        """See `Ref.actor_stopped`."""
-        return self._actor_ref.actor_stopped
-
-    @staticmethod
-    def _create_actor_inbox() -> Any:
-        return Mailbox()
-
-    @staticmethod
-    def _create_future() -> Future[Any]:
-        return Future()
+    # --- the beginning, as Pykka calls it -----------------------------------------------------------------------------
 
     def _start_actor_loop(self) -> None:
         ref = self._actor_ref
@@ -410,8 +379,6 @@ class Life(Hooks):
         if starter is not None:
             starter(StartFailed(ref, KILLED))
 
-    _actor_ref: Ref[Any]
-
 
 _INTERNAL: dict[type, Callable[[Any, Any], Any]] = {
     ExitNotice: Life._actor_on_exit,  # noqa: SLF001
@@ -432,5 +399,5 @@ def _inherits(cls: type[Life], *names: str) -> bool:
 def _run_kill_callback(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except (Exception, ProcessKilled):  # noqa: BLE001 - it must not keep the others, and the burial, from coming
+    except CALLBACK_FAILURES:  # it must not keep the others, and the burial, from coming
         _log.exception("an on_kill callback failed")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, fi
 from supervisors.errors import BadSpec, MailboxFull
 from supervisors.runtime.running import running
 from supervisors.runtime.signals import From, Signal
+from supervisors.runtime.timers import Deadline
 from supervisors.spec import is_count, is_number
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ class Limit:
 
     def _wait(self, ref: Ref[Any], maxlen: int) -> bool:
         box = ref.actor_inbox
+        deadline = Deadline(
+            self._clock, self.config.timeout
+        )  # for all attempts: others may be faster each time
         while len(box) >= maxlen and not box.closed:
             lock = allocate_lock()
             lock.acquire()
@@ -157,7 +161,9 @@ class Limit:
                 self._waiting.append(lock)
             if len(box) < maxlen or box.closed:
                 return True
-            if not ref.dispatcher.wait_outside(lock, self.config.timeout):
+            if not ref.dispatcher.wait_outside(lock, deadline.remaining()):
+                with self._lock:
+                    self._waiting = [each for each in self._waiting if each is not lock]
                 return False
         return True
 

@@ -20,7 +20,7 @@ from supervisors.errors import MailboxFull, ProcessDown
 from supervisors.reasons import NOPROC, NORMAL, Reason
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import MailboxLoad
-from supervisors.runtime.running import fenced, guard, running
+from supervisors.runtime.running import CALLBACK_FAILURES, check_callback, fenced, guard, running
 from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
 
 if TYPE_CHECKING:
@@ -230,8 +230,15 @@ class Ref(pykka.ActorRef[A]):
         """
         from supervisors.runtime.ties import watch
 
+        check_callback(callback)
         if not watch(self, callback):
             run_exit_callback(callback, self.reason)
+
+    def remove_exit_callback(self, callback: Callable[[Reason], object]) -> None:
+        """Take back `add_exit_callback`, once; nothing happens if it was called already."""
+        from supervisors.runtime.ties import unwatch
+
+        unwatch(self, callback)
 
     def hold(self, give_up: Callable[[Ref[Any]], object]) -> bool:
         """Call `give_up(ref)` in the death of the process, before anyone hears of it. False: it is too late for that.
@@ -360,16 +367,22 @@ class Stopped:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is dead and those who watched it were told. Units: seconds. False: the time was up first."""
         stopped: Future[bool] = Future(self._ref, self._ref.dispatcher)
-        self._ref.add_exit_callback(lambda _reason: stopped.set(True))
+
+        def tell(_reason: Reason) -> None:
+            stopped.set(True)
+
+        self._ref.add_exit_callback(tell)
         try:
             return bool(stopped.get(timeout=timeout))
         except pykka.Timeout:
             return False
+        finally:  # whoever looks again and again leaves nothing behind
+            self._ref.remove_exit_callback(tell)
 
 
 def run_exit_callback(callback: Callable[[Reason], object], reason: Reason) -> None:
-    """Run one observer of a death; what it raises is logged and goes no further."""
+    """Run one observer of a death; what it raises is logged and goes no further, for others must still be told."""
     try:
         callback(reason)
-    except Exception:  # noqa: BLE001 - the other observers must still be told
+    except CALLBACK_FAILURES:
         _log.exception("an exit callback failed")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 import pykka
 
 from supervisors.reasons import Crash, Reason, is_clean
+from supervisors.runtime.running import CALLBACK_FAILURES, check_callback
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -63,7 +64,11 @@ class _Feed(Generic[T]):
         self._subscribers: list[Callable[[T], object]] = []
 
     def subscribe(self, subscriber: Callable[[T], object]) -> Callable[[], None]:
-        """Call `subscriber(item)` for each item from now on, where it happens; returns the way to unsubscribe."""
+        """Call `subscriber(item)` for each item from now on, where it happens; returns the way to unsubscribe.
+
+        Raises: `BadSpec("badarg")` for what cannot be called.
+        """
+        check_callback(subscriber)
         self._subscribers = [*self._subscribers, subscriber]
 
         def unsubscribe() -> None:
@@ -80,7 +85,7 @@ class _Feed(Generic[T]):
         for subscriber in self._subscribers:
             try:
                 subscriber(item)
-            except Exception:  # noqa: BLE001 - the other subscribers must still be told
+            except CALLBACK_FAILURES:
                 _log.exception("a subscriber failed")
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from supervisors.errors import ProcessKilled
+from supervisors.errors import BadSpec, ProcessKilled
 from supervisors.reasons import Reason
 
 if TYPE_CHECKING:
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
     from supervisors.runtime.future import Wait
     from supervisors.runtime.ref import Ref
 
-__all__ = ["Mortal", "Owner", "fenced", "guard", "running", "runs_here"]
+__all__ = [
+    "CALLBACK_FAILURES",
+    "Mortal",
+    "Owner",
+    "check_callback",
+    "fenced",
+    "guard",
+    "running",
+    "runs_here",
+]
 
 
 class Mortal(Protocol):
@@ -67,8 +76,21 @@ class _Running(threading.local):
 
 running = _Running()
 
+CALLBACK_FAILURES: Final = (Exception, ProcessKilled, SystemExit)
+"""What a callback may raise without keeping others from being called. A killed caller is stopped at its next call."""
+
 fenced: dict[Ref[Any], None] = {}
 """Killed processes whose handler has not returned yet."""
+
+
+def check_callback(callback: object) -> None:
+    """Refuse what cannot be called, before the time comes to call it.
+
+    Raises: `BadSpec("badarg")`.
+    """
+    if not callable(callback):
+        kind = type(callback).__name__
+        raise BadSpec("badarg", kind, f"a function is wanted, to be called later, not a {kind}")
 
 
 def guard() -> None:

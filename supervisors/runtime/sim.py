@@ -98,6 +98,11 @@ class Sim:
         return self.clock.monotonic()
 
     @property
+    def broken(self) -> bool:
+        """Whether somebody has blocked the thread that everybody needs: nothing goes on any more."""
+        return self._dispatcher.broken
+
+    @property
     def choices(self) -> list[int]:
         """What was chosen where there was a choice: `Sim(replay=sim.choices)` runs the same way."""
         return list(self._choices.taken)
@@ -133,7 +138,12 @@ class Sim:
             raise Stuck(waits)
 
     def client(self, work: Callable[..., T], *args: Any, name: str | None = None) -> Future[T]:
-        """Have `work(*args)` done beside everything else, by somebody who is no process: a future of the result."""
+        """Have `work(*args)` done beside everything else, by somebody who is no process: a future of the result.
+
+        Raises: `TypeError` if that is no function.
+        """
+        if not callable(work):
+            raise TypeError(f"a client does a function, not a {type(work).__name__}")
         label = name if name is not None else f"client {len(self._clients) + 1}"
         client = _Client(self._dispatcher)
         self._clients.append(client)
@@ -156,7 +166,12 @@ class Sim:
             pass
 
     def pick(self, *things: T) -> T:
-        """One of these: a choice of the scenario's own, replayed and shrunk like all others."""
+        """One of these: a choice of the scenario's own, replayed and shrunk like all others.
+
+        Raises: `ValueError` for nothing at all.
+        """
+        if not things:
+            raise ValueError("pick one of what? give it at least one thing")
         return things[self._choices.pick(len(things), lambda nth: f"the scenario picks {things[nth]!r}")]
 
     def report(self, limit: int = 60) -> str:

@@ -34,7 +34,7 @@ from supervisors.runtime.running import running
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, Deadline, RealClock, Timers
 from supervisors.runtime.zombies import Zombies
-from supervisors.spec import is_count
+from supervisors.spec import class_default, is_count
 
 __all__ = ["System"]
 
@@ -210,7 +210,7 @@ class System:
     def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
         dead: Future[None] = Future(ref, ref.dispatcher)
         ref.add_exit_callback(lambda _: dead.set(None))
-        allowed = getattr(ref.actor_class, "shutdown", 5.0)
+        allowed = class_default(ref.actor_class, "shutdown", 5.0)
         if allowed == "brutal_kill":
             ref.kill()
             return

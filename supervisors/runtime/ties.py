@@ -30,6 +30,7 @@ __all__ = [
     "monitor",
     "take_over",
     "unlink",
+    "unwatch",
     "watch",
 ]
 
@@ -67,7 +68,7 @@ def exit(ref: Ref[Any], reason: Reason | Literal["kill"]) -> None:
 
 
 def a_ref(ref: object) -> None:
-    """Refuse what is no ref.
+    """Refuse what is no ref of a process.
 
     Raises: `BadSpec("invalid_ref")`.
     """
@@ -171,6 +172,13 @@ def watch(ref: Ref[Any], callback: Callable[[Reason], object]) -> bool:
             return False
         _ties(ref).watchers.append(callback)
         return True
+
+
+def unwatch(ref: Ref[Any], callback: Callable[[Reason], object]) -> None:
+    """Take back a `watch`."""
+    with ref.system.lock:
+        if ref.ties is not None and callback in ref.ties.watchers:
+            ref.ties.watchers.remove(callback)
 
 
 def announce(ref: Ref[Any], reason: Reason) -> None:

@@ -17,9 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from supervisors.errors import BadSpec
 from supervisors.spec import is_number
 
-__all__ = ["Clock", "Deadline", "RealClock", "TimerRef", "Timers"]
+__all__ = ["Clock", "Deadline", "RealClock", "TimerRef", "Timers", "check_timeout"]
 
 _log = logging.getLogger("supervisors")
 
@@ -40,6 +41,20 @@ class Clock(Protocol):
         ...
 
 
+def check_timeout(timeout: float | None) -> float | None:
+    """The seconds to wait, as locks want them; None for no limit, which infinity is, too.
+
+    Raises: `BadSpec("invalid_timeout")`.
+    """
+    if timeout is None or timeout == math.inf:
+        return None
+    if not is_number(timeout):
+        raise BadSpec(
+            "invalid_timeout", timeout, f"a timeout is in seconds, or None for no limit, not {timeout!r}"
+        )
+    return min(max(0.0, timeout), threading.TIMEOUT_MAX)
+
+
 class Deadline:
     """How much of a timeout is left."""
 
@@ -47,7 +62,8 @@ class Deadline:
 
     def __init__(self, clock: Clock, timeout: float | None) -> None:
         self._clock = clock
-        self._end = math.inf if timeout is None else clock.monotonic() + timeout
+        left = check_timeout(timeout)
+        self._end = math.inf if left is None else clock.monotonic() + left
 
     def remaining(self) -> float | None:
         """Seconds left, at least 0; None if there is no limit."""

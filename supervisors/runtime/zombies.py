@@ -26,21 +26,27 @@ __all__ = ["Zombie", "Zombies"]
 class Zombie:
     """One such thread."""
 
-    __slots__ = ("_zombies", "ref", "stack", "thread")
+    __slots__ = ("_calls", "_zombies", "ref", "thread")
 
     def __init__(self, zombies: Zombies, ref: Ref[Any]) -> None:
         self._zombies = zombies
         self.ref = ref
         self.thread: Thread | None = None
-        self.stack = ""
+        self._calls: list[tuple[str, int, str, None]] = []
 
     def begin(self, thread: Thread) -> None:
-        """`thread` runs the killed process."""
+        """`thread` runs the killed process. The caller may hold a lock: no source is read here."""
         self.thread = thread
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
-        self.stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        calls = () if frame is None else traceback.walk_stack(frame)
+        self._calls = [(f.f_code.co_filename, line, f.f_code.co_name, None) for f, line in calls][::-1]
         fenced[self.ref] = None
         self._zombies.add(self)
+
+    @property
+    def stack(self) -> str:
+        """What the thread was doing when its process was killed, as text."""
+        return "".join(traceback.format_list(self._calls))
 
     def end(self) -> None:
         """The handler has returned."""

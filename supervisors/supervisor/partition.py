@@ -74,8 +74,8 @@ class PartitionSupervisor(Supervisor):
         return _found(name)._actor_open_partitions  # noqa: SLF001 - one of us
 
     @staticmethod
-    def resize(name: Name, partitions: int) -> int:
-        """Divide keys among so many partitions, at most as many as were started; returns how many it was before.
+    def resize(name: Name, n: int) -> int:
+        """Divide keys among `n` partitions, at most as many as were started; returns how many it was before.
 
         The last ones are stopped, or started again. Most keys move. One caller at a time.
         Raises: `BadSpec`, `ProcessDown`, `StartError`.
@@ -83,22 +83,22 @@ class PartitionSupervisor(Supervisor):
         supervisor = _found(name)
         ref = cast("SupervisorRef", supervisor.ref)
         most, before = ref.count_children().specs, supervisor._actor_open_partitions  # noqa: SLF001
-        if isinstance(partitions, bool) or not 0 <= partitions <= most:
+        if type(n) is not int or not 0 <= n <= most:
             raise BadSpec(
-                "invalid_partitions", partitions, f"partitions must be 0 to {most}, not {partitions!r}"
+                "invalid_partitions", n, f"n must be 0 to {most}, not {n!r}: as many as were started"
             )
-        if partitions < before:
-            supervisor._actor_open_partitions = partitions  # noqa: SLF001
-            for each in reversed(range(partitions, before)):
+        if n < before:
+            supervisor._actor_open_partitions = n  # noqa: SLF001
+            for each in reversed(range(n, before)):
                 ref.terminate_child(each)
-        for each in range(before, partitions):
+        for each in range(before, n):
             ref.restart_child(each)
-        supervisor._actor_open_partitions = partitions  # noqa: SLF001
+        supervisor._actor_open_partitions = n  # noqa: SLF001
         return before
 
     def init(  # type: ignore[override]
         self,
-        like: ChildLike,
+        child: ChildLike,
         *,
         partitions: int | None = None,
         with_arguments: WithArguments | None = None,
@@ -115,7 +115,7 @@ class PartitionSupervisor(Supervisor):
         if type(count) is not int or count < 1:
             raise Exit(BadSpec("invalid_partitions", count, f"partitions must be at least 1, not {count!r}"))
         try:
-            spec = child_spec(like)
+            spec = child_spec(child)
             specs = [_partition(spec, number, with_arguments) for number in range(count)]
         except BadSpec as bad:
             raise Exit(bad) from None
@@ -130,6 +130,9 @@ class PartitionSupervisor(Supervisor):
 
 class _Router:
     """What a `via` asks: `(name, key)` is whoever has `key` among the partitions of `name`."""
+
+    def __repr__(self) -> str:
+        return "<PartitionSupervisor>"
 
     def whereis(self, key: Hashable) -> Ref[Any] | None:
         name, routed = cast("tuple[Name, Hashable]", key)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, assert_never, cast, final
 
@@ -35,12 +36,23 @@ from supervisors.core.steps import (
 )
 from supervisors.core.turns import WAIT, Turns
 from supervisors.errors import AlreadyStarted
-from supervisors.process import ChildIgnored, ChildStarted, ChildStartFailed, Down, MonitorRef, Process, exit
-from supervisors.reasons import Reason
+from supervisors.process import (
+    ChildIgnored,
+    ChildStarted,
+    ChildStartFailed,
+    Down,
+    MonitorRef,
+    Process,
+    exit,
+    supervised,
+)
+from supervisors.reasons import Crash, Reason
 from supervisors.runtime import reports
+from supervisors.runtime.adopted import names_the_process
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.signals import Signal as ControlSignal
 from supervisors.runtime.timers import TimerRef
+from supervisors.spec import ChildSpec, class_default
 from supervisors.supervisor.starter import Brought, Nothing, Refused, Starter, plain_reason
 
 __all__ = ["START_TIMEOUT", "Again", "Children", "Performer"]
@@ -139,14 +151,13 @@ class Performer(Process):
     def _start(self, step: Start) -> object:
         spec = step.spec
         cls = spec.start
-        if isinstance(cls, type) and issubclass(cls, Process):
-            name, kwargs = None, spec.kwargs
-            if "name" in kwargs:
-                kwargs = dict(kwargs)
-                name = kwargs.pop("name")
+        if isinstance(cls, type) and issubclass(cls, pykka.Actor):
+            try:
+                cls, name, kwargs = _prepared(spec, cls)
+            except Exception as exc:  # noqa: BLE001 - told to whoever wanted the child
+                self.ref.signal(ChildStartFailed(step, None, Crash.of(exc)))
+                return WAIT
             ref = self.spawn(cls, spec.args, kwargs, name=name, tag=step, incarnation=step.incarnation)
-        elif isinstance(cls, type) and issubclass(cls, pykka.Actor):
-            ref = self.spawn(cls, spec.args, spec.kwargs, tag=step, incarnation=step.incarnation)
         else:
             ref = self.spawn(Starter, (self.ref, spec.start, spec.args, spec.kwargs), tag=step)
         if spec.start_timeout < math.inf:
@@ -180,7 +191,7 @@ class Performer(Process):
         # nobody but us is left to see that it does.
         self._heirs[self.monitor(owner)] = step
         self.waits_for(owner)
-        patience = getattr(owner.actor_class, "shutdown", math.inf)
+        patience = class_default(owner.actor_class, "shutdown", math.inf)
         if patience == "brutal_kill":
             owner.kill()
         elif patience < math.inf:
@@ -268,6 +279,18 @@ class Performer(Process):
 
     def _now(self) -> float:
         return self._actor_ref.system.clock.monotonic()
+
+
+def _prepared(
+    spec: ChildSpec, cls: type[pykka.Actor]
+) -> tuple[type[pykka.Actor], Hashable, Mapping[str, object]]:
+    # The class that is started, the name of its process, and the keywords of its constructor.
+    if spec.crash_on_ask_error is not None:
+        cls = supervised(cls, crash_on_ask_error=spec.crash_on_ask_error)
+    if "name" not in spec.kwargs or not names_the_process(cls):
+        return cls, None, spec.kwargs
+    kwargs = dict(spec.kwargs)
+    return cls, kwargs.pop("name"), kwargs
 
 
 def _is_orphan(ref: object) -> bool:

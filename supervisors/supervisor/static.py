@@ -109,8 +109,10 @@ class SupervisorRef(Ref[Any]):
     def update(self, flags: Flags, children: Iterable[ChildLike]) -> None:
         """Change flags and specs; nothing is started or stopped by this.
 
-        Children in both lists keep running under their new spec; new ones are added and not started; those that are not
-        mentioned stay. Raises: `BadSpec`, and then everything is as before.
+        Children in both lists keep running under their new spec; new ones are added and not started; those that are
+        not mentioned stay. One that is restarting and becomes temporary is not restarted any more: `restart_child`
+        starts it.
+        Raises: `BadSpec`, and then everything is as before.
         """
         self._call("update", check_flags(flags), child_specs(children))
 
@@ -154,12 +156,14 @@ class Supervisor(Supervision):
         Raises: `BadSpec`; `AlreadyStarted` if the name is taken; `StartError`, whose reason is
         `Shutdown(FailedToStart(id, reason))` if a child did not start; the others are stopped again.
         """
-        return cast("SupervisorRef", super().start_link(*cls._listed(args), **kwargs))
+        args, kwargs = cls._listed(args, kwargs)
+        return cast("SupervisorRef", super().start_link(*args, **kwargs))
 
     @classmethod
     def start(cls, *args: Any, **kwargs: Any) -> SupervisorRef:
         """`start_link`, but nobody's child."""
-        return cast("SupervisorRef", super().start(*cls._listed(args), **kwargs))
+        args, kwargs = cls._listed(args, kwargs)
+        return cast("SupervisorRef", super().start(*args, **kwargs))
 
     def init(self, *args: Any, **kwargs: Any) -> tuple[Flags, Sequence[ChildLike]] | Ignore:
         """Say how to supervise what. Override it for a supervisor that knows its children.
@@ -169,18 +173,25 @@ class Supervisor(Supervision):
         return _default_init(*args, **kwargs)
 
     @classmethod
-    def _listed(cls, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _listed(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         # A supervisor that is started directly is never started again, so any iterable will do.
-        if cls.init is Supervisor.init and args and isinstance(args[0], Iterable):
-            return list(args[0]), *args[1:]
-        return args
+        if cls.init is Supervisor.init:
+            if args and isinstance(args[0], Iterable):
+                return (list(args[0]), *args[1:]), kwargs
+            if isinstance(kwargs.get("children"), Iterable):
+                return args, {**kwargs, "children": list(kwargs["children"])}
+        return args, kwargs
 
     def _configure(self, result: Any) -> StaticChildren:
         if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[0], Flags)):
             raise TypeError
         flags, children = result
         if not isinstance(children, list | tuple):
-            found = type(children).__name__
+            found = (
+                type(children).__name__
+                if not isinstance(children, type)
+                else f"the class {children.__name__}"
+            )
             raise BadSpec(
                 "badarg", found, f"children come as a list, to be there at a restart too; not as {found}"
             )

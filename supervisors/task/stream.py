@@ -137,7 +137,8 @@ class Stream:
 def _stop(ref: Ref[Any]) -> None:
     # Asked first; whoever does not end is killed, and nobody waits for it.
     exit(ref, SHUTDOWN)
-    ref.system.timers.after(_PATIENCE, ref.kill)
+    alarm = ref.system.timers.after(_PATIENCE, ref.kill)
+    ref.add_exit_callback(lambda _reason: alarm.cancel())
 
 
 def _now(ref: Ref[Any]) -> float:

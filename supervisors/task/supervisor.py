@@ -16,13 +16,13 @@ Source: Elixir `Task.Supervisor`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from supervisors.errors import BadSpec
 from supervisors.process import Process
 from supervisors.runtime.ref import Ref
-from supervisors.spec import Restart, child
+from supervisors.spec import EMPTY, Restart, child
 from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef
 from supervisors.task.handle import Task
 from supervisors.task.stream import OnTimeout, Stream
@@ -41,17 +41,17 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 
     def async_(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """Start a task that is linked to the calling process: if one crashes, so does the other."""
-        return self._begin(Job(function, args, kwargs), current_process(), link=True)
+        return self._begin(_job(function, args, kwargs), current_process(), link=True)
 
     def async_nolink(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
         """Start a task that may crash without harm to the calling process, which is told all the same."""
-        return self._begin(Job(function, args, kwargs), current_process(), link=False)
+        return self._begin(_job(function, args, kwargs), current_process(), link=False)
 
     def start_child(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, restart: Restart = "temporary", **kwargs: Any
     ) -> Ref[Any]:
         """Run a function, and tell nobody how it went. A `transient` one is run again if it crashes."""
-        spec = child(Work, Job(function, args, kwargs), None, _chain(current_process()))
+        spec = child(Work, _job(function, args, kwargs), None, _chain(current_process()))
         return cast("Ref[Any]", super().start_child(spec.replace(restart=restart)))
 
     def async_stream(
@@ -80,7 +80,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
                 "badarg", on_timeout, f'on_timeout must be "exit" or "kill_task", not {on_timeout!r}'
             )
         stream = Stream(
-            lambda item: self._begin(Job(function, (item,)), None, link=False),
+            lambda item: self._begin(_job(function, (item,), EMPTY), None, link=False),
             items,
             max_concurrency=most,
             ordered=ordered,
@@ -112,6 +112,14 @@ class TaskSupervisor(DynamicSupervisor):
     def start(cls, *args: Any, **kwargs: Any) -> TaskSupervisorRef:
         """`start_link`, but nobody's child."""
         return cast("TaskSupervisorRef", super().start(*args, **kwargs))
+
+
+def _job(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job:
+    given: object = function  # whatever a caller without a type checker sends
+    if not callable(given):
+        kind = type(given).__name__
+        raise BadSpec("badarg", kind, f"a task is a function and its arguments; a {kind} cannot be called")
+    return Job(function, args, kwargs)
 
 
 def _chain(asker: Process | None) -> tuple[Ref[Any], ...]:

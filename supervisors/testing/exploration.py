@@ -8,9 +8,11 @@ Source: FoundationDB; loom; Hypothesis ("falsifying example").
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from supervisors.errors import BadSpec
 from supervisors.runtime.choices import Choice
 from supervisors.runtime.faults import Faults
 from supervisors.runtime.sim import Sim, silence
@@ -35,7 +37,7 @@ class ScenarioFailed(AssertionError):
         self.choices = list(choices)
         self.trace = list(trace)
         super().__init__(
-            f"seed {seed}: {type(error).__name__}: {error}\n"
+            f"seed {seed}: {type(error).__name__}: {str(error) or _line_of(error)}\n"
             f"{_told(self.trace)}\n"
             f"again: run_in_sim(scenario, replay={self.choices})"
         )
@@ -64,15 +66,21 @@ def explore(
 ) -> None:
     """Run the scenario once for each seed, in a simulation of its own; stop at the first failure and make it small.
 
-    The log of the processes is silent meanwhile. `shrinks` is how many runs may be spent on that; other options as for
-    `Sim`. Raises: `ScenarioFailed`.
+    The log of the processes is silent meanwhile. A run that somebody blocks is not made small: it would take its
+    `real_patience` again each time. `shrinks` is how many runs may be spent on that; other options as for
+    `Sim`. Raises: `ScenarioFailed`; `BadSpec("invalid_scenario")` for what cannot be explored, no seeds included.
     """
+    _check(scenario, seeds, faults)
     attempt = _Attempt(scenario, faults, options)
+    tried = False
     with silence():
         for seed in seeds:
+            tried = True
             error = attempt.run(seed, None)
             if error is not None:
                 _report(attempt, seed, error, shrinks)
+    if not tried:
+        raise BadSpec("invalid_scenario", "seeds", "no seeds, so nothing was tried: give some, as range(200)")
 
 
 class _Attempt:
@@ -84,6 +92,7 @@ class _Attempt:
         self._options = options
         self.choices: list[int] = []
         self.trace: list[Choice] = []
+        self.broken = False
 
     def run(self, seed: int, replay: Sequence[int] | None) -> BaseException | None:
         sim = Sim(seed, replay=replay, faults=self._faults, **self._options)
@@ -95,7 +104,7 @@ class _Attempt:
             raise
         except BaseException as exc:  # noqa: BLE001 - pytest's failures are not Exceptions
             error = exc
-        self.choices, self.trace = sim.choices, sim.trace
+        self.choices, self.trace, self.broken = sim.choices, sim.trace, sim.broken
         return error
 
 
@@ -103,11 +112,30 @@ def _report(attempt: _Attempt, seed: int, error: BaseException, shrinks: int) ->
     def fails(candidate: list[int]) -> list[int] | None:
         return attempt.choices if type(attempt.run(seed, candidate)) is type(error) else None
 
+    if attempt.broken:  # each further run would take all its patience, too, and leave one more thread behind
+        raise ScenarioFailed(seed, error, attempt.choices, attempt.trace) from error
     smallest = shrink(attempt.choices, fails, shrinks)
     again = attempt.run(seed, smallest)
     if again is None:
         raise ScenarioFailed(seed, error, smallest, attempt.trace) from error
     raise ScenarioFailed(seed, again, smallest, attempt.trace) from again
+
+
+def _check(scenario: object, seeds: object, faults: object) -> None:
+    if not callable(scenario):
+        kind = type(scenario).__name__
+        raise BadSpec("invalid_scenario", kind, f"a scenario is a function of a Sim, not a {kind}")
+    if not isinstance(seeds, Iterable):
+        raise BadSpec("invalid_scenario", seeds, f"seeds come one by one, as range(200), not as {seeds!r}")
+    if not (faults is None or isinstance(faults, Faults)):
+        kind = type(faults).__name__
+        raise BadSpec("invalid_scenario", kind, f"faults must be Faults(...) or None, not a {kind}")
+
+
+def _line_of(error: BaseException) -> str:
+    # A bare `assert` says nothing: then its line does.
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"in the line: {frames[-1].line}" if frames else ""
 
 
 def _told(trace: Sequence[Choice]) -> str:

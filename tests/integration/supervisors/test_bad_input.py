@@ -9,15 +9,19 @@ import pykka
 import pytest
 
 from supervisors import (
+    NO_REPLY,
     Application,
     BadSpec,
     CallingSelf,
     ChildSpec,
     Deadlock,
     DynamicSupervisor,
+    Faults,
+    Flags,
     GenServer,
     MailboxConfig,
     NotFound,
+    OnDemand,
     PartitionSupervisor,
     PoolDispatcher,
     Process,
@@ -25,14 +29,19 @@ from supervisors import (
     Registry,
     StartError,
     Supervisor,
+    SupervisorError,
     System,
+    TaskSupervisor,
     Via,
     call,
     cast,
     child,
     exit,
+    explore,
     send,
     tell,
+    trace,
+    tree,
     via,
     whereis,
 )
@@ -154,6 +163,7 @@ def test_garbage_from_the_init_of_a_supervisor_is_a_failed_start(wrong: Any) -> 
     assert error.value.reason == ("bad_return_value", wrong)
 
 
+@pytest.mark.real("a system of its own, with threads, which a simulation does not wait for")
 def test_a_class_that_names_no_dispatcher_or_mailbox_cannot_be_started() -> None:
     class Nowhere(Echo):
         dispatcher = "nowhere"
@@ -182,6 +192,56 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: System(max_zombies=-1),
         lambda: System(max_zombies=math.inf),  # type: ignore[arg-type]
     ],
+    "invalid_timeout": [
+        lambda: Echo.start().ask(lambda self: NO_REPLY, timeout="1"),  # type: ignore[call-overload]
+        lambda: Echo.start().ask(lambda self: NO_REPLY, timeout=math.nan),
+        lambda: Echo.start().ask(lambda self: NO_REPLY, timeout=True),
+        lambda: System().stop(timeout="1"),  # type: ignore[arg-type]
+    ],
+    "invalid_faults": [
+        lambda: Faults(kill=3),  # type: ignore[arg-type]
+        lambda: Faults(kill_chance=5),
+        lambda: Faults(late_timers=math.nan),
+        lambda: Faults(nth=0),
+        lambda: Faults(late_by=-1.0),
+        lambda: Faults(at_most=None),  # type: ignore[arg-type]
+    ],
+    "invalid_scenario": [
+        lambda: explore(3),  # type: ignore[arg-type]
+        lambda: explore(lambda sim: None, seeds=3),  # type: ignore[arg-type]
+        lambda: explore(lambda sim: None, seeds=[]),
+        lambda: explore(lambda sim: None, faults=3),  # type: ignore[arg-type]
+    ],
+    "invalid_phase": [
+        lambda: Application(Echo, phases={"drain": 3}),  # type: ignore[dict-item]
+        lambda: Application(Echo, phases={"drain": [3]}),  # type: ignore[list-item]
+    ],
+    "invalid_ref": [
+        lambda: tree(3),  # type: ignore[arg-type]
+        lambda: Registry().register("key", "name"),  # type: ignore[arg-type]
+        lambda: System.current().groups.join("group", "name"),  # type: ignore[arg-type]
+    ],
+    "invalid_name": [lambda: via(3, "key"), lambda: OnDemand([], child)],  # type: ignore[arg-type]
+    "invalid_class": [
+        lambda: type("Late", (Echo,), {"shutdown": "soon"}),
+        lambda: type("Late", (Echo,), {"shutdown": True}),
+        lambda: type("Late", (Echo,), {"max_handler_seconds": "soon"}),
+        lambda: type("Late", (GenServer,), {"passivate_after": -1}),
+        lambda: type("Late", (GenServer,), {"hibernate_after": math.nan}),
+    ],
+    "badarg": [
+        lambda: Supervisor.start_link().update(3, []),  # type: ignore[arg-type]
+        lambda: Supervisor.start_link().update(Flags(), 3),  # type: ignore[arg-type]
+        lambda: DynamicSupervisor.start_link().update(Flags()),  # type: ignore[arg-type]
+        lambda: System.current().reports.subscribe(3),  # type: ignore[arg-type]
+        lambda: Echo.start().add_exit_callback(3),  # type: ignore[arg-type]
+        lambda: Echo.start().ask(lambda self: self.on_kill(3)),
+        lambda: trace(Server.start(), 3),  # type: ignore[arg-type]
+        lambda: OnDemand("supervisor", None),  # type: ignore[arg-type]
+        lambda: OnDemand(Supervisor.start_link(), child),  # type: ignore[arg-type]
+        lambda: TaskSupervisor.start_link().async_nolink(3),  # type: ignore[arg-type]
+        lambda: TaskSupervisor.start_link().start_child(3),  # type: ignore[arg-type]
+    ],
     "invalid_mailbox": [
         lambda: MailboxConfig(maxlen="1"),  # type: ignore[arg-type]
         lambda: MailboxConfig(maxlen=1, policy="block", timeout=-1),
@@ -191,7 +251,6 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: Application(Echo, deadline=-1),
         lambda: Application(Echo, deadline="soon"),  # type: ignore[arg-type]
     ],
-    "invalid_phase": [lambda: Application(Echo, phases={"drain": [3]})],  # type: ignore[list-item]
 }
 
 
@@ -224,6 +283,20 @@ def test_an_unknown_child_is_not_found_whatever_it_is(id: Any) -> None:
     with pytest.raises(NotFound):
         static.terminate_child(static.which_child(Echo).ref)  # a ref is no id
     assert static.count_children().active == 1
+
+
+def test_a_constructor_that_forgets_its_base_is_told_so() -> None:
+    class Forgetful(Process):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(SupervisorError, match=r"Forgetful.__init__ does not call super\(\).__init__\(\)"):
+        Forgetful.start()
+
+
+def test_an_infinite_timeout_is_none() -> None:
+    assert Echo.start().ask(1, timeout=math.inf) == 1
+    assert call(Server.start(), 1, math.inf) == 1
 
 
 # --- the dead, oneself, and circles -----------------------------------------------------------------------------------

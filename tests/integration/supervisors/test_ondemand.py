@@ -388,7 +388,7 @@ def test_only_dynamic_supervisors_and_processes_will_do() -> None:
         def start(**_options: Any) -> Any:
             return Resting.start_link({})
 
-        with pytest.raises(SupervisorError, match="Process class"):
+        with pytest.raises(SupervisorError, match="must be an actor class"):
             whereis(via(OnDemand(dynamic, lambda key: ChildSpec(id=key, start=start)), "x"))
 
 

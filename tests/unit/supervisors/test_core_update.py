@@ -113,3 +113,17 @@ def test_a_running_child_made_temporary_loses_its_arguments(world, children):
     )
     assert children.get_childspec("a").args == ()
     assert children.get_childspec("n").args == (1,)
+
+
+def test_a_restarting_child_that_becomes_temporary_is_not_restarted(world, children):
+    world.scripts["b"].append(FAIL)
+    world.run(children.exited("b1", "crash", 0.0))
+    world.take()
+    children.update(
+        Flags(strategy="one_for_all"), [spec("a"), spec("b", restart="temporary", args=(1,)), spec("c")]
+    )
+    assert lines(children) == [("a", "a1"), ("b", None), ("c", "c1")]
+    world.run(children.retry(world.retries[0], 0.0))
+    assert world.take() == ""  # and its siblings have nothing to do with it
+    assert children.get_childspec("b").args == (1,)
+    assert world.run(children.restart_child("b")) == "b2"

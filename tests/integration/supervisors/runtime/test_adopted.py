@@ -8,7 +8,8 @@ from typing import Any
 import pykka
 import pytest
 
-from supervisors.errors import AlreadyStarted, ProcessDown, StartError, SupervisorError
+from supervisors import ChildSpec, DynamicSupervisor, OnDemand, Supervisor, ask, child, via
+from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
 from supervisors.process import ChildStarted, ChildStartFailed, Process, exit, supervised
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
 from supervisors.runtime.system import System
@@ -93,6 +94,110 @@ def test_an_exception_in_an_ask_does_not_end_it_unless_the_class_says_so(system:
     assert log.next() == Crash(error)
 
 
+def test_the_spec_says_whether_an_exception_in_an_ask_ends_it(system: System) -> None:
+    class Strict(Plain):
+        crash_on_ask_error = True
+
+    sup = Supervisor.start_link(
+        [
+            child(Plain).replace(id="as it is"),
+            child(Plain).replace(id="crash", crash_on_ask_error=True),
+            child(Strict).replace(id="live on", crash_on_ask_error=False),
+        ]
+    )
+    for id, lives in (("as it is", True), ("crash", False), ("live on", True)):
+        ref: Any = sup.which_child(id).ref
+        with pytest.raises(ValueError, match="no"):
+            ref.ask(ValueError("no"), timeout=SOON)
+        if not lives:
+            assert ref.actor_stopped.wait(SOON)
+        assert (sup.which_child(id).ref is ref) is lives
+    for start in (Echo, lambda: None):
+        with pytest.raises(BadSpec, match="plain Pykka actor"):
+            sup.start_child(ChildSpec(id=3, start=start, crash_on_ask_error=True))
+
+
+def test_its_name_is_that_of_the_process_and_survives_restarts(system: System) -> None:
+    sup = Supervisor.start_link([child(Plain, name="plain")])
+    first = system.whereis("plain")
+    assert first is not None
+    exit(first, "kill")
+    assert sup.count_children().active == 1
+    second = system.whereis("plain")
+    assert second is not None
+    assert second is not first
+    assert ask("plain", 1, timeout=SOON) == 1
+    assert second.proxy().start_error.get(timeout=SOON) is None
+    with pytest.raises(AlreadyStarted):
+        supervised(Plain).start(name="plain")
+
+
+def test_a_constructor_that_takes_a_name_keeps_it(system: System) -> None:
+    class Named(pykka.ThreadingActor):
+        def __init__(self, name: str) -> None:
+            super().__init__()
+            self.name = name
+
+        def on_receive(self, message: Any) -> Any:
+            return self.name
+
+    ref: Any = Supervisor.start_link([child(Named, name="Ann")]).which_child(Named).ref
+    assert (ref.ask("who?", timeout=SOON), ref.name) == ("Ann", None)
+
+    class Bare(pykka.ThreadingActor):
+        """Without a constructor of its own."""
+
+    assert supervised(Bare).start_link(name="bare").name == "bare"
+
+
+def test_its_methods_are_its_own_business(system: System) -> None:
+    class Busy(Plain):
+        def shutdown(self) -> str:
+            return "mine"
+
+        def restart(self) -> str:
+            return "mine too"
+
+    sup = Supervisor.start_link([child(Busy)])
+    spec = sup.get_childspec(Busy)
+    assert (spec.restart, spec.shutdown) == ("permanent", 5.0)
+    ref: Any = sup.which_child(Busy).ref
+    proxy = ref.proxy()
+    assert (proxy.shutdown().get(timeout=SOON), proxy.restart().get(timeout=SOON)) == ("mine", "mine too")
+    alone = supervised(Busy).start()
+    system.stop(timeout=SOON)
+    assert alone.exit_reason is SHUTDOWN
+
+
+def test_what_supervision_would_hide_is_refused(system: System) -> None:
+    class Hidden(Plain):
+        def start_link(self) -> None:
+            """Something else altogether."""
+
+    class Setter(pykka.ThreadingActor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ref = 3
+
+    with pytest.raises(SupervisorError, match="'start_link' of its own"):
+        supervised(Hidden)
+    sup = Supervisor.start_link()
+    for refused in (child(Hidden), child(Hidden).replace(crash_on_ask_error=True)):
+        with pytest.raises(StartError, match="'start_link' of its own"):
+            sup.start_child(refused)
+    assert sup.count_children().specs == 0
+    with pytest.raises(SupervisorError, match=r"sets self\.ref"):
+        supervised(Setter).start()
+
+
+def test_it_is_there_on_demand(system: System) -> None:
+    house = OnDemand(DynamicSupervisor.start_link(), lambda key: child(Plain))
+    assert ask(via(house, "kitchen"), 1, timeout=SOON) == 1
+    first: Any = house.owner("kitchen")
+    exit(first, "kill")
+    assert ask(via(house, "kitchen"), 2, timeout=SOON) == 2
+
+
 def test_an_exception_in_a_tell_ends_it_and_on_failure_has_run_when_that_is_told(
     system: System, log: Log
 ) -> None:
@@ -124,14 +229,14 @@ def test_it_is_a_child_like_any_other(system: System, log: Log) -> None:
     def spawn(*args: Any, name: str | None = None) -> Any:
         return lambda self: self.spawn(Plain, args, tag=1, name=name)
 
-    child = boss.ask(spawn(name="n"), timeout=SOON)
-    assert log.next() == ChildStarted(1, child)
-    assert system.whereis("n") is child
+    first = boss.ask(spawn(name="n"), timeout=SOON)
+    assert log.next() == ChildStarted(1, first)
+    assert system.whereis("n") is first
     boss.ask(spawn(name="n"), timeout=SOON)
     taken = log.next()
     assert isinstance(taken, ChildStartFailed)
     assert isinstance(taken.reason, AlreadyStarted)
-    boss.ask(lambda self: exit(child, SHUTDOWN), timeout=SOON)
+    boss.ask(lambda self: exit(first, SHUTDOWN), timeout=SOON)
     assert log.next().reason is SHUTDOWN
     assert system.whereis("n") is None
     boss.ask(spawn(log), timeout=SOON)

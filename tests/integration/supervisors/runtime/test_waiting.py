@@ -347,3 +347,23 @@ def test_a_sender_outside_waits_for_room(blocking_system: System) -> None:
     sent.get(timeout=SOON)
     short = bounded("block", 0.01).start()
     short.ask(lambda self: [self.ref.tell(n) for n in range(2)] and None, timeout=SOON)
+
+
+@pytest.mark.real("blocks without a word")
+def test_a_sender_that_has_waited_long_enough_leaves_nothing_behind(blocking_system: System) -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    def block(_self: Process) -> None:
+        entered.set()
+        gate.wait(SOON)
+
+    ref = bounded("block", 0.01).start()
+    ref.tell(block)
+    assert entered.wait(SOON)
+    for number in range(2):
+        ref.tell(number)
+    for _ in range(10):
+        with pytest.raises(MailboxFull):
+            ref.tell("one too many")
+    assert ref.actor_inbox.limit._waiting == []
+    gate.set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -248,3 +250,31 @@ class TestWholeness:
             sim.settle()
             with pytest.raises(AssertionError, match=r"believes that Store#2 runs, and it is dead"):
                 assert_tree_whole()
+
+
+def test_a_scenario_that_somebody_blocks_runs_once_and_is_over():
+    """Each run of it takes all its patience: to make it small would take hours."""
+    runs, gate = [], threading.Event()
+
+    class Blocked(Process):
+        def on_receive(self, message):
+            gate.wait()  # the runtime knows nothing of it
+
+    def scenario(sim):
+        runs.append(sim)
+        Blocked.start().ask(1)
+
+    with pytest.raises(ScenarioFailed, match="blocks its thread") as failed:
+        explore(scenario, real_patience=0.2)
+    gate.set()
+    assert len(runs) == 1
+    assert runs[0].broken
+    assert failed.value.choices == runs[0].choices
+
+
+def test_a_bare_assertion_is_told_by_its_line():
+    def scenario(_sim):
+        raise AssertionError
+
+    with pytest.raises(ScenarioFailed, match="seed 0: AssertionError: in the line: raise AssertionError"):
+        explore(scenario)
