@@ -165,7 +165,7 @@ class _Run:
                 yield [ErrorEvent(self._signed(failure))]
                 return
             self._tell_retry(attempt, delay, failure)
-            await asyncio.sleep(delay)
+            await getattr(self.transport, "sleep", asyncio.sleep)(delay)
 
     def _tell_retry(self, attempt: int, delay: float, failure: AdapterError) -> None:
         about = {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
@@ -322,10 +322,15 @@ def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
 
 def key_for(row: Provider, call: Call) -> Secret | None:
     """The key, or None where the provider needs none. Raises `EngineError("missing_key")`."""
-    if row.key_required:
+    if row.key_required and not answers_by_itself(call):
         return keys.fetch(row.name, row.key_names, call.api_key)
     found = keys.find(row.name, row.key_names, call.api_key)
     return found[0] if found is not None else None
+
+
+def answers_by_itself(call: Call) -> bool:
+    """Whether nobody is asked: a recording needs no key."""
+    return getattr(call.options.get("transport") or call.transport, "needs_no_key", False)
 
 
 def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
