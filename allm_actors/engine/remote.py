@@ -29,6 +29,8 @@ from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, E
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.failures import provider_request_id, retry_after_ms
+from allm_actors.engine.ratelimits import rate_limits
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
@@ -94,7 +96,7 @@ class RemoteAdapter:
             dialect=dialect,
             http=with_query(http, call.options).with_headers(headers_for(self._row, call.options, key)),
             key=key,
-            sign=_signer(self._row, call.options) if key is None and self._row.signer else None,
+            sign=_signer(self._row, call.options) if key is None and _signs(self._row, call) else None,
             model=request.model,
             request_id=call.request_id,
             policy=policy_of(call.retry),
@@ -117,6 +119,10 @@ class RemoteAdapter:
     def _dialect(self, request: Request, endpoint: str | None = None) -> Dialect:
         model = request.options.get("model", request.model)
         return find_dialect(dialect_of(self._row, model, endpoint))
+
+
+def _signs(row: Provider, call: Call) -> bool:
+    return bool(row.signer) and not _answers_by_itself(call)
 
 
 def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
@@ -153,7 +159,7 @@ class _Run:
         for attempt in count(1):
             delivered = False
             try:
-                async with aclosing(self._attempt()) as answer:
+                async with aclosing(self._attempt(attempt)) as answer:
                     async for events in answer:
                         delivered = True
                         yield events
@@ -172,11 +178,29 @@ class _Run:
         retry = {"attempt": attempt, "delay_ms": round(delay * 1000), "reason": failure.reason}
         telemetry.emit("allm.adapter.retry", {"system_time": time.time()}, {**about, **retry})
 
-    async def _attempt(self) -> AsyncGenerator[Sequence[Event], None]:
+    def _tell_response(self, attempt: int, began: float, response: HttpResponse) -> None:
+        if not telemetry.listening():
+            return
+        now, headers = time.time(), {name.lower(): value for name, value in response.headers.items()}
+        about = {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
+        answer = {
+            "attempt": attempt,
+            "status": response.status,
+            "server": urlsplit(self.http.url).hostname,
+            "provider_request_id": provider_request_id(headers),
+            "rate_limits": rate_limits(headers, now),
+            "retry_after_ms": retry_after_ms(headers, now),
+        }
+        measured = {"system_time": now, "duration": time.monotonic() - began}
+        telemetry.emit("allm.adapter.response", measured, scrub({**about, **answer}, self.key))
+
+    async def _attempt(self, attempt: int) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
-        deadlines = replace(self.deadlines, spent=time.monotonic() - self.started)
+        began = time.monotonic()
+        deadlines = replace(self.deadlines, spent=began - self.started)
         http = self.http if self.sign is None else await self.sign(self.http)
         async with self.transport.open(http, deadlines) as response:
+            self._tell_response(attempt, began, response)
             kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
             if not 200 <= response.status < 300:
                 raise await self._refused(response)
