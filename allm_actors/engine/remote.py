@@ -208,7 +208,7 @@ class _Run:
                 raise self._not_a_stream(kind)
             streamed = kind in self.dialect.stream_types
             if kind.endswith("json") and not streamed:
-                body = await response.body(_MAX_BODY_BYTES)
+                body = await self._whole(response)
                 yield self._checked(self.dialect.decode_body(body, self.row), first=True)
                 return
             decoder = self.dialect.decoder(self.row)
@@ -246,11 +246,26 @@ class _Run:
         failure = HttpFailure(status=response.status, headers=response.headers, body=body, now=time.time())
         return self.dialect.decode_error(failure, self.row)
 
+    async def _whole(self, response: HttpResponse) -> bytes:
+        """The body of an answer that came at once. Raises `AdapterError` when it breaks or is too long."""
+        held = bytearray()
+        async with aclosing(response.chunks()) as chunks:
+            async for chunk in chunks:
+                held += chunk
+                if len(held) > _MAX_BODY_BYTES:
+                    message = f"{self._host()} answered with more than {_MAX_BODY_BYTES >> 20} MiB at once"
+                    raise AdapterError("malformed_response", message=message)
+        return bytes(held)
+
     def _not_a_stream(self, kind: str) -> AdapterError:
-        host = self.http.url.split("/")[2].rpartition("@")[2]
         what = f"a web page ({kind})" if "html" in kind else kind
-        message = f"{host} answered with {what} instead of a stream; base_url is probably not an API's"
+        message = (
+            f"{self._host()} answered with {what} instead of a stream; base_url is probably not an API's"
+        )
         return AdapterError("malformed_response", message=message)
+
+    def _host(self) -> str:
+        return self.http.url.split("/")[2].rpartition("@")[2]
 
     def _signed(self, error: AllmError) -> AllmError:
         """`error` with who failed and for whom, and certainly without the key."""

@@ -21,7 +21,18 @@ import pytest
 
 from tests.conformance.traffic import TRAFFIC
 
-__all__ = ["PAGE", "REST", "Entry", "Rule", "Suite", "entries", "printed", "suites", "unused_rules"]
+__all__ = [
+    "PAGE",
+    "REST",
+    "Entry",
+    "Rule",
+    "Suite",
+    "entries",
+    "exchanges_of",
+    "printed",
+    "suites",
+    "unused_rules",
+]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/reference/traffic.md"
@@ -34,14 +45,16 @@ Check = Callable[[Any], object]
 class Suite:
     """What one conformance file has to do with recorded traffic.
 
-    `endpoint`: what its exchanges are called in the page, or a function that says so of one.
+    `endpoint`: what its exchanges are called in the page, or a function that says so of one. `dialect`: that of
+    a chat, whose exchanges are played over sockets, too.
     `reads`: tests that compare our reading of an answer with an independent one. `sends`: the test that compares the
     request that we encode with the recorded one; where it skips, its reason is told. `differs`: exchanges whose answer
     is read differently from how it was recorded, on purpose, and why.
     """
 
     endpoint: str | Callable[[Any], str]
-    reads: tuple[Check, ...]
+    dialect: str | None = None
+    reads: tuple[Check, ...] = ()
     sends: Check | None = None
     differs: Mapping[str, str] = field(default_factory=dict)
 
@@ -138,6 +151,11 @@ def unused_rules() -> list[Rule]:
     """Rules that no file needs, because a suite takes everything they name."""
     needed = {(entry.endpoint, entry.reason) for entry in entries() if entry.column == OTHER}
     return [rule for rule in REST if (rule.endpoint, rule.reason) not in needed]
+
+
+def exchanges_of(suite: Suite) -> list[Any]:
+    """The exchanges whose answers a suite reads."""
+    return [exchange for read in suite.reads for _, exchange in _cases(read)]
 
 
 def _files() -> list[tuple[Path, str]]:

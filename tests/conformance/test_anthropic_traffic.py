@@ -343,6 +343,7 @@ def normal_content(message):
 
 SUITE = Suite(
     endpoint="messages",
+    dialect="anthropic",
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,

@@ -340,6 +340,7 @@ def normal_content(content):
 
 SUITE = Suite(
     endpoint="generateContent",
+    dialect="gemini",
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,

@@ -94,6 +94,7 @@ def normal(body):
 
 SUITE = Suite(
     endpoint="chat",
+    dialect="ollama",
     reads=(test_a_recorded_answer_says_what_its_json_says,),
     sends=test_what_we_send_is_what_was_sent,
 )

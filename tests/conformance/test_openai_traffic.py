@@ -346,6 +346,7 @@ def normal_tool(tool):
 
 SUITE = Suite(
     endpoint="chat completions",
+    dialect="openai_chat",
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,

@@ -372,6 +372,7 @@ def said(wire):
 
 SUITE = Suite(
     endpoint="responses",
+    dialect="openai_responses",
     reads=(
         test_a_recorded_stream_says_what_its_json_says,
         test_an_answer_that_came_whole_becomes_the_same_events,
