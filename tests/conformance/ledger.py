@@ -71,14 +71,12 @@ class Rule(NamedTuple):
 REST = (
     Rule("realtime-.*", "websocket", "realtime", "a conversation over a WebSocket; the library speaks HTTP"),
     Rule("xai-grpc", "grpc-proto", "gRPC", "gRPC; the library speaks HTTP"),
-    Rule("bedrock", r"/converse(-stream)?$", "Converse", "the format of Bedrock is not spoken yet"),
     Rule(
         "bedrock",
         r"/invoke(-with-response-stream)?$",
         "InvokeModel",
         "each model's own format, in an envelope",
     ),
-    Rule("cohere", r"/v2/chat$", "chat", "the format of Cohere is not spoken yet"),
     Rule("writer", r"/v1/chat$", "chat", "a format of its own, like chat completions but not the same"),
     Rule("google", r"/interactions$", "interactions", "a format of its own, beside generateContent"),
     Rule("ollama", r"/api/generate$", "generate", "completions of a text, not chat"),
@@ -101,6 +99,7 @@ REST = (
         "audio",
         "a transcription, recorded under the address of chat",
     ),
+    Rule("cohere/.*embed.*", r"/v2/chat$", "embeddings", "embeddings, recorded under the address of chat"),
     Rule("vertex|replicate", r"(:predict|/predictions)$", "predictions", "each model's own format"),
     Rule(
         ".*", r"/(files|vector_stores|fileSearchStores)(/.*)?$", "files", "files at providers are not managed"

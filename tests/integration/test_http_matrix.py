@@ -31,6 +31,7 @@ from tests.integration.wires import (
     asked,
     begun,
     frames,
+    is_binary,
     nothing_much,
     options_for,
     sample,
@@ -220,7 +221,7 @@ def test_a_whole_answer_that_is_cut_is_not_called_malformed(dialect, then, reaso
 @every_dialect
 def test_a_gigantic_line_is_given_up(dialect):
     piece = b"x" * 65536
-    first = b"\x7f\xff\xff\xff" if nothing_much(dialect) == frames(dialect)[0] else b"data: "
+    first = b"\x7f\xff\xff\xff" if is_binary(dialect) else b"data: "
     _, error = fails(dialect, streamed(dialect, [first, *[piece] * 320]), stream_timeout=10.0)
     assert isinstance(error, StreamError) or error.reason in ("malformed_response", "network_error")
 
@@ -234,7 +235,7 @@ def test_an_endless_stream_ends_with_its_deadline(dialect):
         assert error.metadata["phase"] == "total"
         assert "request_timeout" in error.message
     else:  # a dialect may refuse to begin twice, and then it ends before
-        assert nothing_much(dialect) == frames(dialect)[0]
+        assert is_binary(dialect)
     assert any(isinstance(event, TextDelta) for event in events)
 
 

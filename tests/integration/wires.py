@@ -17,6 +17,7 @@ from allm_actors.engine.remote import find_dialect
 from allm_actors.engine.routes import ENDPOINTS, dialects_of
 from allm_actors.engine.transport import HttpxTransport
 from allm_actors.testing.loopback import Reply
+from tests.conformance import aws_frames
 
 KEY = "sk-canary-0123456789abcdef"
 EXCHANGES = Path(__file__).parents[1] / "exchanges"
@@ -30,19 +31,16 @@ def sample(dialect):
     return next(EXCHANGES.glob(f"{dialect}.*")).read_bytes()
 
 
+def is_binary(dialect):
+    return next(EXCHANGES.glob(f"{dialect}.*")).suffix == ".bin"
+
+
 @functools.cache
 def frames(dialect):
-    """The sample in pieces that end where events do; one of frames with a length says so in its first four bytes."""
+    """The sample in pieces that end where events do."""
     stream = sample(dialect)
-    try:
-        stream.decode()
-    except UnicodeDecodeError:
-        found = []
-        while stream:
-            size = int.from_bytes(stream[:4])
-            found.append(stream[:size])
-            stream = stream[size:]
-        return found
+    if is_binary(dialect):
+        return aws_frames.split(stream)
     mark = rb"\n\n" if b"\n\n" in stream else rb"\n"
     return re.findall(rb".+?(?:%b|\Z)" % mark, stream, re.DOTALL)
 
@@ -59,9 +57,8 @@ def begun(dialect):
 
 def nothing_much(dialect):
     """A piece that a stream may have as often as it likes."""
-    first = frames(dialect)[0]
-    if not first[:1].isascii() or first[:1] < b" ":
-        return first
+    if is_binary(dialect):
+        return frames(dialect)[0]
     return b": ping\n\n" if b"\n\n" in sample(dialect) else b"\n"
 
 
