@@ -29,8 +29,7 @@ from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, E
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.failures import provider_request_id, retry_after_ms
-from allm_actors.engine.ratelimits import rate_limits
+from allm_actors.engine.heads import tell_response
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
@@ -122,7 +121,7 @@ class RemoteAdapter:
 
 
 def _signs(row: Provider, call: Call) -> bool:
-    return bool(row.signer) and not _answers_by_itself(call)
+    return bool(row.signer) and not answers_by_itself(call)
 
 
 def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
@@ -174,25 +173,11 @@ class _Run:
             await getattr(self.transport, "sleep", asyncio.sleep)(delay)
 
     def _tell_retry(self, attempt: int, delay: float, failure: AdapterError) -> None:
-        about = {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
         retry = {"attempt": attempt, "delay_ms": round(delay * 1000), "reason": failure.reason}
-        telemetry.emit("allm.adapter.retry", {"system_time": time.time()}, {**about, **retry})
+        telemetry.emit("allm.adapter.retry", {"system_time": time.time()}, {**self._about(), **retry})
 
-    def _tell_response(self, attempt: int, began: float, response: HttpResponse) -> None:
-        if not telemetry.listening():
-            return
-        now, headers = time.time(), {name.lower(): value for name, value in response.headers.items()}
-        about = {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
-        answer = {
-            "attempt": attempt,
-            "status": response.status,
-            "server": urlsplit(self.http.url).hostname,
-            "provider_request_id": provider_request_id(headers),
-            "rate_limits": rate_limits(headers, now),
-            "retry_after_ms": retry_after_ms(headers, now),
-        }
-        measured = {"system_time": now, "duration": time.monotonic() - began}
-        telemetry.emit("allm.adapter.response", measured, scrub({**about, **answer}, self.key))
+    def _about(self) -> dict[str, str | None]:
+        return {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
 
     async def _attempt(self, attempt: int) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
@@ -200,7 +185,7 @@ class _Run:
         deadlines = replace(self.deadlines, spent=began - self.started)
         http = self.http if self.sign is None else await self.sign(self.http)
         async with self.transport.open(http, deadlines) as response:
-            self._tell_response(attempt, began, response)
+            tell_response(http, response, began, self.key, **self._about(), attempt=attempt)
             kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
             if not 200 <= response.status < 300:
                 raise await self._refused(response)

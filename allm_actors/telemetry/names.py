@@ -22,8 +22,9 @@ raised; `exit`: whoever ran it was stopped or died), reason and stacktrace.
                                                      provider_request_id, rate_limits, retry_after_ms
     allm.adapter.retry    system_time                request_id, provider, model, attempt, delay_ms, reason
 
-A response is told when its head has come; `duration` is from the request to it, `attempt` counts from 1, `server` is
-the host, `rate_limits` what its headers say (see `engine.ratelimits`), `retry_after_ms` the patience it asks for.
+A response is told when its head has come; `duration` is from the request to it, `attempt` counts from 1 (None of what
+is not chat, whose attempts others count), `server` is the host, `rate_limits` what its headers say (see
+`engine.ratelimits`), `retry_after_ms` the patience it asks for.
 
 Units: seconds; `system_time` since the epoch. Source: ALLM's telemetry, which it follows name by name; its stream span
 ends when the lazy stream is made, ours when the provider's answer is over.

@@ -89,18 +89,12 @@ REST = (
     Rule(".*", r"[/:]count-?_?[tT]okens$", "count tokens", "counting is no capability of the library"),
     Rule(".*", r"/rerank$", "rerank", "reranking is no capability of the library"),
     Rule(
-        ".*", r"(/embed(dings)?|[eE]mbedContents?)$", "embeddings", "embeddings of providers are not read yet"
-    ),
-    Rule(".*", r"/images/\w+$", "pictures", "pictures of providers are not read yet"),
-    Rule("openai", r"/audio/\w+$", "audio", "audio of providers is not read yet"),
-    Rule(
         "groq/vercel-groq-transcription-text|mistral/vercel-mistral-transcription",
         r"/chat/completions$",
         "audio",
         "a transcription, recorded under the address of chat",
     ),
     Rule("cohere/.*embed.*", r"/v2/chat$", "embeddings", "embeddings, recorded under the address of chat"),
-    Rule("vertex|replicate", r"(:predict|/predictions)$", "predictions", "each model's own format"),
     Rule(
         ".*", r"/(files|vector_stores|fileSearchStores)(/.*)?$", "files", "files at providers are not managed"
     ),

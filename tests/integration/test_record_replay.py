@@ -7,6 +7,7 @@ import threading
 import pytest
 
 import allm_actors as allm
+from allm_actors import telemetry
 from allm_actors.data import ToolCall
 from allm_actors.testing import Player, Recorder, SimHost
 from allm_actors.testing.exchanges import chat_completions, load_exchange, load_exchanges, refusal
@@ -264,3 +265,25 @@ def test_a_response_can_be_poured(recording):
         assert got == list(exchange.reply.chunks)
 
     asyncio.run(run())
+
+
+def test_a_call_that_is_not_chat_is_recorded_too_and_tells_of_its_response(tmp_path):
+    path = tmp_path / "vectors.json"
+    body = b'{"object": "list", "model": "m", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, 1.0]}]}'
+    told = []
+    telemetry.attach("vectors", told.append, "allm.adapter.response")
+
+    def vectors(transport, url, **key):
+        opts = {"base_url": url, "transport": transport}
+        asked = allm.Engine(embed_adapter="openai:text-embedding-3-small", adapter_opts=opts)
+        return allm.embed(asked, ["a cat"], request_id="r1", **key).embeddings
+
+    try:
+        with LoopbackServer([Reply(body=body, headers={"x-ratelimit-remaining-requests": "7"})]) as server:
+            live = vectors(Recorder(path), f"{server.url}/v1", api_key=KEY)
+    finally:
+        telemetry.detach("vectors")
+    assert vectors(Player(path), "http://nobody.invalid/v1") == live
+    (event,) = told
+    assert event.metadata["rate_limits"] == {"requests": {"remaining": 7.0}}
+    assert (event.metadata["provider"], event.metadata["status"]) == ("openai", 200)
