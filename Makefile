@@ -13,7 +13,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check fix soak docs docs-serve bench pykka-suite clean
+.PHONY: help demo test check fix soak oracles live docs docs-serve bench pykka-suite clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,13 @@ fix: $(READY)  ## format, and repair what the linter can repair
 soak: $(READY)  ## the tests that run for minutes, and 10,000 seeds of each scenario that is simulated
 	@SEEDS=10000 $(BIN)/python -m pytest -m "soak or simulation"
 	@EVERY_BYTE=1 $(BIN)/python -m pytest tests/conformance --timeout 3600
+
+oracles: $(READY)  ## the official SDKs read the recorded answers beside us; installs them, so it needs the network
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group oracles
+	@$(BIN)/python -m pytest tests/conformance/test_*_sdk.py
+
+live: $(READY)  ## ask every real provider whose key is in the environment, or in .env: costs a little money
+	@$(BIN)/python -m pytest -m live
 
 docs: $(SITE_READY)  ## the documentation as a site, in build/docs; whatever is wrong with a page is an error
 	@$(MKDOCS) build --config-file docs/site/mkdocs.yml

@@ -29,6 +29,7 @@ from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, E
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.heads import tell_response
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
@@ -94,7 +95,7 @@ class RemoteAdapter:
             dialect=dialect,
             http=with_query(http, call.options).with_headers(headers_for(self._row, call.options, key)),
             key=key,
-            sign=_signer(self._row, call.options) if key is None and self._row.signer else None,
+            sign=_signer(self._row, call.options) if key is None and _signs(self._row, call) else None,
             model=request.model,
             request_id=call.request_id,
             policy=policy_of(call.retry),
@@ -117,6 +118,10 @@ class RemoteAdapter:
     def _dialect(self, request: Request, endpoint: str | None = None) -> Dialect:
         model = request.options.get("model", request.model)
         return find_dialect(dialect_of(self._row, model, endpoint))
+
+
+def _signs(row: Provider, call: Call) -> bool:
+    return bool(row.signer) and not answers_by_itself(call)
 
 
 def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
@@ -153,7 +158,7 @@ class _Run:
         for attempt in count(1):
             delivered = False
             try:
-                async with aclosing(self._attempt()) as answer:
+                async with aclosing(self._attempt(attempt)) as answer:
                     async for events in answer:
                         delivered = True
                         yield events
@@ -165,18 +170,22 @@ class _Run:
                 yield [ErrorEvent(self._signed(failure))]
                 return
             self._tell_retry(attempt, delay, failure)
-            await asyncio.sleep(delay)
+            await getattr(self.transport, "sleep", asyncio.sleep)(delay)
 
     def _tell_retry(self, attempt: int, delay: float, failure: AdapterError) -> None:
-        about = {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
         retry = {"attempt": attempt, "delay_ms": round(delay * 1000), "reason": failure.reason}
-        telemetry.emit("allm.adapter.retry", {"system_time": time.time()}, {**about, **retry})
+        telemetry.emit("allm.adapter.retry", {"system_time": time.time()}, {**self._about(), **retry})
 
-    async def _attempt(self) -> AsyncGenerator[Sequence[Event], None]:
+    def _about(self) -> dict[str, str | None]:
+        return {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
+
+    async def _attempt(self, attempt: int) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
-        deadlines = replace(self.deadlines, spent=time.monotonic() - self.started)
+        began = time.monotonic()
+        deadlines = replace(self.deadlines, spent=began - self.started)
         http = self.http if self.sign is None else await self.sign(self.http)
         async with self.transport.open(http, deadlines) as response:
+            tell_response(http, response, began, self.key, **self._about(), attempt=attempt)
             kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
             if not 200 <= response.status < 300:
                 raise await self._refused(response)
@@ -184,7 +193,7 @@ class _Run:
                 raise self._not_a_stream(kind)
             streamed = kind in self.dialect.stream_types
             if kind.endswith("json") and not streamed:
-                body = await response.body(_MAX_BODY_BYTES)
+                body = await self._whole(response)
                 yield self._checked(self.dialect.decode_body(body, self.row), first=True)
                 return
             decoder = self.dialect.decoder(self.row)
@@ -222,11 +231,26 @@ class _Run:
         failure = HttpFailure(status=response.status, headers=response.headers, body=body, now=time.time())
         return self.dialect.decode_error(failure, self.row)
 
+    async def _whole(self, response: HttpResponse) -> bytes:
+        """The body of an answer that came at once. Raises `AdapterError` when it breaks or is too long."""
+        held = bytearray()
+        async with aclosing(response.chunks()) as chunks:
+            async for chunk in chunks:
+                held += chunk
+                if len(held) > _MAX_BODY_BYTES:
+                    message = f"{self._host()} answered with more than {_MAX_BODY_BYTES >> 20} MiB at once"
+                    raise AdapterError("malformed_response", message=message)
+        return bytes(held)
+
     def _not_a_stream(self, kind: str) -> AdapterError:
-        host = self.http.url.split("/")[2].rpartition("@")[2]
         what = f"a web page ({kind})" if "html" in kind else kind
-        message = f"{host} answered with {what} instead of a stream; base_url is probably not an API's"
+        message = (
+            f"{self._host()} answered with {what} instead of a stream; base_url is probably not an API's"
+        )
         return AdapterError("malformed_response", message=message)
+
+    def _host(self) -> str:
+        return self.http.url.split("/")[2].rpartition("@")[2]
 
     def _signed(self, error: AllmError) -> AllmError:
         """`error` with who failed and for whom, and certainly without the key."""
@@ -322,10 +346,15 @@ def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
 
 def key_for(row: Provider, call: Call) -> Secret | None:
     """The key, or None where the provider needs none. Raises `EngineError("missing_key")`."""
-    if row.key_required:
+    if row.key_required and not answers_by_itself(call):
         return keys.fetch(row.name, row.key_names, call.api_key)
     found = keys.find(row.name, row.key_names, call.api_key)
     return found[0] if found is not None else None
+
+
+def answers_by_itself(call: Call) -> bool:
+    """Whether nobody is asked: a recording needs no key."""
+    return getattr(call.options.get("transport") or call.transport, "needs_no_key", False)
 
 
 def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:

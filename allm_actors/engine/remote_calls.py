@@ -40,6 +40,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.fakes import FAKES
+from allm_actors.engine.heads import tell_response
 from allm_actors.engine.remote import (
     base_url_of,
     headers_for,
@@ -248,9 +249,10 @@ class _Attempt:
     async def events(self) -> AsyncGenerator[SpeechEvent, None]:
         """The clip as it comes; a failure is the last event."""
         received = 0
+        began = time.monotonic()
         try:
             async with transport_for(self.call).open(self.http, self.deadlines) as response:
-                head = await self._head(response)
+                head = await self._head(response, began)
                 id = self.call.request_id
                 started = self.dialect.started(head, self.request, self.row)
                 yield msgspec.structs.replace(started, request_id=id)
@@ -268,8 +270,9 @@ class _Attempt:
             yield ErrorEvent(self._signed(error))
 
     async def _answer(self) -> HttpFailure:
+        began = time.monotonic()
         async with transport_for(self.call).open(self.http, self.deadlines) as response:
-            head = await self._head(response)
+            head = await self._head(response, began)
             held = bytearray()
             async with aclosing(response.chunks()) as chunks:
                 async for chunk in chunks:
@@ -278,8 +281,11 @@ class _Attempt:
                         raise self.row.malformed(f"it is longer than {_MAX_BODY_BYTES} bytes")
         return HttpFailure(status=head.status, headers=head.headers, body=bytes(held), now=head.now)
 
-    async def _head(self, response: HttpResponse) -> HttpFailure:
+    async def _head(self, response: HttpResponse, began: float) -> HttpFailure:
         """Status and headers of an answer. Raises why the provider refused, if it did."""
+        about = {"request_id": self.call.request_id, "provider": self.row.provider.name}
+        model = getattr(self.request, "model", None)
+        tell_response(self.http, response, began, self.key, **about, model=model, attempt=None)
         headers = {name.lower(): value for name, value in response.headers.items()}
         ok = 200 <= response.status < 300
         body = b"" if ok else await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS)

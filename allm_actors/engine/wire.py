@@ -84,7 +84,11 @@ class HttpResponse(Protocol):
 
 
 class Transport(Protocol):
-    """Sends requests. Entering the context sends; leaving it, in any way, closes the response."""
+    """Sends requests. Entering the context sends; leaving it, in any way, closes the response.
+
+    One that only plays may also have `needs_no_key` (true: nobody is asked, so nobody needs a key) and
+    `async sleep(seconds)`, which waits between two attempts.
+    """
 
     def open(self, request: HttpRequest, deadlines: Deadlines) -> AbstractAsyncContextManager[HttpResponse]:
         """The response to `request`. Raises `AdapterError` and nothing else."""

@@ -1,9 +1,11 @@
-"""Telemetry as log lines, by the names of OpenTelemetry's conventions: one for each span that ended, and each retry.
+"""Telemetry as log lines, by the names of OpenTelemetry's conventions: one for each span that ended, each
+response and each retry.
 
 Rule of this file: what was said in a conversation is only logged when asked for, and every text loses what looks like a
 key first. A line is plain data, so that any processor can render it.
 
-Source: OpenTelemetry semantic conventions for generative AI (gen_ai.*, error.type).
+Source: OpenTelemetry semantic conventions for generative AI (gen_ai.*, error.type) and for HTTP (http.*,
+server.address); they have no names for rate limits.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ _numbers = count(1)
 def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
     """Log what ends, inside this block, with a structlog logger (None: structlog's own, as it is configured).
 
-    Spans are logged at info, exceptions and retries at warning. `content` adds texts, tool arguments and tool results.
+    Spans are logged at info, exceptions and retries at warning, responses of providers at debug.
+    `content` adds texts, tool arguments and tool results.
     """
     if logger is None:
         import structlog
@@ -45,8 +48,12 @@ def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
 
 def _log(logger: Any, event: Event, *, content: bool) -> None:
     fields = {name: value for name, value in line_of(event, content=content).items() if value is not None}
-    trouble = not event.name.endswith(".stop") or "error.type" in fields
-    (logger.warning if trouble else logger.info)(event.name, **fields)
+    if event.name == "allm.adapter.response":
+        write = logger.debug
+    else:
+        trouble = not event.name.endswith(".stop") or "error.type" in fields
+        write = logger.warning if trouble else logger.info
+    write(event.name, **fields)
 
 
 def line_of(event: Event, *, content: bool) -> dict[str, Any]:
@@ -112,6 +119,13 @@ _DESCRIBED: Mapping[str, Callable[[Any, bool], dict[str, Any]]] = {
     "reason": lambda reason, _content: {"error.type": _type_of(reason)},
     "attempt": lambda attempt, _content: {"attempt": attempt},
     "delay_ms": lambda delay, _content: {"delay_ms": delay},
+    "status": lambda status, _content: {"http.response.status_code": status},
+    "server": lambda server, _content: {"server.address": server},
+    "provider_request_id": lambda id, _content: {"provider_request_id": id},
+    "retry_after_ms": lambda wait, _content: {"retry_after_ms": wait},
+    "rate_limits": lambda limits, _content: {
+        f"rate_limit.{of}.{what}": number for of, said in limits.items() for what, number in said.items()
+    },
     "provider": lambda provider, _content: {"gen_ai.provider.name": provider},
 }
 

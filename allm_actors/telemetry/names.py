@@ -18,7 +18,13 @@ raised; `exit`: whoever ran it was stopped or died), reason and stacktrace.
 
     event                 measurements               metadata
     --------------------  -------------------------  ----------------------------------------------------------------
+    allm.adapter.response system_time, duration      request_id, provider, model, attempt, status, server,
+                                                     provider_request_id, rate_limits, retry_after_ms
     allm.adapter.retry    system_time                request_id, provider, model, attempt, delay_ms, reason
+
+A response is told when its head has come; `duration` is from the request to it, `attempt` counts from 1 (None of what
+is not chat, whose attempts others count), `server` is the host, `rate_limits` what its headers say (see
+`engine.ratelimits`), `retry_after_ms` the patience it asks for.
 
 Units: seconds; `system_time` since the epoch. Source: ALLM's telemetry, which it follows name by name; its stream span
 ends when the lazy stream is made, ours when the provider's answer is over.
@@ -45,7 +51,11 @@ SPANS: Final = (
     "classify",
 )
 _PHASES: Final = ("start", "stop", "exception")
-EVENTS: Final = (*(f"allm.{span}.{phase}" for span in SPANS for phase in _PHASES), "allm.adapter.retry")
+EVENTS: Final = (
+    *(f"allm.{span}.{phase}" for span in SPANS for phase in _PHASES),
+    "allm.adapter.response",
+    "allm.adapter.retry",
+)
 
 
 def check_span(name: str) -> None:

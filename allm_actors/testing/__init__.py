@@ -1,4 +1,4 @@
-"""Scripts, strategies, suites and a simulated host, shipped for those who test with this library.
+"""Scripts, recordings, strategies, suites and a simulated host, shipped for those who test with this library.
 
     from allm_actors.testing import SimHost, prove_halting, script
 
@@ -24,10 +24,14 @@ if TYPE_CHECKING:
     from allm_actors.testing.exploring import ScenarioFailed, explore_chat, run_chat
     from allm_actors.testing.halting import Proof, prove_halting
     from allm_actors.testing.machine import SessionMachine
+    from allm_actors.testing.player import Player
+    from allm_actors.testing.recorder import Recorder
     from allm_actors.testing.simhost import SimHost, crashes
 
 __all__ = [
+    "Player",
     "Proof",
+    "Recorder",
     "ScenarioFailed",
     "SessionMachine",
     "SimHost",
@@ -45,7 +49,9 @@ __all__ = [
 ]
 
 _HOME = {
+    "Player": "player",
     "Proof": "halting",
+    "Recorder": "recorder",
     "ScenarioFailed": "exploring",
     "SessionMachine": "machine",
     "SimHost": "simhost",

@@ -9,6 +9,7 @@ Source: OpenAI API reference, "Chat completions: the chat completion chunk objec
 from __future__ import annotations
 
 import base64
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ from allm_actors.data import ToolCall
 
 from .replies import Reply
 
-__all__ = ["FAULTS", "Exchange", "chat_completions", "load_exchange", "refusal", "sse"]
+__all__ = ["FAULTS", "Exchange", "chat_completions", "load_exchange", "load_exchanges", "refusal", "sse"]
 
 # The loopback connection has its own; and a recorded body is never compressed.
 _OF_THE_CONNECTION = frozenset({"connection", "content-encoding", "content-length", "transfer-encoding"})
@@ -44,25 +45,33 @@ class Exchange:
 
 
 def load_exchange(path: str | Path) -> Exchange:
-    """Read a recorded exchange from its file.
+    """The recorded exchange in a file that holds one. Raises ValueError for a file that holds none, or several.
 
-    Shape: `{"provider": ..., "request": {"method", "url", "headers", "body"}, "response": {"status", "headers",
-    "body_text"}}`, with `"body_b64"` instead for a binary body. A response may also say how it came: `"pace"`,
-    `"first_byte_delay"` and `"then"`, which mean what they mean in `Reply`.
+    Its format, and that of files with several, is in the documentation: reference/recordings.md.
+    """
+    found = load_exchanges(Path(path))
+    if len(found) != 1:
+        raise ValueError(f"{path} holds {len(found)} exchanges; read it with load_exchanges")
+    return found[0]
+
+
+def load_exchanges(path: str | Path) -> list[Exchange]:
+    """Every recorded exchange of a file, or of a folder's `.json` files by their names, in order.
+
+    Raises ValueError for a file that is no recording, and FileNotFoundError.
     """
     path = Path(path)
-    recorded = msgspec.json.decode(path.read_bytes())
-    request = recorded["request"]
-    url = urlsplit(request["url"])
-    return Exchange(
-        name=path.stem,
-        provider=recorded["provider"],
-        method=request["method"],
-        target=f"{url.path}?{url.query}" if url.query else url.path,
-        headers=request.get("headers") or {},
-        json=request.get("body"),
-        reply=_recorded_reply(recorded["response"]),
-    )
+    if path.is_dir():
+        return [exchange for file in sorted(path.glob("*.json")) for exchange in load_exchanges(file)]
+    try:
+        recorded = msgspec.json.decode(path.read_bytes())
+        several = recorded.get("exchanges")
+        if several is None:
+            return [_exchange(path.stem, recorded)]
+        name = f"{path.stem}__{{:02}}of{len(several):02}"
+        return [_exchange(name.format(number), each) for number, each in enumerate(several, 1)]
+    except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no recording of exchanges: {type(error).__name__}: {error}") from None
 
 
 def sse(*payloads: object, done: bool = True) -> tuple[bytes, ...]:
@@ -112,20 +121,44 @@ def refusal(
     return Reply(status=status, headers=headers or {}, body=msgspec.json.encode({"error": error}))
 
 
+def _exchange(name: str, recorded: Mapping[str, Any]) -> Exchange:
+    request = recorded["request"]
+    url = urlsplit(request["url"])
+    binary = request.get("body_b64")
+    return Exchange(
+        name=name,
+        provider=recorded["provider"],
+        method=request["method"],
+        target=f"{url.path}?{url.query}" if url.query else url.path,
+        headers=request.get("headers") or {},
+        json=base64.b64decode(binary) if binary else request.get("body"),
+        reply=_recorded_reply(recorded["response"]),
+    )
+
+
 def _recorded_reply(response: Mapping[str, Any]) -> Reply:
     headers = {name.lower(): value for name, value in (response.get("headers") or {}).items()}
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     encoded = response.get("body_b64")
     body = base64.b64decode(encoded) if encoded else (response.get("body_text") or "").encode()
+    reads = response.get("reads")
+    chunks = _events(body) if reads is None and streamed else None if reads is None else _cut(body, reads)
     return Reply(
         status=response["status"],
         headers={name: value for name, value in headers.items() if name not in _OF_THE_CONNECTION},
-        body=b"" if streamed else body,
-        chunks=_events(body) if streamed else None,
+        body=b"" if chunks is not None else body,
+        chunks=chunks,
+        waits=[float(wait) for wait, _ in reads or ()],
         pace=response.get("pace", 0.0),
         first_byte_delay=response.get("first_byte_delay", 0.0),
         then=response.get("then", "end"),
     )
+
+
+def _cut(body: bytes, reads: Sequence[tuple[float, int]]) -> list[bytes]:
+    """The body in the pieces in which it was read; what a hook made longer or shorter is settled in the last one."""
+    ends = list(itertools.accumulate(size for _, size in reads))[:-1]
+    return [body[start:end] for start, end in itertools.pairwise([0, *ends, len(body)])] if reads else []
 
 
 def _events(body: bytes) -> list[bytes]:

@@ -235,7 +235,7 @@ class _Connection(asyncio.Protocol):
         if head_only:
             return
         for index, piece in enumerate([reply.body] if reply.chunks is None else reply.chunks):
-            await _pause(reply.pace if index else 0)
+            await _pause(reply.wait_before(index))
             if isinstance(piece, Gate):
                 await piece.passed()
             else:
@@ -287,9 +287,8 @@ def _json(body: bytes) -> Any:
 
 
 def _headers(reply: Reply, *, chunked: bool) -> dict[str, str]:
-    kind = "application/json" if reply.chunks is None else "text/event-stream; charset=utf-8"
     framing = {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(reply.body))}
-    return {"content-type": kind} | {name.lower(): value for name, value in reply.headers.items()} | framing
+    return reply.all_headers() | framing
 
 
 async def _pause(seconds: float) -> None:

@@ -3,6 +3,9 @@
     def test_it_answers(fake_engine): ...        # fake_engine([[script.text("Hi."), script.finish("stop")]])
     def test_it_recovers(sim_host): ...          # a simulated host, entered; with a marker, for many seeds
     def test_the_wire(loopback): ...             # loopback(replies): a started server on 127.0.0.1
+    def test_it_talks(recorded): ...             # recorded(engine): plays this test's recording, or makes it
+
+`ALLM_RECORD=1` in the environment, and a key, make recordings anew: `recordings/<file>/<test>.json` beside the test.
 
 `@pytest.mark.allm_schedules(50)` runs a test with `sim_host` once for each of 50 seeds, and gives `schedules` that
 number; the option `--allm-schedules=N` gives every such test N instead (a quick look, or a long night).
@@ -13,6 +16,7 @@ pytest; a fixture imports what it needs when it is used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -91,6 +95,27 @@ def loopback() -> Iterator[Callable[[Any], LoopbackServer]]:
 
     with ExitStack() as servers:
         yield lambda replies: servers.enter_context(LoopbackServer(replies))
+
+
+@pytest.fixture
+def recorded(request: pytest.FixtureRequest) -> Callable[..., Engine]:
+    """`recorded(engine, **how)`: the engine over this test's recording; `how` is of `Recorder` and `Player`: `redact`.
+
+    With `ALLM_RECORD=1` and a key for the engine's provider the network is asked and the recording made anew. Otherwise
+    it is played; a test that has none fails, and says how to make it.
+    """
+    from allm_actors.testing.recordings import Recordings
+
+    name = re.sub(r"[^\w.-]+", "-", request.node.name).strip("-")
+    recordings = Recordings(request.path.parent / "recordings" / request.path.stem / f"{name}.json")
+
+    def over(engine: Engine, **how: Any) -> Engine:
+        try:
+            return recordings.over(engine, **how)
+        except FileNotFoundError as missing:
+            pytest.fail(str(missing), pytrace=False)
+
+    return over
 
 
 def _count(node: Any, config: pytest.Config, *, default: int) -> int:

@@ -43,7 +43,8 @@ class Reply:
 
     With a `then` other than `"end"` a body is sent as one chunk, so that no client can take it for complete. The
     content type is that of an event stream for chunks and of JSON for a body, unless `headers` says otherwise.
-    Units: `pace` (between chunks) and `first_byte_delay` (before the status line; `math.inf` is never) in seconds.
+    Units: `pace` (between chunks), `waits` (before each chunk, instead of `pace`) and `first_byte_delay` (before the
+    status line; `math.inf` is never) in seconds.
     """
 
     status: int = 200
@@ -51,8 +52,20 @@ class Reply:
     body: bytes = b""
     chunks: Sequence[bytes | Gate] | None = None
     pace: float = 0.0
+    waits: Sequence[float] = ()
     first_byte_delay: float = 0.0
     then: Then = "end"
+
+    def wait_before(self, index: int) -> float:
+        """The seconds before that chunk."""
+        if self.waits:
+            return self.waits[index] if index < len(self.waits) else 0.0
+        return self.pace if index else 0.0
+
+    def all_headers(self) -> dict[str, str]:
+        """Its headers in lower case, and the content type that it has without being told."""
+        kind = "application/json" if self.chunks is None else "text/event-stream; charset=utf-8"
+        return {"content-type": kind} | {name.lower(): value for name, value in self.headers.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

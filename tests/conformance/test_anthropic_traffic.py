@@ -22,6 +22,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.anthropic import DIALECT
 from allm_actors.engine.wire import HttpFailure
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
     assert_cut_anywhere,
@@ -338,3 +339,15 @@ def normal_content(message):
         made.append(block)
     texts = [block["text"] for block in made if block["type"] == "text"]
     return "\n".join(texts) if len(texts) == len(made) else made
+
+
+SUITE = Suite(
+    endpoint="messages",
+    dialect="anthropic",
+    reads=(
+        test_a_recorded_stream_says_what_its_json_says,
+        test_an_answer_that_came_whole_becomes_the_same_events,
+    ),
+    sends=test_what_we_send_is_what_was_sent,
+    differs={SPLICED: "one message in the middle of another: an error, as nobody can read that"},
+)

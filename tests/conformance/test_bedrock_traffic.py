@@ -21,6 +21,7 @@ from allm_actors.engine.dialects.bedrock import DIALECT
 from allm_actors.engine.eventstream import EventStreamDecoder
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.aws_frames import read, split
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
     assert_cut_anywhere,
@@ -312,3 +313,14 @@ def normal(body):
 def normal_block(block):
     result = block.get("toolResult")
     return block if result is None else (result["toolUseId"], result["content"])
+
+
+SUITE = Suite(
+    endpoint="Converse",
+    dialect="bedrock",
+    reads=(
+        test_a_recorded_answer_says_what_its_json_says,
+        test_a_recorded_refusal_says_why,
+    ),
+    sends=test_what_we_send_is_what_was_sent,
+)

@@ -8,6 +8,7 @@ from allm_actors.data import Message, MessageCompleted, Request, TextCompleted, 
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.cohere import DIALECT
 from allm_actors.engine.wire import HttpFailure
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
     assert_cut_anywhere,
@@ -201,3 +202,11 @@ def normal(body):
     """Documented difference: content that is null is left out."""
     messages = [{k: v for k, v in message.items() if v is not None} for message in body["messages"]]
     return {**body, "messages": messages}
+
+
+SUITE = Suite(
+    endpoint="chat",
+    dialect="cohere",
+    reads=(test_a_recorded_answer_says_what_its_json_says,),
+    sends=test_what_we_send_is_what_was_sent,
+)

@@ -21,6 +21,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.gemini import DIALECT
 from allm_actors.engine.wire import HttpFailure
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
     assert_cut_anywhere,
@@ -335,3 +336,14 @@ def normal_content(content):
         else:
             parts.append(part)
     return content.get("role", "user"), parts
+
+
+SUITE = Suite(
+    endpoint="generateContent",
+    dialect="gemini",
+    reads=(
+        test_a_recorded_stream_says_what_its_json_says,
+        test_an_answer_that_came_whole_becomes_the_same_events,
+    ),
+    sends=test_what_we_send_is_what_was_sent,
+)

@@ -7,6 +7,7 @@ import pytest
 from allm_actors.data import Message, MessageCompleted, Request, TextDelta, Tool, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.ollama import DIALECT
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import assert_cut_anywhere, assert_whole_streams_cut, cases, exchanges
 
 ROW = PROVIDERS["ollama"]
@@ -89,3 +90,11 @@ def normal(body):
     made = {name: value for name, value in body.items() if name not in ("stream", "temperature") and value}
     made["messages"] = [{k: v for k, v in m.items() if k != "tool_name"} for m in body["messages"]]
     return made
+
+
+SUITE = Suite(
+    endpoint="chat",
+    dialect="ollama",
+    reads=(test_a_recorded_answer_says_what_its_json_says,),
+    sends=test_what_we_send_is_what_was_sent,
+)

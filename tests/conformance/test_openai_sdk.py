@@ -1,4 +1,4 @@
-"""OpenAI's own SDK reads the recorded answers as we do. It is no dependency: `pip install --group bench` brings it."""
+"""OpenAI's own SDK reads the recorded answers as we do. It is no dependency: `make oracles` brings it."""
 
 import json
 
@@ -10,7 +10,7 @@ from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.remote import find_dialect
 from tests.conformance.traffic import cases, exchanges
 
-openai = pytest.importorskip("openai", reason="OpenAI's SDK is not installed: pip install --group bench")
+openai = pytest.importorskip("openai", reason="OpenAI's SDK is not installed: make oracles")
 
 # The SDK wants a message in a choice, and a response where one was recorded.
 UNREADABLE = ("azure/otl-chat-content-filtering__01of04", "azure/vercel-azure-deepseek-reasoning-1")

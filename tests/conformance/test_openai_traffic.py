@@ -21,6 +21,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.openai_chat import DIALECT, Decoder
 from allm_actors.engine.wire import HttpFailure
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     assert_calls_are_told_consistently,
     assert_cut_anywhere,
@@ -341,3 +342,14 @@ def normal_tool(tool):
         return tool
     function = tool["function"]
     return {"type": "function", "function": function | {"description": function.get("description") or ""}}
+
+
+SUITE = Suite(
+    endpoint="chat completions",
+    dialect="openai_chat",
+    reads=(
+        test_a_recorded_stream_says_what_its_json_says,
+        test_an_answer_that_came_whole_becomes_the_same_events,
+    ),
+    sends=test_what_we_send_is_what_was_sent,
+)

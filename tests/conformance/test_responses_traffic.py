@@ -23,6 +23,7 @@ from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.openai_responses import DIALECT
 from allm_actors.engine.wire import HttpFailure
 from allm_actors.testing.loopback import LoopbackServer, Reply
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (
     TRAFFIC,
     assert_calls_are_told_consistently,
@@ -367,3 +368,15 @@ def one_text(content):
 
 def said(wire):
     return {name: value for name, value in wire.items() if value not in (None, [])}
+
+
+SUITE = Suite(
+    endpoint="responses",
+    dialect="openai_responses",
+    reads=(
+        test_a_recorded_stream_says_what_its_json_says,
+        test_an_answer_that_came_whole_becomes_the_same_events,
+    ),
+    sends=test_what_we_send_is_what_was_sent,
+    differs=dict.fromkeys(SHORTENED, "deltas were taken out of the recording: we tell what was streamed"),
+)

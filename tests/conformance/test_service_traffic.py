@@ -23,6 +23,7 @@ from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.remote_calls import remote_service
 from allm_actors.engine.services import SERVICES
 from allm_actors.engine.wire import HttpFailure
+from tests.conformance.ledger import Suite
 from tests.conformance.traffic import cases, exchanges
 
 FOLDERS = [
@@ -261,3 +262,27 @@ def test_a_recorded_answer_that_is_cut_short_is_one_error(exchange):
         with pytest.raises(CAPABILITIES[row.span].error) as refused:
             dialect_of(row).decode(cut, request, row)
         assert refused.value.reason == "malformed_response"
+
+
+def called(exchange):
+    """What its endpoint is called in the page of all recorded traffic."""
+    span, _ = ROWS.get((exchange.provider, endpoint(exchange)), (None, None))
+    spans = {
+        "embed": "embeddings",
+        "image": "pictures",
+        "transcribe": "transcription",
+        "moderate": "moderation",
+    }
+    return spans[span] if span else endpoint(exchange)
+
+
+def is_scaled(exchange):
+    return exchange.provider == "google" and request_of(exchange, row_of(exchange)).dimensions == 768
+
+
+SUITE = Suite(
+    endpoint=called,
+    reads=(test_a_recorded_answer_says_what_its_json_says,),
+    sends=test_what_we_send_is_what_was_sent,
+    differs={each.name: "vectors that were cut are scaled to length 1" for each in filter(is_scaled, asked)},
+)

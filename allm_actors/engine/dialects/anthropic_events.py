@@ -148,10 +148,15 @@ class Decoder(AnswerDecoder[ServerEvent]):
         """The events of an answer that came whole, as one JSON object."""
         events: list[Event] = []
         wire = read_object(body)
-        if wire is None or not isinstance(wire.get("content", []), list) or wire.get("type") not in _BODIES:
+        failed = wire is not None and wire.get("type") == "error"
+        if (
+            wire is None
+            or wire.get("type") not in _BODIES
+            or not (failed or isinstance(wire.get("content"), list))
+        ):
             self._answer.unreadable("JSON that is neither a message nor an error", events)
             return events
-        if wire.get("type") == "error":
+        if failed:
             self._answer.fail(self._reported(wire.get("error")), events)
             return events
         self._on_start(wire)

@@ -89,6 +89,7 @@ _TOO_LONG = re.compile(
 )
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid")
 _ERROR_TYPE = "x-amzn-errortype"  # AWS names the exception beside the body: `Name`, or `Name:http://…`
+_REDIRECTS = range(300, 400)
 _STATUSES = {
     401: "authentication_failed",
     403: "authentication_failed",
@@ -137,7 +138,7 @@ def wire_error(
     }
     if code == "insufficient_quota" or kind == "insufficient_quota":
         metadata["retry"] = False
-    did = f"answered {status}" if status is not None and status >= 400 else "reported an error"
+    did = f"answered {status}" if status is not None and status >= 300 else "reported an error"
     message = f"{row.label} {did}{': ' + words if words else ''}"
     advice = f"Wait {wait_ms / 1000:g} s." if wait_ms else _advice(reason, status, row)
     return AdapterError(
@@ -247,6 +248,8 @@ def _advice(reason: str, status: int | None, row: Provider) -> str:
         return f"Check {variable}, or the credentials that sign, and what they may use."
     if reason == "authentication_failed":
         return f"Check the key: {variable}, or api_key= of the call."
+    if status in _REDIRECTS:
+        return f"It redirects, and a key is sent to nobody else; check base_url ({row.base_url_name})."
     if status == 404:
         return f"Check the model's name, and base_url ({row.base_url_name})."
     if status == 402:

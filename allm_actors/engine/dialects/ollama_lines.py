@@ -62,7 +62,7 @@ class Decoder(AnswerDecoder[bytes]):
         """The events of an answer that came whole, as one JSON object."""
         events: list[Event] = []
         wire = read_object(body)
-        if wire is None or not ("message" in wire or "error" in wire):
+        if wire is None or not (isinstance(wire.get("message"), dict) or wire.get("error")):
             self._answer.unreadable("JSON that is neither a chat message nor an error", events)
             return events
         self._on_object(wire | {"done": True}, events)

@@ -95,3 +95,18 @@ def test_a_call_that_is_not_chat_is_a_line_of_its_own(lines):
     (good, _, embedded), (bad, _, drawn) = written(lines)
     assert (good, embedded["gen_ai.usage.input_tokens"], "error.type" in embedded) == ("info", 3, False)
     assert (bad, drawn["error.type"], drawn["image_count"]) == ("warning", "content_filter", 0)
+
+
+def test_a_response_is_a_quiet_line_by_the_names_of_http(lines):
+    limits = {"requests": {"remaining": 9.0, "reset": 0.5}}
+    about = {"request_id": "r", "provider": "openai", "model": "m", "attempt": 2}
+    answer = {"status": 429, "server": "api.openai.com", "provider_request_id": None, "rate_limits": limits}
+    with telemetry.log_events(lines):
+        telemetry.emit("allm.adapter.response", {"duration": 0.25}, {**about, **answer})
+    ((level, name, fields),) = written(lines)
+    assert (level, name) == ("debug", "allm.adapter.response")
+    assert fields["http.response.status_code"] == 429
+    assert fields["server.address"] == "api.openai.com"
+    assert fields["rate_limit.requests.remaining"] == 9.0
+    assert fields["gen_ai.provider.name"] == "openai"
+    assert (fields["duration"], fields["attempt"]) == (0.25, 2)

@@ -109,4 +109,4 @@ def test_handlers_come_and_go_while_others_are_told(attach):
 
 
 def test_the_events_are_those_of_the_spans_and_of_the_adapters():
-    assert len(EVENTS) == len(set(EVENTS)) == 3 * len(telemetry.SPANS) + 1
+    assert len(EVENTS) == len(set(EVENTS)) == 3 * len(telemetry.SPANS) + 2

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from allm_actors.testing.exchanges import chat_completions
+from allm_actors.testing.loopback import LoopbackServer, Reply
+
 ROOT = Path(__file__).parents[4]
 TESTS = """
 import pytest
@@ -49,7 +52,21 @@ def test_loopback(loopback):
 """
 
 
-def run(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
+RECORDED = """
+import os
+import pytest
+import allm_actors as allm
+
+ENGINE = allm.Engine(adapter="openai:gpt-4.1-mini")
+
+
+@pytest.mark.parametrize("word", ["a/b", "c"])
+def test_it_talks(recorded, word):
+    assert allm.generate(recorded(ENGINE), [allm.user(word)]).text() == "Hello."
+"""
+
+
+def run(path: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run pytest in `path`, with this plugin and no other, whether the library is installed or not."""
     command = [
         sys.executable,
@@ -61,7 +78,7 @@ def run(path: Path, *options: str) -> subprocess.CompletedProcess[str]:
         "--strict-markers",
         *options,
     ]
-    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT), **variables}
     return subprocess.run(
         [*command, str(path)],
         cwd=path,
@@ -101,6 +118,26 @@ def test_a_number_that_means_nothing_is_refused(
     ended = run(tmp_path, *options)
     assert ended.returncode != 0
     assert words in ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+def test_a_recording_is_made_when_it_is_asked_for_and_played_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(RECORDED)
+    missing = run(tmp_path, OPENAI_API_KEY="", ALLM_RECORD="1")
+    assert missing.returncode == 1
+    assert "ALLM_RECORD=1 and OPENAI_API_KEY" in missing.stdout
+    with LoopbackServer([Reply(chunks=chat_completions(text="Hello."))] * 2) as server:
+        there = {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "sk-nobody-0123456789"}
+        made = run(tmp_path, ALLM_RECORD="1", **there)
+        assert "2 passed" in made.stdout, made.stdout
+        asked = len(server.requests)
+        played = run(tmp_path, **there)  # a key alone asks nobody
+        assert (asked, len(server.requests)) == (2, 2)
+    keyless = run(tmp_path, OPENAI_API_KEY="")
+    assert "2 passed" in played.stdout
+    assert "2 passed" in keyless.stdout
+    names = sorted(path.name for path in (tmp_path / "recordings/test_it").iterdir())
+    assert names == ["test_it_talks-a-b.json", "test_it_talks-c.json"]
 
 
 def test_loading_it_loads_nothing_heavy() -> None:

@@ -1,0 +1,87 @@
+"""What a response's headers say about rate limits.
+
+Rule of this file: pure and total; a value that makes no sense is left out. Units: seconds, counts.
+
+Source: the providers' API references (2026-09): OpenAI, Azure, Groq, xAI and Mistral `x-ratelimit-<what>-<of what>`,
+Anthropic `anthropic-ratelimit-<of what>-<what>`, OpenRouter and Together `x-ratelimit-<what>`; IETF
+draft-ietf-httpapi-ratelimit-headers, `RateLimit` (Hugging Face).
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Mapping
+
+__all__ = ["rate_limits"]
+
+_NAME = re.compile(r"(?:x-|anthropic-)?ratelimit-(.+)")
+_WHAT = ("limit", "remaining", "reset")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+_SCALE = (86400.0, 3600.0, 60.0, 1.0, 0.001)
+_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d+)?Z")
+_DRAFT = re.compile(r'"[^"]*"\s*;\s*r=(\d+)(?:\s*;\s*t=(\d+))?')
+_EPOCH = 1e9  # more seconds than anybody waits; so it is a date
+_EPOCH_MS = 1e12
+
+
+def rate_limits(headers: Mapping[str, str], now: float) -> dict[str, dict[str, float]]:
+    """By what is limited (`requests`, `tokens`, …): its `limit`, `remaining`, and seconds until `reset`.
+
+    `now` is the wall clock in seconds since the epoch. Empty where the headers say nothing.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for raw_name, value in headers.items():
+        name = raw_name.lower()
+        if name == "ratelimit" and (draft := _DRAFT.match(value)):
+            said = {"remaining": float(draft[1])} | ({"reset": float(draft[2])} if draft[2] else {})
+            found.setdefault("requests", {}).update(said)
+            continue
+        match = _NAME.fullmatch(name)
+        words = match[1].split("-") if match is not None else []
+        what = next((word for word in _WHAT if word in words), None)
+        if what is None:
+            continue
+        number = _seconds(value, now) if what == "reset" else _number(value)
+        if number is not None:
+            words.remove(what)
+            found.setdefault(_resource(words), {})[what] = number
+    return found
+
+
+def _resource(words: list[str]) -> str:
+    if words[:1] == ["req"]:
+        words = ["requests", *words[1:]]
+    return "_".join(words) or "requests"
+
+
+def _seconds(text: str, now: float) -> float | None:
+    """Seconds until then: `6m0s`, `20ms`, `1.5`, a date, or an epoch in seconds or milliseconds."""
+    number = _number(text)
+    if number is not None:
+        if number >= _EPOCH_MS:
+            number /= 1000
+        return max(0.0, number - now) if number >= _EPOCH else number
+    date = _DATE.fullmatch(text.strip())
+    if date is not None:
+        return _until(tuple(map(int, date.groups())), now)
+    duration = _DURATION.fullmatch(text.strip())
+    if duration is None or not any(duration.groups()):
+        return None
+    parts = zip(duration.groups(), _SCALE, strict=True)
+    return sum(float(part) * scale for part, scale in parts if part)
+
+
+def _until(date: tuple[int, ...], now: float) -> float | None:
+    try:
+        return max(0.0, calendar.timegm((*date, 0, 0, 0)) - now)
+    except ValueError:  # there is no such month
+        return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0 <= value < 1e15 else None

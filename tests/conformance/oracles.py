@@ -1,0 +1,41 @@
+"""What the official SDKs have in common when they are asked for a recorded answer: a server that gives it to them.
+
+Rule of this file: an SDK asks over a real socket, so that its own HTTP client, whichever that is, reads the bytes.
+"""
+
+import functools
+from contextlib import contextmanager
+
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.remote import find_dialect
+from allm_actors.testing.loopback import LoopbackServer, Reply
+
+
+def is_stream(exchange):
+    return b"data:" in exchange.body[:2000]
+
+
+@functools.cache
+def _server():
+    held = {}
+    return LoopbackServer(
+        lambda _request: held["reply"]
+    ).start(), held  # a daemon's thread: it ends with the process
+
+
+@contextmanager
+def answering(exchange):
+    """The URL of a server that answers whatever it is asked with this recorded answer."""
+    server, held = _server()
+    kind = "text/event-stream" if is_stream(exchange) else "application/json"
+    held["reply"] = Reply(headers={"content-type": kind}, body=exchange.body)
+    yield server.url
+
+
+def ours(exchange, dialect, row):
+    """Our last event."""
+    found, row = find_dialect(dialect), PROVIDERS[row]
+    if not is_stream(exchange):
+        return found.decode_body(exchange.body, row)[-1]
+    decoder = found.decoder(row)
+    return (decoder.feed(exchange.body) + decoder.end())[-1]
