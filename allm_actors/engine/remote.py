@@ -16,13 +16,13 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import count
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
@@ -35,6 +35,7 @@ from allm_actors.engine.secret import Secret, scrub
 from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import (
     Deadlines,
+    Decoder,
     Dialect,
     HttpFailure,
     HttpRequest,
@@ -45,6 +46,7 @@ from allm_actors.engine.wire import (
 from allm_actors.telemetry import bus as telemetry
 
 __all__ = [
+    "Batches",
     "RemoteAdapter",
     "base_url_of",
     "find_dialect",
@@ -81,7 +83,7 @@ class RemoteAdapter:
         """The row's name."""
         return self._row.name
 
-    def batches(self, request: Request, call: Call) -> AsyncGenerator[Sequence[Event], None]:
+    def batches(self, request: Request, call: Call) -> Batches:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
         refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
@@ -101,7 +103,7 @@ class RemoteAdapter:
             transport=transport_for(call),
             deadlines=_deadlines(call),
         )
-        return run.batches()
+        return Batches(run)
 
     def stream(self, request: Request, call: Call) -> AsyncGenerator[Event, None]:
         """As `batches`, event by event."""
@@ -131,6 +133,30 @@ def find_dialect(name: str) -> Dialect:
     return dialect
 
 
+class Batches:
+    """What a call says, batch by batch, to be closed.
+
+    Whoever sets `direct` is offered each batch in the call that reads it from the socket, and says True when it took it.
+    What it does not take is iterated as if it had not been asked, and so are the first batch and the last words.
+    """
+
+    __slots__ = ("_generator", "direct")
+
+    def __init__(self, run: _Run) -> None:
+        self.direct: Callable[[Sequence[Event]], bool] | None = None
+        self._generator = run.batches(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Sequence[Event]]:
+        return self._generator.__anext__()
+
+    async def aclose(self) -> None:
+        """End the request. Harmless when it has ended."""
+        await self._generator.aclose()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """One call on its way."""
@@ -147,13 +173,13 @@ class _Run:
     deadlines: Deadlines
     started: float = field(default_factory=time.monotonic)
 
-    async def batches(self) -> AsyncGenerator[Sequence[Event], None]:
+    async def batches(self, way: Batches) -> AsyncGenerator[Sequence[Event], None]:
         """The events of the first attempt that brings any, or the error of the last attempt."""
         yield [MessageStarted()]
         for attempt in count(1):
             delivered = False
             try:
-                async with aclosing(self._attempt()) as answer:
+                async with aclosing(self._attempt(way)) as answer:
                     async for events in answer:
                         delivered = True
                         yield events
@@ -172,7 +198,7 @@ class _Run:
         retry = {"attempt": attempt, "delay_ms": round(delay * 1000), "reason": failure.reason}
         telemetry.emit("allm.adapter.retry", {"system_time": time.time()}, {**about, **retry})
 
-    async def _attempt(self) -> AsyncGenerator[Sequence[Event], None]:
+    async def _attempt(self, way: Batches) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
         deadlines = replace(self.deadlines, spent=time.monotonic() - self.started)
         http = self.http if self.sign is None else await self.sign(self.http)
@@ -187,20 +213,17 @@ class _Run:
                 body = await response.body(_MAX_BODY_BYTES)
                 yield self._checked(self.dialect.decode_body(body, self.row), first=True)
                 return
-            decoder = self.dialect.decoder(self.row)
-            first = True
-            async with aclosing(response.chunks()) as chunks:
-                async for chunk in chunks:
-                    events = decoder.feed(chunk)
-                    if events:
-                        yield self._checked(events, first=first)
-                        first = False
-                    if decoder.done:
-                        await _drain(chunks)
-                        return
-            if first and kind and not streamed:
+            reading = _Reading(self.dialect.decoder(self.row))
+            while await response.pour(reading.feed):
+                if events := reading.events:
+                    yield self._checked(events, first=reading.direct is None)
+                    reading.direct = way.direct or _nobody
+                if reading.decoder.done:
+                    await _drain(response)
+                    return
+            if reading.direct is None and kind and not streamed:
                 raise self._not_a_stream(kind)
-            yield self._checked(decoder.end(), first=first)
+            yield self._checked(reading.decoder.end(), first=reading.direct is None)
 
     def _delay(self, attempt: int, failure: AdapterError) -> float | None:
         delay = next_delay(self.policy, attempt, failure, random.random())  # noqa: S311 - jitter, not a secret
@@ -247,19 +270,41 @@ def transport_for(call: Call) -> Transport:
     return HttpxTransport(given)  # the connections are the given one's; to keep this would keep that for ever
 
 
-async def _flat(batches: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[Event, None]:
+class _Reading:
+    """Decodes what comes, and offers it to whoever may take it at once."""
+
+    __slots__ = ("decoder", "direct", "events")
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.events: list[Event] = []
+        self.direct: Callable[[Sequence[Event]], bool] | None = None  # before the first batch nobody
+
+    def feed(self, chunk: bytes) -> bool:
+        """Whether there is nothing that the call's own task must do."""
+        decoder = self.decoder
+        self.events = events = decoder.feed(chunk)
+        if decoder.done:
+            return False
+        return not events or (self.direct is not None and self.direct(events))
+
+
+def _nobody(_events: Sequence[Event]) -> bool:
+    return False
+
+
+async def _flat(batches: Batches) -> AsyncGenerator[Event, None]:
     async with aclosing(batches):
         async for events in batches:
             for event in events:
                 yield event
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(response: HttpResponse) -> None:
     """Read the end that follows a finished answer at once, so that the connection can be used again."""
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in chunks:
-                pass
+            await response.pour(lambda _chunk: True)
     except (TimeoutError, AdapterError):
         pass
 
