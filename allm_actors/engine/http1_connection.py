@@ -37,7 +37,8 @@ class Sink(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """A socket. `freed` is told when it can be used again, `lost` when it is gone.
 
-    Reads land in `buffer`, which all connections of a loop share: a read is taken before the next one is made.
+    Reads land in `buffer`, which all connections of a loop share: a read is taken before the next one is made. `used` says
+    that it has carried an exchange, `heard` that something came since the last request.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self.idle_since = 0.0  # on the loop's clock
+        self.used = self.heard = False
 
     @property
     def alive(self) -> bool:
@@ -62,6 +64,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send, and return the answer once its head is here. Raises OSError and `MalformedError`."""
         if self._transport is None or not self.usable:
             raise ConnectionAbortedError("the connection was closed before the request was sent")
+        self.heard = False
         self._exchange = exchange = Exchange(self, ResponseReader(bodiless=bodiless))
         try:
             self._transport.write(request)
@@ -88,6 +91,7 @@ class Connection(asyncio.BufferedProtocol):
     def finished(self, *, reusable: bool) -> None:
         """The exchange is over: the connection is for whoever comes next, or for nobody."""
         self._exchange, transport = None, self._transport
+        self.used = True
         if transport is None or transport.is_closing():
             return
         if reusable and not transport.get_write_buffer_size():
@@ -107,6 +111,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """A read has come."""
+        self.heard = True
         if self._exchange is not None:
             self._exchange.arrived(self._buffer[:size])
         else:

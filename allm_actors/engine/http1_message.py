@@ -1,9 +1,9 @@
 """HTTP/1.1 messages: a request to its bytes, the bytes of a response to its parts.
 
-Rule of this file: no I/O, and a name for everything a peer can do wrong. The bytes are parsed by llhttp, strictly; what it
-does not decide is decided here: which responses have no body, which end with their connection, which leave the connection
-fit for another, and how large a head may be. The chunks of a body are gathered by `list.append`, so that many in one read
-cost no call of ours each.
+Rule of this file: no I/O, and a name for everything a peer can do wrong. The bytes are parsed by llhttp, strictly; what
+it does not decide is decided here: which responses have no body, which end with their connection, which leave the
+connection fit for another, and how large a head may be. The chunks of a body are gathered by `list.append`: those
+that come in one read cost no call of ours each.
 
 Source: RFC 9112 sections 2 to 9 (messages, framing, connections), RFC 9110 sections 5.5, 5.6.2 (fields) and 15.2 (1xx).
 """
@@ -46,7 +46,7 @@ def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, b
 class ResponseReader:
     """One response being received. After `ended` nothing more is expected, and what still comes spoils the connection.
 
-    `headers` are as on the wire, with trailers left out; `reusable` says whether the connection may carry another request.
+    `headers` are as on the wire, without trailers; `reusable` says whether the connection may carry another request.
     """
 
     __slots__ = (

@@ -1,7 +1,7 @@
 """Connections of one event loop, kept apart by host and by credential.
 
-Rule of this file: whatever opens a connection closes it: it is in use, or idle here, or gone, and `open` counts the first
-two. The last one used is used first, so that those too many grow old; who is idle for too long is closed.
+Rule of this file: a connection is in use, or idle here, or gone, and `open` counts the first two. The last one used is
+used first, so that those too many grow old; what is idle for too long is closed.
 
 Thread: the event loop's. A pool belongs to the loop that first asks it.
 """

@@ -16,7 +16,7 @@ from hashlib import sha256
 
 import httpx
 
-from .http1_connection import Exchange, Sink
+from .http1_connection import Connection, Exchange, Sink
 from .http1_errors import MalformedError
 from .http1_message import request_bytes
 from .http1_pool import Origin, Pool
@@ -30,7 +30,7 @@ _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"a
 class Http1Transport(httpx.AsyncBaseTransport):
     """Connections of one event loop, the first that asks. `context` makes what TLS needs, when it is first needed.
 
-    The timeouts of a request that count are `connect` and `pool`: the others are its reader's. See `Pool` for the limits.
+    Of a request's timeouts `connect` counts; the others are its reader's business. See `Pool` for the limits.
     """
 
     def __init__(
@@ -41,7 +41,9 @@ class Http1Transport(httpx.AsyncBaseTransport):
         most_idle: int = 100,
         idle_seconds: float = 30.0,
     ) -> None:
-        self._make_pool = lambda: Pool(context, most=most, most_idle=most_idle, idle_seconds=idle_seconds)
+        self._make_pool: Callable[[], Pool] = lambda: Pool(
+            context, most=most, most_idle=most_idle, idle_seconds=idle_seconds
+        )
         self._pool: Pool | None = None
 
     @property
@@ -79,17 +81,25 @@ class Http1Transport(httpx.AsyncBaseTransport):
     async def _send(self, origin: Origin, data: bytes, request: httpx.Request, *, bodiless: bool) -> Exchange:
         if self._pool is None:
             self._pool = self._make_pool()
+        while True:
+            connection = await self._connection(self._pool, origin, request)
+            again = connection.used
+            try:
+                return await connection.send(data, bodiless=bodiless)
+            except (OSError, MalformedError) as error:
+                # The other side closed what was idle while we wrote: it has not read the request. curl does the same.
+                if again and not connection.heard and isinstance(error, ConnectionError):
+                    continue
+                raise _as_httpx(error, request) from None
+
+    async def _connection(self, pool: Pool, origin: Origin, request: httpx.Request) -> Connection:
         try:
             async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
-                connection = await self._pool.connection(origin)
+                return await pool.connection(origin)
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error), request=request) from None
         except OSError as error:
             raise httpx.ConnectError(str(error), request=request) from None
-        try:
-            return await connection.send(data, bodiless=bodiless)
-        except (OSError, MalformedError) as error:
-            raise _as_httpx(error, request) from None
 
 
 class Http1Body(httpx.AsyncByteStream):

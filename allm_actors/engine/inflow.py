@@ -1,10 +1,10 @@
 """A body on its way to one reader: what has come, and how long to wait for more.
 
-Rule of this file: whoever brings bytes calls `put` and `end`, whoever wants them calls `pour`. Bytes reach the reader in the
-call that brings them, and are kept only while nobody reads.
+Rule of this file: whoever brings bytes calls `put` and `end`, whoever wants them calls `pour`. Bytes reach it in
+the call that brings them; while nobody reads, their source keeps them.
 
-A wait only notes since when. One timer per body looks whether that is too long ago, and is set anew when it is not: setting
-and cancelling a timer for each read would cost more than decoding what was read.
+A wait only notes since when. One timer per body looks whether that is too long ago, and is set anew when it is not:
+setting and cancelling a timer for each read would cost more than decoding what was read.
 Thread: the event loop's.
 """
 
@@ -65,7 +65,7 @@ class Inflow:
         self._timer: asyncio.TimerHandle | None = None
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
-        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the end of the body.
+        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the body's end.
 
         Raises `AdapterError` when the body breaks off or comes too late, and what `feed` raises.
         """

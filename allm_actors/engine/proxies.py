@@ -14,19 +14,17 @@ from ipaddress import ip_address
 __all__ = ["is_proxied"]
 
 
-def is_proxied(scheme: str, host: str, port: int | None, settings: Mapping[str, str]) -> bool:
+def is_proxied(scheme: str, host: str, settings: Mapping[str, str]) -> bool:
     """Whether `host` is asked through a proxy. `settings` is what `urllib.request.getproxies()` gives."""
     if not any(settings.get(kind) for kind in (scheme, "all")):
         return False
     exempt = [entry.strip() for entry in settings.get("no", "").split(",")]
-    return "*" not in exempt and not any(
-        _names(entry, scheme, host.lower(), port) for entry in exempt if entry
-    )
+    return "*" not in exempt and not any(_names(entry, host.lower()) for entry in exempt if entry)
 
 
-def _names(entry: str, scheme: str, host: str, port: int | None) -> bool:
+def _names(entry: str, host: str) -> bool:
     """Whether an entry of `NO_PROXY` is certainly for this host."""
-    if "://" in entry or ":" in entry.strip("[]") and not _is_address(entry):
+    if "://" in entry or (":" in entry and not _is_address(entry)):
         return False  # with a scheme or a port httpx weighs it against the proxies' own patterns: let it
     wanted = entry.lower()
     if _is_address(wanted) or wanted == "localhost":

@@ -136,8 +136,8 @@ def find_dialect(name: str) -> Dialect:
 class Batches:
     """What a call says, batch by batch, to be closed.
 
-    Whoever sets `direct` is offered each batch in the call that reads it from the socket, and says True when it took it.
-    What it does not take is iterated as if it had not been asked, and so are the first batch and the last words.
+    Whoever sets `direct` is offered each batch in the call that reads it from the socket, and says True to take it.
+    What it does not take is iterated as if it had not been asked, and so are the first batch and the last one.
     """
 
     __slots__ = ("_generator", "direct")
@@ -241,12 +241,22 @@ class _Run:
         return [*events[:-1], ErrorEvent(self._signed(last.error))]
 
     async def _refused(self, response: HttpResponse) -> AdapterError:
+        if 300 <= response.status < 400:
+            return self._redirected(response)
         body = await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS)
         failure = HttpFailure(status=response.status, headers=response.headers, body=body, now=time.time())
         return self.dialect.decode_error(failure, self.row)
 
+    def _redirected(self, response: HttpResponse) -> AdapterError:
+        host, there = _shown(self.http.url), _shown(response.headers.get("location", ""))
+        message = (
+            f"{host} sends the request on to {there or 'another path'} (HTTP {response.status}), and with it the key; "
+            "this is not followed. Set base_url to where the API is"
+        )
+        return AdapterError("invalid_request", message=message, status=response.status)
+
     def _not_a_stream(self, kind: str) -> AdapterError:
-        host = self.http.url.split("/")[2].rpartition("@")[2]
+        host = _shown(self.http.url)
         what = f"a web page ({kind})" if "html" in kind else kind
         message = f"{host} answered with {what} instead of a stream; base_url is probably not an API's"
         return AdapterError("malformed_response", message=message)
@@ -287,6 +297,12 @@ class _Reading:
         if decoder.done:
             return False
         return not events or (self.direct is not None and self.direct(events))
+
+
+def _shown(url: str) -> str:
+    """The host of a URL, if it names one: the rest may hold secrets."""
+    _, found, rest = url.partition("://")
+    return rest.split("/")[0].rpartition("@")[2] if found else ""
 
 
 def _nobody(_events: Sequence[Event]) -> bool:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -51,12 +51,13 @@ _trusted: dict[tuple[str, bool], ssl.SSLContext] = {}
 
 
 class HttpxTransport:
-    """Connections to providers, for each event loop its own. `httpx_transport` replaces the network, for tests and gateways.
+    """Connections to providers, for each event loop its own.
 
-    Proxies and certificates are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`). `verify` is False,
-    or a context with authorities of your own. `max_connections` limits those to one host with one key; who comes then
-    waits, for at most the connect timeout. Without it none is limited: a stream never waits for another one to end.
-    `http2` needs `httpx[http2]`. `own=False` is httpx's stack for everything. Redirects are not followed.
+    `httpx_transport` replaces the network, for tests and gateways. Proxies and certificates come from the environment
+    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be a context with authorities of your own, or False.
+    `max_connections` limits those to one host with one key, and who comes then waits, for at most the connect timeout;
+    without it a stream never waits for another one to end. `http2` needs `httpx[http2]`. `own=False` is httpx's stack
+    for everything. Redirects are not followed.
 
     Raises: ImportError for `http2` without its package.
     """
@@ -168,7 +169,7 @@ def default_transport() -> HttpxTransport:
 
 
 class _Stacks:
-    """What one event loop has: our own stack, unless there is none, and httpx's. Each is made when it is first needed."""
+    """What one event loop has: our own stack, unless there is none, and httpx's; made when they are first needed."""
 
     def __init__(
         self, make_client: Callable[[], httpx.AsyncClient], make_own: Callable[[], Http1Transport] | None
@@ -182,18 +183,14 @@ class _Stacks:
 
     def own_for(self, url: httpx.URL) -> Http1Transport | None:
         """Our own stack, if it can do this."""
-        if (
-            self._make_own is None
-            or url.userinfo
-            or is_proxied(url.scheme, url.host, url.port, self._settings)
-        ):
+        if self._make_own is None or url.userinfo or is_proxied(url.scheme, url.host, self._settings):
             return None
         if self._own is None:
             self._own = self._make_own()
         return self._own
 
     def client(self) -> httpx.AsyncClient:
-        """httpx's stack."""
+        """The stack of httpx."""
         if self._client is None:
             self._client = self._make_client()
         return self._client
@@ -352,7 +349,7 @@ def _is_malformed(error: Exception) -> bool:
 
 
 def _trust(stack: str, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
-    """What a stack's TLS trusts: reading certificates takes tens of milliseconds, so it is done once and not once per loop.
+    """What a stack's TLS trusts. Reading certificates takes tens of milliseconds, so it is done once and not per loop.
 
     One for each stack, because httpx writes on the one it is given which versions of HTTP it offers.
     """

@@ -75,7 +75,7 @@ class HttpResponse(Protocol):
     headers: Mapping[str, str]
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
-        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the end of the body.
+        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the body's end.
 
         To be called again for the rest. Raises `AdapterError`, and what `feed` raises.
         """
