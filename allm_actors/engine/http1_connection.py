@@ -37,8 +37,8 @@ class Sink(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """A socket. `freed` is told when it can be used again, `lost` when it is gone.
 
-    Reads land in `buffer`, which all connections of a loop share: a read is taken before the next one is made. `used` says
-    that it has carried an exchange, `heard` that something came since the last request.
+    Reads land in `buffer`, which all connections of a loop share: a read is taken before the next one is made.
+    `used` says that it has carried an exchange, `heard` that something came since the last request.
     """
 
     def __init__(

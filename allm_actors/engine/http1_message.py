@@ -82,6 +82,7 @@ class ResponseReader:
         if parser is None:
             self.reusable = False
             return
+        before = len(self._pieces)
         try:
             parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
@@ -90,7 +91,7 @@ class ResponseReader:
             self.reusable = False
         if self.ended:
             self._parser = None  # the two know each other: a cycle that only the garbage collector could find
-        elif self._pieces:
+        elif len(self._pieces) > before:
             self._silence = 0
         else:
             # A line that never ends is no field yet, and the parser would gather it for ever.

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .http1_connection import Connection
+from .http1_dial import connected_socket
 
 __all__ = ["Origin", "Pool"]
 
 _BUFFER_BYTES = 64 * 1024
-_HAPPY_EYEBALLS_DELAY = 0.25  # seconds; source: RFC 8305 section 8
 
 
 class Origin(NamedTuple):
@@ -95,12 +95,12 @@ class Pool:
         )
         place.connections.add(connection)
         try:
+            secure = origin.scheme == "https"
             await self._loop.create_connection(
                 lambda: connection,
-                origin.host,
-                origin.port,
-                ssl=self._context() if origin.scheme == "https" else None,
-                happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY,
+                sock=await connected_socket(origin.host, origin.port),
+                ssl=self._context() if secure else None,
+                server_hostname=origin.host if secure else None,
             )
         except BaseException:
             connection.close()

@@ -1,6 +1,5 @@
 """The two HTTP stacks, for tests that hold on both: our own, and httpx's."""
 
-import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +52,7 @@ def descriptors() -> list[str]:
     kinds = []
     for each in here.iterdir():
         try:
-            kinds.append(os.readlink(each).split(":")[0])
+            kinds.append(str(each.readlink()).split(":")[0])
         except FileNotFoundError:
             continue  # the listing's own
     return sorted(kinds)

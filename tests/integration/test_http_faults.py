@@ -1,4 +1,4 @@
-"""Every way in which a server fails its client, over both HTTP stacks, with and without TLS: the right error, in time."""
+"""Every way in which a server fails its client, on both HTTP stacks, with and without TLS: the right error in time."""
 
 import asyncio
 import math
