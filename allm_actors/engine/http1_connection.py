@@ -133,13 +133,14 @@ class Connection(asyncio.BufferedProtocol):
 class Exchange:
     """A request that was sent, and its answer."""
 
-    __slots__ = ("_connection", "_error", "_held_back", "_reader", "_sink", "_waiting")
+    __slots__ = ("_behind", "_connection", "_error", "_held_back", "_reader", "_sink", "_waiting")
 
     def __init__(self, connection: Connection, reader: ResponseReader) -> None:
         self._connection, self._reader = connection, reader
         self._waiting: asyncio.Future[None] | None = None  # for the head
         self._sink: Sink | None = None
         self._error: Exception | None = None
+        self._behind = 0  # bytes that came since nobody reads
         self._held_back = False
 
     @property
@@ -162,7 +163,7 @@ class Exchange:
 
     def pour(self, sink: Sink) -> None:
         """From now on the body goes to `sink`, what is held first."""
-        self._sink = sink
+        self._sink, self._behind = sink, 0
         self._pass_on(sink)
         if self._held_back and self._sink is sink:
             self._held_back = False
@@ -194,7 +195,7 @@ class Exchange:
         if sink is not None:
             self._pass_on(sink)
         elif reader.headed:
-            self._keep()
+            self._keep(0 if data is None else len(data))
 
     def broke(self, error: Exception) -> None:
         """The exchange has failed, unless it is whole: tell whoever waits, or whoever will ask."""
@@ -226,9 +227,10 @@ class Exchange:
                 self._connection.finished(reusable=reader.reusable)
             sink.end(None)
 
-    def _keep(self) -> None:
+    def _keep(self, size: int) -> None:
+        self._behind += size
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
-        if not self._held_back and not self._reader.ended and self._reader.held > HOLD_BYTES:
+        if not self._held_back and not self._reader.ended and self._behind > HOLD_BYTES:
             self._held_back = True
             self._connection.let_in(more=False)

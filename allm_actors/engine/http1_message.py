@@ -108,11 +108,6 @@ class ResponseReader:
         pieces.clear()
         return body
 
-    @property
-    def held(self) -> int:
-        """How many bytes of body wait to be taken."""
-        return sum(map(len, self._pieces))
-
     def eof(self) -> None:
         """The peer will send nothing more. Raises `TruncatedError` when that is too early."""
         self.reusable = False

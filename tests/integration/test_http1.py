@@ -244,7 +244,7 @@ def test_a_reader_who_does_not_read_holds_the_server_up():
             async with asyncio.timeout(5):
                 while not connection._exchange._held_back:
                     await asyncio.to_thread(int)  # the loop turns
-            held, sent = connection._exchange._reader.held, Pieces.sent
+            held, sent = connection._exchange._behind, Pieces.sent
             size = 0
 
             def count(data):
