@@ -159,8 +159,13 @@ class _Held:
 
 def _credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """What tells one key from another, and does not tell the key."""
-    secrets = [name.lower() + b"=" + value for name, value in headers if name.lower() in _CREDENTIALS]
+    secrets = [name.lower() + b"=" + _key(value) for name, value in headers if name.lower() in _CREDENTIALS]
     return sha256(b"\n".join(secrets)).digest() if secrets else b""
+
+
+def _key(value: bytes) -> bytes:
+    """A header's value without what is new in each request: AWS signs, and its key's name comes before the first slash."""
+    return value.partition(b"/")[0] if value.startswith(b"AWS4-") else value
 
 
 def _as_httpx(error: Exception, request: httpx.Request | None) -> httpx.TransportError:
