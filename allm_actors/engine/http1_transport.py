@@ -164,7 +164,7 @@ def _credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def _key(value: bytes) -> bytes:
-    """A header's value without what is new in each request: AWS signs, and its key's name comes before the first slash."""
+    """A value without what is new in each request: AWS signs, and the name of its key ends at the first slash."""
     return value.partition(b"/")[0] if value.startswith(b"AWS4-") else value
 
 

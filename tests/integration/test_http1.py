@@ -62,6 +62,19 @@ def test_each_key_has_connections_of_its_own():
     assert [request.connection for request in server.requests] == [0, 1, 0, 1, 2]
 
 
+def test_a_signature_is_not_another_key():
+    """AWS's is new with each request."""
+    server = LoopbackServer([Reply(body=b"1")] * 3)
+    signed = "AWS4-HMAC-SHA256 Credential={}/20260101/eu-west-1/bedrock/aws4_request, Signature={}"
+
+    async def scenario(transport):
+        for key, signature in (("AKIDA", "01"), ("AKIDA", "02"), ("AKIDB", "03")):
+            await fetch(transport, server.url, {"authorization": signed.format(key, signature)})
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 0, 1]
+
+
 def test_what_is_idle_too_long_is_closed():
     server = LoopbackServer([Reply(body=b"1")])
 
