@@ -34,7 +34,12 @@ FAILURES = {
     # what the server does: the reply, options of the call, the error's reason and its phase
     "never answers": (Reply(first_byte_delay=math.inf), SILENT, "timeout", "first_byte"),
     "stops in the head": (Reply(raw=[b"HTTP/1.1 200 OK\r\n"], then="stall"), SILENT, "timeout", "first_byte"),
-    "stops in the body": (Reply(chunks=PIECES[:2], then="stall"), SILENT, "timeout", "idle"),
+    "stops in the body": (
+        Reply(chunks=PIECES[:2], then="stall"),
+        {**SILENT, "first_byte_timeout": 10.0},
+        "timeout",
+        "idle",
+    ),
     "never ends": (Reply(chunks=ENDLESS, pace=0.01), {"request_timeout": 0.3}, "timeout", "total"),
     "resets before the head": (Reply(raw=[], then="reset"), {}, "network_error", None),
     "closes before the head": (Reply(raw=[], then="half_close"), {}, "network_error", None),
