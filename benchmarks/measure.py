@@ -38,6 +38,7 @@ __all__ = [
     "rss",
     "settled_rss",
     "show",
+    "starved",
     "threads",
 ]
 
@@ -75,6 +76,14 @@ def cpu() -> float:
     """CPU seconds of this process so far, all threads, user and system."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def starved() -> float:
+    """Seconds that this process's threads were ready to run and had no CPU."""
+    waited = 0
+    for thread in Path("/proc/self/task").iterdir():
+        waited += int((thread / "schedstat").read_text().split()[1])
+    return waited / 1e9
 
 
 def rss() -> int:

@@ -1,12 +1,14 @@
 """Many streams at once, each one chunk per 20 ms; and one stream at full speed.
 
-    python -m benchmarks.streams [-n 50,200,500] [-r 3] [subject ...]
+    python -m benchmarks.streams [-n 50,200,1000] [-r 3] [subject ...]
     python -m benchmarks.streams -n 1            one stream at full speed
 
-The client has CPU 0, the provider CPU 1. "S" has been read of all streams when the meters are read first, so opening is
-not in the CPU per chunk. Lag is the time from the provider's write to the reader's hands; slowdown is the length of the
-paced part over what it would have been if the client had kept up. `allm …` are sessions of one host: sockets, decoding,
-actors, the store and the fold included.
+The client has CPU 0, the provider CPU 1. "S" has been read of all streams when the meters are read first: opening is
+not in the CPU per chunk. Lag is the time from the provider's write to the reader's hands; slowdown is the length of
+the paced part over what it would have been if the client had kept up. "Waited" is how much of that part the client
+was ready to run and had no CPU, because others had it: where it is not near zero, lag and slowdown are theirs.
+"First" is the time from the call to the first text. `allm …` are sessions of one host: sockets, decoding, actors, the
+store and the fold included; `allm, httpx's stack` is the same over httpx's own connections.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from benchmarks.measure import Column, Subject, arguments, cpu, measure, percentile, rss, show
+from benchmarks.measure import Column, Subject, arguments, cpu, measure, percentile, rss, show, starved
 from benchmarks.provider import TEXT_LENGTH, provider
 from benchmarks.readers import Reader, aiohttp_reader, httpx_reader, openai_reader, raw_reader
 
 __all__ = ["COLUMNS", "SUBJECTS", "chunks_for"]
 
 PACE = 20  # milliseconds
-REFERENCE = "httpx"
+REFERENCE = "raw asyncio"
 
 
 class Meter:
@@ -51,16 +53,18 @@ class Meter:
 
     def open(self) -> None:
         """All streams are open."""
-        self._cpu, self._clock = cpu(), time.monotonic()
+        self._cpu, self._clock, self._starved = cpu(), time.monotonic(), starved()
         self._memory = rss() - self._memory
 
     def numbers(self) -> dict[str, float]:
         """What it came to, now that all streams are over."""
         used, wall = cpu() - self._cpu, time.monotonic() - self._clock - 0.3  # the provider's pause
+        waited = starved() - self._starved
         total = self.streams * self.chunks
         numbers = {
             "cpu": used / total * 1e6,
             "slowdown": wall / (self.chunks * PACE / 1000),
+            "waited": waited / wall * 100,
             "memory": self._memory / self.streams / 1024,
         }
         if self.lags:
@@ -99,31 +103,39 @@ async def _read(texts: AsyncIterator[str], meter: Meter) -> None:
 # Subjects: this library.
 
 
-def engine(base: str) -> Any:
+def engine(base: str, **options: Any) -> Any:
     """An engine for the provider at `base`."""
     import allm_actors as allm
 
-    return allm.Engine("openai-compatible:gpt-4o-mini", adapter_opts={"base_url": base}, retry=False)
+    return allm.Engine(
+        "openai-compatible:gpt-4o-mini", adapter_opts={"base_url": base, **options}, retry=False
+    )
 
 
-def attached(dispatcher: str) -> Callable[..., dict[str, float]]:
+def attached(dispatcher: str, *, own: bool = True) -> Callable[..., dict[str, float]]:
     """`async with Host`, every turn read by a task of the same loop."""
 
     def run(server: str, streams: int, chunks: int) -> dict[str, float]:
-        return asyncio.run(_attached(dispatcher, server, streams, chunks))
+        return asyncio.run(_attached(dispatcher, server, streams, chunks, own=own))
 
     return run
 
 
-async def _attached(dispatcher: str, server: str, streams: int, chunks: int) -> dict[str, float]:
+async def _attached(
+    dispatcher: str, server: str, streams: int, chunks: int, *, own: bool = True
+) -> dict[str, float]:
+    from allm_actors.engine.transport import HttpxTransport
+
+    stack = {} if own else {"transport": HttpxTransport(own=False)}
     async with _host(dispatcher) as host:
         if streams == 1:
             return await _full_speed(
-                lambda n: _texts(host.session(f"s{n}", engine(f"{server}/0/{n}/1"))), chunks
+                lambda n: _texts(host.session(f"s{n}", engine(f"{server}/0/{n}/1", **stack))), chunks
             )
-        async for _ in _texts(host.session("warm", engine(f"{server}/0/2/1"))):
+        async for _ in _texts(host.session("warm", engine(f"{server}/0/2/1", **stack))):
             pass
-        made, meter = engine(f"{server}/{PACE}/{chunks}/{streams}"), Meter(streams, chunks)
+        made = engine(f"{server}/{PACE}/{chunks}/{streams}", **stack)
+        meter = Meter(streams, chunks)
         sessions = [host.session(f"s{number}", made) for number in range(streams)]
         await asyncio.gather(*[_read(_texts(session), meter) for session in sessions])
         return meter.numbers()
@@ -175,18 +187,24 @@ def _wait_for_result(session: Any, chunks: int) -> None:
 
 
 async def _full_speed(start: Callable[[int], AsyncIterator[str]], chunks: int) -> dict[str, float]:
+    firsts: list[float] = []
+
     async def once(n: int) -> float:
-        before, count = cpu(), 0
+        before, called, count = cpu(), time.monotonic(), 0
         async for _ in start(n):
+            if not count:
+                firsts.append(time.monotonic() - called)
             count += 1
         assert count == n + 1, f"{count - 1} chunks arrived instead of {n}"
         return cpu() - before
 
     for n in (1, chunks, 1, chunks):
         await once(n)
+    firsts.clear()
     short = [await once(1) for _ in range(40)]
+    first = statistics.median(firsts)
     long = [await once(chunks) for _ in range(20)]
-    return _per_chunk(short, long, chunks)
+    return {**_per_chunk(short, long, chunks), "first": first * 1e3}
 
 
 def _full_speed_result(host: Any, server: str, chunks: int) -> dict[str, float]:
@@ -211,15 +229,18 @@ SUBJECTS = {
     "aiohttp": Subject(peer(aiohttp_reader), ("aiohttp",)),
     "httpx": Subject(peer(httpx_reader)),
     "allm async for": Subject(attached("loop")),
+    "allm, httpx's stack": Subject(attached("loop", own=False)),
     "allm result()": Subject(drained),
     "openai SDK": Subject(peer(openai_reader), ("openai",)),
 }
 COLUMNS = (
     Column("cpu", "CPU µs per chunk", ratio=True),
     Column("request", "CPU ms per request", ".2f"),
+    Column("first", "first ms", ".2f"),
     Column("p50", "lag p50 ms", ".2f"),
     Column("p99", "lag p99 ms"),
     Column("slowdown", "slowdown", ".2f"),
+    Column("waited", "waited %", ".0f"),
     Column("memory", "KB per stream", ".0f"),
 )
 
@@ -234,7 +255,7 @@ def _sizes(asked: str) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    asked = arguments(__doc__, SUBJECTS, {"-n": {"default": "1,50,200,500", "metavar": "N,N,…"}})
+    asked = arguments(__doc__, SUBJECTS, {"-n": {"default": "1,50,200,1000", "metavar": "N,N,…"}})
     with provider() as server:
         for streams in _sizes(asked.n):
             chunks = chunks_for(streams)

@@ -249,6 +249,8 @@ class Pump:
 
     async def _carry(self) -> None:
         job, session, window = self._job, self._job.session, self._job.window
+        if hasattr(self._batches, "direct"):
+            self._batches.direct = self._take
         async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
             async for events in batches:
                 while not window.is_open():
@@ -258,6 +260,15 @@ class Pump:
                 window.send()
                 session.tell(_batch(job, events))
         session.tell(ModelDone(job.token))
+
+    def _take(self, events: Any) -> bool:
+        """A batch in the call that read it from the socket, without this task: taken, while the session keeps up."""
+        job = self._job
+        if self._cancelled or not job.window.is_open():
+            return False
+        job.window.send()
+        job.session.tell(ModelBatch(job.token, events))
+        return True
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():

@@ -169,7 +169,7 @@ class Patience:
         if silent:
             took, option, limit = "said nothing for", "stream_timeout", self.call.stream_timeout
         text = f"{self.name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
-        phase = "silence" if silent else "total"
+        phase = "idle" if silent else "total"
         return AdapterError("timeout", provider=self.name, message=text, metadata={"phase": phase})
 
 

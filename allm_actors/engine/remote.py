@@ -16,13 +16,13 @@ import os
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import count
-from typing import Any, cast
+from typing import Any, Self, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
@@ -36,6 +36,7 @@ from allm_actors.engine.secret import Secret, scrub
 from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import (
     Deadlines,
+    Decoder,
     Dialect,
     HttpFailure,
     HttpRequest,
@@ -46,6 +47,7 @@ from allm_actors.engine.wire import (
 from allm_actors.telemetry import bus as telemetry
 
 __all__ = [
+    "Batches",
     "RemoteAdapter",
     "base_url_of",
     "find_dialect",
@@ -82,7 +84,7 @@ class RemoteAdapter:
         """The row's name."""
         return self._row.name
 
-    def batches(self, request: Request, call: Call) -> AsyncGenerator[Sequence[Event], None]:
+    def batches(self, request: Request, call: Call) -> Batches:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
         refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
@@ -102,7 +104,7 @@ class RemoteAdapter:
             transport=transport_for(call),
             deadlines=_deadlines(call),
         )
-        return run.batches()
+        return Batches(run)
 
     def stream(self, request: Request, call: Call) -> AsyncGenerator[Event, None]:
         """As `batches`, event by event."""
@@ -136,6 +138,30 @@ def find_dialect(name: str) -> Dialect:
     return dialect
 
 
+class Batches:
+    """What a call says, batch by batch, to be closed.
+
+    Whoever sets `direct` is offered each batch in the call that reads it from the socket, and says True to take it.
+    What it does not take is iterated as if it had not been asked, and so are the first batch and the last one.
+    """
+
+    __slots__ = ("_generator", "direct")
+
+    def __init__(self, run: _Run) -> None:
+        self.direct: Callable[[Sequence[Event]], bool] | None = None
+        self._generator = run.batches(self)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Sequence[Event]]:
+        return self._generator.__anext__()
+
+    async def aclose(self) -> None:
+        """End the request. Harmless when it has ended."""
+        await self._generator.aclose()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
     """One call on its way."""
@@ -152,13 +178,13 @@ class _Run:
     deadlines: Deadlines
     started: float = field(default_factory=time.monotonic)
 
-    async def batches(self) -> AsyncGenerator[Sequence[Event], None]:
+    async def batches(self, way: Batches) -> AsyncGenerator[Sequence[Event], None]:
         """The events of the first attempt that brings any, or the error of the last attempt."""
         yield [MessageStarted()]
         for attempt in count(1):
             delivered = False
             try:
-                async with aclosing(self._attempt(attempt)) as answer:
+                async with aclosing(self._attempt(way, attempt)) as answer:
                     async for events in answer:
                         delivered = True
                         yield events
@@ -179,7 +205,7 @@ class _Run:
     def _about(self) -> dict[str, str | None]:
         return {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
 
-    async def _attempt(self, attempt: int) -> AsyncGenerator[Sequence[Event], None]:
+    async def _attempt(self, way: Batches, attempt: int) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
         began = time.monotonic()
         deadlines = replace(self.deadlines, spent=began - self.started)
@@ -196,20 +222,17 @@ class _Run:
                 body = await self._whole(response)
                 yield self._checked(self.dialect.decode_body(body, self.row), first=True)
                 return
-            decoder = self.dialect.decoder(self.row)
-            first = True
-            async with aclosing(response.chunks()) as chunks:
-                async for chunk in chunks:
-                    events = decoder.feed(chunk)
-                    if events:
-                        yield self._checked(events, first=first)
-                        first = False
-                    if decoder.done:
-                        await _drain(chunks)
-                        return
-            if first and kind and not streamed:
+            reading = _Reading(self.dialect.decoder(self.row))
+            while await response.pour(reading.feed):
+                if events := reading.events:
+                    yield self._checked(events, first=reading.direct is None)
+                    reading.direct = way.direct or _nobody
+                if reading.decoder.done:
+                    await _drain(response)
+                    return
+            if reading.direct is None and kind and not streamed:
                 raise self._not_a_stream(kind)
-            yield self._checked(decoder.end(), first=first)
+            yield self._checked(reading.decoder.end(), first=reading.direct is None)
 
     def _delay(self, attempt: int, failure: AdapterError) -> float | None:
         delay = next_delay(self.policy, attempt, failure, random.random())  # noqa: S311 - jitter, not a secret
@@ -227,6 +250,8 @@ class _Run:
         return [*events[:-1], ErrorEvent(self._signed(last.error))]
 
     async def _refused(self, response: HttpResponse) -> AdapterError:
+        if 300 <= response.status < 400:
+            return self._redirected(response)
         body = await response.body(_MAX_ERROR_BYTES, _MAX_ERROR_SECONDS)
         failure = HttpFailure(status=response.status, headers=response.headers, body=body, now=time.time())
         return self.dialect.decode_error(failure, self.row)
@@ -238,19 +263,25 @@ class _Run:
             async for chunk in chunks:
                 held += chunk
                 if len(held) > _MAX_BODY_BYTES:
-                    message = f"{self._host()} answered with more than {_MAX_BODY_BYTES >> 20} MiB at once"
+                    message = (
+                        f"{_shown(self.http.url)} answered with more than {_MAX_BODY_BYTES >> 20} MiB at once"
+                    )
                     raise AdapterError("malformed_response", message=message)
         return bytes(held)
 
-    def _not_a_stream(self, kind: str) -> AdapterError:
-        what = f"a web page ({kind})" if "html" in kind else kind
+    def _redirected(self, response: HttpResponse) -> AdapterError:
+        host, there = _shown(self.http.url), _shown(response.headers.get("location", ""))
         message = (
-            f"{self._host()} answered with {what} instead of a stream; base_url is probably not an API's"
+            f"{host} sends the request on to {there or 'another path'} (HTTP {response.status}), and with it the key; "
+            "this is not followed. Set base_url to where the API is"
         )
-        return AdapterError("malformed_response", message=message)
+        return AdapterError("invalid_request", message=message, status=response.status)
 
-    def _host(self) -> str:
-        return self.http.url.split("/")[2].rpartition("@")[2]
+    def _not_a_stream(self, kind: str) -> AdapterError:
+        host = _shown(self.http.url)
+        what = f"a web page ({kind})" if "html" in kind else kind
+        message = f"{host} answered with {what} instead of a stream; base_url is probably not an API's"
+        return AdapterError("malformed_response", message=message)
 
     def _signed(self, error: AllmError) -> AllmError:
         """`error` with who failed and for whom, and certainly without the key."""
@@ -271,19 +302,47 @@ def transport_for(call: Call) -> Transport:
     return HttpxTransport(given)  # the connections are the given one's; to keep this would keep that for ever
 
 
-async def _flat(batches: AsyncGenerator[Sequence[Event], None]) -> AsyncGenerator[Event, None]:
+class _Reading:
+    """Decodes what comes, and offers it to whoever may take it at once."""
+
+    __slots__ = ("decoder", "direct", "events")
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.events: list[Event] = []
+        self.direct: Callable[[Sequence[Event]], bool] | None = None  # before the first batch nobody
+
+    def feed(self, chunk: bytes) -> bool:
+        """Whether there is nothing that the call's own task must do."""
+        decoder = self.decoder
+        self.events = events = decoder.feed(chunk)
+        if decoder.done:
+            return False
+        return not events or (self.direct is not None and self.direct(events))
+
+
+def _shown(url: str) -> str:
+    """The host of a URL, if it names one: the rest may hold secrets."""
+    _, found, rest = url.partition("://")
+    return rest.split("/")[0].rpartition("@")[2] if found else ""
+
+
+def _nobody(_events: Sequence[Event]) -> bool:
+    return False
+
+
+async def _flat(batches: Batches) -> AsyncGenerator[Event, None]:
     async with aclosing(batches):
         async for events in batches:
             for event in events:
                 yield event
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(response: HttpResponse) -> None:
     """Read the end that follows a finished answer at once, so that the connection can be used again."""
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in chunks:
-                pass
+            await response.pour(lambda _chunk: True)
     except (TimeoutError, AdapterError):
         pass
 

@@ -1,11 +1,18 @@
-"""Requests over the network: the only file that knows httpx.
+"""Requests over the network: the door to HTTP, and the one place that decides which stack a request takes.
 
 Rule of this file: whatever goes wrong leaves here as an `AdapterError` that names the host and what to do,
-and never a header, a key or a body. Four clocks run, each with its own message: until there is a connection,
-until the answer begins, between two reads, and over all. A response is closed however its context is left; a
-cancelled task closes its socket.
+and never a header, a key or a body. Four clocks run, each with its own message and `phase`: until there is a connection
+(`connect`), until the answer begins (`first_byte`), between two reads (`idle`), and over all (`total`). A response is
+closed however its context is left; a cancelled task closes its socket.
 
-Thread: one `HttpxTransport` serves any number of event loops, each with its own pool of connections.
+    a request                                            its stack
+    to a host behind a proxy of the environment          httpx's
+    of a transport made with `http2=True`                httpx's
+    of one made with an httpx transport, or own=False    httpx's
+    whose URL has a user name; or httptools is missing   httpx's
+    any other                                            our own HTTP/1.1, see `http1_transport`
+
+Thread: one `HttpxTransport` serves any number of event loops, each with its own connections.
 Importing this file is cheap: httpx is imported by the first request.
 """
 
@@ -14,12 +21,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
+from allm_actors.engine.http1_errors import MalformedError
+from allm_actors.engine.inflow import Inflow, ReadSource, Source
+from allm_actors.engine.proxies import is_proxied
 from allm_actors.engine.wire import Deadlines, HttpRequest
 
 if TYPE_CHECKING:
@@ -27,59 +38,125 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from allm_actors.engine.http1_transport import Http1Transport
+
 __all__ = ["HttpxTransport", "default_transport"]
 
-_KEEP_ALIVE_CONNECTIONS = 100
-_READ_AHEAD_BYTES = 64 * 1024
+_MOST_IDLE = 100
+_IDLE_SECONDS = 30.0
+_HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-actors"}
 _lock = threading.Lock()
 _default: HttpxTransport | None = None
-_trusted: ssl.SSLContext | None = None
+_trusted: dict[tuple[str, bool], ssl.SSLContext] = {}
 
 
 class HttpxTransport:
-    """Connections to providers, a pool per event loop. `httpx_transport` replaces the network, for tests and gateways.
+    """Connections to providers, for each event loop its own.
 
-    Proxies and certificates are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`). The number of
-    connections is not limited: a stream never waits for another one to end. Redirects are not followed.
+    `httpx_transport` replaces the network, for tests and gateways. Proxies and certificates come from the environment
+    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be a context with authorities of your own, or False.
+    `max_connections` limits those to one host with one key, and who comes then waits, for at most the connect timeout;
+    without it a stream never waits for another one to end. `http2` needs `httpx[http2]`. `own=False` is httpx's stack
+    for everything. Redirects are not followed.
+
+    Raises: ImportError for `http2` without its package.
     """
 
-    def __init__(self, httpx_transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._httpx_transport = httpx_transport
-        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncClient] = WeakKeyDictionary()
+    def __init__(
+        self,
+        httpx_transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        verify: bool | ssl.SSLContext = True,
+        http2: bool = False,
+        own: bool = True,
+        max_connections: int | None = None,
+    ) -> None:
+        if http2 and find_spec("h2") is None:
+            raise ImportError("http2=True needs the package h2; pip install 'httpx[http2]' brings it")
+        if max_connections is not None and max_connections < 1:
+            raise ValueError(
+                f"max_connections must be at least 1, or None for no limit, got: {max_connections!r}"
+            )
+        self._given = httpx_transport
+        self._verify, self._http2, self._max_connections = verify, http2, max_connections
+        self._own = own and not http2 and httpx_transport is None
+        self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stacks] = WeakKeyDictionary()
 
     @asynccontextmanager
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> AsyncIterator[_Response]:
         """Send `request`. Raises `AdapterError` and nothing else."""
         clock = _Clock(deadlines, _host(request.url))
         response = await clock.until_answer(self._send(request, deadlines))
-        try:
-            yield _Response(response, clock)
-        finally:
-            await response.aclose()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(response.aclose)
+            coding = response.headers.get("content-encoding", "identity")
+            if coding.strip().lower() not in ("", "identity"):
+                raise clock.compressed(coding)
+            inflow = Inflow(await _source(response, stack), clock)
+            stack.callback(inflow.close)
+            yield _Response(response, inflow)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        stacks = self._stacks.pop(asyncio.get_running_loop(), None)
+        if stacks is not None:
+            await stacks.aclose()
 
     async def _send(self, request: HttpRequest, deadlines: Deadlines) -> httpx.Response:
-        client = self._client()
-        built = client.build_request(
+        import httpx
+
+        built = httpx.Request(
             request.method,
             request.url,
             content=request.body,
-            headers={"accept-encoding": "identity", **request.headers},
-            timeout=_timeouts(deadlines),
+            headers={**_HEADERS, **request.headers},
+            extensions={"timeout": httpx.Timeout(None, connect=deadlines.connect).as_dict()},
         )
-        return await client.send(built, stream=True)
+        stacks = self._here()
+        own = stacks.own_for(built.url)
+        if own is not None:
+            return await own.handle_async_request(built)
+        return await stacks.client().send(built, stream=True)
 
-    def _client(self) -> httpx.AsyncClient:
+    def _here(self) -> _Stacks:
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = _make_client(self._httpx_transport)
-        return client
+        stacks = self._stacks.get(loop)
+        if stacks is None:
+            for other in [each for each in self._stacks if each.is_closed()]:
+                del self._stacks[
+                    other
+                ]  # its connections keep their loop alive, which would keep its place here
+            stacks = self._stacks[loop] = _Stacks(
+                self._make_client, self._make_own if self._own and find_spec("httptools") else None
+            )
+        return stacks
+
+    def _make_own(self) -> Http1Transport:
+        from allm_actors.engine.http1_transport import Http1Transport
+
+        return Http1Transport(
+            lambda: _trust("own", self._verify),
+            most=self._max_connections,
+            most_idle=_MOST_IDLE,
+            idle_seconds=_IDLE_SECONDS,
+        )
+
+    def _make_client(self) -> httpx.AsyncClient:
+        import httpx
+
+        limits = httpx.Limits(
+            max_connections=self._max_connections,
+            max_keepalive_connections=_MOST_IDLE,
+            keepalive_expiry=_IDLE_SECONDS,
+        )
+        return httpx.AsyncClient(
+            transport=self._given,
+            verify=True if self._given is not None else _trust("httpx", self._verify),
+            http2=self._http2,
+            follow_redirects=False,
+            trust_env=True,
+            limits=limits,
+        )
 
 
 def default_transport() -> HttpxTransport:
@@ -91,19 +168,49 @@ def default_transport() -> HttpxTransport:
         return _default
 
 
+class _Stacks:
+    """What one event loop has: our own stack, unless there is none, and httpx's; made when they are first needed."""
+
+    def __init__(
+        self, make_client: Callable[[], httpx.AsyncClient], make_own: Callable[[], Http1Transport] | None
+    ) -> None:
+        from urllib.request import getproxies
+
+        self._make_client, self._make_own = make_client, make_own
+        self._settings = getproxies()  # as they are now: httpx, too, looks once
+        self._client: httpx.AsyncClient | None = None
+        self._own: Http1Transport | None = None
+
+    def own_for(self, url: httpx.URL) -> Http1Transport | None:
+        """Our own stack, if it can do this."""
+        if self._make_own is None or url.userinfo or is_proxied(url.scheme, url.host, self._settings):
+            return None
+        if self._own is None:
+            self._own = self._make_own()
+        return self._own
+
+    def client(self) -> httpx.AsyncClient:
+        """The stack of httpx."""
+        if self._client is None:
+            self._client = self._make_client()
+        return self._client
+
+    async def aclose(self) -> None:
+        """Close the connections of both."""
+        if self._own is not None:
+            await self._own.aclose()
+        if self._client is not None:
+            await self._client.aclose()
+
+
 class _Response:
     """A response whose body was not read yet."""
 
-    def __init__(self, response: httpx.Response, clock: _Clock) -> None:
+    def __init__(self, response: httpx.Response, inflow: Inflow) -> None:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
-        self._inflow = _Inflow(_bytes_of(response), clock)
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """The body as it comes: all that is there at once. Raises `AdapterError` and nothing else."""
-        async with self._inflow as inflow:
-            while chunk := await inflow.take():
-                yield chunk
+        self.pour = inflow.pour
+        self.chunks = inflow.chunks
 
     async def body(self, limit: int, seconds: float | None = None) -> bytes:
         """At most `limit` bytes of the body, read for at most `seconds`; what came, if the rest does not."""
@@ -119,6 +226,15 @@ class _Response:
         return bytes(held[:limit])
 
 
+async def _source(response: httpx.Response, stack: AsyncExitStack) -> Source:
+    """Where a response's bytes come from: our own stack brings them, httpx's must be asked."""
+    stream: Any = response.stream
+    if hasattr(stream, "pour"):
+        source: Source = stream
+        return source
+    return await stack.enter_async_context(ReadSource(_bytes_of(response)))
+
+
 async def _bytes_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     if (
         response.is_stream_consumed
@@ -127,100 +243,6 @@ async def _bytes_of(response: httpx.Response) -> AsyncGenerator[bytes, None]:
         return
     async for chunk in response.aiter_raw():
         yield chunk
-
-
-class _Inflow:
-    """Reads a body ahead of its reader, within a bound.
-
-    httpx yields one chunk per HTTP chunk, and a busy process finds many of them in one read of the socket. The task
-    here collects those for as long as they come without waiting, so that everything above it works once per read.
-
-    A read that waits only notes since when. One timer per body looks whether that is too long ago, and is set anew when
-    it is not: setting and cancelling a timer for each read would cost more than decoding what was read.
-    """
-
-    def __init__(self, chunks: AsyncIterator[bytes], clock: _Clock) -> None:
-        self._chunks = chunks
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-        self._held: list[bytes] = []
-        self._size = 0
-        self._ended = False
-        self._failure: AdapterError | None = None
-        self._waiting: asyncio.Future[None] | None = None
-        self._since = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._room = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def take(self) -> bytes:
-        """All that has come; waits for the first of it. Empty at the end."""
-        if not self._held and not self._ended:
-            await self._wait()
-        taken, self._held, self._size = b"".join(self._held), [], 0
-        self._room.set()
-        if not taken and self._failure is not None:
-            raise self._failure
-        return taken
-
-    async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._read())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
-
-    async def _wait(self) -> None:
-        self._waiting, self._since = self._loop.create_future(), self._loop.time()
-        if self._timer is None:
-            self._set_timer()
-        try:
-            await self._waiting
-        finally:
-            self._waiting = None
-
-    def _set_timer(self) -> None:
-        end = self._clock.silence_ends(self._since)
-        self._timer = self._loop.call_at(end, self._look) if end is not None else None
-
-    def _look(self) -> None:
-        """The timer has run out: was it for the read that waits now?"""
-        self._timer = None
-        if self._waiting is None:
-            return  # whoever reads next sets it anew
-        end = self._clock.silence_ends(self._since)
-        if end is not None and self._loop.time() < end:
-            self._set_timer()
-        else:
-            self._end(self._clock.silent())
-
-    async def _read(self) -> None:
-        failure: AdapterError | None = None
-        try:
-            async for chunk in self._chunks:
-                self._held.append(chunk)
-                self._size += len(chunk)
-                self._wake()
-                if self._size >= _READ_AHEAD_BYTES:
-                    self._room.clear()
-                    await self._room.wait()
-        except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
-            failure = self._clock.failure(error)
-        finally:
-            self._end(failure)
-
-    def _end(self, failure: AdapterError | None) -> None:
-        if not self._ended:
-            self._ended, self._failure = True, failure
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
 
 
 class _Clock:
@@ -241,7 +263,7 @@ class _Clock:
                 return response
         except TimeoutError:
             silence, option = "did not begin to answer within", "first_byte_timeout or stream_timeout"
-            failure = self._timed_out(silence, limit, option)
+            failure = self._timed_out(silence, limit, option, "first_byte")
         except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
             failure = self.failure(error)
         # Raised here, outside of `except`, so that no traceback leads to an exception that quotes a header.
@@ -254,7 +276,15 @@ class _Clock:
     def silent(self) -> AdapterError:
         """A read has waited too long."""
         silence = "stopped in the middle of its answer and sent nothing for"
-        return self._timed_out(silence, self._deadlines.idle, "stream_timeout")
+        return self._timed_out(silence, self._deadlines.idle, "stream_timeout", "idle")
+
+    def compressed(self, coding: str) -> AdapterError:
+        """The answer cannot be read."""
+        message = (
+            f"{self._host} compressed its answer ({coding[:20]!r}), which was not asked for; "
+            "a gateway in between may be told to leave it as it is"
+        )
+        return AdapterError("malformed_response", message=message)
 
     def failure(self, error: Exception) -> AdapterError:
         """What went wrong, in words that may be shown."""
@@ -265,7 +295,7 @@ class _Clock:
             return self._end
         return since + limit if self._end is None else min(since + limit, self._end)
 
-    def _timed_out(self, silence: str, limit: float | None, option: str) -> AdapterError:
+    def _timed_out(self, silence: str, limit: float | None, option: str, phase: str) -> AdapterError:
         if self._end is not None and self._loop.time() >= self._end:
             total = self._deadlines.total or 0.0
             return AdapterError(
@@ -275,7 +305,7 @@ class _Clock:
                 metadata={"phase": "total"},
             )
         message = f"{self._host} {silence} {limit or 0.0:g} s; {option} allows more, in seconds"
-        return AdapterError("timeout", message=message, metadata={"phase": "silence"})
+        return AdapterError("timeout", message=message, metadata={"phase": phase})
 
 
 def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
@@ -298,41 +328,40 @@ def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
         why = str(error) or kind
         message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
         return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
-    if isinstance(error, httpx.LocalProtocolError | UnicodeError | ValueError):
+    if isinstance(error, MalformedError) or _is_malformed(error):
+        message = f"{host} does not answer as HTTP/1.1 has it ({error}); check base_url"
+        return AdapterError("malformed_response", message=message, cause=kind)
+    if isinstance(error, httpx.LocalProtocolError | UnicodeError | ValueError) and not isinstance(
+        error, OSError
+    ):
         message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
         return AdapterError("invalid_request", message=message, cause=kind)
     message = f"the connection to {host} broke ({kind}); the answer is not complete"
     return AdapterError("network_error", message=message, cause=kind, metadata={"partial": True})
 
 
-def _make_client(httpx_transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+def _is_malformed(error: Exception) -> bool:
+    """Whether httpx means the answer's form, and not that it broke off: it has one exception for both."""
     import httpx
 
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=_KEEP_ALIVE_CONNECTIONS)
-    return httpx.AsyncClient(
-        transport=httpx_transport,
-        verify=True if httpx_transport is not None else _trust(httpx.create_ssl_context),
-        http2=False,
-        follow_redirects=False,
-        trust_env=True,
-        limits=limits,
-        headers={"user-agent": "allm-actors"},
-    )
+    broke_off = ("peer closed connection", "server disconnected", "<connectionterminated")
+    return isinstance(error, httpx.RemoteProtocolError) and not str(error).lower().startswith(broke_off)
 
 
-def _trust(make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """The certificates to trust: reading them takes tens of milliseconds, so it is done once and not once per loop."""
-    global _trusted  # noqa: PLW0603 - see above
+def _trust(stack: str, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
+    """What a stack's TLS trusts. Reading certificates takes tens of milliseconds, so it is done once and not per loop.
+
+    One for each stack, because httpx writes on the one it is given which versions of HTTP it offers.
+    """
+    import httpx
+
+    if not isinstance(verify, bool):
+        return verify
     with _lock:
-        if _trusted is None:
-            _trusted = make()
-        return _trusted
-
-
-def _timeouts(deadlines: Deadlines) -> httpx.Timeout:
-    import httpx
-
-    return httpx.Timeout(None, connect=deadlines.connect)
+        context = _trusted.get((stack, verify))
+        if context is None:
+            context = _trusted[stack, verify] = httpx.create_ssl_context(verify=verify)
+        return context
 
 
 def _host(url: str) -> str:

@@ -74,6 +74,13 @@ class HttpResponse(Protocol):
     status: int
     headers: Mapping[str, str]
 
+    async def pour(self, feed: Callable[[bytes], bool]) -> bool:
+        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the body's end.
+
+        To be called again for the rest. Raises `AdapterError`, and what `feed` raises.
+        """
+        ...
+
     def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes, to be closed. Raises `AdapterError` and nothing else."""
         ...

@@ -17,15 +17,18 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import msgspec
 
 from . import http1
 from .replies import Answer, Gate, Reply, Request, Then
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = ["Answer", "Gate", "LoopbackServer", "Reply", "Request", "Then"]
 
@@ -35,10 +38,12 @@ class LoopbackServer:
 
     `replies` is a function from request to reply, or an iterable that is used up in order of arrival, whoever
     asks; after its end every answer is a 500 that says so. `itertools.repeat(reply)` never ends.
+    `tls` is a context that has a certificate; then it speaks HTTPS.
     Thread: any.
     """
 
-    def __init__(self, replies: Answer | Iterable[Reply]) -> None:
+    def __init__(self, replies: Answer | Iterable[Reply], *, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self._answer = replies if callable(replies) else _in_order(replies)
         self._log = _Log()
         self._closing = asyncio.Event()
@@ -49,7 +54,7 @@ class LoopbackServer:
     @property
     def url(self) -> str:
         """Where it listens, such as `http://127.0.0.1:40213`: no path, no slash at the end."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._port}"
 
     @property
     def requests(self) -> tuple[Request, ...]:
@@ -110,7 +115,7 @@ class LoopbackServer:
     async def _serve(self, listening: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
         server = await self._loop.create_server(
-            lambda: _Connection(self._answer, self._log), "127.0.0.1", 0, backlog=4096
+            lambda: _Connection(self._answer, self._log), "127.0.0.1", 0, backlog=4096, ssl=self._tls
         )
         listening.set_result(server.sockets[0].getsockname()[1])
         await self._closing.wait()
@@ -165,7 +170,8 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         # A limit of zero makes `flushed` mean it: a reset cannot overtake bytes that are still in this process.
-        self.transport.set_write_buffer_limits(high=0)
+        # asyncio's TLS takes zero for a limit that even an empty buffer has reached.
+        self.transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0, low=0)
         self.number = self.log.opened(self)
         self.task = asyncio.get_running_loop().create_task(self.serve())
 
@@ -230,17 +236,28 @@ class _Connection(asyncio.Protocol):
 
     async def send(self, reply: Reply, *, head_only: bool = False) -> None:
         await _pause(reply.first_byte_delay)
+        if reply.raw is not None:
+            await self.send_pieces(reply.raw, reply.wait_before, chunked=False)
+            await self.conclude(reply.then, chunked=False)
+            return
         chunked = reply.chunks is not None or reply.then != "end"
         await self.write(http1.head(reply.status, _headers(reply, chunked=chunked)))
         if head_only:
             return
-        for index, piece in enumerate([reply.body] if reply.chunks is None else reply.chunks):
-            await _pause(reply.wait_before(index))
+        await self.send_pieces(
+            [reply.body] if reply.chunks is None else reply.chunks, reply.wait_before, chunked=chunked
+        )
+        await self.conclude(reply.then, chunked=chunked)
+
+    async def send_pieces(
+        self, pieces: Sequence[bytes | Gate], wait_before: Callable[[int], float], *, chunked: bool
+    ) -> None:
+        for index, piece in enumerate(pieces):
+            await _pause(wait_before(index))
             if isinstance(piece, Gate):
                 await piece.passed()
             else:
                 await self.write(http1.chunk(piece) if chunked else piece)
-        await self.conclude(reply.then, chunked=chunked)
 
     async def conclude(self, then: Then, *, chunked: bool) -> None:
         match then:
@@ -248,8 +265,11 @@ class _Connection(asyncio.Protocol):
                 await self.write(http1.LAST_CHUNK if chunked else b"")
                 return
             case "half_close":
-                self.transport.write_eof()
                 self.owing = False
+                if self.transport.can_write_eof():
+                    self.transport.write_eof()
+                else:  # TLS has no half of a connection to close
+                    self.transport.close()
             case "reset":
                 self.drop(reset=True)
             case "stall":

@@ -42,7 +42,8 @@ class Reply:
     """One answer: a `body` sent whole with its length, or `chunks` sent one by one in chunked transfer coding.
 
     With a `then` other than `"end"` a body is sent as one chunk, so that no client can take it for complete. The
-    content type is that of an event stream for chunks and of JSON for a body, unless `headers` says otherwise.
+    content type is that of an event stream for chunks and of JSON for a body, unless `headers` says otherwise. With
+    `raw` nothing is made: its pieces are all that is sent, head and framing included, and `then` is what follows them.
     Units: `pace` (between chunks), `waits` (before each chunk, instead of `pace`) and `first_byte_delay` (before the
     status line; `math.inf` is never) in seconds.
     """
@@ -51,6 +52,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     chunks: Sequence[bytes | Gate] | None = None
+    raw: Sequence[bytes | Gate] | None = None
     pace: float = 0.0
     waits: Sequence[float] = ()
     first_byte_delay: float = 0.0

@@ -1,0 +1,236 @@
+"""One connection that speaks HTTP/1.1, on the event loop that made it.
+
+Rule of this file: one exchange at a time, and a connection is used again only after a whole answer that was asked for.
+Whatever else ends an exchange (an error, a cancelled task, a reader who leaves early) closes the socket, once. Bytes go
+from the socket to whoever reads without a task in between: socket, parser, sink, in the call in which they came.
+
+While nobody reads, what comes is held, and over `HOLD_BYTES` the socket is left alone until somebody does.
+Thread: the event loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from .http1_errors import MalformedError
+from .http1_message import ResponseReader
+
+__all__ = ["HOLD_BYTES", "Connection", "Exchange", "Sink"]
+
+HOLD_BYTES = 64 * 1024
+
+
+class Sink(Protocol):
+    """Where a body goes. Neither method may raise."""
+
+    def put(self, data: bytes) -> None:
+        """All that came in one read."""
+        ...
+
+    def end(self, error: Exception | None) -> None:
+        """The body is whole, or broke off. Called once, last."""
+        ...
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A socket. `freed` is told when it can be used again, `lost` when it is gone.
+
+    Reads land in `buffer`, which all connections of a loop share: a read is taken before the next one is made.
+    `used` says that it has carried an exchange, `heard` that something came since the last request.
+    """
+
+    def __init__(
+        self, buffer: memoryview, freed: Callable[[Connection], object], lost: Callable[[Connection], object]
+    ) -> None:
+        self._buffer, self._freed, self._lost = buffer, freed, lost
+        self._transport: asyncio.Transport | None = None
+        self._exchange: Exchange | None = None
+        self.idle_since = 0.0  # on the loop's clock
+        self.used = self.heard = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the socket is open, or about to be closed."""
+        return self._transport is not None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent now."""
+        return self._transport is not None and self._exchange is None and not self._transport.is_closing()
+
+    async def send(self, request: bytes, *, bodiless: bool = False) -> Exchange:
+        """Send, and return the answer once its head is here. Raises OSError and `MalformedError`."""
+        if self._transport is None or not self.usable:
+            raise ConnectionAbortedError("the connection was closed before the request was sent")
+        self.heard = False
+        self._exchange = exchange = Exchange(self, ResponseReader(bodiless=bodiless))
+        try:
+            self._transport.write(request)
+            await exchange.headed()
+        except BaseException:
+            self.close()
+            raise
+        return exchange
+
+    def close(self) -> None:
+        """Close the socket now, whatever is going on. Harmless when it is closed."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.abort()
+
+    def is_for(self, exchange: Exchange) -> bool:
+        """Whether this exchange is the one that is going on."""
+        return self._exchange is exchange
+
+    def let_in(self, *, more: bool) -> None:
+        """Whether the socket is read from; not while nobody takes what comes."""
+        if self._transport is not None and not self._transport.is_closing():
+            (self._transport.resume_reading if more else self._transport.pause_reading)()
+
+    def finished(self, *, reusable: bool) -> None:
+        """The exchange is over: the connection is for whoever comes next, or for nobody."""
+        self._exchange, transport = None, self._transport
+        self.used = True
+        if transport is None or transport.is_closing():
+            return
+        if reusable and not transport.get_write_buffer_size():
+            self._freed(self)
+        else:  # the answer came before the request was out, or is the last one
+            self.close()
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Where the next read goes."""
+        return self._buffer
+
+    def buffer_updated(self, size: int) -> None:
+        """A read has come."""
+        self.heard = True
+        if self._exchange is not None:
+            self._exchange.arrived(self._buffer[:size])
+        else:
+            self.close()  # nobody has asked: it cannot be the answer to what is asked next
+
+    def eof_received(self) -> None:
+        """The peer will send nothing more; the event loop closes the socket when this returns."""
+        if self._exchange is not None:
+            self._exchange.arrived(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
+        self._transport = None
+        if self._exchange is not None:
+            self._exchange.broke(error or ConnectionAbortedError("the connection was closed"))
+        self._lost(self)
+
+
+class Exchange:
+    """A request that was sent, and its answer."""
+
+    __slots__ = ("_behind", "_connection", "_error", "_held_back", "_reader", "_sink", "_waiting")
+
+    def __init__(self, connection: Connection, reader: ResponseReader) -> None:
+        self._connection, self._reader = connection, reader
+        self._waiting: asyncio.Future[None] | None = None  # for the head
+        self._sink: Sink | None = None
+        self._error: Exception | None = None
+        self._behind = 0  # bytes that came since nobody reads
+        self._held_back = False
+
+    @property
+    def status(self) -> int:
+        """The answer's."""
+        return self._reader.status
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The answer's, as they came."""
+        return self._reader.headers
+
+    async def headed(self) -> None:
+        """Wait for the head. Raises what comes instead of it."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def pour(self, sink: Sink) -> None:
+        """From now on the body goes to `sink`, what is held first."""
+        self._sink, self._behind = sink, 0
+        self._pass_on(sink)
+        if self._held_back and self._sink is sink:
+            self._held_back = False
+            self._connection.let_in(more=True)
+
+    def hold(self) -> None:
+        """From now on the body is held here. May be called from within `Sink.put`."""
+        self._sink = None
+
+    def close(self) -> None:
+        """Close the socket, unless the answer is whole. Harmless when it is over."""
+        self._sink = None
+        if self._connection.is_for(self):
+            self._connection.close()
+
+    # Called by the connection.
+
+    def arrived(self, data: memoryview | None) -> None:
+        """A read has come, or with None the end of what the peer sends."""
+        reader, sink = self._reader, self._sink
+        try:
+            if data is None:
+                reader.eof()
+            else:
+                reader.feed(data)
+        except (MalformedError, ConnectionError) as error:
+            self.broke(error)
+            return
+        if sink is not None:
+            self._pass_on(sink)
+        elif reader.headed:
+            self._keep(0 if data is None else len(data))
+
+    def broke(self, error: Exception) -> None:
+        """The exchange has failed, unless it is whole: tell whoever waits, or whoever will ask."""
+        if self._error is not None or self._reader.ended:
+            return
+        self._error = error
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(error)
+        if self._sink is not None:
+            self._pass_on(self._sink)
+        self._connection.close()
+
+    # Private: in order of use.
+
+    def _pass_on(self, sink: Sink) -> None:
+        reader = self._reader
+        if data := reader.take():
+            sink.put(data)
+            if self._sink is not sink:
+                return  # it has enough for now
+        if self._error is not None:
+            self._sink = None
+            sink.end(self._error)
+        elif reader.ended:
+            self._sink = None
+            if self._connection.is_for(self):
+                if self._held_back:
+                    self._connection.let_in(more=True)
+                self._connection.finished(reusable=reader.reusable)
+            sink.end(None)
+
+    def _keep(self, size: int) -> None:
+        self._behind += size
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+        if not self._held_back and not self._reader.ended and self._behind > HOLD_BYTES:
+            self._held_back = True
+            self._connection.let_in(more=False)

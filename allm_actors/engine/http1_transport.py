@@ -1,0 +1,174 @@
+"""Our own HTTP/1.1 behind httpx's transport API.
+
+Rule of this file: it translates between httpx's types and ours, and decides nothing. An `httpx.AsyncClient` can use it,
+with `transport=`; the engine asks it directly and reads with `Http1Body.pour`, without a task per body.
+
+Not here: proxies, HTTP/2, redirects, compression. Whoever needs one of them uses httpx's own transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from hashlib import sha256
+
+import httpx
+
+from .http1_connection import Connection, Exchange, Sink
+from .http1_errors import MalformedError
+from .http1_message import request_bytes
+from .http1_pool import Origin, Pool
+
+__all__ = ["Http1Body", "Http1Transport"]
+
+_PORTS = {"http": 80, "https": 443}
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"cookie"})
+
+
+class Http1Transport(httpx.AsyncBaseTransport):
+    """Connections of one event loop, the first that asks. `context` makes what TLS needs, when it is first needed.
+
+    Of a request's timeouts `connect` counts; the others are its reader's business. See `Pool` for the limits.
+    """
+
+    def __init__(
+        self,
+        context: Callable[[], ssl.SSLContext],
+        *,
+        most: int | None = None,
+        most_idle: int = 100,
+        idle_seconds: float = 30.0,
+    ) -> None:
+        self._make_pool: Callable[[], Pool] = lambda: Pool(
+            context, most=most, most_idle=most_idle, idle_seconds=idle_seconds
+        )
+        self._pool: Pool | None = None
+
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return 0 if self._pool is None else self._pool.open
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer to `request`, its body unread. Raises httpx's exceptions."""
+        url = request.url
+        if url.scheme not in _PORTS or not url.raw_host:
+            raise httpx.UnsupportedProtocol("the URL must begin with http:// or https://")
+        headers = request.headers.raw
+        origin = Origin(
+            url.scheme,
+            url.raw_host.decode("ascii").strip("[]"),
+            url.port or _PORTS[url.scheme],
+            _credential(headers),
+        )
+        method = request.method.encode("ascii")
+        try:
+            data = request_bytes(method, url.raw_path, headers, await request.aread())
+        except ValueError as error:
+            raise httpx.LocalProtocolError(str(error)) from None
+        exchange = await self._send(origin, data, request, bodiless=method == b"HEAD")
+        return httpx.Response(
+            exchange.status, headers=exchange.headers, stream=Http1Body(exchange), request=request
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection. Thread: the loop's that they belong to."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
+    async def _send(self, origin: Origin, data: bytes, request: httpx.Request, *, bodiless: bool) -> Exchange:
+        if self._pool is None:
+            self._pool = self._make_pool()
+        while True:
+            connection = await self._connection(self._pool, origin, request)
+            again = connection.used
+            try:
+                return await connection.send(data, bodiless=bodiless)
+            except (OSError, MalformedError) as error:
+                # The other side closed what was idle while we wrote: it has not read the request. curl does the same.
+                if again and not connection.heard and isinstance(error, ConnectionError):
+                    continue
+                raise _as_httpx(error, request) from None
+
+    async def _connection(self, pool: Pool, origin: Origin, request: httpx.Request) -> Connection:
+        try:
+            async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
+                return await pool.connection(origin)
+        except TimeoutError as error:
+            raise httpx.ConnectTimeout(str(error), request=request) from None
+        except OSError as error:
+            raise httpx.ConnectError(str(error), request=request) from None
+
+
+class Http1Body(httpx.AsyncByteStream):
+    """A body on its way. Read it once: by iterating, or by pouring it into a sink."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def pour(self, sink: Sink) -> None:
+        """See `Exchange.pour`. The sink's errors are OSError and `MalformedError`."""
+        self._exchange.pour(sink)
+
+    def hold(self) -> None:
+        """See `Exchange.hold`."""
+        self._exchange.hold()
+
+    async def aclose(self) -> None:
+        """Close the connection, unless the body is whole."""
+        self._exchange.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises httpx's exceptions."""
+        held = _Held()
+        while not held.over:
+            if not held.reads:
+                held.waiting = asyncio.get_running_loop().create_future()
+                self._exchange.pour(held)
+                await held.waiting
+                self._exchange.hold()
+            while held.reads:
+                yield held.reads.popleft()
+        if held.error is not None:
+            raise _as_httpx(held.error, None)
+
+
+class _Held:
+    """A sink that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.reads: deque[bytes] = deque()
+        self.over = False
+        self.error: Exception | None = None
+        self.waiting: asyncio.Future[None] | None = None
+
+    def put(self, data: bytes) -> None:
+        self.reads.append(data)
+        self._wake()
+
+    def end(self, error: Exception | None) -> None:
+        self.over, self.error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.waiting is not None and not self.waiting.done():
+            self.waiting.set_result(None)
+
+
+def _credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """What tells one key from another, and does not tell the key."""
+    secrets = [name.lower() + b"=" + _key(value) for name, value in headers if name.lower() in _CREDENTIALS]
+    return sha256(b"\n".join(secrets)).digest() if secrets else b""
+
+
+def _key(value: bytes) -> bytes:
+    """A value without what is new in each request: AWS signs, and the name of its key ends at the first slash."""
+    return value.partition(b"/")[0] if value.startswith(b"AWS4-") else value
+
+
+def _as_httpx(error: Exception, request: httpx.Request | None) -> httpx.TransportError:
+    if isinstance(error, MalformedError):
+        return httpx.RemoteProtocolError(str(error), request=request)
+    return httpx.ReadError(str(error), request=request)

@@ -1,0 +1,225 @@
+"""A body on its way to one reader: what has come, and how long to wait for more.
+
+Rule of this file: whoever brings bytes calls `put` and `end`, whoever wants them calls `pour`. Bytes reach it in
+the call that brings them; while nobody reads, their source keeps them.
+
+A wait only notes since when. One timer per body looks whether that is too long ago, and is set anew when it is not:
+setting and cancelling a timer for each read would cost more than decoding what was read.
+Thread: the event loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Protocol, Self
+
+from allm_actors.data import AdapterError
+
+__all__ = ["Inflow", "Limits", "ReadSource", "Source"]
+
+_AHEAD_BYTES = 64 * 1024
+
+
+class Limits(Protocol):
+    """How long a read may wait, and what to call what goes wrong."""
+
+    def silence_ends(self, since: float) -> float | None:
+        """When a read that has waited `since` has waited too long, on the loop's clock; None: never."""
+        ...
+
+    def silent(self) -> AdapterError:
+        """A read has waited too long."""
+        ...
+
+    def failure(self, error: Exception) -> AdapterError:
+        """What went wrong, in words that may be shown."""
+        ...
+
+
+class Source(Protocol):
+    """What brings the bytes. It holds them itself while it is told to."""
+
+    def pour(self, sink: Inflow) -> None:
+        """From now on everything goes to `sink`, what is held first."""
+        ...
+
+    def hold(self) -> None:
+        """From now on nothing does. May be called from within `Inflow.put`."""
+        ...
+
+
+class Inflow:
+    """The reader's end of one body."""
+
+    __slots__ = ("_ended", "_failure", "_feed", "_limits", "_loop", "_since", "_source", "_timer", "_waiting")
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self._source, self._limits = source, limits
+        self._loop = asyncio.get_running_loop()
+        self._feed: Callable[[bytes], bool] | None = None
+        self._waiting: asyncio.Future[bool] | None = None
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def pour(self, feed: Callable[[bytes], bool]) -> bool:
+        """Call `feed` with all that comes, in the call that brings it, until it says False; False at the body's end.
+
+        Raises `AdapterError` when the body breaks off or comes too late, and what `feed` raises.
+        """
+        if self._ended:
+            return self._over()
+        self._feed, self._since = feed, self._loop.time()
+        self._waiting = waiting = self._loop.create_future()
+        self._source.pour(self)
+        if self._timer is None and not waiting.done():
+            self._set_timer()
+        try:
+            more = await waiting
+        finally:
+            self._stop()
+            self._waiting = None
+        return more or self._over()
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it comes: all that is there at once. Raises as `pour`."""
+        held: list[bytes] = []
+
+        def keep(data: bytes) -> bool:
+            held.append(data)
+            return False
+
+        while await self.pour(keep):
+            yield held.pop()
+
+    def close(self) -> None:
+        """No reader is left."""
+        self._stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # Called by the source.
+
+    def put(self, data: bytes) -> None:
+        """All that came in one read."""
+        feed = self._feed
+        if feed is None:
+            return
+        self._since = self._loop.time()
+        try:
+            if feed(data):
+                return
+        except BaseException as error:  # noqa: BLE001 - it belongs to the reader, not to the event loop that we are in
+            self._failure, self._ended = error, True
+        self._stop()
+        self._wake(more=not self._ended)
+
+    def end(self, error: Exception | None) -> None:
+        """The body is whole, or broke off."""
+        if not self._ended:
+            self._ended = True
+            self._failure = None if error is None else self._limits.failure(error)
+            self._wake(more=False)
+
+    # Private: in order of use.
+
+    def _over(self) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        return False
+
+    def _set_timer(self) -> None:
+        end = self._limits.silence_ends(self._since)
+        self._timer = self._loop.call_at(end, self._look) if end is not None else None
+
+    def _look(self) -> None:
+        """The timer has run out: was it for the wait that is on now?"""
+        self._timer = None
+        if self._feed is None:
+            return  # whoever reads next sets it anew
+        end = self._limits.silence_ends(self._since)
+        if end is not None and self._loop.time() < end:
+            self._set_timer()
+        else:
+            self._stop()
+            self.end(self._limits.silent())
+
+    def _stop(self) -> None:
+        if self._feed is not None:
+            self._feed = None
+            self._source.hold()
+
+    def _wake(self, *, more: bool) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(more)
+
+
+class ReadSource:
+    """A source that reads an iterator of bytes in a task, ahead of its reader within a bound.
+
+    For httpx's own stack, which yields one chunk per HTTP chunk: a busy process finds many of them in one read of the
+    socket. Those that come without waiting are given together, so that everything above works once per read.
+    """
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._held: list[bytes] = []
+        self._size = 0
+        self._ended = self._giving = False
+        self._error: Exception | None = None
+        self._sink: Inflow | None = None
+        self._room = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._sink = None
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def pour(self, sink: Inflow) -> None:
+        """See `Source.pour`."""
+        self._sink = sink
+        if self._held or self._ended:
+            self._give()
+
+    def hold(self) -> None:
+        """See `Source.hold`."""
+        self._sink = None
+
+    async def _read(self) -> None:
+        try:
+            async for chunk in self._chunks:
+                self._held.append(chunk)
+                self._size += len(chunk)
+                self._give_soon()
+                if self._size >= _AHEAD_BYTES:
+                    self._room.clear()
+                    await self._room.wait()
+        except Exception as error:  # noqa: BLE001 - httpx, its transports and TLS raise many kinds; all mean "it failed"
+            self._error = error
+        finally:
+            self._ended = True
+            self._give_soon()
+
+    def _give_soon(self) -> None:
+        if self._sink is not None and not self._giving:
+            self._giving = True
+            self._loop.call_soon(self._give)
+
+    def _give(self) -> None:
+        self._giving = False
+        if self._sink is not None and self._held:
+            data, self._held, self._size = b"".join(self._held), [], 0
+            self._room.set()
+            self._sink.put(data)
+        if self._sink is not None and self._ended and not self._held:
+            self._sink.end(self._error)

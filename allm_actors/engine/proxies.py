@@ -1,0 +1,41 @@
+"""Whether a proxy of the environment stands before a URL.
+
+Rule of this file: it answers as httpx does, and never for less: in doubt there is a proxy, and httpx itself will know.
+`HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` (or a system's settings) say which, and `NO_PROXY` for whom not.
+
+Source: https://www.python-httpx.org/environment_variables/, and `httpx` 0.28 for what that leaves open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+__all__ = ["is_proxied"]
+
+
+def is_proxied(scheme: str, host: str, settings: Mapping[str, str]) -> bool:
+    """Whether `host` is asked through a proxy. `settings` is what `urllib.request.getproxies()` gives."""
+    if not any(settings.get(kind) for kind in (scheme, "all")):
+        return False
+    exempt = [entry.strip() for entry in settings.get("no", "").split(",")]
+    return "*" not in exempt and not any(_names(entry, host.lower()) for entry in exempt if entry)
+
+
+def _names(entry: str, host: str) -> bool:
+    """Whether an entry of `NO_PROXY` is certainly for this host."""
+    if "://" in entry or (":" in entry and not _is_address(entry)):
+        return False  # with a scheme or a port httpx weighs it against the proxies' own patterns: let it
+    wanted = entry.lower()
+    if _is_address(wanted) or wanted == "localhost":
+        return host.strip("[]") == wanted.strip("[]")
+    name = wanted.removeprefix(".")
+    return host.endswith("." + name) or (host == name and not wanted.startswith("."))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text.strip("[]").partition("/")[0])
+    except ValueError:
+        return False
+    return True

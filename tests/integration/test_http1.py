@@ -1,0 +1,516 @@
+"""Our own HTTP/1.1 over real sockets: its connections, and what becomes of them."""
+
+import asyncio
+import ssl
+from functools import partial
+
+import httpx
+import pytest
+
+from allm_actors.data import AdapterError
+from allm_actors.engine import transport as door
+from allm_actors.engine.http1_transport import Http1Transport
+from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.wire import Deadlines, HttpRequest
+from allm_actors.testing.http1 import chunk
+from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
+
+from .stacks import CA, client_tls, descriptors, server_tls, stack  # noqa: F401 - a fixture
+
+KEYS = ({"authorization": "Bearer a"}, {"authorization": "Bearer b"})
+both_stacks = pytest.mark.usefixtures("stack")
+
+
+async def fetch(transport, url, headers=None, **deadlines):
+    """The body of the answer to one request."""
+    request = HttpRequest(url=url + "/v1", body=b"{}", headers=headers or {})
+    async with transport.open(request, Deadlines(**deadlines)) as response:
+        return await response.body(10_000_000)
+
+
+async def in_thread(server, condition):
+    await asyncio.to_thread(server.wait_for, condition)
+
+
+def run(server, scenario, transport=None):
+    """Run `scenario(transport)` and close."""
+
+    async def main():
+        made = transport or HttpxTransport(verify=client_tls())
+        try:
+            return await scenario(made)
+        finally:
+            await made.aclose()
+
+    with server:
+        result = asyncio.run(main())
+        server.wait_for(lambda s: s.connections == 0)
+        return result
+
+
+# Pools.
+
+
+def test_each_key_has_connections_of_its_own():
+    server = LoopbackServer([Reply(body=b"1")] * 5)
+
+    async def scenario(transport):
+        for key in (KEYS[0], KEYS[1], KEYS[0], KEYS[1], {}):
+            await fetch(transport, server.url, key)
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 1, 0, 1, 2]
+
+
+def test_a_signature_is_not_another_key():
+    """AWS's is new with each request."""
+    server = LoopbackServer([Reply(body=b"1")] * 3)
+    signed = "AWS4-HMAC-SHA256 Credential={}/20260101/eu-west-1/bedrock/aws4_request, Signature={}"
+
+    async def scenario(transport):
+        for key, signature in (("AKIDA", "01"), ("AKIDA", "02"), ("AKIDB", "03")):
+            await fetch(transport, server.url, {"authorization": signed.format(key, signature)})
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 0, 1]
+
+
+def test_what_is_idle_too_long_is_closed():
+    server = LoopbackServer([Reply(body=b"1")])
+
+    async def main():
+        transport = Http1Transport(client_tls, idle_seconds=0.05)
+        async with httpx.AsyncClient(transport=transport) as client:
+            assert (await client.get(server.url)).text == "1"
+            assert transport.open == 1
+            await in_thread(server, lambda s: s.connections == 0)
+            assert transport.open == 0
+
+    with server:
+        asyncio.run(main())
+
+
+def test_no_more_are_kept_idle_than_allowed():
+    gate = Gate()
+    server = LoopbackServer(lambda _: Reply(chunks=[gate, b"1"]))
+
+    async def main():
+        transport = Http1Transport(client_tls, most_idle=2)
+        async with httpx.AsyncClient(
+            transport=transport, limits=httpx.Limits(max_connections=None)
+        ) as client:
+            asking = [asyncio.create_task(client.get(server.url)) for _ in range(5)]
+            await in_thread(server, lambda s: len(s.requests) == 5)
+            gate.open()
+            await asyncio.gather(*asking)
+            await in_thread(server, lambda s: s.connections == 2)
+
+    with server:
+        asyncio.run(main())
+
+
+@both_stacks
+def test_with_a_limit_who_comes_later_waits_in_line():
+    gate = Gate()
+    server = LoopbackServer(lambda _: Reply(chunks=[gate, b"1"]))
+
+    async def scenario(transport):
+        asking = [asyncio.create_task(fetch(transport, server.url)) for _ in range(6)]
+        await in_thread(server, lambda s: len(s.requests) == 2)
+        asking.pop().cancel()  # one of those who wait, whose turn must not be lost
+        gate.open()
+        assert await asyncio.gather(*asking) == [b"1"] * 5
+
+    run(server, scenario, HttpxTransport(max_connections=2))
+    assert {request.connection for request in server.requests} == {0, 1}
+
+
+@both_stacks
+def test_who_waits_for_a_connection_waits_no_longer_than_for_the_network():
+    server = LoopbackServer(lambda _: Reply(chunks=[b"1"], then="stall"))
+
+    async def scenario(transport):
+        request = HttpRequest(url=server.url, body=b"")
+        async with transport.open(request, Deadlines()):
+            with pytest.raises(AdapterError) as raised:
+                await fetch(transport, server.url, first_byte=0.1)
+            return raised.value
+
+    error = run(server, scenario, HttpxTransport(max_connections=1))
+    assert (error.reason, error.metadata["phase"]) == ("timeout", "first_byte")
+
+
+def test_a_limit_of_no_connections_is_refused():
+    with pytest.raises(ValueError, match="max_connections must be at least 1"):
+        HttpxTransport(max_connections=0)
+
+
+@both_stacks
+def test_each_loop_has_its_own_connections():
+    server = LoopbackServer([Reply(body=b"1")] * 3)
+    transport = HttpxTransport()
+
+    async def one():
+        await fetch(transport, server.url)
+        await transport.aclose()
+
+    with server:
+        for _ in range(3):
+            asyncio.run(one())
+    assert [request.connection for request in server.requests] == [0, 1, 2]
+
+
+# When a connection is used again.
+
+ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1"
+SPOILT = {
+    "it says close": b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\n1",
+    "HTTP/1.0": b"HTTP/1.0 200 OK\r\ncontent-length: 1\r\n\r\n1",
+    "a second answer": ANSWER + ANSWER,
+    "something after it": ANSWER + b"\r\n?",
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_connection_that_said_too_much_or_enough_is_not_used_again(name):
+    server = LoopbackServer([Reply(raw=[SPOILT[name]], then="stall"), Reply(raw=[ANSWER])])
+
+    async def scenario(transport):
+        return [await fetch(transport, server.url) for _ in range(2)]
+
+    assert run(server, scenario) == [b"1", b"1"]
+    assert [request.connection for request in server.requests] == [0, 1]
+
+
+def test_what_comes_while_nobody_asked_closes_the_connection():
+    gate = Gate()
+    server = LoopbackServer([Reply(raw=[ANSWER, gate, ANSWER], then="stall"), Reply(raw=[ANSWER])])
+
+    async def scenario(transport):
+        first = await fetch(transport, server.url)
+        gate.open()
+        await in_thread(server, lambda s: s.connections == 0)
+        return [first, await fetch(transport, server.url)]
+
+    assert run(server, scenario) == [b"1", b"1"]
+
+
+@both_stacks
+def test_an_answer_that_was_not_read_to_its_end_closes_the_connection():
+    server = LoopbackServer(lambda _: Reply(chunks=[b"1", Gate()]))
+
+    async def scenario(transport):
+        request = HttpRequest(url=server.url, body=b"")
+        for _ in range(3):
+            async with transport.open(request, Deadlines()) as response:
+                assert await response.pour(lambda _chunk: False)
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 1, 2]
+
+
+@both_stacks
+@pytest.mark.parametrize("then", ["half_close", "reset"])
+def test_a_server_that_leaves_idle_connections_is_asked_again_on_another(then):
+    """It leaves right behind its answer: the next request meets a connection that is gone, or going."""
+    server = LoopbackServer([Reply(raw=[ANSWER], then="half_close")] * 50)
+
+    async def scenario(transport):
+        ends = []
+        for _ in range(50):
+            try:
+                ends.append(await fetch(transport, server.url))
+            except AdapterError as error:  # httpx does not ask again
+                ends.append(error.reason)
+        return ends
+
+    ends = run(server, scenario)
+    assert set(ends) <= ({b"1"} if not_httpx() else {b"1", "network_error"})
+
+
+def not_httpx():
+    return not (isinstance(HttpxTransport, partial) and HttpxTransport.keywords["own"] is False)
+
+
+# Flow.
+
+
+def test_a_reader_who_does_not_read_holds_the_server_up():
+    class Pieces:
+        sent = 0
+
+        def __iter__(self):
+            for _ in range(400):
+                Pieces.sent += 1
+                yield b"x" * 65536
+
+        def __len__(self):
+            return 400
+
+    server = LoopbackServer([Reply(chunks=Pieces())])
+
+    async def scenario(transport):
+        async with transport.open(HttpRequest(url=server.url, body=b""), Deadlines()) as response:
+            exchange = transport._stacks[asyncio.get_running_loop()]._own._pool._places
+            (place,) = exchange.values()
+            (connection,) = place.connections
+            async with asyncio.timeout(5):
+                while not connection._exchange._held_back:
+                    await asyncio.to_thread(int)  # the loop turns
+            held, sent = connection._exchange._behind, Pieces.sent
+            size = 0
+
+            def count(data):
+                nonlocal size
+                size += len(data)
+                return True
+
+            await response.pour(count)
+            return held, sent, size
+
+    held, sent, size = run(server, scenario)
+    assert held <= 2 * 65536 + 65536
+    assert sent < 400
+    assert size == 400 * 65536
+
+
+@both_stacks
+def test_a_feed_that_raises_raises_where_it_was_asked_for_and_closes():
+    server = LoopbackServer([Reply(chunks=[b"1", Gate()])])
+
+    def feed(_data):
+        raise RuntimeError("mine")
+
+    async def scenario(transport):
+        async with transport.open(HttpRequest(url=server.url, body=b""), Deadlines()) as response:
+            await response.pour(feed)
+
+    with pytest.raises(RuntimeError, match="mine"):
+        run(server, scenario)
+
+
+def test_an_answer_before_the_whole_request_is_read_is_an_answer():
+    server = LoopbackServer([Reply(status=413, body=b"too much")])
+
+    async def scenario(transport):
+        request = HttpRequest(url=server.url, body=b"x" * 5_000_000)
+        async with transport.open(request, Deadlines()) as response:
+            return response.status, await response.body(100)
+
+    assert run(server, scenario) == (413, b"too much")
+
+
+# Cancelling.
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_whenever_it_is_cancelled_no_socket_is_left(scheme):
+    """Ours: below httpx's stack a socket can be lost when the race of connections is cancelled as it is won."""
+    tls = server_tls() if scheme == "https" else None
+    server = LoopbackServer(lambda _: Reply(chunks=[b"1", b"2"], then="stall"), tls=tls)
+
+    async def main(cancelled_after):
+        transport = HttpxTransport(verify=client_tls())
+        for turns in cancelled_after:
+            asking = asyncio.create_task(fetch(transport, server.url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        # One that gets through: by then the server has seen the end of those before.
+        asking = asyncio.create_task(fetch(transport, server.url))
+        await in_thread(server, lambda s: any(r.json == {} for r in s.requests))
+        asking.cancel()
+        await asyncio.wait([asking])
+        await transport.aclose()
+        await in_thread(server, lambda s: s.connections == 0)
+
+    with server:
+        asyncio.run(main([]))
+        before = descriptors()
+        asyncio.run(main([*range(40), *range(40, 200, 8)]))
+    assert len(descriptors()) < len(before)  # the server's own are gone, and nothing came
+
+
+def test_closing_twice_closes_once(monkeypatch):
+    server = LoopbackServer([Reply(chunks=[b"1"], then="stall")])
+    aborts = []
+    abort = asyncio.selector_events._SelectorSocketTransport.abort
+    monkeypatch.setattr(
+        asyncio.selector_events._SelectorSocketTransport,
+        "abort",
+        lambda self: (aborts.append(self), abort(self)),
+    )
+
+    async def scenario(transport):
+        asking = asyncio.create_task(fetch(transport, server.url))
+        await in_thread(server, lambda s: len(s.requests) == 1)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await transport.aclose()
+        return len(aborts)
+
+    assert run(server, scenario) == 1
+
+
+# TLS.
+
+
+@both_stacks
+@pytest.mark.parametrize(
+    ("names", "verify"),
+    [(("127.0.0.1",), True), (("elsewhere.example",), None)],
+    ids=["unknown authority", "other name"],
+)
+def test_a_certificate_that_does_not_hold_is_refused(names, verify):
+    server = LoopbackServer([Reply(body=b"1")], tls=server_tls(*names))
+
+    async def scenario(transport):
+        with pytest.raises(AdapterError) as raised:
+            await fetch(transport, server.url, KEYS[0])
+        return raised.value
+
+    error = run(server, scenario, HttpxTransport(verify=client_tls() if verify is None else verify))
+    assert (error.reason, error.metadata["phase"]) == ("network_error", "connect")
+    assert "CERTIFICATE_VERIFY_FAILED" in error.message
+    assert server.requests == ()
+
+
+@both_stacks
+def test_authorities_come_from_the_environment(monkeypatch, tmp_path):
+    file = tmp_path / "ca.pem"
+    CA.cert_pem.write_to_path(file)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setattr(door, "_trusted", {})
+    server = LoopbackServer([Reply(body=b"1")], tls=server_tls())
+    assert run(server, partial(fetch, url=server_url(server)), HttpxTransport()) == b"1"
+
+
+def server_url(server):
+    """Its URL, before it has one."""
+
+    class Later(str):
+        __slots__ = ()
+
+        def __add__(self, path):
+            return server.url + path
+
+    return Later()
+
+
+@both_stacks
+def test_without_verification_any_certificate_will_do():
+    server = LoopbackServer([Reply(body=b"1")], tls=server_tls("elsewhere.example"))
+    assert run(server, partial(fetch, url=server_url(server)), HttpxTransport(verify=False)) == b"1"
+
+
+@both_stacks
+def test_the_server_is_told_which_name_is_meant():
+    said = []
+    tls = server_tls("localhost")
+    tls.sni_callback = lambda _socket, name, _context: said.append(name)
+    server = LoopbackServer([Reply(body=b"1")], tls=tls)
+
+    async def scenario(transport):
+        return await fetch(transport, server.url.replace("127.0.0.1", "localhost"))
+
+    assert run(server, scenario) == b"1"
+    assert said == ["localhost"]
+
+
+# Proxies.
+
+
+@both_stacks
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_a_proxy_of_the_environment_is_asked(monkeypatch, name):
+    proxy = LoopbackServer([Reply(body=b"by proxy")])
+
+    async def scenario(transport):
+        return await fetch(transport, "http://provider.example")
+
+    with proxy:
+        monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert run(LoopbackServer([]), scenario) == b"by proxy"
+        assert proxy.requests[0].target == "http://provider.example/v1"
+
+
+@both_stacks
+def test_who_needs_no_proxy_is_asked_directly(monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,.example")
+    server = LoopbackServer([Reply(body=b"1")])
+    assert run(server, partial(fetch, url=server_url(server))) == b"1"
+
+
+# Which stack.
+
+
+def test_which_stack_a_request_takes():
+    server = LoopbackServer([Reply(body=b"1")] * 4)
+
+    async def used(transport, url=None):
+        await fetch(transport, url or server.url)
+        stacks = transport._stacks[asyncio.get_running_loop()]
+        taken = "own" if stacks._own is not None else "httpx"
+        await transport.aclose()
+        return taken
+
+    async def main():
+        with_user = server.url.replace("//", "//user:pass@")
+        return [
+            await used(HttpxTransport()),
+            await used(HttpxTransport(own=False)),
+            await used(HttpxTransport(), with_user),
+            await used(HttpxTransport(httpx.AsyncHTTPTransport())),
+        ]
+
+    with server:
+        assert asyncio.run(main()) == ["own", "httpx", "httpx", "httpx"]
+    assert server.requests[2].headers["authorization"].startswith("Basic ")
+
+
+def test_without_its_parser_everything_takes_the_other_stack(monkeypatch):
+    monkeypatch.setattr(door, "find_spec", lambda _name: None)
+    server = LoopbackServer([Reply(body=b"1")])
+
+    async def scenario(transport):
+        body = await fetch(transport, server.url)
+        return body, transport._stacks[asyncio.get_running_loop()]._own
+
+    assert run(server, scenario) == (b"1", None)
+    with pytest.raises(ImportError, match=r"pip install 'httpx\[http2\]'"):
+        HttpxTransport(http2=True)
+
+
+def test_it_is_an_httpx_transport_like_any_other():
+    pieces = [b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\netag: x\r\n\r\n"]
+    chunked = Reply(chunks=[b"a", b"b", b"c"])
+    server = LoopbackServer(
+        [Reply(raw=pieces), Reply(body=b"{}"), chunked, Reply(raw=[chunk(b"x")], then="stall")]
+    )
+
+    async def main():
+        async with httpx.AsyncClient(
+            transport=Http1Transport(ssl.create_default_context), timeout=5
+        ) as client:
+            head = await client.head(server.url)
+            assert (head.status_code, head.headers["content-length"], head.content) == (200, "7", b"")
+            assert (await client.post(server.url, json={"a": 1})).json() == {}
+            async with client.stream("GET", server.url) as answer:
+                assert b"".join([piece async for piece in answer.aiter_bytes()]) == b"abc"
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get(server.url)
+            with pytest.raises(httpx.UnsupportedProtocol):
+                await client.get("ftp://127.0.0.1/")
+            with pytest.raises(httpx.ConnectError):
+                await client.get("http://127.0.0.1:9/")
+
+    with server:
+        asyncio.run(main())
+    assert [request.connection for request in server.requests] == [0, 0, 0, 0]
+    assert server.requests[1].json == {"a": 1}
