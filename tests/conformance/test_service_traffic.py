@@ -207,7 +207,7 @@ def test_what_we_send_is_what_was_sent(exchange):
     row = row_of(exchange)
     sent = exchange.sent
     if sent is None:
-        pytest.skip("its request was not recorded")
+        pytest.skip("no request was recorded")
     http = dialect_of(row).encode(request_of(exchange, row), row, row.provider.base_url)
     if exchange.provider != "azure":
         assert http.url == exchange.request["url"]
