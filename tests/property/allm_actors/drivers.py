@@ -5,6 +5,7 @@ result, or of what was raised. `pure` is the reference: the machine of `allm_act
 """
 
 import asyncio
+import dataclasses
 import itertools
 import threading
 from collections import deque
@@ -41,7 +42,7 @@ from allm_actors.execution.inputs import (
     ToolReturned,
 )
 from allm_actors.execution.tools import as_policy, encode, settle, settle_error
-from allm_actors.testing import script
+from allm_actors.testing import SimHost, script
 
 PATIENCE = 10.0
 HI = [allm.user("hi")]
@@ -146,11 +147,12 @@ class Case:
     scripts: list
     options: Mapping = field(default_factory=dict)
     filters: Mapping = field(default_factory=dict)
+    tools: list = field(default_factory=lambda: TOOLS)
 
     def engine(self, record=None):
         return allm.Engine(
             adapter="fake",
-            tools=TOOLS,
+            tools=self.tools,
             adapter_opts={"scripts": self.scripts} | ({} if record is None else {"record": record}),
         )
 
@@ -487,6 +489,21 @@ def replied(host, case):
         return checked(session, session.reply("hi", **case.all_options).result())
     finally:
         session.stop()
+
+
+def simulated(seed, case):
+    """The same turn on a simulated host, where no event loop runs: its tools do at once what others await."""
+    at_once = {"async": lambda arguments: {"async": arguments}, "async_raises": _raises_at_once}
+    tools = [
+        msgspec.structs.replace(tool, handler=at_once[tool.name]) if tool.name in at_once else tool
+        for tool in TOOLS
+    ]
+    with SimHost(seed=seed) as host:
+        return replied(host, dataclasses.replace(case, tools=tools))
+
+
+def _raises_at_once(arguments):
+    raise LookupError("async")
 
 
 def checked(session, result):

@@ -8,6 +8,7 @@ import os
 
 import pytest
 from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import ChatCompleted, Request, Thread
@@ -114,6 +115,12 @@ def test_a_session_replies_what_a_chat_answers(name, host_on):
         assert outcome(drivers.replied, host_on[name], case) == outcome(Pure("chat", case))
 
     holds()
+
+
+@law
+@given(cases("chat"), st.integers(0, 2**32))
+def test_a_session_in_a_simulation_replies_what_a_chat_answers_in_any_order(case, seed):
+    assert outcome(drivers.simulated, seed, case) == outcome(Pure("chat", case))
 
 
 def test_a_session_on_the_callers_loop_replies_what_a_chat_answers(loop):
