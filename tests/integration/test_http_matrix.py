@@ -147,7 +147,7 @@ STATUSES = {
     408: "timeout",
     429: "rate_limited",
     **dict.fromkeys((500, 501, 502, 503, 504, 529), "provider_unavailable"),
-    **dict.fromkeys((301, 302, 307, 308), "unknown"),
+    **dict.fromkeys((301, 302, 307, 308), "invalid_request"),
 }
 
 
@@ -158,8 +158,9 @@ def test_a_status_has_a_reason_whatever_the_body(dialect, status, page):
     headers = {**(HTML if page else {}), "retry-after": "7", "location": "http://127.0.0.1:9/elsewhere"}
     _, error = fails(dialect, Reply(status=status, headers=headers, body=PAGE if page else JSON))
     assert (error.reason, error.status) == (STATUSES[status], status)
-    assert error.retry_after_ms == 7000
-    assert ("Not now." in error.message) is not page
+    redirected = status < 400  # what a redirect says besides is of no use
+    assert error.retry_after_ms == (None if redirected else 7000)
+    assert ("Not now." in error.message) is not (page or redirected)
     assert "Gateway</h1>" not in error.message
 
 
@@ -169,8 +170,8 @@ def test_a_redirect_takes_the_key_nowhere(dialect):
         headers = {"location": f"{elsewhere.url}/taken"}
         _, error = fails(dialect, Reply(status=307, headers=headers))
         assert elsewhere.requests == ()
-    assert "redirect" in error.message
-    assert ROWS[dialect].base_url_name in error.message
+    assert elsewhere.url.removeprefix("http://") in error.message
+    assert "base_url" in error.message
 
 
 @every_dialect
