@@ -99,8 +99,8 @@ class HttpxTransport:
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
         stacks = self._stacks.pop(asyncio.get_running_loop(), None)
-        if stacks is not None:
-            await stacks.aclose()
+        if stacks is not None and stacks.watch is not None:
+            await stacks.watch.aclose()
 
     async def _send(self, request: HttpRequest, deadlines: Deadlines) -> httpx.Response:
         import httpx
@@ -112,13 +112,13 @@ class HttpxTransport:
             headers={**_HEADERS, **request.headers},
             extensions={"timeout": httpx.Timeout(None, connect=deadlines.connect).as_dict()},
         )
-        stacks = self._here()
+        stacks = await self._here()
         own = stacks.own_for(built.url)
         if own is not None:
             return await own.handle_async_request(built)
         return await stacks.client().send(built, stream=True)
 
-    def _here(self) -> _Stacks:
+    async def _here(self) -> _Stacks:
         loop = asyncio.get_running_loop()
         stacks = self._stacks.get(loop)
         if stacks is None:
@@ -129,6 +129,8 @@ class HttpxTransport:
             stacks = self._stacks[loop] = _Stacks(
                 self._make_client, self._make_own if self._own and find_spec("httptools") else None
             )
+            stacks.watch = _until_the_loop_ends(stacks)
+            await anext(stacks.watch)
         return stacks
 
     def _make_own(self) -> Http1Transport:
@@ -180,6 +182,7 @@ class _Stacks:
         self._settings = getproxies()  # as they are now: httpx, too, looks once
         self._client: httpx.AsyncClient | None = None
         self._own: Http1Transport | None = None
+        self.watch: AsyncGenerator[None, None] | None = None
 
     def own_for(self, url: httpx.URL) -> Http1Transport | None:
         """Our own stack, if it can do this."""
@@ -201,6 +204,14 @@ class _Stacks:
             await self._own.aclose()
         if self._client is not None:
             await self._client.aclose()
+
+
+async def _until_the_loop_ends(stacks: _Stacks) -> AsyncGenerator[None, None]:
+    """An asynchronous generator, for a loop that ends closes those that it has begun (`asyncio.run` sees to that)."""
+    try:
+        yield
+    finally:
+        await stacks.aclose()
 
 
 class _Response:

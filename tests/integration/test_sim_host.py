@@ -120,7 +120,7 @@ def test_a_silent_model_ends_with_a_timeout(form: str) -> None:
         assert (result.halted_reason, error.reason, error.metadata["phase"]) == (
             "error",
             "timeout",
-            "silence",
+            "idle",
         )
         assert "stream_timeout" in error.message
         assert host.now == 5.0

@@ -16,7 +16,7 @@ from allm_actors.engine.transport import HttpxTransport
 from allm_actors.testing.exchanges import chat_completions, refusal, sse
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 
-from .stacks import stack  # noqa: F401 - a fixture
+from .stacks import no_descriptor_more, stack  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -120,6 +120,21 @@ def test_connections_are_used_again():
     with LoopbackServer([HELLO] * 3) as server:
         asyncio.run(run(server.url))
         assert {request.connection for request in server.requests} == {0}
+
+
+def test_a_loop_that_ends_closes_what_nobody_has_closed():
+    transport = HttpxTransport()
+
+    async def run(url):
+        call = Call(request_id="r", api_key=KEY, transport=transport, options={"base_url": url})
+        assert [e async for e in find_adapter("openai").stream(ASK, call)]
+
+    with LoopbackServer([HELLO] * 3) as server:
+        asyncio.run(run(server.url))  # what is made once only, is made
+        with no_descriptor_more():
+            asyncio.run(run(server.url))
+        asyncio.run(run(server.url))
+    assert [request.connection for request in server.requests] == [0, 1, 2]
 
 
 def test_many_streams_run_at_once():

@@ -207,7 +207,7 @@ def listed_in_the_code() -> set[tuple[str, str]]:
         if (
             path.name == "pictures.py"
         ):  # what is wrong with a picture is found by a function that returns the code
-            found |= {("*", code) for code in _returned(tree, "_failure")}
+            found |= {("*", code) for code in _returned(tree, "picture_failure")}
     return found
 
 
