@@ -43,8 +43,8 @@ class Provider:
     `dialect` is a module of `engine/dialects`; `key_header` is the header that carries the key, as a bearer token when
     it is `authorization`. `dialects` are those of models whose names match a pattern, see `routes`. `paths` say, by
     dialect, where an endpoint is that is not where the dialect has it; `{model}` in it is the model's name. `signer` is
-    a module of `engine` that signs requests where there is no key. A `{region}` in the base URL is what `adapter_opts`
-    says, or the first of the variables `region_names` that is set.
+    a module of `engine` that signs requests where there is no key. A `{region}` or `{project}` in the base URL is what
+    `adapter_opts` says, or the first of its variables in `places` that is set.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Provider:
     dialects: tuple[tuple[str, str], ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
     signer: str | None = None
-    region_names: tuple[str, ...] = ()
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     quirks: Quirks = field(default_factory=Quirks)
 
 
@@ -296,7 +296,16 @@ _ROWS = (
         base_url_name="AWS_ENDPOINT_URL_BEDROCK_RUNTIME",
         key_required=False,
         signer="sigv4",
-        region_names=("AWS_REGION", "AWS_DEFAULT_REGION"),
+        places={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
+    ),
+    Provider(
+        name="vertex",
+        label="Vertex AI",
+        dialect="gemini",
+        base_url="https://{region}-aiplatform.googleapis.com/v1/projects/{project}/locations/{region}/publishers/google",
+        key_names=("VERTEX_ACCESS_TOKEN",),
+        base_url_name="VERTEX_BASE_URL",
+        places={"region": ("GOOGLE_CLOUD_LOCATION",), "project": ("GOOGLE_CLOUD_PROJECT",)},
     ),
     Provider(
         name="openai-compatible",

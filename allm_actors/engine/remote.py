@@ -4,9 +4,9 @@ Rule of this file: everything that can be refused is refused by the call itself;
 before any network activity; then one item per network read. A call is tried again only while nothing of the
 answer was handed out.
 
-`adapter_opts`: `base_url`, `region`, `headers`, `query`, `organization`, `endpoint` (see `routes`), `transport` (a
-`Transport`, or an httpx transport), and in seconds `connect_timeout`, `first_byte_timeout`, `stream_timeout`,
-`request_timeout`.
+`adapter_opts`: `base_url`, `region`, `project`, `headers`, `query`, `organization`, `endpoint` (see `routes`),
+`transport` (a `Transport`, or an httpx transport), and in seconds `connect_timeout`, `first_byte_timeout`,
+`stream_timeout`, `request_timeout`.
 """
 
 from __future__ import annotations
@@ -60,13 +60,15 @@ __all__ = [
 ]
 
 _OPTIONS = (
-    *("base_url", "region", "headers", "query", "organization", "endpoint", "transport"),
+    *("base_url", "region", "project", "headers", "query", "organization", "endpoint", "transport"),
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
 _DIALECTS = "allm_actors.engine.dialects"
 _SIGNERS = "allm_actors.engine"
-_REGION = re.compile(r"[a-z0-9-]+")  # it becomes part of a host's name
+# They become parts of a host's name and of a path.
+_PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
+_EXAMPLES = {"region": "us-east-1", "project": "my-project"}
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -128,7 +130,7 @@ def _signs(row: Provider, call: Call) -> bool:
 
 def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
     """What signs in place of a key. Raises `EngineError` when this installation, or these options, cannot sign."""
-    sign: Sign = import_module(f"{_SIGNERS}.{row.signer}").signer(row, _region(row, options))
+    sign: Sign = import_module(f"{_SIGNERS}.{row.signer}").signer(row, _place(row, "region", options))
     return sign
 
 
@@ -355,8 +357,9 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
             near = get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
-    if options.get("region") and not row.region_names:
-        raise TypeError(f"adapter_opts has a region, and {row.name} has none; leave it out")
+    for place in _PLACES:
+        if options.get(place) and place not in row.places:
+            raise TypeError(f"adapter_opts has a {place}, and {row.name} has none; leave it out")
     for name in ("headers", "query"):
         given = options.get(name) or {}
         if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
@@ -379,17 +382,19 @@ def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         message = f"base_url of {row.name} must begin with http:// or https://"
         raise EngineError("invalid_engine", provider=row.name, message=message)
-    return (url.format(region=_region(row, options)) if url is row.base_url else url).rstrip("/")
+    if url is row.base_url:
+        url = url.format(**{place: _place(row, place, options) for place in row.places})
+    return url.rstrip("/")
 
 
-def _region(row: Provider, options: Mapping[str, Any]) -> str:
-    """The region of a row that has regions, and the empty one of any other."""
-    variables = (os.environ.get(name) for name in row.region_names)
-    region = options.get("region") or next(filter(None, variables), "")
-    if not row.region_names or (isinstance(region, str) and _REGION.fullmatch(region)):
-        return str(region)
-    named = " or ".join(row.region_names)
-    message = f"{row.name} needs adapter_opts={{'region': 'us-east-1'}}, or {named}; got: {region!r}"
+def _place(row: Provider, place: str, options: Mapping[str, Any]) -> str:
+    """The region, or the project, of a row that has one, and the empty text of any other."""
+    names = row.places.get(place, ())
+    found = options.get(place) or next(filter(None, map(os.environ.get, names)), "")
+    if not names or (isinstance(found, str) and _PLACES[place].fullmatch(found)):
+        return str(found)
+    named = " or ".join(names)
+    message = f"{row.name} needs adapter_opts={{{place!r}: '{_EXAMPLES[place]}'}}, or {named}; got: {found!r}"
     raise EngineError("invalid_engine", provider=row.name, message=message)
 
 

@@ -37,6 +37,7 @@ MODELS = {
     "openrouter": "openai/gpt-4.1-mini",
     "perplexity": "sonar",
     "snowflake": "claude-3-5-sonnet",
+    "vertex": "gemini-2.5-flash",
     "together": "meta-llama/Llama-3.3-70B-Instruct-Turbo",
     "xai": "grok-3-mini",
     "zai": "glm-4.5-air",
@@ -58,8 +59,9 @@ def waits_for(row, environment):
             return f"none of {', '.join(names)} is set"
     elif not has(row.base_url_name):  # a server of one's own, which may not be there
         return f"{row.base_url_name} is not set"
-    if row.region_names and not any(map(has, row.region_names)):
-        return f"none of {', '.join(row.region_names)} is set"
+    for names in row.places.values():
+        if not any(map(has, names)):
+            return f"none of {', '.join(names)} is set"
     if row.model_required and model_of(row, environment) is None:
         return f"no model is known; {variable(row)} names one"
     return ""
@@ -167,5 +169,5 @@ def test_without_keys_a_provider_says_which_variable_it_waits_for(row):
 
 @every_provider
 def test_with_its_variables_a_provider_would_be_asked(row):
-    names = (*row.key_names[:1], row.base_url_name, *row.region_names[:1])
+    names = (*row.key_names[:1], row.base_url_name, *(names[0] for names in row.places.values()))
     assert waits_for(row, dict.fromkeys(names, "x") | {variable(row): "m"}) == ""

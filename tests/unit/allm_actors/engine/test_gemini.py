@@ -6,6 +6,7 @@ import pytest
 
 from allm_actors.data import (
     AdapterError,
+    EngineError,
     ErrorEvent,
     Image,
     ImagePart,
@@ -21,6 +22,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.gemini import DIALECT
 from allm_actors.engine.dialects.gemini_arguments import PartialArguments
+from allm_actors.engine.remote import base_url_of, refuse_unknown
 from allm_actors.engine.wire import HttpFailure
 
 ROW = PROVIDERS["gemini"]
@@ -59,6 +61,25 @@ def stream(*responses):
 def response(*parts, finish=None, **fields):
     candidate = {"content": {"role": "model", "parts": list(parts)}}
     return {"candidates": [candidate | ({"finishReason": finish} if finish else {})], **fields}
+
+
+class TestVertex:
+    def test_the_place_is_in_the_url(self, monkeypatch):
+        monkeypatch.delenv("VERTEX_BASE_URL", raising=False)
+        monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west4")
+        monkeypatch.delenv("GOOGLE_CLOUD_PROJECT", raising=False)
+        row = PROVIDERS["vertex"]
+        assert base_url_of(row, {"project": "example.com:p-1"}) == (
+            "https://europe-west4-aiplatform.googleapis.com/v1/projects/example.com:p-1/locations/europe-west4/publishers/google"
+        )
+        with pytest.raises(EngineError, match=r"my-project.* or GOOGLE_CLOUD_PROJECT"):
+            base_url_of(row, {})
+        with pytest.raises(EngineError, match="region"):
+            base_url_of(row, {"project": "p", "region": "evil.example/"})
+
+    def test_an_option_of_a_place_that_a_provider_does_not_have_is_refused(self):
+        with pytest.raises(TypeError, match="has a project, and gemini has none"):
+            refuse_unknown(PROVIDERS["gemini"], {"project": "p"})
 
 
 class TestEncode:

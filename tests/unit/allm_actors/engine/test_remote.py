@@ -32,7 +32,8 @@ ASK = Request(messages=[Message(role="user", content="hi")], model="m")
 def clean(monkeypatch):
     keys.clear()
     for row in PROVIDERS.values():
-        for name in (*row.key_names, row.base_url_name, *row.region_names):
+        places = (name for names in row.places.values() for name in names)
+        for name in (*row.key_names, row.base_url_name, *places):
             monkeypatch.delenv(name, raising=False)
 
 
