@@ -147,7 +147,7 @@ class Case:
     scripts: list
     options: Mapping = field(default_factory=dict)
     filters: Mapping = field(default_factory=dict)
-    tools: list = field(default_factory=lambda: TOOLS)
+    tools: list = field(default_factory=lambda: TOOLS, repr=False)
 
     def engine(self, record=None):
         return allm.Engine(

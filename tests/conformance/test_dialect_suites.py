@@ -1,0 +1,98 @@
+"""Every dialect passes the suites that are given to others, against a server that speaks it on loopback."""
+
+import json
+import math
+from contextlib import contextmanager
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.testing.conformance import AdapterSuite, Stage, StreamSuite
+from allm_actors.testing.exchanges import FAULTS
+from allm_actors.testing.loopback import LoopbackServer, Reply
+from tests.conformance.speaking import SPEECHES
+from tests.integration.wires import DIALECTS, ROWS, options_for, stream_type
+
+STATUSES = {
+    "authentication_failed": 401,
+    "rate_limited": 429,
+    "invalid_request": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "provider_unavailable": 503,
+    "unknown": 418,
+}
+
+
+class Server:
+    """One dialect's server; `dialect` is set by the test class."""
+
+    dialect = ""
+
+    @contextmanager
+    def stage(self, scene):
+        """See `AdapterSuite.stage`; skips a failure that this provider has no words for."""
+        unspoken = STATUSES.keys() - SPEECHES[self.dialect].words.keys()
+        if scene.kind == "refuses" and scene.reason in unspoken:
+            pytest.skip(f"{self.dialect} has no words for {scene.reason}")
+        row = ROWS[self.dialect]
+        with LoopbackServer(lambda _request: self.reply(scene)) as server:
+            options = options_for(self.dialect, row, server.url)
+            engine = allm.Engine(adapter=row.name, model="m", adapter_opts=options, retry=False)
+            yield Stage(
+                engine=engine, requests=lambda: len(server.requests), cleanups=lambda: server.abandoned
+            )
+
+    def reply(self, scene):
+        speech, typed = SPEECHES[self.dialect], {"content-type": stream_type(self.dialect)}
+        if scene.kind == "answers":
+            return Reply(headers=typed, chunks=speech.chunks(scene.text))
+        if scene.kind == "stalls":
+            said = [*speech.before, speech.piece(scene.text[0])]
+            return Reply(headers=typed, chunks=said, then="stall")
+        if scene.kind == "breaks":
+            return Reply(headers=typed, chunks=speech.broken(scene.text))
+        match scene.reason:
+            case "timeout":
+                return Reply(first_byte_delay=math.inf)
+            case "network_error":
+                return Reply(headers=typed, chunks=(), then="reset")
+            case "malformed_response":
+                return FAULTS["HTML with status 200"]
+        waits = {} if scene.retry_after_ms is None else {"retry-after-ms": str(scene.retry_after_ms)}
+        body = json.dumps(speech.words[scene.reason]).encode()
+        return Reply(status=STATUSES[scene.reason], body=body, headers=waits)
+
+    @pytest.fixture(autouse=True)
+    def _key(self, monkeypatch):
+        for name in ROWS[self.dialect].key_names:
+            monkeypatch.setenv(name, "sk-loopback-0123456789")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+
+
+class Adapter(Server, AdapterSuite):
+    def test_unsupported_feature(self):
+        """Needs a request that the provider cannot serve; there is none in a scene."""
+        pytest.skip("what a dialect cannot say is refused before it is sent; its unit tests hold that")
+
+
+class Stream(Server, StreamSuite):
+    def test_a_cancelled_stream_is_an_event(self):
+        """No server says that."""
+        pytest.skip("a server that gives up in the middle is a network error")
+
+    def test_a_failure_in_the_middle_is_an_event(self):
+        """An event of the stream has no header to say how long to wait."""
+        if SPEECHES[self.dialect].failure is None:
+            pytest.skip(f"{self.dialect} has no word for a rate limit inside a stream")
+        assert self.breaks("rate_limited").reason == "rate_limited"
+
+
+def test_every_dialect_has_a_speech():
+    assert sorted(SPEECHES) == DIALECTS
+
+
+for _dialect in DIALECTS:
+    for _base in (Adapter, Stream):
+        _name = f"Test{_dialect.title().replace('_', '')}{_base.__name__}"
+        globals()[_name] = type(_name, (_base,), {"dialect": _dialect, "__module__": __name__})
