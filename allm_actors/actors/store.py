@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -115,12 +116,20 @@ class SQLiteStore:
         self._patience = patience
         self._db: sqlite3.Connection | None = None
         self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
+        # A killed actor's thread may still be inside SQLite, which nobody may close under its feet.
+        self._turn = threading.RLock()
 
     def open(self) -> None:
-        """Open the file, creating it where it does not exist."""
-        self.close()  # of an actor that was killed: whatever it was still doing ends here
-        self._seen.clear()
-        with self._errors():
+        """Open the file, creating it where it does not exist; what was open before is interrupted and closed.
+
+        Raises StoreError(`locked`) when what was interrupted has not ended within `patience`.
+        """
+        if (db := self._db) is not None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # closed in between
+                db.interrupt()
+        with self._errors(), self._alone():
+            self.close()
+            self._seen.clear()
             self._db = sqlite3.connect(
                 self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
             )
@@ -132,44 +141,48 @@ class SQLiteStore:
 
     def load(self, id: str) -> Session | None:
         """The session of that name, or None."""
-        with self._errors(), self._transaction("BEGIN") as db:
-            row = db.execute("SELECT header, revision FROM sessions WHERE id = ?", (id,)).fetchone()
-            rows = db.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
-            bodies = [body for (body,) in rows]
-        self._seen[id] = 0 if row is None else row[1]
+        with self._errors(), self._alone():
+            with self._transaction("BEGIN") as db:
+                row = db.execute("SELECT header, revision FROM sessions WHERE id = ?", (id,)).fetchone()
+                rows = db.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
+                bodies = [body for (body,) in rows]
+            self._seen[id] = 0 if row is None else row[1]
         return None if row is None else self._decode(id, row[0], bodies)
 
     def save(self, batch: Sequence[Save]) -> None:
         """Store the batch in one transaction."""
         rows = [self._encode(save) for save in batch]
         seen = dict.fromkeys((name for name, *_ in rows), 0)
-        with self._errors(), self._transaction() as db:
-            for name, header, keep, bodies in rows:
-                revision = seen[name] = self._next_revision(db, name, seen[name])
-                self._check_kept(db, name, keep)
-                db.execute("REPLACE INTO sessions VALUES (?, ?, ?)", (name, header, revision))
-                db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
-                numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
-                db.executemany("INSERT INTO messages VALUES (?, ?, ?)", numbered)
-        self._seen.update(seen)
+        with self._errors(), self._alone():
+            with self._transaction() as db:
+                for name, header, keep, bodies in rows:
+                    revision = seen[name] = self._next_revision(db, name, seen[name])
+                    self._check_kept(db, name, keep)
+                    db.execute("REPLACE INTO sessions VALUES (?, ?, ?)", (name, header, revision))
+                    db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
+                    numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
+                    db.executemany("INSERT INTO messages VALUES (?, ?, ?)", numbered)
+            self._seen.update(seen)
 
     def delete(self, id: str) -> None:
         """Forget a session."""
-        with self._errors(), self._transaction() as db:
-            db.execute("DELETE FROM messages WHERE session = ?", (id,))
-            db.execute("DELETE FROM sessions WHERE id = ?", (id,))
-        self._seen.pop(id, None)
+        with self._errors(), self._alone():
+            with self._transaction() as db:
+                db.execute("DELETE FROM messages WHERE session = ?", (id,))
+                db.execute("DELETE FROM sessions WHERE id = ?", (id,))
+            self._seen.pop(id, None)
 
     def ids(self) -> list[str]:
         """The names of all sessions, sorted."""
-        with self._errors():
+        with self._errors(), self._alone():
             return [id for (id,) in self._connection.execute("SELECT id FROM sessions ORDER BY id")]
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
-        db, self._db = self._db, None
-        if db is not None:
-            db.close()
+        with self._alone():
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -212,9 +225,21 @@ class SQLiteStore:
         try:
             yield db
         except BaseException:
-            db.execute("ROLLBACK")
+            if db.in_transaction:  # SQLite itself rolls an interrupted one back
+                db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self._patience):
+            raise self._error(
+                "locked", "is still in use by a thread of this process; wait, or use another file"
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

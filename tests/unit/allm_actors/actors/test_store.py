@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +164,53 @@ def test_a_store_that_is_opened_again_lets_go_of_what_it_had_open(tmp_path: Path
 
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         first.execute("SELECT 1")
+    assert store.ids() == []
+    store.close()
+
+
+def test_it_may_be_opened_again_while_a_killed_actor_is_still_inside_it(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    opened, began = threading.Event(), threading.Event()
+    texts = [f"message {number}" for number in range(300)]
+
+    def zombie() -> None:
+        while not opened.is_set():
+            with contextlib.suppress(StoreError):  # interrupted
+                store.save([Save(session(*texts))])
+            began.set()
+
+    thread = threading.Thread(target=zombie)
+    thread.start()
+    assert began.wait(30)
+    for _ in range(300):
+        store.open()
+        kept = store.load("s")
+        assert kept in (None, session(*texts)), "half of what was interrupted is there"
+    opened.set()
+    thread.join(30)
+    store.close()
+
+
+def test_who_never_ends_is_waited_for_with_patience(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db", patience=0.01)
+    store.open()
+    inside, leave = threading.Event(), threading.Event()
+
+    def hung() -> None:
+        with store._alone():
+            inside.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=hung)
+    thread.start()
+    assert inside.wait(30)
+    with pytest.raises(StoreError, match="still in use by a thread") as refused:
+        store.open()
+    assert refused.value.reason == "locked"
+    leave.set()
+    thread.join(30)
+    store.open()
     assert store.ids() == []
     store.close()
 
