@@ -314,11 +314,11 @@ class Host:
 
     def _close_transport(self, system: System) -> None:
         loop = _loop_of(system)
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # a connection that does not close is closed with its loop
             asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
 
     def _stop_tree(self, root: Any) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # what does not stop in time, the system kills
             root.stop(reason=SHUTDOWN, timeout=self._shutdown_timeout)
 
     def _ports(self) -> Ports:
