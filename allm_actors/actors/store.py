@@ -118,8 +118,6 @@ class SQLiteStore:
         self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
         # A killed actor's thread may still be inside SQLite, which nobody may close under its feet.
         self._turn = threading.RLock()
-        self._openings = 0
-        self._mine = threading.local()  # which opening was this thread's own: a later one has taken its place
 
     def open(self) -> None:
         """Open the file, creating it where it does not exist; what was open before is interrupted and closed.
@@ -130,8 +128,6 @@ class SQLiteStore:
             with contextlib.suppress(sqlite3.ProgrammingError):  # closed in between
                 db.interrupt()
         with self._errors(), self._alone():
-            self._openings += 1
-            self._mine.opening = self._openings
             self.close()
             self._seen.clear()
             self._db = sqlite3.connect(
@@ -182,23 +178,14 @@ class SQLiteStore:
             return [id for (id,) in self._connection.execute("SELECT id FROM sessions ORDER BY id")]
 
     def close(self) -> None:
-        """Close the file; the write-ahead log is folded into it. What another thread has opened since stays open."""
+        """Close the file; the write-ahead log is folded into it."""
         with self._alone():
-            if self._replaced:
-                return
             db, self._db = self._db, None
             if db is not None:
                 db.close()
 
     @property
-    def _replaced(self) -> bool:
-        return getattr(self._mine, "opening", self._openings) != self._openings
-
-    @property
     def _connection(self) -> sqlite3.Connection:
-        if self._replaced:
-            advice = "was opened again by another thread; open it here, or let that one use it"
-            raise self._error("unavailable", advice)
         if self._db is None:
             raise StoreError(
                 "unavailable", path=self.path, message=f"the session store {self.path} is not open"

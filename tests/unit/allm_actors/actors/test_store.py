@@ -192,35 +192,6 @@ def test_it_may_be_opened_again_while_a_killed_actor_is_still_inside_it(tmp_path
     store.close()
 
 
-def test_who_was_replaced_neither_writes_nor_closes(tmp_path: Path) -> None:
-    store = SQLiteStore(tmp_path / "s.db")
-    replaced, refused = threading.Event(), []
-
-    def killed() -> None:
-        store.open()
-        opened.set()
-        replaced.wait(30)
-        try:
-            store.save([Save(session("too late"))])
-        except StoreError as error:
-            refused.append(error.reason)
-        store.close()
-
-    opened = threading.Event()
-    thread = threading.Thread(target=killed)
-    thread.start()
-    assert opened.wait(30)
-    store.open()
-    replaced.set()
-    thread.join(30)
-
-    assert refused == ["unavailable"]
-    assert store.load("s") is None
-    store.save([Save(session("in time"))])
-    assert store.load("s") == session("in time")
-    store.close()
-
-
 def test_who_never_ends_is_waited_for_with_patience(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "s.db", patience=0.01)
     store.open()
