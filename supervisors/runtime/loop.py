@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from _thread import allocate_lock
 from collections import deque
 from contextlib import AbstractContextManager
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["LoopDispatcher"]
 
 _log = logging.getLogger("supervisors")
+
+# How many seconds a busy loop sleeps after each slice. CPython takes the GIL away from a thread only when another has
+# waited a whole switch interval without seeing it free. The loop frees it at every look at its I/O, for an instant in
+# which nobody else can wake up; so without a real sleep the threads of the program could wait for minutes. The kernel
+# makes about 60 microseconds of it, one in a hundred of a slice. Source: CPython `ceval_gil.c`, `take_gil`.
+_GIVE_WAY = 1e-6
 
 
 class LoopDispatcher(Dispatcher):
@@ -126,6 +133,7 @@ class LoopDispatcher(Dispatcher):
                 return
         if not loop.is_closed():
             loop.call_soon(self._run)
+            time.sleep(_GIVE_WAY)
 
     def _run_one(self, box: Mailbox) -> None:
         self._box = box
