@@ -1,6 +1,8 @@
-"""A provider that streams OpenAI chat chunks at a pace, in a process of its own.
+"""A provider that streams chunks of text at a pace, in a process of its own, as OpenAI, Anthropic or Gemini do.
 
     POST /{pace}/{chunks}/{group}/chat/completions      a stream; `pace` is milliseconds, 0 is full speed
+    POST /{pace}/{chunks}/{group}/v1/messages           the same, as Anthropic says it
+    POST /{pace}/{chunks}/{group}/v1beta/models/…       the same, as Gemini does
     GET  /{pace}/{chunks}/{group}/opened                answers when all streams of the group are open
 
 Rule of this file: cheap enough that the client is what is measured. A paced stream says "S" at once and waits until the
@@ -15,8 +17,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from benchmarks.measure import ROOT, SERVER_CPU, pin
 
@@ -29,6 +32,7 @@ _HEAD = (
     b"transfer-encoding: chunked\r\n\r\n"
 )
 _EMPTY = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+_NOTHING = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
 
 
 @contextmanager
@@ -46,33 +50,93 @@ def provider() -> Iterator[str]:
             process.kill()
 
 
-def _event(delta: dict[str, str], finish: str | None = None, **more: object) -> bytes:
-    chunk = {
-        "id": "chatcmpl-9f3",
-        "object": "chat.completion.chunk",
-        "created": 1_700_000_000,
-        "model": "gpt-4o-mini",
-        "system_fingerprint": "fp_1",
-        "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}],
-        **more,
-    }
-    return _framed(f"data: {json.dumps(chunk, separators=(',', ':'))}\n\n".encode())
+class Dialect(NamedTuple):
+    """The bytes of one provider's stream: its beginning with the text "S", what is around a chunk's text, its end."""
+
+    first: bytes
+    before: bytes
+    after: bytes
+    last: bytes
+
+    def chunk(self, number: int) -> bytes:
+        """One chunk; its text is `number`."""
+        return b"%s%0*d%s" % (self.before, TEXT_LENGTH, number, self.after)
+
+
+def _dialect(first: bytes, chunk: bytes, last: bytes) -> Dialect:
+    before, _, after = chunk.partition(_NUMBER)
+    return Dialect(first, before, after, last + _framed(b""))
 
 
 def _framed(payload: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(payload), payload)
 
 
-_USAGE = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
-_FIRST = _event({"role": "assistant", "content": ""}) + _event({"content": "S"})
-_BEFORE, _, _AFTER = _event({"content": "#" * TEXT_LENGTH}).partition(b"#" * TEXT_LENGTH)
-_LAST = (
-    _event({}, "stop") + _event({}, choices=[], usage=_USAGE) + _framed(b"data: [DONE]\n\n") + _framed(b"")
-)
+def _sse(data: Mapping[str, object], event: str = "") -> bytes:
+    name = f"event: {event}\n" if event else ""
+    return _framed(f"{name}data: {json.dumps(data, separators=(',', ':'))}\n\n".encode())
 
 
-def _chunk(number: int) -> bytes:
-    return b"%s%0*d%s" % (_BEFORE, TEXT_LENGTH, number, _AFTER)
+def _openai() -> Dialect:
+    def event(delta: Mapping[str, str], finish: str | None = None, **more: object) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        chunk = {
+            "id": "chatcmpl-9f3",
+            "object": "chat.completion.chunk",
+            "created": 1_700_000_000,
+            "model": "gpt-4o-mini",
+            "system_fingerprint": "fp_1",
+            "choices": [choice],
+        }
+        return _sse({**chunk, **more})
+
+    usage = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
+    first = event({"role": "assistant", "content": ""}) + event({"content": "S"})
+    last = event({}, "stop") + event({}, choices=[], usage=usage) + _framed(b"data: [DONE]\n\n")
+    return _dialect(first, event({"content": _NUMBER.decode()}), last)
+
+
+def _anthropic() -> Dialect:
+    def event(kind: str, **fields: object) -> bytes:
+        return _sse({"type": kind, **fields}, kind)
+
+    def text(said: str) -> bytes:
+        return event("content_block_delta", index=0, delta={"type": "text_delta", "text": said})
+
+    message = {
+        "id": "msg_01",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-5",
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {"input_tokens": 9, "output_tokens": 1},
+    }
+    block = {"type": "text", "text": ""}
+    first = event("message_start", message=message) + event(
+        "content_block_start", index=0, content_block=block
+    )
+    stopped = {"stop_reason": "end_turn", "stop_sequence": None}
+    last = event("content_block_stop", index=0)
+    last += event("message_delta", delta=stopped, usage={"output_tokens": 9}) + event("message_stop")
+    return _dialect(first + text("S"), text(_NUMBER.decode()), last)
+
+
+def _gemini() -> Dialect:
+    def event(said: str, finish: str | None = None) -> bytes:
+        candidate: dict[str, object] = {"content": {"parts": [{"text": said}], "role": "model"}, "index": 0}
+        if finish is not None:
+            candidate["finishReason"] = finish
+        usage = {"promptTokenCount": 9, "candidatesTokenCount": 9, "totalTokenCount": 18}
+        said_by = {"modelVersion": "gemini-2.0-flash", "responseId": "r1"}
+        return _sse({"candidates": [candidate], "usageMetadata": usage, **said_by})
+
+    return _dialect(event("S"), event(_NUMBER.decode()), event("", "STOP"))
+
+
+_NUMBER = b"#" * TEXT_LENGTH
+_DIALECTS = {"chat": _openai(), "v1": _anthropic(), "v1beta": _gemini()}
 
 
 class _Group:
@@ -80,12 +144,12 @@ class _Group:
 
     def __init__(self, key: str, pace: int, chunks: int, size: int) -> None:
         self.key, self.pace, self.chunks, self.size = key, pace, chunks, size
-        self.streams: list[asyncio.Transport] = []
+        self.streams: list[tuple[asyncio.Transport, Dialect]] = []
         self.watchers: list[asyncio.Transport] = []
 
-    def open(self, stream: asyncio.Transport) -> None:
-        stream.write(_HEAD + _FIRST)
-        self.streams = [*(each for each in self.streams if not each.is_closing()), stream]
+    def open(self, stream: asyncio.Transport, dialect: Dialect) -> None:
+        stream.write(_HEAD + dialect.first)
+        self.streams = [*(each for each in self.streams if not each[0].is_closing()), (stream, dialect)]
         self._tell()
 
     def watch(self, watcher: asyncio.Transport) -> None:
@@ -103,16 +167,17 @@ class _Group:
             _tasks.add(task)
             task.add_done_callback(_tasks.discard)
 
-    async def _pace(self, streams: list[asyncio.Transport]) -> None:
+    async def _pace(self, streams: list[tuple[asyncio.Transport, Dialect]]) -> None:
         # Every millisecond its share of the streams.
         shares = [streams[first :: self.pace] for first in range(self.pace)]
         due = time.monotonic() + _START_DELAY
         for tick in range(self.pace * (self.chunks + 1)):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             due += 0.001
-            for stream in shares[tick % self.pace]:
+            over = tick >= self.pace * self.chunks
+            for stream, dialect in shares[tick % self.pace]:
                 if not stream.is_closing():
-                    stream.write(_LAST if tick >= self.pace * self.chunks else _chunk(time.monotonic_ns()))
+                    stream.write(dialect.last if over else dialect.chunk(time.monotonic_ns()))
         del _groups[self.key]
 
 
@@ -137,9 +202,15 @@ class _Connection(asyncio.Protocol):
             self._answer(method == b"GET", path.decode())
 
     def _answer(self, watches: bool, path: str) -> None:
-        _, pace, chunks, size, *_ = path.split("/")
+        _, pace, chunks, size, place, *_ = path.split("/")
+        if not watches and place not in _DIALECTS:
+            self._transport.write(_NOTHING)
+            return
         if pace == "0":
-            self._transport.write(_HEAD + _FIRST + b"".join(map(_chunk, range(int(chunks)))) + _LAST)
+            said = _DIALECTS[place]
+            self._transport.write(
+                b"".join([_HEAD, said.first, *map(said.chunk, range(int(chunks))), said.last])
+            )
             return
         key = f"{pace}/{chunks}/{size}"
         group = _groups.get(key)
@@ -148,7 +219,7 @@ class _Connection(asyncio.Protocol):
         if watches:
             group.watch(self._transport)
         else:
-            group.open(self._transport)
+            group.open(self._transport, _DIALECTS[place])
 
 
 def _length(head: bytes) -> int:

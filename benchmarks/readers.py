@@ -7,10 +7,23 @@ its own imports only.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-__all__ = ["Reader", "aiohttp_reader", "httpx_reader", "openai_reader", "raw_reader"]
+__all__ = [
+    "Reader",
+    "aiohttp_reader",
+    "anthropic_reader",
+    "genai_reader",
+    "httpx_reader",
+    "langchain_reader",
+    "litellm_reader",
+    "openai_agents_reader",
+    "openai_reader",
+    "pydantic_ai_reader",
+    "raw_reader",
+]
 
 Reader = Callable[[], AsyncIterator[str]]
 
@@ -90,6 +103,115 @@ def openai_reader(base: str) -> Reader:
         async for chunk in stream:
             if chunk.choices and (text := chunk.choices[0].delta.content):
                 yield text
+
+    return read
+
+
+def anthropic_reader(base: str) -> Reader:
+    """Anthropic's SDK."""
+    import anthropic
+
+    client = anthropic.AsyncAnthropic(base_url=base, api_key="none", max_retries=0)
+    said: Any = [{"role": "user", "content": "hi"}]
+
+    async def read() -> AsyncIterator[str]:
+        stream = await client.messages.create(
+            model="claude-sonnet-4-5", max_tokens=1024, messages=said, stream=True
+        )
+        async for event in stream:
+            if event.type == "content_block_delta" and event.delta.type == "text_delta":
+                yield event.delta.text
+
+    return read
+
+
+def genai_reader(base: str) -> Reader:
+    """Google's SDK for Gemini, over httpx as it comes without aiohttp (which it would limit to 100 connections)."""
+    import google.genai as genai
+    import httpx
+    from google.genai import types
+
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+    http = httpx.AsyncClient(limits=limits, timeout=300)
+    options = types.HttpOptions(base_url=base, api_version="v1beta", httpx_async_client=http)
+    client = genai.Client(api_key="none", http_options=options)
+
+    async def read() -> AsyncIterator[str]:
+        model = "gemini-2.0-flash"
+        async for chunk in await client.aio.models.generate_content_stream(model=model, contents="hi"):
+            if chunk.text:
+                yield chunk.text
+
+    return read
+
+
+def litellm_reader(base: str) -> Reader:
+    """litellm, asking an OpenAI model."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import asks the network
+    os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT", "100000")
+    os.environ.setdefault("AIOHTTP_CONNECTOR_LIMIT_PER_HOST", "100000")
+    import litellm
+
+    litellm.suppress_debug_info = True
+    said: Any = [{"role": "user", "content": "hi"}]
+
+    async def read() -> AsyncIterator[str]:
+        stream: Any = await litellm.acompletion(
+            model="openai/gpt-4o-mini", api_base=base, api_key="none", messages=said, stream=True
+        )
+        async for chunk in stream:
+            if chunk.choices and (text := chunk.choices[0].delta.content):
+                yield text
+
+    return read
+
+
+def pydantic_ai_reader(base: str) -> Reader:
+    """pydantic-ai's `Agent.run_stream` over OpenAI's SDK."""
+    import openai
+    from pydantic_ai import Agent
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    client = openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0)
+    agent = Agent(OpenAIChatModel("gpt-4o-mini", provider=OpenAIProvider(openai_client=client)))
+
+    async def read() -> AsyncIterator[str]:
+        async with agent.run_stream("hi") as run:
+            async for text in run.stream_text(delta=True, debounce_by=None):
+                yield text
+
+    return read
+
+
+def openai_agents_reader(base: str) -> Reader:
+    """openai-agents' `Runner.run_streamed` over OpenAI's SDK."""
+    import openai
+    from agents import Agent, OpenAIChatCompletionsModel, Runner, set_tracing_disabled
+
+    set_tracing_disabled(True)
+    client = openai.AsyncOpenAI(base_url=base, api_key="none", max_retries=0)
+    agent = Agent(name="a", model=OpenAIChatCompletionsModel("gpt-4o-mini", openai_client=client))
+
+    async def read() -> AsyncIterator[str]:
+        async for event in Runner.run_streamed(agent, "hi").stream_events():
+            if event.type == "raw_response_event" and event.data.type == "response.output_text.delta":
+                yield event.data.delta
+
+    return read
+
+
+def langchain_reader(base: str) -> Reader:
+    """langchain-openai's `ChatOpenAI.astream`, over OpenAI's SDK."""
+    from langchain_openai import ChatOpenAI
+
+    key: Any = "none"
+    model = ChatOpenAI(model="gpt-4o-mini", base_url=base, api_key=key, max_retries=0)
+
+    async def read() -> AsyncIterator[str]:
+        async for chunk in model.astream("hi"):
+            if isinstance(chunk.content, str) and chunk.content:
+                yield chunk.content
 
     return read
 

@@ -8,7 +8,8 @@ not in the CPU per chunk. Lag is the time from the provider's write to the reade
 the paced part over what it would have been if the client had kept up. "Waited" is how much of that part the client
 was ready to run and had no CPU, because others had it: where it is not near zero, lag and slowdown are theirs.
 "First" is the time from the call to the first text. `allm …` are sessions of one host: sockets, decoding, actors, the
-store and the fold included; `allm, httpx's stack` is the same over httpx's own connections.
+store and the fold included; `allm, httpx's stack` is the same over httpx's own connections. All are told of by OpenAI's
+chat completions, but for the last four: ours and the provider's own SDK, each in Anthropic's and in Gemini's format.
 """
 
 from __future__ import annotations
@@ -19,12 +20,23 @@ import threading
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from benchmarks.measure import Column, Subject, arguments, cpu, measure, percentile, rss, show, starved
 from benchmarks.provider import TEXT_LENGTH, provider
-from benchmarks.readers import Reader, aiohttp_reader, httpx_reader, openai_reader, raw_reader
+from benchmarks.readers import (
+    Reader,
+    aiohttp_reader,
+    anthropic_reader,
+    genai_reader,
+    httpx_reader,
+    langchain_reader,
+    litellm_reader,
+    openai_agents_reader,
+    openai_reader,
+    pydantic_ai_reader,
+    raw_reader,
+)
 
 __all__ = ["COLUMNS", "SUBJECTS", "chunks_for"]
 
@@ -103,56 +115,48 @@ async def _read(texts: AsyncIterator[str], meter: Meter) -> None:
 # Subjects: this library.
 
 
-def engine(base: str, **options: Any) -> Any:
+def engine(base: str, model: str = "openai-compatible:gpt-4o-mini", **options: Any) -> Any:
     """An engine for the provider at `base`."""
     import allm_actors as allm
 
-    return allm.Engine(
-        "openai-compatible:gpt-4o-mini", adapter_opts={"base_url": base, **options}, retry=False
-    )
+    return allm.Engine(model, adapter_opts={"base_url": base, **options}, retry=False)
 
 
-def attached(dispatcher: str, *, own: bool = True) -> Callable[..., dict[str, float]]:
-    """`async with Host`, every turn read by a task of the same loop."""
+def attached(model: str = "openai-compatible:gpt-4o-mini", *, path: str = "", own: bool = True) -> Any:
+    """`async with Host`, every turn read by a task of the same loop; `path` goes after the provider's base URL."""
 
     def run(server: str, streams: int, chunks: int) -> dict[str, float]:
-        return asyncio.run(_attached(dispatcher, server, streams, chunks, own=own))
+        return asyncio.run(_attached(model, path, server, streams, chunks, own=own))
 
     return run
 
 
 async def _attached(
-    dispatcher: str, server: str, streams: int, chunks: int, *, own: bool = True
+    model: str, path: str, server: str, streams: int, chunks: int, *, own: bool
 ) -> dict[str, float]:
+    import allm_actors as allm
     from allm_actors.engine.transport import HttpxTransport
 
     stack = {} if own else {"transport": HttpxTransport(own=False)}
-    async with _host(dispatcher) as host:
+
+    def made(pace: int, n: int, group: int) -> Any:
+        return engine(f"{server}/{pace}/{n}/{group}{path}", model, **stack)
+
+    async with allm.Host(dispatcher="loop") as host:
         if streams == 1:
-            return await _full_speed(
-                lambda n: _texts(host.session(f"s{n}", engine(f"{server}/0/{n}/1", **stack))), chunks
-            )
-        async for _ in _texts(host.session("warm", engine(f"{server}/0/2/1", **stack))):
+            return await _full_speed(lambda n: _texts(host.session(f"s{n}", made(0, n, 1))), chunks)
+        async for _ in _texts(host.session("warm", made(0, 2, 1))):
             pass
-        made = engine(f"{server}/{PACE}/{chunks}/{streams}", **stack)
-        meter = Meter(streams, chunks)
-        sessions = [host.session(f"s{number}", made) for number in range(streams)]
+        asked, meter = made(PACE, chunks, streams), Meter(streams, chunks)
+        sessions = [host.session(f"s{number}", asked) for number in range(streams)]
         await asyncio.gather(*[_read(_texts(session), meter) for session in sessions])
         return meter.numbers()
-
-
-@asynccontextmanager
-async def _host(dispatcher: str) -> AsyncIterator[Any]:
-    import allm_actors as allm
-
-    async with allm.Host(dispatcher=dispatcher) as host:
-        yield host
 
 
 async def _texts(session: Any) -> AsyncIterator[str]:
     import allm_actors as allm
 
-    async for event in session.reply("hi"):
+    async for event in session.reply("hi", api_key="none"):
         if type(event) is allm.TextDelta:
             yield event.delta
 
@@ -228,10 +232,18 @@ SUBJECTS = {
     "raw asyncio": Subject(peer(raw_reader)),
     "aiohttp": Subject(peer(aiohttp_reader), ("aiohttp",)),
     "httpx": Subject(peer(httpx_reader)),
-    "allm async for": Subject(attached("loop")),
-    "allm, httpx's stack": Subject(attached("loop", own=False)),
+    "allm async for": Subject(attached()),
+    "allm, httpx's stack": Subject(attached(own=False)),
     "allm result()": Subject(drained),
     "openai SDK": Subject(peer(openai_reader), ("openai",)),
+    "litellm": Subject(peer(litellm_reader), ("litellm",)),
+    "pydantic-ai": Subject(peer(pydantic_ai_reader), ("pydantic_ai", "openai")),
+    "openai-agents": Subject(peer(openai_agents_reader), ("agents",)),
+    "langchain-openai": Subject(peer(langchain_reader), ("langchain_openai",)),
+    "allm, Anthropic": Subject(attached("anthropic:claude-sonnet-4-5", path="/v1")),
+    "anthropic SDK": Subject(peer(anthropic_reader), ("anthropic",)),
+    "allm, Gemini": Subject(attached("gemini:gemini-2.0-flash", path="/v1beta")),
+    "google-genai": Subject(peer(genai_reader), ("google.genai",)),
 }
 COLUMNS = (
     Column("cpu", "CPU µs per chunk", ratio=True),
