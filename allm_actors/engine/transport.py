@@ -355,7 +355,7 @@ def _is_malformed(error: Exception) -> bool:
     """Whether httpx means the answer's form, and not that it broke off: it has one exception for both."""
     import httpx
 
-    broke_off = ("peer closed connection", "server disconnected", "<connectionterminated")
+    broke_off = ("peer closed connection", "server disconnected", "<connectionterminated", "<streamreset")
     return isinstance(error, httpx.RemoteProtocolError) and not str(error).lower().startswith(broke_off)
 
 
