@@ -1,6 +1,7 @@
 """Pictures as values: where the bytes are, not necessarily the bytes.
 
-Rule of this file: a URL is never fetched. `to_bytes` reads a local file when the source is one; nothing else does I/O.
+Rule of this file: a URL is never fetched here. `to_bytes` reads a local file when the source is one; nothing else does
+I/O.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_url(cls, url: str) -> Image:
-        """The picture behind `url`; providers fetch it, this library never does."""
+        """The picture behind `url`. Providers fetch it; to be changed it may have to be fetched first."""
         return cls(source=("url", url))
 
     @classmethod

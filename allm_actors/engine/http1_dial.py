@@ -14,6 +14,8 @@ import socket
 from collections.abc import Sequence
 from itertools import chain, zip_longest
 
+from .public_hosts import NotPublicError, is_public
+
 __all__ = ["HEAD_START", "connected_socket"]
 
 HEAD_START = 0.25
@@ -21,9 +23,14 @@ HEAD_START = 0.25
 _Address = tuple[int, tuple[object, ...]]  # the family, and what `connect` takes
 
 
-async def connected_socket(host: str, port: int) -> socket.socket:
-    """A socket, connected and not blocking. Raises OSError: what the last address failed with."""
+async def connected_socket(host: str, port: int, *, public: bool = False) -> socket.socket:
+    """A socket, connected and not blocking. Raises OSError: what the last address failed with.
+
+    With `public` it raises `NotPublicError` for a host that has an address which is not for everybody.
+    """
     addresses = await _addresses(host, port)
+    if public and not all(is_public(str(address[0])) for _, address in addresses):
+        raise NotPublicError(host)
     if len(addresses) == 1:
         return await _connect(addresses[0])
     attempts: set[asyncio.Task[socket.socket]] = set()

@@ -23,12 +23,13 @@ _BUFFER_BYTES = 64 * 1024
 
 
 class Origin(NamedTuple):
-    """Where a connection goes, and for whom: `credential` is a digest, never the secret."""
+    """Where a connection goes, and for whom: `credential` is a digest, never the secret. See `connected_socket`."""
 
     scheme: str
     host: str
     port: int
     credential: bytes = b""
+    public: bool = False
 
 
 class Pool:
@@ -98,7 +99,7 @@ class Pool:
             secure = origin.scheme == "https"
             await self._loop.create_connection(
                 lambda: connection,
-                sock=await connected_socket(origin.host, origin.port),
+                sock=await connected_socket(origin.host, origin.port, public=origin.public),
                 ssl=self._context() if secure else None,
                 server_hostname=origin.host if secure else None,
             )

@@ -20,6 +20,7 @@ from .http1_connection import Connection, Exchange, Sink
 from .http1_errors import MalformedError
 from .http1_message import request_bytes
 from .http1_pool import Origin, Pool
+from .public_hosts import NotPublicError
 
 __all__ = ["Http1Body", "Http1Transport"]
 
@@ -30,7 +31,8 @@ _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"a
 class Http1Transport(httpx.AsyncBaseTransport):
     """Connections of one event loop, the first that asks. `context` makes what TLS needs, when it is first needed.
 
-    Of a request's timeouts `connect` counts; the others are its reader's business. See `Pool` for the limits.
+    Of a request's timeouts `connect` counts; the others are its reader's business. See `Pool` for the limits, and
+    `connected_socket` for what the extension `public` of a request asks for.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Http1Transport(httpx.AsyncBaseTransport):
             url.raw_host.decode("ascii").strip("[]"),
             url.port or _PORTS[url.scheme],
             _credential(headers),
+            request.extensions.get("public", False),
         )
         method = request.method.encode("ascii")
         try:
@@ -96,6 +99,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
         try:
             async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
                 return await pool.connection(origin)
+        except NotPublicError:
+            raise
         except TimeoutError as error:
             raise httpx.ConnectTimeout(str(error), request=request) from None
         except OSError as error:

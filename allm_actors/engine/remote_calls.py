@@ -40,6 +40,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.fakes import FAKES
+from allm_actors.engine.fetching import is_remote, with_pictures, without_pictures
 from allm_actors.engine.heads import tell_response
 from allm_actors.engine.remote import (
     base_url_of,
@@ -125,14 +126,26 @@ class RemoteService:
 
 
 class RemoteImages(RemoteService):
-    """Pictures."""
+    """Pictures. Those that are to be changed and are behind a URL are fetched, by each attempt."""
 
     reads_files = True
 
+    async def ask(self, request: ImageRequest, call: Call) -> ImageResponse:
+        """See `RemoteService.ask`."""
+        given = (*request.input_images, request.mask) if request.operation != "generate" else ()
+        if any(map(is_remote, given)) and not self._fake_answers(call):
+            try:
+                self._dialect.encode(without_pictures(request), self._row, self._base_url(call))
+                most = self._dialect.most_pictures
+                request = await with_pictures(request, most, self._row, transport_for(call))
+            except AdapterError as error:
+                raise self._signed(error, call, None) from None
+        response: ImageResponse = await super().ask(request, call)
+        return response
+
     async def generate(self, request: ImageRequest, call: Call) -> ImageResponse:
         """See `ImageAdapter.generate`."""
-        response: ImageResponse = await self.ask(request, call)
-        return response
+        return await self.ask(request, call)
 
     def supported_operations(self) -> tuple[str, ...]:
         """Those that one of the provider's models has."""

@@ -31,6 +31,7 @@ from allm_actors.data import AdapterError
 from allm_actors.engine.http1_errors import MalformedError
 from allm_actors.engine.inflow import Inflow, ReadSource, Source
 from allm_actors.engine.proxies import is_proxied
+from allm_actors.engine.public_hosts import NotPublicError, check_public, is_address
 from allm_actors.engine.wire import Deadlines, HttpRequest
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class HttpxTransport:
     (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be a context with authorities of your own, or False.
     `max_connections` limits those to one host with one key, and who comes then waits, for at most the connect timeout;
     without it a stream never waits for another one to end. `http2` needs `httpx[http2]`. `own=False` is httpx's stack
-    for everything. Redirects are not followed.
+    for everything. Redirects are not followed. With `private_urls` a picture's URL may name a host of your own network.
 
     Raises: ImportError for `http2` without its package.
     """
@@ -70,6 +71,7 @@ class HttpxTransport:
         http2: bool = False,
         own: bool = True,
         max_connections: int | None = None,
+        private_urls: bool = False,
     ) -> None:
         if http2 and find_spec("h2") is None:
             raise ImportError("http2=True needs the package h2; pip install 'httpx[http2]' brings it")
@@ -80,6 +82,7 @@ class HttpxTransport:
         self._given = httpx_transport
         self._verify, self._http2, self._max_connections = verify, http2, max_connections
         self._own = own and not http2 and httpx_transport is None
+        self._private_urls = private_urls
         self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stacks] = WeakKeyDictionary()
 
     @asynccontextmanager
@@ -112,10 +115,14 @@ class HttpxTransport:
             headers={**_HEADERS, **request.headers},
             extensions={"timeout": httpx.Timeout(None, connect=deadlines.connect).as_dict()},
         )
+        public = request.public and not self._private_urls
         stacks = await self._here()
         own = stacks.own_for(built.url)
         if own is not None:
+            built.extensions["public"] = public
             return await own.handle_async_request(built)
+        if public and self._given is None and (is_address(built.url.host) or not stacks.is_proxied(built.url)):
+            await check_public(built.url.host)
         return await stacks.client().send(built, stream=True)
 
     async def _here(self) -> _Stacks:
@@ -186,11 +193,15 @@ class _Stacks:
 
     def own_for(self, url: httpx.URL) -> Http1Transport | None:
         """Our own stack, if it can do this."""
-        if self._make_own is None or url.userinfo or is_proxied(url.scheme, url.host, self._settings):
+        if self._make_own is None or url.userinfo or self.is_proxied(url):
             return None
         if self._own is None:
             self._own = self._make_own()
         return self._own
+
+    def is_proxied(self, url: httpx.URL) -> bool:
+        """Whether a proxy asks in our place: then it is the proxy that knows what a name's addresses are."""
+        return is_proxied(url.scheme, url.host, self._settings)
 
     def client(self) -> httpx.AsyncClient:
         """The stack of httpx."""
@@ -325,6 +336,9 @@ def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
     kind = type(error).__name__
     if isinstance(error, AdapterError):
         return error
+    if isinstance(error, NotPublicError):
+        message = f"{host} is no host of the public network; a transport with private_urls=True may ask it"
+        return AdapterError("invalid_request", message=message, cause=kind, metadata={"phase": "address"})
     if isinstance(error, httpx.ConnectTimeout):
         limit = deadlines.connect or 0.0
         message = (

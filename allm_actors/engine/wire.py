@@ -27,12 +27,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """A request that was not sent yet."""
+    """A request that was not sent yet. One that is `public` goes to an address that everybody can reach, or nowhere."""
 
     url: str
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     method: str = "POST"
+    public: bool = False
 
     def with_headers(self, headers: Mapping[str, str]) -> HttpRequest:
         """This request with `headers` over its own."""

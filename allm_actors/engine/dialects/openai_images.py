@@ -78,6 +78,8 @@ _FAMILIES: Final = (
 class OpenAIImages:
     """The dialect, as adapters use it."""
 
+    most_pictures = 1
+
     def encode(self, request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
         """See `ServiceDialect.encode`."""
         model = request.model or row.model

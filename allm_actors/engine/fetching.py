@@ -1,0 +1,124 @@
+"""Pictures behind URLs, fetched for a provider that takes only their bytes.
+
+Rule of this file: what a URL names is not trusted. It is asked for without any key, at addresses that everybody can
+reach, over a few redirects, for so many seconds and bytes, and must say that it is a picture.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import msgspec
+
+from allm_actors.data import AdapterError, Image, ImageRequest
+from allm_actors.engine.services import Service
+from allm_actors.engine.wire import Deadlines, HttpRequest, HttpResponse, Transport
+
+__all__ = ["is_remote", "with_pictures", "without_pictures"]
+
+SECONDS: Final = 30.0
+MOST_BYTES: Final = 25 * 1024 * 1024
+MOST_REDIRECTS: Final = 5
+_MOVED: Final = frozenset({301, 302, 303, 307, 308})
+_KINDS: Final = {f"image/{name}": f"image/{name}" for name in ("png", "jpeg", "webp", "gif")} | {
+    "image/jpg": "image/jpeg"
+}
+
+
+def is_remote(image: Any) -> bool:
+    """Whether a picture is somewhere else."""
+    return isinstance(image, Image) and image.source[0] == "url"
+
+
+def without_pictures(request: ImageRequest) -> ImageRequest:
+    """The request with nothing in the place of what would have to be fetched: to see whether the rest can be sent."""
+    nothing = Image.from_bytes(b"", "image/png")
+    return msgspec.structs.replace(
+        request,
+        input_images=[nothing if is_remote(image) else image for image in request.input_images],
+        mask=nothing if is_remote(request.mask) else request.mask,
+    )
+
+
+async def with_pictures(
+    request: ImageRequest, most: int | None, row: Service, transport: Transport
+) -> ImageRequest:
+    """The request with the bytes of its first `most` pictures and of its mask. Raises the capability's error."""
+    places = [("input_images", image) for image in request.input_images[:most]]
+    if request.operation == "edit" and request.mask is not None:
+        places.append(("mask", request.mask))
+    had = await asyncio.gather(*[_had(image, field, row, transport) for field, image in places])
+    pictures = [image for (field, _), image in zip(places, had, strict=True) if field != "mask"]
+    return msgspec.structs.replace(
+        request,
+        input_images=[*pictures, *request.input_images[len(pictures) :]],
+        mask=had[-1] if places and places[-1][0] == "mask" else request.mask,
+    )
+
+
+async def _had(image: Image, field: str, row: Service, transport: Transport) -> Image:
+    if not is_remote(image):
+        return image
+    try:
+        kind, data = await _fetch(str(image.source[1]), transport)
+    except AdapterError as error:
+        failure = error
+    else:
+        return msgspec.structs.replace(image, source=("binary", data), mime_type=kind)
+    metadata = {**failure.metadata, "field": field, "cause": "unfetchable_image"}
+    raise row.error(
+        failure.reason, f"the picture in {field} cannot be fetched: {failure.message}", metadata=metadata
+    )
+
+
+async def _fetch(url: str, transport: Transport) -> tuple[str, bytes]:
+    """The MIME type and the bytes of what is there. Raises `AdapterError`."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(MOST_REDIRECTS + 1):
+        _check(url)
+        asked = HttpRequest(url=url, body=b"", headers={"accept": "image/*"}, method="GET", public=True)
+        left = Deadlines(first_byte=SECONDS, idle=SECONDS, total=SECONDS, spent=loop.time() - began)
+        async with transport.open(asked, left) as response:
+            moved = response.headers.get("location") if response.status in _MOVED else None
+            if moved is None:
+                return _kind(response), await _bytes(response)
+        url = urljoin(url, moved)
+    raise _refused(f"it was redirected more than {MOST_REDIRECTS} times")
+
+
+def _check(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise _refused("its URL must begin with http:// or https:// and a host")
+
+
+def _kind(response: HttpResponse) -> str:
+    if not 200 <= response.status < 300:
+        raise _refused(f"the answer's status is {response.status}")
+    told = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _KINDS.get(told)
+    if kind is None:
+        raise _refused(f"the answer is {told[:40]!r}, and not one of {', '.join(_KINDS)}")
+    return kind
+
+
+async def _bytes(response: HttpResponse) -> bytes:
+    held = bytearray()
+    async with aclosing(response.chunks()) as chunks:
+        async for chunk in chunks:
+            held += chunk
+            if len(held) > MOST_BYTES:
+                raise _refused(f"it is larger than {MOST_BYTES >> 20} MiB")
+    return bytes(held)
+
+
+def _refused(why: str) -> AdapterError:
+    return AdapterError("invalid_request", message=why)

@@ -1,0 +1,212 @@
+"""Pictures behind URLs, whose bytes a provider wants: fetched over real sockets, and not from everywhere."""
+
+import asyncio
+import math
+
+import httpx
+import pytest
+
+import allm_actors as allm
+from allm_actors.data import Image, ImageAdapterError
+from allm_actors.engine import fetching, public_hosts
+from allm_actors.engine import transport as door
+from allm_actors.testing.loopback import LoopbackServer, Reply
+from tests.conformance.services import ROWS, SECRET, answered
+
+from .stacks import client_tls, server_tls, stack  # noqa: F401 - a fixture
+
+HttpxTransport = door.HttpxTransport
+OPENAI, GEMINI = (
+    next(row for row in ROWS if (row.span, row.provider.name) == ("image", name))
+    for name in ("openai", "gemini")
+)
+PNG = {"content-type": "image/png"}
+
+
+def edit(server, picture, *, row=OPENAI, transport=None, **options):
+    """What becomes of an edit of `picture`, or of pictures, by a provider at `server`."""
+    name = row.provider.name
+    model = {"model": "gpt-image-1"} if name == "openai" else {}
+    reach = transport or HttpxTransport(private_urls=True)
+    made = allm.Engine(
+        image_adapter=name, adapter_opts={"base_url": server.url, "transport": reach}, retry=False
+    )
+    return allm.edit_image(made, picture, "a hat", api_key=SECRET, **model, **options)
+
+
+def refused(server, picture, **options):
+    with pytest.raises(ImageAdapterError) as raised:
+        edit(server, picture, **options)
+    assert SECRET not in repr(raised.value.to_fields())
+    return raised.value
+
+
+def serving(pages, row=OPENAI):
+    """A server of these pages, by path, and of the provider's answers at all other places."""
+    return LoopbackServer(lambda request: pages.get(request.target) or answered(row))
+
+
+def asked_for(server):
+    return [(request.method, request.target) for request in server.requests]
+
+
+@pytest.mark.usefixtures("stack")
+def test_what_is_to_be_changed_is_fetched_without_the_key_and_sent():
+    pages = {
+        "/cat.png": Reply(status=302, headers={"location": "/there/cat"}),
+        "/there/cat": Reply(body=b"the cat", headers={"content-type": "image/jpg; q=1"}),
+        "/mask": Reply(chunks=[b"the ", b"mask"], headers=PNG),
+    }
+    with serving(pages) as server:
+        cat, mask = (Image.from_url(f"{server.url}/{name}") for name in ("cat.png", "mask"))
+        edit(server, cat, mask=mask)
+        *fetched, (sent) = server.requests
+    assert sorted(request.target for request in fetched) == ["/cat.png", "/mask", "/there/cat"]
+    for request in fetched:
+        assert (request.method, request.body) == ("GET", b"")
+        assert SECRET not in repr(request.headers)
+    assert b"image/jpeg\r\n\r\nthe cat\r\n" in sent.body
+    assert b"image/png\r\n\r\nthe mask\r\n" in sent.body
+
+
+def test_only_what_is_sent_is_fetched():
+    pages = {f"/{name}": Reply(body=name.encode(), headers=PNG) for name in ("one", "two")}
+    for row, names in ((OPENAI, ["/one"]), (GEMINI, ["/one", "/two"])):
+        with serving(pages, row) as server:
+            pictures = [Image.from_url(f"{server.url}/{name}") for name in ("one", "two")]
+            edit(server, pictures, row=row)
+            assert sorted(target for method, target in asked_for(server) if method == "GET") == names
+
+
+def test_nothing_is_fetched_for_a_request_that_cannot_be_sent():
+    with serving({}) as server:
+        error = refused(server, Image.from_url(f"{server.url}/cat"), response_format="url")
+        assert "gives no URLs" in error.message
+        made = allm.Engine(image_adapter="gemini", adapter_opts={"base_url": server.url})
+        with pytest.raises(ImageAdapterError) as raised:
+            allm.image_variations(made, Image.from_url(f"{server.url}/cat"), api_key=SECRET)
+        assert raised.value.reason == "unsupported_operation"
+        assert server.requests == ()
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "why"),
+    [
+        (Reply(status=404), "invalid_request", "status is 404"),
+        (Reply(status=503), "invalid_request", "status is 503"),
+        (Reply(body=b"<html>", headers={"content-type": "text/html"}), "invalid_request", "'text/html'"),
+        (Reply(body=b"<svg>", headers={"content-type": "image/svg+xml"}), "invalid_request", "'image/svg"),
+        (Reply(body=b"x" * 2000, headers=PNG), "invalid_request", "larger than"),
+        (Reply(status=302, headers={"location": "/cat"}), "invalid_request", "redirected more than 5 times"),
+        (Reply(status=301, headers={"location": "file:///etc/passwd"}), "invalid_request", "must begin with"),
+        (Reply(body=b"x" * 900, headers=PNG, then="half_close"), "network_error", "not complete"),
+        (Reply(first_byte_delay=math.inf), "timeout", "in all"),
+    ],
+    ids=["gone", "broken", "page", "svg", "large", "circle", "file", "cut", "silent"],
+)
+def test_what_cannot_be_had_is_a_typed_error_and_nothing_is_sent(monkeypatch, reply, reason, why):
+    monkeypatch.setattr(fetching, "MOST_BYTES", 1000)
+    monkeypatch.setattr(fetching, "SECONDS", 0.3)
+    with serving({"/cat": reply}) as server:
+        error = refused(server, Image.from_url(f"{server.url}/cat"))
+        assert {target for _, target in asked_for(server)} == {"/cat"}
+    assert (error.reason, error.metadata["field"]) == (reason, "input_images")
+    assert error.metadata["cause"] == "unfetchable_image"
+    assert why in error.message
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://x/cat.png", "http://", "cat.png", "http://[::1", "data:image/png;base64,AA"]
+)
+def test_what_is_no_url_of_the_web_is_refused(url):
+    with serving({}) as server:
+        assert "must begin with http" in refused(server, Image.from_url(url)).message
+        assert server.requests == ()
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_host_of_ones_own_network_is_not_asked_unless_that_is_allowed(host):
+    with serving({"/cat": Reply(body=b"x", headers=PNG)}) as server:
+        url = f"{server.url}/cat".replace("127.0.0.1", host)
+        error = refused(server, Image.from_url(url), transport=HttpxTransport())
+        assert (error.reason, error.metadata["phase"]) == ("invalid_request", "address")
+        assert "private_urls=True" in error.message
+        assert server.requests == ()
+
+
+def test_a_redirect_does_not_lead_there_either(monkeypatch):
+    """The first host counts as public here; the second, an address of this machine too, does not."""
+    monkeypatch.setattr("allm_actors.engine.http1_dial.is_public", lambda address: address == "127.0.0.1")
+    with serving({"/cat": Reply(status=302, headers={"location": "http://127.0.0.2/cat"})}) as server:
+        error = refused(server, Image.from_url(f"{server.url}/cat"), transport=HttpxTransport())
+        assert error.metadata["phase"] == "address"
+        assert asked_for(server) == [("GET", "/cat")]
+
+
+def test_a_connection_to_a_private_host_is_not_used_again_for_a_url():
+    with serving({"/cat": Reply(body=b"x", headers=PNG)}) as server:
+        reach = HttpxTransport()
+
+        async def scenario():
+            made = allm.Engine(
+                image_adapter="openai", adapter_opts={"base_url": server.url, "transport": reach}, retry=False
+            )
+            ask = {"api_key": SECRET, "model": "gpt-image-1"}
+            await allm.aio.edit_image(made, Image.from_bytes(b"x", "image/png"), "a hat", **ask)
+            with pytest.raises(ImageAdapterError, match="no host of the public network"):
+                await allm.aio.edit_image(made, Image.from_url(f"{server.url}/cat"), "a hat", **ask)
+            await reach.aclose()
+
+        asyncio.run(scenario())
+        assert asked_for(server) == [("POST", "/images/edits")]
+
+
+def test_a_proxy_is_asked_for_names_and_not_for_private_addresses(monkeypatch):
+    with serving({"http://cats.test/cat": Reply(body=b"x", headers=PNG)}) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        edit(server, Image.from_url("http://cats.test/cat"), transport=HttpxTransport())
+        error = refused(server, Image.from_url("http://169.254.169.254/cat"), transport=HttpxTransport())
+        assert error.metadata["phase"] == "address"
+        assert asked_for(server) == [("GET", "http://cats.test/cat"), ("POST", "/images/edits")]
+
+
+def test_over_tls_the_certificate_counts():
+    with (
+        LoopbackServer([Reply(body=b"x", headers=PNG)] * 2, tls=server_tls()) as pictures,
+        serving({}) as server,
+    ):
+        url = Image.from_url(f"{pictures.url}/cat")
+        edit(server, url, transport=HttpxTransport(private_urls=True, verify=client_tls()))
+        assert refused(server, url).reason == "network_error"
+
+
+def test_a_transport_of_ones_own_is_asked_as_it_is():
+    def answer(request):
+        if request.method == "GET":
+            return httpx.Response(200, content=b"x", headers=PNG)
+        return httpx.Response(200, content=answered(OPENAI).body)
+
+    reach = HttpxTransport(httpx.MockTransport(answer))
+    made = allm.Engine(image_adapter="openai", adapter_opts={"transport": reach}, retry=False)
+    picture = Image.from_url("http://10.0.0.1/cat")
+    response = allm.edit_image(made, picture, "a hat", model="gpt-image-1", api_key=SECRET)
+    assert response.images
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        *[(address, True) for address in ("1.1.1.1", "8.8.8.8", "2606:4700::1111", "64:ff9b::101:101")],
+        *[(address, False) for address in ("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.0.1", "0.0.0.0")],
+        *[(address, False) for address in ("169.254.169.254", "100.64.0.1", "224.0.0.1", "255.255.255.255")],
+        *[(address, False) for address in ("::", "::1", "fe80::1%eth0", "fc00::1", "ff02::1", "2001:db8::1")],
+        *[
+            (address, False)
+            for address in ("::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "no address")
+        ],
+    ],
+)
+def test_which_addresses_are_public(address, public):
+    assert public_hosts.is_public(address) is public
