@@ -65,6 +65,9 @@ class Provider:
 
 # OpenAI's reasoning models, which it wants to be asked through its responses.
 _REASONING = r"gpt-(?:[5-9]|[1-9]\d)|o[1-9]"
+_SEALED = (
+    r"gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)|o[1-9]"  # the chat models among them do not reason, and refuse it
+)
 
 _ROWS = (
     Provider(
@@ -76,7 +79,7 @@ _ROWS = (
         base_url_name="OPENAI_BASE_URL",
         dialects=((_REASONING, "openai_responses"),),
         quirks=Quirks(
-            max_tokens=None, prompt_cache=frozenset({"key", "retention"}), sealed_reasoning=_REASONING
+            max_tokens=None, prompt_cache=frozenset({"key", "retention"}), sealed_reasoning=_SEALED
         ),
     ),
     Provider(

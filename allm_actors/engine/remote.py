@@ -225,16 +225,29 @@ class _Run:
                 yield self._checked(self.dialect.decode_body(body, self.row), first=True)
                 return
             reading = _Reading(self.dialect.decoder(self.row))
-            while await response.pour(reading.feed):
+            while await self._pour(response, reading):
                 if events := reading.events:
                     yield self._checked(events, first=reading.direct is None)
                     reading.direct = way.direct or _nobody
                 if reading.decoder.done:
                     await _drain(response)
                     return
+            if reading.broken is not None:
+                yield self._checked(reading.decoder.broke(reading.broken), first=False)
+                return
             if reading.direct is None and kind and not streamed:
                 raise self._not_a_stream(kind)
             yield self._checked(reading.decoder.end(), first=reading.direct is None)
+
+    async def _pour(self, response: HttpResponse, reading: _Reading) -> bool:
+        """As `HttpResponse.pour`; what breaks an answer that has begun is kept for its decoder to tell."""
+        try:
+            return await response.pour(reading.feed)
+        except AdapterError as error:
+            if reading.direct is None:
+                raise
+            reading.broken = error
+            return False
 
     def _delay(self, attempt: int, failure: AdapterError) -> float | None:
         delay = next_delay(self.policy, attempt, failure, random.random())  # noqa: S311 - jitter, not a secret
@@ -307,10 +320,11 @@ def transport_for(call: Call) -> Transport:
 class _Reading:
     """Decodes what comes, and offers it to whoever may take it at once."""
 
-    __slots__ = ("decoder", "direct", "events")
+    __slots__ = ("broken", "decoder", "direct", "events")
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
+        self.broken: AdapterError | None = None
         self.events: list[Event] = []
         self.direct: Callable[[Sequence[Event]], bool] | None = None  # before the first batch nobody
 
@@ -383,7 +397,8 @@ def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
         message = f"base_url of {row.name} must begin with http:// or https://"
         raise EngineError("invalid_engine", provider=row.name, message=message)
     if url is row.base_url:
-        url = url.format(**{place: _place(row, place, options) for place in row.places})
+        places = {place: _place(row, place, options) for place in row.places}
+        url = url.format(**places).replace("//global-", "//")  # Vertex's one place without a host of its own
     return url.rstrip("/")
 
 

@@ -84,6 +84,10 @@ ORCHESTRATION = frozenset(
 _SLOTS = {slot for row in CAPABILITIES.values() for slot in (row.slot, row.model_slot)}
 ENGINE = frozenset({"adapter", "params", "middleware", *_SLOTS})
 KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
+# Where a request goes, and as whom: as a parameter of the model it would be sent there, and to the wrong place.
+_ADAPTERS = frozenset(
+    {"base_url", "endpoint", "headers", "organization", "project", "query", "region", "transport"}
+)
 _NEAR = 0.85
 # Providers' own names that happen to look like ours.
 _PROVIDER = frozenset({"models", "prompt_cache_key", "prompt_cache_retention"})
@@ -279,6 +283,10 @@ def _refuse_misplaced(name: str) -> None:
     if name in ENGINE:
         raise TypeError(
             f"{name!r} belongs to the engine, not to a call: use Engine({name}=…) or engine.merge({name}=…)"
+        )
+    if name in _ADAPTERS:
+        raise TypeError(
+            f"{name!r} belongs in adapter_opts, of the engine or of the call: adapter_opts={{{name!r}: …}}"
         )
     if name == "timeout":
         raise TypeError(

@@ -121,7 +121,11 @@ class HttpxTransport:
         if own is not None:
             built.extensions["public"] = public
             return await own.handle_async_request(built)
-        if public and self._given is None and (is_address(built.url.host) or not stacks.is_proxied(built.url)):
+        if (
+            public
+            and self._given is None
+            and (is_address(built.url.host) or not stacks.is_proxied(built.url))
+        ):
             await check_public(built.url.host)
         return await stacks.client().send(built, stream=True)
 

@@ -123,6 +123,10 @@ class Decoder(Protocol):
         """What the end of the body completes."""
         ...
 
+    def broke(self, error: AdapterError) -> list[Event]:
+        """What is left to say when the body breaks off with `error`, which is last."""
+        ...
+
 
 class Dialect(Protocol):
     """A wire format. Its module has it as `DIALECT`."""

@@ -8,6 +8,7 @@ from contextlib import aclosing
 import httpx
 import pytest
 
+import allm_actors as allm
 from allm_actors import telemetry
 from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta
 from allm_actors.engine.adapter import Call
@@ -285,6 +286,27 @@ def test_a_stream_that_is_cut_is_one_error_and_keeps_what_came(then):
     error = failure(batches)
     assert (error.reason, error.metadata["partial"]) == ("network_error", True)
     assert TextDelta("Hello ") in events_of(batches)
+
+
+@pytest.mark.parametrize("then", ["end", "half_close", "reset", "stall", "leave"])
+def test_what_a_broken_answer_cost_and_which_it_was_is_known(then):
+    begun = {"type": "message_start", "message": {"id": "m1", "model": "c", "usage": {"input_tokens": 1000}}}
+    text = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Hello"}}
+    chunks = sse(begun, text, done=False)
+    with LoopbackServer([Reply(chunks=chunks, then="stall" if then == "leave" else then)]) as server:
+        made = allm.Engine(
+            "anthropic:c", adapter_opts={"base_url": server.url, "transport": HttpxTransport()}, retry=False
+        )
+        patience = {} if then == "leave" else {"stream_timeout": 0.3}
+        with allm.stream_generate(made, [allm.user("hi")], api_key=KEY, **patience) as stream:
+            for event in stream:
+                if then == "leave" and isinstance(event, TextDelta):
+                    break
+        response = stream.result()
+    assert (response.usage.input_tokens, response.text()) == (1000, "Hello")
+    if then != "leave":
+        error = response.metadata["error"]
+        assert (error.metadata["response_id"], error.metadata["model"]) == ("m1", "c")
 
 
 def test_an_unreachable_port_is_a_network_error_that_is_tried_again():

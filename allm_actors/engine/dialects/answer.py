@@ -6,8 +6,11 @@ it is not, and nothing follows either. A tool call is complete only when the ans
     say(text)                    TextDelta
     think(text)                  RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a call's id and name         ToolCallStarted, once both are known; then ToolCallDelta per fragment
+    count()                      RawChunk(("usage", …)), the first counts that come; for who leaves early
     complete(finish)             RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted, MessageCompleted
     fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent
+
+Counts that have been told are not told again.
 
 What a provider wants to get back with the next request (signed thoughts, for example) is `provider_state`, by dialect;
 it stays with the assistant's message in the thread.
@@ -67,6 +70,7 @@ class Answer:
         "_row",
         "_usage_fields",
         "calls",
+        "counted",
         "done",
         "id",
         "metadata",
@@ -88,6 +92,7 @@ class Answer:
         self.refusal: list[str] = []
         self.calls: list[PartialCall] = []
         self.usage: dict[str, Any] | None = None
+        self.counted: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
         self.provider_state: dict[str, Any] = {}
         self.done = False
@@ -129,6 +134,13 @@ class Answer:
             if call.started and call.id is not None:
                 events.append(ToolCallDelta(call.id, fragment))
 
+    def count(self, events: list[Event]) -> None:
+        """What it has cost so far, if that is known and was not told."""
+        usage = self._usage_fields(self.usage) if self.usage else {}
+        if usage and usage != self.counted:
+            self.counted = usage
+            events.append(RawChunk(("usage", usage)))
+
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def complete(self, finish: FinishReason | None, raw_finish: str | None, events: list[Event]) -> None:
@@ -143,7 +155,7 @@ class Answer:
         elif finish == "stop" and self.calls:
             # A forced tool choice finishes with `stop`, and so do some servers always; the calls are there anyway.
             finish = "tool_calls"
-        self._report_usage(events)
+        self.count(events)
         calls = [self._completed(call, events, cut_off=finish == "length") for call in self.calls]
         text = "".join(self.text)
         if text:
@@ -157,8 +169,15 @@ class Answer:
     def fail(self, error: AllmError, events: list[Event]) -> None:
         """The answer ends here, with this error."""
         self.done = True
-        self._report_usage(events)
+        self.count(events)
         events.append(ErrorEvent(error))
+
+    def broke(self, error: AdapterError, events: list[Event]) -> None:
+        """The connection ended the answer: the error says which answer that was."""
+        known = {"response_id": self.id, "model": self.model}
+        told = {name: value for name, value in known.items() if value}
+        error.metadata = {**error.metadata, **told}
+        self.fail(error, events)
 
     def malformed(self, what: str, events: list[Event]) -> None:
         """Something arrived that nobody can read; `what` names it, as in "an event of the stream is no JSON object"."""
@@ -182,7 +201,7 @@ class Answer:
     def truncated(self, events: list[Event]) -> None:
         """The stream ended, and the answer was not whole."""
         why = f"{self._row.label}'s stream ended before the answer was complete. Try again."
-        self.fail(self._partial("network_error", why), events)
+        self.broke(self._partial("network_error", why), events)
 
     def _partial(self, reason: str, message: str) -> AdapterError:
         return AdapterError(reason, provider=self._row.name, message=message, metadata={"partial": True})
@@ -197,10 +216,6 @@ class Answer:
             "reasoning": {"text": "".join(self.reasoning)} if self.reasoning else None,
         }
         return self.metadata | {name: value for name, value in metadata.items() if value is not None}
-
-    def _report_usage(self, events: list[Event]) -> None:
-        if self.usage:
-            events.append(RawChunk(("usage", self._usage_fields(self.usage))))
 
     def _unique(self, call_id: str) -> str:
         taken = {call.id for call in self.calls}

@@ -8,7 +8,8 @@ every field but the forced tool of structured output.
     tool messages                     tool_result blocks; those in a row are one user message
     an assistant's calls              tool_use blocks; thoughts and server tools go back as they came
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
-    response_format json_schema       a tool `respond_with_json_<name>` that must be called; see `anthropic_events`
+    response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
+                                      called in their place; see `anthropic_events`
     max_tokens                        max_tokens, 1024 when nobody says
     prompt_cache                      cache_control of the whole request; a key has no place on this wire
 
@@ -117,8 +118,22 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     name = f"{JSON_TOOL}{wanted.get('name') or 'answer'}"
     description = "Return the final result as a JSON object matching the schema."
     tool = {"name": name, "description": description, "input_schema": wanted["schema"]}
+    own = body.get("tools") if request.tool_choice != "none" else None
     body["tools"] = [*body.get("tools", ()), tool]
-    body["tool_choice"] = {"type": "tool", "name": name}
+    body["tool_choice"] = _forced(name, beside=bool(own), thinks=_thinks(body))
+
+
+def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
+    # A model that must answer at once cannot call the tools that it would need for the answer, and makes one up.
+    # And one that thinks may not be forced to anything: the API refuses the request.
+    if thinks:
+        return {"type": "auto"}
+    return {"type": "any"} if beside else {"type": "tool", "name": name}
+
+
+def _thinks(body: Mapping[str, Any]) -> bool:
+    thinking = body.get("thinking")
+    return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
 
 
 # --- messages -------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ class Block:
         for name in ("text", "thinking", "signature"):
             pieces = getattr(self, name)
             if pieces:
-                wire[name] = "".join(pieces)
+                wire[name] = "".join([text_of(wire.get(name)) or "", *pieces])
         if self.citations:
             wire["citations"] = [*(wire.get("citations") or ()), *self.citations]
         if self.fragments:

@@ -60,6 +60,8 @@ class AnswerDecoder(ABC, Generic[T]):
         for frame in self._frames.feed(chunk) if not answer.done else ():
             if not answer.done:
                 self._on_frame(frame, events)
+                if answer.usage and not answer.counted:
+                    answer.count(events)
         if self._frames.broken is not None and not answer.done:
             answer.malformed(f"the stream cannot be read: {self._frames.broken}", events)
         return events
@@ -69,6 +71,13 @@ class AnswerDecoder(ABC, Generic[T]):
         events: list[Event] = []
         if not self._answer.done:
             self._on_end_of_body(events)
+        return events
+
+    def broke(self, error: AdapterError) -> list[Event]:
+        """The connection broke, with this error, or was silent for too long: the answer's end, with what is known."""
+        events: list[Event] = []
+        if not self._answer.done:
+            self._answer.broke(error, events)
         return events
 
     @abstractmethod

@@ -56,9 +56,9 @@ def elevenlabs_refusal(failure: HttpFailure, row: Service) -> AdapterError:
         row.provider,
         status=failure.status,
         wait_ms=retry_after_ms(headers, failure.now),
+        reason=_reason(failure.status, words),
     )
     error = as_refusal(read, row)
-    error.reason = _reason(failure.status, words) or error.reason
     told = provider_request_id(headers)
     if told:
         error.metadata["provider_request_id"] = told

@@ -21,7 +21,7 @@ from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.wire import HttpFailure
 
-__all__ = ["http_error", "provider_request_id", "retry_after_ms", "wire_error"]
+__all__ = ["advised_anew", "http_error", "provider_request_id", "retry_after_ms", "wire_error"]
 
 _MAX_WORDS = 500
 _CODES = {
@@ -87,6 +87,7 @@ _TOO_LONG = re.compile(
     r"|input token count|input is too long|exceeds the maximum number of tokens",
     re.IGNORECASE,
 )
+_WRONG_KEY = re.compile(r"(?:incorrect|invalid) api[ _-]?key", re.IGNORECASE)
 _REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid")
 _ERROR_TYPE = "x-amzn-errortype"  # AWS names the exception beside the body: `Name`, or `Name:http://…`
 _REDIRECTS = range(300, 400)
@@ -121,9 +122,17 @@ def provider_request_id(headers: Mapping[str, str]) -> str | None:
 
 
 def wire_error(
-    wire: Mapping[str, Any], row: Provider, *, status: int | None = None, wait_ms: int | None = None
+    wire: Mapping[str, Any],
+    row: Provider,
+    *,
+    status: int | None = None,
+    wait_ms: int | None = None,
+    reason: str | None = None,
 ) -> AdapterError:
-    """The error that an error object stands for, with the HTTP status it came with, if any."""
+    """The error that an error object stands for, with the HTTP status it came with, if any.
+
+    `reason` is for those who know better than the tables here.
+    """
     code, kind = (
         _word(wire.get("code")) or _detail_reason(wire),
         _word(wire.get("type")) or _word(wire.get("status")),
@@ -131,7 +140,7 @@ def wire_error(
     wait_ms = _retry_info_ms(wire) if wait_ms is None else wait_ms
     status = status if status is not None and status >= 400 else _status_in(wire) or status
     said = _word(wire.get("message")) or ""
-    reason = _reason(status, code, kind, said)
+    reason = reason or _reason(status, code, kind, said)
     words = redact(said).strip()[:_MAX_WORDS]
     metadata: dict[str, Any] = {
         name: redact(value)[:100] for name, value in (("code", code), ("type", kind)) if value
@@ -140,7 +149,9 @@ def wire_error(
         metadata["retry"] = False
     did = f"answered {status}" if status is not None and status >= 300 else "reported an error"
     message = f"{row.label} {did}{': ' + words if words else ''}"
-    advice = f"Wait {wait_ms / 1000:g} s." if wait_ms else _advice(reason, status, row)
+    advice = (
+        f"Wait {wait_ms / 1000:g} s." if wait_ms and reason in _PASSING else _advice(reason, status, row)
+    )
     return AdapterError(
         reason,
         provider=row.name,
@@ -149,6 +160,14 @@ def wire_error(
         message=f"{message.rstrip('.')}. {advice}" if advice else message,
         metadata=metadata,
     )
+
+
+def advised_anew(message: str, reason: str, instead: str) -> str:
+    """A message whose advice was for one reason, with that for another."""
+    old, new = _ADVICE.get(reason, ""), _ADVICE.get(instead, "")
+    if not old or reason == instead or not message.endswith(old):
+        return message
+    return f"{message.removesuffix(old)}{new}".rstrip()
 
 
 def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
@@ -181,7 +200,11 @@ def _error_object(body: bytes) -> Mapping[str, Any]:
         return {**value, "message": error}
     if not isinstance(error, dict):
         return {}
-    return error if _word(error.get("message")) else {**error, "message": _detail(error.get("detail"))}
+    return (
+        _unwrapped(error)
+        if _word(error.get("message"))
+        else {**error, "message": _detail(error.get("detail"))}
+    )
 
 
 def _detail(detail: Any) -> str | None:
@@ -213,6 +236,21 @@ def _retry_info_ms(wire: Mapping[str, Any]) -> int | None:
     return None
 
 
+def _unwrapped(error: dict[str, Any]) -> dict[str, Any]:
+    """A broker's error with that of the provider behind it, as OpenRouter has it in `metadata.raw`, JSON or a text."""
+    metadata = error.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str) or not raw.strip():
+        return error
+    behind = _error_object(raw.encode()) or {"message": raw}
+    said = _word(behind.get("message"))
+    if said is None:
+        return error
+    name = _word(metadata.get("provider_name")) if isinstance(metadata, dict) else None
+    words = f"{error['message']} ({name or 'the provider behind it'}: {said})"
+    return {**behind, "status": None, **{k: v for k, v in error.items() if k != "metadata"}, "message": words}
+
+
 def _word(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
 
@@ -235,6 +273,8 @@ def _reason(status: int | None, code: str | None, kind: str | None, words: str) 
             return "context_length_exceeded"
         if "content_filter" in marks or "policy" in marks or "moderation" in marks:
             return "content_filter"
+    if status == 400 and _WRONG_KEY.search(words):
+        return "authentication_failed"
     if status is not None and 500 <= status <= 599:
         return "provider_unavailable"
     if status in _STATUSES:
@@ -257,6 +297,7 @@ def _advice(reason: str, status: int | None, row: Provider) -> str:
     return _ADVICE.get(reason, "")
 
 
+_PASSING = frozenset({"rate_limited", "provider_unavailable"})  # what waiting helps against
 _ADVICE = {
     "rate_limited": "Wait, or send less at once; check the account's limits and quota.",
     "context_length_exceeded": "Send fewer or shorter messages, or ask a model with a longer context.",

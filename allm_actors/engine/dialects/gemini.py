@@ -73,7 +73,7 @@ _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 def encode(request: Request, _row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
     check_pictures(request.messages)
-    model = quote(str(request.options.get("model", request.model)), safe="")
+    model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
     return HttpRequest(url=url, body=json_body(_body(request)), headers=_HEADERS)
 

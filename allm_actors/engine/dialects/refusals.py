@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from allm_actors.data import AdapterError, ValidationError
 from allm_actors.engine.dialects.body import json_body
-from allm_actors.engine.dialects.failures import http_error
+from allm_actors.engine.dialects.failures import advised_anew, http_error
 from allm_actors.engine.dialects.lenient import read_object
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpFailure
@@ -47,9 +47,10 @@ def as_refusal(error: AdapterError, row: Service) -> AdapterError:
     if error.status in (400, 422):
         said = " ".join(map(str, (error.metadata.get("code"), error.metadata.get("type"), error.message)))
         reason = next((made for mark, made in _MARKS.get(row.span, ()) if mark.search(said)), reason)
+    reason = _OTHERS.get((row.span, reason), reason)
     told = row.error(
-        _OTHERS.get((row.span, reason), reason),
-        error.message,
+        reason,
+        advised_anew(error.message, error.reason, reason),
         status=error.status,
         retry_after_ms=error.retry_after_ms,
         metadata=error.metadata,

@@ -10,6 +10,7 @@ from allm_actors.data import (
     ImagePart,
     Message,
     MessageCompleted,
+    RawChunk,
     Request,
     TextPart,
     Tool,
@@ -158,6 +159,17 @@ class TestEncode:
         told = answer(ToolCall(id="1", name="respond_with_json_city", arguments={}))
         assert "tools" not in sent(user("a"), told, result("1", "ok"), response_format=SCHEMA)
 
+    def test_beside_tools_the_model_may_call_them_before_it_answers(self):
+        assert sent(tools=[TOOL], response_format=SCHEMA)["tool_choice"] == {"type": "any"}
+        only = sent(tools=[TOOL], tool_choice="none", response_format=SCHEMA)["tool_choice"]
+        assert only == {"type": "tool", "name": "respond_with_json_city"}
+
+    def test_one_that_thinks_is_not_forced(self):
+        thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
+        assert sent(response_format=SCHEMA, options=thinking)["tool_choice"] == {"type": "auto"}
+        off = {"thinking": {"type": "disabled"}}
+        assert sent(response_format=SCHEMA, options=off)["tool_choice"]["type"] == "tool"
+
     def test_prompt_cache(self):
         assert sent(prompt_cache={"key": "k", "retention": "short"})["cache_control"] == {"type": "ephemeral"}
         long = sent(prompt_cache={"key": None, "retention": "long"})["cache_control"]
@@ -165,6 +177,26 @@ class TestEncode:
 
 
 class TestDecode:
+    def test_what_a_block_began_with_stays_in_what_goes_back(self):
+        thought = begun(0, type="thinking", thinking="Let me ", signature="")
+        more_of_it = more(0, type="thinking_delta", thinking="see")
+        signed = more(0, type="signature_delta", signature="S")
+        text = begun(1, type="text", text="Hello ")
+        rest = more(1, type="text_delta", text="world")
+        message = stream(START, thought, more_of_it, signed, text, rest, ended(), STOP)[-1].message
+        assert sent(user("hi"), message)["messages"][1]["content"] == [
+            {"type": "thinking", "thinking": "Let me see", "signature": "S"},
+            {"type": "text", "text": "Hello world"},
+        ]
+
+    def test_the_first_counts_are_told_at_once_and_what_was_told_is_not_told_again(self):
+        events = stream(START, begun(0, type="text", text="so"), ended(), STOP)
+        counts = [(at, e.payload[1]) for at, e in enumerate(events) if isinstance(e, RawChunk)]
+        (first, told), (_, last) = counts
+        assert (first, told["input_tokens"], last["output_tokens"]) == (0, 3, 2)
+        cut = stream(START, begun(0, type="text", text="so"))
+        assert [type(event).__name__ for event in cut] == ["RawChunk", "TextDelta", "ErrorEvent"]
+
     def test_input_that_comes_with_the_blocks_beginning(self):
         block = begun(0, type="tool_use", id="1", name="look", input={"x": 1})
         events = stream(START, block, ended("tool_use"), STOP)
@@ -213,7 +245,8 @@ class TestDecode:
 
     def test_the_end_before_the_stop_is_an_error(self):
         last = stream(START, begun(0, type="text", text="so"), ended())[-1]
-        assert (last.error.reason, last.error.metadata) == ("network_error", {"partial": True})
+        known = {"partial": True, "response_id": "m", "model": "claude"}
+        assert (last.error.reason, last.error.metadata) == ("network_error", known)
 
     @pytest.mark.parametrize(
         ("status", "words", "reason"),

@@ -49,6 +49,27 @@ def test_messages_say_what_to_do():
     assert "model's name" in refused(404).message
     assert "Wait 2 s" in refused(429, headers={"Retry-After": "2"}).message
     assert "balance" in refused(402).message
+    unasked = refused(401, headers={"Retry-After": "2"})
+    assert "Check the key" in unasked.message
+    assert unasked.retry_after_ms == 2000
+
+
+def test_a_wrong_key_is_one_whatever_the_status():
+    assert refused(400, {"error": "Incorrect API key provided"}).reason == "authentication_failed"
+
+
+@pytest.mark.parametrize(
+    "raw", ['{"error":{"message":"maximum context length is 8"}}', "maximum context length is 8"]
+)
+def test_the_error_behind_a_brokers_error_is_told_and_counts(raw):
+    behind = {"raw": raw, "provider_name": "Acme"}
+    wire = {"message": "Provider returned error", "code": 400, "metadata": behind}
+    got = refused(400, {"error": wire}, provider="openrouter")
+    assert got.reason == "context_length_exceeded"
+    assert "Provider returned error (Acme: maximum context length is 8)" in got.message
+    for nothing in ({"raw": None}, {"raw": "  "}, {"raw": "{}"}, None, "x"):
+        got = refused(400, {"error": {**wire, "metadata": nothing}}, provider="openrouter")
+        assert got.reason == "invalid_request"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,9 @@ class TestVertex:
         assert base_url_of(row, {"project": "example.com:p-1"}) == (
             "https://europe-west4-aiplatform.googleapis.com/v1/projects/example.com:p-1/locations/europe-west4/publishers/google"
         )
+        assert base_url_of(row, {"project": "p", "region": "global"}) == (
+            "https://aiplatform.googleapis.com/v1/projects/p/locations/global/publishers/google"
+        )
         with pytest.raises(EngineError, match=r"my-project.* or GOOGLE_CLOUD_PROJECT"):
             base_url_of(row, {})
         with pytest.raises(EngineError, match="region"):

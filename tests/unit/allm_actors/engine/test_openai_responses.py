@@ -82,7 +82,8 @@ class TestEncode:
     def test_thoughts_are_asked_for_sealed_where_there_are_any(self):
         for model in ("gpt-5", "gpt-5.6-luna", "o3"):
             assert sent(model=model)["include"] == ["reasoning.encrypted_content"]
-        assert "include" not in sent(model="gpt-4o")
+        for model in ("gpt-4o", "gpt-5-chat-latest", "gpt-5.3-chat"):
+            assert "include" not in sent(model=model)
         assert "include" not in sent(model="gpt-5", row=PROVIDERS["xai"])
 
     def test_tools_are_flat_and_strict_only_when_they_say_so(self):

@@ -137,6 +137,12 @@ def test_what_belongs_to_the_engine_is_refused_in_a_call():
         split({"adapter": "openai"})
 
 
+@pytest.mark.parametrize("name", ["base_url", "endpoint", "headers", "organization", "region", "transport"])
+def test_where_a_request_goes_is_no_parameter_of_the_model(name):
+    with pytest.raises(TypeError, match=f"adapter_opts={{'{name}'"):
+        split({name: "x"})
+
+
 @pytest.mark.parametrize(
     "name", ["top_p", "n", "stop", "models", "prompt_cache_key", "max_completion_tokens", "reasoning_effort"]
 )

@@ -173,6 +173,11 @@ def test_a_picture_that_cannot_be_had_is_refused(name, image, why):
     assert "secret-folder" not in error.message
 
 
+def test_gemini_has_no_masks_and_does_not_change_the_whole_picture_instead():
+    error = refused("gemini", operation="edit", input_images=[PICTURE], mask=PICTURE)
+    assert (error.reason, error.metadata["field"]) == ("unsupported_feature", "mask")
+
+
 @BOTH
 def test_a_change_of_nothing_is_refused(name):
     error = refused(name, operation="edit")
