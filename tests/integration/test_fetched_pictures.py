@@ -6,10 +6,11 @@ import math
 import httpx
 import pytest
 
-import allm_actors as allm
-from allm_actors.data import Image, ImageAdapterError
+from allm_actors.data import Image, ImageAdapterError, ImageRequest
 from allm_actors.engine import fetching, public_hosts
 from allm_actors.engine import transport as door
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.remote_calls import remote_service
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.services import ROWS, SECRET, answered
 
@@ -21,17 +22,28 @@ OPENAI, GEMINI = (
     for name in ("openai", "gemini")
 )
 PNG = {"content-type": "image/png"}
+PICTURE = Image.from_bytes(b"x", "image/png")
 
 
-def edit(server, picture, *, row=OPENAI, transport=None, **options):
+def edit(server, picture, *, row=OPENAI, transport=None, operation="edit", **fields):
     """What becomes of an edit of `picture`, or of pictures, by a provider at `server`."""
-    name = row.provider.name
-    model = {"model": "gpt-image-1"} if name == "openai" else {}
-    reach = transport or HttpxTransport(private_urls=True)
-    made = allm.Engine(
-        image_adapter=name, adapter_opts={"base_url": server.url, "transport": reach}, retry=False
+    pictures = picture if isinstance(picture, list) else [picture]
+    request = ImageRequest(
+        operation=operation,
+        prompt="a hat" if operation == "edit" else None,
+        input_images=pictures,
+        **{"model": "gpt-image-1" if row is OPENAI else None, **fields},
     )
-    return allm.edit_image(made, picture, "a hat", api_key=SECRET, **model, **options)
+
+    async def run():
+        reach = transport or HttpxTransport(private_urls=True)
+        call = Call(request_id="r", api_key=SECRET, transport=reach, options={"base_url": server.url})
+        try:
+            return await remote_service(row).generate(request, call)
+        finally:
+            await reach.aclose()
+
+    return asyncio.run(run())
 
 
 def refused(server, picture, **options):
@@ -82,10 +94,10 @@ def test_nothing_is_fetched_for_a_request_that_cannot_be_sent():
     with serving({}) as server:
         error = refused(server, Image.from_url(f"{server.url}/cat"), response_format="url")
         assert "gives no URLs" in error.message
-        made = allm.Engine(image_adapter="gemini", adapter_opts={"base_url": server.url})
-        with pytest.raises(ImageAdapterError) as raised:
-            allm.image_variations(made, Image.from_url(f"{server.url}/cat"), api_key=SECRET)
-        assert raised.value.reason == "unsupported_operation"
+        error = refused(server, Image.from_url(f"{server.url}/cat"), row=GEMINI, operation="variation")
+        assert error.reason == "unsupported_operation"
+        error = refused(server, PICTURE, row=GEMINI, mask=Image.from_url(f"{server.url}/mask"))
+        assert error.reason == "unsupported_feature"
         assert server.requests == ()
 
 
@@ -149,13 +161,12 @@ def test_a_connection_to_a_private_host_is_not_used_again_for_a_url():
         reach = HttpxTransport()
 
         async def scenario():
-            made = allm.Engine(
-                image_adapter="openai", adapter_opts={"base_url": server.url, "transport": reach}, retry=False
-            )
-            ask = {"api_key": SECRET, "model": "gpt-image-1"}
-            await allm.aio.edit_image(made, Image.from_bytes(b"x", "image/png"), "a hat", **ask)
+            call = Call(request_id="r", api_key=SECRET, transport=reach, options={"base_url": server.url})
+            ask = remote_service(OPENAI).generate
+            of = {"operation": "edit", "prompt": "a hat", "model": "gpt-image-1"}
+            await ask(ImageRequest(**of, input_images=[PICTURE]), call)
             with pytest.raises(ImageAdapterError, match="no host of the public network"):
-                await allm.aio.edit_image(made, Image.from_url(f"{server.url}/cat"), "a hat", **ask)
+                await ask(ImageRequest(**of, input_images=[Image.from_url(f"{server.url}/cat")]), call)
             await reach.aclose()
 
         asyncio.run(scenario())
@@ -188,11 +199,10 @@ def test_a_transport_of_ones_own_is_asked_as_it_is():
             return httpx.Response(200, content=b"x", headers=PNG)
         return httpx.Response(200, content=answered(OPENAI).body)
 
-    reach = HttpxTransport(httpx.MockTransport(answer))
-    made = allm.Engine(image_adapter="openai", adapter_opts={"transport": reach}, retry=False)
-    picture = Image.from_url("http://10.0.0.1/cat")
-    response = allm.edit_image(made, picture, "a hat", model="gpt-image-1", api_key=SECRET)
-    assert response.images
+    with serving({}) as server:
+        reach = HttpxTransport(httpx.MockTransport(answer))
+        assert edit(server, Image.from_url("http://10.0.0.1/cat"), transport=reach).images
+        assert server.requests == ()
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from contextlib import aclosing
 import httpx
 import pytest
 
-import allm_actors as allm
 from allm_actors import telemetry
 from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.transport import HttpxTransport
+from allm_actors.execution.fold import fold
 from allm_actors.testing.exchanges import chat_completions, refusal, sse
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 
@@ -293,18 +293,14 @@ def test_what_a_broken_answer_cost_and_which_it_was_is_known(then):
     begun = {"type": "message_start", "message": {"id": "m1", "model": "c", "usage": {"input_tokens": 1000}}}
     text = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "Hello"}}
     chunks = sse(begun, text, done=False)
-    with LoopbackServer([Reply(chunks=chunks, then="stall" if then == "leave" else then)]) as server:
-        made = allm.Engine(
-            "anthropic:c", adapter_opts={"base_url": server.url, "transport": HttpxTransport()}, retry=False
-        )
-        patience = {} if then == "leave" else {"stream_timeout": 0.3}
-        with allm.stream_generate(made, [allm.user("hi")], api_key=KEY, **patience) as stream:
-            for event in stream:
-                if then == "leave" and isinstance(event, TextDelta):
-                    break
-        response = stream.result()
+    leaves = then == "leave"
+    with LoopbackServer([Reply(chunks=chunks, then="stall" if leaves else then)]) as server:
+        patience = {} if leaves else {"stream_timeout": 0.3}
+        read = (lambda batch: isinstance(batch[-1], TextDelta)) if leaves else None
+        batches = ask(server, adapter="anthropic", read=read, **patience)
+    response = fold(events_of(batches)).response()
     assert (response.usage.input_tokens, response.text()) == (1000, "Hello")
-    if then != "leave":
+    if not leaves:
         error = response.metadata["error"]
         assert (error.metadata["response_id"], error.metadata["model"]) == ("m1", "c")
 

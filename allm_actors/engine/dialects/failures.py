@@ -149,9 +149,7 @@ def wire_error(
         metadata["retry"] = False
     did = f"answered {status}" if status is not None and status >= 300 else "reported an error"
     message = f"{row.label} {did}{': ' + words if words else ''}"
-    advice = (
-        f"Wait {wait_ms / 1000:g} s." if wait_ms and reason in _PASSING else _advice(reason, status, row)
-    )
+    advice = f"Wait {wait_ms / 1000:g} s." if wait_ms and reason in _PASSING else _advice(reason, status, row)
     return AdapterError(
         reason,
         provider=row.name,
