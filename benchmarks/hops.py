@@ -88,7 +88,7 @@ def hops(far: Callable[[], Any] | None, *, busy: bool) -> dict[str, float]:
 def streams(count: int, dispatcher: str) -> dict[str, float]:
     """The streams of `benchmarks.streams`, the sessions run by `dispatcher`."""
     with provider() as server:
-        return attached(dispatcher)(server, count, chunks_for(count))
+        return attached(dispatcher=dispatcher)(server, count, chunks_for(count))
 
 
 def _back_and_forth(count: int) -> None:

@@ -185,7 +185,7 @@ def _installed(subjects: Mapping[str, Subject], names: Iterable[str]) -> list[st
     for name in names:
         if name not in subjects:
             sys.exit(f"no subject {name!r}; there are: {', '.join(subjects)}")
-        missing = [need for need in subjects[name].needs if importlib.util.find_spec(need) is None]
+        missing = [need for need in subjects[name].needs if not _is_there(need)]
         absent = [program for program in subjects[name].programs if shutil.which(program) is None]
         if missing:
             print(f"skipped: {name} needs {', '.join(missing)} (see benchmarks/README.md)")
@@ -194,6 +194,13 @@ def _installed(subjects: Mapping[str, Subject], names: Iterable[str]) -> list[st
         else:
             chosen.append(name)
     return chosen
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it would be in
+        return False
 
 
 def _in_fresh_process(module: str, name: str, settings: Mapping[str, Any], *, pinned: bool) -> Numbers | None:

@@ -126,14 +126,13 @@ def anthropic_reader(base: str) -> Reader:
 
 
 def genai_reader(base: str) -> Reader:
-    """Google's SDK for Gemini, over httpx as it comes without aiohttp (which it would limit to 100 connections)."""
+    """Google's SDK for Gemini: over aiohttp where that is installed, without a limit; else over httpx, its limit lifted."""
     import google.genai as genai
     import httpx
     from google.genai import types
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-    http = httpx.AsyncClient(limits=limits, timeout=300)
-    options = types.HttpOptions(base_url=base, api_version="v1beta", httpx_async_client=http)
+    options = types.HttpOptions(base_url=base, api_version="v1beta", async_client_args={"limits": limits})
     client = genai.Client(api_key="none", http_options=options)
 
     async def read() -> AsyncIterator[str]:
@@ -157,7 +156,12 @@ def litellm_reader(base: str) -> Reader:
 
     async def read() -> AsyncIterator[str]:
         stream: Any = await litellm.acompletion(
-            model="openai/gpt-4o-mini", api_base=base, api_key="none", messages=said, stream=True
+            model="openai/gpt-4o-mini",
+            api_base=base,
+            api_key="none",
+            messages=said,
+            stream=True,
+            max_retries=0,
         )
         async for chunk in stream:
             if chunk.choices and (text := chunk.choices[0].delta.content):

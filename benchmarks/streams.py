@@ -122,17 +122,23 @@ def engine(base: str, model: str = "openai-compatible:gpt-4o-mini", **options: A
     return allm.Engine(model, adapter_opts={"base_url": base, **options}, retry=False)
 
 
-def attached(model: str = "openai-compatible:gpt-4o-mini", *, path: str = "", own: bool = True) -> Any:
+def attached(
+    model: str = "openai-compatible:gpt-4o-mini",
+    *,
+    path: str = "",
+    own: bool = True,
+    dispatcher: str = "loop",
+) -> Callable[..., dict[str, float]]:
     """`async with Host`, every turn read by a task of the same loop; `path` goes after the provider's base URL."""
 
     def run(server: str, streams: int, chunks: int) -> dict[str, float]:
-        return asyncio.run(_attached(model, path, server, streams, chunks, own=own))
+        return asyncio.run(_attached(model, path, server, streams, chunks, own=own, dispatcher=dispatcher))
 
     return run
 
 
 async def _attached(
-    model: str, path: str, server: str, streams: int, chunks: int, *, own: bool
+    model: str, path: str, server: str, streams: int, chunks: int, *, own: bool, dispatcher: str
 ) -> dict[str, float]:
     import allm_actors as allm
     from allm_actors.engine.transport import HttpxTransport
@@ -142,7 +148,7 @@ async def _attached(
     def made(pace: int, n: int, group: int) -> Any:
         return engine(f"{server}/{pace}/{n}/{group}{path}", model, **stack)
 
-    async with allm.Host(dispatcher="loop") as host:
+    async with allm.Host(dispatcher=dispatcher) as host:
         if streams == 1:
             return await _full_speed(lambda n: _texts(host.session(f"s{n}", made(0, n, 1))), chunks)
         async for _ in _texts(host.session("warm", made(0, 2, 1))):
