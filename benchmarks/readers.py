@@ -126,7 +126,7 @@ def anthropic_reader(base: str) -> Reader:
 
 
 def genai_reader(base: str) -> Reader:
-    """Google's SDK for Gemini: over aiohttp where that is installed, without a limit; else over httpx, its limit lifted."""
+    """Google's SDK for Gemini: over aiohttp where that is installed, else over httpx; without a limit."""
     import google.genai as genai
     import httpx
     from google.genai import types
