@@ -120,11 +120,12 @@ async def kill_now_and_then(host: allm.Host, seed: int, pause: float) -> Counter
     try:
         while True:
             await asyncio.sleep(dice.uniform(0, 2 * pause))
-            # Sessions are always there, workers come and go: each kind gets its turn.
-            kind = dice.choice(MORTALS)
-            found = [ref for ref in host.system.processes() if ref.actor_class.__name__ == kind]
-            if found:
-                exit_process(dice.choice(found), "kill")
+            # Sessions are always there, workers come and go: of those that are there, the kind that has died least.
+            there = [(ref, ref.actor_class.__name__) for ref in host.system.processes()]
+            kinds = {kind for _, kind in there if kind in MORTALS}
+            if kinds:
+                kind = min(sorted(kinds), key=lambda kind: deaths[kind])
+                exit_process(dice.choice([ref for ref, each in there if each == kind]), "kill")
                 deaths[kind] += 1
     except asyncio.CancelledError:
         return deaths

@@ -235,16 +235,17 @@ def _retry_info_ms(wire: Mapping[str, Any]) -> int | None:
 
 
 def _unwrapped(error: dict[str, Any]) -> dict[str, Any]:
-    """A broker's error with that of the provider behind it, as OpenRouter has it in `metadata.raw`, JSON or a text."""
+    """A broker's error with that of the provider behind it, which OpenRouter has in `metadata.raw`.
+
+    Only JSON with a sentence that was meant to be read: a mere text may be anything, also what was asked.
+    """
     metadata = error.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    if not isinstance(raw, str) or not raw.strip():
-        return error
-    behind = _error_object(raw.encode()) or {"message": raw}
+    behind = _error_object(raw.encode()) if isinstance(raw, str) else {}
     said = _word(behind.get("message"))
-    if said is None:
+    if said is None or not isinstance(metadata, dict):
         return error
-    name = _word(metadata.get("provider_name")) if isinstance(metadata, dict) else None
+    name = _word(metadata.get("provider_name"))
     words = f"{error['message']} ({name or 'the provider behind it'}: {said})"
     return {**behind, "status": None, **{k: v for k, v in error.items() if k != "metadata"}, "message": words}
 

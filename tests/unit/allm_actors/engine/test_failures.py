@@ -58,16 +58,14 @@ def test_a_wrong_key_is_one_whatever_the_status():
     assert refused(400, {"error": "Incorrect API key provided"}).reason == "authentication_failed"
 
 
-@pytest.mark.parametrize(
-    "raw", ['{"error":{"message":"maximum context length is 8"}}', "maximum context length is 8"]
-)
-def test_the_error_behind_a_brokers_error_is_told_and_counts(raw):
+def test_the_error_behind_a_brokers_error_is_told_and_counts():
+    raw = '{"error":{"message":"maximum context length is 8"}}'
     behind = {"raw": raw, "provider_name": "Acme"}
     wire = {"message": "Provider returned error", "code": 400, "metadata": behind}
     got = refused(400, {"error": wire}, provider="openrouter")
     assert got.reason == "context_length_exceeded"
     assert "Provider returned error (Acme: maximum context length is 8)" in got.message
-    for nothing in ({"raw": None}, {"raw": "  "}, {"raw": "{}"}, None, "x"):
+    for nothing in ({"raw": None}, {"raw": "context length"}, {"raw": "{}"}, None, "x"):
         got = refused(400, {"error": {**wire, "metadata": nothing}}, provider="openrouter")
         assert got.reason == "invalid_request"
 
