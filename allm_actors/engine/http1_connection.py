@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from .http1_errors import MalformedError
-from .http1_message import ResponseReader
+from .http1_message import Outgoing, ResponseReader
 
 __all__ = ["HOLD_BYTES", "Connection", "Exchange", "Sink"]
 
@@ -60,14 +60,14 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request can be sent now."""
         return self._transport is not None and self._exchange is None and not self._transport.is_closing()
 
-    async def send(self, request: bytes, *, bodiless: bool = False) -> Exchange:
+    async def send(self, request: Outgoing) -> Exchange:
         """Send, and return the answer once its head is here. Raises OSError and `MalformedError`."""
         if self._transport is None or not self.usable:
             raise ConnectionAbortedError("the connection was closed before the request was sent")
         self.heard = False
-        self._exchange = exchange = Exchange(self, ResponseReader(bodiless=bodiless))
+        self._exchange = exchange = Exchange(self, ResponseReader(bodiless=request.method == b"HEAD"))
         try:
-            self._transport.write(request)
+            self._transport.write(request.head + request.body)
             await exchange.headed()
         except BaseException:
             self.close()

@@ -11,13 +11,14 @@ Source: RFC 9112 sections 2 to 9 (messages, framing, connections), RFC 9110 sect
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from .http1_errors import MalformedError, TruncatedError
 
-__all__ = ["MAX_HEAD_BYTES", "ResponseReader", "request_bytes"]
+__all__ = ["MAX_HEAD_BYTES", "Outgoing", "ResponseReader", "request_bytes"]
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of the names and values of a response's headers, and of its trailers."""
@@ -26,6 +27,16 @@ _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\Z")
 _TARGET = re.compile(rb"[!-~]+\Z")
 _BODILESS = (204, 304)
+
+
+class Outgoing(NamedTuple):
+    """A request, in the parts that each version of HTTP puts together in its own way. `head` is HTTP/1.1's."""
+
+    method: bytes
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    head: bytes
+    body: bytes
 
 
 def request_bytes(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> bytes:

@@ -3,6 +3,9 @@
 Rule of this file: a connection is in use, or idle here, or gone, and `open` counts the first two. The last one used is
 used first, so that those too many grow old; what is idle for too long is closed.
 
+A connection that speaks HTTP/2 is shared by as many as its server allows, and until the first one to a host has shown
+what the host speaks, those who come wait for it.
+
 Thread: the event loop's. A pool belongs to the loop that first asks it.
 """
 
@@ -12,14 +15,20 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from .http1_connection import Connection
 from .http1_dial import connected_socket
 
+if TYPE_CHECKING:
+    from .http2_connection import Http2Connection  # it needs h2, which may not be there
+
 __all__ = ["Origin", "Pool"]
 
 _BUFFER_BYTES = 64 * 1024
+
+
+AnyConnection: TypeAlias = "Connection | Http2Connection"
 
 
 class Origin(NamedTuple):
@@ -36,6 +45,7 @@ class Pool:
     """Connections, opened when there is no idle one. Units: seconds; None is no limit.
 
     At most `most` are open to one origin, and who comes then waits in line; at most `most_idle` are kept of all.
+    `http2` is what speaks HTTP/2 where a server chooses it; without it none is asked to.
     """
 
     def __init__(
@@ -45,8 +55,9 @@ class Pool:
         most: int | None = None,
         most_idle: int = 100,
         idle_seconds: float = 30.0,
+        http2: type[Http2Connection] | None = None,
     ) -> None:
-        self._context = context
+        self._context, self._http2 = context, http2
         self._most, self._most_idle, self._idle_seconds = most, most_idle, idle_seconds
         self._loop = asyncio.get_running_loop()
         self._buffer = memoryview(bytearray(_BUFFER_BYTES))
@@ -59,20 +70,24 @@ class Pool:
         """How many connections there are, in use or idle."""
         return sum(len(place.connections) for place in self._places.values())
 
-    async def connection(self, origin: Origin) -> Connection:
+    async def connection(self, origin: Origin) -> AnyConnection:
         """One that can be used now. Raises OSError (`ssl.SSLError` among them) when there can be none."""
         place = self._places.get(origin)
         if place is None:
             place = self._places[origin] = _Place(origin)
         place.askers += 1
+        waited = False
         try:
             while True:
-                idle = place.take()
-                if idle is not None:
-                    return idle
-                if self._most is None or len(place.connections) < self._most:
-                    return await self._connect(place)
-                await place.wait()
+                found = place.take()
+                if found is None and self._may_dial(place):
+                    found = await self._connect(place)
+                if found is not None:
+                    if found in place.shared:
+                        place.wake()  # the next in line may share it, too
+                    return found
+                await place.wait(first=waited)
+                waited = True
         finally:
             place.askers -= 1
             self._tidy(place)
@@ -89,38 +104,87 @@ class Pool:
             self._one_less = self._loop.create_future()
             await self._one_less
 
-    async def _connect(self, place: _Place) -> Connection:
-        origin = place.origin
-        connection = Connection(
+    def _may_dial(self, place: _Place) -> bool:
+        if self._most is not None and len(place.connections) + place.dialling >= self._most:
+            return False
+        return self._http2 is None or place.only_http1 or not place.dialling or place.origin.scheme != "https"
+
+    async def _connect(self, place: _Place) -> AnyConnection:
+        http1 = Connection(
             self._buffer, lambda made: self._freed(place, made), lambda made: self._lost(place, made)
         )
-        place.connections.add(connection)
+        if self._http2 is not None and place.origin.scheme == "https":
+            return await self._choose(place, http1, self._http2)
+        place.connections.add(http1)
         try:
-            secure = origin.scheme == "https"
-            await self._loop.create_connection(
-                lambda: connection,
-                sock=await connected_socket(origin.host, origin.port, public=origin.public),
-                ssl=self._context() if secure else None,
-                server_hostname=origin.host if secure else None,
-            )
+            await self._dial(place.origin, http1)
         except BaseException:
-            connection.close()
-            self._lost(place, connection)
+            http1.close()
+            self._lost(place, http1)
             raise
-        return connection
+        return http1
+
+    async def _choose(self, place: _Place, http1: Connection, http2: type[Http2Connection]) -> AnyConnection:
+        """A connection that speaks what the server has chosen, and that the others in line may share if it can be."""
+        shared = http2(lambda made: self._freed_of_one(place, made), lambda made: self._lost(place, made))
+        either = _Either(http1, shared)
+        place.dialling += 1
+        if place.only_http1:
+            place.wake()  # one of those who waited to see what the host speaks may open another
+        try:
+            await self._dial(place.origin, either)
+            place.connections.add(either.chosen)
+            if either.chosen is shared:
+                await shared.settled()
+                place.shared.append(shared)
+            place.only_http1 = either.chosen is http1
+            return either.chosen
+        except BaseException:
+            either.chosen.close()
+            raise
+        finally:
+            place.dialling -= 1
+            place.wake()
+
+    async def _dial(self, origin: Origin, protocol: asyncio.BaseProtocol) -> None:
+        secure = origin.scheme == "https"
+        await self._loop.create_connection(
+            lambda: protocol,
+            sock=await connected_socket(origin.host, origin.port, public=origin.public),
+            ssl=self._context() if secure else None,
+            server_hostname=origin.host if secure else None,
+        )
 
     def _freed(self, place: _Place, connection: Connection) -> None:
-        if sum(len(each.idle) for each in self._places.values()) >= self._most_idle:
+        if self._idle() >= self._most_idle:
             connection.close()
             return
-        connection.idle_since = self._loop.time()
         place.idle.append(connection)
+        self._rests(place, connection)
+
+    def _freed_of_one(self, place: _Place, connection: Http2Connection) -> None:
+        """A shared connection has room for one more; when it carries none, it rests."""
+        if connection.busy or not connection.alive:
+            place.wake()
+        elif self._idle() > self._most_idle:
+            connection.close()
+        else:
+            self._rests(place, connection)
+
+    def _idle(self) -> int:
+        """How many connections carry nothing."""
+        return sum(len(place.resting()) for place in self._places.values())
+
+    def _rests(self, place: _Place, connection: AnyConnection) -> None:
+        connection.idle_since = self._loop.time()
         place.wake()
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(self._idle_seconds, self._sweep)
 
-    def _lost(self, place: _Place, connection: Connection) -> None:
+    def _lost(self, place: _Place, connection: AnyConnection) -> None:
         place.connections.discard(connection)
+        if connection in place.shared:
+            place.shared.remove(connection)
         if connection in place.idle:
             place.idle.remove(connection)
         place.wake()
@@ -136,40 +200,70 @@ class Pool:
         self._sweeping = None
         now, oldest = self._loop.time(), None
         for place in self._places.values():
-            for connection in tuple(place.idle):
+            for connection in place.resting():
                 if now - connection.idle_since >= self._idle_seconds:
-                    place.idle.remove(connection)
-                    connection.close()
+                    place.close(connection)
                 elif oldest is None or connection.idle_since < oldest:
                     oldest = connection.idle_since
         if oldest is not None:
             self._sweeping = self._loop.call_at(oldest + self._idle_seconds, self._sweep)
 
 
-class _Place:
-    """The connections to one origin, and who waits for one."""
+class _Either(asyncio.Protocol):
+    """Becomes what the server has chosen, before the first byte is read."""
 
-    __slots__ = ("askers", "connections", "idle", "origin", "waiting")
+    def __init__(self, http1: Connection, http2: Http2Connection) -> None:
+        self._http2 = http2
+        self.chosen: AnyConnection = http1
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake is done."""
+        if transport.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
+            self.chosen = self._http2
+        transport.set_protocol(self.chosen)
+        self.chosen.connection_made(transport)
+
+
+class _Place:
+    """The connections to one origin, and who waits for one. `idle` are those that carry one request at a time."""
+
+    __slots__ = ("askers", "connections", "dialling", "idle", "only_http1", "origin", "shared", "waiting")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
-        self.connections: set[Connection] = set()
+        self.connections: set[AnyConnection] = set()
         self.idle: list[Connection] = []
+        self.shared: list[Http2Connection] = []
+        self.dialling = 0  # connections that have not shown yet what they speak
+        self.only_http1 = False  # the last one did
         self.askers = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
 
-    def take(self) -> Connection | None:
-        """The idle one that was used last."""
+    def take(self) -> AnyConnection | None:
+        """One with room for another, or the idle one that was used last."""
+        for shared in self.shared:
+            if shared.usable:
+                return shared
         while self.idle:
             connection = self.idle.pop()
             if connection.usable:
                 return connection
         return None
 
-    async def wait(self) -> None:
-        """Until one is idle or may be opened; who waits longest is told first."""
+    def resting(self) -> list[AnyConnection]:
+        """Those that carry nothing."""
+        return [*self.idle, *(each for each in self.shared if not each.busy)]
+
+    def close(self, connection: AnyConnection) -> None:
+        """It has rested for too long."""
+        if connection in self.idle:
+            self.idle.remove(connection)
+        connection.close()
+
+    async def wait(self, *, first: bool) -> None:
+        """Until one is idle or may be opened; who waits longest is told first, and `first` has waited before."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(turn)
+        (self.waiting.appendleft if first else self.waiting.append)(turn)
         try:
             await turn
         except BaseException:

@@ -1,9 +1,9 @@
-"""Our own HTTP/1.1 behind httpx's transport API.
+"""Our own HTTP/1.1, and HTTP/2 where it is asked for, behind httpx's transport API.
 
 Rule of this file: it translates between httpx's types and ours, and decides nothing. An `httpx.AsyncClient` can use it,
 with `transport=`; the engine asks it directly and reads with `Http1Body.pour`, without a task per body.
 
-Not here: proxies, HTTP/2, redirects, compression. Whoever needs one of them uses httpx's own transport.
+Not here: proxies, redirects, compression. Whoever needs one of them uses httpx's own transport.
 """
 
 from __future__ import annotations
@@ -13,18 +13,25 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from hashlib import sha256
+from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 
-from .http1_connection import Connection, Exchange, Sink
-from .http1_errors import MalformedError
-from .http1_message import request_bytes
-from .http1_pool import Origin, Pool
+from .http1_connection import Exchange, Sink
+from .http1_errors import MalformedError, RefusedError
+from .http1_message import Outgoing, request_bytes
+from .http1_pool import AnyConnection, Origin, Pool
 from .public_hosts import NotPublicError
+
+if TYPE_CHECKING:
+    from .http2_connection import Http2Connection, Http2Exchange  # they need h2, which may not be there
 
 __all__ = ["Http1Body", "Http1Transport"]
 
+AnyExchange: TypeAlias = "Exchange | Http2Exchange"
+
 _PORTS = {"http": 80, "https": 443}
+_REFUSALS = 2  # a server that refuses more often than that does not mean one connection
 _CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"cookie"})
 
 
@@ -42,9 +49,10 @@ class Http1Transport(httpx.AsyncBaseTransport):
         most: int | None = None,
         most_idle: int = 100,
         idle_seconds: float = 30.0,
+        http2: type[Http2Connection] | None = None,
     ) -> None:
         self._make_pool: Callable[[], Pool] = lambda: Pool(
-            context, most=most, most_idle=most_idle, idle_seconds=idle_seconds
+            context, most=most, most_idle=most_idle, idle_seconds=idle_seconds, http2=http2
         )
         self._pool: Pool | None = None
 
@@ -68,10 +76,11 @@ class Http1Transport(httpx.AsyncBaseTransport):
         )
         method = request.method.encode("ascii")
         try:
-            data = request_bytes(method, url.raw_path, headers, await request.aread())
+            head = request_bytes(method, url.raw_path, headers, b"")
         except ValueError as error:
             raise httpx.LocalProtocolError(str(error)) from None
-        exchange = await self._send(origin, data, request, bodiless=method == b"HEAD")
+        outgoing = Outgoing(method, url.raw_path, headers, head, await request.aread())
+        exchange = await self._send(origin, outgoing, request)
         return httpx.Response(
             exchange.status, headers=exchange.headers, stream=Http1Body(exchange), request=request
         )
@@ -81,21 +90,24 @@ class Http1Transport(httpx.AsyncBaseTransport):
         if self._pool is not None:
             await self._pool.aclose()
 
-    async def _send(self, origin: Origin, data: bytes, request: httpx.Request, *, bodiless: bool) -> Exchange:
+    async def _send(self, origin: Origin, outgoing: Outgoing, request: httpx.Request) -> AnyExchange:
         if self._pool is None:
             self._pool = self._make_pool()
+        refusals = 0
         while True:
             connection = await self._connection(self._pool, origin, request)
             again = connection.used
             try:
-                return await connection.send(data, bodiless=bodiless)
+                return await connection.send(outgoing)
             except (OSError, MalformedError) as error:
                 # The other side closed what was idle while we wrote: it has not read the request. curl does the same.
                 if again and not connection.heard and isinstance(error, ConnectionError):
                     continue
-                raise _as_httpx(error, request) from None
+                refusals += isinstance(error, RefusedError)
+                if not isinstance(error, RefusedError) or refusals > _REFUSALS:
+                    raise _as_httpx(error, request) from None
 
-    async def _connection(self, pool: Pool, origin: Origin, request: httpx.Request) -> Connection:
+    async def _connection(self, pool: Pool, origin: Origin, request: httpx.Request) -> AnyConnection:
         try:
             async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
                 return await pool.connection(origin)
@@ -108,9 +120,12 @@ class Http1Transport(httpx.AsyncBaseTransport):
 
 
 class Http1Body(httpx.AsyncByteStream):
-    """A body on its way. Read it once: by iterating, or by pouring it into a sink."""
+    """A body on its way. Read it once: by iterating, or by pouring it into a sink.
 
-    def __init__(self, exchange: Exchange) -> None:
+    To close it before its end closes the connection, or with HTTP/2 resets the stream.
+    """
+
+    def __init__(self, exchange: AnyExchange) -> None:
         self._exchange = exchange
 
     def pour(self, sink: Sink) -> None:
@@ -122,7 +137,7 @@ class Http1Body(httpx.AsyncByteStream):
         self._exchange.hold()
 
     async def aclose(self) -> None:
-        """Close the connection, unless the body is whole."""
+        """Nobody reads the rest, if there is one."""
         self._exchange.close()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -174,6 +189,8 @@ def _key(value: bytes) -> bytes:
 
 
 def _as_httpx(error: Exception, request: httpx.Request | None) -> httpx.TransportError:
+    if isinstance(error, RefusedError):
+        return httpx.ConnectError(str(error), request=request)
     if isinstance(error, MalformedError):
         return httpx.RemoteProtocolError(str(error), request=request)
     return httpx.ReadError(str(error), request=request)

@@ -7,10 +7,10 @@ closed however its context is left; a cancelled task closes its socket.
 
     a request                                            its stack
     to a host behind a proxy of the environment          httpx's
-    of a transport made with `http2=True`                httpx's
     of one made with an httpx transport, or own=False    httpx's
     whose URL has a user name; or httptools is missing   httpx's
-    any other                                            our own HTTP/1.1, see `http1_transport`
+    any other                                            our own, see `http1_transport`: HTTP/1.1, and with `http2=True`
+                                                         HTTP/2 where the server chooses it
 
 Thread: one `HttpxTransport` serves any number of event loops, each with its own connections.
 Importing this file is cheap: httpx is imported by the first request.
@@ -23,7 +23,7 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
@@ -40,11 +40,17 @@ if TYPE_CHECKING:
     import httpx
 
     from allm_actors.engine.http1_transport import Http1Transport
+    from allm_actors.engine.http2_connection import Http2Connection
 
 __all__ = ["HttpxTransport", "default_transport"]
 
 _MOST_IDLE = 100
 _IDLE_SECONDS = 30.0
+_Stack = Literal["own", "http2", "httpx"]
+_OFFERS: Mapping[_Stack, list[str]] = {
+    "own": ["http/1.1"],
+    "http2": ["h2", "http/1.1"],
+}  # httpx sees to its own
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-actors"}
 _lock = threading.Lock()
 _default: HttpxTransport | None = None
@@ -57,8 +63,10 @@ class HttpxTransport:
     `httpx_transport` replaces the network, for tests and gateways. Proxies and certificates come from the environment
     (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be a context with authorities of your own, or False.
     `max_connections` limits those to one host with one key, and who comes then waits, for at most the connect timeout;
-    without it a stream never waits for another one to end. `http2` needs `httpx[http2]`. `own=False` is httpx's stack
-    for everything. Redirects are not followed. With `private_urls` a picture's URL may name a host of your own network.
+    without it a stream never waits for another one to end. `http2` needs `httpx[http2]`. What a transport offers to
+    servers is written on the context that it is given, so one with `http2` shares it with no other. `own=False` is
+    httpx's stack for everything. Redirects are not followed. With `private_urls` a picture's URL may name a host of
+    your own network.
 
     Raises: ImportError for `http2` without its package.
     """
@@ -81,7 +89,7 @@ class HttpxTransport:
             )
         self._given = httpx_transport
         self._verify, self._http2, self._max_connections = verify, http2, max_connections
-        self._own = own and not http2 and httpx_transport is None
+        self._own = own and httpx_transport is None
         self._private_urls = private_urls
         self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stacks] = WeakKeyDictionary()
 
@@ -147,8 +155,10 @@ class HttpxTransport:
     def _make_own(self) -> Http1Transport:
         from allm_actors.engine.http1_transport import Http1Transport
 
+        stack: _Stack = "http2" if self._http2 else "own"
         return Http1Transport(
-            lambda: _trust("own", self._verify),
+            lambda: _trust(stack, self._verify),
+            http2=_http2_connection() if self._http2 else None,
             most=self._max_connections,
             most_idle=_MOST_IDLE,
             idle_seconds=_IDLE_SECONDS,
@@ -358,7 +368,7 @@ def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
         message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
         return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
     if isinstance(error, MalformedError) or _is_malformed(error):
-        message = f"{host} does not answer as HTTP/1.1 has it ({error}); check base_url"
+        message = f"{host} does not answer as HTTP has it ({error}); check base_url"
         return AdapterError("malformed_response", message=message, cause=kind)
     if isinstance(error, httpx.LocalProtocolError | UnicodeError | ValueError) and not isinstance(
         error, OSError
@@ -377,19 +387,25 @@ def _is_malformed(error: Exception) -> bool:
     return isinstance(error, httpx.RemoteProtocolError) and not str(error).lower().startswith(broke_off)
 
 
-def _trust(stack: str, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
+def _http2_connection() -> type[Http2Connection]:
+    from allm_actors.engine.http2_connection import Http2Connection  # it imports h2, which may not be there
+
+    return Http2Connection
+
+
+def _trust(stack: _Stack, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
     """What a stack's TLS trusts. Reading certificates takes tens of milliseconds, so it is done once and not per loop.
 
-    One for each stack, because httpx writes on the one it is given which versions of HTTP it offers.
+    One for each stack, because which versions of HTTP are offered is written on it.
     """
     import httpx
 
-    if not isinstance(verify, bool):
-        return verify
     with _lock:
-        context = _trusted.get((stack, verify))
+        context = verify if not isinstance(verify, bool) else _trusted.get((stack, verify))
         if context is None:
-            context = _trusted[stack, verify] = httpx.create_ssl_context(verify=verify)
+            context = _trusted[stack, bool(verify)] = httpx.create_ssl_context(verify=verify)
+        if stack in _OFFERS:
+            context.set_alpn_protocols(_OFFERS[stack])
         return context
 
 

@@ -1,0 +1,409 @@
+"""One connection that speaks HTTP/2, on the event loop that made it: many exchanges at once.
+
+Rule of this file: an exchange that ends before its answer does resets its stream, in the call that ends it, and the
+connection goes on with the others. Nothing here is written across an `await`, so that no cancelled task can leave half
+a frame behind. Bytes go from the socket to whoever reads in the call in which they came.
+
+While nobody reads an answer it is held here, at most `WINDOW_BYTES` of it: the peer is told of room as it is read.
+A connection on which a request was given up in silence must show that it is still there (PING) before it gets another.
+
+h2 makes and reads the frames. Source: RFC 9113 sections 5.1.2 (limits), 5.2 (flow control), 6.7 and 6.8 (PING, GOAWAY),
+8.7 (what may be sent again).
+Thread: the event loop's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
+
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import H2Error, StreamClosedError
+from h2.settings import SettingCodes, Settings
+
+from .http1_connection import Sink
+from .http1_errors import MalformedError, RefusedError, StreamResetError
+from .http1_message import Outgoing
+from .http2_frames import Goaway, Sieve
+
+__all__ = ["WINDOW_BYTES", "Http2Connection", "Http2Exchange"]
+
+WINDOW_BYTES = 1024 * 1024
+_OF_ALL = 2**31 - 1  # the connection's own window: a reader who is behind must not hold the others up
+_SETTINGS = {
+    SettingCodes.ENABLE_PUSH: 0,
+    SettingCodes.INITIAL_WINDOW_SIZE: WINDOW_BYTES,
+    SettingCodes.MAX_HEADER_LIST_SIZE: 64 * 1024,
+}
+_OF_HTTP1 = frozenset(
+    {b"host", b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"}
+)
+_LAST = 2**31 - 1  # streams are numbered, and no number is used twice
+_FRESH_SECONDS = 1.0  # after a sign of life of that age none is asked for
+_PING_SECONDS = 5.0
+
+
+class Http2Connection(asyncio.Protocol):
+    """A socket. `freed` is told when another request may be sent, `lost` when the socket is gone."""
+
+    used, heard = False, True  # as `Connection` has them; what was not read is a `RefusedError` here
+
+    def __init__(
+        self, freed: Callable[[Http2Connection], object], lost: Callable[[Http2Connection], object]
+    ) -> None:
+        self._freed, self._lost = freed, lost
+        self._loop = asyncio.get_running_loop()
+        self._h2 = H2Connection(H2Configuration(client_side=True, validate_inbound_headers=False))
+        self._sieve = Sieve()
+        self._transport: asyncio.Transport | None = None
+        self._exchanges: dict[int, Http2Exchange] = {}
+        self._settled: asyncio.Future[None] = self._loop.create_future()
+        self._leaving = False
+        self._doubt: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        self.reads = 0
+        self.idle_since = 0.0  # on the loop's clock
+
+    @property
+    def alive(self) -> bool:
+        """Whether the socket is open, or about to be closed."""
+        return self._transport is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether an exchange is going on."""
+        return bool(self._exchanges)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent now: the peer sets how many at once, and may leave."""
+        return (
+            self._transport is not None
+            and not self._transport.is_closing()
+            and not self._leaving
+            and self._doubt is None
+            and self._settled.done()
+            and self._h2.highest_outbound_stream_id < _LAST
+            and len(self._exchanges) < self._h2.remote_settings.max_concurrent_streams
+        )
+
+    async def settled(self) -> None:
+        """Wait until the peer has said how many exchanges it takes. Raises OSError and `MalformedError`."""
+        await self._settled
+
+    async def send(self, request: Outgoing) -> Http2Exchange:
+        """Send, and return the answer once its head is here. Raises OSError and `MalformedError`."""
+        if not self.usable:
+            raise RefusedError("the connection was closed before the request was sent")
+        before, used = self.reads, self._h2.highest_outbound_stream_id > 0
+        exchange = self._begin(request)
+        try:
+            await exchange.headed()
+        except BaseException as error:
+            exchange.close()
+            if isinstance(error, ConnectionError) and used and self.reads == before:
+                # The other side closed what was idle while we wrote: it has not read the request.
+                raise RefusedError(str(error)) from None
+            raise
+        return exchange
+
+    def close(self) -> None:
+        """Close the socket now, whatever is going on. Harmless when it is closed."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.abort()
+
+    # Called by an exchange.
+
+    def leave(self, exchange: Http2Exchange, held: int) -> None:
+        """Nobody wants the rest of its answer, of which `held` bytes are here. Harmless when it is over."""
+        if self._exchanges.get(exchange.id) is not exchange or self._is_closing():
+            return
+        self._h2.acknowledge_received_data(held, exchange.id)
+        self._h2.reset_stream(exchange.id, ErrorCodes.CANCEL)
+        if self._loop.time() - self._heard_at > _FRESH_SECONDS:
+            self._ask()
+        self._flush()
+        self._over(exchange)
+
+    def taken(self, exchange: Http2Exchange, size: int) -> None:
+        """So much was read: there is room for as much again."""
+        if size and not self._is_closing():
+            self._h2.acknowledge_received_data(size, exchange.id)
+            self._flush()
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there, and both sides have chosen HTTP/2."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._h2.local_settings = Settings(client=True, initial_values=_SETTINGS)
+        del self._h2.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL]  # it is for servers to say
+        self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(_OF_ALL - self._h2.inbound_flow_control_window)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """A read has come."""
+        self.reads += 1
+        self._heard_at = self._loop.time()
+        self._believe()
+        try:
+            frames, leaving = self._sieve.feed(data)
+            events = self._h2.receive_data(frames)
+        except (H2Error, MalformedError) as error:
+            self._fail(error)
+            return
+        touched = [exchange for event in events if (exchange := self._take(event)) is not None]
+        if any(isinstance(event, WindowUpdated | RemoteSettingsChanged) for event in events):
+            # Not before all is taken: h2 knows already of a stream that was reset in the same read.
+            for exchange in self._exchanges.values():
+                self._push_out(exchange)
+        self._flush()
+        for exchange in dict.fromkeys(touched):
+            exchange.pass_on()
+        for each in leaving:
+            self._goes_away(each)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The socket is gone."""
+        self._transport = None
+        self._believe()
+        self._break(error or ConnectionAbortedError("the connection was closed"))
+        self._lost(self)
+
+    # Private: in order of use.
+
+    def _is_closing(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    def _begin(self, request: Outgoing) -> Http2Exchange:
+        number = self._h2.get_next_available_stream_id()
+        self._h2.send_headers(number, _fields(request), end_stream=not request.body)
+        self._exchanges[number] = exchange = Http2Exchange(self, number, request.body)
+        self._push_out(exchange)
+        self._flush()
+        return exchange
+
+    def _push_out(self, exchange: Http2Exchange) -> None:
+        """As much of the request as the peer has room for."""
+        while exchange.unsent:
+            room = min(self._h2.local_flow_control_window(exchange.id), self._h2.max_outbound_frame_size)
+            if room <= 0:
+                return
+            piece, exchange.unsent = exchange.unsent[:room], exchange.unsent[room:]
+            self._h2.send_data(exchange.id, bytes(piece), end_stream=not exchange.unsent)
+
+    def _flush(self) -> None:
+        if self._transport is not None and (data := self._h2.data_to_send()):
+            self._transport.write(data)
+
+    def _ask(self) -> None:
+        """Is anybody there? Until something comes, the connection gets no more requests."""
+        if self._doubt is None:
+            self._h2.ping(b"anybody?")
+            self._doubt = self._loop.call_later(_PING_SECONDS, self.close)
+
+    def _believe(self) -> None:
+        if self._doubt is not None:
+            self._doubt.cancel()
+            self._doubt = None
+            self._freed(self)
+
+    def _take(self, event: Event) -> Http2Exchange | None:
+        """What has happened. The exchange whose reader must know, if there is one."""
+        if isinstance(event, RemoteSettingsChanged):
+            self._settle()
+            return None
+        exchange = self._exchanges.get(getattr(event, "stream_id", None) or 0)
+        if exchange is None:
+            return None
+        match event:
+            case ResponseReceived():
+                exchange.begin(event.headers)
+            case DataReceived():
+                exchange.keep(event.data, event.flow_controlled_length)
+            case StreamEnded():
+                exchange.ended = True
+                self._over(exchange)
+            case StreamReset():
+                exchange.broke(_reset(event, begun=exchange.is_headed))
+                self._over(exchange)
+            case _:  # trailers, early hints, answers to PING: nobody here asks for them
+                pass
+        return exchange
+
+    def _settle(self) -> None:
+        """The peer has said what it takes, for the first time or anew."""
+        if not self._settled.done():
+            self._settled.set_result(None)
+        else:
+            self._freed(self)
+
+    def _over(self, exchange: Http2Exchange) -> None:
+        """The connection carries one exchange less."""
+        del self._exchanges[exchange.id]
+        if exchange.unsent and exchange.ended:  # the answer came before the request was out
+            with suppress(StreamClosedError):  # its reset may have come with it
+                self._h2.reset_stream(exchange.id, ErrorCodes.CANCEL)
+        if self._leaving and not self._exchanges:
+            self.close()
+        else:
+            self._freed(self)
+
+    def _goes_away(self, said: Goaway) -> None:
+        """The peer takes no more requests. Those it has not looked at may be sent to another connection."""
+        self._leaving = True
+        for exchange in [each for each in self._exchanges.values() if each.id > said.last]:
+            exchange.broke(_reset(None, begun=exchange.is_headed))
+            del self._exchanges[exchange.id]
+            exchange.pass_on()
+        if not self._exchanges:
+            self.close()
+
+    def _fail(self, error: H2Error | MalformedError) -> None:
+        """The peer does not speak HTTP/2. Which of its rules was broken is said by h2's name for it."""
+        told = (
+            error if isinstance(error, MalformedError) else MalformedError(f"HTTP/2: {type(error).__name__}")
+        )
+        self._flush()  # h2 has written down why
+        self._break(told)
+        self.close()
+
+    def _break(self, error: Exception) -> None:
+        if not self._settled.done():
+            self._settled.set_exception(error)
+            self._settled.exception()  # whoever waited may have gone
+        exchanges, self._exchanges = list(self._exchanges.values()), {}
+        for exchange in exchanges:
+            exchange.broke(error)
+            exchange.pass_on()
+
+
+class Http2Exchange:
+    """A request that was sent, and its answer. `unsent` is what the peer has no room for yet."""
+
+    __slots__ = (
+        "_behind",
+        "_connection",
+        "_error",
+        "_held",
+        "_sink",
+        "_waiting",
+        "ended",
+        "headers",
+        "id",
+        "status",
+        "unsent",
+    )
+
+    def __init__(self, connection: Http2Connection, number: int, body: bytes) -> None:
+        self._connection, self.id, self.unsent = connection, number, memoryview(body)
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.ended = False
+        self._waiting: asyncio.Future[None] | None = None  # for the head
+        self._sink: Sink | None = None
+        self._error: Exception | None = None
+        self._held: list[bytes] = []
+        self._behind = 0  # bytes of the peer's window that are not given back yet
+
+    @property
+    def is_headed(self) -> bool:
+        """Whether the answer has begun."""
+        return bool(self.status)
+
+    async def headed(self) -> None:
+        """Wait for the head. Raises what comes instead of it."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def pour(self, sink: Sink) -> None:
+        """From now on the body goes to `sink`, what is held first."""
+        self._sink = sink
+        self.pass_on()
+
+    def hold(self) -> None:
+        """From now on the body is held here. May be called from within `Sink.put`."""
+        self._sink = None
+
+    def close(self) -> None:
+        """Reset the stream, unless the answer is whole. Harmless when it is over."""
+        self._sink = None
+        held, self._behind = self._behind, 0
+        self._connection.leave(self, held)
+
+    # Called by the connection.
+
+    def begin(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """The head has come."""
+        status = next((value for name, value in headers if name == b":status"), b"")
+        if not (len(status) == 3 and status.isdigit()):
+            self.broke(MalformedError("HTTP/2: an answer without a status"))
+            return
+        self.status = int(status)
+        self.headers = [(name, value) for name, value in headers if not name.startswith(b":")]
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    def keep(self, data: bytes, size: int) -> None:
+        """A piece of the body, which took so much of the window."""
+        self._held.append(data)
+        self._behind += size
+
+    def broke(self, error: Exception) -> None:
+        """The exchange has failed, unless it is whole."""
+        if self._error is None and not self.ended:
+            self._error = error
+            if self._waiting is not None and not self._waiting.done():
+                self._waiting.set_exception(error)
+
+    def pass_on(self) -> None:
+        """Give what is held to whoever reads."""
+        sink = self._sink
+        if sink is None:
+            return
+        if self._held:
+            data, self._held = b"".join(self._held), []
+            size, self._behind = self._behind, 0
+            self._connection.taken(self, size)
+            if data:
+                sink.put(data)
+        if self._sink is sink and (self._error is not None or self.ended):
+            self._sink = None
+            sink.end(self._error)
+
+
+def _fields(request: Outgoing) -> list[tuple[bytes, bytes]]:
+    """The headers as HTTP/2 has them. Source: RFC 9113 sections 8.2.2 and 8.3.1."""
+    host = next((value for name, value in request.headers if name.lower() == b"host"), b"")
+    lowered = [(name.lower(), value) for name, value in request.headers]
+    return [
+        (b":method", request.method),
+        (b":authority", host),
+        (b":scheme", b"https"),
+        (b":path", request.target),
+        *((name, value) for name, value in lowered if name not in _OF_HTTP1),
+    ]
+
+
+def _reset(event: StreamReset | None, *, begun: bool) -> ConnectionError:
+    """What the end of a stream means; no event: its connection's peer leaves."""
+    if not begun and (event is None or event.error_code == ErrorCodes.REFUSED_STREAM):
+        return RefusedError("the server took no more requests")
+    return StreamResetError("the server ended the answer before it was whole")
