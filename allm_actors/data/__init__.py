@@ -7,6 +7,7 @@ from .classification import (
     ClassificationRequest,
     ClassificationResponse,
 )
+from .documents import Document
 from .embeddings import Embedding, EmbeddingRequest, EmbeddingResponse
 from .errors import (
     AdapterError,
@@ -49,7 +50,7 @@ from .events import (
     ToolResultEncoded,
 )
 from .images import Image, ImageRequest, ImageResponse, ImageUsage
-from .messages import ImagePart, Message, Part, TextPart, ToolCall
+from .messages import DocumentPart, ImagePart, Message, Part, TextPart, ToolCall
 from .moderation import ModerationRequest, ModerationResponse, ModerationResult
 from .requests import ModelRef, Request
 from .responses import FinishReason, Response, Usage
@@ -85,6 +86,8 @@ __all__ = [
     "ClassificationRequest",
     "ClassificationResponse",
     "CommittedTranscript",
+    "Document",
+    "DocumentPart",
     "Embedding",
     "EmbeddingAdapterError",
     "EmbeddingRequest",

@@ -16,7 +16,7 @@ import msgspec
 from . import docstrings
 from .handlers import handler_of, takes_context
 from .images import ImageRequest
-from .messages import Content, ImagePart, Message, TextPart
+from .messages import Content, Message, Part
 from .requests import Request
 from .schema import json_schema, normalize, of_function
 from .signature import signature_of
@@ -54,7 +54,10 @@ def system(text: str) -> Message:
 
 
 def user(content: Content) -> Message:
-    """A user message: text, or a list of `TextPart` and `ImagePart`. Raises TypeError for anything else."""
+    """A user message: text, or a list of `TextPart`, `ImagePart` and `DocumentPart`.
+
+    Raises TypeError for anything else.
+    """
     if not isinstance(content, list):
         _text("user", content, "text or a list of parts")
     return Message(role="user", content=content)
@@ -177,8 +180,4 @@ def _check_options(call: str, cls: type[Any], options: Mapping[str, Any]) -> Non
 
 
 def _are_parts(content: Any) -> bool:
-    return (
-        isinstance(content, list)
-        and bool(content)
-        and all(isinstance(p, TextPart | ImagePart) for p in content)
-    )
+    return isinstance(content, list) and bool(content) and all(isinstance(part, Part) for part in content)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from .audio import Audio
+from .documents import Document
 from .errors import AllmError, ValidationError
 from .foreign import Unencodable, getter, plain, refusal
 from .images import Image, ImageRequest
@@ -362,6 +363,7 @@ def _read_errors(tree: Any) -> Any:
 
 _FIELDS: dict[tuple[type[Any], str], tuple[Writer, Callable[[Any], Any]]] = {
     (Image, "source"): (_write_source, _read_source),
+    (Document, "source"): (_write_source, _read_source),
     (Audio, "source"): (_write_source, _read_source),
     (ImageRequest, "size"): (_write_size, _read_size),
     (ValidationError, "errors"): (_write_errors, _read_errors),

@@ -9,9 +9,20 @@ from typing import Any, Literal
 
 import msgspec
 
+from .documents import Document
 from .images import Image
 
-__all__ = ["Content", "Detail", "ImagePart", "Message", "Part", "Role", "TextPart", "ToolCall"]
+__all__ = [
+    "Content",
+    "Detail",
+    "DocumentPart",
+    "ImagePart",
+    "Message",
+    "Part",
+    "Role",
+    "TextPart",
+    "ToolCall",
+]
 
 Role = Literal["system", "user", "assistant", "tool"]
 Detail = Literal["auto", "low", "high"]
@@ -32,7 +43,14 @@ class ImagePart(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
 
 
-Part = TextPart | ImagePart
+class DocumentPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A document inside a message's content list."""
+
+    document: Document
+    metadata: dict[str, Any] = {}
+
+
+Part = TextPart | ImagePart | DocumentPart
 Content = str | list[Part]
 
 

@@ -18,6 +18,7 @@ import msgspec
 from . import (
     audio,
     classification,
+    documents,
     embeddings,
     errors,
     events,
@@ -69,6 +70,8 @@ CODES: dict[type[Any], int] = {
     tools.Err: 34,
     tools.AskUser: 35,
     tools.Halt: 36,
+    messages.DocumentPart: 37,
+    documents.Document: 38,
     errors.EngineError: 40,
     errors.AdapterError: 41,
     errors.ImageAdapterError: 42,

@@ -1,4 +1,4 @@
-"""Where the bytes of a picture or a clip are: `(kind, value)`, not necessarily the bytes.
+"""Where the bytes of a picture, a document or a clip are: `(kind, value)`, not necessarily the bytes.
 
 Rule of this file: a URL is never fetched. A local file is read when its bytes are asked for; nothing else does I/O.
 """

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from . import requirements
 from .compact import TOOL_HELP, is_built_in
 from .errors import ValidationError
-from .messages import ImagePart, Message, Role, TextPart
+from .messages import Message, Part, Role
 from .pairing import unpaired
 from .predicates import is_number, is_positive, one_of
 from .requests import Request
@@ -163,14 +163,16 @@ def _detail(value: Any, errors: list[Failure]) -> dict[str, Any]:
         return {}
     got = _foreign_part(value.content)
     return {
-        "message": f"validation failed: content element is not a TextPart or an ImagePart (got: {got})",
-        "metadata": {"invalid_part_type": {"expected": ["TextPart", "ImagePart"], "got": got}},
+        "message": f"validation failed: content element is not a TextPart, an ImagePart or a DocumentPart (got: {got})",
+        "metadata": {
+            "invalid_part_type": {"expected": [part.__name__ for part in get_args(Part)], "got": got}
+        },
     }
 
 
 def _foreign_part(content: Any) -> str | None:
     for part in content:
-        if not isinstance(part, TextPart | ImagePart):
+        if not isinstance(part, Part):
             return "Map" if isinstance(part, dict) else type(part).__name__
     return None
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
+from typing import Literal
 
 from allm_actors.data import EngineError
 
@@ -26,7 +27,8 @@ class Quirks:
     refuse the field. `max_tokens`: what the field is called; None asks the model's name. `prompt_cache`: which of
     `key` and `retention` the server has a field for; it may refuse the other. `sealed_reasoning`: a pattern of the
     names of models whose thoughts come, sealed, for the next request if they are asked for. `thoughts_back`: the field
-    of a chat message in which a server wants back what the model thought, because it forgets it otherwise.
+    of a chat message in which a server wants back what the model thought, because it forgets it otherwise. `documents`:
+    how a chat message holds one: as a `file`, also one by its URL, or as a `document_url`; None is not at all.
     """
 
     include_usage: bool = True
@@ -34,6 +36,7 @@ class Quirks:
     prompt_cache: frozenset[str] = frozenset()
     sealed_reasoning: str | None = None
     thoughts_back: str | None = None
+    documents: Literal["file", "file or URL", "document_url"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,10 @@ _ROWS = (
         base_url_name="OPENAI_BASE_URL",
         dialects=((_REASONING, "openai_responses"),),
         quirks=Quirks(
-            max_tokens=None, prompt_cache=frozenset({"key", "retention"}), sealed_reasoning=_SEALED
+            max_tokens=None,
+            prompt_cache=frozenset({"key", "retention"}),
+            sealed_reasoning=_SEALED,
+            documents="file",
         ),
     ),
     Provider(
@@ -124,7 +130,7 @@ _ROWS = (
         base_url="https://openrouter.ai/api/v1",
         key_names=("OPENROUTER_API_KEY",),
         base_url_name="OPENROUTER_BASE_URL",
-        quirks=Quirks(thoughts_back="reasoning_details"),
+        quirks=Quirks(thoughts_back="reasoning_details", documents="file or URL"),
     ),
     Provider(
         name="mistral",
@@ -133,7 +139,7 @@ _ROWS = (
         base_url="https://api.mistral.ai/v1",
         key_names=("MISTRAL_API_KEY",),
         base_url_name="MISTRAL_BASE_URL",
-        quirks=Quirks(include_usage=False, prompt_cache=frozenset({"key"})),
+        quirks=Quirks(include_usage=False, prompt_cache=frozenset({"key"}), documents="document_url"),
     ),
     Provider(
         name="xai",
@@ -173,7 +179,7 @@ _ROWS = (
             "openai_chat": "/openai/deployments/{model}/chat/completions?api-version=2024-10-21",
             "openai_responses": "/openai/v1/responses",
         },
-        quirks=Quirks(max_tokens=None, sealed_reasoning=_REASONING),
+        quirks=Quirks(max_tokens=None, sealed_reasoning=_REASONING, documents="file"),
     ),
     Provider(
         name="perplexity",
@@ -319,6 +325,7 @@ _ROWS = (
         base_url_name="OPENAI_COMPATIBLE_BASE_URL",
         key_required=False,
         model_required=False,
+        quirks=Quirks(documents="file"),
     ),
 )
 

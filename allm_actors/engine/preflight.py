@@ -8,6 +8,7 @@ allowed. All refusals are listed at once.
     tools                          {"tools": {"enabled": False}}      ["tools"]: tools_disabled
     a json_schema response_format  {"json_native": False}             ["response_format"]: json_native_disabled
     a picture                      {"vision": False}                  ["vision"]: vision_disabled
+    a document                     {"documents": False}               ["documents"]: documents_disabled
     (asks for a picture)           {"images_enabled": False}          ["images_enabled"]: images_disabled
     an operation on pictures       {"supported_image_operations": …}  ["operation"]: unsupported_image_operation
 """
@@ -19,7 +20,15 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import EngineError, ImagePart, ImageRequest, ModelRef, Request, ValidationError
+from allm_actors.data import (
+    DocumentPart,
+    EngineError,
+    ImagePart,
+    ImageRequest,
+    ModelRef,
+    Request,
+    ValidationError,
+)
 
 __all__ = ["check_capabilities", "with_finalize"]
 
@@ -66,8 +75,10 @@ def _of_chat(able: Mapping[str, Any], request: Request) -> Iterator[tuple[Any, s
         yield ["tools"], "tools_disabled"
     if _wants_schema(request.response_format) and _says_no(able.get("json_native"), "enabled"):
         yield ["response_format"], "json_native_disabled"
-    if _says_no(able.get("vision"), "enabled") and _has_picture(request):
+    if _says_no(able.get("vision"), "enabled") and _has(request, ImagePart):
         yield ["vision"], "vision_disabled"
+    if _says_no(able.get("documents"), "enabled") and _has(request, DocumentPart):
+        yield ["documents"], "documents_disabled"
 
 
 def _of_images(able: Mapping[str, Any], request: ImageRequest) -> Iterator[tuple[Any, str]]:
@@ -87,5 +98,5 @@ def _wants_schema(wanted: Any) -> bool:
     return isinstance(wanted, Mapping) and wanted.get("type") == "json_schema"
 
 
-def _has_picture(request: Request) -> bool:
-    return any(isinstance(part, ImagePart) for message in request.messages for part in message.parts())
+def _has(request: Request, kind: type[ImagePart | DocumentPart]) -> bool:
+    return any(isinstance(part, kind) for message in request.messages for part in message.parts())

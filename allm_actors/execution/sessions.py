@@ -40,8 +40,8 @@ import msgspec
 
 from allm_actors.data import (
     ChatResult,
-    ImagePart,
     Message,
+    Part,
     Response,
     Session,
     SessionError,
@@ -49,7 +49,6 @@ from allm_actors.data import (
     SessionStatusError,
     StepResult,
     StreamError,
-    TextPart,
     Thread,
     ToolCall,
     ValidationError,
@@ -372,7 +371,7 @@ def _settled_status(session: Session) -> SessionStatus:
 def _content(content: object) -> str | list[Any]:
     if isinstance(content, str):
         return content
-    if isinstance(content, list) and all(isinstance(part, (TextPart, ImagePart)) for part in content):
+    if isinstance(content, list) and all(isinstance(part, Part) for part in content):
         return content
     try:
         return encode(content)

@@ -6,6 +6,8 @@ import re
 import pytest
 
 from allm_actors.data import (
+    Document,
+    DocumentPart,
     ErrorEvent,
     Image,
     ImagePart,
@@ -214,28 +216,9 @@ def untold(sent):
         return "scrubbed parts"
     for message in sent["messages"]:
         for block in blocks_of(message):
-            if block["type"] not in (
-                "text",
-                "tool_use",
-                "tool_result",
-                "image",
-                "thinking",
-                "redacted_thinking",
-            ) and (message["role"] == "user"):
-                return f"a {block['type']} block of the user's"
-            if "cache_control" in block:
-                return "cache_control inside of a message"
-            if block["type"] == "image" and block["source"]["type"] not in ("base64", "url"):
-                return f"a picture from a {block['source']['type']}"
-            inner = block.get("content")
-            if (
-                block["type"] == "tool_result"
-                and isinstance(inner, list)
-                and any(b["type"] != "text" for b in inner)
-            ):
-                return "a tool result that is no text"
-            if block.get("is_error"):
-                return "is_error of a tool result"
+            unknown = untold_block(block, message["role"])
+            if unknown:
+                return unknown
         kinds = [block["type"] for block in blocks_of(message)]
         if "tool_result" in kinds and set(kinds) != {"tool_result"}:
             return "a tool result and other content in one message"
@@ -246,6 +229,22 @@ def untold(sent):
     if isinstance(sent.get("system"), list):
         return "a system prompt in blocks"
     return ""
+
+
+def untold_block(block, role):
+    known = ("text", "tool_use", "tool_result", "image", "document", "thinking", "redacted_thinking")
+    if block["type"] not in known and role == "user":
+        return f"a {block['type']} block of the user's"
+    if "cache_control" in block:
+        return "cache_control inside of a message"
+    if block["type"] in ("image", "document") and block["source"]["type"] not in ("base64", "url", "text"):
+        return f"a block from a {block['source']['type']}"
+    inner = block.get("content")
+    results = inner if block["type"] == "tool_result" and isinstance(inner, list) else []
+    for result in results:
+        if result["type"] not in ("text", "image", "document") or untold_block(result, role):
+            return f"a {result['type']} block of a tool's"
+    return "is_error of a tool result" if block.get("is_error") else ""
 
 
 def request_of(sent):
@@ -272,9 +271,7 @@ def messages_of(message):
     results = [block for block in blocks if block["type"] == "tool_result"]
     if results:
         for block in results:
-            yield Message(
-                role="tool", content=plain(block.get("content", "")), tool_call_id=block["tool_use_id"]
-            )
+            yield Message(role="tool", content=result_of(block), tool_call_id=block["tool_use_id"])
         return
     if message["role"] == "assistant":
         yield assistant_of(blocks)
@@ -295,17 +292,34 @@ def assistant_of(blocks):
     return Message(role="assistant", content=text, metadata=metadata)
 
 
+def result_of(block):
+    content = plain(block.get("content", ""))
+    return content if isinstance(content, str) else [part_of(each) for each in content]
+
+
 def part_of(block):
     if block["type"] == "text":
         return TextPart(text=block["text"])
     source = block["source"]
+    if block["type"] == "document":
+        return DocumentPart(document=document_of(source, block.get("title")))
     if source["type"] == "url":
         return ImagePart(image=Image.from_url(source["url"]))
     return ImagePart(image=Image.from_base64(source["data"], source["media_type"]))
 
 
+def document_of(source, title):
+    if source["type"] == "url":
+        return Document.from_url(source["url"], title=title)
+    if source["type"] == "text":
+        return Document.from_bytes(source["data"].encode(), source["media_type"], title)
+    return Document.from_base64(source["data"], source["media_type"], title)
+
+
 def plain(content):
-    return content if isinstance(content, str) else "\n".join(block["text"] for block in content)
+    if isinstance(content, str) or any(block["type"] != "text" for block in content):
+        return content
+    return "\n".join(block["text"] for block in content)
 
 
 def blocks_of(message):

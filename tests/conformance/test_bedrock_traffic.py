@@ -5,6 +5,8 @@ import json
 import pytest
 
 from allm_actors.data import (
+    Document,
+    DocumentPart,
     Image,
     ImagePart,
     Message,
@@ -207,9 +209,11 @@ def told_again(block):
 def untold(sent):
     blocks = [block for message in sent["messages"] for block in message["content"]]
     for block in blocks:
-        for kind in ("guardContent", "document", "video"):
+        for kind in ("guardContent", "video"):
             if kind in block:
                 return f"a block of kind {kind}"
+        if "cachePoint" in block:
+            return "a cachePoint inside of a message"
     if "s3Location" in json.dumps(blocks):
         return "a file by its place in S3"
     return ""
@@ -276,7 +280,7 @@ def messages_of(message):
             result = block["toolResult"]
             parts = [part_of(part) for part in result["content"]]
             yield Message(role="tool", content=parts, tool_call_id=result["toolUseId"])
-    parts = [part_of(block) for block in message["content"] if "text" in block or "image" in block]
+    parts = [part_of(block) for block in message["content"] if "toolResult" not in block]
     if parts:
         yield Message(role="user", content=parts)
 
@@ -284,8 +288,17 @@ def messages_of(message):
 def part_of(block):
     if "text" in block:
         return TextPart(text=block["text"])
+    if "document" in block:
+        return DocumentPart(document=document_of(block["document"]))
     image = block["image"]
     return ImagePart(image=Image.from_base64(image["source"]["bytes"], "image/" + image["format"]))
+
+
+def document_of(document):
+    name = f"a.{document['format']}"
+    return Document.from_base64(
+        document["source"]["bytes"], Document.from_file(name).mime_type, document["name"]
+    )
 
 
 def normal(body):

@@ -6,6 +6,8 @@ import re
 import pytest
 
 from allm_actors.data import (
+    Document,
+    DocumentPart,
     ErrorEvent,
     Image,
     ImagePart,
@@ -224,7 +226,8 @@ def untold(sent):
     text = json.dumps(sent)
     if "SCRUBBED" in text:
         return "scrubbed parts"
-    known = {"text", "functionCall", "functionResponse", "thoughtSignature", "thought", "inlineData"}
+    known = {"text", "functionCall", "functionResponse", "thoughtSignature", "thought"}
+    known |= {"inlineData", "fileData"}
     for content in sent["contents"]:
         for part in content["parts"]:
             others = set(part) - known
@@ -232,8 +235,12 @@ def untold(sent):
                 return f"a part with {', '.join(sorted(others))}"
             if "functionResponse" in part and not isinstance(part["functionResponse"]["response"], dict):
                 return "an answer that is no object"
-            if "inlineData" in part and not part["inlineData"]["mimeType"].startswith("image/"):
-                return f"data of type {part['inlineData']['mimeType']}"
+            mime_type = part.get("inlineData", {}).get("mimeType", "")
+            if mime_type.startswith(("audio/", "video/")):
+                return f"data of type {mime_type}"
+            where = normal_file(part).get("fileData", {})
+            if where.get("mimeType", "").startswith(("audio/", "video/", "image/")):
+                return f"a file of type {where['mimeType']}"
         kinds = {"functionResponse" in part for part in content["parts"]}
         if len(kinds) > 1:
             return "an answer of a tool and other content in one message"
@@ -293,8 +300,25 @@ def messages_of(content):
 def part_of(part):
     if "text" in part:
         return TextPart(text=part["text"])
-    data = part["inlineData"]
+    if "fileData" in part:
+        where = normal_file(part)["fileData"]
+        return DocumentPart(document=Document.from_url(where["fileUri"], where.get("mimeType")))
+    data = normal_file(part)["inlineData"]
+    if not data["mimeType"].startswith("image/"):
+        return DocumentPart(document=Document.from_base64(data["data"], data["mimeType"]))
     return ImagePart(image=Image.from_base64(data["data"], data["mimeType"]))
+
+
+def normal_file(part):
+    """Both spellings of a field, and of Base64, are read by this provider; ours is the one of its reference."""
+    made = dict(part)
+    if "fileData" in part:
+        names = {"file_uri": "fileUri", "mime_type": "mimeType"}
+        made["fileData"] = {names.get(name, name): value for name, value in part["fileData"].items()}
+    if "inlineData" in part:
+        data = part["inlineData"]["data"].replace("-", "+").replace("_", "/")
+        made["inlineData"] = part["inlineData"] | {"data": data}
+    return made
 
 
 def normal(body):
@@ -334,7 +358,7 @@ def normal_content(content):
             text = response["output"] if set(response) == {"output"} else json.dumps(response, sort_keys=True)
             parts.append((answer["name"], text))
         else:
-            parts.append(part)
+            parts.append(normal_file(part))
     return content.get("role", "user"), parts
 
 

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from allm_actors.data import (
+    Document,
+    DocumentPart,
     ErrorEvent,
     Image,
     ImagePart,
@@ -231,7 +233,8 @@ def untold(sent, row):
         if unknown:
             return f"{', '.join(unknown)} in a message"
         for part in parts_of(message):
-            if part["type"] not in ("text", "image_url") or "cache_control" in part:
+            known = ("text", "image_url", "file", row.quirks.documents)
+            if part["type"] not in known or "file_id" in part.get("file", {}) or "cache_control" in part:
                 return f"a part with {', '.join(sorted(part))}"
     return ""
 
@@ -290,11 +293,22 @@ def call_of(call):
 def part_of(part):
     if part["type"] == "text":
         return TextPart(text=part["text"])
+    if part["type"] == "document_url":
+        return DocumentPart(document=document_of(part["document_url"], part.get("document_name")))
+    if part["type"] == "file":
+        return DocumentPart(document=document_of(part["file"]["file_data"], part["file"].get("filename")))
     url, detail = part["image_url"]["url"], part["image_url"]["detail"]
     head, _, data = url.partition(";base64,")
     if data:
         return ImagePart(image=Image.from_base64(data, head.removeprefix("data:")), detail=detail)
     return ImagePart(image=Image.from_url(url), detail=detail)
+
+
+def document_of(url, title):
+    head, _, data = url.partition(";base64,")
+    if data:
+        return Document.from_base64(data, head.removeprefix("data:"), title)
+    return Document.from_url(url, title=title)
 
 
 def parts_of(message):

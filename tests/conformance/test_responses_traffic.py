@@ -7,6 +7,8 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.data import (
+    Document,
+    DocumentPart,
     ErrorEvent,
     Image,
     ImagePart,
@@ -254,10 +256,9 @@ def untold(sent):
         if item.get("type") == "additional_tools":
             return "tools that come in the middle of a conversation"
         for part in parts_of(item.get("content")) + parts_of(item.get("output")):
-            if part["type"] == "input_file":
-                return "a file"
             if "file_id" in part:
-                return "a picture that was uploaded before"
+                kind = "document" if part["type"] == "input_file" else "picture"
+                return f"a {kind} that was uploaded before"
     return ""
 
 
@@ -310,7 +311,9 @@ def messages_of(found):
         yield from answer_of(answer)
         answer = []
         if item.get("type") == "function_call_output":
-            yield Message(role="tool", content=item["output"], tool_call_id=item["call_id"])
+            output = item["output"]
+            content = output if isinstance(output, str) else [part_of(part) for part in output]
+            yield Message(role="tool", content=content, tool_call_id=item["call_id"])
         else:
             whole = isinstance(item["content"], str)
             yield Message(
@@ -342,7 +345,16 @@ def answer_of(found):
 def part_of(part):
     if part["type"] == "input_text":
         return TextPart(text=part["text"])
+    if part["type"] == "input_file":
+        return DocumentPart(document=document_of(part))
     return ImagePart(image=Image.from_url(part["image_url"]), detail=part["detail"])
+
+
+def document_of(part):
+    if "file_url" in part:
+        return Document.from_url(part["file_url"])
+    head, _, data = part["file_data"].partition(";base64,")
+    return Document.from_base64(data, head.removeprefix("data:"), part["filename"])
 
 
 def normal(body, sent):

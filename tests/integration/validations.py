@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import allm_actors as allm
-from allm_actors.data import Image, ImageRequest, Message, Request, Session, Thread, Tool, ToolCall
+from allm_actors.data import Document, Image, ImageRequest, Message, Request, Session, Thread, Tool, ToolCall
 
 __all__ = ["UNREACHED", "WRONG", "failures", "listed_in_the_code"]
 
@@ -27,6 +27,7 @@ UNREACHED: dict[tuple[str, str], str] = {
 PACKAGE = Path(allm.__file__).parent
 HI = allm.user("hi")
 PNG = Image.from_bytes(b"\x89PNG", "image/png")
+PDF = Document.from_bytes(b"%PDF", "application/pdf")
 CALL = ToolCall(id="c0", name="t", arguments={})
 CALLING = Message(role="assistant", content="", metadata={"tool_calls": [CALL]})
 ANSWER = Message(role="tool", content="x", tool_call_id="c0")
@@ -46,6 +47,13 @@ def tool(**fields: Any) -> Tool:
 def pictures(image: Image, **options: Any) -> Any:
     content = [allm.ImagePart(image=image)]
     return allm.generate(_openai(), [Message(role="user", content=content)], api_key="k", **options)
+
+
+def papers(document: Document, role: Any = "user") -> Any:
+    content = [allm.DocumentPart(document=document)]
+    return allm.generate(
+        allm.Engine(adapter="gemini:m"), [Message(role=role, content=content), HI], api_key="k"
+    )
 
 
 def forced(choice: Any, **fields: Any) -> Any:
@@ -92,11 +100,12 @@ def incapable() -> Iterator[Callable[[], object]]:
         "tools": off,
         "json_native": off,
         "vision": off,
+        "documents": off,
         "images_enabled": False,
         "supported_image_operations": ["edit"],
     }
     model: Any = allm.ModelRef(id="m", capabilities=able)
-    shown = Message(role="user", content=[allm.ImagePart(image=PNG)])
+    shown = Message(role="user", content=[allm.ImagePart(image=PNG), allm.DocumentPart(document=PDF)])
     options: Any = {"tools": [tool()], "response_format": allm.json_schema("a", {"type": "object"})}
     yield lambda: allm.generate(allm.Engine(adapter="fake", model=model), [shown], **options)
     yield lambda: allm.generate_image(
@@ -154,6 +163,15 @@ WRONG: dict[str, Callable[[], object]] = {
     "a picture of another type": lambda: pictures(Image.from_bytes(b"x", "image/tiff")),
     "a picture that is too large": lambda: pictures(Image.from_bytes(bytes(21 * 2**20), "image/png")),
     "a picture that is not there": lambda: pictures(Image.from_file("/nonexistent.png")),
+    "a document said by the system": lambda: papers(PDF, "system"),
+    "a document without a type": lambda: papers(Document(source=("binary", b"x"))),
+    "a document of another type": lambda: allm.generate(
+        allm.Engine(adapter="anthropic:m"),
+        [allm.user([allm.DocumentPart(document=Document.from_bytes(b"x", "application/zip"))])],
+        api_key="k",
+    ),
+    "a document that is too large": lambda: papers(Document.from_bytes(bytes(51 * 2**20), "application/pdf")),
+    "a document that is not there": lambda: papers(Document.from_file("/nonexistent.pdf")),
     **_checks(
         allm.EmbeddingRequest(input=None, dimensions=0, task_type="x", truncate=None),  # type: ignore[arg-type]
         allm.EmbeddingRequest(input=[]),

@@ -11,6 +11,7 @@ every field but the forced tool of structured output.
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
                                       called in their place; see `anthropic_events`
     max_tokens                        max_tokens, 1024 when nobody says
+    documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
     prompt_cache                      cache_control of the whole request; a key has no place on this wire
 
 Source: https://docs.anthropic.com/en/api/messages, and recorded exchanges.
@@ -23,8 +24,10 @@ from itertools import groupby
 from typing import Any, Final
 
 from allm_actors.data import (
-    ImagePart,
+    Document,
+    DocumentPart,
     Message,
+    Part,
     Request,
     TextPart,
     Tool,
@@ -34,9 +37,11 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic_events import JSON_TOOL, STATE, Decoder
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.body import flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
-from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
+from allm_actors.engine.dialects.parts import check_parts
+from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["DIALECT", "encode"]
@@ -48,12 +53,16 @@ _HEADERS = {
     "anthropic-version": "2023-06-01",
 }
 _MAX_TOKENS = 1024
+_PDF = "application/pdf"
 _CHOICES = ("auto", "any", "none", "tool")
 
 
-def encode(request: Request, _row: Provider, base_url: str) -> HttpRequest:
-    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
-    check_pictures(request.messages)
+def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key.
+
+    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    """
+    check_parts(request.messages, row, _DOCUMENTS)
     body = _body(request) | request.options
     _force_json(request, body)
     return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=_HEADERS)
@@ -156,19 +165,51 @@ def _result(message: Message) -> dict[str, Any]:
 
 
 def _user(message: Message) -> str | list[dict[str, Any]]:
-    if isinstance(message.content, str) or not any(isinstance(part, ImagePart) for part in message.content):
+    if isinstance(message.content, str) or is_text(message):
         return flat_text(message)
     return [_part(part) for part in message.content]
 
 
-def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+def _part(part: Part) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    if isinstance(part, DocumentPart):
+        return _document(part.document)
     kind, value = part.image.source
     if kind == "url":
         return {"type": "image", "source": {"type": "url", "url": value}}
     mime_type, data = picture_data(part.image)
     return {"type": "image", "source": {"type": "base64", "media_type": mime_type, "data": data}}
+
+
+def _document(document: Document) -> dict[str, Any]:
+    titled = {} if document.title is None else {"title": document.title}
+    return {"type": "document", "source": _document_source(document), **titled}
+
+
+def _document_source(document: Document) -> dict[str, Any]:
+    kind, value = document.source
+    if kind == "url":
+        return {"type": "url", "url": value}
+    if document.mime_type != _PDF:
+        return {"type": "text", "media_type": "text/plain", "data": document.to_bytes().decode()}
+    return {"type": "base64", "media_type": _PDF, "data": document_data(document)}
+
+
+def _document_failure(document: Document) -> str | None:
+    mime_type = document.mime_type
+    if mime_type == _PDF or (mime_type is None and document.source[0] == "url"):
+        return None
+    if document.source[0] == "url" or not str(mime_type).startswith("text/"):
+        return "unsupported_document_format"
+    try:
+        document.to_bytes().decode()
+    except UnicodeDecodeError:
+        return "unresolvable_document"
+    return None
+
+
+_DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE, failure=_document_failure)
 
 
 def _assistant(message: Message) -> str | list[dict[str, Any]]:

@@ -8,6 +8,7 @@ model, in `additionalModelRequestFields`.
     model                             in the path: an id, an inference profile, or an ARN
     system messages, wherever         system, a block each
     messages in a row of one side     one message; tool messages are toolResult blocks of the user's
+    documents                         document blocks; see `bedrock_documents`
     an assistant's calls              toolUse blocks; thoughts and server tools go back as they came
     max_tokens, temperature           inferenceConfig
     tool_choice required, a name      {"any": {}}, {"tool": {"name": …}}
@@ -28,8 +29,9 @@ from urllib.parse import quote
 
 from allm_actors.data import (
     AdapterError,
-    ImagePart,
+    DocumentPart,
     Message,
+    Part,
     Request,
     TextPart,
     Tool,
@@ -38,10 +40,12 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
+from allm_actors.engine.dialects.bedrock_documents import DOCUMENTS, document_block, named
 from allm_actors.engine.dialects.bedrock_events import STATE, Decoder
 from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
-from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.dialects.parts import check_parts
+from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["DIALECT", "encode"]
@@ -60,7 +64,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_pictures(request.messages)
+    check_parts(request.messages, row, DOCUMENTS)
     model = quote(str(request.options.get("model", request.model)), safe="")
     body = json_body(_body(request, row))
     return HttpRequest(url=f"{base_url}/model/{model}/converse-stream", body=body, headers=_HEADERS)
@@ -68,7 +72,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     given = request.options
-    body: dict[str, Any] = {"messages": list(_turns(request.messages, row))}
+    body: dict[str, Any] = {"messages": list(_turns(named(request.messages), row))}
     system = [{"text": text} for text in _system(request.messages)]
     if system:
         body["system"] = system
@@ -187,9 +191,11 @@ def _text(text: str) -> list[dict[str, Any]]:
     return [{"text": text}] if text.strip() else []  # a blank block is refused
 
 
-def _part(part: TextPart | ImagePart, row: Provider) -> list[dict[str, Any]]:
+def _part(part: Part, row: Provider) -> list[dict[str, Any]]:
     if isinstance(part, TextPart):
         return _text(part.text)
+    if isinstance(part, DocumentPart):
+        return [document_block(part.document)]
     if part.image.source[0] == "url":
         message = (
             f"{row.label} takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"

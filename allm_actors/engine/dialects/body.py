@@ -12,7 +12,7 @@ import msgspec
 
 from allm_actors.data import Message, TextPart, ToolCall, ValidationError
 
-__all__ = ["arguments_text", "flat_text", "json_body"]
+__all__ = ["arguments_text", "flat_text", "is_text", "json_body"]
 
 
 def flat_text(message: Message) -> str:
@@ -20,6 +20,11 @@ def flat_text(message: Message) -> str:
     if isinstance(message.content, str):
         return message.content
     return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def is_text(message: Message) -> bool:
+    """Whether a message's content is nothing but text."""
+    return isinstance(message.content, str) or all(isinstance(part, TextPart) for part in message.content)
 
 
 def arguments_text(call: ToolCall) -> str:

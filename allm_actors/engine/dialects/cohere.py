@@ -30,10 +30,11 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.body import flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
 from allm_actors.engine.dialects.cohere_events import STATE, Decoder
-from allm_actors.engine.dialects.pictures import check_pictures, picture_url
+from allm_actors.engine.dialects.parts import check_parts
+from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["DIALECT", "encode"]
@@ -43,9 +44,12 @@ _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _CHOICES = ("REQUIRED", "NONE")
 
 
-def encode(request: Request, _row: Provider, base_url: str) -> HttpRequest:
-    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
-    check_pictures(request.messages)
+def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key.
+
+    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    """
+    check_parts(request.messages, row)
     return HttpRequest(
         url=base_url + _PATH, body=json_body(_body(request) | request.options), headers=_HEADERS
     )
@@ -121,9 +125,10 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _asked(message: Message) -> str | list[dict[str, Any]]:
-    if isinstance(message.content, str) or not any(isinstance(part, ImagePart) for part in message.content):
+    if is_text(message):
         return flat_text(message)
-    return [_part(part) for part in message.content]
+    shown = (part for part in message.content if isinstance(part, TextPart | ImagePart))
+    return [_part(part) for part in shown]
 
 
 def _part(part: TextPart | ImagePart) -> dict[str, Any]:

@@ -9,6 +9,7 @@ of the request's own fields stay there, all others are fields of `generationConf
     an assistant's calls              functionCall parts with their signatures; what was kept goes back as it came
     tools                             functionDeclarations; a schema beyond OpenAPI's words is parametersJsonSchema
     tool_choice                       toolConfig.functionCallingConfig
+    documents                         inlineData, or fileData with a URL
     response_format json_schema       responseMimeType, and responseSchema or responseJsonSchema
     prompt_cache                      nothing: this provider caches by itself
 
@@ -25,8 +26,10 @@ from urllib.parse import quote
 
 from allm_actors.data import (
     AdapterError,
-    ImagePart,
+    Document,
+    DocumentPart,
     Message,
+    Part,
     Request,
     TextPart,
     Tool,
@@ -37,13 +40,16 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
+from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.gemini_chunks import STATE, SYNTHETIC_ID, Decoder
-from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.dialects.parts import check_parts
+from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["DIALECT", "encode"]
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+_DOCUMENTS = Documents(urls=ANYWHERE)
 _TOP_LEVEL = (
     *("contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig"),
     *("cachedContent", "labels", "modelArmorConfig"),
@@ -70,9 +76,12 @@ _SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d)", re.IGNORECASE)
 _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 
 
-def encode(request: Request, _row: Provider, base_url: str) -> HttpRequest:
-    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
-    check_pictures(request.messages)
+def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
+    """The streaming HTTP request, without its key.
+
+    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    """
+    check_parts(request.messages, row, _DOCUMENTS)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
     return HttpRequest(url=url, body=json_body(_body(request)), headers=_HEADERS)
@@ -198,15 +207,25 @@ def _user(message: Message) -> list[dict[str, Any]]:
     return [_part(part) for part in message.content]
 
 
-def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+def _part(part: Part) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"text": part.text}
+    if isinstance(part, DocumentPart):
+        return _document(part.document)
     kind, _ = part.image.source
     if kind == "url":
         message = "Gemini takes no picture by URL: send its bytes, with Image.from_bytes or Image.from_file"
         raise AdapterError("unsupported_feature", provider="gemini", message=message)
     mime_type, data = picture_data(part.image)
     return {"inlineData": {"mimeType": mime_type, "data": data}}
+
+
+def _document(document: Document) -> dict[str, Any]:
+    kind, value = document.source
+    typed = {} if document.mime_type is None else {"mimeType": document.mime_type}
+    if kind == "url":
+        return {"fileData": {**typed, "fileUri": value}}
+    return {"inlineData": {**typed, "data": document_data(document)}}
 
 
 def _assistant(message: Message, *, signs: bool) -> list[dict[str, Any]]:

@@ -24,7 +24,8 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
 from allm_actors.engine.dialects.ollama_lines import Decoder
-from allm_actors.engine.dialects.pictures import check_pictures, picture_data
+from allm_actors.engine.dialects.parts import check_parts
+from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["DIALECT", "encode"]
@@ -49,7 +50,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_pictures(request.messages)
+    check_parts(request.messages, row)
     return HttpRequest(url=base_url + _PATH, body=json_body(_body(request, row)), headers=_HEADERS)
 
 

@@ -9,7 +9,8 @@ for travels in `request.options`, which has the last word over every field.
     tool_choice, a tool's name        {"type": "function", "function": {"name": …}}
     prompt_cache                      prompt_cache_key, prompt_cache_retention; as far as the row knows them
     response_format json_schema       {"type": "json_schema", "json_schema": {name, schema, strict}}
-    content, parts without pictures   one string, joined by newlines
+    content, nothing but texts         one string, joined by newlines
+    documents                         file, or what the row calls it
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
     what the model thought            reasoning_content or reasoning_details, to those who want it back, see the row
 
@@ -23,8 +24,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
-    ImagePart,
+    Document,
+    DocumentPart,
     Message,
+    Part,
     Request,
     TextPart,
     Tool,
@@ -32,11 +35,13 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import arguments_text, flat_text, json_body
+from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
+from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai_chunks import STATE, Decoder
 from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
-from allm_actors.engine.dialects.pictures import check_pictures, picture_url
+from allm_actors.engine.dialects.parts import check_parts
+from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
 from allm_actors.engine.wire import HttpRequest
 
@@ -44,13 +49,22 @@ __all__ = ["DIALECT", "Decoder", "encode"]
 
 _PATH = "/chat/completions"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+# By the word that a server has for them, see `Quirks`.
+_DOCUMENTS = {
+    "file": Documents(),
+    "file or URL": Documents(urls=ANYWHERE),
+    "document_url": Documents(urls=ANYWHERE),
+}
 # The models that refuse `max_tokens`, or will.
 _COMPLETION_TOKENS = re.compile(r"^(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE)
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
-    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
-    check_pictures(request.messages)
+    """The streaming HTTP request, without its key.
+
+    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    """
+    check_parts(request.messages, row, _DOCUMENTS.get(row.quirks.documents or ""))
     body = _body(request, row) | request.options
     url = endpoint_url(base_url, row, "openai_chat", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
@@ -105,7 +119,7 @@ def _response_format(wanted: Any) -> Any:
 
 
 def _message(message: Message, row: Provider) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    wire: dict[str, Any] = {"role": message.role, "content": _content(message, row)}
     if message.name is not None and message.role != "tool":
         wire["name"] = message.name
     if message.role == "tool":
@@ -126,18 +140,27 @@ def _thoughts(message: Message, field: str) -> dict[str, Any]:
     return {field: ""} if field == "reasoning_content" and message.tool_calls else {}
 
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    if isinstance(message.content, str) or message.role != "user":
+def _content(message: Message, row: Provider) -> str | list[dict[str, Any]]:
+    if isinstance(message.content, str) or message.role != "user" or is_text(message):
         return flat_text(message)
-    if any(isinstance(part, ImagePart) for part in message.content):
-        return [_part(part) for part in message.content]
-    return flat_text(message)
+    return [_part(part, row) for part in message.content]
 
 
-def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+def _part(part: Part, row: Provider) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    if isinstance(part, DocumentPart):
+        return _document(part.document, row)
     return {"type": "image_url", "image_url": {"url": picture_url(part.image), "detail": part.detail}}
+
+
+def _document(document: Document, row: Provider) -> dict[str, Any]:
+    kind, value = document.source
+    where = str(value) if kind == "url" else document.to_data_uri()
+    if row.quirks.documents == "document_url":
+        named = {} if document.title is None else {"document_name": document.title}
+        return {"type": "document_url", "document_url": where, **named}
+    return {"type": "file", "file": {"filename": document_name(document), "file_data": where}}
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:

@@ -10,6 +10,7 @@ field; whoever gives `previous_response_id`, `conversation` or `background` give
     an assistant's calls              function_call items; everything else of an answer goes back as it came
     a tool's message                  function_call_output
     pictures                          input_image, of a user's message or of a tool's
+    documents                         input_file, likewise
     max_tokens                        max_output_tokens
     tools                             {"type": "function", name, description, parameters, strict}
     tool_choice, a tool's name        {"type": "function", "name": …}
@@ -30,8 +31,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
-    ImagePart,
+    Document,
+    DocumentPart,
     Message,
+    Part,
     Request,
     TextPart,
     Tool,
@@ -40,11 +43,13 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import arguments_text, flat_text, json_body
+from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
+from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai_events import STATE, Decoder
 from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
-from allm_actors.engine.dialects.pictures import check_pictures, picture_url
+from allm_actors.engine.dialects.parts import check_parts
+from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
 from allm_actors.engine.wire import HttpRequest
 
@@ -52,6 +57,7 @@ __all__ = ["DIALECT", "Decoder", "encode"]
 
 _PATH = "/responses"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
+_DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE)
 _SEALED = "reasoning.encrypted_content"
 # Where an option goes, and its words.
 _WORDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
@@ -62,8 +68,11 @@ _WORDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
-    """The streaming HTTP request, without its key. Raises `ValidationError` for what cannot be sent."""
-    check_pictures(request.messages)
+    """The streaming HTTP request, without its key.
+
+    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    """
+    check_parts(request.messages, row, _DOCUMENTS)
     options = dict(request.options)
     words = {name: options.pop(name) for name in _WORDS if options.get(name) is not None}
     body = _body(request, row, stored=bool(options.get("store", False)))
@@ -151,15 +160,24 @@ def _items(message: Message, *, stored: bool) -> Iterable[dict[str, Any]]:
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
-    if isinstance(message.content, str) or not any(isinstance(part, ImagePart) for part in message.content):
+    if isinstance(message.content, str) or is_text(message):
         return flat_text(message)
     return [_part(part) for part in message.content]
 
 
-def _part(part: TextPart | ImagePart) -> dict[str, Any]:
+def _part(part: Part) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "input_text", "text": part.text}
+    if isinstance(part, DocumentPart):
+        return _file(part.document)
     return {"type": "input_image", "image_url": picture_url(part.image), "detail": part.detail}
+
+
+def _file(document: Document) -> dict[str, Any]:
+    kind, value = document.source
+    if kind == "url":
+        return {"type": "input_file", "file_url": value}
+    return {"type": "input_file", "filename": document_name(document), "file_data": document.to_data_uri()}
 
 
 def _assistant(message: Message, *, stored: bool) -> Iterable[dict[str, Any]]:

@@ -1,38 +1,16 @@
-"""Pictures in messages: which may be sent, and how they are written.
+"""Pictures: which may be sent, and how they are written.
 
-Rule of this file: every picture is checked before anything is sent, and every failure is listed. A URL is
-passed on, never fetched.
+Rule of this file: the same for every provider. A URL is passed on, never fetched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from allm_actors.data import Image
 
-from allm_actors.data import Image, ImagePart, Message, ValidationError
-
-__all__ = ["check_pictures", "picture_data", "picture_failure", "picture_url"]
+__all__ = ["picture_data", "picture_failure", "picture_url"]
 
 _FORMATS = ("image/png", "image/jpeg", "image/webp", "image/gif")
 _MAX_BYTES = 20 * 1024 * 1024
-
-
-def check_pictures(messages: Sequence[Message]) -> None:
-    """Raise `ValidationError("invalid_message")` with every picture that cannot be sent."""
-    errors: list[tuple[Any, str]] = []
-    for index, message in enumerate(messages):
-        if isinstance(message.content, str):
-            continue
-        pictures = [(at, part) for at, part in enumerate(message.content) if isinstance(part, ImagePart)]
-        if pictures and message.role == "system":
-            errors.append((["messages", index, "content"], "image_in_system_message"))
-            continue
-        for at, part in pictures:
-            failure = picture_failure(part.image)
-            if failure is not None:
-                errors.append((["content", index, at], failure))
-    if errors:
-        raise ValidationError("invalid_message", errors)
 
 
 def picture_url(image: Image) -> str:

@@ -22,6 +22,7 @@ from .capabilities import (
     transcription_responses,
 )
 from .conversations import (
+    documents,
     images,
     messages,
     model_refs,
@@ -44,6 +45,7 @@ __all__ = [
     "chat_results",
     "classification_requests",
     "classification_responses",
+    "documents",
     "embedding_requests",
     "embedding_responses",
     "errors",

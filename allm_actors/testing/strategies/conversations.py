@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from allm_actors.data import (
+    Document,
+    DocumentPart,
     Image,
     ImagePart,
     Message,
@@ -34,6 +36,7 @@ from .plain import IDS, TEXTS, WORDS, arguments, json_objects, maybe
 
 __all__ = [
     "calls_of_one_message",
+    "documents",
     "images",
     "message_calling",
     "messages",
@@ -49,6 +52,7 @@ __all__ = [
 ]
 
 MIME_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
+DOCUMENT_TYPES = ("application/pdf", "text/plain", "text/csv")
 
 
 def images() -> SearchStrategy[Image]:
@@ -64,11 +68,27 @@ def images() -> SearchStrategy[Image]:
     )
 
 
+def documents() -> SearchStrategy[Document]:
+    """A document from each kind of source."""
+    mime, title, data = st.sampled_from(DOCUMENT_TYPES), maybe(WORDS), st.binary(max_size=20)
+    urls = WORDS.map("https://example.org/{}.pdf".format)
+    return st.one_of(
+        st.builds(Document.from_url, urls, maybe(mime), title),
+        st.builds(Document.from_bytes, data, mime, title),
+        st.builds(
+            Document.from_base64, data.map(lambda drawn: base64.b64encode(drawn).decode()), mime, title
+        ),
+        st.builds(Document.from_file, WORDS.map("{}.txt".format), title),
+    )
+
+
 def parts() -> SearchStrategy[Part]:
     """A part of a message's content."""
     details = st.sampled_from(["auto", "low", "high"])
-    return st.builds(TextPart, text=TEXTS, metadata=json_objects()) | st.builds(
-        ImagePart, image=images(), detail=details, metadata=json_objects()
+    return st.one_of(
+        st.builds(TextPart, text=TEXTS, metadata=json_objects()),
+        st.builds(ImagePart, image=images(), detail=details, metadata=json_objects()),
+        st.builds(DocumentPart, document=documents(), metadata=json_objects()),
     )
 
 

@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given
 
 from allm_actors.data import (
+    Document,
+    DocumentPart,
     Image,
     ImagePart,
     ImageRequest,
@@ -70,8 +72,10 @@ def test_a_foreign_part_is_described_on_a_message_alone():
         validate(message)
     error = caught.value
     assert error.errors == [("content", "invalid_part_type")]
-    assert error.message == "validation failed: content element is not a TextPart or an ImagePart (got: Map)"
-    assert error.metadata == {"invalid_part_type": {"expected": ["TextPart", "ImagePart"], "got": "Map"}}
+    parts = "a TextPart, an ImagePart or a DocumentPart"
+    assert error.message == f"validation failed: content element is not {parts} (got: Map)"
+    expected = ["TextPart", "ImagePart", "DocumentPart"]
+    assert error.metadata == {"invalid_part_type": {"expected": expected, "got": "Map"}}
     assert failures(Thread(messages=[message])) == [(["messages", 0, "content"], "invalid_part_type")]
 
 
@@ -86,7 +90,8 @@ def test_all_failures_of_a_message_are_listed_in_order():
 def test_valid_messages():
     validate(HI)
     validate(Message(role="user", content=[]))
-    validate(Message(role="user", content=[TextPart(text=""), ImagePart(image=PICTURE)]))
+    parts = [TextPart(text=""), ImagePart(image=PICTURE), DocumentPart(document=Document.from_url("u"))]
+    validate(Message(role="user", content=parts))
     validate(answer("c0"))
 
 

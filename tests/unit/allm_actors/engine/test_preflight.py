@@ -2,19 +2,31 @@
 
 import pytest
 
-from allm_actors.data import EngineError, Image, ImagePart, Message, ModelRef, Request, Tool, ValidationError
+from allm_actors.data import (
+    Document,
+    DocumentPart,
+    EngineError,
+    Image,
+    ImagePart,
+    Message,
+    ModelRef,
+    Request,
+    Tool,
+    ValidationError,
+)
 from allm_actors.data.build import json_schema
 from allm_actors.engine import Engine
 from allm_actors.engine.preflight import check_capabilities, with_finalize
 from allm_actors.engine.resolve import resolve_model, resolve_model_ref
 
 PICTURE = Message(role="user", content=[ImagePart(image=Image.from_url("https://x/y.png"))])
+PAPER = Message(role="user", content=[DocumentPart(document=Document.from_url("https://x/y.pdf"))])
 EVERYTHING = Request(
-    messages=[PICTURE],
+    messages=[PICTURE, PAPER],
     tools=[Tool(name="t", description="", schema={})],
     response_format=json_schema("a", {"type": "object"}),
 )
-NOTHING = {"tools": {"enabled": False}, "json_native": False, "vision": False}
+NOTHING = {"tools": {"enabled": False}, "json_native": False, "vision": False, "documents": False}
 
 
 def test_all_refusals_are_listed():
@@ -27,6 +39,7 @@ def test_all_refusals_are_listed():
         (["tools"], "tools_disabled"),
         (["response_format"], "json_native_disabled"),
         (["vision"], "vision_disabled"),
+        (["documents"], "documents_disabled"),
     ]
 
 

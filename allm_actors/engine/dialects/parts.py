@@ -1,0 +1,75 @@
+"""The parts of messages: which may be sent.
+
+Rule of this file: every part is checked before anything is sent, and every failure is listed. What a format has no
+word for is refused, and never left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from allm_actors.data import AdapterError, DocumentPart, ImagePart, Message, Part, ValidationError
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.documents import Documents, document_failure
+from allm_actors.engine.dialects.pictures import picture_failure
+
+__all__ = ["check_parts"]
+
+
+def check_parts(messages: Sequence[Message], row: Provider, documents: Documents | None = None) -> None:
+    """Refuse what cannot be sent; without `documents`, the format has no word for them.
+
+    Raises: `ValidationError("invalid_message")` with every part that cannot be sent, and
+    `AdapterError("unsupported_feature")` for a document that others could be sent.
+    """
+    mixed = [(index, each) for index, each in enumerate(messages) if not isinstance(each.content, str)]
+    if not mixed:
+        return
+    errors = [error for index, each in mixed for error in _failures(index, each, documents)]
+    if errors:
+        raise ValidationError("invalid_message", errors)
+    for _, message in mixed:
+        for part in message.content:
+            if isinstance(part, DocumentPart):
+                _check_word(part, message.role, row, documents)
+
+
+def _failures(index: int, message: Message, documents: Documents | None) -> Iterator[tuple[Any, str]]:
+    if message.role == "system":
+        for kind, code in _NOT_OF_THE_SYSTEM.items():
+            if any(isinstance(part, kind) for part in message.content):
+                yield ["messages", index, "content"], code
+    for at, part in enumerate(message.content):
+        failure = _failure(part, documents, of_system=message.role == "system")
+        if failure is not None:
+            yield ["content", index, at], failure
+
+
+_NOT_OF_THE_SYSTEM: dict[type[Any], str] = {
+    ImagePart: "image_in_system_message",
+    DocumentPart: "document_in_system_message",
+}
+
+
+def _failure(part: object, documents: Documents | None, *, of_system: bool) -> str | None:
+    if not isinstance(part, Part):
+        return "invalid_part_type"
+    if isinstance(part, ImagePart) and not of_system:
+        return picture_failure(part.image)
+    if isinstance(part, DocumentPart) and not of_system and documents is not None:
+        return document_failure(part.document, documents)
+    return None
+
+
+def _check_word(part: DocumentPart, role: str, row: Provider, documents: Documents | None) -> None:
+    kind, value = part.document.source
+    if documents is None:
+        why = "takes no documents: send its text, with TextPart, or ask another provider"
+    elif role not in documents.roles:
+        why = f"takes no document in a message of role {role!r}: put it into a user message"
+    elif kind == "url" and not str(value).startswith(documents.urls):
+        why = "does not fetch this document: send its bytes, with Document.from_bytes or Document.from_file"
+    else:
+        return
+    raise AdapterError("unsupported_feature", provider=row.name, message=f"{row.label} {why}")
