@@ -27,6 +27,7 @@ __all__ = [
     "forced_names",
     "is_built_in",
     "missing_arguments",
+    "named_choice",
     "projected",
     "with_help",
 ]
@@ -118,6 +119,19 @@ def forced_names(choice: Any) -> frozenset[str]:
         case _:
             pass
     return frozenset(name for name in names if isinstance(name, str))
+
+
+def named_choice(choice: Any) -> Any:
+    """A `tool_choice` that means one tool, in whatever shape, as that tool's name; any other as it is."""
+    match choice:
+        case ("tool", str(name)):
+            return name
+        case {"type": "function", "function": {"name": str(name)}, **rest} if not rest:
+            return name
+        case {"type": "tool" | "function", "name": str(name), **rest} if not rest:
+            return name
+        case _:
+            return choice
 
 
 def _sent(tool: Tool, *, whole: bool) -> Tool:

@@ -29,6 +29,9 @@ class Quirks:
     names of models whose thoughts come, sealed, for the next request if they are asked for. `thoughts_back`: the field
     of a chat message in which a server wants back what the model thought, because it forgets it otherwise. `documents`:
     how a chat message holds one: as a `file`, also one by its URL, or as a `document_url`; None is not at all.
+    `renames`: what the server calls an option. `refuses`: options that it does not know. `most_stops`: how many stop
+    sequences it takes. `reasoning`: a pattern of the models that know the options of those that reason; the others are
+    not sent them. None sends them to all.
     """
 
     include_usage: bool = True
@@ -37,6 +40,10 @@ class Quirks:
     sealed_reasoning: str | None = None
     thoughts_back: str | None = None
     documents: Literal["file", "file or URL", "document_url"] | None = None
+    renames: Mapping[str, str] = field(default_factory=dict)
+    refuses: frozenset[str] = frozenset()
+    most_stops: int | None = None
+    reasoning: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +54,8 @@ class Provider:
     it is `authorization`. `dialects` are those of models whose names match a pattern, see `routes`. `paths` say, by
     dialect, where an endpoint is that is not where the dialect has it; `{model}` in it is the model's name. `signer` is
     a module of `engine` that signs requests where there is no key. A `{region}` or `{project}` in the base URL is what
-    `adapter_opts` says, or the first of its variables in `places` that is set.
+    `adapter_opts` says, or the first of its variables in `places` that is set. `introduces` are headers that say which
+    program asks, by the variables that hold them. Only one with `organizations` may be told one.
     """
 
     name: str
@@ -63,6 +71,8 @@ class Provider:
     paths: Mapping[str, str] = field(default_factory=dict)
     signer: str | None = None
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    introduces: Mapping[str, str] = field(default_factory=dict)
+    organizations: bool = False
     quirks: Quirks = field(default_factory=Quirks)
 
 
@@ -80,12 +90,14 @@ _ROWS = (
         base_url="https://api.openai.com/v1",
         key_names=("OPENAI_API_KEY",),
         base_url_name="OPENAI_BASE_URL",
+        organizations=True,
         dialects=((_REASONING, "openai_responses"),),
         quirks=Quirks(
             max_tokens=None,
             prompt_cache=frozenset({"key", "retention"}),
             sealed_reasoning=_SEALED,
             documents="file",
+            reasoning=_SEALED,
         ),
     ),
     Provider(
@@ -113,6 +125,7 @@ _ROWS = (
         base_url="https://api.groq.com/openai/v1",
         key_names=("GROQ_API_KEY",),
         base_url_name="GROQ_BASE_URL",
+        quirks=Quirks(refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}), most_stops=4),
     ),
     Provider(
         name="deepseek",
@@ -130,6 +143,7 @@ _ROWS = (
         base_url="https://openrouter.ai/api/v1",
         key_names=("OPENROUTER_API_KEY",),
         base_url_name="OPENROUTER_BASE_URL",
+        introduces={"http-referer": "OPENROUTER_APP_URL", "x-title": "OPENROUTER_APP_NAME"},
         quirks=Quirks(thoughts_back="reasoning_details", documents="file or URL"),
     ),
     Provider(
@@ -139,7 +153,13 @@ _ROWS = (
         base_url="https://api.mistral.ai/v1",
         key_names=("MISTRAL_API_KEY",),
         base_url_name="MISTRAL_BASE_URL",
-        quirks=Quirks(include_usage=False, prompt_cache=frozenset({"key"}), documents="document_url"),
+        quirks=Quirks(
+            include_usage=False,
+            prompt_cache=frozenset({"key"}),
+            documents="document_url",
+            renames={"seed": "random_seed"},
+            refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+        ),
     ),
     Provider(
         name="xai",
@@ -323,6 +343,7 @@ _ROWS = (
         base_url=None,
         key_names=("OPENAI_COMPATIBLE_API_KEY",),
         base_url_name="OPENAI_COMPATIBLE_BASE_URL",
+        organizations=True,
         key_required=False,
         model_required=False,
         quirks=Quirks(documents="file"),

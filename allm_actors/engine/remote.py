@@ -25,7 +25,10 @@ from itertools import count
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+import msgspec
+
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
+from allm_actors.data.compact import named_choice
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
@@ -91,6 +94,8 @@ class RemoteAdapter:
         refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
+        if request.tool_choice is not None:
+            request = msgspec.structs.replace(request, tool_choice=named_choice(request.tool_choice))
         dialect = self._dialect(request, call.options.get("endpoint"))
         http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
@@ -374,6 +379,8 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
     for place in _PLACES:
         if options.get(place) and place not in row.places:
             raise TypeError(f"adapter_opts has a {place}, and {row.name} has none; leave it out")
+    if options.get("organization") and not row.organizations:
+        raise TypeError(f"adapter_opts has an organization, and {row.name} has none; leave it out")
     for name in ("headers", "query"):
         given = options.get(name) or {}
         if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
@@ -442,6 +449,7 @@ def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -
     if key is not None:
         scheme = "Bearer " if row.key_header == "authorization" else ""
         headers[row.key_header] = scheme + key.reveal().strip()
+    headers |= {name: os.environ[holder] for name, holder in row.introduces.items() if os.environ.get(holder)}
     if options.get("organization"):
         headers["openai-organization"] = options["organization"]
     given: Mapping[str, str] = options.get("headers") or {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.services import SERVICES
 from allm_actors.execution import sessions
 from tests.integration import halts, producers, validations
@@ -112,7 +113,22 @@ def services() -> str:
     return _table(["slot", "name", "key", "model", "operations, or one request", "streamed"], rows)
 
 
+def provider_rules() -> str:
+    """What a provider's row changes or refuses in a chat completion."""
+    rows = []
+    for name, row in sorted(PROVIDERS.items()):
+        told = row.quirks
+        words = [f"{_code(ours)} is {_code(theirs)}" for ours, theirs in told.renames.items()]
+        words += [f"{_code(option)} is refused" for option in sorted(told.refuses)]
+        words += [f"at most {told.most_stops} of `stop`"] if told.most_stops is not None else []
+        words += [f"{_code(header)} is {_code(holder)}" for header, holder in row.introduces.items()]
+        if words:
+            rows.append([_code(name), "; ".join(words)])
+    return _table(["provider", "what is different"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "provider-rules": provider_rules,
     "session-rules": session_rules,
     "session-landings": session_landings,
     "halted-reasons": halted_reasons,

@@ -1,6 +1,7 @@
 """One adapter over real sockets, against a server that fails in every way servers fail."""
 
 import asyncio
+import json
 import math
 import time
 from contextlib import aclosing
@@ -9,7 +10,7 @@ import httpx
 import pytest
 
 from allm_actors import telemetry
-from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta
+from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta, Tool
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.transport import HttpxTransport
@@ -26,8 +27,8 @@ ASK = Request(messages=[Message(role="user", content="hi")], model="gpt-4.1-mini
 HELLO = Reply(chunks=chat_completions(text="Hello there", usage={"prompt_tokens": 3, "completion_tokens": 2}))
 
 
-def ask(server_or_url, *, adapter="openai", retry=False, read=None, **options):
-    """Everything the adapter says, in batches; `read` looks at each batch."""
+def ask(server_or_url, *, adapter="openai", retry=False, read=None, asked=ASK, **options):
+    """Everything the adapter says to `asked`, in batches; `read` looks at each batch."""
     url = server_or_url if isinstance(server_or_url, str) else server_or_url.url + "/v1"
 
     async def run():
@@ -41,7 +42,7 @@ def ask(server_or_url, *, adapter="openai", retry=False, read=None, **options):
         )
         batches = []
         try:
-            async with aclosing(find_adapter(adapter).batches(ASK, call)) as answer:
+            async with aclosing(find_adapter(adapter).batches(asked, call)) as answer:
                 async for batch in answer:
                     batches.append(batch)
                     if read is not None and read(batch):
@@ -99,6 +100,39 @@ def test_an_answer_arrives_and_the_request_is_what_the_provider_expects():
         "stream_options": {"include_usage": True},
         "seed": 7,
     }
+
+
+@pytest.mark.parametrize(
+    "choice", [("tool", "f"), {"type": "tool", "name": "f"}, {"type": "function", "name": "f"}, "f"]
+)
+@pytest.mark.parametrize("adapter", ["openai", "anthropic", "gemini"])
+def test_a_choice_of_a_tool_means_the_same_in_every_shape(adapter, choice):
+    tool = Tool(name="f", description="d", schema={"type": "object"})
+    sent = []
+    for shape in (choice, {"type": "function", "function": {"name": "f"}}):
+        asked = Request(messages=ASK.messages, model="m", tools=[tool], tool_choice=shape)
+        with LoopbackServer([Reply(status=400)]) as server:
+            ask(server, adapter=adapter, asked=asked)
+            sent.append(server.requests[0].json)
+    assert sent[0] == sent[1]
+    assert '"f"' in json.dumps(sent[0].get("tool_choice", sent[0].get("toolConfig")))
+
+
+def test_openrouter_is_told_which_program_asks(monkeypatch):
+    monkeypatch.setenv("OPENROUTER_APP_NAME", "Heron")
+    monkeypatch.delenv("OPENROUTER_APP_URL", raising=False)
+    with LoopbackServer([HELLO, HELLO]) as server:
+        ask(server, adapter="openrouter")
+        ask(server, adapter="openai")
+        openrouter, openai = server.requests
+    assert openrouter.headers["x-title"] == "Heron"
+    assert not {"x-title", "http-referer"} & {*openai.headers}
+    assert "http-referer" not in openrouter.headers
+
+
+def test_an_organization_is_told_to_nobody_who_has_none():
+    with pytest.raises(TypeError, match="anthropic has none"):
+        ask("http://127.0.0.1:9", adapter="anthropic", organization="acme")
 
 
 def test_each_network_read_is_one_batch():

@@ -12,6 +12,7 @@ for travels in `request.options`, which has the last word over every field.
     content, nothing but texts         one string, joined by newlines
     documents                         file, or what the row calls it
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
+    reasoning_effort, verbosity       as they are, to models that reason; see the row
     what the model thought            reasoning_content or reasoning_details, to those who want it back, see the row
 
 Source: https://platform.openai.com/docs/api-reference/chat/create.
@@ -32,14 +33,15 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
+    ValidationError,
 )
-from allm_actors.engine.catalog import Provider
+from allm_actors.engine.catalog import Provider, Quirks
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai_chunks import STATE, Decoder
-from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
+from allm_actors.engine.dialects.openai_options import WORDS, forced_name, prompt_cache, unknown_word
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
@@ -65,7 +67,10 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
     check_parts(request.messages, row, _DOCUMENTS.get(row.quirks.documents or ""))
-    body = _body(request, row) | request.options
+    body = _body(request, row) | _options(request, row.quirks)
+    if body.get("stream") is False:
+        body.pop("stream_options", None)  # a server refuses the one without the other
+    _check(body, row)
     url = endpoint_url(base_url, row, "openai_chat", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
@@ -89,6 +94,34 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     if row.quirks.include_usage:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _options(request: Request, quirks: Quirks) -> dict[str, Any]:
+    """The request's options by the server's names, without what only reasoning models and responses have."""
+    options = {quirks.renames.get(name, name): value for name, value in request.options.items()}
+    if quirks.reasoning is None:
+        return options
+    for name, (_, _, known) in WORDS.items():
+        word = options.get(name)
+        if word is not None and word not in known:
+            raise unknown_word(name, word)
+    reasons = re.match(quirks.reasoning, str(options.get("model", request.model)), re.IGNORECASE)
+    unread = ("reasoning_summary",) if reasons else tuple(WORDS)
+    return {name: value for name, value in options.items() if name not in unread}
+
+
+def _check(body: Mapping[str, Any], row: Provider) -> None:
+    """Raises `ValidationError` for what the server is known to refuse, or to read as something else."""
+    refused: list[tuple[Any, str]] = [(name, "not_supported") for name in body if name in row.quirks.refuses]
+    if refused:
+        names = ", ".join(str(name) for name, _ in refused)
+        raise ValidationError(
+            "invalid_request", refused, message=f"{row.label} does not know {names}: leave it out"
+        )
+    stop, most = body.get("stop"), row.quirks.most_stops
+    if most is not None and isinstance(stop, list | tuple) and len(stop) > most:
+        message = f"{row.label} takes at most {most} stop sequences, got {len(stop)}"
+        raise ValidationError("invalid_request", [("stop", "too_many")], message=message)
 
 
 def _max_tokens_name(model: str | None, row: Provider) -> str:

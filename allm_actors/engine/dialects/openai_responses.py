@@ -39,7 +39,6 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
-    ValidationError,
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
@@ -47,7 +46,7 @@ from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text,
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai_events import STATE, Decoder
-from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
+from allm_actors.engine.dialects.openai_options import WORDS, forced_name, prompt_cache, unknown_word
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
@@ -59,12 +58,6 @@ _PATH = "/responses"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE)
 _SEALED = "reasoning.encrypted_content"
-# Where an option goes, and its words.
-_WORDS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    "reasoning_effort": ("reasoning", "effort", ("none", "low", "medium", "high", "xhigh")),
-    "reasoning_summary": ("reasoning", "summary", ("auto", "concise", "detailed")),
-    "verbosity": ("text", "verbosity", ("low", "medium", "high")),
-}
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -74,27 +67,18 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, _DOCUMENTS)
     options = dict(request.options)
-    words = {name: options.pop(name) for name in _WORDS if options.get(name) is not None}
+    words = {name: options.pop(name) for name in WORDS if options.get(name) is not None}
     body = _body(request, row, stored=bool(options.get("store", False)))
     if isinstance(options.get("text"), Mapping):
         options["text"] = {**body.get("text", {}), **options["text"]}
     body |= options
     for name, value in words.items():
-        holder, field, known = _WORDS[name]
+        holder, field, known = WORDS[name]
         if value not in known:
-            raise _unknown_word(name, value)
+            raise unknown_word(name, value)
         body[holder] = {**(body.get(holder) or {}), field: value}
     url = endpoint_url(base_url, row, "openai_responses", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
-
-
-def _unknown_word(name: str, value: object) -> ValidationError:
-    holder, field, known = _WORDS[name]
-    message = (
-        f"{name} must be one of {', '.join(known)}; got: {value!r}. "
-        f"A newer word goes to the provider unread as {holder}={{{field!r}: …}}"
-    )
-    return ValidationError("invalid_request", [(name, "invalid_value")], message=message)
 
 
 def _body(request: Request, row: Provider, *, stored: bool) -> dict[str, Any]:
