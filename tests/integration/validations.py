@@ -66,6 +66,10 @@ def worded(option: str) -> Any:
     return allm.generate(engine, [HI], api_key="k", **{option: "much"})
 
 
+def plain(provider: str, **options: Any) -> Any:
+    return allm.generate(allm.Engine(adapter=f"{provider}:m"), [HI], api_key="k", **options)
+
+
 def _openai() -> allm.Engine:
     return allm.Engine(adapter="openai:m")
 
@@ -186,6 +190,8 @@ WRONG: dict[str, Callable[[], object]] = {
         *(asked(question(*what)) for what in QUESTIONS),
     ),
     **{f"what a model cannot do: {at}": way for at, way in enumerate(incapable())},
+    "too many stops": lambda: plain("groq", stop=list("abcde")),
+    "an option that a provider refuses": lambda: plain("groq", logprobs=True),
     "a choice that is none": lambda: forced(5, tools=[tool()]),
     "a choice without tools": lambda: forced("required"),
     **{f"a word of {word}": lambda word=word: worded(word) for word in WORDS},
@@ -215,6 +221,16 @@ def failures() -> set[tuple[str, str, str]]:
     return found
 
 
+# What is wrong with a part of a message is found by functions that return the code.
+_FINDERS = {
+    "pictures.py": "picture_failure",
+    "documents.py": "document_failure",
+    "parts.py": "_failure",
+    "anthropic.py": "_document_failure",
+    "bedrock_documents.py": "_failure",
+}
+
+
 def listed_in_the_code() -> set[tuple[str, str]]:
     """`(last part of the field, code)` of every failure that the code can list; `*` where only it knows which field."""
     found: set[tuple[str, str]] = set()
@@ -222,10 +238,8 @@ def listed_in_the_code() -> set[tuple[str, str]]:
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             found |= {(_field(field), code) for pair in _pairs(node) for field, code in _read(pair)}
-        if (
-            path.name == "pictures.py"
-        ):  # what is wrong with a picture is found by a function that returns the code
-            found |= {("*", code) for code in _returned(tree, "picture_failure")}
+        if path.name in _FINDERS:
+            found |= {("*", code) for code in _returned(tree, _FINDERS[path.name])}
     return found
 
 

@@ -21,7 +21,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
@@ -112,7 +112,7 @@ def _options(request: Request, quirks: Quirks) -> dict[str, Any]:
 
 def _check(body: Mapping[str, Any], row: Provider) -> None:
     """Raises `ValidationError` for what the server is known to refuse, or to read as something else."""
-    refused: list[tuple[Any, str]] = [(name, "not_supported") for name in body if name in row.quirks.refuses]
+    refused = list(_refused(body, row.quirks))
     if refused:
         names = ", ".join(str(name) for name, _ in refused)
         raise ValidationError(
@@ -122,6 +122,12 @@ def _check(body: Mapping[str, Any], row: Provider) -> None:
     if most is not None and isinstance(stop, list | tuple) and len(stop) > most:
         message = f"{row.label} takes at most {most} stop sequences, got {len(stop)}"
         raise ValidationError("invalid_request", [("stop", "too_many")], message=message)
+
+
+def _refused(body: Mapping[str, Any], quirks: Quirks) -> Iterator[tuple[Any, str]]:
+    for name in body:
+        if name in quirks.refuses:
+            yield name, "not_supported"
 
 
 def _max_tokens_name(model: str | None, row: Provider) -> str:

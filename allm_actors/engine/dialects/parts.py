@@ -37,19 +37,18 @@ def check_parts(messages: Sequence[Message], row: Provider, documents: Documents
 
 def _failures(index: int, message: Message, documents: Documents | None) -> Iterator[tuple[Any, str]]:
     if message.role == "system":
-        for kind, code in _NOT_OF_THE_SYSTEM.items():
-            if any(isinstance(part, kind) for part in message.content):
-                yield ["messages", index, "content"], code
+        if _holds(message, ImagePart):
+            yield ["messages", index, "content"], "image_in_system_message"
+        if _holds(message, DocumentPart):
+            yield ["messages", index, "content"], "document_in_system_message"
     for at, part in enumerate(message.content):
         failure = _failure(part, documents, of_system=message.role == "system")
         if failure is not None:
             yield ["content", index, at], failure
 
 
-_NOT_OF_THE_SYSTEM: dict[type[Any], str] = {
-    ImagePart: "image_in_system_message",
-    DocumentPart: "document_in_system_message",
-}
+def _holds(message: Message, kind: type[ImagePart | DocumentPart]) -> bool:
+    return any(isinstance(part, kind) for part in message.content)
 
 
 def _failure(part: object, documents: Documents | None, *, of_system: bool) -> str | None:
