@@ -166,8 +166,10 @@ def test_a_loop_that_ends_closes_what_nobody_has_closed():
 
     with LoopbackServer([HELLO] * 3) as server:
         asyncio.run(run(server.url))  # what is made once only, is made
+        server.wait_for(lambda s: s.connections == 0)  # its own end is a descriptor, too
         with no_descriptor_more():
             asyncio.run(run(server.url))
+            server.wait_for(lambda s: s.connections == 0)
         asyncio.run(run(server.url))
     assert [request.connection for request in server.requests] == [0, 1, 2]
 
