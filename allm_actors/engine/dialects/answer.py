@@ -189,10 +189,13 @@ class Answer:
         message = f"{self._row.label} answered with {what}"
         self.fail(AdapterError("malformed_response", provider=self._row.name, message=message), events)
 
-    def filtered(self, events: list[Event], why: str = "its content filter was triggered") -> None:
+    def filtered(
+        self, events: list[Event], why: str = "its content filter was triggered", **metadata: str
+    ) -> None:
         """The provider's policy ended the answer."""
         message = f"{self._row.label} stopped the answer: {why}"
-        self.fail(AdapterError("content_filter", provider=self._row.name, message=message), events)
+        error = AdapterError("content_filter", provider=self._row.name, message=message, metadata=metadata)
+        self.fail(error, events)
 
     def broken_off(self, events: list[Event], why: str) -> None:
         """The provider itself gave up."""

@@ -147,11 +147,11 @@ class Decoder(AnswerDecoder[ServerEvent]):
         usage = wire.get("usageMetadata")
         if isinstance(usage, dict) and usage:
             answer.usage = {**(answer.usage or {}), **usage}
-        error, block = wire.get("error"), dict_of(wire.get("promptFeedback")).get("blockReason")
+        error, block = wire.get("error"), text_of(dict_of(wire.get("promptFeedback")).get("blockReason"))
         if error:
             answer.fail(wire_error(dict_of(error), self._row), events)
-        elif text_of(block) is not None:
-            answer.filtered(events, f"the prompt was blocked ({block})")
+        elif block is not None:
+            answer.filtered(events, f"the prompt was blocked ({block})", block_reason=block)
 
     def _on_candidate(self, candidate: dict[str, Any], events: list[Event]) -> None:
         for part in dicts_of(dict_of(candidate.get("content")).get("parts")):

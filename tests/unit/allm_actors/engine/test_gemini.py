@@ -214,6 +214,7 @@ class TestDecode:
         )[-1]
         assert isinstance(last, ErrorEvent)
         assert (last.error.reason, "SAFETY" in last.error.message) == ("content_filter", True)
+        assert last.error.metadata["block_reason"] == "SAFETY"
 
     @pytest.mark.parametrize(
         ("finish", "reason"),
