@@ -92,6 +92,6 @@ class ClassificationResponse(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     model: str | None = None
     answers: dict[str, ClassificationAnswer] = {}
-    usage: Usage = Usage()
+    usage: Usage = msgspec.field(default_factory=Usage)
     raw: Any = None
     metadata: dict[str, Any] = {}

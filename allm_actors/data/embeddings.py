@@ -56,7 +56,7 @@ class EmbeddingResponse(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     model: str | None = None
     embeddings: list[Embedding] = []
-    usage: Usage = Usage()
+    usage: Usage = msgspec.field(default_factory=Usage)
     raw: Any = None
     metadata: dict[str, Any] = {}
 

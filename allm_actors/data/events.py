@@ -45,7 +45,7 @@ class MessageStarted(msgspec.Struct, frozen=True):
     """The provider was asked; nothing of its answer has come yet."""
 
     tag: ClassVar[str] = "message_started"
-    message: Message = Message(role="assistant", content="")
+    message: Message = msgspec.field(default_factory=lambda: Message(role="assistant", content=""))
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):

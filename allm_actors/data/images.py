@@ -119,6 +119,6 @@ class ImageResponse(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None
     model: str | None = None
     images: list[Image] = []
-    usage: ImageUsage = ImageUsage()
+    usage: ImageUsage = msgspec.field(default_factory=ImageUsage)
     raw: Any = None
     metadata: dict[str, Any] = {}

@@ -66,7 +66,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: list[ToolCall] = []
     finish_reason: FinishReason | None = None
     raw_finish_reason: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = msgspec.field(default_factory=Usage)
     raw: Any = None
     parsed: Any = None
     metadata: dict[str, Any] = {}

@@ -21,7 +21,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     """A thread, where it stands, and what it waits for."""
 
     id: str | None = None
-    thread: Thread = Thread()
+    thread: Thread = msgspec.field(default_factory=Thread)
     status: SessionStatus = "idle"
     pending_tool_calls: list[ToolCall] = []
     pending_question: str | None = None

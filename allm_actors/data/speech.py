@@ -49,7 +49,7 @@ class SpeechResponse(msgspec.Struct, frozen=True, kw_only=True):
     audio: Audio | None = None
     format: AudioFormat | None = None
     sample_rate: int | None = None
-    usage: Usage = Usage()
+    usage: Usage = msgspec.field(default_factory=Usage)
     raw: Any = None
     metadata: dict[str, Any] = {}
 
@@ -79,7 +79,7 @@ class SpeechCompleted(msgspec.Struct, frozen=True, kw_only=True):
     tag: ClassVar[str] = "speech_completed"
     request_id: str | None = None
     id: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = msgspec.field(default_factory=Usage)
     metadata: dict[str, Any] = {}
 
 

@@ -49,7 +49,7 @@ class TranscriptionResponse(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     language: str | None = None
     duration_seconds: float | None = None
-    usage: Usage = Usage()
+    usage: Usage = msgspec.field(default_factory=Usage)
     raw: Any = None
     metadata: dict[str, Any] = {}
 
@@ -87,7 +87,7 @@ class TranscriptionCompleted(msgspec.Struct, frozen=True, kw_only=True):
     language: str | None = None
     duration_seconds: float | None = None
     request_id: str | None = None
-    usage: Usage = Usage()
+    usage: Usage = msgspec.field(default_factory=Usage)
     metadata: dict[str, Any] = {}
 
 

@@ -34,6 +34,7 @@ MORTALS = ("AdapterActor", "ToolActor", "SessionActor")
 @allm.tool
 def upper(text: str) -> str:
     """Shout."""
+    time.sleep(0.002)  # long enough to be found at work, and killed
     return text.upper()
 
 
