@@ -2,7 +2,8 @@
 
 Rule of this file: it runs an adapter and tells its session what came, in batches, no further ahead than the window
 allows. It never retries after the first event, never decides anything, and closes what it opened however it dies. What
-an adapter should not have raised kills this actor, and its session learns that from the death.
+an adapter should not have raised kills this actor, and its session learns that from the death; an error of ours is the
+answer's end, wherever it is raised.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class AdapterActor(Process):
                 if isinstance(error, Exception):
                     error = without_key(error, self._job.call.api_key)
                 if error is not None:
-                    raise error
+                    self._failed(error)
                 self.exit(reason)
             case _:
                 pass
@@ -125,6 +126,12 @@ class AdapterActor(Process):
             self._pump.cancel()
         else:
             close(self._script if self._script is not None else self._job.opened)
+
+    def _failed(self, error: BaseException) -> NoReturn:
+        """The adapter raised. An error of ours says what happened, as one that it tells; any other is a crash."""
+        if isinstance(error, AllmError):
+            self._refuse(error)
+        raise error
 
     def _refuse(self, error: Exception) -> NoReturn:
         self._job.session.tell(ModelRefused(self._job.token, error))
@@ -157,7 +164,7 @@ class AdapterActor(Process):
             raise
         if failure is not None:
             close(script)
-            raise failure
+            self._failed(failure)
         if item is _END:
             self._job.session.tell(ModelDone(self._job.token))
             self.exit(ANSWERED)

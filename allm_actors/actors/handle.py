@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from allm_actors.data import AllmError, Message, Session, SessionError, ToolCall
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
@@ -63,23 +65,31 @@ class SessionHandle:
 
     @property
     def value(self) -> Session:
-        """The session's value as of now: after a turn's result, what the turn has made of it."""
-        return self._seat.cell.value
+        """The session's value as of now: after a turn's result, what the turn has made of it.
+
+        A snapshot: what is done to its lists is not done to the session.
+        """
+        value = self._seat.cell.value
+        thread = msgspec.structs.replace(value.thread, messages=list(value.thread.messages))
+        pending = list(value.pending_tool_calls)
+        return msgspec.structs.replace(
+            value, thread=thread, pending_tool_calls=pending, metadata=dict(value.metadata)
+        )
 
     @property
     def status(self) -> str:
         """The status of `value`."""
-        return self.value.status
+        return self._seat.cell.value.status
 
     @property
     def messages(self) -> list[Message]:
         """The messages of `value`, oldest first."""
-        return self.value.thread.messages
+        return list(self._seat.cell.value.thread.messages)
 
     @property
     def pending_tool_calls(self) -> list[ToolCall]:
         """The calls that wait for `submit_tool_result`."""
-        return self.value.pending_tool_calls
+        return list(self._seat.cell.value.pending_tool_calls)
 
     def reply(self, message: str | Message, **options: Any) -> Turn:
         """Add a user message and let the model answer, tools included."""

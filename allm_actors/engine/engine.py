@@ -27,6 +27,9 @@ _KEYWORDS = (
 )  # the Elixir library writes these as pairs, and modules by their full names
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
 _KEYS = ("api_key", "key", "token", "secret")
+_KEY_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
+)
 _OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
 _PREFIX = "Elixir."
 _MODULES = {
@@ -276,7 +279,7 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     if value is not None and not isinstance(value, Mapping):
         raise TypeError(f"{name} must be a mapping, got: {type(value).__name__}")
     held = dict(value or {})
-    if name in ("params", "adapter_opts") and "api_key" in held:
+    if "api_key" in held:
         raise TypeError(f"an Engine never holds a key, got one in {name}; pass api_key= with the call")
     return held
 
@@ -288,6 +291,11 @@ def _to_fields(engine: Engine) -> dict[str, Any]:
             raise TypeError(
                 f"an Engine is stored with the name of its {name}, and {value!r} is an object, not a name"
             )
+    headers = engine.adapter_opts.get("headers")
+    if isinstance(headers, Mapping) and any(str(header).lower() in _KEY_HEADERS for header in headers):
+        raise TypeError(
+            "an Engine is stored without keys, and its adapter_opts have one in headers; pass it with the call"
+        )
     plain: dict[str, Any] = {field.name: getattr(engine, field.name) for field in fields(Engine)}
     plain["tools"] = list(engine.tools)
     plain["adapter"] = _MODULES.get(plain["adapter"], plain["adapter"])

@@ -80,6 +80,7 @@ from .inputs import (
 from .options import DEFAULT_NUDGE, Options
 from .phases import Asking, Finished, Judging, LoopState, Parsing
 from .receiving import Receiving
+from .tool_errors import predicate_raised
 from .tools import AnswerEvent
 
 __all__ = ["Asking", "Finished", "Judging", "LoopState", "Options", "Parsing", "start", "step"]
@@ -299,7 +300,7 @@ def _close(
 
 def _judged(state: LoopState, news: HaltAnswered) -> Transition:
     if isinstance(news.answer, Exception):
-        return _halt(state, Halted("error", {"error": news.answer}))
+        return _halt(state, Halted("error", {"error": predicate_raised(news.answer)}))
     return _go_on(state, news.answer)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from allm_actors.data import AllmError, EngineError, ToolCall, ToolError
+from allm_actors.data import AllmError, EngineError, StreamError, ToolCall, ToolError
 
 __all__ = [
     "call_cancelled",
@@ -20,6 +20,7 @@ __all__ = [
     "not_encoded",
     "not_found",
     "policy_raised",
+    "predicate_raised",
     "timed_out",
     "unknown_tool",
     "worker_crashed",
@@ -102,6 +103,15 @@ def policy_raised(call: ToolCall, raised: Exception) -> ToolError:
     if not isinstance(raised, AllmError):
         raised = _error("handler_raised", call, message, cause=describe(raised))
     return invalid_return(call, message, on_tool_error_raised=True, on_tool_error_exception=raised)
+
+
+def predicate_raised(raised: Exception) -> AllmError:
+    """The user's `halt_when` raised: an error that can be stored, and what it raised as its cause."""
+    if isinstance(raised, AllmError):
+        return raised
+    error = StreamError("unknown", message=f"halt_when raised {describe(raised)}", cause=describe(raised))
+    error.__cause__ = raised
+    return error
 
 
 def describe(value: object) -> str:

@@ -292,7 +292,10 @@ def _plain(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json")
-    raise NotImplementedError
+    raise TypeError(
+        f"{type(value).__name__} has no JSON form; return text, plain data, a dataclass or a pydantic model, "
+        "or give a tool_result_encoder"
+    )
 
 
 _JSON: Final = msgspec.json.Encoder(order="deterministic", enc_hook=_plain)

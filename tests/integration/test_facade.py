@@ -240,7 +240,9 @@ def test_halt_when_sees_each_step_and_an_error_of_its_own_is_data():
         raise LookupError("predicate")
 
     result = allm.chat(fake(*asked, tools=[get_weather]), HI, halt_when=breaks)
-    assert (result.halted_reason, str(result.metadata["error"])) == ("error", "predicate")
+    assert result.halted_reason == "error"
+    assert "halt_when raised LookupError: predicate" in str(result.metadata["error"])
+    assert allm.to_json(result)
 
 
 def test_a_structured_answer_in_two_passes():

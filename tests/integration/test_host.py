@@ -117,7 +117,7 @@ def test_an_endless_conversation_goes_on_where_its_turns_ended(host):
 def test_handles_of_one_name_are_one_session(host):
     one, other = host.session("s", fake(says("one"))), host.session("s", fake(says("two")))
     one.reply("hi").result()
-    assert other.value is one.value
+    assert other.value == one.value
     other.reply("and?").result()
     assert shape(one.value.thread)[-1] == "A two"
     assert host.session_ids() == ["s"]
@@ -694,3 +694,57 @@ class TestManyMonths:
         result = stream.result()
         assert result.halted_reason == "completed"
         assert "closed" in result.thread.messages[2].content
+
+
+def test_what_a_handle_shows_is_a_snapshot():
+    engine = allm.Engine("fake", adapter_opts={"scripts": [[script.text("one"), script.finish("stop")]] * 2})
+    with allm.Host() as host:
+        chat = host.session("a", engine)
+        chat.reply("hi").result()
+        for messages in (chat.messages, chat.value.messages, chat.value.thread.messages):
+            messages.append(allm.user("EVIL"))
+        chat.value.metadata["mine"] = 1
+        chat.pending_tool_calls.append("EVIL")
+        chat.reply("next").result()
+        assert [message.content for message in chat.messages] == ["hi", "one", "next", "one"]
+        assert chat.value.metadata == {}
+        assert chat.pending_tool_calls == []
+
+
+class Raises:
+    """An adapter that raises an error of ours where its iterator is asked, as a generator does."""
+
+    name = "raises"
+
+    def __init__(self, *first):
+        self.first = first
+
+    def requires_structured_finalize(self, _request):
+        return False
+
+    def stream(self, _request, _call):
+        yield from self.first
+        raise allm.AdapterError("rate_limited", status=429, retry_after_ms=1500)
+
+
+class RaisesLater(Raises):
+    async def stream(self, _request, _call):
+        for event in self.first:
+            yield event
+        raise allm.AdapterError("rate_limited", status=429, retry_after_ms=1500)
+
+
+@pytest.mark.parametrize("adapter", [Raises, RaisesLater])
+def test_an_error_of_ours_stays_what_it_is_wherever_an_adapter_raises_it(adapter, caplog):
+    with pytest.raises(allm.AdapterError) as refused:
+        allm.generate(allm.Engine(adapter()), [allm.user("hi")])
+    assert (refused.value.reason, refused.value.status, refused.value.retry_after_ms) == (
+        "rate_limited",
+        429,
+        1500,
+    )
+    response = allm.generate(allm.Engine(adapter(allm.TextDelta("so"))), [allm.user("hi")])
+    error = response.metadata["error"]
+    assert (type(error), error.reason, error.retry_after_ms) == (allm.AdapterError, "rate_limited", 1500)
+    assert response.text() == "so"
+    assert not caplog.records

@@ -7,9 +7,12 @@ from allm_actors.data import (
     TAGS,
     AskUser,
     ChatResult,
+    EmbeddingResponse,
     Image,
     ImagePart,
+    ImageResponse,
     Message,
+    MessageStarted,
     Response,
     Session,
     TextPart,
@@ -208,3 +211,13 @@ def test_a_session_takes_messages_whatever_its_status():
         ("tool", "x", "c0"),
     ]
     assert (session.id, session.status) == ("s", "awaiting_tools")
+
+
+@pytest.mark.parametrize("cls", [Session, Response, ImageResponse, EmbeddingResponse, MessageStarted])
+def test_no_two_values_share_what_can_be_changed_by_default(cls):
+    one, other = cls(), cls()
+    for name in cls.__struct_fields__:
+        mine, theirs = getattr(one, name), getattr(other, name)
+        shared = isinstance(mine, list | dict) or hasattr(mine, "__struct_fields__")
+        assert not (shared and mine is theirs), name
+    assert Session().thread.messages is not Session().thread.messages

@@ -158,3 +158,12 @@ def test_an_engine_that_cannot_be_is_refused_when_it_is_read(fields, failure):
 def test_a_stored_id_is_never_given_to_another_engine():
     stored = Engine(id=Engine().id + 2)
     assert stored.id not in {Engine().id for _ in range(5)}
+
+
+def test_an_engine_with_a_key_in_a_header_is_not_stored():
+    engine = Engine("openai:m", adapter_opts={"headers": {"Authorization": "Bearer sk-canary"}})
+    with pytest.raises(TypeError, match="with the call"):
+        to_json(engine)
+    for name in ("params", "context", "adapter_opts", "metadata"):
+        with pytest.raises(TypeError, match="never holds a key"):
+            Engine("openai:m", **{name: {"api_key": "sk-canary"}})

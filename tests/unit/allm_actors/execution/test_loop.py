@@ -23,6 +23,7 @@ from allm_actors.data import (
     ToolError,
     ToolHalt,
 )
+from allm_actors.data.codec import to_json
 from allm_actors.data.validate import validate
 from allm_actors.execution import loop
 from allm_actors.execution.effects import (
@@ -500,7 +501,11 @@ def test_a_falsy_halt_when_goes_on():
 def test_a_halt_when_that_raises_ends_the_chat_with_its_error():
     world = World(halt_when=boom)
     result, _ = chat(calls(("c0", "echo")), world=world, tools=tools(echo=echo), halt_when=True)
-    assert (result.halted_reason, str(result.metadata["error"])) == ("error", "boom")
+    error = result.metadata["error"]
+    assert result.halted_reason == "error"
+    assert "halt_when raised ValueError: boom" in str(error)
+    assert isinstance(error.__cause__, ValueError)
+    assert to_json(result)
 
 
 # --- the tables -------------------------------------------------------------------------------------------------------
