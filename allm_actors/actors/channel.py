@@ -12,6 +12,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from allm_actors.data import Event
@@ -88,7 +89,8 @@ class Channel:
             self._window.send(len(events))
             self._hungry = False
             wakes, self._wakes = self._wakes, []
-        _call(wakes)
+        for wake in wakes:
+            wake()
 
     def end(self, result: Any = None, error: BaseException | None = None, last: Sequence[Event] = ()) -> bool:
         """The turn is over: the `last` events, then `result`, or `error` to raise. False if it already was."""
@@ -157,16 +159,16 @@ class Channel:
     def take(self) -> deque[Event]:
         """Block until there are events and take them all; empty when the turn is over. Raises what refused the turn."""
         self.refuse_at_home()
-        while not (self._buffer or self._ended):
+        while not self._has_news():
             self._ask()
-            self._block(lambda: bool(self._buffer) or self._ended)
+            self._block(self._has_news)
         return self._swap()
 
     async def atake(self) -> deque[Event]:
         """As `take`, without blocking the event loop."""
-        while not (self._buffer or self._ended):
+        while not self._has_news():
             self._ask()
-            await self._suspend(lambda: bool(self._buffer) or self._ended)
+            await self._suspend(self._has_news)
         return self._swap()
 
     def drain(self) -> None:
@@ -201,6 +203,9 @@ class Channel:
         return self._outcome()
 
     # Private: in order of use.
+
+    def _has_news(self) -> bool:
+        return bool(self._buffer) or self._ended
 
     def _ask(self) -> None:
         """The reader has nothing: open a gate or window that the writer found shut."""
@@ -239,13 +244,14 @@ class Channel:
         with self._lock:
             if ready():
                 return
-            wake = _waker(loop, future)
+            wake = partial(_wake, loop, future, threading.get_ident())
             self._wakes.append(wake)
         try:
             await future
-        finally:
+        except BaseException:
             with self._lock, contextlib.suppress(ValueError):  # it has been called
                 self._wakes.remove(wake)
+            raise
 
     def _outcome(self) -> Any:
         if self._error is not None:
@@ -253,23 +259,18 @@ class Channel:
         return self._result
 
 
-def _waker(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> _Wake:
-    thread = threading.get_ident()
-
-    def resolve() -> None:
+def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], thread: int) -> None:
+    if threading.get_ident() == thread:  # the writer runs on the reader's own loop: no hop, no system call
         if not future.done():
             future.set_result(None)
+    else:
+        with contextlib.suppress(RuntimeError):  # the reader's loop is closed: nobody is left to wake
+            loop.call_soon_threadsafe(_resolve, future)
 
-    def wake() -> None:
-        if (
-            threading.get_ident() == thread
-        ):  # the writer runs on the reader's own loop: no hop, no system call
-            resolve()
-        else:
-            with contextlib.suppress(RuntimeError):  # the reader's loop is closed: nobody is left to wake
-                loop.call_soon_threadsafe(resolve)
 
-    return wake
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _call(wakes: list[_Wake]) -> None:

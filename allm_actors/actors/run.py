@@ -184,6 +184,7 @@ class TurnRun:
         "_owed",
         "_performing",
         "_spans",
+        "_terminal",
         "_tokens",
         "_waiting",
         "_workers",
@@ -198,12 +199,11 @@ class TurnRun:
         self._workers: dict[int, Worker] = {}
         self._tokens: dict[tuple[str, int], int] = {}
         self._last: tuple[Event, ...] = ()
+        self._terminal = ChatCompleted if spec.options.kind == "chat" else StepCompleted
         self._opened = spec.opened
         self._owed = 0
-        self._waiting, self._performing = (
-            spec.operation is not None,
-            False,
-        )  # a session's turn is stored first
+        self._waiting = spec.operation is not None  # a session's turn is stored first
+        self._performing = False
         self._acting = -1
         self._spans = spans_of(spec)
         self.model: int | None = None
@@ -253,15 +253,16 @@ class TurnRun:
         worker = self._workers.get(message.token)
         if worker is None or message.token != self.model:
             return
-        if worker.patience is not None:
-            worker.patience.end()
+        patience = worker.patience
+        if patience is not None:
+            patience.end()
         self._feed(ModelEvents(worker.turn, message.events))
         if self.spec.channel.has_room():
             self._taken(1)
         else:
             self._owed += 1
-        if worker.patience is not None and self._workers.get(message.token) is worker and not self._owed:
-            worker.patience.begin()
+        if patience is not None and self._workers.get(message.token) is worker and not self._owed:
+            patience.begin()
 
     def model_done(self, token: int) -> None:
         """The model's stream is exhausted."""
@@ -322,13 +323,16 @@ class TurnRun:
         self.advance()
 
     def _perform(self, effect: Effect) -> bool:
+        if isinstance(effect, Emit):  # what a stream mostly is
+            if self._spans is not None:
+                self._spans.wants(effect)
+            self._emit(effect.events)
+            return True
         if isinstance(effect, _DEEDS) and not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
             return False
         if self._spans is not None:
             self._spans.wants(effect)
         match effect:
-            case Emit(events):
-                self._emit(events)
             case Checkpoint(thread):
                 self._waiting = not self._crew.keep(self._latest(thread), self.stored)
             case RunTool() | CallModel() | SettleError() | AskHalt() | ParseAnswer():
@@ -368,8 +372,7 @@ class TurnRun:
 
     def _emit(self, events: tuple[Event, ...]) -> None:
         # The last event of a turn travels with its end, so that nobody can ever see it twice or not at all.
-        terminal = ChatCompleted if self.spec.options.kind == "chat" else StepCompleted
-        if events and isinstance(events[-1], terminal):
+        if events and isinstance(events[-1], self._terminal):
             self._last, events = events[-1:], events[:-1]
         if events:
             self.spec.channel.publish(events)

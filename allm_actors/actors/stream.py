@@ -122,7 +122,8 @@ class EventStream:
                     return event
             if self._exhausted or self._closed:
                 raise StopIteration
-            self._begin()
+            if not self._begun:
+                self._begin()
             self._keep(self._channel.take())
 
     def __aiter__(self) -> Self:
@@ -136,7 +137,8 @@ class EventStream:
                     return event
             if self._exhausted or self._closed:
                 raise StopAsyncIteration
-            await self._abegin()
+            if not self._begun:
+                await self._abegin()
             self._keep(await self._channel.atake())
 
     def partials(self, model: Any = None) -> Partials:
@@ -157,7 +159,8 @@ class EventStream:
         if not (self._closed or self._exhausted):
             self._channel.refuse_at_home()
             self._drain()
-            self._begin()
+            if not self._begun:
+                self._begin()
         return self._channel.wait_result()
 
     async def aresult(self) -> Any:
@@ -167,7 +170,8 @@ class EventStream:
                 pass
         if not self._closed:
             self._drain()
-            await self._abegin()
+            if not self._begun:
+                await self._abegin()
         result = await self._channel.await_result()
         self._exhausted = True
         return result
@@ -204,22 +208,20 @@ class EventStream:
             self._channel.cancel()
 
     def _begin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            try:
-                self._source.begin(self._channel)
-            except BaseException:
-                self._begun = False
-                raise
+        self._begun = True
+        try:
+            self._source.begin(self._channel)
+        except BaseException:
+            self._begun = False
+            raise
 
     async def _abegin(self) -> None:
-        if not self._begun:
-            self._begun = True
-            try:
-                await self._source.abegin(self._channel)
-            except BaseException:  # a reader whose patience ended meanwhile may come back
-                self._begun = False
-                raise
+        self._begun = True
+        try:
+            await self._source.abegin(self._channel)
+        except BaseException:  # a reader whose patience ended meanwhile may come back
+            self._begun = False
+            raise
 
     def _keep(self, taken: deque[Event]) -> None:
         self._exhausted = not taken

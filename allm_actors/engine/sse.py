@@ -87,6 +87,8 @@ class SseDecoder:
 
     def _feed_blocks(self, chunk: bytes) -> list[ServerEvent]:
         held = self._held
+        if not held and chunk.endswith(b"\n\n"):
+            return self._cut(chunk[:-2])
         if b"\n\n" not in chunk and not (chunk[0] == 10 and held and held[-1][-1] == 10):
             held.append(chunk)
             self._grow(len(chunk))
