@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -96,7 +95,7 @@ class Ports:
         if isinstance(job, ModelJob):
             name: str = ADAPTERS
             worker: type[Process] = adapter_actor_for(job)
-            job = replace(job, loop=self._io_loop())
+            job = msgspec.structs.replace(job, loop=self._io_loop())
         elif isinstance(job, CallJob):
             job = msgspec.structs.replace(job, loop=self._io_loop() if job.asynchronous else None)
             name, worker = ADAPTERS, tool_actor_for(job)

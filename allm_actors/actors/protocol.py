@@ -136,8 +136,7 @@ class WorkerLost(Signal):
     why: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelJob:
+class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What an adapter actor does: this request, in this way, its events to this session."""
 
     token: int
@@ -147,7 +146,10 @@ class ModelJob:
     call: Call
     window: Window
     opened: Any = None
-    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+    loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"ModelJob(token={self.token}, adapter={self.adapter!r})"
 
 
 @dataclass(frozen=True, slots=True)

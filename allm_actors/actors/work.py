@@ -10,6 +10,7 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from types import FunctionType
 from typing import Any
 
 import msgspec
@@ -63,19 +64,23 @@ def tool_work(
     spec: TurnSpec, call: ToolCall, tool: Tool, request_id: str | None, span: Span | None = None
 ) -> Work:
     """Run `tool` for `call` and settle its answer into a `ToolOutcome`; `span` is started and stopped around it."""
-    cancelled, options = Cancelled(), spec.call_options
-    context = ToolContext(
-        context=_context(spec),
-        session_id=options.get("session_id"),
-        request_id=request_id,
-        tool_call=call,
-        engine=spec.engine,
-        cancelled=cancelled,
-    )
-    if tool.isolation == "process" and tool.handler is not None and _executor(spec) is None:
-        return _isolated_work(spec, IsolatedCall(tool, call.arguments, context), call, cancelled, span)
+    cancelled = Cancelled()
+
+    def context() -> ToolContext:
+        return ToolContext(
+            context=_context(spec),
+            session_id=spec.call_options.get("session_id"),
+            request_id=request_id,
+            tool_call=call,
+            engine=spec.engine,
+            cancelled=cancelled,
+        )
+
+    handler = tool.handler
+    if tool.isolation == "process" and handler is not None and _executor(spec) is None:
+        return _isolated_work(spec, IsolatedCall(tool, call.arguments, context()), call, cancelled, span)
     invoke = _invoker(spec, tool, call, context)
-    if tool.handler is not None and inspect.iscoroutinefunction(tool.handler) and spec.loop is not None:
+    if spec.loop is not None and handler is not None and _is_coroutine_function(handler):
         return Work(lambda: _asettled(spec, call, invoke, span), spec, cancelled, asynchronous=True)
     return Work(lambda: _settled(spec, call, invoke, span), spec, cancelled)
 
@@ -172,17 +177,26 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _invoker(spec: TurnSpec, tool: Tool, call: ToolCall, context: ToolContext) -> Callable[[], Any]:
+def _is_coroutine_function(handler: Any) -> bool:
+    # The second look, for partials, methods and what is marked as one, costs ten times the first.
+    if type(handler) is FunctionType and handler.__code__.co_flags & inspect.CO_COROUTINE:
+        return True
+    return inspect.iscoroutinefunction(handler)
+
+
+def _invoker(
+    spec: TurnSpec, tool: Tool, call: ToolCall, context: Callable[[], ToolContext]
+) -> Callable[[], Any]:
     executor = _executor(spec)
     if executor is not None and not is_built_in(tool):
-        return lambda: executor.execute(tool, _copied(call.arguments), context)
+        return lambda: executor.execute(tool, _copied(call.arguments), context())
     handler = tool.handler
     if handler is None:
         why = f"tool {tool.name!r} has no handler; give it one, or make it manual"
         error = ToolError("not_found", tool_name=tool.name, tool_call_id=call.id, message=why)
         return lambda: error
     if takes_context(handler):
-        return lambda: handler(_copied(call.arguments), context)
+        return lambda: handler(_copied(call.arguments), context())
     return lambda: handler(_copied(call.arguments))
 
 

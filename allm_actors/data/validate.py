@@ -69,13 +69,20 @@ def validate(value: Any) -> None:
     raise TypeError(f"validate takes one of {names}, got {type(value).__name__}")
 
 
-def _message(message: Any) -> Iterable[Failure]:
-    # Most messages are as they should be, and a generator for each of a long conversation would be felt.
-    plain = isinstance(message.content, str) and one_of(message.role, _ROLES)
-    return () if plain and (message.role != "tool" or message.tool_call_id is not None) else _faults(message)
+def _are_plain(messages: Any) -> bool:
+    """Whether all of these are messages of text as they should be, as most are: what is so needs no closer look."""
+    if not isinstance(messages, list):
+        return False
+    for message in messages:
+        if type(message) is not Message or type(message.content) is not str:
+            return False
+        role: object = message.role
+        if type(role) is not str or role not in _ROLES or (role == "tool" and message.tool_call_id is None):
+            return False
+    return True
 
 
-def _faults(message: Any) -> Iterator[Failure]:
+def _message(message: Any) -> Iterator[Failure]:
     if not one_of(message.role, _ROLES):
         yield "role", "unknown"
     if isinstance(message.content, list):
@@ -85,6 +92,10 @@ def _faults(message: Any) -> Iterator[Failure]:
         yield "content", "invalid_type"
     if message.role == "tool" and message.tool_call_id is None:
         yield "tool_call_id", "required"
+
+
+def _messages(messages: Any) -> Iterable[Failure]:
+    return () if _are_plain(messages) else _each("messages", messages, Message, _message)
 
 
 def _tool(tool: Any) -> Iterator[Failure]:
@@ -101,14 +112,14 @@ def _tool(tool: Any) -> Iterator[Failure]:
 
 
 def _thread(thread: Any) -> Iterator[Failure]:
-    yield from _each("messages", thread.messages, Message, _message)
+    yield from _messages(thread.messages)
     yield from unpaired(thread.messages, open_calls=True)
 
 
 def _request(request: Any) -> Iterator[Failure]:
     if request.messages == []:
         yield "messages", "empty"
-    yield from _each("messages", request.messages, Message, _message)
+    yield from _messages(request.messages)
     yield from _each("tools", request.tools, Tool, _tool)
     if _has_duplicate_names(request.tools):
         yield "tools", "duplicate_name"
