@@ -141,7 +141,7 @@ async def _attached(
     model: str, path: str, server: str, streams: int, chunks: int, *, own: bool, dispatcher: str
 ) -> dict[str, float]:
     import allm_actors as allm
-    from allm_actors.engine.transport import HttpxTransport
+    from allm_actors.engine.http.transport import HttpxTransport
 
     stack = {} if own else {"transport": HttpxTransport(own=False)}
 

@@ -26,7 +26,7 @@ from weakref import WeakValueDictionary
 
 from allm_actors.data import AllmError, EngineError, Session
 from allm_actors.engine.engine import Engine
-from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.http.transport import HttpxTransport
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,

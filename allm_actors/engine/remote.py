@@ -33,10 +33,10 @@ from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.heads import tell_response
+from allm_actors.engine.http.transport import HttpxTransport, default_transport
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
-from allm_actors.engine.transport import HttpxTransport, default_transport
 from allm_actors.engine.wire import (
     Deadlines,
     Decoder,

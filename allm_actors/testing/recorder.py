@@ -81,7 +81,7 @@ class Recorder:
 
     def _through(self) -> Transport:
         if self._transport is None:
-            from allm_actors.engine.transport import default_transport
+            from allm_actors.engine.http.transport import default_transport
 
             self._transport = default_transport()
         return self._transport

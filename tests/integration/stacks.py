@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from allm_actors.engine import transport as door
+from allm_actors.engine.http import transport as door
 
 CA = trustme.CA()
 

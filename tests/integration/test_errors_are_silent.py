@@ -12,7 +12,7 @@ import pytest
 
 from allm_actors import telemetry
 from allm_actors.data import ErrorEvent
-from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.integration.wires import DIALECTS, KEY, ask, begun, frames, stream_type, streamed
 

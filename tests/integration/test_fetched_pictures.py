@@ -7,9 +7,10 @@ import httpx
 import pytest
 
 from allm_actors.data import Image, ImageAdapterError, ImageRequest
-from allm_actors.engine import fetching, public_hosts
-from allm_actors.engine import transport as door
+from allm_actors.engine import fetching
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.http import public_hosts
+from allm_actors.engine.http import transport as door
 from allm_actors.engine.remote_calls import remote_service
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.services import ROWS, SECRET, answered
@@ -149,7 +150,9 @@ def test_a_host_of_ones_own_network_is_not_asked_unless_that_is_allowed(host):
 
 def test_a_redirect_does_not_lead_there_either(monkeypatch):
     """The first host counts as public here; the second, an address of this machine too, does not."""
-    monkeypatch.setattr("allm_actors.engine.http1_dial.is_public", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(
+        "allm_actors.engine.http.http1_dial.is_public", lambda address: address == "127.0.0.1"
+    )
     with serving({"/cat": Reply(status=302, headers={"location": "http://127.0.0.2/cat"})}) as server:
         error = refused(server, Image.from_url(f"{server.url}/cat"), transport=HttpxTransport())
         assert error.metadata["phase"] == "address"

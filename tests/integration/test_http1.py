@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from allm_actors.data import AdapterError
-from allm_actors.engine import transport as door
-from allm_actors.engine.http1_transport import Http1Transport
-from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.http import transport as door
+from allm_actors.engine.http.http1_transport import Http1Transport
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.wire import Deadlines, HttpRequest
 from allm_actors.testing.http1 import chunk
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply

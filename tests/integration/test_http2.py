@@ -13,10 +13,10 @@ from h2.errors import ErrorCodes
 
 import allm_actors as allm
 from allm_actors.data import AdapterError, ErrorEvent, Message, Request, TextDelta
-from allm_actors.engine import http2_connection
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
-from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.http import http2_connection
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.wire import Deadlines, HttpRequest
 from allm_actors.testing.exchanges import chat_completions, refusal
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
@@ -252,7 +252,7 @@ def test_each_connection_speaks_what_was_chosen_for_it():
 
 
 def test_what_is_idle_too_long_is_closed(monkeypatch):
-    monkeypatch.setattr("allm_actors.engine.transport._IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("allm_actors.engine.http.transport._IDLE_SECONDS", 0.05)
     server = Http2Server(says_hello)
 
     async def scenario(made):

@@ -10,7 +10,7 @@ import pytest
 from allm_actors.data import ErrorEvent, Message, MessageCompleted, Request, TextDelta
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
-from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.testing.exchanges import chat_completions, refusal
 from allm_actors.testing.http1 import chunk
 from allm_actors.testing.loopback import LoopbackServer, Reply

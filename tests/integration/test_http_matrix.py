@@ -16,9 +16,9 @@ from allm_actors.data import (
     TextDelta,
 )
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.remote import find_dialect
 from allm_actors.engine.routes import dialects_of
-from allm_actors.engine.transport import HttpxTransport
 from allm_actors.engine.wire import HttpFailure
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.ledger import exchanges_of, suites

@@ -14,7 +14,7 @@ from allm_actors.data import EngineError, ErrorEvent, Message, MessageCompleted,
 from allm_actors.engine import keys, sigv4
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
-from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.aws_frames import event
 

@@ -13,7 +13,7 @@ from allm_actors import telemetry
 from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta, Tool
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
-from allm_actors.engine.transport import HttpxTransport
+from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.execution.fold import fold
 from allm_actors.testing.exchanges import chat_completions, refusal, sse
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply

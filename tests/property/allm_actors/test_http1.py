@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allm_actors.engine.http1_errors import MalformedError, TruncatedError
-from allm_actors.engine.http1_message import MAX_HEAD_BYTES, ResponseReader, request_bytes
+from allm_actors.engine.http.http1_errors import MalformedError, TruncatedError
+from allm_actors.engine.http.http1_message import MAX_HEAD_BYTES, ResponseReader, request_bytes
 from allm_actors.testing.http1 import parse
 
 STATUSES = st.sampled_from([200, 201, 204, 304, 404, 429, 500, 529])

@@ -5,8 +5,8 @@ import socket
 
 import pytest
 
-from allm_actors.engine import http1_dial
-from allm_actors.engine.http1_dial import connected_socket
+from allm_actors.engine.http import http1_dial
+from allm_actors.engine.http.http1_dial import connected_socket
 
 
 def dial(monkeypatch, *addresses):

@@ -6,7 +6,7 @@ from urllib.request import getproxies
 import httpx
 import pytest
 
-from allm_actors.engine.proxies import is_proxied
+from allm_actors.engine.http.proxies import is_proxied
 
 PROXIES = [{}, {"HTTPS_PROXY": "http://p:1"}, {"http_proxy": "http://p:1"}, {"ALL_PROXY": "http://p:1"}]
 EXEMPT = [

@@ -28,10 +28,10 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
-from allm_actors.engine.http1_errors import MalformedError
-from allm_actors.engine.inflow import Inflow, ReadSource, Source
-from allm_actors.engine.proxies import is_proxied
-from allm_actors.engine.public_hosts import NotPublicError, check_public, is_address
+from allm_actors.engine.http.http1_errors import MalformedError
+from allm_actors.engine.http.inflow import Inflow, ReadSource, Source
+from allm_actors.engine.http.proxies import is_proxied
+from allm_actors.engine.http.public_hosts import NotPublicError, check_public, is_address
 from allm_actors.engine.wire import Deadlines, HttpRequest
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from allm_actors.engine.http1_transport import Http1Transport
-    from allm_actors.engine.http2_connection import Http2Connection
+    from allm_actors.engine.http.http1_transport import Http1Transport
+    from allm_actors.engine.http.http2_connection import Http2Connection
 
 __all__ = ["HttpxTransport", "default_transport"]
 
@@ -153,7 +153,7 @@ class HttpxTransport:
         return stacks
 
     def _make_own(self) -> Http1Transport:
-        from allm_actors.engine.http1_transport import Http1Transport
+        from allm_actors.engine.http.http1_transport import Http1Transport
 
         stack: _Stack = "http2" if self._http2 else "own"
         return Http1Transport(
@@ -388,7 +388,9 @@ def _is_malformed(error: Exception) -> bool:
 
 
 def _http2_connection() -> type[Http2Connection]:
-    from allm_actors.engine.http2_connection import Http2Connection  # it imports h2, which may not be there
+    from allm_actors.engine.http.http2_connection import (
+        Http2Connection,
+    )  # it imports h2, which may not be there
 
     return Http2Connection
 

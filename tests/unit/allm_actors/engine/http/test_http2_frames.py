@@ -2,8 +2,8 @@
 
 import pytest
 
-from allm_actors.engine.http1_errors import MalformedError
-from allm_actors.engine.http2_frames import MAX_FRAME_BYTES, Goaway, Sieve
+from allm_actors.engine.http.http1_errors import MalformedError
+from allm_actors.engine.http.http2_frames import MAX_FRAME_BYTES, Goaway, Sieve
 
 DATA, SETTINGS, GOAWAY = 0, 4, 7
 
