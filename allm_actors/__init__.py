@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         TranscriptionStreamAdapter,
     )
     from allm_actors.engine.engine import Engine
+    from allm_actors.engine.http.transport import HttpxTransport
     from allm_actors.execution.fold import Fold, fold
     from allm_actors.execution.partials import Partials, partials
     from allm_actors.facade import (
@@ -96,6 +97,7 @@ _HOMES = {
         "TranscriptionStreamAdapter",
     ],
     "allm_actors.engine.engine": ["Engine"],
+    "allm_actors.engine.http.transport": ["HttpxTransport"],
     "allm_actors.execution.fold": ["Fold", "fold"],
     "allm_actors.execution.partials": ["Partials", "partials"],
     "allm_actors.facade": [
@@ -238,6 +240,7 @@ __all__ = [
     "Fold",
     "Halt",
     "Host",
+    "HttpxTransport",
     "Image",
     "ImageAdapter",
     "ImageAdapterError",
