@@ -6,7 +6,8 @@ if a `finishReason` was seen: counts of tokens may still come after it.
 
     on the wire                                    events
     a part with text                               TextDelta
-    a part with text and thought                   RawChunk(("thinking_delta", {"index": 0, "delta": …}))
+    a part with text and thought                   RawChunk(("thinking_start", {"index": 0})), once, and
+                                                   RawChunk(("thinking_delta", {"index": 0, "delta": …}))
     a part with functionCall                       ToolCallStarted, and a ToolCallDelta with all arguments
     functionCall with willContinue, partialArgs    ToolCallStarted; the arguments when they are all there
     promptFeedback.blockReason                     ErrorEvent(content_filter)
