@@ -4,9 +4,9 @@ Rule of this file: everything that can be refused is refused by the call itself;
 before any network activity; then one item per network read. A call is tried again only while nothing of the
 answer was handed out.
 
-`adapter_opts`: `base_url`, `region`, `project`, `headers`, `query`, `organization`, `endpoint` (see `routes`),
-`transport` (a `Transport`, or an httpx transport), and in seconds `connect_timeout`, `first_byte_timeout`,
-`stream_timeout`, `request_timeout`.
+`adapter_opts`: `base_url`, `region`, `project`, `organization`, `app_name`, `app_url` (each of those whose row has it),
+`headers`, `query`, `endpoint` (see `routes`), `transport` (a `Transport`, or an httpx transport), and in seconds
+`connect_timeout`, `first_byte_timeout`, `stream_timeout`, `request_timeout`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,9 @@ __all__ = [
     "with_query",
 ]
 
+_OWN = ("region", "project", "organization", "app_name", "app_url")  # not every provider has them
 _OPTIONS = (
-    *("base_url", "region", "project", "headers", "query", "organization", "endpoint", "transport"),
+    *("base_url", *_OWN, "headers", "query", "endpoint", "transport"),
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
@@ -376,11 +377,14 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
             near = get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
-    for place in _PLACES:
-        if options.get(place) and place not in row.places:
-            raise TypeError(f"adapter_opts has a {place}, and {row.name} has none; leave it out")
-    if options.get("organization") and not row.organizations:
-        raise TypeError(f"adapter_opts has an organization, and {row.name} has none; leave it out")
+    filled = [header.option for header in row.headers]
+    for name in _OWN:
+        if options.get(name) and name not in (*row.places, *filled):
+            article = "an" if name[0] in "ao" else "a"
+            raise TypeError(f"adapter_opts has {article} {name}, and {row.name} has none; leave it out")
+    for name in filled:
+        if not isinstance(options.get(name) or "", str):
+            raise TypeError(f"adapter_opts {name} must be a text, got: {options[name]!r}")
     for name in ("headers", "query"):
         given = options.get(name) or {}
         if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
@@ -449,9 +453,10 @@ def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -
     if key is not None:
         scheme = "Bearer " if row.key_header == "authorization" else ""
         headers[row.key_header] = scheme + key.reveal().strip()
-    headers |= {name: os.environ[holder] for name, holder in row.introduces.items() if os.environ.get(holder)}
-    if options.get("organization"):
-        headers["openai-organization"] = options["organization"]
+    for header in row.headers:
+        value = options.get(header.option) or next(filter(None, map(os.environ.get, header.names)), None)
+        if value:
+            headers[header.name] = value
     given: Mapping[str, str] = options.get("headers") or {}
     return headers | {name.lower(): value for name, value in given.items()}
 
