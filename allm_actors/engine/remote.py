@@ -25,14 +25,12 @@ from itertools import count
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import msgspec
-
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
-from allm_actors.data.compact import named_choice
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.heads import tell_response
+from allm_actors.engine.preflight import with_tool_choice
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
@@ -95,8 +93,7 @@ class RemoteAdapter:
         refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
-        if request.tool_choice is not None:
-            request = msgspec.structs.replace(request, tool_choice=named_choice(request.tool_choice))
+        request = with_tool_choice(request)
         dialect = self._dialect(request, call.options.get("endpoint"))
         http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)

@@ -197,6 +197,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "a word that a provider does not know": lambda: plain("perplexity", search_mode="deep"),
     "a choice that is none": lambda: forced(5, tools=[tool()]),
     "a choice without tools": lambda: forced("required"),
+    "a choice of no tool": lambda: forced("look", tools=[tool()]),
     **{f"a word of {word}": lambda word=word: worded(word) for word in WORDS},
     "no JSON": lambda: allm.from_json("{"),
     "an array": lambda: allm.from_json("[]"),
