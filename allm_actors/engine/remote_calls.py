@@ -126,7 +126,7 @@ class RemoteService:
 
 
 class RemoteImages(RemoteService):
-    """Pictures. Those that are to be changed and are behind a URL are fetched, by each attempt."""
+    """Pictures. Those that are to be changed and are behind a URL are fetched, once for a call."""
 
     reads_files = True
 
@@ -137,7 +137,7 @@ class RemoteImages(RemoteService):
             try:
                 self._dialect.encode(without_pictures(request), self._row, self._base_url(call))
                 most = self._dialect.most_pictures
-                request = await with_pictures(request, most, self._row, transport_for(call))
+                request = await with_pictures(request, most, self._row, transport_for(call), call.kept)
             except AdapterError as error:
                 raise self._signed(error, call, None) from None
         response: ImageResponse = await super().ask(request, call)
