@@ -96,6 +96,20 @@ def test_the_deadline_of_the_call_is_kept():
         server.wait_for(lambda seen: seen.connections == 0)
 
 
+@pytest.mark.parametrize(("retry", "requests"), [({}, 2), ({"retry_on": []}, 2), (False, 1)], ids=str)
+def test_silence_before_an_answer_is_tried_again(retry, requests):
+    """As `timeout` always is for what is not chat; in chat only if it is said."""
+    silent = [Reply(first_byte_delay=math.inf), answered(VECTORS)]
+    patience = retry if retry is False else {"base_delay": 0.01, "jitter": 0, **retry}
+    with LoopbackServer(silent) as server:
+        if requests == 2:
+            ask(VECTORS, server, adapter_opts={"first_byte_timeout": 0.2}, retry=patience)
+        else:
+            with pytest.raises(allm.EmbeddingAdapterError, match="did not begin"):
+                ask(VECTORS, server, adapter_opts={"first_byte_timeout": 0.2}, retry=patience)
+        assert len(server.requests) == requests
+
+
 def test_without_the_actors_an_adapter_keeps_the_deadline_itself(monkeypatch):
     monkeypatch.setattr(remote_calls, "_GRACE_SECONDS", 0.0)
     adapter = find_capable(CAPABILITIES["embed"], "voyage")
