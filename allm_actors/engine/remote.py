@@ -90,17 +90,11 @@ class RemoteAdapter:
 
     def batches(self, request: Request, call: Call) -> Batches:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
-        refuse_unknown(self._row, call.options)
-        if self._row.model_required and request.model is None and "model" not in request.options:
-            raise _missing_model(self._row)
-        request = with_tool_choice(request)
-        dialect = self._dialect(request, call.options.get("endpoint"))
-        http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
-        key = key_for(self._row, call)
+        dialect, http, key = self._prepared(request, call)
         run = _Run(
             row=self._row,
             dialect=dialect,
-            http=with_query(http, call.options).with_headers(headers_for(self._row, call.options, key)),
+            http=http,
             key=key,
             sign=_signer(self._row, call.options) if key is None and _signs(self._row, call) else None,
             model=request.model,
@@ -110,6 +104,14 @@ class RemoteAdapter:
             deadlines=_deadlines(call),
         )
         return Batches(run)
+
+    def prepare_request(self, request: Request, call: Call) -> HttpRequest:
+        """What `batches` would send, with the key in its headers; nothing is sent.
+
+        A signature in the place of a key is made when it is sent. Raises: as `batches`.
+        """
+        _, http, _ = self._prepared(request, call)
+        return http
 
     def stream(self, request: Request, call: Call) -> AsyncGenerator[Event, None]:
         """As `batches`, event by event."""
@@ -121,6 +123,17 @@ class RemoteAdapter:
 
     def __repr__(self) -> str:
         return f"RemoteAdapter({self.name!r})"
+
+    def _prepared(self, request: Request, call: Call) -> tuple[Dialect, HttpRequest, Secret | None]:
+        refuse_unknown(self._row, call.options)
+        if self._row.model_required and request.model is None and "model" not in request.options:
+            raise _missing_model(self._row)
+        request = with_tool_choice(request)
+        dialect = self._dialect(request, call.options.get("endpoint"))
+        http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
+        key = key_for(self._row, call)
+        headers = headers_for(self._row, call.options, key)
+        return dialect, with_query(http, call.options).with_headers(headers), key
 
     def _dialect(self, request: Request, endpoint: str | None = None) -> Dialect:
         model = request.options.get("model", request.model)

@@ -81,6 +81,22 @@ def test_what_may_pass_by_itself_is_tried_again(row):
 
 
 @EVERY
+def test_what_would_be_sent_can_be_had_unsent(row):
+    with LoopbackServer([answered(row)]) as server:
+        call = Call(request_id="r", api_key=SECRET, options={"base_url": server.url})
+        adapter = find_capable(CAPABILITIES[row.span], row.provider.name)
+        ready = adapter.prepare_request(REQUESTS[row.span], call)
+        assert server.requests == ()
+        ask(row, server)
+        (sent,) = server.requests
+    assert ready.url == f"{server.url}{sent.target}"
+    assert SECRET in ready.headers[row.provider.key_header]
+    assert SECRET not in repr(ready)
+    if not ready.headers["content-type"].startswith("multipart"):  # whose boundary is drawn anew
+        assert json.loads(ready.body) == sent.json
+
+
+@EVERY
 def test_what_does_not_pass_is_not_tried_again(row):
     with LoopbackServer(itertools.repeat(refused(row, "invalid_request"))) as server:
         with pytest.raises(CAPABILITIES[row.span].error):

@@ -241,3 +241,21 @@ def test_an_option_that_a_provider_does_not_have_is_refused(adapter, option):
 def test_an_option_that_fills_a_header_is_a_text():
     with pytest.raises(TypeError, match="organization must be a text"):
         opened(options={"organization": 5})
+
+
+def test_what_would_be_sent_can_be_had_unsent():
+    options = {"organization": "acme", "query": {"v": "2"}}
+    ready = find_adapter("openai").prepare_request(ASK, Call(request_id="r", api_key="sk-x", options=options))
+    sent = asked("openai", ASK, options)
+    assert ready == sent
+    assert (ready.url, ready.headers["authorization"]) == (sent.url, "Bearer sk-x")
+    assert "sk-x" not in repr(ready)
+
+
+def test_what_cannot_be_sent_is_refused_when_it_is_prepared():
+    call = Call(request_id="r")
+    with pytest.raises(EngineError, match="OPENAI_API_KEY"):
+        find_adapter("openai").prepare_request(ASK, call)
+    forced = Request(model="m", messages=ASK.messages, tool_choice="required")
+    with pytest.raises(ValidationError, match="tool_choice"):
+        find_adapter("openai").prepare_request(forced, Call(request_id="r", api_key="sk-x"))
