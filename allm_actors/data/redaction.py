@@ -15,6 +15,9 @@ _KEYS = re.compile(
     # AWS's: ids of keys, Bedrock's own keys, and the token that it quotes when it does not like a signature.
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\b(?:ABSK|bedrock-api-key-)[A-Za-z0-9_\-.=+/]{6,}"
     r"|(?i:\bx-amz-security-token[:=]\s*)[^\s'\"&]+"
+    # What is called a key, as a field or a parameter: with a digit in it, for "api_key: required" says what is wrong.
+    r"|\bapikey[-_][A-Za-z0-9_\-]{12,}"
+    r"|(?i:\bapi[-_ ]?key[\"']?\s?[:=]\s?)[\"']?(?=[^\s\"'&,;]{0,400}[0-9])[^\s\"'&,;]{6,}"
 )
 
 

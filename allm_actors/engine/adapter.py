@@ -40,7 +40,8 @@ class Call:
 
     `options` are the engine's `adapter_opts` under the call's. `stream_timeout` is the longest silence and
     `request_timeout` the longest call, in seconds; None takes the adapter's default. `cursor_key` tells scripted
-    adapters which engine calls. Without a `transport` the adapter uses its own.
+    adapters which engine calls. Without a `transport` the adapter uses its own. `kept` begins empty, and is the
+    adapter's: what it puts there in one attempt, it finds in the next of the same call.
     """
 
     request_id: str
@@ -51,6 +52,7 @@ class Call:
     retry: Any = "default"
     cursor_key: Hashable = None
     transport: Transport | None = field(default=None, repr=False)
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 class Delay(NamedTuple):

@@ -12,38 +12,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Literal
 
 from allm_actors.data import EngineError
+from allm_actors.engine.quirks import Header, Quirks
 
-__all__ = ["PROVIDERS", "Provider", "Quirks", "unknown_adapter"]
+__all__ = ["OPENAI_WORDS", "PROVIDERS", "Provider", "unknown_adapter"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quirks:
-    """How a server differs from the first of its dialect.
-
-    `include_usage`: whether usage in a stream must be asked for with `stream_options`; some servers send it unasked and
-    refuse the field. `max_tokens`: what the field is called; None asks the model's name. `prompt_cache`: which of
-    `key` and `retention` the server has a field for; it may refuse the other. `sealed_reasoning`: a pattern of the
-    names of models whose thoughts come, sealed, for the next request if they are asked for. `thoughts_back`: the field
-    of a chat message in which a server wants back what the model thought, because it forgets it otherwise. `documents`:
-    how a chat message holds one: as a `file`, also one by its URL, or as a `document_url`; None is not at all.
-    `renames`: what the server calls an option. `refuses`: options that it does not know. `most_stops`: how many stop
-    sequences it takes. `reasoning`: a pattern of the models that know the options of those that reason; the others are
-    not sent them. None sends them to all.
-    """
-
-    include_usage: bool = True
-    max_tokens: str | None = "max_tokens"
-    prompt_cache: frozenset[str] = frozenset()
-    sealed_reasoning: str | None = None
-    thoughts_back: str | None = None
-    documents: Literal["file", "file or URL", "document_url"] | None = None
-    renames: Mapping[str, str] = field(default_factory=dict)
-    refuses: frozenset[str] = frozenset()
-    most_stops: int | None = None
-    reasoning: str | None = None
+OPENAI_WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "reasoning_effort": ("none", "low", "medium", "high", "xhigh"),
+        "reasoning_summary": ("auto", "concise", "detailed"),
+        "verbosity": ("low", "medium", "high"),
+    }
+)
+"""The words of OpenAI's options for models that reason, at either of its endpoints."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +36,8 @@ class Provider:
     it is `authorization`. `dialects` are those of models whose names match a pattern, see `routes`. `paths` say, by
     dialect, where an endpoint is that is not where the dialect has it; `{model}` in it is the model's name. `signer` is
     a module of `engine` that signs requests where there is no key. A `{region}` or `{project}` in the base URL is what
-    `adapter_opts` says, or the first of its variables in `places` that is set. `introduces` are headers that say which
-    program asks, by the variables that hold them. Only one with `organizations` may be told one.
+    `adapter_opts` says, or the first of its variables in `places` that is set. `headers` are those that an option of
+    `adapter_opts`, or a variable, fills.
     """
 
     name: str
@@ -71,16 +53,19 @@ class Provider:
     paths: Mapping[str, str] = field(default_factory=dict)
     signer: str | None = None
     places: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    introduces: Mapping[str, str] = field(default_factory=dict)
-    organizations: bool = False
+    headers: tuple[Header, ...] = ()
     quirks: Quirks = field(default_factory=Quirks)
 
 
 # OpenAI's reasoning models, which it wants to be asked through its responses.
 _REASONING = r"gpt-(?:[5-9]|[1-9]\d)|o[1-9]"
-_SEALED = (
-    r"gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)|o[1-9]"  # the chat models among them do not reason, and refuse it
-)
+# The chat models among them do not reason, and refuse what is for those that do; a model that somebody tuned does. Only
+# the newer ones can be told how much to say.
+_VERBOSE = r"(?:ft:)?gpt-(?:[5-9]|[1-9]\d)(?!.*-chat)"
+_SEALED = rf"{_VERBOSE}|(?:ft:)?o[1-9]"
+# A deployment of Azure's has any name: only what is known by its name not to reason goes without.
+_PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"
+_NONE = r"(?!)"
 
 _ROWS = (
     Provider(
@@ -90,14 +75,18 @@ _ROWS = (
         base_url="https://api.openai.com/v1",
         key_names=("OPENAI_API_KEY",),
         base_url_name="OPENAI_BASE_URL",
-        organizations=True,
+        headers=(
+            Header(name="openai-organization", option="organization", names=("OPENAI_ORG_ID",)),
+            Header(name="openai-project", option="project", names=("OPENAI_PROJECT_ID",)),
+        ),
         dialects=((_REASONING, "openai_responses"),),
         quirks=Quirks(
             max_tokens=None,
             prompt_cache=frozenset({"key", "retention"}),
             sealed_reasoning=_SEALED,
             documents="file",
-            reasoning=_SEALED,
+            words=OPENAI_WORDS,
+            only_for={"reasoning_effort": _SEALED, "reasoning_summary": _NONE, "verbosity": _VERBOSE},
         ),
     ),
     Provider(
@@ -125,7 +114,12 @@ _ROWS = (
         base_url="https://api.groq.com/openai/v1",
         key_names=("GROQ_API_KEY",),
         base_url_name="GROQ_BASE_URL",
-        quirks=Quirks(refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}), most_stops=4),
+        quirks=Quirks(
+            refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
+            most={"stop": 4},
+            words={"n": (1,)},
+            ranges={"temperature": (0, 2)},
+        ),
     ),
     Provider(
         name="deepseek",
@@ -143,7 +137,10 @@ _ROWS = (
         base_url="https://openrouter.ai/api/v1",
         key_names=("OPENROUTER_API_KEY",),
         base_url_name="OPENROUTER_BASE_URL",
-        introduces={"http-referer": "OPENROUTER_APP_URL", "x-title": "OPENROUTER_APP_NAME"},
+        headers=(
+            Header(name="http-referer", option="app_url", names=("OPENROUTER_APP_URL",)),
+            Header(name="x-title", option="app_name", names=("OPENROUTER_APP_NAME",)),
+        ),
         quirks=Quirks(thoughts_back="reasoning_details", documents="file or URL"),
     ),
     Provider(
@@ -157,7 +154,7 @@ _ROWS = (
             include_usage=False,
             prompt_cache=frozenset({"key"}),
             documents="document_url",
-            renames={"seed": "random_seed"},
+            renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
             refuses=frozenset({"logprobs", "top_logprobs", "logit_bias"}),
         ),
     ),
@@ -199,7 +196,18 @@ _ROWS = (
             "openai_chat": "/openai/deployments/{model}/chat/completions?api-version=2024-10-21",
             "openai_responses": "/openai/v1/responses",
         },
-        quirks=Quirks(max_tokens=None, sealed_reasoning=_REASONING, documents="file"),
+        quirks=Quirks(
+            max_tokens=None,
+            sealed_reasoning=_SEALED,
+            documents="file",
+            # A deployment may be of an older version than what OpenAI itself still has.
+            words={**OPENAI_WORDS, "reasoning_effort": ("minimal", *OPENAI_WORDS["reasoning_effort"])},
+            only_for={
+                "reasoning_effort": rf"(?!{_PLAIN})",
+                "reasoning_summary": _NONE,
+                "verbosity": rf"(?!{_PLAIN}|o[1-9])",
+            },
+        ),
     ),
     Provider(
         name="perplexity",
@@ -208,7 +216,14 @@ _ROWS = (
         base_url="https://api.perplexity.ai",
         key_names=("PERPLEXITY_API_KEY",),
         base_url_name="PERPLEXITY_BASE_URL",
-        quirks=Quirks(include_usage=False),
+        quirks=Quirks(
+            include_usage=False,
+            most={"image_domain_filter": 10, "image_format_filter": 10},
+            words={
+                "search_mode": ("web", "academic", "sec", "news", "general"),
+                "reasoning_effort": ("minimal", "low", "medium", "high"),
+            },
+        ),
     ),
     Provider(
         name="huggingface",
@@ -343,7 +358,10 @@ _ROWS = (
         base_url=None,
         key_names=("OPENAI_COMPATIBLE_API_KEY",),
         base_url_name="OPENAI_COMPATIBLE_BASE_URL",
-        organizations=True,
+        headers=(
+            Header(name="openai-organization", option="organization"),
+            Header(name="openai-project", option="project"),
+        ),
         key_required=False,
         model_required=False,
         quirks=Quirks(documents="file"),

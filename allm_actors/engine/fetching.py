@@ -1,7 +1,8 @@
 """Pictures behind URLs, fetched for a provider that takes only their bytes.
 
 Rule of this file: what a URL names is not trusted. It is asked for without any key, at addresses that everybody can
-reach, over a few redirects, for so many seconds and bytes, and must say that it is a picture.
+reach, over a few redirects, for so many seconds and bytes, and must say that it is a picture. What was had is had: a
+call that is tried again sends what its first attempt has fetched.
 """
 
 from __future__ import annotations
@@ -44,13 +45,16 @@ def without_pictures(request: ImageRequest) -> ImageRequest:
 
 
 async def with_pictures(
-    request: ImageRequest, most: int | None, row: Service, transport: Transport
+    request: ImageRequest, most: int | None, row: Service, transport: Transport, kept: dict[Any, Any]
 ) -> ImageRequest:
-    """The request with the bytes of its first `most` pictures and of its mask. Raises the capability's error."""
+    """The request with the bytes of its first `most` pictures and of its mask. Raises the capability's error.
+
+    What is fetched is put into `kept`, and what is there is not fetched.
+    """
     places = [("input_images", image) for image in request.input_images[:most]]
     if request.operation == "edit" and request.mask is not None:
         places.append(("mask", request.mask))
-    had = await asyncio.gather(*[_had(image, field, row, transport) for field, image in places])
+    had = await asyncio.gather(*[_had(image, field, row, transport, kept) for field, image in places])
     pictures = [image for (field, _), image in zip(places, had, strict=True) if field != "mask"]
     return msgspec.structs.replace(
         request,
@@ -59,11 +63,14 @@ async def with_pictures(
     )
 
 
-async def _had(image: Image, field: str, row: Service, transport: Transport) -> Image:
+async def _had(image: Image, field: str, row: Service, transport: Transport, kept: dict[Any, Any]) -> Image:
     if not is_remote(image):
         return image
+    url = str(image.source[1])
     try:
-        kind, data = await _fetch(str(image.source[1]), transport)
+        if ("picture", url) not in kept:
+            kept["picture", url] = await _fetch(url, transport)
+        kind, data = kept["picture", url]
     except AdapterError as error:
         failure = error
     else:

@@ -1,7 +1,15 @@
-"""What a model is known not to do, said before it is asked.
+"""What a request must be for any provider, and what a model is known not to do, said before it is asked.
 
-Rule of this file: pure, and only what is known counts: without a `ModelRef`, or where it is silent, everything is
-allowed. All refusals are listed at once.
+Rule of this file: pure. Of a model only what is known counts: without a `ModelRef`, or where it is silent, everything
+is allowed, and all of its refusals are listed at once. A choice of tool is the same for every dialect:
+
+    tool_choice                                    becomes
+    ---------------------------------------------  -------------------------------------------------------------
+    "auto", "none", "required", in any case        that word; the first two nothing, where there are no tools
+    a tool's name, in any shape (`named_choice`)   the name; refused unless it is a tool of the request's
+    any other mapping                              itself: a provider's own shape, which only it can judge
+
+What a model is known not to do:
 
     the request has                the model's capabilities say       refusal
     -----------------------------  ---------------------------------  ----------------------------------------
@@ -29,8 +37,11 @@ from allm_actors.data import (
     Request,
     ValidationError,
 )
+from allm_actors.data.compact import named_choice
 
-__all__ = ["check_capabilities", "with_finalize"]
+__all__ = ["check_capabilities", "with_finalize", "with_tool_choice"]
+
+_WORDS = ("auto", "none", "required")
 
 
 def check_capabilities(model: str | ModelRef | None, request: Any) -> None:
@@ -51,6 +62,28 @@ def check_capabilities(model: str | ModelRef | None, request: Any) -> None:
         raise ValidationError("unsupported_capability", refused, message=message)
 
 
+def with_tool_choice(request: Request) -> Request:
+    """The request with its choice of tool as above. Raises `ValidationError` for one that cannot be met."""
+    choice = named_choice(request.tool_choice)
+    if choice is None or isinstance(choice, Mapping):
+        return request
+    if not isinstance(choice, str):
+        message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
+        raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
+    names = [tool.name for tool in request.tools]
+    unread = "tools" in request.options  # in the provider's own shape: their names are its to know
+    is_word = choice is request.tool_choice and choice not in names and choice.lower() in _WORDS
+    if is_word:
+        choice = choice.lower()
+    if not names and not unread:
+        if choice == "required" or not is_word:
+            raise _without_tools(choice)
+        choice = None
+    elif not is_word and not unread and choice not in names:
+        raise _unknown_tool(choice, names)
+    return msgspec.structs.replace(request, tool_choice=choice)
+
+
 def with_finalize(adapter: Any, request: Request) -> Request:
     """The request, marked for a structured answer of its own where the adapter says that it needs that.
 
@@ -68,6 +101,21 @@ def with_finalize(adapter: Any, request: Request) -> Request:
         )
         raise EngineError("invalid_engine", message=message) from error
     return msgspec.structs.replace(request, structured_finalize=True) if needed else request
+
+
+def _without_tools(choice: str) -> ValidationError:
+    message = (
+        f"tool_choice {choice!r} forces a call, and the request has no tools; give it some, or leave it out"
+    )
+    return ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
+
+
+def _unknown_tool(choice: str, names: list[str]) -> ValidationError:
+    message = (
+        f"tool_choice {choice!r} is no tool of the request's; it must be one of {', '.join(names)}, "
+        f"or {', '.join(map(repr, _WORDS))}"
+    )
+    return ValidationError("invalid_request", [("tool_choice", "unknown_tool")], message=message)
 
 
 def _of_chat(able: Mapping[str, Any], request: Request) -> Iterator[tuple[Any, str]]:

@@ -4,9 +4,9 @@ Rule of this file: everything that can be refused is refused by the call itself;
 before any network activity; then one item per network read. A call is tried again only while nothing of the
 answer was handed out.
 
-`adapter_opts`: `base_url`, `region`, `project`, `headers`, `query`, `organization`, `endpoint` (see `routes`),
-`transport` (a `Transport`, or an httpx transport), and in seconds `connect_timeout`, `first_byte_timeout`,
-`stream_timeout`, `request_timeout`.
+`adapter_opts`: `base_url`, `region`, `project`, `organization`, `app_name`, `app_url` (each of those whose row has it),
+`headers`, `query`, `endpoint` (see `routes`), `transport` (a `Transport`, or an httpx transport), and in seconds
+`connect_timeout`, `first_byte_timeout`, `stream_timeout`, `request_timeout`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,13 @@ from itertools import count
 from typing import Any, Self, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import msgspec
-
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
-from allm_actors.data.compact import named_choice
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.heads import tell_response
 from allm_actors.engine.http.transport import HttpxTransport, default_transport
+from allm_actors.engine.preflight import with_tool_choice
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
 from allm_actors.engine.secret import Secret, scrub
@@ -62,8 +60,9 @@ __all__ = [
     "with_query",
 ]
 
+_OWN = ("region", "project", "organization", "app_name", "app_url")  # not every provider has them
 _OPTIONS = (
-    *("base_url", "region", "project", "headers", "query", "organization", "endpoint", "transport"),
+    *("base_url", *_OWN, "headers", "query", "endpoint", "transport"),
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
@@ -91,18 +90,11 @@ class RemoteAdapter:
 
     def batches(self, request: Request, call: Call) -> Batches:
         """One model call, one item per network read. Raises `EngineError` and `ValidationError`, before any I/O."""
-        refuse_unknown(self._row, call.options)
-        if self._row.model_required and request.model is None and "model" not in request.options:
-            raise _missing_model(self._row)
-        if request.tool_choice is not None:
-            request = msgspec.structs.replace(request, tool_choice=named_choice(request.tool_choice))
-        dialect = self._dialect(request, call.options.get("endpoint"))
-        http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
-        key = key_for(self._row, call)
+        dialect, http, key = self._prepared(request, call)
         run = _Run(
             row=self._row,
             dialect=dialect,
-            http=with_query(http, call.options).with_headers(headers_for(self._row, call.options, key)),
+            http=http,
             key=key,
             sign=_signer(self._row, call.options) if key is None and _signs(self._row, call) else None,
             model=request.model,
@@ -112,6 +104,14 @@ class RemoteAdapter:
             deadlines=_deadlines(call),
         )
         return Batches(run)
+
+    def prepare_request(self, request: Request, call: Call) -> HttpRequest:
+        """What `batches` would send, with the key in its headers; nothing is sent.
+
+        A signature in the place of a key is made when it is sent. Raises: as `batches`.
+        """
+        _, http, _ = self._prepared(request, call)
+        return http
 
     def stream(self, request: Request, call: Call) -> AsyncGenerator[Event, None]:
         """As `batches`, event by event."""
@@ -123,6 +123,17 @@ class RemoteAdapter:
 
     def __repr__(self) -> str:
         return f"RemoteAdapter({self.name!r})"
+
+    def _prepared(self, request: Request, call: Call) -> tuple[Dialect, HttpRequest, Secret | None]:
+        refuse_unknown(self._row, call.options)
+        if self._row.model_required and request.model is None and "model" not in request.options:
+            raise _missing_model(self._row)
+        request = with_tool_choice(request)
+        dialect = self._dialect(request, call.options.get("endpoint"))
+        http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
+        key = key_for(self._row, call)
+        headers = headers_for(self._row, call.options, key)
+        return dialect, with_query(http, call.options).with_headers(headers), key
 
     def _dialect(self, request: Request, endpoint: str | None = None) -> Dialect:
         model = request.options.get("model", request.model)
@@ -376,11 +387,14 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
             near = get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
-    for place in _PLACES:
-        if options.get(place) and place not in row.places:
-            raise TypeError(f"adapter_opts has a {place}, and {row.name} has none; leave it out")
-    if options.get("organization") and not row.organizations:
-        raise TypeError(f"adapter_opts has an organization, and {row.name} has none; leave it out")
+    filled = [header.option for header in row.headers]
+    for name in _OWN:
+        if options.get(name) and name not in (*row.places, *filled):
+            article = "an" if name[0] in "ao" else "a"
+            raise TypeError(f"adapter_opts has {article} {name}, and {row.name} has none; leave it out")
+    for name in filled:
+        if not isinstance(options.get(name) or "", str):
+            raise TypeError(f"adapter_opts {name} must be a text, got: {options[name]!r}")
     for name in ("headers", "query"):
         given = options.get(name) or {}
         if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
@@ -449,9 +463,10 @@ def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -
     if key is not None:
         scheme = "Bearer " if row.key_header == "authorization" else ""
         headers[row.key_header] = scheme + key.reveal().strip()
-    headers |= {name: os.environ[holder] for name, holder in row.introduces.items() if os.environ.get(holder)}
-    if options.get("organization"):
-        headers["openai-organization"] = options["organization"]
+    for header in row.headers:
+        value = options.get(header.option) or next(filter(None, map(os.environ.get, header.names)), None)
+        if value:
+            headers[header.name] = value
     given: Mapping[str, str] = options.get("headers") or {}
     return headers | {name.lower(): value for name, value in given.items()}
 

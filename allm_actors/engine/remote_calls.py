@@ -93,6 +93,17 @@ class RemoteService:
             raise self._signed(error, call, None) from None
         return await attempt.response()
 
+    def prepare_request(self, request: Any, call: Call) -> HttpRequest:
+        """What `ask` would send, with the key in its headers; nothing is sent, and no picture is fetched.
+
+        Raises: as `ask`, for what is refused before anything is sent.
+        """
+        try:
+            http = self._dialect.encode(request, self._row, self._base_url(call))
+            return self._attempt(http, request, call, _deadlines(self._row, call)).http
+        except AdapterError as error:
+            raise self._signed(error, call, None) from None
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
 
@@ -126,7 +137,7 @@ class RemoteService:
 
 
 class RemoteImages(RemoteService):
-    """Pictures. Those that are to be changed and are behind a URL are fetched, by each attempt."""
+    """Pictures. Those that are to be changed and are behind a URL are fetched, once for a call."""
 
     reads_files = True
 
@@ -137,7 +148,7 @@ class RemoteImages(RemoteService):
             try:
                 self._dialect.encode(without_pictures(request), self._row, self._base_url(call))
                 most = self._dialect.most_pictures
-                request = await with_pictures(request, most, self._row, transport_for(call))
+                request = await with_pictures(request, most, self._row, transport_for(call), call.kept)
             except AdapterError as error:
                 raise self._signed(error, call, None) from None
         response: ImageResponse = await super().ask(request, call)

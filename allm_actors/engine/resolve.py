@@ -178,7 +178,7 @@ def step_request(
         "structured_finalize": parts.request.get("structured_finalize") is True,
         "prompt_cache": prompt_cache_of(engine, options),
     }
-    if not sent:
+    if tools is not None and not sent:  # they were taken away, and the choice among them with them
         fields.pop("tool_choice", None)
     return Request(
         messages=list(thread.messages if isinstance(thread, Thread) else thread),

@@ -33,7 +33,7 @@ _SECRET_QUERY = re.compile(
 _SECRET_PATH = re.compile(r"(?<=/)(projects|organizations)/[^/]+")
 # Narrower than what errors leave out: a tool may be called `org_chart`, and is still called that when it is replayed.
 _SECRETS = re.compile(
-    rb"\b(?:sk|rk|pk|org|proj|gsk|csk|xai|tgp|tvly|pa|hf|user)[-_](?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{16,}"
+    rb"\b(?:sk|rk|pk|org|proj|gsk|csk|xai|tgp|tvly|pa|hf|user|apikey)[-_](?=[A-Za-z0-9_-]*[0-9])[A-Za-z0-9_-]{16,}"
     rb"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[A-Za-z0-9_-]{20,}|\bya29\.[A-Za-z0-9_.-]{16,}|(?i:\bbearer\s+)[A-Za-z0-9_.=+/-]{16,}"
 )
 _MARK = b"[REDACTED]"

@@ -33,6 +33,7 @@ from tests.conformance.traffic import (
     cases,
     exchanges,
     thoughts,
+    unknown,
 )
 
 ROW = PROVIDERS["anthropic"]
@@ -124,6 +125,7 @@ def assert_says(events, said):
     last = events[-1]
     assert isinstance(last, MessageCompleted), last
     assert thoughts(events) == said["thinking"]
+    assert not unknown(events)
     assert last.metadata["raw_finish_reason"] == said["finish"] or said["finish"] is None
     assert last.finish_reason == said["reason"]
     assert last.metadata["id"] == said["id"]

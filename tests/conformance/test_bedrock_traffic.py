@@ -31,6 +31,7 @@ from tests.conformance.traffic import (
     cases,
     exchanges,
     thoughts,
+    unknown,
 )
 
 ROW = PROVIDERS["bedrock"]
@@ -95,6 +96,7 @@ def test_a_recorded_answer_says_what_its_json_says(exchange):
     assert [e.text for e in events if isinstance(e, TextCompleted)] == ([text] if text else [])
     reasoned = [b["reasoningContent"]["reasoningText"] for b in content if "reasoningContent" in b]
     assert thoughts(events) == "".join(each["text"] for each in reasoned)
+    assert not unknown(events)
     assert [(c.id, c.name, c.arguments) for c in last.message.tool_calls] == [
         (call["toolUseId"], call["name"], call["input"]) for call in calls
     ]

@@ -17,6 +17,7 @@ from tests.conformance.traffic import (
     cases,
     exchanges,
     thoughts,
+    unknown,
 )
 
 ROW = PROVIDERS["cohere"]
@@ -57,6 +58,7 @@ def test_a_recorded_answer_says_what_its_json_says(exchange):
     assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == said["text"]
     assert [e.text for e in events if isinstance(e, TextCompleted)] == ([said["text"]] * bool(said["text"]))
     assert thoughts(events) == said["thinking"] + said["plan"]
+    assert not unknown(events)
     assert [(c.id, c.name, c.arguments) for c in last.message.tool_calls] == said["calls"]
     assert_calls_are_told_consistently(events)
     assert last.metadata["id"] == said["id"]

@@ -35,11 +35,14 @@ from tests.conformance.traffic import (
     cases,
     exchanges,
     thoughts,
+    unknown,
 )
 
 NAMES = ("openai", "azure", "deepseek", "xai", "lmstudio", "bedrock")
 CHAT = "azure/vercel-azure-deepseek-reasoning-1"  # recorded under this URL, but it is a chat completion
 STATE = "openai_responses"
+# How far the provider's own tools are.
+SERVER_TOOL = re.compile(r"response\.[a-z]+_(?:[a-z]+_)*(?:call|tools)(?:_[a-z]+)*\.[a-z_]+")
 # Most of their deltas were taken out.
 SHORTENED = ("openai/vercel-openai-phase-1-stream", "openai/vercel-openai-shell-container-1-stream")
 
@@ -74,6 +77,7 @@ def test_a_recorded_stream_says_what_its_json_says(exchange):
     streamed, thought, final, error = read_stream(exchange.body)
     assert "".join(e.delta for e in events if isinstance(e, TextDelta)) == streamed
     assert thoughts(events).replace("\n\n", "") == thought.replace("\n\n", "")
+    assert all(SERVER_TOOL.match(name) for name in unknown(events))
     if error:
         assert isinstance(events[-1], ErrorEvent)
         assert error in events[-1].error.message

@@ -155,6 +155,12 @@ def thoughts(events: Iterable[Any]) -> str:
     return "".join(payload[1]["delta"] for payload in chunks if payload[0] == "thinking_delta")
 
 
+def unknown(events: Iterable[Any]) -> set[str]:
+    """The events of the wire that were passed on, by their names."""
+    chunks = [event.payload for event in events if isinstance(event, RawChunk)]
+    return {payload[1] for payload in chunks if payload[0] == "unknown_event"}
+
+
 def _places(frame: bytes) -> Iterable[int]:
     """Where to cut a frame: around its ends and here and there; everywhere with `EVERY_BYTE=1`, as `make soak` does."""
     size = len(frame)

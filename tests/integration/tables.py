@@ -120,14 +120,32 @@ def provider_rules() -> str:
         told = row.quirks
         words = [f"{_code(ours)} is {_code(theirs)}" for ours, theirs in told.renames.items()]
         words += [f"{_code(option)} is refused" for option in sorted(told.refuses)]
-        words += [f"at most {told.most_stops} of `stop`"] if told.most_stops is not None else []
-        words += [f"{_code(header)} is {_code(holder)}" for header, holder in row.introduces.items()]
+        words += [f"at most {most} of {_code(option)}" for option, most in told.most.items()]
+        words += [
+            f"{_code(option)} is one of {', '.join(_code(str(word)) for word in known)}"
+            for option, known in told.words.items()
+        ]
+        words += [
+            f"{_code(option)} is from {least} to {most}" for option, (least, most) in told.ranges.items()
+        ]
+        words += [f"{_code(option)} only to models that have it" for option in told.only_for]
         if words:
             rows.append([_code(name), "; ".join(words)])
     return _table(["provider", "what is different"], rows)
 
 
+def provider_headers() -> str:
+    """Which headers an option of `adapter_opts`, or a variable, fills."""
+    rows = [
+        [_code(row.name), _code(header.option), " or ".join(map(_code, header.names)), _code(header.name)]
+        for row in PROVIDERS.values()
+        for header in row.headers
+    ]
+    return _table(["provider", "`adapter_opts`", "or the variable", "header"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "provider-headers": provider_headers,
     "provider-rules": provider_rules,
     "session-rules": session_rules,
     "session-landings": session_landings,

@@ -293,6 +293,23 @@ def test_nothing_is_sent_before_the_first_pull():
         assert len(server.requests) == 1
 
 
+def test_a_tool_is_chosen_in_any_shape_and_only_if_it_is_there():
+    forced = {"type": "function", "function": {"name": "get_weather"}}
+    shapes = ["get_weather", ("tool", "get_weather"), {"type": "tool", "name": "get_weather"}, forced]
+    with LoopbackServer([Reply(chunks=chat_completions(text="hi"))] * len(shapes)) as server:
+        engine = allm.Engine(adapter="openai:gpt-4.1-mini", adapter_opts={"base_url": server.url})
+        engine = engine.merge(tools=[get_weather])
+        for shape in shapes:
+            allm.generate(engine, HI, api_key="sk-loopback-0123456789", tool_choice=shape)
+        assert [request.json["tool_choice"] for request in server.requests] == [forced] * len(shapes)
+        for adapter in ("openai:m", "anthropic:m", "gemini:m", "cohere:m", "groq:m"):
+            asked = allm.Engine(adapter=adapter, adapter_opts={"base_url": server.url})
+            for tools, choice in [([], "required"), ([], "get_weather"), ([get_weather], "get_wether")]:
+                with pytest.raises(allm.ValidationError, match="tool_choice"):
+                    allm.chat(asked, HI, api_key="k", tools=tools, tool_choice=choice)
+        assert len(server.requests) == len(shapes)
+
+
 def test_no_tool_runs_before_its_reader_comes_for_more():
     ran = threading.Event()
     tool = allm.Tool(name="act", description="", schema={}, handler=lambda _: ran.set())

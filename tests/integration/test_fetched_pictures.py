@@ -6,6 +6,7 @@ import math
 import httpx
 import pytest
 
+import allm_actors as allm
 from allm_actors.data import Image, ImageAdapterError, ImageRequest
 from allm_actors.engine import fetching
 from allm_actors.engine.adapter import Call
@@ -89,6 +90,41 @@ def test_only_what_is_sent_is_fetched():
             pictures = [Image.from_url(f"{server.url}/{name}") for name in ("one", "two")]
             edit(server, pictures, row=row)
             assert sorted(target for method, target in asked_for(server) if method == "GET") == names
+
+
+def test_a_call_that_is_tried_again_fetches_nothing_again():
+    pages = {"/cat": Reply(body=b"the cat", headers=PNG), "/mask": Reply(body=b"the mask", headers=PNG)}
+    answers = iter([Reply(status=500), Reply(status=503), answered(OPENAI)])
+    with LoopbackServer(lambda request: pages.get(request.target) or next(answers)) as server:
+        engine = allm.Engine(
+            image_adapter="openai:gpt-image-1",
+            adapter_opts={"base_url": server.url, "transport": HttpxTransport(private_urls=True)},
+            retry={"base_delay": 0.01, "jitter": 0},
+        )
+        cat, mask = (Image.from_url(f"{server.url}/{name}") for name in ("cat", "mask"))
+        for tries in (3, 1):
+            answers = iter([*[Reply(status=500)] * (tries - 1), answered(OPENAI)])
+            seen = len(server.requests)
+            allm.edit_image(engine, cat, "a hat", mask=mask, api_key=SECRET)
+            *fetched, last = server.requests[seen:]
+            assert sorted(r.target for r in fetched if r.method == "GET") == ["/cat", "/mask"]
+            assert len([r for r in (*fetched, last) if r.method == "POST"]) == tries
+            assert b"the cat" in last.body
+
+
+def test_a_picture_that_could_not_be_had_is_asked_for_again():
+    broken = Reply(body=b"x" * 900, headers=PNG, then="half_close")
+    replies = iter([broken, Reply(body=b"the cat", headers=PNG)])
+    with LoopbackServer(
+        lambda request: next(replies) if request.target == "/cat" else answered(OPENAI)
+    ) as server:
+        engine = allm.Engine(
+            image_adapter="openai:gpt-image-1",
+            adapter_opts={"base_url": server.url, "transport": HttpxTransport(private_urls=True)},
+            retry={"base_delay": 0.01, "jitter": 0},
+        )
+        allm.edit_image(engine, Image.from_url(f"{server.url}/cat"), "a hat", api_key=SECRET)
+        assert [method for method, _ in asked_for(server)] == ["GET", "GET", "POST"]
 
 
 def test_nothing_is_fetched_for_a_request_that_cannot_be_sent():

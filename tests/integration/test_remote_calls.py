@@ -81,6 +81,22 @@ def test_what_may_pass_by_itself_is_tried_again(row):
 
 
 @EVERY
+def test_what_would_be_sent_can_be_had_unsent(row):
+    with LoopbackServer([answered(row)]) as server:
+        call = Call(request_id="r", api_key=SECRET, options={"base_url": server.url})
+        adapter = find_capable(CAPABILITIES[row.span], row.provider.name)
+        ready = adapter.prepare_request(REQUESTS[row.span], call)
+        assert server.requests == ()
+        ask(row, server)
+        (sent,) = server.requests
+    assert ready.url == f"{server.url}{sent.target}"
+    assert SECRET in ready.headers[row.provider.key_header]
+    assert SECRET not in repr(ready)
+    if not ready.headers["content-type"].startswith("multipart"):  # whose boundary is drawn anew
+        assert json.loads(ready.body) == sent.json
+
+
+@EVERY
 def test_what_does_not_pass_is_not_tried_again(row):
     with LoopbackServer(itertools.repeat(refused(row, "invalid_request"))) as server:
         with pytest.raises(CAPABILITIES[row.span].error):
@@ -94,6 +110,20 @@ def test_the_deadline_of_the_call_is_kept():
             ask(VECTORS, server, request_timeout=0.2, model="m")
         assert raised.value.reason == "timeout"
         server.wait_for(lambda seen: seen.connections == 0)
+
+
+@pytest.mark.parametrize(("retry", "requests"), [({}, 2), ({"retry_on": []}, 2), (False, 1)], ids=str)
+def test_silence_before_an_answer_is_tried_again(retry, requests):
+    """As `timeout` always is for what is not chat; in chat only if it is said."""
+    silent = [Reply(first_byte_delay=math.inf), answered(VECTORS)]
+    patience = retry if retry is False else {"base_delay": 0.01, "jitter": 0, **retry}
+    with LoopbackServer(silent) as server:
+        if requests == 2:
+            ask(VECTORS, server, adapter_opts={"first_byte_timeout": 0.2}, retry=patience)
+        else:
+            with pytest.raises(allm.EmbeddingAdapterError, match="did not begin"):
+                ask(VECTORS, server, adapter_opts={"first_byte_timeout": 0.2}, retry=patience)
+        assert len(server.requests) == requests
 
 
 def test_without_the_actors_an_adapter_keeps_the_deadline_itself(monkeypatch):

@@ -4,7 +4,9 @@ Rule of this file: total, and the same for every wire. An answer ends once: `com
 it is not, and nothing follows either. A tool call is complete only when the answer is.
 
     say(text)                    TextDelta
-    think(text)                  RawChunk(("thinking_delta", {"index": …, "delta": …}))
+    begin_thinking()             RawChunk(("thinking_start", {"index": …})), once for each index
+    think(text)                  the same, then RawChunk(("thinking_delta", {"index": …, "delta": …}))
+    pass_on(name, data)          RawChunk(("unknown_event", name, data))
     a call's id and name         ToolCallStarted, once both are known; then ToolCallDelta per fragment
     count()                      RawChunk(("usage", …)), the first counts that come; for who leaves early
     complete(finish)             RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted, MessageCompleted
@@ -68,6 +70,7 @@ class Answer:
 
     __slots__ = (
         "_row",
+        "_thinking",
         "_usage_fields",
         "calls",
         "counted",
@@ -77,6 +80,7 @@ class Answer:
         "model",
         "provider_state",
         "reasoning",
+        "reasoning_about",
         "refusal",
         "text",
         "usage",
@@ -85,10 +89,12 @@ class Answer:
     def __init__(self, row: Provider, usage_fields: UsageFields) -> None:
         self._row = row
         self._usage_fields = usage_fields
+        self._thinking: list[int] = []
         self.id: str | None = None
         self.model: str | None = None
         self.text: list[str] = []
         self.reasoning: list[str] = []
+        self.reasoning_about: dict[str, Any] = {}
         self.refusal: list[str] = []
         self.calls: list[PartialCall] = []
         self.usage: dict[str, Any] | None = None
@@ -105,11 +111,22 @@ class Answer:
             self.text.append(text)
             events.append(TextDelta(text))
 
+    def begin_thinking(self, events: list[Event], index: int = 0) -> None:
+        """The model begins to think; what it thinks may be told, or not."""
+        if index not in self._thinking:
+            self._thinking.append(index)
+            events.append(RawChunk(("thinking_start", {"index": index})))
+
     def think(self, thought: str | None, events: list[Event], index: int = 0) -> None:
         """More of what the model thinks aloud."""
         if thought:
+            self.begin_thinking(events, index)
             self.reasoning.append(thought)
             events.append(RawChunk(("thinking_delta", {"index": index, "delta": thought})))
+
+    def pass_on(self, name: str, data: Mapping[str, Any], events: list[Event]) -> None:
+        """An event that the dialect does not know, as it came: what was added to the wire since."""
+        events.append(RawChunk(("unknown_event", name, data)))
 
     def call(self) -> PartialCall:
         """One more call, after those there are."""
@@ -210,13 +227,14 @@ class Answer:
         return AdapterError(reason, provider=self._row.name, message=message, metadata={"partial": True})
 
     def _metadata(self, raw_finish: str | None) -> dict[str, Any]:
+        thought = {"text": "".join(self.reasoning)} if self.reasoning else {}
         metadata = {
             "id": self.id or None,
             "model": self.model or None,
             "raw_finish_reason": raw_finish,
             "usage": Usage(**self._usage_fields(self.usage)) if self.usage else None,
             "refusal": "".join(self.refusal) or None,
-            "reasoning": {"text": "".join(self.reasoning)} if self.reasoning else None,
+            "reasoning": thought | self.reasoning_about or None,
         }
         return self.metadata | {name: value for name, value in metadata.items() if value is not None}
 

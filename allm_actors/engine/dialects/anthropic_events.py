@@ -6,13 +6,15 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     on the wire                                    events
     message_start                                  id, model and the first usage; a second one in mid-answer is an error
     a text block's text_delta                      TextDelta
-    a thinking block's thinking_delta              RawChunk(("thinking_delta", {"index": …, "delta": …}))
+    a thinking block                               RawChunk(("thinking_start", {"index": …})), told or not
+    its thinking_delta                             RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a tool_use block, its input_json_delta         ToolCallStarted, ToolCallDelta per fragment
     a tool_use of `respond_with_json_…`, the first TextDelta per fragment: it is the answer, not a call
     message_delta                                  stop_reason and usage
     message_stop                                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
     error                                          ErrorEvent
+    an event that is none of these                 RawChunk(("unknown_event", name, data))
     the end before message_stop                    ErrorEvent(network_error), metadata partial
 
 When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and what they brought), all
@@ -60,6 +62,7 @@ _FINISHES: dict[str, FinishReason] = {
     "refusal": "content_filter",
 }
 _PLAIN = ("text", "tool_use")
+_SILENT = ("content_block_stop", "ping")
 
 
 class Delta(msgspec.Struct, gc=False):
@@ -180,9 +183,12 @@ class Decoder(AnswerDecoder[ServerEvent]):
                 self._answer.malformed("an event of the stream is not a JSON object", events)
                 return
             wire = read
-        self._on_event(wire.type or frame.event, wire, events)
+        kind = wire.type or frame.event
+        if not self._on_event(kind, wire, events) and kind:
+            self._answer.pass_on(kind, read_object(data) or {}, events)
 
-    def _on_event(self, kind: str | None, wire: Wire, events: list[Event]) -> None:
+    def _on_event(self, kind: str | None, wire: Wire, events: list[Event]) -> bool:
+        """Whether there is such an event."""
         if kind == "content_block_delta":
             block = self._blocks.get(wire.index or 0)
             if block is not None and wire.delta is not None:
@@ -202,6 +208,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._complete(events)
         elif kind == "error" or wire.error:
             self._answer.fail(self._reported(wire.error), events)
+        else:
+            return kind in _SILENT
+        return True
 
     def _on_start(self, message: dict[str, Any]) -> None:
         self._started = True
@@ -228,6 +237,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             case "text":
                 self._answer.say(text_of(wire.get("text")) or "", events)
             case "thinking":
+                self._answer.begin_thinking(events, index)
                 self._answer.think(text_of(wire.get("thinking")), events, index)
             case "tool_use":
                 self._on_tool_use(block, wire, events)

@@ -5,11 +5,13 @@ that. An answer is whole at `messageStop`; `metadata`, which follows it, brings 
 
     on the wire                                    events
     a text block's deltas                          TextDelta
-    reasoningContent                               RawChunk(("thinking_delta", {"index": …, "delta": …}))
+    reasoningContent, but what is redacted of it   RawChunk(("thinking_start", {"index": …})), told or not,
+                                                   RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a toolUse block, its input's deltas            ToolCallStarted, ToolCallDelta per fragment
     messageStop, then metadata or the end          RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted; metadata metrics, and trace of guardrails
     a frame of type exception or error             ErrorEvent, by the exception's name
+    an event that is none of these                 RawChunk(("unknown_event", name, data))
     a frame with a wrong checksum                  ErrorEvent(malformed_event)
     the end before messageStop                     ErrorEvent(network_error), metadata partial
 
@@ -163,16 +165,19 @@ class Decoder(AnswerDecoder[Frame]):
             case "contentBlockStart":
                 for name, begun in dict_of(wire.get("start")).items():
                     self._on_start(index, name, dict_of(begun), events)
-            case "messageStart" if self._order or self._stopped:
-                self._answer.malformed("the stream began another message in the middle of one", events)
+            case "messageStart":
+                if self._order or self._stopped:
+                    self._answer.malformed("the stream began another message in the middle of one", events)
             case "messageStop":
                 self._on_stop(wire)
             case "metadata":
                 self._on_about(wire)
                 if self._stopped:
                     self._complete(events)
+            case None | "" | "contentBlockStop":
+                pass
             case _:
-                pass  # the ends of blocks, and what was added since
+                self._answer.pass_on(kind, wire, events)
 
     def _on_start(self, index: int, name: str, wire: dict[str, Any], events: list[Event]) -> Block:
         block = self._blocks[index] = Block(name, wire)
@@ -216,6 +221,8 @@ class Decoder(AnswerDecoder[Frame]):
 
     def _on_reasoning(self, block: Block, index: int, wire: Mapping[str, Any], events: list[Event]) -> None:
         thought, signature = text_of(wire.get("text")), text_of(wire.get("signature"))
+        if thought or signature:
+            self._answer.begin_thinking(events, index)
         if thought:
             block.text.append(thought)
             self._answer.think(thought, events, index)

@@ -6,12 +6,14 @@ that. An answer is whole at `message-end`; only then is a tool call complete.
     on the wire                                    events
     message-start                                  the answer's id; which model answers is not said on this wire
     content-delta with text                        TextDelta
-    content-delta with thinking, tool-plan-delta   RawChunk(("thinking_delta", {"index": …, "delta": …}))
+    content-delta with thinking, tool-plan-delta   RawChunk(("thinking_start", {"index": …})), once each,
+                                                   RawChunk(("thinking_delta", {"index": …, "delta": …}))
     tool-call-start, tool-call-delta               ToolCallStarted, ToolCallDelta per fragment
     citation-start                                 metadata citations, in order
     message-end                                    RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted; ErrorEvent when it finished with ERROR or TIMEOUT
     an object with only a message                  ErrorEvent
+    an event that is none of these                 RawChunk(("unknown_event", name, data))
     the end before message-end                     ErrorEvent(network_error), metadata partial
 
 A tool plan is what the model thinks before it calls, so it is told as a thought. Both kinds of thought are kept as
@@ -53,6 +55,7 @@ _FINISHES: dict[str, FinishReason] = {
     "TOOL_CALL": "tool_calls",
 }
 _BROKEN_FINISHES = ("ERROR", "TIMEOUT")
+_SILENT = ("content-end", "tool-call-end", "citation-end")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -141,8 +144,10 @@ class Decoder(AnswerDecoder[ServerEvent]):
                 self._on_end(delta, events)
             case None | "error" if text_of(wire.get("message")):
                 self._answer.fail(wire_error(wire, self._row), events)
+            case str(kind) if kind not in _SILENT:
+                self._answer.pass_on(kind, wire, events)
             case _:
-                pass  # the ends of blocks, and what was added since
+                pass
 
     def _on_content(self, index: int, wire: Mapping[str, Any], events: list[Event]) -> None:
         text, thought = text_of(wire.get("text")), text_of(wire.get("thinking"))

@@ -1,7 +1,8 @@
 """Gemini's generateContent: a request to its JSON.
 
 Rule of this file: pure. What this format has no word for travels in `request.options`, which has the last word: names
-of the request's own fields stay there, all others are fields of `generationConfig`.
+of the request's own fields stay there, all others are fields of `generationConfig`. Of `generationConfig` and
+`toolConfig` it has the last word field by field.
 
     ours                              on the wire
     system messages, wherever         systemInstruction, joined by empty lines
@@ -42,6 +43,7 @@ from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.gemini_chunks import STATE, SYNTHETIC_ID, Decoder
+from allm_actors.engine.dialects.gemini_request import MOST_BYTES, TOP_LEVEL, too_large
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -50,10 +52,7 @@ __all__ = ["DIALECT", "encode"]
 
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _DOCUMENTS = Documents(urls=ANYWHERE)
-_TOP_LEVEL = (
-    *("contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig"),
-    *("cachedContent", "labels", "modelArmorConfig"),
-)
+_MERGED = ("generationConfig", "toolConfig")
 _OPTIONS = {
     "top_p": "topP",
     "top_k": "topK",
@@ -79,12 +78,18 @@ _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """The streaming HTTP request, without its key.
 
-    Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
+    Raises: `ValidationError` and `AdapterError`, `unsupported_feature` or, for files that are too large together,
+    `invalid_request`, for what cannot be sent.
     """
     check_parts(request.messages, row, _DOCUMENTS)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
-    return HttpRequest(url=url, body=json_body(_body(request)), headers=_HEADERS)
+    body = json_body(_body(request))
+    why = too_large(body, row.label)
+    if why is not None:
+        size = {"count": len(body), "max": MOST_BYTES}
+        raise AdapterError("invalid_request", provider=row.name, message=why, metadata=size)
+    return HttpRequest(url=url, body=body, headers=_HEADERS)
 
 
 def _body(request: Request) -> dict[str, Any]:
@@ -98,10 +103,14 @@ def _body(request: Request) -> dict[str, Any]:
             body["toolConfig"] = {"functionCallingConfig": _tool_choice(request.tool_choice)}
     config = _generation_config(request)
     options = {name: value for name, value in request.options.items() if name != "model"}
-    config |= {_OPTIONS.get(name, name): value for name, value in options.items() if name not in _TOP_LEVEL}
+    config |= {_OPTIONS.get(name, name): value for name, value in options.items() if name not in TOP_LEVEL}
     if config:
         body["generationConfig"] = config
-    return body | {name: value for name, value in options.items() if name in _TOP_LEVEL}
+    given = {name: value for name, value in options.items() if name in TOP_LEVEL}
+    for name in _MERGED:
+        if isinstance(given.get(name), Mapping):
+            given[name] = {**body.get(name, {}), **given[name]}
+    return body | given
 
 
 def _generation_config(request: Request) -> dict[str, Any]:

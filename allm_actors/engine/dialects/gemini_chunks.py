@@ -6,7 +6,8 @@ if a `finishReason` was seen: counts of tokens may still come after it.
 
     on the wire                                    events
     a part with text                               TextDelta
-    a part with text and thought                   RawChunk(("thinking_delta", {"index": 0, "delta": …}))
+    a part with text and thought                   RawChunk(("thinking_start", {"index": 0})), once, and
+                                                   RawChunk(("thinking_delta", {"index": 0, "delta": …}))
     a part with functionCall                       ToolCallStarted, and a ToolCallDelta with all arguments
     functionCall with willContinue, partialArgs    ToolCallStarted; the arguments when they are all there
     promptFeedback.blockReason                     ErrorEvent(content_filter)
@@ -46,13 +47,13 @@ from allm_actors.engine.dialects.lenient import (
 )
 from allm_actors.engine.sse import ServerEvent, SseDecoder
 
-__all__ = ["STATE", "SYNTHETIC_ID", "Decoder", "usage_fields"]
+__all__ = ["BROKEN_FINISHES", "FINISHES", "STATE", "SYNTHETIC_ID", "Decoder", "usage_fields"]
 
 STATE: Final = "gemini"
 SYNTHETIC_ID: Final = "synthetic_id"
 """In a call's metadata: the id is ours, the provider knows of none."""
 
-_FINISHES: dict[str, FinishReason] = {
+FINISHES: dict[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
     **dict.fromkeys(
@@ -63,7 +64,7 @@ _FINISHES: dict[str, FinishReason] = {
         "content_filter",
     ),
 }
-_BROKEN_FINISHES = (
+BROKEN_FINISHES = (
     *("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS"),
     *("MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE"),
 )
@@ -226,7 +227,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
     def _complete(self, events: list[Event]) -> None:
         self._close_call(events)
         finish = self._finish
-        if finish in _BROKEN_FINISHES:
+        if finish in BROKEN_FINISHES:
             why = f"{self._row.label}'s model made a call that cannot be used ({finish})"
             said = text_of(self._answer.metadata.get("finishMessage"))
             message = f"{why}: {said[:500]}" if said else why
@@ -235,7 +236,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             return
         if any(not _is_known(part.wire) for part in self._parts):
             self._answer.provider_state[STATE] = [part.whole() for part in self._parts]
-        known = None if finish is None else _FINISHES.get(finish, "other")
+        known = None if finish is None else FINISHES.get(finish, "other")
         self._answer.complete(known, finish, events)
 
 

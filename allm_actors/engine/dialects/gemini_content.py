@@ -10,27 +10,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 from allm_actors.data import AdapterError, Usage
+from allm_actors.engine.dialects.gemini_chunks import FINISHES
+from allm_actors.engine.dialects.gemini_request import MOST_BYTES, TOP_LEVEL, too_large
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, text_of
 from allm_actors.engine.dialects.refusals import sent_json
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["asked", "blocked", "inline", "parts_of", "usage_of"]
-
-_TOP_LEVEL: Final = frozenset(
-    (
-        *("contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig"),
-        *("cachedContent", "labels", "modelArmorConfig"),
-    )
-)
-_REFUSALS: Final = frozenset(
-    {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE"}
-    | {"IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"}
-)
 
 
 def asked(
@@ -41,9 +32,9 @@ def asked(
     row: Service,
     base_url: str,
 ) -> HttpRequest:
-    """The request that asks `model` about `parts`."""
-    body = {name: value for name, value in options.items() if name in _TOP_LEVEL}
-    others = {name: value for name, value in options.items() if name not in _TOP_LEVEL}
+    """The request that asks `model` about `parts`. Raises `invalid_request` for files that are too large together."""
+    body = {name: value for name, value in options.items() if name in TOP_LEVEL}
+    others = {name: value for name, value in options.items() if name not in TOP_LEVEL}
     wanted: dict[str, Any] = {**dict_of(body.get("generationConfig")), **others}
     for name, value in config.items():
         wanted[name] = {**dict_of(wanted.get(name)), **value} if isinstance(value, dict) else value
@@ -51,9 +42,13 @@ def asked(
     if wanted:
         body["generationConfig"] = wanted
     name = quote(model.removeprefix("models/"), safe="")
+    sent = sent_json(body, row)
+    why = too_large(sent, row.provider.label)
+    if why is not None:
+        raise row.error("invalid_request", why, metadata={"count": len(sent), "max": MOST_BYTES})
     return HttpRequest(
         url=f"{base_url}/models/{name}:generateContent",
-        body=sent_json(body, row),
+        body=sent,
         headers={"content-type": "application/json"},
     )
 
@@ -74,7 +69,7 @@ def blocked(wire: Mapping[str, Any], row: Service, status: int) -> AdapterError 
     why = text_of(feedback.get("blockReason"))
     for candidate in dicts_of(wire.get("candidates")):
         finish = text_of(candidate.get("finishReason"))
-        why = why or (finish if finish in _REFUSALS else None)
+        why = why or (finish if FINISHES.get(finish or "") == "content_filter" else None)
     if why is None:
         return None
     message = f"{row.provider.label} withheld its answer ({why[:100]}): its policy refuses this content"

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from allm_actors.data import AdapterError, TranscriptionRequest, TranscriptionResponse
 from allm_actors.engine.dialects.clips import clip_bytes, plain_type
+from allm_actors.engine.dialects.gemini_chunks import BROKEN_FINISHES, FINISHES
 from allm_actors.engine.dialects.gemini_content import asked, blocked, inline, parts_of, usage_of
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.refusals import answered_object, refusal
@@ -61,10 +62,10 @@ class GeminiTranscription:
         if not candidates:
             raise row.malformed("there is no candidate in it")
         said = [part.get("text") for part in parts_of(candidates[0]) if part.get("thought") is not True]
-        cut = candidates[0].get("finishReason") == "MAX_TOKENS"
         texts = [text for text in said if isinstance(text, str)]
-        if not texts and not isinstance(candidates[0].get("finishReason"), str):
-            raise row.malformed("there is no text in it")
+        finish = text_of(candidates[0].get("finishReason"))
+        if finish in BROKEN_FINISHES or (not texts and finish not in FINISHES):
+            raise row.malformed(f"there is no transcript in it ({finish or 'without a finishReason'})")
         return TranscriptionResponse(
             id=text_of(wire.get("responseId")),
             model=text_of(wire.get("modelVersion")) or request.model or row.model,
@@ -72,12 +73,21 @@ class GeminiTranscription:
             text="".join(texts).strip(),
             usage=usage_of(wire),
             raw=wire,
-            metadata={**request.metadata, **({"finish_reason": "length"} if cut else {})},
+            metadata={**request.metadata, **_unfinished(finish)},
         )
 
     def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
         """See `ServiceDialect.decode_error`."""
         return refusal(failure, row)
+
+
+def _unfinished(finish: str | None) -> dict[str, str]:
+    """What metadata says of a transcript that is not whole."""
+    if finish is None or FINISHES.get(finish) == "stop":
+        return {}
+    if finish in FINISHES:
+        return {"finish_reason": FINISHES[finish]}
+    return {"finish_reason": "other", "raw_finish_reason": finish}
 
 
 def _task(request: TranscriptionRequest) -> str:

@@ -5,7 +5,8 @@ that. An answer is whole with the line that says `done`; calls come whole, and w
 
     on the wire                                    events
     message.content                                TextDelta
-    message.thinking                               RawChunk(("thinking_delta", {"index": 0, "delta": …}))
+    message.thinking                               RawChunk(("thinking_start", {"index": 0})), once, and
+                                                   RawChunk(("thinking_delta", {"index": 0, "delta": …}))
     message.tool_calls                             ToolCallStarted, and a ToolCallDelta with all arguments
     done                                           RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted

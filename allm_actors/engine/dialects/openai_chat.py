@@ -1,7 +1,7 @@
 """OpenAI's chat completions: a request to its JSON.
 
 Rule of this file: pure. What a server does differently is in its catalogue row; what this format has no word
-for travels in `request.options`, which has the last word over every field.
+for travels in `request.options`, which has the last word over every field, as far as the row allows it.
 
     ours                              on the wire
     max_tokens                        max_tokens or max_completion_tokens, see the row
@@ -21,7 +21,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
@@ -33,15 +33,15 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
-    ValidationError,
 )
-from allm_actors.engine.catalog import Provider, Quirks
+from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai_chunks import STATE, Decoder
-from allm_actors.engine.dialects.openai_options import WORDS, forced_name, prompt_cache, unknown_word
+from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
+from allm_actors.engine.dialects.parameters import obeying
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
@@ -57,8 +57,10 @@ _DOCUMENTS = {
     "file or URL": Documents(urls=ANYWHERE),
     "document_url": Documents(urls=ANYWHERE),
 }
-# The models that refuse `max_tokens`, or will.
-_COMPLETION_TOKENS = re.compile(r"^(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE)
+# The models that refuse `max_tokens`, or will, and those that were tuned from them.
+_COMPLETION_TOKENS = re.compile(
+    r"(?:ft:)?(?:gpt-4o|gpt-4\.1|gpt-(?:[5-9]|[1-9]\d)|o[1-9]|chatgpt-)", re.IGNORECASE
+)
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -67,10 +69,9 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
     check_parts(request.messages, row, _DOCUMENTS.get(row.quirks.documents or ""))
-    body = _body(request, row) | _options(request, row.quirks)
+    body = obeying(_body(request, row) | request.options, row)
     if body.get("stream") is False:
         body.pop("stream_options", None)  # a server refuses the one without the other
-    _check(body, row)
     url = endpoint_url(base_url, row, "openai_chat", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
@@ -94,40 +95,6 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     if row.quirks.include_usage:
         body["stream_options"] = {"include_usage": True}
     return body
-
-
-def _options(request: Request, quirks: Quirks) -> dict[str, Any]:
-    """The request's options by the server's names, without what only reasoning models and responses have."""
-    options = {quirks.renames.get(name, name): value for name, value in request.options.items()}
-    if quirks.reasoning is None:
-        return options
-    for name, (_, _, known) in WORDS.items():
-        word = options.get(name)
-        if word is not None and word not in known:
-            raise unknown_word(name, word)
-    reasons = re.match(quirks.reasoning, str(options.get("model", request.model)), re.IGNORECASE)
-    unread = ("reasoning_summary",) if reasons else tuple(WORDS)
-    return {name: value for name, value in options.items() if name not in unread}
-
-
-def _check(body: Mapping[str, Any], row: Provider) -> None:
-    """Raises `ValidationError` for what the server is known to refuse, or to read as something else."""
-    refused = list(_refused(body, row.quirks))
-    if refused:
-        names = ", ".join(str(name) for name, _ in refused)
-        raise ValidationError(
-            "invalid_request", refused, message=f"{row.label} does not know {names}: leave it out"
-        )
-    stop, most = body.get("stop"), row.quirks.most_stops
-    if most is not None and isinstance(stop, list | tuple) and len(stop) > most:
-        message = f"{row.label} takes at most {most} stop sequences, got {len(stop)}"
-        raise ValidationError("invalid_request", [("stop", "too_many")], message=message)
-
-
-def _refused(body: Mapping[str, Any], quirks: Quirks) -> Iterator[tuple[Any, str]]:
-    for name in body:
-        if name in quirks.refuses:
-            yield name, "not_supported"
 
 
 def _max_tokens_name(model: str | None, row: Provider) -> str:

@@ -6,8 +6,8 @@ is a tool call complete.
 
     on the wire                                    events
     delta.content                                  TextDelta
-    delta.reasoning_content, .reasoning,           RawChunk(("thinking_delta", {"index": 0, "delta": …}))
-    .reasoning_details
+    delta.reasoning_content, .reasoning,           RawChunk(("thinking_start", {"index": 0})), once, and
+    .reasoning_details                             RawChunk(("thinking_delta", {"index": 0, "delta": …}))
     delta.tool_calls, once id and name are known   ToolCallStarted, then ToolCallDelta per fragment
     delta.refusal                                  kept; the finish becomes content_filter
     [DONE], or the end after a finish_reason       RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,

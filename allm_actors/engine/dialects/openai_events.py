@@ -6,6 +6,7 @@ that. An answer is whole at `response.completed` or `response.incomplete`, and o
     on the wire                                    events
     response.created                               id and model
     response.output_text.delta                     TextDelta
+    response.output_item.added, a reasoning        RawChunk(("thinking_start", {"index": …})), told or not
     response.reasoning_summary_text.delta,         RawChunk(("thinking_delta", {"index": …, "delta": …})), the parts set
     response.reasoning_text.delta                  apart by an empty line; the index is that of the item
     response.output_item.added, a function_call    ToolCallStarted
@@ -16,10 +17,13 @@ that. An answer is whole at `response.completed` or `response.incomplete`, and o
                                                    MessageCompleted
     response.failed, error, response.error         RawChunk(("usage", …)) if it came, ErrorEvent
     the end before any of these                    ErrorEvent(network_error), metadata partial
+    what is no part of an item, nor its end        RawChunk(("unknown_event", name, data)): how far the provider's own
+                                                   tools are, and what was added since
 
 When the answer has items besides plain text and calls (sealed reasoning, the provider's own tools, messages in phases),
 all items are kept in order as `provider_state`, because the provider wants them back. What messages cite is
-`citations` of the response's metadata.
+`citations` of the response's metadata; in its `reasoning` are `text`, all that was thought aloud, `summary`, what of it
+was told as a summary, and `effort`, as the provider says it.
 
 Source: https://platform.openai.com/docs/api-reference/responses-streaming, and recorded streams of five providers.
 """
@@ -44,6 +48,16 @@ __all__ = ["STATE", "Decoder"]
 STATE: Final = "openai_responses"
 
 _INCOMPLETE: dict[str, FinishReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+_SILENT = frozenset(
+    {
+        # What they bring comes in pieces, and again with the end of the item.
+        *("response.content_part.added", "response.content_part.done"),
+        *("response.output_text.done", "response.refusal.done", "response.function_call_arguments.done"),
+        *("response.reasoning_summary_part.added", "response.reasoning_summary_part.done"),
+        *("response.reasoning_summary_text.done", "response.reasoning_summary.done"),
+        *("response.reasoning_text.done", "keepalive"),
+    }
+)
 _UNDECIDED = ("in_progress", "queued")
 
 
@@ -64,13 +78,14 @@ class Item:
 class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_by_id", "_items", "_notes")
+    __slots__ = ("_by_id", "_items", "_notes", "_summary")
 
     def __init__(self, row: Provider) -> None:
         super().__init__(row, SseDecoder(), items.usage_fields)
         self._items: dict[int, Item] = {}
         self._by_id: dict[str, int] = {}
         self._notes: list[Any] = []
+        self._summary: list[str] = []
 
     def body(self, body: bytes) -> list[Event]:
         """The events of an answer that came whole, as one JSON object."""
@@ -98,9 +113,12 @@ class Decoder(AnswerDecoder[ServerEvent]):
                 self._answer.malformed("an event of the stream is not a JSON object", events)
                 return
             wire = read
-        self._on_event(wire.type or frame.event or "", wire, events)
+        kind = wire.type or frame.event or ""
+        if not self._on_event(kind, wire, events) and kind:
+            self._answer.pass_on(kind, read_object(data) or {}, events)
 
-    def _on_event(self, kind: str, wire: Wire, events: list[Event]) -> None:
+    def _on_event(self, kind: str, wire: Wire, events: list[Event]) -> bool:
+        """Whether there is such an event."""
         handler = self._handlers.get(kind)
         if handler is not None:
             handler(self, kind, wire, events)
@@ -108,6 +126,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._on_failure(kind, wire, events)
         elif wire.response is not None:
             self._on_response(wire.response)
+        else:
+            return kind in _SILENT
+        return True
 
     def _on_text(self, _kind: str, wire: Wire, events: list[Event]) -> None:
         if wire.delta:
@@ -141,14 +162,25 @@ class Decoder(AnswerDecoder[ServerEvent]):
         self._answer.id = self._answer.id or text_of(response.get("id"))
         self._answer.model = self._answer.model or text_of(response.get("model"))
         self._answer.usage = dict_of(response.get("usage")) or self._answer.usage
+        effort = text_of(dict_of(response.get("reasoning")).get("effort"))
+        if effort:
+            self._answer.reasoning_about["effort"] = effort
 
     def _on_thought(self, kind: str, wire: Wire, events: list[Event]) -> None:
         if not wire.delta:
             return
-        item, part = self._item(wire), (kind, wire.summary_index or wire.content_index or 0)
-        apart = "\n\n" if self._answer.reasoning and item.thought != part else ""
+        self._item(wire)
+        part = (kind, wire.summary_index or wire.content_index or 0)
+        self._think(self._place(wire), part, wire.delta, events)
+
+    def _think(self, place: int, part: tuple[str, int], thought: str, events: list[Event]) -> None:
+        """More of a part of what an item thought; its kind says whether that is its summary."""
+        item = self._items[place]
+        apart = "\n\n" if item.thought != part else ""
         item.thought = part
-        self._answer.think(apart + wire.delta, events, self._place(wire))
+        if "summary" in part[0]:
+            self._summary.append(apart + thought if self._summary else thought)
+        self._answer.think(apart + thought if self._answer.reasoning else thought, events, place)
 
     def _on_failure(self, _kind: str, wire: Wire, events: list[Event]) -> None:
         response = wire.response or {}
@@ -183,6 +215,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
                 kept.call = self._answer.call()
             call_id = text_of(item.get("call_id")) or text_of(item.get("id"))
             self._answer.name(kept.call, events, id=call_id, name=text_of(item.get("name")))
+        if item.get("type") == "reasoning":
+            self._answer.begin_thinking(events, place)
         return place
 
     def _on_whole(self, place: int, events: list[Event]) -> None:
@@ -200,10 +234,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
                 kept.refused = True
                 self._answer.refusal.extend(filter(None, [items.refusal(item)]))
         if item.get("type") == "reasoning" and kept.thought is None:
+            summaries = len(items.summaries(item))
             for index, thought in enumerate(items.thoughts(item)):
-                kept.thought = ("whole", index)
-                apart = "\n\n" if self._answer.reasoning else ""
-                self._answer.think(apart + thought, events, place)
+                self._think(place, ("summary" if index < summaries else "whole", index), thought, events)
 
     def _on_arguments(self, call: PartialCall, arguments: str | None, events: list[Event]) -> None:
         told = "".join(call.fragments)
@@ -231,6 +264,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.broken_off(events, "cancelled the answer")
         else:
             self._keep_state()
+            if self._summary:
+                self._answer.reasoning_about["summary"] = "".join(self._summary)
             self._answer.complete(*_finish(status, response), events)
 
     def _keep_state(self) -> None:

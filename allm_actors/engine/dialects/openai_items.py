@@ -21,6 +21,7 @@ __all__ = [
     "read_leniently",
     "refusal",
     "spoken",
+    "summaries",
     "thoughts",
     "usage_fields",
 ]
@@ -83,8 +84,12 @@ def refusal(item: Mapping[str, Any]) -> str:
 
 def thoughts(item: Mapping[str, Any]) -> list[str]:
     """What the model thought, from a reasoning item: the parts of the summary, and then the thoughts themselves."""
-    summary = _texts(item.get("summary"), "summary_text", "text")
-    return [*summary, *_texts(item.get("content"), "reasoning_text", "text")]
+    return [*summaries(item), *_texts(item.get("content"), "reasoning_text", "text")]
+
+
+def summaries(item: Mapping[str, Any]) -> list[str]:
+    """The parts of the summary of what the model thought."""
+    return list(_texts(item.get("summary"), "summary_text", "text"))
 
 
 def citations(item: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -6,18 +6,10 @@ Rule of this file: pure. A caller need not know which of the two a model is aske
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from allm_actors.data import ValidationError
+__all__ = ["forced_name", "prompt_cache"]
 
-__all__ = ["WORDS", "forced_name", "prompt_cache", "unknown_word"]
-
-WORDS: Final[Mapping[str, tuple[str, str, tuple[str, ...]]]] = {
-    "reasoning_effort": ("reasoning", "effort", ("none", "low", "medium", "high", "xhigh")),
-    "reasoning_summary": ("reasoning", "summary", ("auto", "concise", "detailed")),
-    "verbosity": ("text", "verbosity", ("low", "medium", "high")),
-}
-"""For each option of a model that reasons: where it goes in responses, and its words."""
 _CHOICES = ("auto", "none", "required")
 
 
@@ -30,16 +22,6 @@ def forced_name(choice: str | Mapping[str, Any]) -> str | None:
             return name
         case _:
             return None
-
-
-def unknown_word(name: str, value: object) -> ValidationError:
-    """The refusal of an option's value that is none of its words."""
-    holder, field, known = WORDS[name]
-    message = (
-        f"{name} must be one of {', '.join(known)}; got: {value!r}. "
-        f"A newer word goes to the provider unread as {holder}={{{field!r}: …}}"
-    )
-    return ValidationError("invalid_request", [(name, "invalid_value")], message=message)
 
 
 def prompt_cache(cache: Mapping[str, Any], known: frozenset[str]) -> dict[str, Any]:

@@ -39,14 +39,15 @@ from allm_actors.data import (
     TextPart,
     Tool,
     ToolCall,
+    ValidationError,
 )
-from allm_actors.engine.catalog import Provider
+from allm_actors.engine.catalog import OPENAI_WORDS, Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
 from allm_actors.engine.dialects.openai_events import STATE, Decoder
-from allm_actors.engine.dialects.openai_options import WORDS, forced_name, prompt_cache, unknown_word
+from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.routes import endpoint_url
@@ -58,6 +59,12 @@ _PATH = "/responses"
 _HEADERS = {"content-type": "application/json", "accept": "text/event-stream"}
 _DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE)
 _SEALED = "reasoning.encrypted_content"
+# Where an option goes that has a place of its own.
+_PLACES: Mapping[str, tuple[str, str]] = {
+    "reasoning_effort": ("reasoning", "effort"),
+    "reasoning_summary": ("reasoning", "summary"),
+    "verbosity": ("text", "verbosity"),
+}
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -67,18 +74,27 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, _DOCUMENTS)
     options = dict(request.options)
-    words = {name: options.pop(name) for name in WORDS if options.get(name) is not None}
+    words = {name: options.pop(name) for name in _PLACES if options.get(name) is not None}
     body = _body(request, row, stored=bool(options.get("store", False)))
     if isinstance(options.get("text"), Mapping):
         options["text"] = {**body.get("text", {}), **options["text"]}
     body |= options
     for name, value in words.items():
-        holder, field, known = WORDS[name]
-        if value not in known:
-            raise unknown_word(name, value)
+        holder, field = _PLACES[name]
+        if value not in OPENAI_WORDS[name]:
+            raise _unknown_word(name, value)
         body[holder] = {**(body.get(holder) or {}), field: value}
     url = endpoint_url(base_url, row, "openai_responses", _PATH, body.get("model"))
     return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
+
+
+def _unknown_word(name: str, value: object) -> ValidationError:
+    holder, field = _PLACES[name]
+    message = (
+        f"{name} must be one of {', '.join(OPENAI_WORDS[name])}; got: {value!r}. "
+        f"A newer word goes to the provider unread as {holder}={{{field!r}: …}}"
+    )
+    return ValidationError("invalid_request", [(name, "invalid_value")], message=message)
 
 
 def _body(request: Request, row: Provider, *, stored: bool) -> dict[str, Any]:

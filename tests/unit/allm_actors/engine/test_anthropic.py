@@ -57,6 +57,11 @@ START = {"type": "message_start", "message": {"id": "m", "model": "claude", "usa
 STOP = {"type": "message_stop"}
 
 
+def raw(events):
+    payloads = [event.payload for event in events if isinstance(event, RawChunk)]
+    return [payload for payload in payloads if payload[0] != "usage"]
+
+
 def ended(reason="end_turn", **usage):
     return {"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 2, **usage}}
 
@@ -196,6 +201,30 @@ class TestDecode:
         assert (first, told["input_tokens"], last["output_tokens"]) == (0, 3, 2)
         cut = stream(START, begun(0, type="text", text="so"))
         assert [type(event).__name__ for event in cut] == ["RawChunk", "TextDelta", "ErrorEvent"]
+
+    @pytest.mark.parametrize("shown", ["Let me see", ""])
+    def test_thinking_begins_also_if_none_of_it_is_told(self, shown):
+        thought = begun(0, type="thinking", thinking="", signature="")
+        told = [
+            more(0, type="thinking_delta", thinking=shown),
+            more(0, type="signature_delta", signature="S"),
+        ]
+        redacted = begun(1, type="redacted_thinking", data="x")
+        payloads = raw(stream(START, thought, *told, redacted, ended(), STOP))
+        deltas = [("thinking_delta", {"index": 0, "delta": shown})] if shown else []
+        assert payloads == [("thinking_start", {"index": 0}), *deltas]
+
+    def test_an_event_that_nobody_knows_is_passed_on(self):
+        new = {"type": "weather", "city": "Zürich", "delta": {"type": "sun"}}
+        odd = {"type": "gust", "index": "first"}
+        stop = {"type": "content_block_stop", "index": 0}
+        said = begun(0, type="text", text="so")
+        events = stream(START, new, {"type": "ping"}, said, odd, stop, ended(), STOP)
+        assert raw(events) == [("unknown_event", "weather", new), ("unknown_event", "gust", odd)]
+        assert (events[-1].message.content, events[-1].finish_reason) == ("so", "stop")
+        named = b'event: storm\ndata: {"of": 1}\n\n'
+        assert raw(DIALECT.decoder(ROW).feed(named)) == [("unknown_event", "storm", {"of": 1})]
+        assert DIALECT.decoder(ROW).feed(b'data: {"of": 1}\n\ndata: \n\n') == []
 
     def test_input_that_comes_with_the_blocks_beginning(self):
         block = begun(0, type="tool_use", id="1", name="look", input={"x": 1})

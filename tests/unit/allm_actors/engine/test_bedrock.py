@@ -11,6 +11,7 @@ from allm_actors.data import (
     ImagePart,
     Message,
     MessageCompleted,
+    RawChunk,
     Request,
     StreamError,
     TextPart,
@@ -420,3 +421,15 @@ def test_too_long_is_said_in_words():
     body = b'{"message":"Input is too long for requested model."}'
     error = DIALECT.decode_error(HttpFailure(status=400, body=body), ROW)
     assert error.reason == "context_length_exceeded"
+
+
+def test_thinking_begins_also_if_none_of_it_is_told_and_what_nobody_knows_is_passed_on():
+    new = {"p": "abc", "x": 1}
+    signed = delta(reasoningContent={"signature": "S"})
+    redacted = delta(1, reasoningContent={"redactedContent": "x"})
+    done = ("contentBlockStop", {"contentBlockIndex": 0})
+    events = stream(("messageStart", {"role": "assistant"}), signed, done, redacted, ("weather", new), stop())
+    assert [event.payload for event in events if isinstance(event, RawChunk)] == [
+        ("thinking_start", {"index": 0}),
+        ("unknown_event", "weather", new),
+    ]

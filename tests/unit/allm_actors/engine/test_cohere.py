@@ -11,6 +11,7 @@ from allm_actors.data import (
     ImagePart,
     Message,
     MessageCompleted,
+    RawChunk,
     Request,
     StreamError,
     TextPart,
@@ -124,6 +125,21 @@ def test_arguments_that_are_not_json_are_sent_as_json():
     message = sent(user("hi"), said)["messages"][1]
     assert message["tool_calls"][0]["function"]["arguments"] == "{}"
     assert "content" not in message
+
+
+# --- what is told ---------------------------------------------------------------------------------------------
+
+
+def test_thinking_begins_and_what_nobody_knows_is_passed_on():
+    new = {"type": "debug-trace", "delta": {"x": 1}}
+    ends = [{"type": kind, "index": 0} for kind in ("content-end", "tool-call-end", "citation-end")]
+    events = stream(content(thinking="Hm"), new, content(thinking="m."), *ends, {"of": 1}, end())
+    assert [event.payload for event in events if isinstance(event, RawChunk)] == [
+        ("thinking_start", {"index": 0}),
+        ("thinking_delta", {"index": 0, "delta": "Hm"}),
+        ("unknown_event", "debug-trace", new),
+        ("thinking_delta", {"index": 0, "delta": "m."}),
+    ]
 
 
 # --- what is kept, and goes back ------------------------------------------------------------------------------

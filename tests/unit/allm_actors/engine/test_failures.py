@@ -1,6 +1,7 @@
 """What a provider refused with becomes a reason, a message that helps, and nothing that should not be shown."""
 
 import json
+import re
 
 import pytest
 
@@ -106,6 +107,31 @@ def test_keys_in_the_providers_words_are_redacted_and_long_words_are_cut():
         redact("Bearer abcdefghij and gsk_0123456789 and task-list")
         == "[REDACTED] and [REDACTED] and task-list"
     )
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "apikey_AbCdEfGhIjKlMnOp",
+        "apikey-0123456789abcdef",
+        'api_key: "A1b2C3d4"',
+        "x-api-key=0a1b2c3d4e",
+        "APIKEY = k9x8y7z6",
+        "xi-api-key: 0a1b2c3d",
+    ],
+)
+def test_what_is_called_a_key_is_redacted(secret):
+    shown = redact(f"the {secret} is wrong")
+    assert re.search(r"[A-Za-z0-9]*\d[A-Za-z0-9]*|AbCd", shown) is None
+    assert "[REDACTED]" in shown
+    assert shown.endswith(" is wrong")
+
+
+@pytest.mark.parametrize(
+    "words", ["api_key: Field required", "apikey_invalid", "the API key provided: none", "api_key_id of 12"]
+)
+def test_what_only_speaks_of_keys_is_left_alone(words):
+    assert redact(words) == words
 
 
 def test_the_providers_request_id_is_kept():

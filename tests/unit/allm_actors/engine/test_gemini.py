@@ -195,6 +195,24 @@ class TestEncode:
         assert (body["safetySettings"], "model" in body) == ([1], False)
         assert "/models/other:" in http(options=options).url
 
+    def test_fields_of_its_own_are_added_to_ours_and_go_over_them(self):
+        options = {"generationConfig": {"temperature": 1, "seed": 7}, "topP": 0.5}
+        body = sent(temperature=0.5, max_tokens=9, options=options)
+        assert body["generationConfig"] == {"maxOutputTokens": 9, "temperature": 1, "topP": 0.5, "seed": 7}
+        look = tool({"type": "object"})
+        told = sent(tools=[look], tool_choice="auto", options={"toolConfig": {"retrievalConfig": {}}})
+        assert told["toolConfig"] == {"functionCallingConfig": {"mode": "AUTO"}, "retrievalConfig": {}}
+        assert sent(temperature=0.5, options={"generationConfig": None})["generationConfig"] is None
+
+    def test_files_that_are_too_large_together_are_refused(self):
+        picture = Image.from_bytes(b"x" * (19 * 1024 * 1024), "image/png")
+        fits = Message(role="user", content=[ImagePart(image=picture)])
+        assert len(http(fits, fits, fits).body) > 79_000_000
+        with pytest.raises(AdapterError, match=r"100 MB .* this request has 106\.3 MB: send fewer") as caught:
+            http(fits, fits, fits, fits)
+        assert (caught.value.reason, caught.value.metadata["max"]) == ("invalid_request", 100_000_000)
+        assert len(http(user("x" * 101_000_000)).body) > 100_000_000
+
 
 class TestDecode:
     def test_counts_of_tokens_may_come_after_the_finish(self):

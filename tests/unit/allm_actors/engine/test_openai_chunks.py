@@ -289,7 +289,8 @@ def test_only_the_first_answer_is_read():
 
 def test_reasoning_is_told_apart_from_text():
     events = decode(delta(reasoning_content="hm"), delta(reasoning="m"), delta(content="x"), delta("stop"))
-    assert events[:2] == [RawChunk(("thinking_delta", {"index": 0, "delta": part})) for part in ("hm", "m")]
+    told = [RawChunk(("thinking_delta", {"index": 0, "delta": part})) for part in ("hm", "m")]
+    assert events[:3] == [RawChunk(("thinking_start", {"index": 0})), *told]
     assert (events[-1].message.content, events[-1].metadata["reasoning"]) == ("x", {"text": "hmm"})
 
 

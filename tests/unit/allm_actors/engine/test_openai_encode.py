@@ -89,41 +89,6 @@ def test_options_have_the_last_word():
     assert body(temperature=0.0)["temperature"] == 0.0
 
 
-def test_what_only_models_that_reason_know_is_sent_to_them_alone():
-    words = {"reasoning_effort": "low", "reasoning_summary": "auto", "verbosity": "high", "seed": 1}
-    assert (
-        body("openai", model="gpt-5", options=words).items()
-        >= {"reasoning_effort": "low", "verbosity": "high"}.items()
-    )
-    assert "reasoning_summary" not in body("openai", model="gpt-5", options=words)
-    assert not words.keys() - {"seed"} & body("openai", model="gpt-4o", options=words).keys()
-    assert body("xai", model="grok-4", options=words).items() >= words.items()
-    for name in ("reasoning_effort", "reasoning_summary", "verbosity"):
-        with pytest.raises(ValidationError, match=f"{name} must be one of"):
-            body("openai", model="gpt-4o", options={name: "banana"})
-
-
-def test_servers_have_words_of_their_own_for_an_option():
-    wire = body("mistral", options={"seed": 7, "safe_prompt": True})
-    assert (wire["random_seed"], wire["safe_prompt"]) == (7, True)
-    assert "seed" not in wire
-
-
-@pytest.mark.parametrize(
-    ("provider", "option", "value", "code"),
-    [
-        ("groq", "logprobs", True, "not_supported"),
-        ("groq", "stop", list("abcde"), "too_many"),
-        ("mistral", "logit_bias", {}, "not_supported"),
-    ],
-)
-def test_what_a_server_does_not_know_is_refused_by_name(provider, option, value, code):
-    with pytest.raises(ValidationError, match=r"does not know|at most") as refused:
-        body(provider, options={option: value})
-    assert refused.value.errors == [(option, code)]
-    assert body(provider, options={"stop": list("abcd")})["stop"] == list("abcd")
-
-
 def test_who_wants_no_stream_says_nothing_of_one():
     assert "stream_options" not in body("openai", options={"stream": False})
 

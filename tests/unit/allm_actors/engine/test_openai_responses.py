@@ -10,6 +10,7 @@ from allm_actors.data import (
     ImagePart,
     Message,
     MessageCompleted,
+    RawChunk,
     Request,
     StreamError,
     TextDelta,
@@ -48,6 +49,10 @@ def stream(*events):
     lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
     decoder = DIALECT.decoder(ROW)
     return decoder.feed("".join(lines).encode()) + decoder.end()
+
+
+def raw(events):
+    return [e.payload for e in events if isinstance(e, RawChunk)]
 
 
 def event(kind, **fields):
@@ -261,7 +266,40 @@ class TestDecode:
         events = stream(part(0, "one"), part(0, "!"), part(1, "two"), part(0, "three", 1), ended())
         assert thoughts(events) == "one!\n\ntwo\n\nthree"
         old = event("reasoning_summary.delta", output_index=0, delta="hm")
-        assert stream(old, ended())[-1].metadata["reasoning"] == {"text": "hm"}
+        assert stream(old, ended())[-1].metadata["reasoning"] == {"text": "hm", "summary": "hm"}
+
+    def test_what_is_known_of_its_reasoning_is_in_the_answer(self):
+        item = {
+            "type": "reasoning",
+            "id": "rs",
+            "summary": [{"type": "summary_text", "text": "one"}, {"type": "summary_text", "text": "two"}],
+            "content": [{"type": "reasoning_text", "text": "1, 2"}],
+        }
+        last = stream(ended("completed", item, reasoning={"effort": "low", "summary": "auto"}))[-1]
+        told = {"text": "one\n\ntwo\n\n1, 2", "summary": "one\n\ntwo", "effort": "low"}
+        assert last.metadata["reasoning"] == told
+        pieces = [
+            event("reasoning_summary_text.delta", output_index=0, summary_index=at, delta=text)
+            for at, text in enumerate(["one", "two"])
+        ]
+        said = event("reasoning_text.delta", output_index=0, content_index=0, delta="1, 2")
+        assert stream(*pieces, said, ended(reasoning={"effort": "low"}))[-1].metadata["reasoning"] == told
+        unasked = ended(reasoning={"effort": None, "summary": None})
+        assert "reasoning" not in stream(unasked)[-1].metadata
+
+    def test_thinking_begins_once_and_also_if_none_of_it_is_told(self):
+        sealed = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
+        begun = event("output_item.added", output_index=2, item=sealed)
+        done = event("output_item.done", output_index=2, item=sealed)
+        assert raw(stream(begun, done, ended())) == [("thinking_start", {"index": 2})]
+
+    def test_what_is_no_part_of_an_item_is_passed_on(self):
+        picture = event("image_generation_call.partial_image", item_id="ig", partial_image_b64="aGk=")
+        known = [event(kind) for kind in ("content_part.added", "output_text.done", "reasoning_text.done")]
+        events = stream(
+            event("created", response={"id": "r"}), *known, picture, {"type": "keepalive"}, ended()
+        )
+        assert raw(events) == [("unknown_event", picture["type"], picture)]
 
     @pytest.mark.parametrize("streamed", [True, False])
     def test_a_refusal_is_a_content_filter_with_its_words(self, streamed):

@@ -16,7 +16,7 @@ from allm_actors.data import (
 )
 from allm_actors.data.build import json_schema
 from allm_actors.engine import Engine
-from allm_actors.engine.preflight import check_capabilities, with_finalize
+from allm_actors.engine.preflight import check_capabilities, with_finalize, with_tool_choice
 from allm_actors.engine.resolve import resolve_model, resolve_model_ref
 
 PICTURE = Message(role="user", content=[ImagePart(image=Image.from_url("https://x/y.png"))])
@@ -94,3 +94,76 @@ def test_an_adapter_may_need_an_answer_of_its_own_for_a_structure():
         EngineError, match="'picky' failed at requires_structured_finalize: ZeroDivisionError"
     ):
         with_finalize(Picky(lambda: 1 / 0), EVERYTHING)
+
+
+def choosing(choice, *names, **fields):
+    tools = [Tool(name=name, description="", schema={}) for name in names]
+    return Request(messages=[], tools=tools, tool_choice=choice, **fields)
+
+
+@pytest.mark.parametrize(
+    ("choice", "chosen"),
+    [
+        *[(word, word) for word in ("auto", "none", "required")],
+        ("REQUIRED", "required"),
+        ("look", "look"),
+        (("tool", "look"), "look"),
+        (["tool", "look"], "look"),
+        ({"type": "tool", "name": "look"}, "look"),
+        ({"type": "function", "name": "look"}, "look"),
+        ({"type": "function", "function": {"name": "look"}}, "look"),
+        ("Auto", "Auto"),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_a_choice_of_tool_is_one_for_all(choice, chosen):
+    assert with_tool_choice(choosing(choice, "look", "Auto")).tool_choice == chosen
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"type": "tool", "name": "look", "disable_parallel_tool_use": True},
+        {"type": "web_search"},
+        {"mode": "VALIDATED"},
+        {"any": {}},
+    ],
+    ids=str,
+)
+def test_a_providers_own_choice_is_the_providers(choice):
+    for request in (choosing(choice, "look"), choosing(choice)):
+        assert with_tool_choice(request) is request
+
+
+@pytest.mark.parametrize(
+    ("choice", "names", "code"),
+    [
+        ("required", [], "requires_tools"),
+        ("look", [], "requires_tools"),
+        ({"type": "tool", "name": "look"}, [], "requires_tools"),
+        ("loook", ["look"], "unknown_tool"),
+        (("tool", "loook"), ["look"], "unknown_tool"),
+        (("tool", "auto"), ["look"], "unknown_tool"),
+        ({"type": "function", "function": {"name": "loook"}}, ["look"], "unknown_tool"),
+        ("any", ["look"], "unknown_tool"),
+        (5, ["look"], "invalid_shape"),
+        (("look",), ["look"], "invalid_shape"),
+    ],
+    ids=str,
+)
+def test_a_choice_that_cannot_be_met_is_refused(choice, names, code):
+    with pytest.raises(ValidationError, match="tool_choice") as caught:
+        with_tool_choice(choosing(choice, *names))
+    assert caught.value.errors == [("tool_choice", code)]
+
+
+def test_without_tools_there_is_nothing_to_choose():
+    for word in ("auto", "none"):
+        assert with_tool_choice(choosing(word)).tool_choice is None
+
+
+def test_tools_in_the_providers_own_shape_are_not_read():
+    options = {"tools": [{"type": "web_search"}]}
+    for choice in ("auto", "required", "theirs"):
+        assert with_tool_choice(choosing(choice, options=options)).tool_choice == choice

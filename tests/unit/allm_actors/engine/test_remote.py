@@ -205,3 +205,57 @@ def test_tools_and_a_schema_need_two_passes():
 
 def test_nothing_of_an_adapter_shows_a_key():
     assert repr(find_adapter("openai")) == "RemoteAdapter('openai')"
+
+
+def test_headers_that_options_and_variables_fill(monkeypatch):
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENROUTER_APP_NAME", "OPENROUTER_APP_URL"):
+        monkeypatch.delenv(name, raising=False)
+    sent = asked("openai", ASK, {"organization": "acme", "project": "moon"}).headers
+    assert (sent["openai-organization"], sent["openai-project"]) == ("acme", "moon")
+    assert not {"openai-organization", "openai-project"} & asked("openai", ASK, {}).headers.keys()
+    sent = asked("openrouter", ASK, {"app_name": "Mine", "app_url": "https://mine.example"}).headers
+    assert (sent["x-title"], sent["http-referer"]) == ("Mine", "https://mine.example")
+    monkeypatch.setenv("OPENAI_ORG_ID", "env-org")
+    monkeypatch.setenv("OPENROUTER_APP_NAME", "Theirs")
+    assert asked("openai", ASK, {}).headers["openai-organization"] == "env-org"
+    assert asked("openai", ASK, {"organization": "acme"}).headers["openai-organization"] == "acme"
+    assert asked("openrouter", ASK, {}).headers["x-title"] == "Theirs"
+    assert asked("openrouter", ASK, {"headers": {"X-Title": "Call's"}}).headers["x-title"] == "Call's"
+    assert "x-title" not in asked("groq", ASK, {}).headers
+
+
+@pytest.mark.parametrize(
+    ("adapter", "option"),
+    [
+        *[(adapter, "organization") for adapter in ("groq", "mistral", "azure", "openrouter", "anthropic")],
+        ("groq", "project"),
+        ("openai", "app_name"),
+        ("openai", "app_url"),
+    ],
+)
+def test_an_option_that_a_provider_does_not_have_is_refused(adapter, option):
+    with pytest.raises(TypeError, match=f"an? {option}, and {adapter} has none; leave it out"):
+        opened(adapter, options={option: "x"})
+
+
+def test_an_option_that_fills_a_header_is_a_text():
+    with pytest.raises(TypeError, match="organization must be a text"):
+        opened(options={"organization": 5})
+
+
+def test_what_would_be_sent_can_be_had_unsent():
+    options = {"organization": "acme", "query": {"v": "2"}}
+    ready = find_adapter("openai").prepare_request(ASK, Call(request_id="r", api_key="sk-x", options=options))
+    sent = asked("openai", ASK, options)
+    assert ready == sent
+    assert (ready.url, ready.headers["authorization"]) == (sent.url, "Bearer sk-x")
+    assert "sk-x" not in repr(ready)
+
+
+def test_what_cannot_be_sent_is_refused_when_it_is_prepared():
+    call = Call(request_id="r")
+    with pytest.raises(EngineError, match="OPENAI_API_KEY"):
+        find_adapter("openai").prepare_request(ASK, call)
+    forced = Request(model="m", messages=ASK.messages, tool_choice="required")
+    with pytest.raises(ValidationError, match="tool_choice"):
+        find_adapter("openai").prepare_request(forced, Call(request_id="r", api_key="sk-x"))

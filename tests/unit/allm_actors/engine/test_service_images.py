@@ -240,6 +240,12 @@ def test_a_size_of_no_known_proportions_is_refused(size):
     assert (error.reason, error.metadata["field"]) == ("invalid_request", "size")
 
 
+def test_pictures_that_are_too_large_together_are_refused_by_gemini():
+    large = Image.from_bytes(b"x" * (19 * 1024 * 1024), "image/png")
+    error = refused("gemini", operation="edit", input_images=[large] * 4)
+    assert (error.reason, error.metadata["max"]) == ("invalid_request", 100_000_000)
+
+
 def test_a_picture_without_a_type_is_refused_by_gemini():
     bare = Image(source=("binary", b"x"))
     assert refused("gemini", operation="edit", input_images=[bare]).reason == "invalid_request"

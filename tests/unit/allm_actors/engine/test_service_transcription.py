@@ -182,6 +182,13 @@ def test_an_answer_that_was_cut_says_so():
     wire = {"candidates": [{"content": {"parts": [{"text": "Good"}]}, "finishReason": "MAX_TOKENS"}]}
     response = read("gemini", wire, metadata={"mine": 1})
     assert (response.text, response.metadata) == ("Good", {"mine": 1, "finish_reason": "length"})
+    for why in ("OTHER", "FINISH_REASON_UNSPECIFIED", "SOMETHING_NEW"):
+        wire["candidates"][0]["finishReason"] = why
+        told = read("gemini", wire)
+        assert (told.text, told.metadata) == ("Good", {"finish_reason": "other", "raw_finish_reason": why})
+    wire["candidates"][0]["finishReason"] = "STOP"
+    assert read("gemini", wire).metadata == {}
+    assert read("gemini", {"candidates": [{"finishReason": "STOP"}]}).text == ""  # nobody spoke
 
 
 @pytest.mark.parametrize(
@@ -190,6 +197,13 @@ def test_an_answer_that_was_cut_says_so():
         ("gemini", {"promptFeedback": {"blockReason": "OTHER"}}, "content_filter"),
         ("gemini", {"candidates": [{"finishReason": "SAFETY"}]}, "content_filter"),
         ("gemini", {"candidates": [{"finishReason": "RECITATION"}]}, "content_filter"),
+        ("gemini", {"candidates": [{"finishReason": "MODEL_ARMOR"}]}, "content_filter"),
+        ("gemini", {"candidates": [{"finishReason": "OTHER"}]}, "malformed_response"),
+        (
+            "gemini",
+            {"candidates": [{"content": {"parts": [{"text": "Go"}]}, "finishReason": "MALFORMED_RESPONSE"}]},
+            "malformed_response",
+        ),
         ("gemini", {"candidates": []}, "malformed_response"),
         ("gemini", {"candidates": [{}]}, "malformed_response"),
         ("openai", {}, "malformed_response"),

@@ -18,6 +18,7 @@ SECRETS = [
     "AIzaSyA1b2C3d4E5f6G7h8J9k0L1m2N3",
     "ya29.A1b2C3d4E5f6G7h8J9",
     "AKIAIOSFODNN7EXAMPLE",
+    "apikey_A1b2C3d4E5f6G7h8",
     "Bearer A1b2C3d4E5f6G7h8J9",
 ]
 PLAIN = ["org_chart_of_everybody", "hf-transformers-library", "sk-learn", "pa-rental-agreement", "user-agent"]

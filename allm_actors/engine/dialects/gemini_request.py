@@ -1,0 +1,34 @@
+"""What all of Gemini's requests have in common: which fields are the request's own, and how large one may be.
+
+Rule of this file: pure. A request is as large as what is sent: Base64 is a third more than the bytes.
+
+Source: https://ai.google.dev/api/generate-content; https://blog.google/innovation-and-ai/technology/developers-tools/
+gemini-api-new-file-limits (12 January 2026: 100 MB, as Base64, where it was 20).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["MOST_BYTES", "TOP_LEVEL", "too_large"]
+
+TOP_LEVEL: Final = frozenset(
+    (
+        *("contents", "tools", "toolConfig", "safetySettings", "systemInstruction", "generationConfig"),
+        *("cachedContent", "labels", "modelArmorConfig"),
+    )
+)
+"""The fields of a request; everything else belongs to `generationConfig`."""
+
+MOST_BYTES: Final = 100_000_000
+"""How large a request with files in it may be, in bytes."""
+
+
+def too_large(body: bytes, label: str) -> str | None:
+    """Why a request cannot be sent because of the files in it, or None."""
+    if len(body) <= MOST_BYTES or b'"inlineData"' not in body:
+        return None
+    return (
+        f"{label} takes no more than {MOST_BYTES // 1_000_000} MB with files in it, and this request has "
+        f"{len(body) / 1e6:.1f} MB: send fewer or smaller ones, or documents by their URL, with Document.from_url"
+    )

@@ -1,0 +1,59 @@
+"""The fields of a chat completion as a provider's row wants them.
+
+Rule of this file: pure, and what the row says decides. It is asked last, over what the caller gave as well as over what
+we wrote. What a server would refuse, or take and make nothing of, is refused here, before anything is sent. None asks
+for nothing: it is never refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from allm_actors.data import ValidationError
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.quirks import Quirks
+
+__all__ = ["obeying"]
+
+
+def obeying(body: Mapping[str, Any], row: Provider) -> dict[str, Any]:
+    """The body under the row's names, without what its model has not.
+
+    Raises: `ValidationError` with all that the server would refuse.
+    """
+    quirks = row.quirks
+    wrong = list(_wrong(body, quirks))
+    if wrong:
+        said = "; ".join(why for _, _, why in wrong)
+        errors: list[tuple[Any, str]] = [(name, code) for name, code, _ in wrong]
+        raise ValidationError("invalid_request", errors, message=f"{row.label} would refuse this: {said}")
+    left_out = {*quirks.refuses, *_unknown_to_the_model(str(body.get("model") or ""), quirks)}
+    kept = {name: value for name, value in body.items() if name not in left_out}
+    return kept | {new: kept.pop(old) for old, new in quirks.renames.items() if old in kept}
+
+
+def _wrong(body: Mapping[str, Any], quirks: Quirks) -> Iterator[tuple[str, str, str]]:
+    """The field, the code and the reason of all that the server would refuse."""
+    given = {name: value for name, value in body.items() if value is not None}
+    for name in sorted(quirks.refuses & given.keys()):
+        yield name, "not_supported", f"it does not know {name}, leave it out"
+    for name, most in quirks.most.items():
+        value = given.get(name)
+        if isinstance(value, list | tuple) and len(value) > most:
+            yield name, "too_many", f"{name} has at most {most} items, got {len(value)}"
+    for name, words in quirks.words.items():
+        if name in given and given[name] not in words:
+            known = ", ".join(map(str, words))
+            yield name, "invalid_value", f"{name} must be one of {known}; got: {given[name]!r}"
+    for name, (least, greatest) in quirks.ranges.items():
+        value = given.get(name, least)
+        if not (isinstance(value, int | float) and least <= value <= greatest):
+            yield name, "out_of_range", f"{name} is from {least:g} to {greatest:g}, got: {value!r}"
+
+
+def _unknown_to_the_model(model: str, quirks: Quirks) -> Iterator[str]:
+    for name, models in quirks.only_for.items():
+        if not re.match(models, model, re.IGNORECASE):
+            yield name
