@@ -55,8 +55,9 @@ from allm_actors.execution.inputs import (
 from supervisors import SHUTDOWN, ProcessRef
 
 from .adapter import close
+from .bench import Bench, Post
 from .ending import unstored
-from .protocol import ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
+from .protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
 from .window import Window
 from .work import Work, halt_work, parse_work, settle_work, tool_work
@@ -77,8 +78,8 @@ class Crew(Protocol):
     def next_token(self) -> int:
         """A number no worker of this actor has had."""
 
-    def hire(self, job: ModelJob | ToolJob) -> ProcessRef[Any] | None:
-        """Start a worker under its supervisor; None if that takes a while: `ready` is called then, or `died`."""
+    def hire(self, job: ModelJob | ToolJob) -> Post:
+        """Start a worker under its supervisor; if that takes a while, `ready` is called later, or `died`."""
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; what it still says is stale."""
@@ -99,14 +100,30 @@ class Crew(Protocol):
 class Worker:
     """A model call, a tool run or a question to the user's code (`halt_when`, a type), and its process."""
 
-    __slots__ = ("call_id", "call_off", "cancel", "kind", "patience", "ref", "turn", "window")
+    __slots__ = (
+        "asynchronous",
+        "call_id",
+        "call_off",
+        "cancel",
+        "kind",
+        "patience",
+        "post",
+        "turn",
+        "window",
+    )
 
     def __init__(self, kind: str, turn: int, call_id: str = "", window: Window | None = None) -> None:
         self.kind, self.turn, self.call_id, self.window = kind, turn, call_id, window
-        self.ref: ProcessRef[Any] | None = None
+        self.post: Post | None = None
         self.call_off: Callable[[], object] | None = None
         self.cancel: Callable[[], object] | None = None
+        self.asynchronous = False
         self.patience: Patience | None = None
+
+    @property
+    def ref(self) -> ProcessRef[Any] | None:
+        """The process, once it has begun."""
+        return None if self.post is None else self.post.ref
 
     def died(self, why: str) -> Input:
         """How the machine is told that this worker ended without an answer."""
@@ -178,6 +195,7 @@ class TurnRun:
 
     __slots__ = (
         "_acting",
+        "_bench",
         "_crew",
         "_last",
         "_opened",
@@ -197,6 +215,7 @@ class TurnRun:
     def __init__(self, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
         self._crew, self.spec = crew, spec
         self._workers: dict[int, Worker] = {}
+        self._bench = Bench()
         self._tokens: dict[tuple[str, int], int] = {}
         self._last: tuple[Event, ...] = ()
         self._terminal = ChatCompleted if spec.options.kind == "chat" else StepCompleted
@@ -244,9 +263,10 @@ class TurnRun:
     def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
         """A worker has begun. False when nobody wants it any more."""
         worker = self._workers.get(token)
-        if worker is not None:
-            worker.ref = ref
-        return worker is not None
+        if worker is None or worker.post is None:
+            return False
+        worker.post.ref = ref
+        return True
 
     def batch(self, message: ModelBatch) -> None:
         """A read's events have come."""
@@ -280,6 +300,8 @@ class TurnRun:
         """A tool, or a function of the user's, has answered."""
         worker = self._forget(token)
         if worker is not None:
+            if worker.post is not None:
+                self._bench.sit(worker.post, asynchronous=worker.asynchronous)
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
@@ -309,6 +331,7 @@ class TurnRun:
         self._close_opened()
         for token in list(self._workers):
             self._drop(token)
+        self._clear_bench()
         if self._spans is not None:
             self._spans.broken("the session that ran this turn ended")
 
@@ -391,6 +414,7 @@ class TurnRun:
         return thread
 
     def _finish(self, result: Any) -> None:
+        self._clear_bench()
         channel = self.spec.channel
         if isinstance(result, Refused):
             self._crew.over(None, lambda _error: channel.end(error=result.error))
@@ -433,32 +457,50 @@ class TurnRun:
             window=window,
             opened=opened,
         )
-        self._hire(job, worker)
+        self._hire(worker, job)
 
     def _close_opened(self) -> None:
         opened, self._opened = self._opened, None
         close(opened)
 
     def _hire_tool(self, call_id: str, name: str, turn: int, work: Any, timeout: float | None) -> None:
-        token = self._crew.next_token()
-        worker = self._workers[token] = Worker("tool", turn, call_id)
+        worker = Worker("tool", turn, call_id)
+        token = self._employ(worker, work, name, call_id)
         self._tokens[call_id, turn] = token
         if timeout is not None and timeout != math.inf:
             worker.call_off = self._crew.alarm(timeout, token)
-        job = work.job(token, self._crew.ref, name, call_id)
-        worker.cancel = job.cancel
-        self._hire(job, worker)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:
-        token = self._crew.next_token()
-        worker = self._workers[token] = Worker(kind, turn)
-        self._hire(work.job(token, self._crew.ref, kind, kind), worker)
+        self._employ(Worker(kind, turn), work, kind, kind)
 
-    def _hire(self, job: ModelJob | ToolJob, worker: Worker) -> None:
-        worker.ref = self._crew.hire(job)
+    def _employ(self, worker: Worker, work: Work, name: str, call_id: str) -> int:
+        """Have the work done by whoever is free, or by somebody new; the token of the job."""
+        worker.cancel, worker.asynchronous = work.stop, work.asynchronous
+        while (post := self._bench.call(asynchronous=work.asynchronous)) is not None:
+            token = self._crew.next_token()
+            if post.give(work.job(token, self._crew.ref, name, call_id)):
+                worker.post = post
+                self._workers[token] = worker
+                self._see_to(worker)
+                return token
+        token = self._crew.next_token()
+        self._workers[token] = worker
+        self._hire(worker, work.job(token, self._crew.ref, name, call_id))
+        return token
+
+    def _hire(self, worker: Worker, job: ModelJob | ToolJob) -> None:
+        worker.post = self._crew.hire(job)
+        self._see_to(worker)
+
+    def _see_to(self, worker: Worker) -> None:
         if worker.ref is not None and not self._crew.ref.is_alive():
             # Killed meanwhile, and whoever let go of our workers did not see this one.
             worker.ref.terminate(SHUTDOWN)
+
+    def _clear_bench(self) -> None:
+        for post in self._bench.clear():
+            if post.ref is not None:
+                self._crew.dismiss(post.ref, ANSWERED)
 
     def _taken(self, count: int) -> None:
         worker = self._workers.get(self.model) if self.model is not None else None

@@ -30,6 +30,7 @@ from supervisors import (
 )
 from supervisors.runtime.signals import Signal
 
+from .bench import Post
 from .ending import ending
 from .keeper import Load
 from .ledger import Ledger, Stored
@@ -282,14 +283,15 @@ class SessionActor(Process):
         self._tokens += 1
         return self._tokens
 
-    def hire(self, job: ModelJob | ToolJob) -> ProcessRef[Any] | None:
+    def hire(self, job: ModelJob | ToolJob) -> Post:
         """Start a worker under its supervisor."""
-        token, ref = job.token, self.ref
-        return self._seat.ports.hire(
+        post, token, ref = Post(job.token), job.token, self.ref
+        post.ref = self._seat.ports.hire(
             job,
-            lambda why: ref.inform(WorkerLost(token, why)),
+            lambda why: ref.inform(WorkerLost(post.token, why)),
             lambda worker: ref.send(WorkerReady(token, worker)),
         )
+        return post
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; what it still says is stale."""

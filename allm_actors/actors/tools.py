@@ -1,16 +1,19 @@
-"""ToolActor: one tool call, or one attempt of a call that is no stream.
+"""ToolActor: one tool call at a time, or one attempt of a call that is no stream.
 
-Rule of this file: it runs the work it was given, tells its session what came of it, and ends. It is never restarted: a
-half-run tool may have acted on the world. What is raised by a handler is an outcome, not a crash; what kills this actor
-(a kill, a timeout, an exit) its session learns from the death.
+Rule of this file: it runs the work it was given, and tells its session what came of it. Then a tool actor waits for the
+turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have acted on the world.
+What is raised by a handler is an outcome, not a crash; what kills this actor (a kill, a timeout, an exit) its session
+learns from the death.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from abc import abstractmethod
 from collections.abc import Coroutine
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 from supervisors import Process
 
@@ -20,22 +23,38 @@ from .protocol import ANSWERED, CallJob, ToolDone, ToolJob
 __all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
 
-def tool_actor_for(job: ToolJob) -> type[Job]:
+def tool_actor_for(job: ToolJob) -> type[Worker]:
     """The actor class for a job: asynchronous work goes to its event loop, everything else to a thread."""
     if isinstance(job, CallJob):
         return AsyncCallWorker if job.loop is not None else CallWorker
     return AsyncToolActor if job.loop is not None else ToolActor
 
 
-class Job(Process):
-    """Has one thing to do."""
+class Worker(Process):
+    """Has one thing to do; with `stays`, one after another."""
 
     restart = "temporary"
     shutdown = 1.0  # asked first: a kill cannot stop a thread, it only stops waiting for it
+    stays: ClassVar[bool] = True
 
     def __init__(self, job: ToolJob) -> None:
         super().__init__()
-        self.job = job
+        self._job: ToolJob | None = job
+        self.on_kill(self.cancel)
+
+    def handle_continue(self, job: ToolJob) -> None:
+        """The first job; it is begun when the start is over."""
+        self.begin(job)
+
+    def on_receive(self, message: Any) -> None:
+        """The next job."""
+        if isinstance(message, ToolJob):
+            self._job = message
+            self.begin(message)
+
+    @abstractmethod
+    def begin(self, job: ToolJob) -> None:
+        """Do it."""
 
     def terminate(self, reason: Any) -> None:
         """Tell a handler that has not answered yet that nobody waits for it any more."""
@@ -44,31 +63,33 @@ class Job(Process):
 
     def cancel(self) -> None:
         """Nobody wants the answer any more. Thread: any."""
-        self.job.cancel()
+        job = self._job
+        if job is not None:
+            job.cancel()
 
-    def answer(self, outcome: Any) -> None:
-        """Tell the session, and end."""
-        self.job.session.send(ToolDone(self.job.token, outcome))
-        self.finish(ANSWERED)
+    def answer(self, job: ToolJob, outcome: Any) -> None:
+        """Tell the session, and be free, or end."""
+        self._job = None
+        job.session.send(ToolDone(job.token, outcome))
+        if not self.stays:
+            self.finish(ANSWERED)
 
 
-class ToolActor(Job):
+class ToolActor(Worker):
     """Runs a handler that may block. Thread: one of the cached threads for blocking work."""
 
     dispatcher = "blocking"
 
     def init(self) -> None:
-        """The start is over before the work begins."""
-        self.continue_(None)
+        """The start is over before the work begins, on a thread of its own."""
+        self.continue_(self._job)
 
-    def handle_continue(self, _arg: Any) -> None:
-        """Run the work and end."""
-        self.on_kill(self.cancel)
-        job = self.job
-        self.answer(job.work() if job.context is None else job.context.copy().run(job.work))
+    def begin(self, job: ToolJob) -> None:
+        """Run the work."""
+        self.answer(job, job.work() if job.context is None else job.context.copy().run(job.work))
 
 
-class AsyncToolActor(Job):
+class AsyncToolActor(Worker):
     """Awaits a coroutine handler on the loop that the caller chose, and can therefore stop it.
 
     It begins where it is started, in its session's own turn: nothing of the handler runs before the loop comes to it.
@@ -79,57 +100,61 @@ class AsyncToolActor(Job):
     def __init__(self, job: ToolJob) -> None:
         super().__init__(job)
         self._task: asyncio.Task[Any] | None = None
-        self.continue_(None)
+        self.continue_(job)
 
-    def handle_continue(self, _arg: Any) -> None:
+    def begin(self, job: ToolJob) -> None:
         """Start the work on its loop; what comes of it arrives as a message."""
-        assert self.job.loop is not None
-        self.on_kill(self.cancel)
-        if not call_on(self.job.loop, self._start):
+        assert job.loop is not None
+        if not call_on(job.loop, partial(self._start, job)):
             raise RuntimeError("the event loop that asynchronous tools of this call belong to is closed")
 
     def on_receive(self, message: Any) -> None:
-        """The work is over: report it, or die of what it died of."""
+        """The work is over: report it, or die of what it died of. Or there is more of it."""
         match message:
-            case _Ended(outcome=outcome, error=error):
+            case _Ended(job=job, outcome=outcome, error=error):
+                self._task = None
                 if error is not None:
                     raise error
-                self.answer(outcome)
+                self.answer(job, outcome)
             case _:
-                pass
+                super().on_receive(message)
 
     def cancel(self) -> None:
         """Stop the coroutine."""
         super().cancel()
-        assert self.job.loop is not None
-        call_on(self.job.loop, lambda: self._task.cancel() if self._task is not None else None)
+        job = self._job
+        if job is not None and job.loop is not None:
+            call_on(job.loop, lambda: self._task.cancel() if self._task is not None else None)
 
-    def _start(self) -> None:
-        assert self.job.loop is not None
+    def _start(self, job: ToolJob) -> None:
+        assert job.loop is not None
         if not self.ref.is_alive():
             return  # killed before its loop came to it
-        work: Coroutine[Any, Any, Any] = self.job.work()
-        self._task = self.job.loop.create_task(work, context=self.job.context and self.job.context.copy())
-        self._task.add_done_callback(self._done)
+        work: Coroutine[Any, Any, Any] = job.work()
+        self._task = job.loop.create_task(work, context=job.context and job.context.copy())
+        self._task.add_done_callback(partial(self._done, job))
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, job: ToolJob, task: asyncio.Task[Any]) -> None:
         cancelled = task.cancelled()
         error = asyncio.CancelledError() if cancelled else task.exception()
         with contextlib.suppress(Exception):  # the actor is gone: nobody waits for this any more
-            self.ref.tell(_Ended(None if error else task.result(), error))
+            self.ref.tell(_Ended(job, None if error else task.result(), error))
 
 
 class CallWorker(ToolActor):
     """Asks an adapter that may block."""
 
+    stays = False
+
 
 class AsyncCallWorker(AsyncToolActor):
     """Asks an adapter that waits on the event loop of all calls."""
 
+    stays = False
+
 
 class _Ended:
-    __slots__ = ("error", "outcome")
-    __match_args__ = ("outcome", "error")
+    __slots__ = ("error", "job", "outcome")
 
-    def __init__(self, outcome: Any, error: BaseException | None) -> None:
-        self.outcome, self.error = outcome, error
+    def __init__(self, job: ToolJob, outcome: Any, error: BaseException | None) -> None:
+        self.job, self.outcome, self.error = job, outcome, error

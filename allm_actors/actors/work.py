@@ -46,6 +46,11 @@ class Work(msgspec.Struct, frozen=True, eq=False):
     asynchronous: bool = False
     cancel: Callable[[], None] | None = None
 
+    @property
+    def stop(self) -> Callable[[], None]:
+        """Tell the handler that nobody waits for it any more. Thread: any."""
+        return self.cancel or self.cancelled.set
+
     def job(self, token: int, session: ProcessRef[Any], name: str, call_id: str) -> ToolJob:
         """This work as a job for a tool actor."""
         return ToolJob(
@@ -54,7 +59,7 @@ class Work(msgspec.Struct, frozen=True, eq=False):
             name=name,
             call_id=call_id,
             work=self.run,
-            cancel=self.cancel or self.cancelled.set,
+            cancel=self.stop,
             loop=self.spec.loop if self.asynchronous else None,
             context=self.spec.context,
         )

@@ -1,0 +1,65 @@
+"""The bench of a turn: workers that have answered, and wait for its next job.
+
+Rule of this file: a process does one job at a time, so that it can die alone. It is started when nobody of its kind is
+free, and ends with the turn: a turn of many tool calls starts as many processes as ran at the same time.
+
+Thread: the session actor's; what a worker's death says is read on the thread it dies on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervisors import ProcessDown, ProcessRef
+
+from .protocol import ToolJob
+
+__all__ = ["Bench", "Post"]
+
+
+class Post:
+    """A worker's process, once it has begun, and the token of the job that it does; 0 while it has none."""
+
+    __slots__ = ("ref", "token")
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+        self.ref: ProcessRef[Any] | None = None
+
+    def give(self, job: ToolJob) -> bool:
+        """Hand it the next job; False if it is dead.
+
+        Its death may have been told in this instant, with this job's token: who hears False needs another one.
+        """
+        assert self.ref is not None
+        self.token = job.token
+        try:
+            self.ref.tell(job)
+        except ProcessDown:
+            return False
+        return True
+
+
+class Bench:
+    """Who is free, by the kind of job: work for a thread, or for an event loop."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self) -> None:
+        self._free: dict[bool, list[Post]] = {}
+
+    def sit(self, post: Post, *, asynchronous: bool) -> None:
+        """This worker has answered."""
+        post.token = 0
+        self._free.setdefault(asynchronous, []).append(post)
+
+    def call(self, *, asynchronous: bool) -> Post | None:
+        """One that is free, if there is one; it may have died on the bench."""
+        free = self._free.get(asynchronous)
+        return free.pop() if free else None
+
+    def clear(self) -> list[Post]:
+        """All that sit here, who are to go."""
+        posts = [post for free in self._free.values() for post in free]
+        self._free.clear()
+        return posts
