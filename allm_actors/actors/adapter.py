@@ -1,7 +1,7 @@
-"""AdapterActor: one open model call.
+"""AdapterActor: one open model call at a time.
 
 Rule of this file: it runs an adapter and tells its session what came, in batches, no further ahead than the window
-allows. It never retries after the first event, never decides anything, and closes what it opened however it dies. What
+allows. When all of it is told it waits for the turn's next call (see `bench`), or ends. It never retries after the first event, never decides anything, and closes what it opened however it dies. What
 an adapter should not have raised kills this actor, and its session learns that from the death; an error of ours is the
 answer's end, wherever it is raised.
 """
@@ -78,31 +78,23 @@ class AdapterActor(Process):
 
     def __init__(self, job: ModelJob) -> None:
         super().__init__()
-        self._job = job
+        self._job, self._loop = job, job.loop
+        self._opened: Any = job.opened
         self._script: Iterator[Event | Delay] | None = None
         self._pump: Pump | None = None
         self._waiting = False
 
     def init(self) -> None:
         """The call is opened after the start: what the adapter refuses is an answer, not a failed start."""
-        opened = self._job.opened
-        if opened is not None:
-            self.on_kill(lambda: close(opened))
-        self.continue_(None)
+        self.on_kill(self._close)
+        self.continue_(self._job)
 
-    def handle_continue(self, _arg: Any) -> None:
-        """Open the call and let its events flow."""
-        opened, failure = self._job.opened, None
-        if opened is None:
-            opened, failure = try_open_call(self._job.adapter, self._job.request, self._job.call)
-        if isinstance(failure, AllmError | TypeError | ValueError):
-            self._refuse(failure)
-        if failure is not None:
-            raise failure
-        self._run(opened)
+    def handle_continue(self, job: ModelJob) -> None:
+        """The first call."""
+        self._begin(job)
 
     def on_receive(self, message: Any) -> None:
-        """Go on after a delay, after others had their turn, or when the session has caught up."""
+        """Go on after a delay, after others had their turn, or when the session has caught up; or begin the next."""
         match message:
             case Continue() if self._script is not None:
                 self._waiting = False
@@ -111,21 +103,46 @@ class AdapterActor(Process):
                 self._pump.wake()
             case Wake() if self._script is not None and not self._waiting:
                 self._play(self._script)
-            case PumpEnded(error=error, reason=reason):
+            case ModelJob():
+                self._job, self._opened = message, message.opened
+                self._script, self._pump, self._waiting = None, None, False
+                self._begin(message)
+            case PumpEnded(pump=pump, error=error, reason=reason) if pump is self._pump:
                 if isinstance(error, Exception):
                     error = without_key(error, self._job.call.api_key)
                 if error is not None:
                     self._failed(error)
-                self.exit(reason)
+                self._end(reason)
             case _:
                 pass
 
     def terminate(self, _reason: Any) -> None:
         """Close what is open."""
+        self._close()
+
+    def _begin(self, job: ModelJob) -> None:
+        """Open the call and let its events flow."""
+        opened, failure = self._opened, None
+        if opened is None:
+            opened, failure = try_open_call(job.adapter, job.request, job.call)
+        if isinstance(failure, AllmError | TypeError | ValueError):
+            self._refuse(failure)
+        if failure is not None:
+            raise failure
+        self._run(opened)
+
+    def _close(self) -> None:
+        """Close what is open. Thread: its own, or its killer's."""
         if self._pump is not None:
             self._pump.cancel()
         else:
-            close(self._script if self._script is not None else self._job.opened)
+            close(self._script if self._script is not None else self._opened)
+
+    def _end(self, reason: Reason) -> None:
+        """All is told: wait for the next call, or end."""
+        if reason is not ANSWERED or not self._job.stays:
+            self.exit(reason)
+        self._script = self._pump = self._opened = None
 
     def _failed(self, error: BaseException) -> NoReturn:
         """The adapter raised. An error of ours says what happened, as one that it tells; any other is a crash."""
@@ -139,15 +156,13 @@ class AdapterActor(Process):
 
     def _run(self, opened: Any) -> None:
         if hasattr(opened, "__anext__"):
-            if self._job.loop is None:
+            if self._loop is None:
                 self._refuse(_no_loop(self._job.adapter))
             batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
-            self._pump = Pump(self._job, batches, self._pump_ended)
-            self.on_kill(self._pump.cancel)
+            self._pump = Pump(self._job, self._loop, batches, self._pump_ended)
             self._pump.start()
         else:
             self._script = opened
-            self.on_kill(lambda: close(opened))
             self._play(opened)
 
     def _play(self, script: Iterator[Event | Delay]) -> None:
@@ -167,7 +182,8 @@ class AdapterActor(Process):
             self._failed(failure)
         if item is _END:
             self._job.session.tell(ModelDone(self._job.token))
-            self.exit(ANSWERED)
+            self._end(ANSWERED)
+            return
         self._waiting = True
         if isinstance(item, Delay):
             self.send_after(item.seconds, self.ref, Continue())
@@ -191,9 +207,9 @@ class AdapterActor(Process):
                 job.session.send(_batch(job, events))
         return item
 
-    def _pump_ended(self, error: BaseException | None, reason: Reason) -> None:
+    def _pump_ended(self, pump: Pump, error: BaseException | None, reason: Reason) -> None:
         with contextlib.suppress(Exception):  # the actor may be gone already
-            self.ref.tell(PumpEnded(error, reason))
+            self.ref.tell(PumpEnded(pump, error, reason))
 
 
 class ThreadedAdapterActor(AdapterActor):
@@ -212,10 +228,10 @@ class BlockingAdapterActor(AdapterActor):
 class PumpEnded:
     """The pump has told everything (ANSWERED), was stopped (SHUTDOWN), or failed."""
 
-    __slots__ = ("error", "reason")
+    __slots__ = ("error", "pump", "reason")
 
-    def __init__(self, error: BaseException | None, reason: Reason) -> None:
-        self.error, self.reason = error, reason
+    def __init__(self, pump: Pump, error: BaseException | None, reason: Reason) -> None:
+        self.pump, self.error, self.reason = pump, error, reason
 
 
 class Pump:
@@ -224,12 +240,12 @@ class Pump:
     def __init__(
         self,
         job: ModelJob,
+        loop: asyncio.AbstractEventLoop,
         batches: AsyncIterator[Any],
-        ended: Callable[[BaseException | None, Reason], None],
+        ended: Callable[[Pump, BaseException | None, Reason], None],
     ) -> None:
-        assert job.loop is not None, "an asynchronous adapter needs an event loop"
         self._job, self._batches, self._ended = job, batches, ended
-        self._loop = job.loop
+        self._loop = loop
         self._room: asyncio.Event | None = None
         self._cancelled = False
         self._task: asyncio.Task[None] | None = None
@@ -279,9 +295,9 @@ class Pump:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
-            self._ended(None, SHUTDOWN)
+            self._ended(self, None, SHUTDOWN)
         else:
-            self._ended(task.exception(), ANSWERED)
+            self._ended(self, task.exception(), ANSWERED)
 
 
 def _batch(job: ModelJob, events: Any) -> ModelBatch:

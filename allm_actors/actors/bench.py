@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from supervisors import ProcessDown, ProcessRef
+from supervisors import Process, ProcessDown, ProcessRef
 
-from .protocol import ToolJob
+from .protocol import ModelJob, ToolJob
 
 __all__ = ["Bench", "Post"]
 
@@ -26,7 +26,7 @@ class Post:
         self.token = token
         self.ref: ProcessRef[Any] | None = None
 
-    def give(self, job: ToolJob) -> bool:
+    def give(self, job: ModelJob | ToolJob) -> bool:
         """Hand it the next job; False if it is dead.
 
         Its death may have been told in this instant, with this job's token: who hears False needs another one.
@@ -41,25 +41,24 @@ class Post:
 
 
 class Bench:
-    """Who is free, by the kind of job: work for a thread, or for an event loop."""
+    """Who is free, by the class of the worker's process."""
 
     __slots__ = ("_free",)
 
     def __init__(self) -> None:
-        self._free: dict[bool, list[Post]] = {}
+        self._free: dict[type[Process], list[Post]] = {}
 
-    def sit(self, post: Post, *, asynchronous: bool) -> None:
+    def sit(self, post: Post, kind: type[Process]) -> None:
         """This worker has answered."""
         post.token = 0
-        self._free.setdefault(asynchronous, []).append(post)
+        self._free.setdefault(kind, []).append(post)
 
-    def call(self, *, asynchronous: bool) -> Post | None:
+    def call(self, kind: type[Process]) -> Post | None:
         """One that is free, if there is one; it may have died on the bench."""
-        free = self._free.get(asynchronous)
+        free = self._free.get(kind)
         return free.pop() if free else None
 
     def clear(self) -> list[Post]:
         """All that sit here, who are to go."""
-        posts = [post for free in self._free.values() for post in free]
-        self._free.clear()
-        return posts
+        free, self._free = self._free, {}
+        return [post for posts in list(free.values()) for post in posts]

@@ -137,7 +137,7 @@ class WorkerLost(Signal):
 
 
 class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What an adapter actor does: this request, in this way, its events to this session."""
+    """What an adapter actor does: this request, in this way, its events to this session; `stays` for the next one."""
 
     token: int
     session: ProcessRef[Any]
@@ -147,6 +147,7 @@ class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     window: Window
     opened: Any = None
     loop: asyncio.AbstractEventLoop | None = None
+    stays: bool = False
 
     def __repr__(self) -> str:
         return f"ModelJob(token={self.token}, adapter={self.adapter!r})"

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, Protocol
 
+import msgspec
+
 from allm_actors.data import (
     AdapterError,
     AllmError,
@@ -52,13 +54,14 @@ from allm_actors.execution.inputs import (
     ToolReturned,
     ToolTimedOut,
 )
-from supervisors import SHUTDOWN, ProcessRef
+from supervisors import SHUTDOWN, Process, ProcessRef
 
-from .adapter import close
+from .adapter import adapter_actor_for, close
 from .bench import Bench, Post
 from .ending import unstored
 from .protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
+from .tools import tool_actor_for
 from .window import Window
 from .work import Work, halt_work, parse_work, settle_work, tool_work
 
@@ -101,13 +104,13 @@ class Worker:
     """A model call, a tool run or a question to the user's code (`halt_when`, a type), and its process."""
 
     __slots__ = (
-        "asynchronous",
         "call_id",
         "call_off",
         "cancel",
         "kind",
         "patience",
         "post",
+        "process",
         "turn",
         "window",
     )
@@ -117,7 +120,7 @@ class Worker:
         self.post: Post | None = None
         self.call_off: Callable[[], object] | None = None
         self.cancel: Callable[[], object] | None = None
-        self.asynchronous = False
+        self.process: type[Process] | None = None
         self.patience: Patience | None = None
 
     @property
@@ -288,6 +291,7 @@ class TurnRun:
         """The model's stream is exhausted."""
         worker = self._forget(token)
         if worker is not None:
+            self._free(worker)
             self._feed(ModelEnded(worker.turn))
 
     def model_refused(self, token: int, error: Exception) -> None:
@@ -300,8 +304,7 @@ class TurnRun:
         """A tool, or a function of the user's, has answered."""
         worker = self._forget(token)
         if worker is not None:
-            if worker.post is not None:
-                self._bench.sit(worker.post, asynchronous=worker.asynchronous)
+            self._free(worker)
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
@@ -441,23 +444,23 @@ class TurnRun:
             close(opened)
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))
             return
-        token, window = self._crew.next_token(), Window(MODEL_LEAD)
-        self.model = token
-        worker = self._workers[token] = Worker("model", turn, window=window)
-        if (call.stream_timeout or call.request_timeout) and not callable(getattr(adapter, "batches", None)):
-            name = getattr(adapter, "name", type(adapter).__name__)
-            patience = worker.patience = Patience(token, name, call, self._crew.alarm)
-            worker.call_off = patience.call_off
+        window = Window(MODEL_LEAD)
+        worker = Worker("model", turn, window=window)
         job = ModelJob(
-            token=token,
+            token=self._crew.next_token(),
             session=self._crew.ref,
             adapter=adapter,
             request=request,
             call=call,
             window=window,
             opened=opened,
+            stays=True,
         )
-        self._hire(worker, job)
+        self.model = token = self._employ(worker, adapter_actor_for(job), job)
+        if (call.stream_timeout or call.request_timeout) and not callable(getattr(adapter, "batches", None)):
+            name = getattr(adapter, "name", type(adapter).__name__)
+            patience = worker.patience = Patience(token, name, call, self._crew.alarm)
+            worker.call_off = patience.call_off
 
     def _close_opened(self) -> None:
         opened, self._opened = self._opened, None
@@ -465,37 +468,41 @@ class TurnRun:
 
     def _hire_tool(self, call_id: str, name: str, turn: int, work: Any, timeout: float | None) -> None:
         worker = Worker("tool", turn, call_id)
-        token = self._employ(worker, work, name, call_id)
-        self._tokens[call_id, turn] = token
+        token = self._tokens[call_id, turn] = self._put_to_work(worker, work, name, call_id)
         if timeout is not None and timeout != math.inf:
             worker.call_off = self._crew.alarm(timeout, token)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:
-        self._employ(Worker(kind, turn), work, kind, kind)
+        self._put_to_work(Worker(kind, turn), work, kind, kind)
 
-    def _employ(self, worker: Worker, work: Work, name: str, call_id: str) -> int:
-        """Have the work done by whoever is free, or by somebody new; the token of the job."""
-        worker.cancel, worker.asynchronous = work.stop, work.asynchronous
-        while (post := self._bench.call(asynchronous=work.asynchronous)) is not None:
-            token = self._crew.next_token()
-            if post.give(work.job(token, self._crew.ref, name, call_id)):
-                worker.post = post
-                self._workers[token] = worker
-                self._see_to(worker)
-                return token
-        token = self._crew.next_token()
-        self._workers[token] = worker
-        self._hire(worker, work.job(token, self._crew.ref, name, call_id))
-        return token
+    def _put_to_work(self, worker: Worker, work: Work, name: str, call_id: str) -> int:
+        job = work.job(self._crew.next_token(), self._crew.ref, name, call_id)
+        worker.cancel = job.cancel
+        return self._employ(worker, tool_actor_for(job), job)
 
-    def _hire(self, worker: Worker, job: ModelJob | ToolJob) -> None:
-        worker.post = self._crew.hire(job)
-        self._see_to(worker)
-
-    def _see_to(self, worker: Worker) -> None:
-        if worker.ref is not None and not self._crew.ref.is_alive():
+    def _employ(self, worker: Worker, process: type[Process], job: ModelJob | ToolJob) -> int:
+        """Have the job done by whoever is free, or by somebody new; its token."""
+        post = self._bench.call(process)
+        while post is not None and not post.give(job):
+            job = msgspec.structs.replace(job, token=self._crew.next_token())
+            post = self._bench.call(process)
+        if post is None:
+            post = self._crew.hire(job)
+        worker.post, worker.process = post, process
+        self._workers[job.token] = worker
+        if post.ref is not None and not self._crew.ref.is_alive():
             # Killed meanwhile, and whoever let go of our workers did not see this one.
-            worker.ref.terminate(SHUTDOWN)
+            post.ref.terminate(SHUTDOWN)
+        return job.token
+
+    def _free(self, worker: Worker) -> None:
+        """It has answered, and may have the next job."""
+        post, process = worker.post, worker.process
+        if post is None or post.ref is None or process is None:
+            return  # it began while its supervisor was restarted, and will be told to go when it is found
+        self._bench.sit(post, process)
+        if not self._crew.ref.is_alive():  # as above
+            self._crew.dismiss(post.ref, ANSWERED)
 
     def _clear_bench(self) -> None:
         for post in self._bench.clear():
