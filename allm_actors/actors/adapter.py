@@ -1,9 +1,9 @@
 """AdapterActor: one open model call at a time.
 
 Rule of this file: it runs an adapter and tells its session what came, in batches, no further ahead than the window
-allows. When all of it is told it waits for the turn's next call (see `bench`), or ends. It never retries after the first event, never decides anything, and closes what it opened however it dies. What
-an adapter should not have raised kills this actor, and its session learns that from the death; an error of ours is the
-answer's end, wherever it is raised.
+allows. When all is told it waits for the turn's next call (see `bench`), or ends. It never retries after the first
+event, never decides anything, and closes what it opened however it dies. What an adapter should not have raised kills
+this actor, and its session learns that from the death; an error of ours is the answer's end, wherever it is raised.
 """
 
 from __future__ import annotations

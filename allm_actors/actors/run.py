@@ -482,17 +482,17 @@ class TurnRun:
 
     def _employ(self, worker: Worker, process: type[Process], job: ModelJob | ToolJob) -> int:
         """Have the job done by whoever is free, or by somebody new; its token."""
-        post = self._bench.call(process)
-        while post is not None and not post.give(job):
+        worker.process = process
+        self._workers[job.token] = worker  # first: whoever kills us meanwhile looks here
+        while (post := self._bench.call(process)) is not None and not post.give(job):
+            del self._workers[job.token]
             job = msgspec.structs.replace(job, token=self._crew.next_token())
-            post = self._bench.call(process)
-        if post is None:
-            post = self._crew.hire(job)
-        worker.post, worker.process = post, process
-        self._workers[job.token] = worker
-        if post.ref is not None and not self._crew.ref.is_alive():
-            # Killed meanwhile, and whoever let go of our workers did not see this one.
-            post.ref.terminate(SHUTDOWN)
+            self._workers[job.token] = worker
+        worker.post = self._crew.hire(job) if post is None else post
+        if not self._crew.ref.is_alive():
+            self._dismiss(
+                worker
+            )  # killed meanwhile, and whoever let go of our workers did not see its process
         return job.token
 
     def _free(self, worker: Worker) -> None:
