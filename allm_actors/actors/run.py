@@ -485,14 +485,17 @@ class TurnRun:
         worker.process = process
         self._workers[job.token] = worker  # first: whoever kills us meanwhile looks here
         while (post := self._bench.call(process)) is not None and not post.give(job):
-            del self._workers[job.token]
+            self._workers.pop(job.token, None)
             job = msgspec.structs.replace(job, token=self._crew.next_token())
             self._workers[job.token] = worker
         worker.post = self._crew.hire(job) if post is None else post
-        if not self._crew.ref.is_alive():
-            self._dismiss(
-                worker
-            )  # killed meanwhile, and whoever let go of our workers did not see its process
+        if (
+            not self._crew.ref.is_alive()
+        ):  # killed meanwhile: who let go of our workers did not see its process
+            if worker.cancel is not None:
+                worker.cancel()
+            if worker.ref is not None:
+                worker.ref.terminate(SHUTDOWN)
         return job.token
 
     def _free(self, worker: Worker) -> None:
@@ -502,7 +505,7 @@ class TurnRun:
             return  # it began while its supervisor was restarted, and will be told to go when it is found
         self._bench.sit(post, process)
         if not self._crew.ref.is_alive():  # as above
-            self._crew.dismiss(post.ref, ANSWERED)
+            post.ref.terminate(ANSWERED)
 
     def _clear_bench(self) -> None:
         for post in self._bench.clear():
