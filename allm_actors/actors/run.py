@@ -332,9 +332,7 @@ class TurnRun:
     def abandon(self) -> None:
         """Let go of every worker, without a word to the machine."""
         self._close_opened()
-        for token in list(self._workers):
-            self._drop(token)
-        self._clear_bench()
+        self._let_all_go()
         if self._spans is not None:
             self._spans.broken("the session that ran this turn ended")
 
@@ -417,7 +415,7 @@ class TurnRun:
         return thread
 
     def _finish(self, result: Any) -> None:
-        self._clear_bench()
+        self._let_all_go()
         channel = self.spec.channel
         if isinstance(result, Refused):
             self._crew.over(None, lambda _error: channel.end(error=result.error))
@@ -507,7 +505,9 @@ class TurnRun:
         if not self._crew.ref.is_alive():  # as above
             post.ref.terminate(ANSWERED)
 
-    def _clear_bench(self) -> None:
+    def _let_all_go(self) -> None:
+        for token in list(self._workers):  # a question that nobody waits for any more
+            self._drop(token)
         for post in self._bench.clear():
             if post.ref is not None:
                 self._crew.dismiss(post.ref, ANSWERED)
