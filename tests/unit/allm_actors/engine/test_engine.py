@@ -1,14 +1,20 @@
 """An engine is configuration: immutable, checked, and without a key."""
 
 import json
+import math
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from allm_actors.data import EngineError, Tool, ValidationError
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.engine import Engine
+from allm_actors.engine.adapters import find_adapter, find_capable
+from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.fake import FakeAdapter
+from allm_actors.engine.retry import RetryPolicy, policy_of
 from allm_actors.testing.script import text, tool_call
 
 
@@ -137,6 +143,102 @@ def test_an_engine_of_the_elixir_library_is_read_and_written_as_it_writes_it():
     }
     engine = from_json(json.dumps({"__type__": "ALLM.Engine", "data": fields}))
     assert (engine.adapter, engine.tool_executor, engine.adapter_opts) == ("openai", None, {"a": 1})
+
+
+def read(**fields):
+    return from_json(json.dumps({"__type__": "ALLM.Engine", "data": fields}))
+
+
+MODULES = [
+    ("adapter", "fake", "Fake"),
+    ("adapter", "openai", "OpenAI"),
+    ("adapter", "anthropic", "Anthropic"),
+    ("adapter", "gemini", "Gemini"),
+    ("image_adapter", "fake", "FakeImages"),
+    ("image_adapter", "openai", "OpenAI.Images"),
+    ("image_adapter", "gemini", "Gemini.Images"),
+    ("embed_adapter", "fake", "FakeEmbeddings"),
+    ("embed_adapter", "voyage", "Voyage.Embeddings"),
+    ("moderation_adapter", "openai", "OpenAI.Moderation"),
+    ("speech_adapter", "elevenlabs", "ElevenLabs.Speech"),
+    ("transcription_adapter", "gemini", "Gemini.Transcription"),
+    ("classification_adapter", "fake", "FakeClassification"),
+]
+
+
+@pytest.mark.parametrize(("slot", "name", "module"), MODULES, ids=[module for *_, module in MODULES])
+def test_adapters_are_modules_to_the_elixir_library(slot, name, module):
+    text = f"Elixir.ALLM.Providers.{module}"
+    assert json.loads(to_json(Engine(**{slot: name})))["data"][slot] == text
+    assert getattr(read(**{slot: text}), slot) == name
+    assert find(slot, name) is not None
+
+
+def find(slot, name):
+    row = next((row for row in CAPABILITIES.values() if row.slot == slot), None)
+    return find_adapter(name) if row is None else find_capable(row, name)
+
+
+def test_an_adapter_without_a_module_is_written_by_its_name():
+    engine = Engine("groq:m", embed_adapter="cohere")
+    assert json.loads(to_json(engine))["data"]["embed_adapter"] == "cohere"
+    assert from_json(to_json(engine)) == engine
+
+
+def test_the_retry_of_an_elixir_engine_is_read_in_seconds():
+    theirs = [
+        ["max_attempts", 5],
+        ["base_delay_ms", 500],
+        ["max_delay_ms", 30_000],
+        ["jitter_ms", 250],
+        ["retry_on", [429, "timeout"]],
+        ["respect_retry_after", False],
+    ]
+    engine = read(retry=theirs)
+    assert policy_of(engine.retry) == RetryPolicy(
+        max_attempts=5,
+        base_delay=0.5,
+        max_delay=30.0,
+        jitter=0.25,
+        retry_on=(429, "timeout"),
+        respect_retry_after=False,
+    )
+    assert json.loads(to_json(engine))["data"]["retry"] == theirs
+    assert policy_of(read(retry=[]).retry) == policy_of("default")
+    assert read(retry=False).retry is False
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["base_delay", "max_delay", "jitter"]),
+        st.floats(0, 1e12) | st.integers(0, 10**12) | st.just(math.inf),
+    )
+)
+def test_no_delay_changes_on_the_way(retry):
+    engine = Engine(retry=retry)
+    assert from_json(to_json(engine)) == engine
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"retry": [["base_delay_ms", "x"]]}, ["base_delay must be seconds", "'x'"]),
+        ({"retry": [["base_delays", 1]]}, ["'base_delays'", "'base_delay'"]),
+        ({"retry": [1]}, ["ALLM.Engine"]),
+        ({"adapter": "Elixir.My.Adapter"}, ["its adapter is Elixir.My.Adapter", "without a counterpart"]),
+        (
+            {"image_adapter": "Elixir.ALLM.Providers.OpenAI"},
+            ["its image_adapter is Elixir.ALLM.Providers.OpenAI"],
+        ),
+    ],
+    ids=range(5),
+)
+def test_an_elixir_engine_that_cannot_be_says_why(fields, words):
+    with pytest.raises(ValidationError) as refused:
+        read(**fields)
+    assert str(refused.value).startswith("invalid JSON for from_json: $ cannot be ALLM.Engine")
+    for word in words:
+        assert word in str(refused.value)
 
 
 @pytest.mark.parametrize(
