@@ -9,17 +9,16 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from allm_actors.data import AllmError, Message, ModelRef, Request, Thread, ValidationError
 from allm_actors.data.compact import with_help
 from allm_actors.data.structured import response_format_of
-from allm_actors.data.tools import Isolation
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
-from allm_actors.engine.kinds import check_kinds, is_seconds
+from allm_actors.engine.kinds import check_kinds
 from allm_actors.engine.resolve import (
     complete_request,
     resolve_model_ref,
@@ -199,13 +198,5 @@ def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
     if "when_busy" in given:
         raise TypeError("when_busy is said once, to host.session(…), not with a call")
     for tool in resolve_tools(engine, given):
-        if not (tool.timeout is None or is_seconds(tool.timeout)):
-            raise ValueError(
-                f"tool {tool.name!r}: timeout must be a positive number of seconds, got: {tool.timeout!r}"
-            )
-        if tool.isolation not in get_args(Isolation):
-            raise ValueError(
-                f"tool {tool.name!r}: isolation must be 'thread' or 'process', got: {tool.isolation!r}"
-            )
         if tool.isolation == "process" and tool.handler is not None:
             address_of(tool)

@@ -18,7 +18,7 @@ from .handlers import handler_of, takes_context
 from .images import ImageRequest
 from .messages import Content, Message, Part
 from .requests import Request
-from .schema import json_schema, normalize, of_function
+from .schema import json_schema, of_function
 from .signature import signature_of
 from .threads import Thread
 from .tools import Effect, Isolation, Tool
@@ -133,13 +133,13 @@ def tool(
         return _from_function(function, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
     if schema is None and handler is None:
         return lambda f: _from_function(f, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
-    parts = {"name": name, "description": description, "schema": schema}
+    parts: dict[str, Any] = {"name": name, "description": description, "schema": schema}
     missing = [part for part, value in parts.items() if value is None]
     if missing:
         raise TypeError(
             f"tool needs {', '.join(missing)}; to take them from the function, decorate it with @tool"
         )
-    return Tool(**(parts | {"schema": normalize(schema)}), handler=handler, **options)
+    return Tool(**parts, handler=handler, **options)
 
 
 def _text(builder: str, text: Any, wanted: str = "text") -> str:

@@ -295,8 +295,38 @@ def test_a_tool_without_a_handler_says_so_to_the_model():
 
 
 def test_a_tool_with_an_impossible_timeout():
-    tool = allm.Tool(name="slow", description="", schema={}, handler=len, timeout="3")
-    refused(lambda: allm.chat(fake(tools=[tool]), HI), ValueError, "'slow'", "timeout")
+    for timeout in ("3", 0, -1.5, True, math.nan):
+        refused(
+            lambda timeout=timeout: allm.tool(name="slow", description="", schema={}, timeout=timeout),
+            ValueError,
+            "'slow'",
+            "timeout must be a positive number of seconds",
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("effect", "zork", "'once', 'idempotent' or 'pure'"),
+        ("isolation", "container", "'thread' or 'process'"),
+    ],
+)
+def test_a_tool_with_a_word_that_means_nothing(field, value, words):
+    def plain():
+        return allm.Tool(name="odd", description="", schema={}, **{field: value})
+
+    def built():
+        return allm.tool(name="odd", description="", schema={}, **{field: value})
+
+    def decorated():
+        @allm.tool(name="odd", **{field: value})
+        def odd() -> str:
+            return ""
+
+        return odd
+
+    for make in (plain, built, decorated):
+        refused(make, ValueError, "'odd'", f"{field} must be {words}, got: {value!r}")
 
 
 def test_a_tool_may_take_for_ever():
