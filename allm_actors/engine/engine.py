@@ -17,12 +17,13 @@ from allm_actors.data.codec import register
 from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
-from allm_actors.engine.retry import policy_of
+from allm_actors.engine.kinds import check_kinds
 
 __all__ = ["Engine"]
 
 _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
+_CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
 _KEY_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
@@ -121,13 +122,13 @@ class Engine:
             "tool_result_encoder": tool_result_encoder,
             "metadata": _mapping("metadata", metadata),
         }
-        policy_of(retry)
+        check_kinds({name: values[name] for name in _CHECKED})
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def put_tools(self, tools: Tool | Iterable[Tool]) -> Self:
         """This engine with `tools` after its own. Raises `EngineError` when a name is taken."""
-        return self._with(tools=(*self.tools, *([tools] if isinstance(tools, Tool) else tools)))
+        return self._with(tools=(*self.tools, *([tools] if isinstance(tools, Tool) else _tools(tools))))
 
     def put_param(self, name: str, value: Any) -> Self:
         """This engine with one default option set."""
@@ -188,6 +189,8 @@ class _Ids:
 
     def take(self, given: int | None) -> int:
         if given is not None:
+            if isinstance(given, bool) or not isinstance(given, int):
+                raise TypeError(f"id must be a whole number, got: {given!r}")
             if given > self._last:
                 self._given.add(given)
             return given
@@ -245,6 +248,9 @@ def _offers(capability: Capability, adapter: object) -> bool:
 
 
 def _tools(tools: Iterable[Tool]) -> tuple[Tool, ...]:
+    given: object = tools
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise TypeError(f"tools must be a list of Tool values (see allm.tool), got: {type(given).__name__}")
     held = tuple(tools)
     names: set[str] = set()
     for tool in held:

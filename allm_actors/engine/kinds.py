@@ -90,7 +90,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     ),
     "tool_executor": (
         "an object with execute(tool, arguments, context)",
-        lambda value: callable(getattr(value, "execute", None)),
+        lambda value: callable(getattr(value, "execute", None)) and not isinstance(value, type),
     ),
     "tool_result_encoder": ("a function from value to text, or an object with encode(value)", _encodes),
 }

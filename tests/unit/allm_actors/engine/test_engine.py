@@ -22,6 +22,11 @@ def tool(name, description=""):
     return Tool(name=name, description=description, schema={})
 
 
+class Executor:
+    def execute(self, tool, arguments, context):
+        return None
+
+
 def test_engines_have_ids_of_their_own_and_keep_them_when_derived():
     one, two = Engine(), Engine()
     assert 0 < one.id < two.id
@@ -68,6 +73,21 @@ def test_merge_replaces_tools_in_place_and_merges_mappings():
         ({"retry": {"max_attempt": 3}}, ["max_attempt", "max_attempts"]),
         ({"retry": {"base_delay_ms": 3}}, ["base_delay_ms", "base_delay", "seconds"]),
         ({"retry": "often"}, ["often"]),
+        ({"retry": []}, ["retry", "mapping", "[]"]),
+        ({"retry": 1}, ["retry", "mapping", "1"]),
+        ({"retry": 0}, ["retry", "mapping", "0"]),
+        ({"model": 3}, ["model", "ModelRef", "3"]),
+        ({"model": ""}, ["model", "not empty"]),
+        ({"tool_executor": 3}, ["tool_executor", "execute(tool, arguments, context)", "3"]),
+        ({"tool_executor": "mine"}, ["tool_executor", "execute(", "'mine'"]),
+        ({"tool_executor": Executor}, ["tool_executor", "an object with execute("]),
+        ({"tool_result_encoder": 3}, ["tool_result_encoder", "encode(value)", "3"]),
+        ({"tool_result_encoder": "json"}, ["tool_result_encoder", "encode(value)", "'json'"]),
+        ({"tools": 3}, ["tools", "list of Tool", "int"]),
+        ({"tools": "echo"}, ["tools", "list of Tool", "str"]),
+        ({"tools": tool("a")}, ["tools", "list of Tool", "Tool"]),
+        ({"id": "x"}, ["id", "whole number", "'x'"]),
+        ({"id": True}, ["id", "whole number", "True"]),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_engine_is_built(arguments, names):
@@ -75,6 +95,14 @@ def test_what_cannot_be_is_refused_when_the_engine_is_built(arguments, names):
         Engine(**arguments)
     assert all(name in str(refused.value) for name in names)
     assert "sk-1" not in str(refused.value)
+
+
+def test_what_is_no_tool_is_refused_when_it_is_added():
+    for tools in (3, "echo", [print]):
+        with pytest.raises(TypeError, match=r"see allm\.tool"):
+            Engine().put_tools(tools)
+        with pytest.raises(TypeError, match=r"see allm\.tool"):
+            Engine().merge(tools=tools)
 
 
 def test_two_tools_of_one_name_are_refused():
