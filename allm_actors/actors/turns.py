@@ -1,6 +1,7 @@
 """From what a caller typed to one turn: options sorted, rules checked, everything resolved.
 
-Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started.
+Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started:
+first of the options, then of the messages, then of the adapter.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def turn_spec(
     request_id = given.setdefault("request_id", new_id())
     if callable(given.get("api_key")):
         given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors
+    rules = _rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request))
     thread = thread if thread is not None else Thread()
     if request is not None:
         if request.response_format is not None and "response_model" in given:
@@ -103,7 +105,7 @@ def turn_spec(
         id=request_id,
         engine=engine,
         adapter=find_adapter(engine.adapter),
-        options=_rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request)),
+        options=rules,
         call_options=given,
         channel=Channel(),
         operation=operation,

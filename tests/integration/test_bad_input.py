@@ -151,6 +151,7 @@ async def _asynchronous(*_arguments):
     raise AssertionError("nobody awaits this")
 
 
+CALL = allm.ToolCall(id="c0", name="echo", arguments={})
 TWO = [allm.Tool(name="echo", description="", schema={}, handler=len)] * 2
 WRONG_OPTIONS = [
     ("max_turns", 0, ValueError, "positive integer"),
@@ -232,6 +233,43 @@ def test_a_wrong_option_among_the_engines_params(name, value):
         ValueError if name != "halt_when" else TypeError,
         name,
     )
+
+
+OURS = [o for o in WRONG_OPTIONS if not issubclass(o[2], allm.ValidationError)]
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "words"), OURS, ids=[f"{o[0]}={o[1]!r:.20}" for o in OURS])
+def test_a_wrong_option_is_told_before_a_missing_adapter_key_or_message(
+    name, value, kind, words, monkeypatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    unanswered = [allm.Message(role="assistant", content="", metadata={"tool_calls": [CALL]}), *HI]
+    for engine in (allm.Engine(), allm.Engine("nobody"), allm.Engine("openai"), allm.Engine("openai:m")):
+        for messages in (HI, [], unanswered):
+            for call in (allm.chat, allm.step, allm.stream):
+                refused(lambda c=call, e=engine, m=messages: c(e, m, **{name: value}), kind, name, words)
+        refused(lambda e=engine: allm.generate(e, allm.request([]), **{name: value}), kind, name, words)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("request_timeout", -1, "seconds"),
+        ("retry", {"attempts": 3}, "max_attempts"),
+        ("request_id", 42, "text"),
+        ("adapter_opts", [1], "mapping"),
+        ("telemetry_metadata", 3, "mapping"),
+        ("sizes", 3, "size"),
+        ("n", "3", "whole number"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_of_a_picture_is_told_before_a_missing_adapter(name, value, words):
+    for engine in (allm.Engine(), allm.Engine(image_adapter="nobody"), allm.Engine(image_adapter="openai:m")):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            within(lambda e=engine: allm.generate_image(e, "a cat", **{name: value}))
+        assert name in str(caught.value)
+        assert words in str(caught.value)
 
 
 def test_what_an_engine_refuses():
