@@ -112,8 +112,8 @@ def _malformed(what: str) -> ValidationError:
     )
 
 
-def _problem(field: Any, code: str, what: str, *path: str | int) -> Misread:
-    return Misread([(field, code)], what, *path)
+def _problem(field: Any, code: str, *, what: str, inside: str | None = None) -> Misread:
+    return Misread([(field, code)], what, *(() if inside is None else (inside,)))
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -221,12 +221,12 @@ def _top(tree: Any, as_: type[Any] | str | None) -> Any:
         return _raise_tagged(tree)
     if as_ is None:
         what = f'is {found(tree)} without a "__type__"; say what it is, as in from_json(text, as_=Message)'
-        raise _problem("format", "missing_type_tag", what)
+        raise _problem("format", "missing_type_tag", what=what)
     shape = shape_of_tag(as_) if isinstance(as_, str) else shape_of(as_)
     if shape is None:
         name = as_ if isinstance(as_, str) else getattr(as_, "__name__", type(as_).__name__)
         what = f"cannot be read: as_={name!r} is no class or tag of this library, such as Message or 'ALLM.Message'"
-        raise _problem("format", "unknown_type_tag", what)
+        raise _problem("format", "unknown_type_tag", what=what)
     return _read(shape, tree)
 
 
@@ -267,7 +267,7 @@ def _raise_tagged(tree: dict[str, Any]) -> Any:
     if not _is_known(tag):
         return _raise_dict(tree)
     if "data" not in tree:
-        raise _problem("data", "missing", f'is {found(tree)} without "data"')
+        raise _problem("data", "missing", what=f'is {found(tree)} without "data"')
     reader = _plain_readers.get(tag)
     if reader is None:
         return _read(_known(shape_of_tag(tag)), tree["data"])
@@ -275,7 +275,7 @@ def _raise_tagged(tree: dict[str, Any]) -> Any:
         return reader(tree["data"])
     except (TypeError, ValueError):
         what = f'is tagged {tag!r}, and its "data" ({found(tree["data"])}) is not that'
-        raise _problem("data", "malformed_struct", what) from None
+        raise _problem("data", "malformed_struct", what=what) from None
 
 
 def _known(shape: Shape | None) -> Shape:
@@ -287,14 +287,14 @@ def _known(shape: Shape | None) -> Shape:
 def _read(shape: Shape, data: Any) -> Any:
     if type(data) is not dict:
         what = f"is {found(data)}, and should be an object with the fields of {shape.tag}"
-        raise _problem("data", "malformed_struct", what)
+        raise _problem("data", "malformed_struct", what=what)
     values = _raise_dict(data) if shape.code is None else _read_fields(shape, data)
     try:
         return shape.build(values)
     except ValidationError as refused:
         raise Misread(refused.errors, f"cannot be {shape.tag}: {refused}") from None
     except (TypeError, ValueError, LookupError, AllmError) as error:
-        raise _problem("data", "malformed_struct", f"cannot be {shape.tag} ({why(error)})") from None
+        raise _problem("data", "malformed_struct", what=f"cannot be {shape.tag} ({why(error)})") from None
 
 
 def _read_fields(shape: Shape, data: dict[str, Any]) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def _read_field(cls: type[Any], field: Field, tree: Any) -> Any:
 def _read_closed(field: Field, tree: Any) -> Any:
     if isinstance(tree, str) and tree in field.of:
         return tree
-    raise _problem("_unknown", "atom_decode_failed", unknown_word(tree, field.of))
+    raise _problem("_unknown", "atom_decode_failed", what=unknown_word(tree, field.of))
 
 
 def _read_one(field: Field, tree: Any) -> Any:
@@ -346,7 +346,7 @@ def _read_map(field: Field, tree: Any) -> Any:
 
 
 def _misfit(field: Field, tree: Any, wanted: str) -> Misread:
-    return _problem([field.key], "malformed_struct", f"is {kind_of(tree)}, and should {wanted}")
+    return _problem([field.key], "malformed_struct", what=f"is {kind_of(tree)}, and should {wanted}")
 
 
 _field_readers: dict[str, Callable[[Field, Any], Any]] = {
@@ -403,14 +403,14 @@ def _read_source(tree: Any) -> Any:
         return _raise(tree)
     kind, value = tree.get("type"), tree.get("value")
     if kind not in _SOURCES:
-        raise _problem("_unknown", "atom_decode_failed", unknown_word(kind, _SOURCES), "type")
+        raise _problem("_unknown", "atom_decode_failed", what=unknown_word(kind, _SOURCES), inside="type")
     if kind != "binary" or not isinstance(value, str):
         return (kind, _raise(value))
     try:
         return (kind, base64.b64decode(value, validate=True))
     except (binascii.Error, ValueError):
         what = f"is {kind_of(value)} that is not Base64"
-        raise _problem(["source"], "invalid_base64", what, "value") from None
+        raise _problem(["source"], "invalid_base64", what=what, inside="value") from None
 
 
 def _is_size(size: Any) -> bool:
@@ -434,7 +434,7 @@ def _write_errors(errors: Any) -> Any:
 
 def _read_errors(tree: Any) -> Any:
     if type(tree) is not list:
-        raise _problem(["errors"], "malformed_struct", f"is {kind_of(tree)}, and should be a list of pairs")
+        raise _problem("data", "malformed_struct", what=f"is {kind_of(tree)}, and should be a list of pairs")
     pairs = _raise_list(tree)
     return [tuple(pair) if type(pair) is list and len(pair) == 2 else pair for pair in pairs]
 
