@@ -114,7 +114,7 @@ def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
 
 
 def generate_image(engine: Engine, prompt: str | ImageRequest, **options: Any) -> ImageResponse:
-    """Pictures of what `prompt` says, or whatever an `ImageRequest` asks for; nothing is checked before it is sent.
+    """Pictures of what `prompt` says, or whatever an `ImageRequest` asks for, which is sent as it is.
 
     Options: those of an `ImageRequest` beside a prompt, and `api_key`, `adapter_opts`, `retry`, timeouts, `request_id`,
     `telemetry_metadata`.

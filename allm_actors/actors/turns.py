@@ -1,6 +1,7 @@
 """From what a caller typed to one turn: options sorted, rules checked, everything resolved.
 
-Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started.
+Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started:
+first of the options, then of the messages, then of the adapter.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from allm_actors.data import AllmError, Message, ModelRef, Request, Thread, ValidationError
 from allm_actors.data.compact import with_help
 from allm_actors.data.structured import response_format_of
-from allm_actors.data.tools import Isolation
 from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
-from allm_actors.engine.kinds import check_kinds, is_seconds
+from allm_actors.engine.kinds import check_kinds
 from allm_actors.engine.resolve import (
     complete_request,
     resolve_model_ref,
@@ -93,6 +93,7 @@ def turn_spec(
     request_id = given.setdefault("request_id", new_id())
     if callable(given.get("api_key")):
         given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors
+    rules = _rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request))
     thread = thread if thread is not None else Thread()
     if request is not None:
         if request.response_format is not None and "response_model" in given:
@@ -104,7 +105,7 @@ def turn_spec(
         id=request_id,
         engine=engine,
         adapter=find_adapter(engine.adapter),
-        options=_rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request)),
+        options=rules,
         call_options=given,
         channel=Channel(),
         operation=operation,
@@ -199,13 +200,5 @@ def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
     if "when_busy" in given:
         raise TypeError("when_busy is said once, to host.session(…), not with a call")
     for tool in resolve_tools(engine, given):
-        if not (tool.timeout is None or is_seconds(tool.timeout)):
-            raise ValueError(
-                f"tool {tool.name!r}: timeout must be a positive number of seconds, got: {tool.timeout!r}"
-            )
-        if tool.isolation not in get_args(Isolation):
-            raise ValueError(
-                f"tool {tool.name!r}: isolation must be 'thread' or 'process', got: {tool.isolation!r}"
-            )
         if tool.isolation == "process" and tool.handler is not None:
             address_of(tool)

@@ -18,7 +18,7 @@ from .handlers import handler_of, takes_context
 from .images import ImageRequest
 from .messages import Content, Message, Part
 from .requests import Request
-from .schema import json_schema, normalize, of_function
+from .schema import json_schema, of_function
 from .signature import signature_of
 from .threads import Thread
 from .tools import Effect, Isolation, Tool
@@ -75,24 +75,30 @@ def tool_result(id: str, content: Any) -> Message:
     return Message(role="tool", content=msgspec.json.encode(content).decode(), tool_call_id=id)
 
 
-def request(messages: Iterable[Message] | Thread | str, **options: Any) -> Request:
+def request(messages: Iterable[Message] | Thread | str | None = None, /, **options: Any) -> Request:
     """A request of messages; options are the fields of `Request`. A text is one user message.
 
-    Raises TypeError for an unknown option, naming the nearest one.
+    Raises TypeError for messages that are none, or that are given twice, and for an unknown option, naming the nearest
+    one.
     """
     _check_options("request", Request, options)
-    if isinstance(messages, Thread):
-        messages = messages.messages
-    return Request(messages=[user(messages)] if isinstance(messages, str) else list(messages), **options)
+    given = _once("request", "messages", messages, options)
+    if isinstance(given, Thread):
+        given = given.messages
+    if not isinstance(given, Iterable):
+        raise TypeError(f"allm.request takes messages, a Thread or a text, got {type(given).__name__}")
+    return Request(messages=[user(given)] if isinstance(given, str) else list(given), **options)
 
 
-def image_request(prompt: str | None = None, **options: Any) -> ImageRequest:
+def image_request(prompt: str | None = None, /, **options: Any) -> ImageRequest:
     """A request for pictures; options are the other fields of `ImageRequest`.
 
-    Raises TypeError for an unknown option, naming the nearest one.
+    Raises TypeError for a prompt that is no text, or that is given twice, and for an unknown option, naming the nearest
+    one.
     """
     _check_options("image_request", ImageRequest, options)
-    return ImageRequest(prompt=prompt, **options)
+    given = _once("image_request", "prompt", prompt, options)
+    return ImageRequest(prompt=None if given is None else _text("image_request", given), **options)
 
 
 @overload
@@ -133,13 +139,24 @@ def tool(
         return _from_function(function, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
     if schema is None and handler is None:
         return lambda f: _from_function(f, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
-    parts = {"name": name, "description": description, "schema": schema}
+    parts: dict[str, Any] = {"name": name, "description": description, "schema": schema}
     missing = [part for part, value in parts.items() if value is None]
     if missing:
         raise TypeError(
             f"tool needs {', '.join(missing)}; to take them from the function, decorate it with @tool"
         )
-    return Tool(**(parts | {"schema": normalize(schema)}), handler=handler, **options)
+    return Tool(**parts, handler=handler, **options)
+
+
+def _once(builder: str, name: str, given: Any, options: dict[str, Any]) -> Any:
+    """What is given by its place or by its name, and taken out of the options."""
+    if name not in options:
+        return given
+    if given is not None:
+        raise TypeError(
+            f"allm.{builder} was given {name} twice, first by its place and then as {name}=…; give one of them"
+        )
+    return options.pop(name)
 
 
 def _text(builder: str, text: Any, wanted: str = "text") -> str:

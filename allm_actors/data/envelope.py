@@ -2,8 +2,9 @@
 
 Rule of this file: the shape is the Elixir library's, and reading is total: any text gives a value or a
 `ValidationError`. What JSON cannot say travels in an envelope of its own (`tuple`, `bytes`, `float`, and `map` for
-dicts with other than text keys or with a key `__type__`), so that a round trip is identity. Fields that the Elixir
-library does not have are written only when they say something. A type nobody knows stays a dict.
+dicts with other than text keys or with a key `__type__`), so that a round trip is identity; what would come back as
+something else is refused. Fields that the Elixir library does not have are written only when they say something. A type
+nobody knows stays a dict.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import binascii
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,6 +24,7 @@ from .documents import Document
 from .errors import AllmError, ValidationError
 from .foreign import Unencodable, getter, plain, refusal
 from .images import Image, ImageRequest
+from .misreading import Misread, found, kind_of, unknown_word, why
 from .responses import Response, Usage
 from .shapes import Field, Shape, shape_of, shape_of_tag
 from .tools import Tool
@@ -40,8 +43,8 @@ def to_json(value: Any) -> str:
     """One of this library's values as JSON text.
 
     Shape: `{"__type__": "ALLM.Message", "data": {"role": "user", "content": "hi", …}}`.
-    Raises TypeError for anything else, and for a handler, a function or a foreign object anywhere inside, naming its
-    place.
+    Raises TypeError for anything else, and for what has no form in JSON anywhere inside, naming its place: a handler, a
+    function, a foreign object, and None in a field with another default, since `null` is read as that default.
     """
     if shape_of(type(value)) is None:
         raise TypeError(
@@ -51,21 +54,27 @@ def to_json(value: Any) -> str:
         tree = _lower(value)
         return _text(tree)
     except (Unencodable, RecursionError):
-        raise refusal(value) from None
+        raise refusal(value, null_is_default=True) from None
 
 
 def from_json(text: str | bytes, as_: type[Any] | str | None = None) -> Any:
     """The value in JSON text; `as_` (a class or a tag) is for an object without a tag, a tag always wins.
 
     A tagged object of an unknown type comes back as a dict, so that newer data can be passed on.
-    Raises ValidationError (`invalid_request`), whose `errors` is one of `("json", "malformed")`, `("data", "missing")`,
+    Raises TypeError for what is no text, and ValidationError (`invalid_request`), whose message says where and what, as
+    in `$.messages[2].role is 'robot'`, and whose `errors` is one of `("json", "malformed")`, `("data", "missing")`,
     `("data", "malformed_struct")`, `("format", "missing_type_tag")`, `("format", "unknown_type_tag")`,
     `("_unknown", "atom_decode_failed")`, `(["source"], "invalid_base64")`, `([field], "malformed_struct")`.
     """
+    if not isinstance(text, (str, bytes, bytearray)):
+        raise TypeError(f"from_json takes JSON text, got {type(text).__name__}")
     try:
         return _top(_tree(text), as_)
+    except Misread as misread:
+        message = f"invalid JSON for from_json: {misread}"
+        raise ValidationError("invalid_request", misread.failures, message=message) from None
     except RecursionError:
-        raise _problem("json", "malformed") from None
+        raise _malformed("it is nested too deeply") from None
 
 
 def _text(tree: Any) -> str:
@@ -84,19 +93,27 @@ def _tree(text: str | bytes) -> Any:
         pass
     try:  # reads the surrogates and the great numbers that the fast reader refuses
         return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError:
-        raise _problem("json", "malformed") from None
+    except json.JSONDecodeError as error:
+        why_not = f"it is not JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+        raise _malformed(why_not) from None
+    except UnicodeError:
+        raise _malformed("it is not UTF-8") from None
+    except ValueError as error:  # NaN and the like, or more digits than Python reads
+        raise _malformed(str(error) if "not JSON" in str(error) else "a number in it is too long") from None
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _problem(field: Any, code: str) -> ValidationError:
-    where = ".".join(field) if isinstance(field, list) else field
+def _malformed(what: str) -> ValidationError:
     return ValidationError(
-        "invalid_request", [(field, code)], message=f"invalid JSON for from_json: {where} {code}"
+        "invalid_request", [("json", "malformed")], message=f"invalid JSON for from_json: {what}"
     )
+
+
+def _problem(field: Any, code: str, *, what: str, inside: str | None = None) -> Misread:
+    return Misread([(field, code)], what, *(() if inside is None else (inside,)))
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
@@ -170,12 +187,19 @@ def _shape_writer(shape: Shape) -> Writer:
     keys = [field.key for field in shape.fields]
     special = {key: write for (cls, key), (write, _) in _FIELDS.items() if cls is shape.cls}
     quiet = {f.key: f.make_default() for f in shape.fields if f.name in _QUIET.get(shape.cls, ())}
+    never_none = [at for at, field in enumerate(shape.fields) if field.make_default() is not None]
+
+    def fields(value: Any) -> tuple[Any, ...]:
+        items = get(value)
+        for at in never_none:
+            if items[at] is None:
+                raise Unencodable
+        return items
 
     def write(value: Any) -> dict[str, Any]:
         data = {
             key: item if type(item) in _AS_IT_IS else _lower(item)
-            for key, item in zip(keys, get(value), strict=True)
-            if key not in special
+            for key, item in zip(keys, fields(value), strict=True)
         }
         for key, default in quiet.items():
             if data[key] == default:
@@ -183,7 +207,7 @@ def _shape_writer(shape: Shape) -> Writer:
         return {"__type__": tag, "data": data}
 
     def write_special(value: Any) -> dict[str, Any]:
-        data = {key: special.get(key, _lower)(item) for key, item in zip(keys, get(value), strict=True)}
+        data = {key: special.get(key, _lower)(item) for key, item in zip(keys, fields(value), strict=True)}
         return {"__type__": tag, "data": data}
 
     return write_special if special else write
@@ -196,36 +220,62 @@ def _top(tree: Any, as_: type[Any] | str | None) -> Any:
     if isinstance(tree, dict) and isinstance(tree.get("__type__"), str):
         return _raise_tagged(tree)
     if as_ is None:
-        raise _problem("format", "missing_type_tag")
+        what = f'is {found(tree)} without a "__type__"; say what it is, as in from_json(text, as_=Message)'
+        raise _problem("format", "missing_type_tag", what=what)
     shape = shape_of_tag(as_) if isinstance(as_, str) else shape_of(as_)
     if shape is None:
-        raise _problem("format", "unknown_type_tag")
+        name = as_ if isinstance(as_, str) else getattr(as_, "__name__", type(as_).__name__)
+        what = f"cannot be read: as_={name!r} is no class or tag of this library, such as Message or 'ALLM.Message'"
+        raise _problem("format", "unknown_type_tag", what=what)
     return _read(shape, tree)
 
 
 def _raise(tree: Any) -> Any:
     if type(tree) is dict:
-        if "__type__" in tree:
-            return _raise_tagged(tree)
-        return {key: item if type(item) is str else _raise(item) for key, item in tree.items()}
-    if type(tree) is list:
-        return [item if type(item) is str else _raise(item) for item in tree]
-    return tree
+        return _raise_tagged(tree) if "__type__" in tree else _raise_dict(tree)
+    return _raise_list(tree) if type(tree) is list else tree
+
+
+def _raise_dict(tree: dict[str, Any]) -> dict[str, Any]:
+    done: dict[str, Any] = {}
+    for key, item in tree.items():
+        try:
+            done[key] = item if type(item) is str else _raise(item)
+        except Misread as misread:
+            misread.path.append(key)
+            raise
+    return done
+
+
+def _raise_list(tree: Any) -> list[Any]:
+    return _each(_raise, tree)
+
+
+def _each(read: Callable[[Any], Any], tree: list[Any]) -> list[Any]:
+    done: list[Any] = []
+    try:
+        for item in tree:
+            done.append(read(item))  # noqa: PERF401 - how many are done says which one was not
+    except Misread as misread:
+        misread.path.append(len(done))
+        raise
+    return done
 
 
 def _raise_tagged(tree: dict[str, Any]) -> Any:
     tag = tree["__type__"]
     if not _is_known(tag):
-        return {key: _raise(item) for key, item in tree.items()}
+        return _raise_dict(tree)
     if "data" not in tree:
-        raise _problem("data", "missing")
+        raise _problem("data", "missing", what=f'is {found(tree)} without "data"')
     reader = _plain_readers.get(tag)
     if reader is None:
         return _read(_known(shape_of_tag(tag)), tree["data"])
     try:
         return reader(tree["data"])
     except (TypeError, ValueError):
-        raise _problem("data", "malformed_struct") from None
+        what = f'is tagged {tag!r}, and its "data" ({found(tree["data"])}) is not that'
+        raise _problem("data", "malformed_struct", what=what) from None
 
 
 def _known(shape: Shape | None) -> Shape:
@@ -236,17 +286,26 @@ def _known(shape: Shape | None) -> Shape:
 
 def _read(shape: Shape, data: Any) -> Any:
     if type(data) is not dict:
-        raise _problem("data", "malformed_struct")
-    if shape.code is None:
-        values = {key: _raise(item) for key, item in data.items()}
-    else:
-        values = {field.name: _read_field(shape.cls, field, data.get(field.key)) for field in shape.fields}
+        what = f"is {found(data)}, and should be an object with the fields of {shape.tag}"
+        raise _problem("data", "malformed_struct", what=what)
+    values = _raise_dict(data) if shape.code is None else _read_fields(shape, data)
     try:
         return shape.build(values)
-    except ValidationError:
-        raise
-    except (TypeError, ValueError, LookupError, AllmError):
-        raise _problem("data", "malformed_struct") from None
+    except ValidationError as refused:
+        raise Misread(refused.errors, f"cannot be {shape.tag}: {refused}") from None
+    except (TypeError, ValueError, LookupError, AllmError) as error:
+        raise _problem("data", "malformed_struct", what=f"cannot be {shape.tag} ({why(error)})") from None
+
+
+def _read_fields(shape: Shape, data: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in shape.fields:
+        try:
+            values[field.name] = _read_field(shape.cls, field, data.get(field.key))
+        except Misread as misread:
+            misread.path.append(field.key)
+            raise
+    return values
 
 
 def _read_field(cls: type[Any], field: Field, tree: Any) -> Any:
@@ -259,7 +318,7 @@ def _read_field(cls: type[Any], field: Field, tree: Any) -> Any:
 def _read_closed(field: Field, tree: Any) -> Any:
     if isinstance(tree, str) and tree in field.of:
         return tree
-    raise _problem("_unknown", "atom_decode_failed")
+    raise _problem("_unknown", "atom_decode_failed", what=unknown_word(tree, field.of))
 
 
 def _read_one(field: Field, tree: Any) -> Any:
@@ -268,20 +327,26 @@ def _read_one(field: Field, tree: Any) -> Any:
     value = _raise(tree)
     if isinstance(value, (field.of, dict)):
         return value
-    raise _problem([field.key], "malformed_struct")
+    raise _misfit(field, tree, f"be {_known(shape_of(field.of)).tag}")
 
 
 def _read_many(field: Field, tree: Any) -> Any:
-    if type(tree) is not list:
-        raise _problem([field.key], "malformed_struct")
-    return [_read_one(field, item) for item in tree]
+    if type(tree) is list:
+        return _each(partial(_read_one, field), tree)
+    if type(tree) is dict and tree.get("__type__") == "tuple" and type(tree.get("data")) is list:
+        return tuple(_each(partial(_read_one, field), tree["data"]))
+    raise _misfit(field, tree, f"be a list of {_known(shape_of(field.of)).tag}")
 
 
 def _read_map(field: Field, tree: Any) -> Any:
     value = _raise(tree)
     if isinstance(value, dict):
         return value
-    raise _problem([field.key], "malformed_struct")
+    raise _misfit(field, tree, "be an object")
+
+
+def _misfit(field: Field, tree: Any, wanted: str) -> Misread:
+    return _problem([field.key], "malformed_struct", what=f"is {kind_of(tree)}, and should {wanted}")
 
 
 _field_readers: dict[str, Callable[[Field, Any], Any]] = {
@@ -294,24 +359,34 @@ _field_readers: dict[str, Callable[[Field, Any], Any]] = {
 
 
 def _read_pairs(data: Any) -> dict[Any, Any]:
-    return {_raise(key): _raise(item) for key, item in data}
+    pairs: dict[Any, Any] = {}
+    try:
+        for key, item in _list(data):
+            pairs[_raise(key)] = _raise(item)
+    except Misread as misread:
+        misread.path.append(len(pairs))
+        raise
+    return pairs
+
+
+def _list(data: Any) -> list[Any]:
+    if type(data) is not list:
+        raise TypeError("not a list")
+    return data
 
 
 _plain_readers: dict[str, Callable[[Any], Any]] = {
-    "tuple": lambda data: tuple(_raise_list(data)),
+    "tuple": lambda data: tuple(_raise_list(_list(data))),
     "map": _read_pairs,
     "bytes": lambda data: base64.b64decode(data, validate=True),
     "float": float,
 }
 
 
-def _raise_list(data: Any) -> list[Any]:
-    if type(data) is not list:
-        raise TypeError("not a list")
-    return [_raise(item) for item in data]
-
-
 # --- fields with a shape of their own -----------------------------------------------------------------------------
+
+
+_SOURCES = ("binary", "base64", "url", "file")
 
 
 def _write_source(source: Any) -> Any:
@@ -327,14 +402,15 @@ def _read_source(tree: Any) -> Any:
     if type(tree) is not dict or "__type__" in tree:
         return _raise(tree)
     kind, value = tree.get("type"), tree.get("value")
-    if kind not in ("binary", "base64", "url", "file"):
-        raise _problem("_unknown", "atom_decode_failed")
+    if kind not in _SOURCES:
+        raise _problem("_unknown", "atom_decode_failed", what=unknown_word(kind, _SOURCES), inside="type")
     if kind != "binary" or not isinstance(value, str):
         return (kind, _raise(value))
     try:
         return (kind, base64.b64decode(value, validate=True))
     except (binascii.Error, ValueError):
-        raise _problem(["source"], "invalid_base64") from None
+        what = f"is {kind_of(value)} that is not Base64"
+        raise _problem(["source"], "invalid_base64", what=what, inside="value") from None
 
 
 def _is_size(size: Any) -> bool:
@@ -357,6 +433,8 @@ def _write_errors(errors: Any) -> Any:
 
 
 def _read_errors(tree: Any) -> Any:
+    if type(tree) is not list:
+        raise _problem("data", "malformed_struct", what=f"is {kind_of(tree)}, and should be a list of pairs")
     pairs = _raise_list(tree)
     return [tuple(pair) if type(pair) is list and len(pair) == 2 else pair for pair in pairs]
 

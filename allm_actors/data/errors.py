@@ -292,7 +292,7 @@ class ValidationError(AllmError):
         super().__init__(reason, errors=errors, **fields)
 
     def default_message(self) -> str:
-        listed = "; ".join(f"{_path(field)}: {code}" for field, code in self.errors)
+        listed = "; ".join(map(_failure, self.errors))
         return f"{self.kind}: {self.reason} ({len(self.errors)} error(s))" + (f" {listed}" if listed else "")
 
 
@@ -349,8 +349,20 @@ class SessionStatusError(AllmError, ValueError):
     status: str | None
 
 
-def _path(field: Any) -> str:
-    return ".".join(map(str, field)) if isinstance(field, (list, tuple)) else str(field)
+def _failure(entry: Any) -> str:
+    """One of `errors` in words. What is no pair of a field and a code is listed all the same, by what it is."""
+    if not (isinstance(entry, (list, tuple)) and len(entry) == 2):
+        return _word(entry)
+    field, code = entry
+    where = ".".join(map(_word, field)) if isinstance(field, (list, tuple)) else _word(field)
+    return f"{where}: {_word(code)}"
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, str):
+        return str.__str__(value)
+    short = value is None or (type(value) in (int, bool) and abs(value) < 2**64)
+    return str(value) if short else f"({type(value).__name__})"
 
 
 def _rebuild(cls: type[AllmError], fields: dict[str, Any]) -> AllmError:

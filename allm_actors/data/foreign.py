@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from .responses import Response
-from .shapes import Shape, shape_of
+from .shapes import Field, Shape, shape_of
 
 __all__ = ["Unencodable", "getter", "plain", "refusal"]
 
@@ -61,10 +61,13 @@ def getter(shape: Shape) -> Callable[[Any], tuple[Any, ...]]:
     return fields
 
 
-def refusal(value: Any) -> TypeError:
-    """The error for a value that could not be encoded."""
+def refusal(value: Any, *, null_is_default: bool = False) -> TypeError:
+    """The error for a value that could not be encoded.
+
+    Where `null_is_default`, a None that a reader would take for "not given" is one reason.
+    """
     try:
-        found = _find(value, type(value).__name__, ())
+        found = _find(value, type(value).__name__, (), null_is_default)
     except RecursionError:
         found = None
     if found is None:
@@ -93,16 +96,35 @@ def _dumped(value: Any) -> Any:
     return dump(mode="json")
 
 
-def _find(value: Any, path: str, above: tuple[int, ...]) -> tuple[str, str] | None:
+def _find(value: Any, path: str, above: tuple[int, ...], nulls: bool) -> tuple[str, str] | None:
     if isinstance(value, _PLAIN):
         return None
+    if nulls and (lost := _lost(value)) is not None:
+        return (
+            f"{path}.{lost.name}",
+            f"it is None, and would be read as {_default(lost)}; leave it out",
+        )
     if id(value) in above:
         return path, "it contains itself"
     places = _places(value, path)
     if places is None:
         return path, _advice(value)
     inside = (*above, id(value))
-    return next((found for p, v in places if (found := _find(v, p, inside)) is not None), None)
+    return next((found for p, v in places if (found := _find(v, p, inside, nulls)) is not None), None)
+
+
+def _lost(value: Any) -> Field | None:
+    """The first field whose None would come back as something else."""
+    shape = shape_of(type(value))
+    if shape is None or shape.code is None:
+        return None
+    pairs = zip(shape.fields, shape.get(value), strict=True)
+    return next((field for field, v in pairs if v is None and field.make_default() is not None), None)
+
+
+def _default(field: Field) -> str:
+    default = field.make_default()
+    return f"{type(default).__name__}()" if field.kind == "one" else repr(default)
 
 
 def _places(value: Any, path: str) -> list[tuple[str, Any]] | None:

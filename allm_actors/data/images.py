@@ -60,11 +60,23 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_data_uri(cls, uri: str) -> Image:
-        """The picture in a `data:<mime>;base64,<payload>` URI. Raises ValueError for any other text."""
+        """The picture in a `data:<mime>;base64,<payload>` URI, kept as it is.
+
+        Raises TypeError for what is no text, and ValueError for any other text, also for a URI without a MIME type:
+        RFC 2397 makes that `text/plain`, which no picture is.
+        """
+        if not isinstance(uri, str):
+            raise TypeError(f"Image.from_data_uri takes text, got {type(uri).__name__}")
         head, comma, payload = uri.partition(",")
-        if not (comma and head.startswith("data:") and head.endswith(";base64")):
+        mime_type = head[5:-7]
+        if not (comma and head[:5].lower() == "data:" and head[-7:].lower() == ";base64"):
             raise ValueError("not a data URI of the form data:<mime>;base64,<payload>")
-        return cls.from_base64(payload, head[5:-7])
+        if "/" not in mime_type.partition(";")[0]:
+            raise ValueError(
+                "missing_mime_type: the data URI does not say what kind of picture it is, as in "
+                "data:image/png;base64,<payload>; put it there, or use Image.from_base64(payload, 'image/png')"
+            )
+        return cls.from_base64(payload, mime_type)
 
     def to_bytes(self) -> bytes:
         """The bytes. Raises ValueError (`invalid_base64`, `remote_source`), or OSError for an unreadable file."""

@@ -9,13 +9,14 @@ Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from .errors import AllmError, StoreError
 from .foreign import Unencodable, getter, plain, refusal
+from .misreading import found, place, why
 from .shapes import Shape, shape_of, shape_of_code
 
 __all__ = ["SCHEMA_VERSION", "from_msgpack", "to_msgpack"]
@@ -41,22 +42,77 @@ def to_msgpack(value: Any) -> bytes:
 def from_msgpack(data: bytes) -> Any:
     """The value that `to_msgpack` wrote; equal to it in every type.
 
-    Raises StoreError: `newer_schema` for what a later version wrote, `corrupt` for anything else that cannot be read.
+    Raises TypeError for what is no bytes, and StoreError: `newer_schema` for what a later version wrote, `corrupt` for
+    anything else that cannot be read. The message says where and what, as in `$.messages[2]`.
     """
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise TypeError(f"from_msgpack takes bytes, got {type(data).__name__}")
     try:
         head = msgspec.msgpack.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise _corrupt(f"not MessagePack ({type(error).__name__})") from None
+        raise _corrupt(f"{len(data)} bytes that are not MessagePack ({why(error)})") from None
     if not (type(head) is list and len(head) == 2 and type(head[0]) is int and head[0] > 0):
-        raise _corrupt("no schema version at the front")
+        raise _corrupt(f"no schema version at the front, but {found(head)}")
     if head[0] > SCHEMA_VERSION:
         raise _newer(f"they have schema version {head[0]}, this version reads up to {SCHEMA_VERSION}")
     try:
         return _unpack(head[1])
-    except StoreError:
-        raise
-    except (AllmError, TypeError, ValueError, LookupError, RecursionError) as error:
-        raise _corrupt(f"a value in it cannot be rebuilt ({type(error).__name__})") from None
+    except RecursionError:
+        raise _corrupt("they are nested too deeply") from None
+    except _UNREADABLE as error:
+        raise _located(head[1], error) from None
+
+
+_UNREADABLE = (AllmError, TypeError, ValueError, LookupError)
+
+
+def _located(tree: Any, error: Exception) -> StoreError:
+    """The error with its place, for which what could not be read is read once more, from the inside."""
+    path: list[str | int] = []
+    inside: Any = tree
+    while True:
+        step = next((step for step in _steps(inside) if not _is_readable(step[1])), None)
+        if step is None:
+            break
+        path.append(step[0])
+        inside = step[1]
+    where = place(path)
+    if isinstance(error, StoreError) and error.reason == "newer_schema":
+        return _newer(f"{error.message} ({where})")
+    return _corrupt(f"{where} is {_described(inside)} that cannot be rebuilt ({why(error)})")
+
+
+def _is_readable(tree: Any) -> bool:
+    try:
+        _unpack(tree)
+    except (*_UNREADABLE, RecursionError):
+        return False
+    return True
+
+
+def _steps(tree: Any) -> Iterable[tuple[str | int, Any]]:
+    if type(tree) is list:
+        return enumerate(tree)
+    if type(tree) is not dict:
+        return ()
+    if None not in tree:
+        return tree.items()
+    content = tree[None]
+    if type(content) is not list or not content:
+        return ()
+    shape = shape_of_code(content[0]) if isinstance(content[0], (int, str)) else None
+    if shape is None:
+        return enumerate(content[1:])
+    if shape.code is None:
+        return content[1].items() if len(content) > 1 and type(content[1]) is dict else ()
+    return zip((field.key for field in shape.fields), content[1:], strict=False)
+
+
+def _described(tree: Any) -> str:
+    content = tree.get(None) if type(tree) is dict else None
+    code = content[0] if type(content) is list and content else None
+    shape = shape_of_code(code) if isinstance(code, (int, str)) else None
+    return found(tree) if shape is None else f"a {shape.cls.__name__}"
 
 
 def _newer(why: str) -> StoreError:
@@ -215,7 +271,10 @@ _unpackers: dict[int | str, Unpacker] = {
 def _shape_unpacker(code: int | str) -> Unpacker:
     shape = shape_of_code(code)
     if shape is None:
-        raise _newer(f"a value in them has the type {code!r}, which nothing registered here")
+        raise StoreError(
+            "newer_schema",
+            message=f"a value in them has the type {found(code)}, which nothing registered here",
+        )
     build = shape.build
     if shape.code is None:
         return lambda content: build(_unpack(content[1]))
@@ -228,7 +287,9 @@ def _shape_unpacker(code: int | str) -> Unpacker:
             for name, item in zip(names, content[1:], strict=False)
         }
         if len(fields) < len(content) - 1:
-            raise _newer(f"a {shape.cls.__name__} in them has more fields than are known here")
+            raise StoreError(
+                "newer_schema", message=f"a {shape.cls.__name__} in them has more fields than are known here"
+            )
         for name in names[len(fields) :]:
             fields[name] = required[name]()
         return build(fields)

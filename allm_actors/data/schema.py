@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from enum import Enum
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
 from . import docstrings
+from .normal import normalize
 from .signature import Argument, Signature, signature_of
 
-__all__ = ["json_schema", "normalize", "of_function", "of_type"]
+__all__ = ["json_schema", "of_function", "of_type"]
 
 _DEFS = "#/$defs/"
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
@@ -36,15 +36,6 @@ def json_schema(name: str, schema: Schema | type[Any] | Any, strict: bool = True
     else:
         tree = _walk(of_type(schema), _strict) if strict else of_type(schema)
     return {"type": "json_schema", "name": name, "schema": tree, "strict": strict}
-
-
-def normalize(schema: Any) -> Any:
-    """The schema with every key as text and every enum member as its value, at any depth. Idempotent."""
-    if isinstance(schema, Enum):
-        return normalize(schema.value)
-    if isinstance(schema, Mapping):
-        return {_key(key): normalize(value) for key, value in schema.items()}
-    return [normalize(item) for item in schema] if isinstance(schema, (list, tuple)) else schema
 
 
 def of_type(annotation: Any) -> Schema:
@@ -76,10 +67,6 @@ def of_function(function: Callable[..., Any] | Signature) -> Schema:
         "additionalProperties": signature.open_ended,
     }
     return schema | ({"$defs": definitions} if definitions else {})
-
-
-def _key(key: Any) -> str:
-    return str(key.value) if isinstance(key, Enum) else str(key)
 
 
 def _property(

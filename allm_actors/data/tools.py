@@ -7,22 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
+
+from .normal import normalize
+from .predicates import is_number
 
 __all__ = ["AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
 
 Isolation = Literal["thread", "process"]
 Effect = Literal["once", "idempotent", "pure"]
+_ISOLATIONS: tuple[str, ...] = get_args(Isolation)
+_EFFECTS: tuple[str, ...] = get_args(Effect)
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """A function the model may call.
 
-    `schema` is a JSON Schema object. `manual` tools are handed to the caller instead of being run. `timeout` is in
-    seconds from the moment the handler starts; None takes the call's `tool_timeout`. Raises TypeError when `manual` is
-    not a bool; everything else is checked by `validate`.
+    `schema` is a JSON Schema object; its keys become text and its enum members their values. `manual` tools are handed
+    to the caller instead of being run. `timeout` is in seconds from the moment the handler starts; None takes the
+    call's `tool_timeout`. Raises TypeError when `manual` is not a bool, and ValueError for a `timeout`, an `isolation`
+    or an `effect` that means nothing, or a schema that contains itself; everything else is checked by `validate`.
     """
 
     name: str
@@ -40,12 +46,33 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not isinstance(self.manual, bool):
             raise TypeError(f"Tool manual must be a boolean, got: {self.manual!r}")
+        _one_of(self, "isolation", _ISOLATIONS)
+        _one_of(self, "effect", _EFFECTS)
+        if not (self.timeout is None or (is_number(self.timeout) and self.timeout > 0)):
+            must = f"timeout must be a positive number of seconds, got: {self.timeout!r}"
+            raise ValueError(f"tool {self.name!r}: {must}")
+        msgspec.structs.force_setattr(self, "schema", _normal(self))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function behind the tool, as if it had not been decorated."""
         if self.handler is None:
             raise TypeError(f"tool {self.name!r} has no handler to call")
         return getattr(self.handler, "__wrapped__", self.handler)(*args, **kwargs)
+
+
+def _one_of(tool: Tool, field: str, words: tuple[str, ...]) -> None:
+    value = getattr(tool, field)
+    if value not in words:
+        known = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
+        raise ValueError(f"tool {tool.name!r}: {field} must be {known}, got: {value!r}")
+
+
+def _normal(tool: Tool) -> Any:
+    try:
+        return normalize(tool.schema)
+    except RecursionError:
+        message = f"tool {tool.name!r}: its schema contains itself, or is nested too deeply to be sent"
+        raise ValueError(message) from None
 
 
 class Ok(msgspec.Struct, frozen=True):

@@ -46,14 +46,16 @@ __all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "var
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capability:
-    """One row: its telemetry span, its slots, the adapter's method, its types, and its rules.
+    """One row: its telemetry span, its door, its slots, the adapter's method, its types, and its rules.
 
-    `field` is the request's field that a call may give by itself. With `engine_model` the engine's model stands in for
-    the slot's. `validated` says whether a request is checked before it is sent. `patience` is the longest call unless
-    `request_timeout` says otherwise. `stream_method` is the adapter's lazy form, where there is one.
+    `door` is the function that a user calls, `field` the request's field that a call may give by itself. With
+    `engine_model` the engine's model stands in for the slot's. `validated` says whether a request is checked before it
+    is sent. `patience` is the longest call unless `request_timeout` says otherwise. `stream_method` is the adapter's
+    lazy form, where there is one.
     """
 
     span: str
+    door: str
     slot: str
     model_slot: str
     missing: str
@@ -80,6 +82,7 @@ class Capability:
 _ROWS = (
     Capability(
         span="image",
+        door="generate_image",
         slot="image_adapter",
         model_slot="image_model",
         missing="no_image_adapter",
@@ -94,6 +97,7 @@ _ROWS = (
     ),
     Capability(
         span="embed",
+        door="embed",
         slot="embed_adapter",
         model_slot="embed_model",
         missing="no_embed_adapter",
@@ -106,6 +110,7 @@ _ROWS = (
     ),
     Capability(
         span="moderate",
+        door="moderate",
         slot="moderation_adapter",
         model_slot="moderation_model",
         missing="no_moderation_adapter",
@@ -117,6 +122,7 @@ _ROWS = (
     ),
     Capability(
         span="speech",
+        door="synthesize",
         slot="speech_adapter",
         model_slot="speech_model",
         missing="no_speech_adapter",
@@ -129,6 +135,7 @@ _ROWS = (
     ),
     Capability(
         span="transcribe",
+        door="transcribe",
         slot="transcription_adapter",
         model_slot="transcription_model",
         missing="no_transcription_adapter",
@@ -142,6 +149,7 @@ _ROWS = (
     ),
     Capability(
         span="classify",
+        door="classify",
         slot="classification_adapter",
         model_slot="classification_model",
         missing="no_classification_adapter",
@@ -161,23 +169,37 @@ def request_of(
     """The request that a call means: `given` itself when it is one, otherwise one with it and these fields.
 
     Raises TypeError for a field that does not exist, naming the nearest one (or of the `others` that a call may have),
-    and for fields beside a whole request.
+    for a value that no provider could take there, and for fields beside a whole request.
     """
     cls = capability.request
     known = [name for name in cls.__struct_fields__ if name != capability.field]
-    for name in fields:
+    door = _DOORS.get(str(fields.get("operation")), capability.door)
+    for name, value in fields.items():
         if name not in known:
-            near = get_close_matches(name, (*known, *others), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known)}"
-            raise TypeError(f"{capability.span} has no option {name!r}{hint}")
+            raise TypeError(f"{door} has no option {name!r}{_hint(capability, name, known, others)}")
         if isinstance(given, cls):
             raise TypeError(
                 f"{name!r} is said in the {cls.__name__}, not beside it: {cls.__name__}({name}=…)"
             )
+        kind = _KINDS.get(name)
+        if kind is not None and not kind[1](value):
+            raise TypeError(f"{door}: {name} must be {kind[0]}, got: {_shown(value)}")
     if isinstance(given, cls):
         return given
     read = _READ.get(cls)
     return cls(**{capability.field: given if read is None else read(given), **fields})
+
+
+def _hint(capability: Capability, name: str, known: Sequence[str], others: Collection[str]) -> str:
+    near = get_close_matches(name, (*known, *others, capability.field), n=1)
+    if near == [capability.field]:
+        return f"; {capability.field!r} is what the call takes after the engine, and takes once"
+    return f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"a {type(value).__name__}"
 
 
 def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +218,38 @@ def variation_of(image: Image, options: dict[str, Any]) -> dict[str, Any]:
 def asking(questions: Any, options: dict[str, Any]) -> dict[str, Any]:
     """The options that ask these questions; a whole request has them already."""
     return options if questions is None else {**options, "questions": questions}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_size(value: Any) -> bool:
+    if isinstance(value, str):
+        return True
+    return (
+        isinstance(value, tuple | list) and len(value) == 2 and all(type(pixels) is int for pixels in value)
+    )
+
+
+def _are_images(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(image, Image) for image in value)
+
+
+_LONGEST = 40
+_DOORS = {"edit": "edit_image", "variation": "image_variations"}
+_Kind = tuple[str, Callable[[Any], bool]]
+_TEXT: _Kind = ("a text", _is_text)
+_MAPPING: _Kind = ("a mapping", lambda value: isinstance(value, Mapping))
+# What a picture is like, providers decide; what cannot even be written down for one is refused here.
+_KINDS: Mapping[str, _Kind] = {
+    **dict.fromkeys(("operation", "quality", "style", "background"), _TEXT),
+    **dict.fromkeys(("options", "metadata"), _MAPPING),
+    "n": ("a whole number", lambda value: type(value) is int),
+    "size": ("(width, height) in pixels, or a text such as '1024x1024'", _is_size),
+    "input_images": ("a list of Image (see Image.from_file)", _are_images),
+    "mask": ("an Image (see Image.from_file)", lambda value: isinstance(value, Image)),
+}
 
 
 def _listed(given: Any) -> Any:

@@ -14,34 +14,21 @@ from typing import Any, Self
 
 from allm_actors.data import EngineError, ModelRef, Tool, ValidationError
 from allm_actors.data.codec import register
+from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
-from allm_actors.engine.retry import policy_of
+from allm_actors.engine.kinds import check_kinds
 
 __all__ = ["Engine"]
 
 _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
-_KEYWORDS = (
-    "adapter_opts",
-    "retry",
-)  # the Elixir library writes these as pairs, and modules by their full names
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
+_CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
 _KEY_HEADERS = frozenset(
     {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
 )
 _OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
-_PREFIX = "Elixir."
-_MODULES = {
-    name: f"{_PREFIX}ALLM.Providers.{module}"
-    for name, module in (
-        ("fake", "Fake"),
-        ("openai", "OpenAI"),
-        ("anthropic", "Anthropic"),
-        ("gemini", "Gemini"),
-    )
-}
-_DEFAULTS = (f"{_PREFIX}ALLM.ToolExecutor.Default", f"{_PREFIX}ALLM.ToolResultEncoder.JSON")
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -135,13 +122,13 @@ class Engine:
             "tool_result_encoder": tool_result_encoder,
             "metadata": _mapping("metadata", metadata),
         }
-        policy_of(retry)
+        check_kinds({name: values[name] for name in _CHECKED})
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
     def put_tools(self, tools: Tool | Iterable[Tool]) -> Self:
         """This engine with `tools` after its own. Raises `EngineError` when a name is taken."""
-        return self._with(tools=(*self.tools, *([tools] if isinstance(tools, Tool) else tools)))
+        return self._with(tools=(*self.tools, *([tools] if isinstance(tools, Tool) else _tools(tools))))
 
     def put_param(self, name: str, value: Any) -> Self:
         """This engine with one default option set."""
@@ -202,6 +189,8 @@ class _Ids:
 
     def take(self, given: int | None) -> int:
         if given is not None:
+            if isinstance(given, bool) or not isinstance(given, int):
+                raise TypeError(f"id must be a whole number, got: {given!r}")
             if given > self._last:
                 self._given.add(given)
             return given
@@ -259,6 +248,9 @@ def _offers(capability: Capability, adapter: object) -> bool:
 
 
 def _tools(tools: Iterable[Tool]) -> tuple[Tool, ...]:
+    given: object = tools
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise TypeError(f"tools must be a list of Tool values (see allm.tool), got: {type(given).__name__}")
     held = tuple(tools)
     names: set[str] = set()
     for tool in held:
@@ -298,29 +290,34 @@ def _to_fields(engine: Engine) -> dict[str, Any]:
         )
     plain: dict[str, Any] = {field.name: getattr(engine, field.name) for field in fields(Engine)}
     plain["tools"] = list(engine.tools)
-    plain["adapter"] = _MODULES.get(plain["adapter"], plain["adapter"])
-    for name in _KEYWORDS:
-        if isinstance(plain[name], Mapping):
-            plain[name] = [list(pair) for pair in plain[name].items()]
+    for name in _OBJECTS:
+        plain[name] = elixir.module_of(name, plain[name])
+    plain["adapter_opts"] = [list(pair) for pair in engine.adapter_opts.items()]
+    if isinstance(engine.retry, Mapping):
+        plain["retry"] = elixir.delays_in_milliseconds(engine.retry)
     return plain
 
 
 def _from_fields(stored: dict[str, Any]) -> Engine:
     known = {field.name: stored[field.name] for field in fields(Engine) if field.name in stored}
-    for name in (*_MAPPINGS, "retry"):
+    for name in _MAPPINGS:
         if isinstance(known.get(name), list):
             known[name] = dict(known[name])
-    names = {module: name for name, module in _MODULES.items()}
+    if isinstance(known.get("retry"), list):
+        known["retry"] = elixir.delays_in_seconds(known["retry"])
     for name in _OBJECTS:
-        value = known.get(name)
-        if isinstance(value, str) and value.startswith(_PREFIX):
-            known[name] = None if value in _DEFAULTS else names.get(value) or _unknown_module(value)
+        known[name] = _named(name, known.get(name))
     return Engine(**known)
 
 
-def _unknown_module(module: str) -> Any:
-    message = f"invalid JSON for from_json: {module} is a module of Elixir that has no counterpart here"
-    raise ValidationError("invalid_request", [("_unknown", "atom_decode_failed")], message=message)
+def _named(slot: str, value: Any) -> Any:
+    try:
+        return elixir.name_of(slot, value)
+    except LookupError:
+        message = f"its {slot} is {value[:80]}, a module of Elixir without a counterpart here; use another"
+        raise ValidationError(
+            "invalid_request", [("_unknown", "atom_decode_failed")], message=message
+        ) from None
 
 
 register(Engine, "ALLM.Engine", to_fields=_to_fields, from_fields=_from_fields)

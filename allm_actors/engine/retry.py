@@ -44,7 +44,7 @@ def policy_of(value: Any) -> RetryPolicy:
         return value
     if value is False:
         return NEVER
-    if value in ("default", None, True):
+    if value is None or value is True or (isinstance(value, str) and value == "default"):
         return DEFAULT
     if not isinstance(value, Mapping):
         raise TypeError(f"retry must be 'default', False or a mapping, got: {value!r}")

@@ -151,6 +151,7 @@ async def _asynchronous(*_arguments):
     raise AssertionError("nobody awaits this")
 
 
+CALL = allm.ToolCall(id="c0", name="echo", arguments={})
 TWO = [allm.Tool(name="echo", description="", schema={}, handler=len)] * 2
 WRONG_OPTIONS = [
     ("max_turns", 0, ValueError, "positive integer"),
@@ -234,6 +235,43 @@ def test_a_wrong_option_among_the_engines_params(name, value):
     )
 
 
+OURS = [o for o in WRONG_OPTIONS if not issubclass(o[2], allm.ValidationError)]
+
+
+@pytest.mark.parametrize(("name", "value", "kind", "words"), OURS, ids=[f"{o[0]}={o[1]!r:.20}" for o in OURS])
+def test_a_wrong_option_is_told_before_a_missing_adapter_key_or_message(
+    name, value, kind, words, monkeypatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    unanswered = [allm.Message(role="assistant", content="", metadata={"tool_calls": [CALL]}), *HI]
+    for engine in (allm.Engine(), allm.Engine("nobody"), allm.Engine("openai"), allm.Engine("openai:m")):
+        for messages in (HI, [], unanswered):
+            for call in (allm.chat, allm.step, allm.stream):
+                refused(lambda c=call, e=engine, m=messages: c(e, m, **{name: value}), kind, name, words)
+        refused(lambda e=engine: allm.generate(e, allm.request([]), **{name: value}), kind, name, words)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("request_timeout", -1, "seconds"),
+        ("retry", {"attempts": 3}, "max_attempts"),
+        ("request_id", 42, "text"),
+        ("adapter_opts", [1], "mapping"),
+        ("telemetry_metadata", 3, "mapping"),
+        ("sizes", 3, "size"),
+        ("n", "3", "whole number"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_of_a_picture_is_told_before_a_missing_adapter(name, value, words):
+    for engine in (allm.Engine(), allm.Engine(image_adapter="nobody"), allm.Engine(image_adapter="openai:m")):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            within(lambda e=engine: allm.generate_image(e, "a cat", **{name: value}))
+        assert name in str(caught.value)
+        assert words in str(caught.value)
+
+
 def test_what_an_engine_refuses():
     refused(lambda: allm.Engine(adapter=42), TypeError, "adapter must be a name")
     refused(lambda: allm.Engine(adaptor="fake"), TypeError, "did you mean 'adapter'")
@@ -295,8 +333,38 @@ def test_a_tool_without_a_handler_says_so_to_the_model():
 
 
 def test_a_tool_with_an_impossible_timeout():
-    tool = allm.Tool(name="slow", description="", schema={}, handler=len, timeout="3")
-    refused(lambda: allm.chat(fake(tools=[tool]), HI), ValueError, "'slow'", "timeout")
+    for timeout in ("3", 0, -1.5, True, math.nan):
+        refused(
+            lambda timeout=timeout: allm.tool(name="slow", description="", schema={}, timeout=timeout),
+            ValueError,
+            "'slow'",
+            "timeout must be a positive number of seconds",
+        )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("effect", "zork", "'once', 'idempotent' or 'pure'"),
+        ("isolation", "container", "'thread' or 'process'"),
+    ],
+)
+def test_a_tool_with_a_word_that_means_nothing(field, value, words):
+    def plain():
+        return allm.Tool(name="odd", description="", schema={}, **{field: value})
+
+    def built():
+        return allm.tool(name="odd", description="", schema={}, **{field: value})
+
+    def decorated():
+        @allm.tool(name="odd", **{field: value})
+        def odd() -> str:
+            return ""
+
+        return odd
+
+    for make in (plain, built, decorated):
+        refused(make, ValueError, "'odd'", f"{field} must be {words}, got: {value!r}")
 
 
 def test_a_tool_may_take_for_ever():

@@ -261,6 +261,8 @@ def _pairs(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
     match node:
         case ast.Yield(value=ast.Tuple(elts=[field, code])):
             yield field, code
+        case ast.Yield(value=ast.Tuple(elts=[_, ast.Constant(value=str()) as code, ast.JoinedStr()])):
+            yield ast.Constant("*"), code  # with the reason in words
         case ast.GeneratorExp(elt=ast.Tuple(elts=[field, code])):
             yield field, code
         case ast.Call(func=ast.Name(id="_problem"), args=[field, code]):

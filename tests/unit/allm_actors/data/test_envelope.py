@@ -7,13 +7,16 @@ import pytest
 
 from allm_actors.data import (
     AdapterError,
+    AllmError,
     AskUser,
     ChatResult,
+    EmbeddingRequest,
     ErrorEvent,
     Image,
     ImagePart,
     ImageRequest,
     Message,
+    ModerationRequest,
     Ok,
     RawChunk,
     Request,
@@ -28,7 +31,8 @@ from allm_actors.data import (
     Usage,
     ValidationError,
 )
-from allm_actors.data.codec import from_json, to_json
+from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.data.shapes import CODES, shape_of
 
 HI = Message(role="user", content="hi")
 
@@ -278,6 +282,158 @@ def test_what_has_no_encoding_is_refused_by_its_place(value, place):
     with pytest.raises(TypeError, match=f"^{place} cannot be encoded: ") as caught:
         to_json(value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (Message(role="user", content="hi", metadata=None), "Message.metadata"),
+        (
+            Session(thread=Thread(messages=[Message(role="user", content="hi", metadata=None)])),
+            "Session.thread.messages[0].metadata",
+        ),
+        (Response(usage=None), "Response.usage"),
+        (Ok({"image": Image(source=("url", "u"), metadata=None)}), "Ok.value['image'].metadata"),
+    ],
+    ids=["metadata", "deep", "usage", "in a map"],
+)
+def test_a_none_that_would_be_read_as_something_else_is_refused(value, place):
+    with pytest.raises(TypeError, match=r"is None, and would be read as .*; leave it out") as caught:
+        to_json(value)
+    assert str(caught.value).startswith(f"{place} cannot be encoded: ")
+    assert from_msgpack(to_msgpack(value)) == value
+
+
+DEFAULTED = [
+    (shape, field)
+    for shape in map(shape_of, CODES)
+    for field in shape.fields
+    if field.make_default() is not None and not issubclass(shape.cls, AllmError) and shape.cls is not AskUser
+]
+
+
+@pytest.mark.parametrize(
+    ("shape", "field"), DEFAULTED, ids=[f"{shape.cls.__name__}.{field.key}" for shape, field in DEFAULTED]
+)
+def test_no_field_with_a_default_loses_a_none(shape, field):
+    defaults = {each.name: each.make_default() for each in shape.fields}
+    with pytest.raises((TypeError, ValueError), match=r"is None|tool None: |Tool manual must be") as refused:
+        to_json(shape.cls(**{**defaults, field.name: None}))
+    assert field.name in str(refused.value)
+
+
+CALL = ToolCall(id="c", name="f", arguments={})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Thread(messages=(HI, HI)),
+        Request(messages=(HI,), tools=(Tool(name="x", description="", schema={}),)),
+        Message(role="user", content=(TextPart(text="a"),)),
+        Response(tool_calls=(CALL,)),
+        Session(thread=Thread(messages=(HI,)), pending_tool_calls=(CALL,)),
+        ChatResult(steps=(StepResult(thread=Thread(), tool_results=(HI,)),)),
+        ImageRequest(input_images=(Image.from_url("u"),)),
+        EmbeddingRequest(input=("a", "b")),
+        ModerationRequest(input=("a", ImagePart(image=Image.from_url("u")))),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_tuple_where_a_list_belongs_comes_back(value):
+    assert from_json(to_json(value)) == value
+    assert from_msgpack(to_msgpack(value)) == value
+
+
+# --- where and what -----------------------------------------------------------------------------------------------
+
+KEY = "canary-7f3a9b2c4d5e6f70819"
+ROBOT = {"role": "robot", "content": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"a": 1,\n "b" 2}', ["line 2, column 6"]),
+        ("", ["line 1, column 1"]),
+        ("NaN", ["NaN is not JSON"]),
+        ("[" * 100_000, ["nested too deeply"]),
+        ("1" * 10_000, ["a number in it is too long"]),
+        (b"\xff", ["not UTF-8"]),
+        ("[1]", ["$ is a list of 1", "as_=Message"]),
+        (tagged("ALLM.Thread", messages=[{}, {}, ROBOT]), ["$.messages[2].role is 'robot'", "'assistant', "]),
+        (
+            tagged("ALLM.Session", thread={"messages": [{"role": "usr"}]}),
+            ["$.thread.messages[0].role", "'user'?"],
+        ),
+        (tagged("ALLM.Thread", messages=5), ["$.messages is 5", "a list of ALLM.Message"]),
+        (tagged("ALLM.Thread", messages=[{}, [1]]), ["$.messages[1] is a list of 1", "ALLM.Message"]),
+        (tagged("ALLM.Message", metadata=[]), ["$.metadata is a list of 0", "an object"]),
+        (
+            tagged("ALLM.Message", metadata={"a b": [{"__type__": "ALLM.Usage"}]}),
+            ["$.metadata['a b'][0]", '"data"'],
+        ),
+        (
+            tagged("ALLM.Ok", value={"__type__": "map", "data": [[1, ROBOT], [2]]}),
+            ["$.value is tagged 'map'"],
+        ),
+        (
+            tagged("ALLM.Ok", value={"__type__": "tuple", "data": [{"__type__": "bytes", "data": "?"}]}),
+            ["$.value[0]"],
+        ),
+        (tagged("ALLM.Tool", manual=3), ["$ cannot be ALLM.Tool", "manual must be a boolean"]),
+        (tagged("ALLM.Image", source={"type": "fax"}), ["$.source.type is 'fax'", "'url'"]),
+        (
+            tagged("ALLM.Image", source={"type": "binary", "value": "?"}),
+            ["$.source.value is a text of length 1"],
+        ),
+        (tagged("ALLM.Error.ValidationError", reason="invalid_tool", errors=5), ["$.errors is 5"]),
+        (tagged("ALLM.StepResult", **{"done?": True, "response": "x"}), ["$.response is a text of length 1"]),
+    ],
+    ids=range(20),
+)
+def test_a_refusal_says_where_and_what(text, words):
+    with pytest.raises(ValidationError) as caught:
+        from_json(text)
+    assert str(caught.value).startswith("invalid JSON for from_json: ")
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"role": KEY},
+        {"role": [KEY]},
+        {"role": "user", "metadata": KEY},
+        {"role": "user", "metadata": {"k": {"__type__": "ALLM.Image", "data": KEY}}},
+        {"role": "user", "metadata": {"k": {"__type__": "bytes", "data": KEY}}},
+        {"role": "user", "metadata": {"k": {"__type__": "ALLM.Image", "data": {"source": {"type": KEY}}}}},
+    ],
+    ids=range(6),
+)
+def test_a_refusal_shows_nothing_long(data):
+    with pytest.raises(ValidationError) as caught:
+        from_json(json.dumps({"__type__": "ALLM.Message", "data": data}))
+    assert KEY not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_long_way_down_is_shortened():
+    tree = {"__type__": "ALLM.Message", "data": ROBOT}
+    for _ in range(40):
+        tree = {"a key of more than twenty-four characters": [tree]}
+    with pytest.raises(ValidationError) as caught:
+        from_json(json.dumps({"__type__": "ALLM.Ok", "data": {"value": tree}}))
+    assert "$.value['a key of more than twen…'][0]" in str(caught.value)
+    assert "]…[" in str(caught.value)
+    assert "[0].role is 'robot'" in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_what_is_no_text_is_a_mistake_of_the_program():
+    with pytest.raises(TypeError, match="from_json takes JSON text, got dict"):
+        from_json({})
 
 
 def test_a_value_that_contains_itself_is_refused():

@@ -47,6 +47,36 @@ def test_a_validation_error_counts_and_lists_its_failures():
     )
 
 
+class Mute:
+    def __str__(self):
+        raise RuntimeError("not for printing")
+
+
+@pytest.mark.parametrize(
+    ("entry", "shown"),
+    [
+        ("messages", "messages"),
+        ("ab", "ab"),
+        (5, "5"),
+        (None, "None"),
+        (2**20_000, "(int)"),
+        (Mute(), "(Mute)"),
+        ({"field": "x"}, "(dict)"),
+        ((), "(tuple)"),
+        (("a", "b", "c"), "(tuple)"),
+        (["messages", "empty"], "messages: empty"),
+        ((("messages", 0), "empty"), "messages.0: empty"),
+        ((["messages", Mute()], Mute()), "messages.(Mute): (Mute)"),
+        ((None, 3), "None: 3"),
+    ],
+    ids=[f"{at}" for at in range(13)],
+)
+def test_a_failure_of_any_shape_is_listed_and_kept(entry, shown):
+    error = ValidationError("invalid_request", [entry, ("tools", "empty")])
+    assert str(error) == f"validation failed: invalid_request (2 error(s)) {shown}; tools: empty"
+    assert error.errors == [entry, ("tools", "empty")]
+
+
 def test_an_unknown_reason_or_field_is_refused():
     with pytest.raises(ValueError, match=r"AdapterError reason must be one of .*, got: 'bored'"):
         AdapterError("bored")

@@ -86,6 +86,58 @@ def test_other_bytes_are_corrupt(data):
     assert refused(data) == "corrupt"
 
 
+KEY = "canary-7f3a9b2c4d5e6f70819"
+BAD_ERROR = {None: [CODES[StoreError], KEY]}
+LATER = {None: [250, KEY]}
+
+
+def thread_of(message):
+    return {None: [CODES[Thread], [{None: [CODES[Message], "user", "hi"]}, message]]}
+
+
+def with_metadata(it):
+    return {None: [CODES[Message], "user", "hi", None, None, {"a b": (it,)}]}
+
+
+@pytest.mark.parametrize(
+    ("tree", "reason", "words"),
+    [
+        (BAD_ERROR, "corrupt", ["$ is a StoreError that cannot be rebuilt (ValueError"]),
+        (
+            thread_of(with_metadata(BAD_ERROR)),
+            "corrupt",
+            ["$.messages[1].metadata['a b'][0] is a StoreError"],
+        ),
+        (thread_of(with_metadata({None: 5})), "corrupt", ["$.messages[1].metadata['a b'][0] is an object"]),
+        (thread_of(with_metadata(LATER)), "newer_schema", ["type 250", "$.messages[1].metadata['a b'][0]"]),
+        ([{None: [0, 1, {None: []}]}], "corrupt", ["$[0][1]"]),
+        ({b"k": {None: []}}, "corrupt", ["$[a value of the type bytes]"]),
+        ({None: [CODES[Ok], 1, 2]}, "newer_schema", ["a Ok", "more fields", "($)"]),
+    ],
+    ids=range(7),
+)
+def test_a_refusal_says_where_and_what(tree, reason, words):
+    with pytest.raises(StoreError) as caught:
+        from_msgpack(msgspec.msgpack.encode([SCHEMA_VERSION, tree]))
+    assert caught.value.reason == reason
+    for word in words:
+        assert word in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_a_refusal_says_what_the_bytes_are():
+    for data, words in [
+        (b"\xc1", "1 bytes that are not MessagePack (DecodeError: "),
+        (msgspec.msgpack.encode(KEY), "no schema version at the front, but a text of length 26"),
+        (msgspec.msgpack.encode([1]), "but a list of 1"),
+    ]:
+        with pytest.raises(StoreError) as caught:
+            from_msgpack(data)
+        assert words in str(caught.value)
+    with pytest.raises(TypeError, match="from_msgpack takes bytes, got str"):
+        from_msgpack("x")
+
+
 def test_a_handler_is_refused():
     tool = Tool(name="x", description="", schema={}, handler=print)
     with pytest.raises(TypeError, match=r"list\[0\].handler cannot be encoded"):

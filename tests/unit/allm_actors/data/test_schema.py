@@ -3,13 +3,20 @@
 import datetime
 import enum
 import functools
+import json
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
 
-from allm_actors.data.schema import json_schema, normalize, of_function, of_type
+from allm_actors.data import Tool, ValidationError
+from allm_actors.data.build import tool
+from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.data.normal import normalize
+from allm_actors.data.schema import json_schema, of_function, of_type
+from allm_actors.data.validate import validate
 
 
 class Colour(enum.Enum):
@@ -145,7 +152,34 @@ def test_keys_and_enum_members_become_text():
     raw = {Colour.RED: {1: Colour.BLUE}, "required": (Colour.RED, "a"), "ok": None}
     once = {"red": {"1": "blue"}, "required": ["red", "a"], "ok": None}
     assert normalize(raw) == once
-    assert normalize(once) == once
+    assert normalize(once) is once
+
+
+def test_a_tool_has_the_same_schema_however_it_is_built():
+    raw = {"type": "object", "properties": {Colour.RED: {"enum": (Colour.RED, Colour.BLUE)}}, 1: None}
+    once = {"type": "object", "properties": {"red": {"enum": ["red", "blue"]}}, "1": None}
+    plain = Tool(name="t", description="", schema=raw)
+    assert plain.schema == once
+    assert tool(name="t", description="", schema=raw) == plain
+    assert msgspec.structs.replace(Tool(name="t", description="", schema={}), schema=raw) == plain
+    assert from_json(to_json(plain)) == from_msgpack(to_msgpack(plain)) == plain
+    assert Tool(name="t", description="", schema=MappingProxyType(raw)) == plain
+    assert Tool(name="t", description="", schema=once).schema is once
+    assert from_json(json.dumps({"__type__": "ALLM.Tool", "data": {"schema": once}})).schema == once
+
+
+@pytest.mark.parametrize("schema", [None, [], "object", 5], ids=repr)
+def test_what_is_no_schema_is_for_validate_to_say(schema):
+    with pytest.raises(ValidationError) as refused:
+        validate(Tool(name="t", description="", schema=schema))
+    assert refused.value.errors == [("schema", "not_a_map")]
+
+
+def test_a_schema_that_contains_itself_is_refused():
+    schema = {"type": "object"}
+    schema["properties"] = {"again": schema}
+    with pytest.raises(ValueError, match="tool 't': its schema contains itself"):
+        Tool(name="t", description="", schema=schema)
 
 
 # --- functions ----------------------------------------------------------------------------------------------------

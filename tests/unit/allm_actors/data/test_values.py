@@ -196,8 +196,13 @@ def test_the_bytes_of_a_picture(tmp_path):
         (lambda: Image(source=("binary", b"x")).to_data_uri(), ValueError, "missing_mime_type"),
         (lambda: Image.from_file("/nonexistent.png").to_bytes(), OSError, "nonexistent"),
         (lambda: Image.from_data_uri("data:image/png,x"), ValueError, "data URI"),
+        (lambda: Image.from_data_uri("data:;base64,AQI="), ValueError, "missing_mime_type.*image/png"),
+        (lambda: Image.from_data_uri("data:;charset=a/b;base64,AQI="), ValueError, "missing_mime_type"),
+        (lambda: Image.from_data_uri("data:png;base64,AQI="), ValueError, "missing_mime_type"),
+        (lambda: Image.from_data_uri("data:;base64"), ValueError, "data URI"),
+        (lambda: Image.from_data_uri(b"data:image/png;base64,AQI="), TypeError, "takes text, got bytes"),
     ],
-    ids=["bytes of a URL", "a URL as URI", "no Base64", "no type", "no file", "no Base64 URI"],
+    ids=range(11),
 )
 def test_a_picture_without_bytes_says_why(take, error, words):
     with pytest.raises(error, match=words):

@@ -4,6 +4,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+import allm_actors as allm
 from allm_actors.data import AllmError, EmbeddingRequest, EngineError, ImageRequest, ModelRef
 from allm_actors.data.codec import from_json, to_json
 from allm_actors.engine import adapters, behaviours
@@ -114,7 +115,7 @@ def test_a_request_is_made_of_what_was_given():
         ("a", "dimension", "did you mean 'dimensions'"),
         ("a", "requst_id", "did you mean 'request_id'"),
         ("a", "zzz", "There are: model, dimensions"),
-        ("a", "input", "has no option 'input'"),
+        ("a", "input", "embed has no option 'input'; 'input' is what the call takes after the engine"),
         (EmbeddingRequest(input=[]), "dimensions", "is said in the EmbeddingRequest, not beside it"),
     ],
     ids=["field", "call", "nothing", "twice", "beside"],
@@ -122,6 +123,55 @@ def test_a_request_is_made_of_what_was_given():
 def test_an_option_that_means_nothing_is_refused(given, name, message):
     with pytest.raises(TypeError, match=message):
         request_of(CAPABILITIES["embed"], given, {name: 1}, ["request_id"])
+
+
+IMAGE = "generate_image"
+SIZE = r"size must be \(width, height\) in pixels, or a text such as '1024x1024', got: "
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sizes": 3}, f"{IMAGE} has no option 'sizes'; did you mean 'size'"),
+        ({"promt": "b"}, f"{IMAGE} has no option 'promt'; 'prompt' is what the call takes after the engine"),
+        (
+            {"prompt": "b"},
+            f"{IMAGE} has no option 'prompt'; 'prompt' is what the call takes after the engine",
+        ),
+        ({"zzz": 1}, f"{IMAGE} has no option 'zzz'. There are: operation, model, n, size"),
+        ({"size": 3}, f"{IMAGE}: {SIZE}3"),
+        ({"size": (1, 2, 3)}, rf"{IMAGE}: {SIZE}\(1, 2, 3\)"),
+        ({"size": ("1", "2")}, f"{IMAGE}: {SIZE}"),
+        ({"n": "3"}, f"{IMAGE}: n must be a whole number, got: '3'"),
+        ({"n": True}, f"{IMAGE}: n must be a whole number, got: True"),
+        ({"quality": 1}, f"{IMAGE}: quality must be a text, got: 1"),
+        ({"options": [1]}, f"{IMAGE}: options must be a mapping"),
+        ({"mask": "m.png"}, rf"{IMAGE}: mask must be an Image \(see Image.from_file\), got: 'm.png'"),
+        ({"input_images": "m.png"}, f"{IMAGE}: input_images must be a list of Image"),
+        ({"operation": "edit", "size": b"x" * 99}, "edit_image: size must be .* got: a bytes"),
+        ({"operation": "variation", "zz": 1}, "image_variations has no option 'zz'"),
+        ({"operation": []}, "operation must be a text"),
+    ],
+    ids=range(16),
+)
+def test_an_option_of_a_picture_that_no_provider_could_take_is_refused(fields, message):
+    with pytest.raises(TypeError, match=message):
+        request_of(CAPABILITIES["image"], "a cat", fields)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"size": (64, 64)}, {"size": [64, 64]}, {"size": "auto"}, {"n": 99}, {"quality": "any word"}],
+    ids=str,
+)
+def test_an_option_of_a_picture_that_some_provider_might_take_is_sent(fields):
+    ((name, value),) = fields.items()
+    assert getattr(request_of(CAPABILITIES["image"], "a cat", fields), name) == value
+
+
+@ROWS
+def test_the_door_of_a_row_is_a_public_function(row):
+    assert callable(getattr(allm, row.door))
 
 
 @ROWS

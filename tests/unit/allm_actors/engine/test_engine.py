@@ -1,19 +1,30 @@
 """An engine is configuration: immutable, checked, and without a key."""
 
 import json
+import math
 import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from allm_actors.data import EngineError, Tool, ValidationError
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.engine import Engine
+from allm_actors.engine.adapters import find_adapter, find_capable
+from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.fake import FakeAdapter
+from allm_actors.engine.retry import RetryPolicy, policy_of
 from allm_actors.testing.script import text, tool_call
 
 
 def tool(name, description=""):
     return Tool(name=name, description=description, schema={})
+
+
+class Executor:
+    def execute(self, tool, arguments, context):
+        return None
 
 
 def test_engines_have_ids_of_their_own_and_keep_them_when_derived():
@@ -62,6 +73,21 @@ def test_merge_replaces_tools_in_place_and_merges_mappings():
         ({"retry": {"max_attempt": 3}}, ["max_attempt", "max_attempts"]),
         ({"retry": {"base_delay_ms": 3}}, ["base_delay_ms", "base_delay", "seconds"]),
         ({"retry": "often"}, ["often"]),
+        ({"retry": []}, ["retry", "mapping", "[]"]),
+        ({"retry": 1}, ["retry", "mapping", "1"]),
+        ({"retry": 0}, ["retry", "mapping", "0"]),
+        ({"model": 3}, ["model", "ModelRef", "3"]),
+        ({"model": ""}, ["model", "not empty"]),
+        ({"tool_executor": 3}, ["tool_executor", "execute(tool, arguments, context)", "3"]),
+        ({"tool_executor": "mine"}, ["tool_executor", "execute(", "'mine'"]),
+        ({"tool_executor": Executor}, ["tool_executor", "an object with execute("]),
+        ({"tool_result_encoder": 3}, ["tool_result_encoder", "encode(value)", "3"]),
+        ({"tool_result_encoder": "json"}, ["tool_result_encoder", "encode(value)", "'json'"]),
+        ({"tools": 3}, ["tools", "list of Tool", "int"]),
+        ({"tools": "echo"}, ["tools", "list of Tool", "str"]),
+        ({"tools": tool("a")}, ["tools", "list of Tool", "Tool"]),
+        ({"id": "x"}, ["id", "whole number", "'x'"]),
+        ({"id": True}, ["id", "whole number", "True"]),
     ],
 )
 def test_what_cannot_be_is_refused_when_the_engine_is_built(arguments, names):
@@ -69,6 +95,14 @@ def test_what_cannot_be_is_refused_when_the_engine_is_built(arguments, names):
         Engine(**arguments)
     assert all(name in str(refused.value) for name in names)
     assert "sk-1" not in str(refused.value)
+
+
+def test_what_is_no_tool_is_refused_when_it_is_added():
+    for tools in (3, "echo", [print]):
+        with pytest.raises(TypeError, match=r"see allm\.tool"):
+            Engine().put_tools(tools)
+        with pytest.raises(TypeError, match=r"see allm\.tool"):
+            Engine().merge(tools=tools)
 
 
 def test_two_tools_of_one_name_are_refused():
@@ -137,6 +171,102 @@ def test_an_engine_of_the_elixir_library_is_read_and_written_as_it_writes_it():
     }
     engine = from_json(json.dumps({"__type__": "ALLM.Engine", "data": fields}))
     assert (engine.adapter, engine.tool_executor, engine.adapter_opts) == ("openai", None, {"a": 1})
+
+
+def read(**fields):
+    return from_json(json.dumps({"__type__": "ALLM.Engine", "data": fields}))
+
+
+MODULES = [
+    ("adapter", "fake", "Fake"),
+    ("adapter", "openai", "OpenAI"),
+    ("adapter", "anthropic", "Anthropic"),
+    ("adapter", "gemini", "Gemini"),
+    ("image_adapter", "fake", "FakeImages"),
+    ("image_adapter", "openai", "OpenAI.Images"),
+    ("image_adapter", "gemini", "Gemini.Images"),
+    ("embed_adapter", "fake", "FakeEmbeddings"),
+    ("embed_adapter", "voyage", "Voyage.Embeddings"),
+    ("moderation_adapter", "openai", "OpenAI.Moderation"),
+    ("speech_adapter", "elevenlabs", "ElevenLabs.Speech"),
+    ("transcription_adapter", "gemini", "Gemini.Transcription"),
+    ("classification_adapter", "fake", "FakeClassification"),
+]
+
+
+@pytest.mark.parametrize(("slot", "name", "module"), MODULES, ids=[module for *_, module in MODULES])
+def test_adapters_are_modules_to_the_elixir_library(slot, name, module):
+    text = f"Elixir.ALLM.Providers.{module}"
+    assert json.loads(to_json(Engine(**{slot: name})))["data"][slot] == text
+    assert getattr(read(**{slot: text}), slot) == name
+    assert find(slot, name) is not None
+
+
+def find(slot, name):
+    row = next((row for row in CAPABILITIES.values() if row.slot == slot), None)
+    return find_adapter(name) if row is None else find_capable(row, name)
+
+
+def test_an_adapter_without_a_module_is_written_by_its_name():
+    engine = Engine("groq:m", embed_adapter="cohere")
+    assert json.loads(to_json(engine))["data"]["embed_adapter"] == "cohere"
+    assert from_json(to_json(engine)) == engine
+
+
+def test_the_retry_of_an_elixir_engine_is_read_in_seconds():
+    theirs = [
+        ["max_attempts", 5],
+        ["base_delay_ms", 500],
+        ["max_delay_ms", 30_000],
+        ["jitter_ms", 250],
+        ["retry_on", [429, "timeout"]],
+        ["respect_retry_after", False],
+    ]
+    engine = read(retry=theirs)
+    assert policy_of(engine.retry) == RetryPolicy(
+        max_attempts=5,
+        base_delay=0.5,
+        max_delay=30.0,
+        jitter=0.25,
+        retry_on=(429, "timeout"),
+        respect_retry_after=False,
+    )
+    assert json.loads(to_json(engine))["data"]["retry"] == theirs
+    assert policy_of(read(retry=[]).retry) == policy_of("default")
+    assert read(retry=False).retry is False
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["base_delay", "max_delay", "jitter"]),
+        st.floats(0, 1e12) | st.integers(0, 10**12) | st.just(math.inf),
+    )
+)
+def test_no_delay_changes_on_the_way(retry):
+    engine = Engine(retry=retry)
+    assert from_json(to_json(engine)) == engine
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"retry": [["base_delay_ms", "x"]]}, ["base_delay must be seconds", "'x'"]),
+        ({"retry": [["base_delays", 1]]}, ["'base_delays'", "'base_delay'"]),
+        ({"retry": [1]}, ["ALLM.Engine"]),
+        ({"adapter": "Elixir.My.Adapter"}, ["its adapter is Elixir.My.Adapter", "without a counterpart"]),
+        (
+            {"image_adapter": "Elixir.ALLM.Providers.OpenAI"},
+            ["its image_adapter is Elixir.ALLM.Providers.OpenAI"],
+        ),
+    ],
+    ids=range(5),
+)
+def test_an_elixir_engine_that_cannot_be_says_why(fields, words):
+    with pytest.raises(ValidationError) as refused:
+        read(**fields)
+    assert str(refused.value).startswith("invalid JSON for from_json: $ cannot be ALLM.Engine")
+    for word in words:
+        assert word in str(refused.value)
 
 
 @pytest.mark.parametrize(

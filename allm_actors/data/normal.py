@@ -1,0 +1,41 @@
+"""The normal form of a JSON Schema: plain dicts with text for keys, lists, and no enum members.
+
+Rule of this file: a schema that is normal stays the same object, so that looking costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from operator import is_
+from typing import Any
+
+__all__ = ["normalize"]
+
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def normalize(schema: Any) -> Any:
+    """The schema with every key as text and every enum member as its value, at any depth. Idempotent."""
+    kind = type(schema)
+    if kind in _PLAIN:
+        return schema
+    if isinstance(schema, Enum):
+        return normalize(schema.value)
+    if isinstance(schema, Mapping):
+        tree = {_key(key): normalize(value) for key, value in schema.items()}
+        return schema if kind is dict and _is_same(tree, schema) else tree
+    if isinstance(schema, (list, tuple)):
+        items = [normalize(item) for item in schema]
+        return schema if kind is list and all(map(is_, items, schema)) else items
+    return schema
+
+
+def _is_same(tree: Mapping[str, Any], schema: Mapping[Any, Any]) -> bool:
+    return all(type(key) is str and tree[key] is value for key, value in schema.items())
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, Enum):
+        key = key.value
+    return key if type(key) is str else str(key)
