@@ -3,7 +3,7 @@
     host                one that dies takes those after it along (rest_for_one)
     ├── store           StoreActor: loads and saves sessions
     └── work            each for itself (one_for_one)
-        ├── adapters    one AdapterActor per open model call; never restarted
+        ├── adapters    one AdapterActor per turn that asks a model; never restarted
         ├── tools       one ToolActor per running tool call; never restarted
         └── sessions    one SessionActor per session; restarted, with its stored state.
                         One CallActor per call that is not chat; never restarted

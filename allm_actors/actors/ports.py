@@ -17,7 +17,7 @@ from allm_actors.data.validate import validate
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.isolated import ChildDied
 from allm_actors.engine.preflight import check_capabilities, with_finalize
-from allm_actors.engine.resolve import Options, call_for, parts_of, resolve_model_ref, step_request
+from allm_actors.engine.resolve import call_for, resolve_model_ref, step_request
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
 from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
@@ -156,20 +156,23 @@ def _why(reason: Reason) -> str:
 
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:
     """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent."""
-    parts = parts_of(spec.engine, spec.call_options)
-    request = _step_request(spec, effect, parts)
+    request = _step_request(spec, effect)
     validate(request)
     check_capabilities(resolve_model_ref(spec.engine, spec.call_options, spec.request), request)
     request = with_finalize(spec.adapter, request)
     request_id = spec.options.request_id or ""
-    return spec.adapter, request, call_for(spec.engine, spec.call_options, request_id, transport, parts=parts)
+    return (
+        spec.adapter,
+        request,
+        call_for(spec.engine, spec.call_options, request_id, transport, parts=spec.parts),
+    )
 
 
-def _step_request(spec: TurnSpec, effect: CallModel, parts: Options) -> Request:
+def _step_request(spec: TurnSpec, effect: CallModel) -> Request:
     if spec.request is not None:
         return msgspec.structs.replace(spec.request, messages=effect.thread.messages)
     tools: list[Tool] | None = [] if effect.purpose == "finalize" else None
-    request = step_request(spec.engine, effect.thread, spec.call_options, tools=tools, parts=parts)
+    request = step_request(spec.engine, effect.thread, spec.call_options, tools=tools, parts=spec.parts)
     if effect.purpose == "draft":
         return msgspec.structs.replace(request, response_format=None, structured_finalize=False)
     return request

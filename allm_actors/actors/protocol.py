@@ -17,6 +17,7 @@ import msgspec
 from allm_actors.data import Event, Message, Request, StoreError, Thread
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.resolve import Options as Parts
 from allm_actors.execution.loop import Options
 from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import ToolOutcome
@@ -28,13 +29,13 @@ from .window import Window
 
 __all__ = [
     "ANSWERED",
+    "AlarmRang",
     "Begin",
     "CallJob",
     "Cancel",
     "Continue",
     "Demand",
     "Fork",
-    "HaltAnswer",
     "ModelBatch",
     "ModelDone",
     "ModelJob",
@@ -43,7 +44,6 @@ __all__ = [
     "Saved",
     "SubmitToolResults",
     "ToolDone",
-    "ToolExpired",
     "ToolJob",
     "TurnSpec",
     "Wake",
@@ -55,8 +55,9 @@ __all__ = [
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSpec:
     """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, …), `messages` what it adds to
-    the session's thread; a stateless call has no operation, and brings its `thread`. `opened` is a first model call
-    that the caller has opened already; `loop` is where async tools run.
+    the session's thread; a stateless call has no operation, and brings its `thread`. `parts` are the call's options
+    over the engine's, by where they go. `opened` is a first model call that the caller has opened already; `loop` is
+    where async tools run.
     """
 
     id: str
@@ -64,6 +65,7 @@ class TurnSpec:
     adapter: Any
     options: Options
     call_options: dict[str, Any] = field(repr=False)
+    parts: Parts = field(repr=False)
     channel: Channel
     operation: Operation | None = None
     messages: Sequence[Message] = ()
@@ -212,19 +214,8 @@ class ToolDone(msgspec.Struct, frozen=True):
     outcome: ToolOutcome
 
 
-@dataclass(frozen=True, slots=True)
-class HaltAnswer:
-    """What the caller's `halt_when` said, or how it failed."""
-
-    token: int
-    answer: bool
-    error: BaseException | None = None
-
-
-class ToolExpired(msgspec.Struct, frozen=True):
-    """A tool's or a model's time is up."""
-
-    token: int
+class AlarmRang(msgspec.Struct, frozen=True):
+    """A tool's or a model's time may be up."""
 
 
 class Saved(msgspec.Struct, frozen=True):

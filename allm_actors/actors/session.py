@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -30,12 +31,14 @@ from supervisors import (
 )
 from supervisors.runtime.signals import Signal
 
+from .alarms import Alarms
 from .bench import Post
 from .ending import ending
 from .keeper import Load
 from .ledger import Ledger, Stored
 from .ports import SESSIONS, model_call
 from .protocol import (
+    AlarmRang,
     Begin,
     Cancel,
     Demand,
@@ -48,7 +51,6 @@ from .protocol import (
     Saved,
     SubmitToolResults,
     ToolDone,
-    ToolExpired,
     ToolJob,
     TurnSpec,
     WorkerLost,
@@ -86,6 +88,7 @@ class SessionActor(Process):
         self._queue: deque[TurnSpec] | None = None
         self._outlets: Outlets | None = None
         self._before: Session | None = None
+        self._alarms: Alarms | None = None
         self._tokens = 0
         self._closing: object = None
 
@@ -152,8 +155,10 @@ class SessionActor(Process):
                 run.model_done(token)
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
-            case ToolExpired(token) if run is not None:
-                run.expired(token)
+            case AlarmRang() if self._alarms is not None:
+                for token in self._alarms.over():
+                    if run is not None:
+                        run.expired(token)
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
             case Begin() | SubmitToolResults() | Recover() | Fork() if self._closing is not None:
@@ -299,14 +304,11 @@ class SessionActor(Process):
 
     def alarm(self, seconds: float, token: int) -> Callable[[], object]:
         """Tell ourselves when a worker's time is up."""
-        # A timer of the system's: whoever lets go of the worker calls it off, also when we were killed.
-        ref = self.ref
-
-        def expire() -> None:
-            if ref.is_alive():
-                ref.inform(ToolExpired(token))
-
-        return self.system.timers.after(seconds, expire).cancel
+        if self._alarms is None:
+            # A timer of the system's: whoever lets go of the worker calls it off, also when we were killed.
+            self._alarms = Alarms(self.system.timers, partial(_ring, self.ref))
+        self._alarms.set(seconds, token)
+        return partial(self._alarms.call_off, token)
 
     def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Any, Call]:
         """The adapter, the request and the call for one model call."""
@@ -413,3 +415,8 @@ class SessionActor(Process):
 def _taken(id: str) -> SessionError:
     text = f"there is a session {id!r} already, and it would be lost; fork under another name"
     return SessionError("invalid_status_for_operation", message=text)
+
+
+def _ring(ref: ProcessRef[Any]) -> None:
+    if ref.is_alive():
+        ref.inform(AlarmRang())

@@ -107,6 +107,7 @@ def turn_spec(
         adapter=find_adapter(engine.adapter),
         options=rules,
         call_options=given,
+        parts=split(params),
         channel=Channel(),
         operation=operation,
         messages=messages,

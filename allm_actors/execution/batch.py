@@ -25,6 +25,7 @@ import msgspec
 from allm_actors.data import (
     AllmError,
     Event,
+    Message,
     Response,
     Thread,
     ToolCall,
@@ -57,7 +58,9 @@ class Settling(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """Where every call of a step is. `thread` ends with the assistant message that makes the calls."""
+    """Where every call of a step is. `thread` ends with the assistant message that makes the calls; `messages` are
+    those that the answers stand for.
+    """
 
     turn: int
     options: Options
@@ -68,6 +71,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     running: dict[str, ToolCall] = {}
     settling: dict[str, Settling] = {}
     answered: dict[str, AnswerEvent] = {}
+    messages: dict[str, Message] = {}
     repeated: frozenset[str] = frozenset()
 
     @property
@@ -82,8 +86,9 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
     def answered_thread(self) -> Thread:
         """The thread with the tool messages there are, in the model's order."""
-        answers = [self.answered[call.id] for call in self.response.tool_calls if call.id in self.answered]
-        return self.thread.add(*map(answer_message, answers)) if answers else self.thread
+        known = self.messages
+        messages = [known[call.id] for call in self.response.tool_calls if call.id in known]
+        return self.thread.add(*messages) if messages else self.thread
 
 
 Change = tuple[Batch, tuple[Effect, ...]]
@@ -213,6 +218,7 @@ def _answer(
         running={key: value for key, value in batch.running.items() if key != call.id},
         settling={key: value for key, value in batch.settling.items() if key != call.id},
         answered={**batch.answered, call.id: outcome.event},
+        messages={**batch.messages, call.id: answer_message(outcome.event)},
     )
 
 

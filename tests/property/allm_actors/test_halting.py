@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 import allm_actors as allm
+from allm_actors.actors import bench, ledger, ports, run, seat, session
 from allm_actors.actors import ending as endings
-from allm_actors.actors import ledger, ports, run, seat, session
 from allm_actors.actors.adapter import AdapterActor
 from allm_actors.actors.channel import Channel
+from allm_actors.actors.protocol import ANSWERED
 from allm_actors.data import MessageCompleted, StoreError, Thread
 from allm_actors.execution import batch, fold, gates, loop
 from allm_actors.execution.inputs import ModelEvents
@@ -260,6 +261,34 @@ def workers_outlive_their_turn(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session.SessionActor, "dismiss", lambda self, worker, reason: None)
 
 
+def whoever_waits_outlives_the_turn(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(bench.Bench, "clear", lambda bench: [])
+
+
+def a_question_outlives_its_turn(patch: pytest.MonkeyPatch) -> None:
+    def only_who_waits(run: run.TurnRun) -> None:
+        for post in run._bench.clear():
+            run._crew.dismiss(post.ref, ANSWERED)
+
+    patch.setattr(run.TurnRun, "_let_all_go", only_who_waits)
+
+
+def a_worker_gets_the_next_job_before_it_is_done(patch: pytest.MonkeyPatch) -> None:
+    sit = bench.Bench.sit
+    patch.setattr(bench.Bench, "sit", lambda bench, post, kind: [sit(bench, post, kind) for _ in "12"])
+
+
+def a_death_is_told_for_the_job_before(patch: pytest.MonkeyPatch) -> None:
+    def give(post: bench.Post, job: Any) -> bool:
+        token = post.token
+        given = _give(post, job)
+        post.token = token
+        return given
+
+    _give = bench.Post.give
+    patch.setattr(bench.Post, "give", give)
+
+
 def a_cancel_is_not_heard(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session.SessionActor, "_cancel", lambda self, turn_id: None)
 
@@ -326,6 +355,10 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a cut off turn leaves calls open": a_cut_off_turn_leaves_calls_open,
     "a cancelled batch leaves calls open": a_cancelled_batch_leaves_calls_open,
     "workers outlive their turn": workers_outlive_their_turn,
+    "whoever waits outlives the turn": whoever_waits_outlives_the_turn,
+    "a question outlives its turn": a_question_outlives_its_turn,
+    "a worker gets the next job before it is done": a_worker_gets_the_next_job_before_it_is_done,
+    "a death is told for the job before": a_death_is_told_for_the_job_before,
     "a cancel is not heard": a_cancel_is_not_heard,
     "a turn is not stored": a_turn_is_not_stored,
     "an answer comes twice": an_answer_comes_twice,

@@ -1,0 +1,61 @@
+"""Many deadlines behind one timer.
+
+Rule of this file: most deadlines are called off, and a timer for each would cost more than what it watches. So there
+is one, for the earliest; it is set again when a deadline is earlier, or when it has run out, and there is none while
+nothing has a deadline. When it runs out its owner is told, and looks which ones are over. Units: seconds.
+
+Thread: the owner's, but for `call_off`, which may also be its killer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from supervisors import TimerRef
+from supervisors.runtime.timers import Timers
+
+__all__ = ["Alarms"]
+
+
+class Alarms:
+    """The deadlines of one actor, each by its token; `ring` is called, on any thread, when one may be over."""
+
+    __slots__ = ("_at", "_due", "_ring", "_timer", "_timers")
+
+    def __init__(self, timers: Timers, ring: Callable[[], object]) -> None:
+        self._timers, self._ring = timers, ring
+        self._due: dict[int, float] = {}
+        self._timer: TimerRef | None = None
+        self._at = 0.0
+
+    def set(self, seconds: float, token: int) -> None:
+        """Count from now."""
+        due = self._due[token] = self._timers.clock.monotonic() + seconds
+        if self._timer is None or due < self._at:
+            self._set_timer(due)
+
+    def call_off(self, token: int) -> None:
+        """It is no deadline any more; harmless when it was none."""
+        if self._due.pop(token, None) is not None and not self._due:
+            self._stop()
+
+    def over(self) -> list[int]:
+        """Those that are over, the earliest first; they are forgotten, and the others go on."""
+        self._stop()
+        now = self._timers.clock.monotonic()
+        over = sorted((due, token) for token, due in self._due.items() if due <= now)
+        for _, token in over:
+            self._due.pop(token, None)
+        if self._due:
+            self._set_timer(min(self._due.values()))
+        return [token for _, token in over]
+
+    def _set_timer(self, due: float) -> None:
+        self._stop()
+        self._at = due
+        self._timer = self._timers.set(self._timers.make(due, absolute=True), self._ring)
+
+    def _stop(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
