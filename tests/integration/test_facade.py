@@ -5,6 +5,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -953,3 +954,43 @@ def test_what_is_known_of_a_model():
         allm.chat(engine, HI, tools=[get_weather])
     assert caught.value.reason == "unsupported_capability"
     assert allm.from_json(allm.to_json(allm.Engine(adapter="fake", model=ref))).model == ref
+
+
+class Returns:
+    """An adapter without a name, whose `stream` returns this."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def requires_structured_finalize(self, _request):
+        return False
+
+    def stream(self, _request, _call):
+        return self.made()
+
+
+async def coroutine():
+    return iter(())
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: None, "returned None, not an iterator of events; make it a generator"),
+        (lambda: [allm.TextDelta("hi")], "returned a list, not an iterator of events; make it a generator"),
+        (coroutine, "returned a coroutine, not an iterator of events; an `async def` needs a `yield`"),
+    ],
+    ids=["nothing", "list", "coroutine"],
+)
+def test_an_adapter_that_returns_no_iterator_is_told_so_by_name(made, said):
+    engine = allm.Engine(Returns(made))
+    with pytest.raises(allm.EngineError, match=re.escape(f"adapter 'Returns': stream(request, call) {said}")):
+        allm.generate(engine, [allm.user("hi")])
+    with allm.Host() as host, pytest.raises(allm.EngineError, match="not an iterator of events"):
+        host.session("s", engine).reply("hi").result()
+
+
+def test_an_adapter_without_a_name_is_shown_by_its_type():
+    assert "adapter='Returns'" in repr(allm.Engine(Returns(lambda: iter(()))))
+    response = allm.generate(allm.Engine(Returns(lambda: iter([allm.TextDelta("hi")]))), [allm.user("hi")])
+    assert response.text() == "hi"
