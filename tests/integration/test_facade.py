@@ -999,3 +999,14 @@ def test_an_adapter_without_a_name_is_shown_by_its_type():
     assert "adapter='Returns'" in repr(allm.Engine(Returns(lambda: iter(()))))
     response = allm.generate(allm.Engine(Returns(lambda: iter([allm.TextDelta("hi")]))), [allm.user("hi")])
     assert response.text() == "hi"
+
+
+def test_an_adapter_may_say_all_of_its_text_at_the_end():
+    said = allm.Message(role="assistant", content="hi there")
+    engine = allm.Engine(Returns(lambda: iter([MessageStarted(), allm.MessageCompleted(said, "stop")])))
+    assert allm.generate(engine, HI).text() == "hi there"
+    result = allm.chat(engine, HI)
+    assert (result.halted_reason, result.final_response.text()) == ("completed", "hi there")
+    assert [message.content for message in result.thread.messages] == ["hi", "hi there"]
+    events = list(allm.stream(engine, HI))
+    assert allm.fold(events[:-1], allm.Thread(messages=HI)).chat_result().steps == events[-1].result.steps
