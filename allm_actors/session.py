@@ -62,7 +62,7 @@ class SessionStream(EventStream):
         self.session = session
 
     def finish(self) -> tuple[Session, Any]:
-        """Run what is left, and give the session after it and the result; after `close()`, those of what was seen.
+        """Run what is left, and give the session after it and the result; after `close()`, those of what was done.
 
         Raises: what refused the call, as `result`.
         """

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ __all__ = [
     "ThreadedAdapterActor",
     "adapter_actor_for",
     "close",
+    "no_iterator",
     "try_open_call",
 ]
 
@@ -53,8 +55,25 @@ def _open_call(adapter: Any, request: Request, call: Call) -> Any:
     for form in ("play", "batches", "stream"):
         method = getattr(adapter, form, None)
         if callable(method):
-            return method(request, call)
+            opened = method(request, call)
+            if not (hasattr(opened, "__next__") or hasattr(opened, "__anext__")):
+                raise no_iterator(adapter, form, opened)
+            return opened
     raise EngineError("missing_stream_adapter", message=f"adapter {adapter!r} has no stream(request, call)")
+
+
+def no_iterator(adapter: Any, method: str, returned: Any) -> EngineError:
+    """The error of an adapter that returned this in place of an iterator of events."""
+    name = getattr(adapter, "name", type(adapter).__name__)
+    what = "None" if returned is None else f"a {type(returned).__name__}"
+    advice = "make it a generator, with a `yield` for each event, or return iter(…) of what has them"
+    if inspect.iscoroutine(returned):
+        returned.close()  # or Python warns that nobody awaited it
+        advice = "an `async def` needs a `yield` in it; to return an iterator, make it a plain `def`"
+    message = (
+        f"adapter {name!r}: {method}(request, call) returned {what}, not an iterator of events; {advice}"
+    )
+    return EngineError("invalid_engine", provider=str(name), message=message)
 
 
 def close(opened: Any) -> None:

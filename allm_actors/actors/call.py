@@ -35,6 +35,7 @@ from allm_actors.engine.secret import Remembered, Secret, key_of, scrub
 from allm_actors.engine.wire import Transport
 from allm_actors.telemetry import Span
 
+from .adapter import no_iterator
 from .channel import Channel
 from .turns import new_id
 
@@ -105,7 +106,7 @@ def call_spec(
         call = replace(call, request_timeout=patience, retry=False)  # whoever tries again is not the adapter
         method = capability.stream_method if streamed else capability.method
         _check_method(adapter, capability, method or "")
-        opened = _open(getattr(adapter, method or ""), request, call) if streamed else None
+        opened = _open(adapter, method or "", request, call) if streamed else None
         batch_size = _batch_size(adapter)
     except (AllmError, TypeError, ValueError) as error:
         failed(span.start(), capability, error)
@@ -184,8 +185,10 @@ def _check_method(adapter: Any, capability: Capability, method: str) -> None:
     raise EngineError(reason, provider=str(name), message=message)
 
 
-def _open(method: Any, request: Any, call: Call) -> Any:
-    opened = method(request, call)
+def _open(adapter: Any, method: str, request: Any, call: Call) -> Any:
+    opened = getattr(adapter, method)(request, call)
+    if not (hasattr(opened, "__iter__") or hasattr(opened, "__aiter__")):
+        raise no_iterator(adapter, method, opened)
     return aiter(opened) if hasattr(opened, "__aiter__") else iter(opened)
 
 

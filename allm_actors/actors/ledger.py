@@ -7,12 +7,11 @@ the store does not have yet, and after a failed one everything is written again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from allm_actors.data import Session, StoreError, Thread
-from allm_actors.data.codec import to_msgpack
+from allm_actors.execution.storable import storable
 from allm_actors.execution.tools import repair
 
 from .log import log
@@ -43,7 +42,9 @@ class Ledger:
     def put(self, session: Session) -> None:
         """The session is this from now on; what a tool put into its metadata and nobody can store becomes text."""
         self._stored = min(self._stored, _shared(self.value.thread, session.thread))
-        self._cell.value = session if session.metadata is self.value.metadata else _plain(session)
+        if session.metadata is not self.value.metadata:
+            session = msgspec.structs.replace(session, metadata=storable(session.metadata))
+        self._cell.value = session
 
     def put_thread(self, thread: Thread) -> None:
         """The session has this thread from now on."""
@@ -92,23 +93,6 @@ def _shared(old: Thread, new: Thread) -> int:
             break
         count += 1
     return count
-
-
-def _plain(session: Session) -> Session:
-    try:
-        to_msgpack(session.metadata)
-    except TypeError:
-        metadata = {name: _storable(value) for name, value in session.metadata.items()}
-        return msgspec.structs.replace(session, metadata=metadata)
-    return session
-
-
-def _storable(value: Any) -> Any:
-    try:
-        to_msgpack(value)
-    except TypeError:
-        return str(value)
-    return value
 
 
 def _store_error(error: BaseException | None) -> StoreError | None:

@@ -25,6 +25,7 @@ from allm_actors.data import (
     StoreError,
     StreamError,
     Thread,
+    ToolExecutionStarted,
 )
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import loop
@@ -259,9 +260,11 @@ class TurnRun:
 
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
         """End the turn as soon as its end is stored; what was not begun will not be."""
-        self.todo = deque(effect for effect in self.todo if not isinstance(effect, _DEEDS))
+        unbegun = frozenset(effect.call.id for effect in self.todo if isinstance(effect, RunTool))
+        left = (effect for effect in self.todo if not isinstance(effect, _DEEDS))
+        self.todo = deque(_unstarted(effect, unbegun) for effect in left)
         self._close_opened()
-        self._feed(Cancelled(reason, error))  # type: ignore[arg-type]
+        self._feed(Cancelled(reason, error, unbegun))  # type: ignore[arg-type]
 
     def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
         """A worker has begun. False when nobody wants it any more."""
@@ -543,6 +546,14 @@ class TurnRun:
             worker.cancel()
         if worker.ref is not None:
             self._crew.dismiss(worker.ref, SHUTDOWN)
+
+
+def _unstarted(effect: Effect, unbegun: frozenset[str]) -> Effect:
+    """The effect, without the word that these calls were started."""
+    if not (unbegun and isinstance(effect, Emit)):
+        return effect
+    shown = [e for e in effect.events if not (isinstance(e, ToolExecutionStarted) and e.id in unbegun)]
+    return Emit(tuple(shown))
 
 
 def _as_error(error: Exception) -> AllmError:

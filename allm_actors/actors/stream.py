@@ -59,9 +59,9 @@ class Source(Protocol):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a stream its reader sees; `on_event` observes every provider event before the filters.
+    """What of one stream its reader sees; `on_event` observes every provider event before the filters.
 
-    `response_model` is the type that partial values are of.
+    `response_model` is the type that partial values are of; `complaints` has the observer's first failure.
     """
 
     emit_text_deltas: bool = True
@@ -69,9 +69,10 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     include_raw_chunks: bool = False
     on_event: Callable[[Event], object] | None = None
     response_model: Any = None
+    complaints: list[str] = []
 
     def shows(self, event: Event) -> bool:
-        """Whether the reader gets this event. The observer is told first; what it raises is logged, never passed on."""
+        """Whether the reader gets this event. The observer is told first; what it raises is logged, once."""
         if self.on_event is not None and not isinstance(event, _LOOP_EVENTS):
             self._observe(self.on_event, event)
         match event:
@@ -87,8 +88,13 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def _observe(self, on_event: Callable[[Event], object], event: Event) -> None:
         try:
             on_event(event)
-        except Exception:  # noqa: BLE001 - an observer must not break what it observes
-            log.exception("an on_event observer failed; the stream goes on", event_tag=event.tag)
+        except Exception as error:  # noqa: BLE001 - an observer must not break what it observes
+            if not self.complaints:  # one that fails once may fail at each fragment
+                self.complaints.append(type(error).__name__)
+                text = (
+                    "an on_event observer failed; the stream goes on, and is quiet about its other failures"
+                )
+                log.exception(text, event_tag=event.tag)
 
 
 class EventStream:

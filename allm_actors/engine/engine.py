@@ -159,7 +159,9 @@ class Engine:
         return hash((Engine, self.id))
 
     def __repr__(self) -> str:
-        name = self.adapter if isinstance(self.adapter, str | None) else self.adapter.name
+        name: Any = self.adapter
+        if not isinstance(name, str | None):
+            name = getattr(name, "name", type(name).__name__)
         model = self.model.id if isinstance(self.model, ModelRef) else self.model
         shown = [f"id={self.id}", f"adapter={name!r}", f"model={model!r}"]
         if self.tools:

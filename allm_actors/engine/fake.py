@@ -4,10 +4,10 @@ Rule of this file: a call is opened at once and read lazily. Opening checks the 
 and records the call; reading yields what the script says and touches nothing, so the same script plays in a
 test, in an actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
 
-`adapter_opts`: `script` (one reply) or `scripts` (one per call), `stream_script` (either form, used before
-both), `usage` (over the script's), `record` (a list or a callable that gets each `Recorded` call),
-`cleanup_observer` (a `Counter` or a callable, once per stream), `retry_until_call` (n: the first n-1 calls
-time out), `script_cursor` (a `Counter` that several engines share) and `cursor_key` (default: the engine's
+`adapter_opts`: `script` (one reply) or `scripts` (one per call), `stream_script` (either form, used before both),
+`usage` (over the script's), `request_id` (the response's, over the call's), `record` (a list or a callable that gets
+each `Recorded` call), `cleanup_observer` (a `Counter` or a callable, once per stream), `retry_until_call` (n: the first
+n-1 calls time out), `script_cursor` (a `Counter` that several engines share) and `cursor_key` (default: the engine's
 id).
 """
 
@@ -23,7 +23,7 @@ from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Re
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.script import count_calls, preflight, stage
 
-__all__ = ["Counter", "FakeAdapter", "Playback", "Recorded"]
+__all__ = ["Counter", "FakeAdapter", "Playback", "Recorded", "show"]
 
 
 class Recorded(NamedTuple):
@@ -139,7 +139,7 @@ class FakeAdapter:
         options = {**self._own, **call.options}
         scripts = _scripts(options)
         key = _cursor_key(options, call, scripts)
-        _record(options.get("record"), request, call)
+        show(options, "record", Recorded(request, call))
         cleanup = _cleanup(options.get("cleanup_observer"))
         if self._times_out(options.get("retry_until_call"), key):
             error = AdapterError("timeout", provider=self.name, message="scripted timeout (retry_until_call)")
@@ -150,7 +150,13 @@ class FakeAdapter:
         if refused is not None:
             raise refused
         first_call = sum(count_calls(script) for script in scripts[:index])
-        return Playback(stage(entries, usage=_usage(options.get("usage")), first_call=first_call), cleanup)
+        events = stage(
+            entries,
+            usage=_usage(options.get("usage")),
+            first_call=first_call,
+            request_id=_request_id(options.get("request_id")),
+        )
+        return Playback(events, cleanup)
 
     def stream(self, request: Request, call: Call) -> Iterator[Event]:
         """As `play`, sleeping through delays in the reading thread."""
@@ -173,6 +179,19 @@ class FakeAdapter:
             return True
         failures.reset()
         return False
+
+
+def show(options: Mapping[str, Any], name: str, seen: Any) -> None:
+    """Give `seen` to whoever wants to see it: the option of this name is a list or a callable. Raises TypeError."""
+    to = options.get(name)
+    if to is None:
+        return
+    if isinstance(to, list):
+        to.append(seen)
+    elif callable(to):
+        to(seen)
+    else:
+        raise TypeError(f"{name} in adapter_opts must be a list or a callable, got: {to!r}")
 
 
 def _scripts(options: Mapping[str, Any]) -> list[Sequence[Any]]:
@@ -234,23 +253,18 @@ def _entries_at(scripts: Sequence[Sequence[Any]], index: int) -> Sequence[Any]:
     )
 
 
-def _record(record: Any, request: Request, call: Call) -> None:
-    if record is None:
-        return
-    if isinstance(record, list):
-        record.append(Recorded(request, call))
-    elif callable(record):
-        record(Recorded(request, call))
-    else:
-        raise TypeError(f"record in adapter_opts must be a list or a callable, got: {record!r}")
-
-
 def _cleanup(observer: Any) -> Callable[[], object] | None:
     if observer is None or callable(observer):
         return observer  # type: ignore[no-any-return]
     if isinstance(observer, Counter):
         return observer.take
     raise TypeError(f"cleanup_observer in adapter_opts must be a Counter or a callable, got: {observer!r}")
+
+
+def _request_id(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError(f"request_id in adapter_opts must be a text, got: {value!r}")
+    return value
 
 
 def _usage(value: Any) -> Usage | None:

@@ -63,7 +63,7 @@ _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 512 * 1024 * 1024
 _GRACE_SECONDS = 1.0
 _THREAD_BYTES = 256 * 1024  # to read more than that takes longer than an event loop should be kept waiting
-_SCRIPTED = frozenset({"capture", "script_cursor", "cursor_key", "supported_operations"})
+_SCRIPTED = frozenset({"capture", "record", "script_cursor", "cursor_key", "supported_operations"})
 _SCRIPTS = frozenset(fake.script for fake in FAKES.values()) | _SCRIPTED
 
 

@@ -5,6 +5,7 @@ Rule of this file: pure, and strict: an entry that is not in the table is refuse
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -50,12 +51,19 @@ def count_calls(entries: Sequence[Any]) -> int:
     return sum(_tag(entry) == "tool_call" for entry in entries)
 
 
-def stage(entries: Sequence[Any], *, usage: Usage | None = None, first_call: int = 0) -> list[Event | Delay]:
+def stage(
+    entries: Sequence[Any],
+    *,
+    usage: Usage | None = None,
+    first_call: int = 0,
+    request_id: str | None = None,
+) -> list[Event | Delay]:
     """All that a script plays. Raises ValueError or TypeError for an entry that cannot be played.
 
-    `usage` is used in place of the script's; calls without an id are numbered from `first_call`.
+    `usage` is used in place of the script's; calls without an id are numbered from `first_call`; the completed message
+    carries the `request_id`.
     """
-    stage = _Stage(usage, first_call)
+    stage = _Stage(usage, first_call, request_id)
     for entry in entries:
         perform = _ENTRIES.get(_tag(entry))
         if perform is None:
@@ -72,13 +80,14 @@ def stage(entries: Sequence[Any], *, usage: Usage | None = None, first_call: int
 class _Stage:
     """What was played so far."""
 
-    def __init__(self, usage: Usage | None, next_call: int) -> None:
+    def __init__(self, usage: Usage | None, next_call: int, request_id: str | None) -> None:
         self.events: list[Event | Delay] = [MessageStarted()]
         self.text: list[str] = []
         self.calls: list[ToolCall] = []
         self.fixed_usage = usage
         self.usage: Usage | None = None
         self.next_call = next_call
+        self.request_id = request_id
         self.finished = False
 
     def say(self, fragment: str) -> None:
@@ -107,7 +116,8 @@ class _Stage:
             role="assistant", content=text, metadata={"tool_calls": self.calls} if self.calls else {}
         )
         usage = self.usage if self.fixed_usage is None else self.fixed_usage
-        metadata = {"usage": usage} if usage is not None else {}
+        known = {"usage": usage, "request_id": self.request_id}
+        metadata = {name: value for name, value in known.items() if value is not None}
         self.events.append(MessageCompleted(message, reason, metadata))
         self.finished = True
 
@@ -118,6 +128,11 @@ class _Stage:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
             raise ValueError(f"a delay is seconds >= 0, got: {seconds!r}")
         self.events.append(Delay(float(seconds)))
+
+    def sleep(self, seconds: Any) -> None:
+        text = "a script entry ('sleep', seconds) is deprecated, and is a delay: say script.delay(seconds)"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        self.wait(seconds)
 
     def consume(self, fields: Any) -> None:
         self.usage = fields if isinstance(fields, Usage) else Usage(**fields)
@@ -137,6 +152,7 @@ _ENTRIES: dict[str, Callable[[_Stage, Any], None]] = {
     "usage": lambda stage, entry: stage.consume(entry[1]),
     "raw_chunk": lambda stage, entry: stage.events.append(RawChunk(entry[1])),
     "delay": lambda stage, entry: stage.wait(entry[1]),
+    "sleep": lambda stage, entry: stage.sleep(entry[1]),
     "error": lambda stage, entry: stage.error(_adapter_error(*_reason(entry))),
     "error_event": lambda stage, entry: stage.error(_adapter_error(*_reason(entry))),
     "stream_error": lambda stage, entry: stage.error(_stream_error(*_reason(entry))),

@@ -143,11 +143,17 @@ def took_too_long(batch: Batch, call_id: str) -> Change | None:
     return _lost(batch, call_id, lambda call: timed_out(call, _timeout(batch, call)), stop)
 
 
-def close(batch: Batch, why: str) -> Change:
-    """Answer every open call with an error, and stop all workers; `why` is `cancelled` or `interrupted`."""
+def close(batch: Batch, why: str, unbegun: frozenset[str] = frozenset()) -> Change:
+    """Answer every open call with an error, and stop all workers; `why` is `cancelled` or `interrupted`.
+
+    Of the running calls, the `unbegun` ones still waited for a worker, and so were not started, unless a first one
+    had crashed.
+    """
     events: list[Event] = []
-    stops = tuple(CancelTool(call_id, batch.turn) for call_id in (*batch.running, *batch.settling))
+    working = [call_id for call_id in (*batch.running, *batch.settling) if call_id not in unbegun]
+    stops = tuple(CancelTool(call_id, batch.turn) for call_id in working)
     started = {*batch.running, *(call_id for call_id, one in batch.settling.items() if one.started)}
+    started -= unbegun - batch.repeated
     for call in batch.open_calls:
         error = call_cancelled(call, why, started=call.id in started)
         batch = _answer(batch, call, settle_error(call, error), events, started=call.id in started)

@@ -93,10 +93,14 @@ class AnswerParsed(msgspec.Struct, frozen=True):
 
 
 class Cancelled(msgspec.Struct, frozen=True):
-    """Stop now: the caller wants to (`cancelled`), the house closes (`interrupted`), or the run broke (`error`)."""
+    """Stop now: the caller wants to (`cancelled`), the house closes (`interrupted`), or the run broke (`error`).
+
+    `unbegun` are the ids of the calls whose `RunTool` had still to wait: nothing of them was done, and nothing shown.
+    """
 
     reason: Literal["cancelled", "interrupted", "error"] = "cancelled"
     error: AllmError | None = None
+    unbegun: frozenset[str] = frozenset()
 
 
 Input = (

@@ -433,7 +433,7 @@ def _cut_parsing(state: LoopState, response: Response, news: Cancelled) -> Trans
 def _cut_batch(state: LoopState, batch: Batch, news: Cancelled) -> Transition:
     """A step was cut off among its tools: each call gets an answer, so that the thread can be asked with again."""
     why = "interrupted" if news.reason == "interrupted" else "cancelled"
-    batch, effects = batches.close(batch, why)
+    batch, effects = batches.close(batch, why, news.unbegun)
     event = _completed(batch)
     if state.options.kind == "step":
         event = msgspec.structs.replace(event, response=as_error(event.response, _reason(news)))

@@ -22,6 +22,8 @@ from allm_actors.data import (
 from allm_actors.data.partial import PartialValue
 from allm_actors.data.structured import parse
 
+from .receiving import text_of
+
 __all__ = ["Partials", "partials"]
 
 
@@ -55,8 +57,9 @@ class Partials:
                 return self._grown(delta)
             case TextCompleted(text=text) if not self._text:  # the deltas were not shown
                 return self._grown(text)
-            case MessageCompleted(finish_reason="stop"):
-                return self._complete()
+            case MessageCompleted(message=message, finish_reason=reason):
+                grown = () if self._text else self._grown(text_of(message))  # it may be all that is said
+                return (self._complete() if reason == "stop" else ()) or grown
             case StepCompleted(response=response):
                 return self._known(response)
             case ChatCompleted(result=result):

@@ -9,7 +9,8 @@ Rule of this file: deltas are gathered and joined once, because text arrives in 
     ToolCallStarted         a call is known by its id, in the order of first sight
     ToolCallDelta           the raw arguments of the call grow; they are never parsed from fragments
     ToolCallCompleted       the call is replaced by the complete one and keeps its place
-    MessageCompleted        message, finish reason, usage, id, model and raw finish reason
+    MessageCompleted        message, finish reason, usage, id, model and raw finish reason; the message's text is the
+                            answer's if no other event has any
     RawChunk("usage", …)    usage, field by field: what is said later wins, what is not said stays
     ErrorEvent              the first error stays, and the finish reason is `error` whatever comes later
 """
@@ -31,6 +32,7 @@ from allm_actors.data import (
     StreamError,
     TextCompleted,
     TextDelta,
+    TextPart,
     ToolCall,
     ToolCallCompleted,
     ToolCallDelta,
@@ -38,7 +40,7 @@ from allm_actors.data import (
     Usage,
 )
 
-__all__ = ["Receiving"]
+__all__ = ["Receiving", "text_of"]
 
 _USAGE_FIELDS: Final = frozenset(Usage.__struct_fields__)
 _CARRIED: Final = ("id", "model", "request_id", "raw_finish_reason")
@@ -82,9 +84,10 @@ class Receiving:
     def response(self) -> Response:
         """The answer so far."""
         failed = {} if self.error is None else {"error": self.error}
+        blocks = [_joined(block) for block in self._blocks.values()]
         return Response(
             message=self._message,
-            output_text="".join([_joined(block) for block in self._blocks.values()]),
+            output_text="".join(blocks) if blocks else text_of(self._message),
             tool_calls=[call.value() for call in self._calls.values()],
             finish_reason=self.finish_reason,
             usage=Usage(**self._usage),
@@ -195,6 +198,17 @@ class _Call:
         if self.complete is not None:
             return self.complete
         return ToolCall(id=self.id, name=self.name, arguments={}, raw_arguments=_joined(self.fragments))
+
+
+def text_of(message: object) -> str:
+    """All text of a message; "" where there is none."""
+    match message:
+        case Message(content=str(text)):
+            return text
+        case Message(content=list(parts)):
+            return _joined([part.text for part in parts if isinstance(part, TextPart)])
+        case _:
+            return ""
 
 
 def _joined(fragments: list[str]) -> str:

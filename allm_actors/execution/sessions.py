@@ -16,8 +16,9 @@ calls wait for the caller's results, whatever its status: what would ask the mod
     pending         raise  raise  raise     raise      raise     raise  run
     error           error  error  error     error      error     error  error
 
-Where a result leaves it: `LANDINGS`. The thread is the result's, its metadata is merged over the session's, and calls
-that it left to the caller become pending. What a step comes to is named as what halts a chat, or `going on`.
+Where a result leaves it: `LANDINGS`. The thread is the result's, its metadata is merged over the session's (what cannot
+be stored of it becomes text), and calls that it left to the caller become pending. What a step comes to is named as
+what halts a chat, or `going on`.
 
     the result         status          with calls left  question  metadata["error"]
     -----------------  --------------  ---------------  --------  -----------------
@@ -55,6 +56,7 @@ from allm_actors.data import (
 )
 
 from .answers import question
+from .storable import storable
 from .tools import AWAITING_USER, encode, repair
 
 __all__ = [
@@ -350,7 +352,7 @@ def _land(
         pending_tool_calls=pending,
         pending_question=question,
         pending_tool_call_id=call_id,
-        metadata={**session.metadata, **metadata, **({"error": error} if landing.failed else {})},
+        metadata={**session.metadata, **storable(metadata | ({"error": error} if landing.failed else {}))},
     )
 
 

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from allm_actors.engine.fake import Counter
     from allm_actors.testing import (
         conformance,
         exchanges,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from allm_actors.testing.simhost import SimHost, crashes
 
 __all__ = [
+    "Counter",
     "Player",
     "Proof",
     "Recorder",
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Counter": ".engine.fake",  # beside this package
     "Player": "player",
     "Proof": "halting",
     "Recorder": "recorder",
@@ -67,7 +70,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name not in _HOME:
         return importlib.import_module(f"{__name__}.{name}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -226,3 +226,6 @@ def test_what_a_stream_refuses_at_once_is_raised_in_its_caller(name: str) -> Non
     with pytest.raises(allm.EngineError) as missing:
         stream(name, allm, with_adapter(name, made(name, lambda _request, _call: None)))
     assert missing.value.reason == "missing_stream_adapter"
+    with pytest.raises(allm.EngineError, match="returned None, not an iterator of events") as nothing:
+        stream(name, allm, streaming(name, lambda _request, _call: None))
+    assert nothing.value.reason == "invalid_engine"

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import itertools
 import logging
+import re
 import subprocess
 import sys
 import threading
@@ -26,8 +27,7 @@ from allm_actors.data import (
     ToolCallDelta,
     ToolCallStarted,
 )
-from allm_actors.engine.fake import Counter
-from allm_actors.testing import script
+from allm_actors.testing import Counter, script
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.integration.stage import until
@@ -469,14 +469,20 @@ def test_an_observer_sees_the_provider_before_the_filters():
     assert tags(seen) == provider * 2
 
 
-def test_an_observer_that_fails_is_logged_and_breaks_nothing(caplog):
+def test_an_observer_that_fails_is_logged_once_a_call_and_breaks_nothing(caplog):
+    told = []
+
     def breaks(event):
+        told.append(event)
         raise LookupError("observer")
 
     with caplog.at_level(logging.ERROR, logger="allm_actors"):
         assert tags(allm.stream(weather(), HI, on_event=breaks)) == WHOLE_CHAT
-    assert "observer" in caplog.text
-    assert {record.name for record in caplog.records} == {"allm_actors"}
+        (record,) = caplog.records
+        assert (record.name, record.exc_info[0]) == ("allm_actors", LookupError)
+        assert len(told) > 3
+        allm.chat(weather(), HI, on_event=breaks)
+        assert len(caplog.records) == 2
 
 
 def test_an_error_in_the_middle_is_data():
@@ -970,3 +976,54 @@ def test_what_is_known_of_a_model():
         allm.chat(engine, HI, tools=[get_weather])
     assert caught.value.reason == "unsupported_capability"
     assert allm.from_json(allm.to_json(allm.Engine(adapter="fake", model=ref))).model == ref
+
+
+class Returns:
+    """An adapter without a name, whose `stream` returns this."""
+
+    def __init__(self, made):
+        self.made = made
+
+    def requires_structured_finalize(self, _request):
+        return False
+
+    def stream(self, _request, _call):
+        return self.made()
+
+
+async def coroutine():
+    return iter(())
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda: None, "returned None, not an iterator of events; make it a generator"),
+        (lambda: [allm.TextDelta("hi")], "returned a list, not an iterator of events; make it a generator"),
+        (coroutine, "returned a coroutine, not an iterator of events; an `async def` needs a `yield`"),
+    ],
+    ids=["nothing", "list", "coroutine"],
+)
+def test_an_adapter_that_returns_no_iterator_is_told_so_by_name(made, said):
+    engine = allm.Engine(Returns(made))
+    with pytest.raises(allm.EngineError, match=re.escape(f"adapter 'Returns': stream(request, call) {said}")):
+        allm.generate(engine, [allm.user("hi")])
+    with allm.Host() as host, pytest.raises(allm.EngineError, match="not an iterator of events"):
+        host.session("s", engine).reply("hi").result()
+
+
+def test_an_adapter_without_a_name_is_shown_by_its_type():
+    assert "adapter='Returns'" in repr(allm.Engine(Returns(lambda: iter(()))))
+    response = allm.generate(allm.Engine(Returns(lambda: iter([allm.TextDelta("hi")]))), [allm.user("hi")])
+    assert response.text() == "hi"
+
+
+def test_an_adapter_may_say_all_of_its_text_at_the_end():
+    said = allm.Message(role="assistant", content="hi there")
+    engine = allm.Engine(Returns(lambda: iter([MessageStarted(), allm.MessageCompleted(said, "stop")])))
+    assert allm.generate(engine, HI).text() == "hi there"
+    result = allm.chat(engine, HI)
+    assert (result.halted_reason, result.final_response.text()) == ("completed", "hi there")
+    assert [message.content for message in result.thread.messages] == ["hi", "hi there"]
+    events = list(allm.stream(engine, HI))
+    assert allm.fold(events[:-1], allm.Thread(messages=HI)).chat_result().steps == events[-1].result.steps

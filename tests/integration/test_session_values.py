@@ -1,6 +1,7 @@
 """Sessions as values, and the tables that they and a host's sessions follow, walked from outside."""
 
 import asyncio
+import datetime
 
 import msgspec
 import pytest
@@ -267,3 +268,35 @@ def test_a_value_can_be_stored_and_woken_as_it_was():
     assert msgspec.structs.replace(woken, thread=Thread()) == msgspec.structs.replace(
         session, thread=Thread()
     )
+
+
+@allm.tool
+def reserve(seats: int) -> allm.Halt:
+    """Reserve seats."""
+    return allm.Halt("reserved", {"seats": seats, "until": datetime.date(2026, 5, 4)})
+
+
+@allm.tool
+def choose() -> allm.AskUser:
+    """Ask for a seat."""
+    return allm.AskUser("which seat?", free=["1a", "1b"], plan=open)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "kept"),
+    [
+        (reserve, {"seats": 2}, {"halt_result": {"seats": 2, "until": "2026-05-04"}}),
+        (choose, {}, {"ask_user_opts": {"free": ["1a", "1b"], "plan": repr(open)}}),
+    ],
+    ids=["halt", "question"],
+)
+def test_whatever_a_tool_said_a_session_can_be_stored(tool, arguments, kept):
+    played = [script.tool_call(tool.name, arguments), script.finish("tool_calls")]
+    engine = allm.Engine("fake", tools=[tool], adapter_opts={"scripts": [played]})
+    value, _ = allm.session.start(engine, HI)
+    with allm.Host() as host:
+        handle = host.session("s", allm.Engine("fake", tools=[tool], adapter_opts={"scripts": [played]}))
+        handle.reply("hi").result()
+        for session in (value, handle.value):
+            assert kept.items() <= session.metadata.items()
+            assert allm.from_json(allm.to_json(session)) == session

@@ -87,6 +87,35 @@ def test_a_tool_sleeps_and_is_timed_out_in_virtual_time() -> None:
         assert (host.now, host.living("tool")) == (21.0, [])
 
 
+@pytest.mark.parametrize("reader", ["stays", "leaves"])
+def test_tools_that_the_reader_has_not_let_through_were_not_started(reader: str) -> None:
+    ran: list[int] = []
+    tool = allm.tool(name="send", description="", schema={}, handler=ran.append)
+    calls = [script.tool_call("send", {"n": 1}), script.tool_call("send", {"n": 2})]
+    with SimHost() as host:
+        chat = host.session("s", engine([*calls, script.finish("tool_calls")], SAYS, tools=[tool]))
+        turn = chat.reply("hi")
+        assert next(turn) == MessageStarted()
+        host.run_until_idle()
+        if reader == "stays":
+            chat.cancel()
+            tags = [event.tag for event in turn]
+            assert tags[-4:] == [
+                "tool_result_encoded",
+                "tool_result_encoded",
+                "step_completed",
+                "chat_completed",
+            ]
+            assert not {"tool_execution_started", "tool_execution_completed"} & {*tags}
+        else:
+            turn.close()
+        host.run_until_idle()
+        told = [message.content for message in chat.messages if message.role == "tool"]
+        assert told == ['{"error":"cancelled: the call was not started"}'] * 2
+        assert ran == []
+        assert chat.reply("again").result().halted_reason == "completed"
+
+
 class Silent:
     """Says a word, then nothing; known to a host by its `stream` only."""
 

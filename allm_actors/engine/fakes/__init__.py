@@ -9,7 +9,8 @@ Rule of this package: as in `fake`: no network, no keys, nothing that waits. A s
 
 A script that is used up raises `unknown` with `metadata["cause"] == "no_scripted_…"`. Without a script the fakes
 answer by themselves, except `FakeImages`. `adapter_opts`: the script's name, `capture` (a list or a callable that gets
-each request), `script_cursor` (a `Counter` that several engines share) and `cursor_key` (default: the engine's id).
+each request), `record` (the same, for each `Recorded` call), `script_cursor` (a `Counter` that several engines share)
+and `cursor_key` (default: the engine's id).
 """
 
 from collections.abc import Mapping

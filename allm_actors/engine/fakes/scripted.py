@@ -13,7 +13,7 @@ import msgspec
 
 from allm_actors.data import AdapterError, AllmError
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.fake import Counter
+from allm_actors.engine.fake import Counter, Recorded, show
 
 __all__ = ["ScriptedFake"]
 
@@ -43,7 +43,7 @@ class ScriptedFake(Generic[_Response]):
         if not isinstance(value, msgspec.Struct):
             response = self.build(request, value, fields)
         changes = {
-            "request_id": call.request_id,
+            "request_id": response.request_id or call.request_id,
             "model": response.model or request.model,
             "metadata": {**request.metadata, **response.metadata},
         }
@@ -54,16 +54,9 @@ class ScriptedFake(Generic[_Response]):
         raise NotImplementedError
 
     def capture(self, request: Any, call: Call) -> None:
-        """Show the request to whoever wants to see it."""
-        to = call.options.get("capture")
-        if to is None:
-            return
-        if isinstance(to, list):
-            to.append(request)
-        elif callable(to):
-            to(request)
-        else:
-            raise TypeError(f"capture in adapter_opts must be a list or a callable, got: {to!r}")
+        """Show the request, and the call, to whoever wants to see them."""
+        show(call.options, "capture", request)
+        show(call.options, "record", Recorded(request, call))
 
     def _next(self, call: Call) -> tuple[Any, Mapping[str, Any]]:
         script = call.options.get(self.script)

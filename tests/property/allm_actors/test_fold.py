@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from allm_actors.data import (
     EVENTS,
+    Message,
+    MessageCompleted,
     MessageStarted,
     RawChunk,
     TextCompleted,
@@ -42,6 +44,9 @@ def test_a_reply_is_the_join_of_its_deltas_in_any_chunking(text, places):
     deltas = [TextDelta(piece) for piece in cut(text, places)]
     assert fold(deltas).response().output_text == text
     assert fold([MessageStarted(), *deltas, TextCompleted(text)]).response().output_text == text
+    completed = MessageCompleted(Message(role="assistant", content=text), "stop")
+    assert fold([MessageStarted(), *deltas, completed]).response().output_text == text
+    assert fold([MessageStarted(), completed]).response().output_text == text
 
 
 @given(st.text(), st.lists(st.integers(min_value=0)))

@@ -215,9 +215,15 @@ class LoopMachine(RuleBasedStateMachine):
         return AnswerParsed(self.parsing, **said[how])
 
     @precondition(lambda self: self.trouble() and self.result is None)
-    @rule(reason=st.sampled_from(["cancelled", "interrupted", "error"]))
-    def somebody_cancels(self, reason):
-        self.tell(Cancelled(reason))
+    @rule(reason=st.sampled_from(["cancelled", "interrupted", "error"]), begun=st.integers(0, 3))
+    def somebody_cancels(self, reason, begun):
+        unbegun = frozenset(list(self.running)[begun:])
+        for call_id in unbegun:  # whoever performs effects drops them, and the word that they were started
+            run = self.running.pop(call_id)
+            self.ran.remove((run.turn, call_id))
+            if (run.turn, call_id) not in self.ran:
+                self.open_calls.discard(call_id)
+        self.tell(Cancelled(reason, unbegun=unbegun))
 
     def the_rest_goes_well(self):
         talk = [

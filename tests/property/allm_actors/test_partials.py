@@ -111,6 +111,8 @@ def test_the_last_partial_is_the_answer_itself(pieces):
     values = list(allm.partials(said(pieces), Cat))
     assert values[-1] == parse("".join(pieces), Cat)
     assert all(isinstance(value, Cat) for value in values)
+    started, *_, done = said(pieces)
+    assert list(allm.partials([started, done], Cat)) == values[-1:]
 
 
 @given(cut(written(cats)), st.data())

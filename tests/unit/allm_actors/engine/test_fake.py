@@ -22,6 +22,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine import Adapter, Call, Delay, Scripted
 from allm_actors.engine.fake import Counter, FakeAdapter
+from allm_actors.execution.fold import fold
 from allm_actors.testing import script as s
 
 ASK = Request(messages=[Message(role="user", content="hi")])
@@ -222,6 +223,19 @@ def test_stream_sleeps_where_play_says_delay():
     events = list(FakeAdapter().stream(ASK, call(script=[s.delay(0.05), s.text("a")])))
     assert time.monotonic() - started >= 0.05
     assert not any(isinstance(event, Delay) for event in events)
+
+
+def test_sleep_is_what_a_delay_was_called_once():
+    with pytest.warns(DeprecationWarning, match=r"say script\.delay\(seconds\)"):
+        assert play(("sleep", 0.5), s.text("a"))[1:3] == [Delay(0.5), TextDelta("a")]
+
+
+def test_the_request_id_may_be_said():
+    events = play(s.text("a"), request_id="mine")
+    assert fold(events).response().request_id == "mine"
+    assert fold(play(s.text("a"))).response().request_id is None
+    with pytest.raises(TypeError, match="request_id in adapter_opts must be a text, got: 7"):
+        play(s.text("a"), request_id=7)
 
 
 def test_a_script_is_data():

@@ -46,6 +46,30 @@ def pictures(fake, key=1, **options):
     return fake.generate(CAT, call(key, **options)).images
 
 
+class Drawn(FakeImages):
+    """Has a picture of its own."""
+
+    def _unscripted(self):
+        return [PICTURE], {}
+
+
+SPEECH = SpeechRequest(input="hi")
+CLIP = TranscriptionRequest(audio=Audio.from_bytes(b"hi", "audio/mpeg"))
+QUESTION = ClassificationRequest(
+    state="hi", questions={"q": ClassificationQuestion(type="yes_no", instructions="?")}
+)
+ASKED = [
+    (Drawn, "generate", CAT),
+    (FakeEmbeddings, "embed", EmbeddingRequest(input=["hi"])),
+    (FakeModeration, "moderate", ModerationRequest(input=["hi"])),
+    (FakeSpeech, "synthesize", SPEECH),
+    (FakeSpeech, "stream_synthesize", SPEECH),
+    (FakeTranscription, "transcribe", CLIP),
+    (FakeTranscription, "stream_transcribe", CLIP),
+    (FakeClassification, "classify", QUESTION),
+]
+
+
 class TestScripts:
     def test_an_entry_for_each_call(self):
         fake, entries = FakeImages(), [script.ok([PICTURE]), script.ok([])]
@@ -72,6 +96,8 @@ class TestScripts:
 
     def test_the_response_carries_what_the_request_said(self):
         response = FakeImages().generate(CAT, call(image_script=[script.ok([PICTURE], id="x")]))
+        own = FakeImages().generate(CAT, call(image_script=[script.ok([PICTURE], request_id="mine")]))
+        assert own.request_id == "mine"
         assert (response.id, response.request_id, response.model, response.metadata) == (
             "x",
             "r1",
@@ -115,8 +141,9 @@ class TestScripts:
             ({"image_script": "ok"}, TypeError, "image_script in adapter_opts must be a list"),
             ({"image_script": [], "script_cursor": 1}, TypeError, "must be a Counter"),
             ({"image_script": [], "capture": 1}, TypeError, "capture in adapter_opts must be"),
+            ({"image_script": [], "record": 1}, TypeError, "record in adapter_opts must be"),
         ],
-        ids=["entry", "text", "cursor", "capture"],
+        ids=["entry", "text", "cursor", "capture", "record"],
     )
     def test_what_cannot_be_played_is_refused(self, options, error, message):
         with pytest.raises(error, match=message):
@@ -127,6 +154,14 @@ class TestScripts:
         with pytest.raises(ImageAdapterError):
             pictures(FakeImages(), capture=seen.append)
         assert seen == [CAT]
+
+    @pytest.mark.parametrize(("fake", "method", "request_"), ASKED, ids=[method for _, method, _ in ASKED])
+    def test_every_fake_records_its_calls(self, fake, method, request_):
+        recorded, heard = [], []
+        getattr(fake(), method)(request_, call(record=recorded))
+        getattr(fake(), method)(request_, call(record=heard.append))
+        for (one,) in (recorded, heard):
+            assert (one.request, one.call.request_id) == (request_, "r1")
 
 
 class TestEmbeddings:

@@ -17,6 +17,7 @@ from allm_actors.data import (
     StreamError,
     TextCompleted,
     TextDelta,
+    TextPart,
     Thread,
     ToolCall,
     ToolCallCompleted,
@@ -64,6 +65,17 @@ def test_a_completed_text_without_an_id_is_the_whole_text():
 
 def test_a_completed_block_has_the_last_word_over_deltas_without_an_id():
     assert response(TextDelta("hel"), TextCompleted("hello", "1")).output_text == "hello"
+
+
+def test_the_completed_message_has_the_text_if_nothing_else_has():
+    assert response(MessageStarted(), MessageCompleted(SAID, "stop")).output_text == "hello"
+    parts = Message(role="assistant", content=[TextPart(text="hel"), TextPart(text="lo")])
+    assert response(MessageCompleted(parts, "stop")).output_text == "hello"
+    for said in (TextDelta("hi"), TextCompleted("hi"), TextCompleted("hi", "1")):
+        assert response(said, MessageCompleted(SAID, "stop")).output_text == "hi"
+    assert response(TextCompleted(""), MessageCompleted(SAID, "stop")).output_text == ""
+    nothing = Message(role="assistant", content="")
+    assert response(MessageCompleted(nothing, "stop")).output_text == ""
 
 
 def test_an_answer_of_calls_only_has_an_empty_text():

@@ -1,5 +1,6 @@
 """A run can be ended at any moment, and its thread can be asked with again."""
 
+import msgspec
 import pytest
 
 from allm_actors.data import (
@@ -9,6 +10,7 @@ from allm_actors.data import (
     StreamError,
     TextDelta,
     ToolCallStarted,
+    ToolExecutionCompleted,
 )
 from allm_actors.data.validate import validate
 from allm_actors.execution import loop
@@ -19,11 +21,13 @@ from allm_actors.execution.effects import (
     Checkpoint,
     Emit,
     Finish,
+    RunTool,
 )
 from allm_actors.execution.inputs import (
     Cancelled,
     ModelEvents,
     ModelFailed,
+    ToolCrashed,
     ToolReturned,
 )
 from allm_actors.execution.tools import settle
@@ -100,6 +104,20 @@ def test_a_cancel_tells_calls_that_wait_from_calls_that_run():
     _, effects = cut(state, "cancelled")
     contents = [message.content for message in effects[-1].result.thread.messages[2:]]
     assert ["outcome is unknown" in contents[0], "not started" in contents[1]] == [True, True]
+
+
+def test_a_call_that_still_waited_for_its_worker_was_not_started():
+    known = tools(echo=echo)
+    known["twice"] = msgspec.structs.replace(known["echo"], name="twice", effect="idempotent")
+    state, _ = ran_until_tools(("c0", "echo"), ("c1", "echo"), ("c2", "twice"), tools=known)
+    state, again = loop.step(state, ToolCrashed("c2", "gone"))
+    assert kinds(again) == [RunTool]
+    _, effects = loop.step(state, Cancelled(unbegun=frozenset({"c1", "c2"})))
+    contents = [message.content for message in effects[-1].result.thread.messages[2:]]
+    assert ["not started" in content for content in contents] == [False, True, False]
+    assert [effect.call_id for effect in effects if isinstance(effect, CancelTool)] == ["c0"]
+    events = [event for effect in effects if isinstance(effect, Emit) for event in effect.events]
+    assert [event.id for event in events if isinstance(event, ToolExecutionCompleted)] == ["c0", "c2"]
 
 
 def test_a_cancel_while_halt_when_is_asked_ends_after_the_step():
