@@ -31,20 +31,20 @@ def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], st
 
 def _matched(messages: list[Any]) -> bool:
     """Whether each answer follows its call, and no call is left open: what is so needs no closer look."""
-    waiting: set[str] = set()
+    waiting: set[Any] = set()
     for message in messages:
-        if not isinstance(message, Message):
-            continue
-        if message.role == "tool":
-            answered = message.tool_call_id
-            if not isinstance(answered, str) or answered not in waiting:
+        if type(message) is not Message:
+            return False
+        role = message.role
+        if role == "tool":
+            if type(message.tool_call_id) is not str or message.tool_call_id not in waiting:
                 return False
-            waiting.remove(answered)
-        elif message.role == "assistant" and message.metadata:
+            waiting.remove(message.tool_call_id)
+        elif role == "assistant" and message.metadata:
             calls = _calls(message)
             if calls and waiting:
                 return False
-            waiting.update(call.id for call in calls)
+            waiting.update([call.id for call in calls])
     return not waiting
 
 

@@ -19,6 +19,7 @@ that twice is as good as once; no other call is ever run twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -47,6 +48,8 @@ from .tool_errors import (
 from .tools import AnswerEvent, Policy, ToolOutcome, answer_message, settle_error
 
 __all__ = ["Batch", "Change", "begin", "close", "crashed", "returned", "took_too_long"]
+
+T = TypeVar("T")
 
 
 class Settling(msgspec.Struct, frozen=True):
@@ -205,7 +208,7 @@ def _fail(
     """The batch after a call failed without a worker to settle its error in."""
     if batch.options.errors_need_user_code:
         effects.append(SettleError(call, error, batch.turn))
-        running = {key: value for key, value in batch.running.items() if key != call.id}
+        running = _without(batch.running, call.id)
         settling = {**batch.settling, call.id: Settling(call, error, started)}
         return msgspec.structs.replace(batch, running=running, settling=settling)
     policy: Policy = "halt" if batch.options.on_tool_error == "halt" else "continue"
@@ -221,8 +224,8 @@ def _answer(
     events.append(outcome.event)
     return msgspec.structs.replace(
         batch,
-        running={key: value for key, value in batch.running.items() if key != call.id},
-        settling={key: value for key, value in batch.settling.items() if key != call.id},
+        running=_without(batch.running, call.id),
+        settling=_without(batch.settling, call.id),
         answered={**batch.answered, call.id: outcome.event},
         messages={**batch.messages, call.id: answer_message(outcome.event)},
     )
@@ -264,3 +267,9 @@ def _checkpoint(batch: Batch) -> Checkpoint:
 
 def _emit(events: Sequence[Event]) -> tuple[Emit, ...]:
     return (Emit(tuple(events)),) if events else ()
+
+
+def _without(calls: dict[str, T], call_id: str) -> dict[str, T]:
+    if call_id not in calls:
+        return calls
+    return {key: value for key, value in calls.items() if key != call_id}

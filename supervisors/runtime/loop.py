@@ -124,8 +124,9 @@ class LoopDispatcher(Dispatcher):
         # What becomes ready meanwhile runs in the same pass: a hop between processes costs no look at the selector.
         loop = self.loop
         self._ident = threading.get_ident()
-        until = loop.time() + self._time_slice
-        while self._ready and loop.time() < until:
+        now = time.monotonic
+        until = now() + self._time_slice
+        while self._ready and now() < until:
             self._run_one(self._ready.popleft())
         if not self._ready:
             self._armed.release()

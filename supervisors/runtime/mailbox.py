@@ -205,10 +205,11 @@ class Mailbox:
             self.fresh = False
             owner._actor_begin()  # noqa: SLF001
         while True:
-            while self.control and not self.closed:
-                owner._actor_on_control(self.control.popleft())  # noqa: SLF001
+            control = self.control
+            while control and not self.closed:
+                owner._actor_on_control(control.popleft())  # noqa: SLF001
             user = self.user
-            if self.closed or not user:
+            if not user or self.closed:
                 return False
             if budget == 0:
                 return True
