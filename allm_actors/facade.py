@@ -80,7 +80,7 @@ def generate(engine: Engine, request: Request | Conversation, **options: Any) ->
 
     Raises: TypeError, ValueError, ValidationError, EngineError; AdapterError for a scripted refusal.
     """
-    response: Response = stream_generate(engine, request, **options).result()
+    response: Response = _result(stream_generate(engine, request, **options))
     return response
 
 
@@ -93,7 +93,7 @@ def stream_generate(engine: Engine, request: Request | Conversation, **options: 
 
 def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
     """One model call and the tools it asks for."""
-    result: StepResult = stream_step(engine, thread, **options).result()
+    result: StepResult = _result(stream_step(engine, thread, **options))
     return result
 
 
@@ -104,7 +104,7 @@ def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventSt
 
 def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
     """Steps until the model has answered, a tool halts, or `max_turns` is reached."""
-    result: ChatResult = stream(engine, thread, **options).result()
+    result: ChatResult = _result(stream(engine, thread, **options))
     return result
 
 
@@ -229,6 +229,11 @@ def open_stream(
     spec = turn_spec(kind, engine, options, thread=thread, request=request)
     spec = replace(spec, opened=open_first_call(spec, host.transport))
     return make(StatelessCall(host, spec), spec.channel, view_of(spec))
+
+
+def _result(stream: EventStream) -> Any:
+    with stream:  # an interrupt ends the call: nobody is left who could
+        return stream.result()
 
 
 def _whole(name: str, engine: Engine, given: Any, options: dict[str, Any]) -> Any:

@@ -81,7 +81,7 @@ def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, Cha
     Raises: ValidationError `invalid_session_input` for anything else, and for messages that cannot be sent;
     SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
-    return stream_start(engine, messages, **options).finish()
+    return _finished(stream_start(engine, messages, **options))
 
 
 def reply(
@@ -91,7 +91,7 @@ def reply(
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
-    return stream_reply(engine, session, text, **options).finish()
+    return _finished(stream_reply(engine, session, text, **options))
 
 
 def continue_(
@@ -101,7 +101,7 @@ def continue_(
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.chat` raises.
     """
-    return stream_continue(engine, session, message, **options).finish()
+    return _finished(stream_continue(engine, session, message, **options))
 
 
 def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, StepResult]:
@@ -109,7 +109,7 @@ def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, Ste
 
     Raises: SessionStatusError or SessionError where the status forbids it; what `allm.step` raises.
     """
-    return stream_step(engine, session, **options).finish()
+    return _finished(stream_step(engine, session, **options))
 
 
 def stream_start(engine: Engine, messages: Start, **options: Any) -> SessionStream:
@@ -133,6 +133,11 @@ def stream_continue(
 def stream_step(engine: Engine, session: Session, **options: Any) -> SessionStream:
     """As `step`, as events."""
     return _open("step", engine, session, "step", [], options)
+
+
+def _finished(stream: SessionStream) -> tuple[Session, Any]:
+    with stream:  # an interrupt ends the run: nobody is left who could
+        return stream.finish()
 
 
 def _open(

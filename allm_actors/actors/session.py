@@ -91,6 +91,7 @@ class SessionActor(Process):
         self._alarms: Alarms | None = None
         self._tokens = 0
         self._closing: object = None
+        self._changing = False
 
     # Life.
 
@@ -163,6 +164,8 @@ class SessionActor(Process):
                 run.died(token, why)
             case Begin() | SubmitToolResults() | Recover() | Fork() if self._closing is not None:
                 return NO_REPLY  # our death tells whoever asked to ask our successor
+            case Begin() | SubmitToolResults() | Recover() | Fork() if self._changing:
+                self.stash()  # what is being stored may have to be taken back
             case Begin(spec):
                 self._admit(spec)
             case Cancel(turn_id):
@@ -265,7 +268,9 @@ class SessionActor(Process):
                 self._end(spec, None)
 
     def _end(self, spec: TurnSpec, reason: object) -> None:
-        result, last = ending(spec, self._ledger.value.thread, reason)
+        # A turn that never began leaves the conversation as the one that runs has found it.
+        session = self._ledger.value if self._before is None else self._before
+        result, last = ending(spec, session.thread, reason)
         spec.channel.end(result, last=last)
         self._forget(spec)
 
@@ -280,6 +285,8 @@ class SessionActor(Process):
             self.exit()
         elif self._queue:
             self._start(self._queue.popleft())
+            if self._queue and self._run is not None and self._seat.when_busy == "interrupt":
+                self._run.cancel("cancelled")  # somebody came after it, before it could begin
 
     # The crew of a turn.
 
@@ -368,8 +375,11 @@ class SessionActor(Process):
         """Take this value over and answer with it once it is stored; if it cannot be, nothing has changed."""
         request, before = self._asked(), self._ledger.value
         self._ledger.put(session)
+        self._changing = True
 
         def stored(error: StoreError | None) -> None:
+            self._changing = False
+            self.unstash_all()
             if error is None:
                 request.reply(session)
             else:

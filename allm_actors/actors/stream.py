@@ -158,7 +158,10 @@ class EventStream:
         return Partials(self, model)
 
     def result(self) -> Any:
-        """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call."""
+        """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
+
+        Ctrl-C ends the call.
+        """
         if self._view.on_event is not None:
             for _ in self:
                 pass
@@ -167,10 +170,14 @@ class EventStream:
             self._drain()
             if not self._begun:
                 self._begin()
-        return self._channel.wait_result()
+        try:
+            return self._channel.wait_result()
+        except KeyboardInterrupt:
+            self._channel.cancel()
+            raise
 
     async def aresult(self) -> Any:
-        """As `result`, without blocking the event loop."""
+        """As `result`, without blocking the event loop. A cancelled wait leaves the call running; await it again."""
         if self._view.on_event is not None:
             async for _ in self:
                 pass

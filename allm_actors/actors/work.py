@@ -121,7 +121,7 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
     def ask() -> Any:
         try:
             answer = predicate(step_result)
-            return asyncio.run(_await(answer)) if inspect.isawaitable(answer) else answer
+            return bool(asyncio.run(_await(answer)) if inspect.isawaitable(answer) else answer)
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 

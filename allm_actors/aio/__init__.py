@@ -62,7 +62,7 @@ __all__ = [
 
 async def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
     """As `allm.generate`."""
-    response: Response = await stream_generate(engine, request, **options)
+    response: Response = await _result(stream_generate(engine, request, **options))
     return response
 
 
@@ -73,7 +73,7 @@ def stream_generate(engine: Engine, request: Request | Conversation, **options: 
 
 async def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
     """As `allm.step`."""
-    result: StepResult = await stream_step(engine, thread, **options)
+    result: StepResult = await _result(stream_step(engine, thread, **options))
     return result
 
 
@@ -84,7 +84,7 @@ def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventSt
 
 async def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
     """As `allm.chat`."""
-    result: ChatResult = await stream(engine, thread, **options)
+    result: ChatResult = await _result(stream(engine, thread, **options))
     return result
 
 
@@ -164,6 +164,11 @@ async def classify(
     """As `allm.classify`."""
     response: ClassificationResponse = await _whole("classify", engine, state, asking(questions, options))
     return response
+
+
+async def _result(stream: EventStream) -> Any:
+    async with stream:  # a cancelled task ends the call: nobody is left who could
+        return await stream
 
 
 async def _whole(name: str, engine: Engine, given: Any, options: dict[str, Any]) -> Any:

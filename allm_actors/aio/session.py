@@ -41,23 +41,28 @@ __all__ = [
 
 async def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, ChatResult]:
     """As `allm.session.start`."""
-    return await stream_start(engine, messages, **options).afinish()
+    return await _finished(stream_start(engine, messages, **options))
 
 
 async def reply(
     engine: Engine, session: Session, text: str | Message, **options: Any
 ) -> tuple[Session, ChatResult]:
     """As `allm.session.reply`."""
-    return await stream_reply(engine, session, text, **options).afinish()
+    return await _finished(stream_reply(engine, session, text, **options))
 
 
 async def continue_(
     engine: Engine, session: Session, message: str | Message | None = None, **options: Any
 ) -> tuple[Session, ChatResult]:
     """As `allm.session.continue_`."""
-    return await stream_continue(engine, session, message, **options).afinish()
+    return await _finished(stream_continue(engine, session, message, **options))
 
 
 async def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, StepResult]:
     """As `allm.session.step`."""
-    return await stream_step(engine, session, **options).afinish()
+    return await _finished(stream_step(engine, session, **options))
+
+
+async def _finished(stream: SessionStream) -> tuple[Session, Any]:
+    async with stream:  # a cancelled task ends the run: nobody is left who could
+        return await stream.afinish()

@@ -15,6 +15,8 @@ from typing import Any, Self
 import pytest
 
 import allm_actors as allm
+from allm_actors.actors import default_host
+from allm_actors.testing import script
 from allm_actors.testing.loopback import LoopbackServer, Reply, Request
 from tests.integration.stage import (
     AGAIN,
@@ -22,6 +24,7 @@ from tests.integration.stage import (
     PROMPT,
     QUESTION,
     SOON,
+    HeldFake,
     Hold,
     Place,
     Provider,
@@ -528,6 +531,72 @@ class Here:
 
     def session(self, id: str, engine: allm.Engine) -> Any:
         return self._host.session(id, engine, api_key=KEY)
+
+
+# --- a caller without a handle ------------------------------------------------------------------------------------
+
+
+class Slow:
+    """A model that takes its time before it asks for a refund, and two ways to ask it that keep no handle."""
+
+    def __init__(self) -> None:
+        self.refunded: list[int] = []
+        self.answers = Hold()
+
+    def engine(self) -> allm.Engine:
+        @allm.tool
+        def refund(n: int) -> str:
+            """Pay it back."""
+            self.refunded.append(n)
+            return "done"
+
+        calls = [
+            script.raw_chunk(self.answers),
+            script.tool_call("refund", {"n": 1}),
+            script.finish("tool_calls"),
+        ]
+        scripts = [calls, [script.text("Done."), script.finish("stop")]]
+        return allm.Engine(adapter=HeldFake(scripts=scripts), tools=[refund])
+
+    def is_over(self) -> bool:
+        kinds = {ref.actor_class.__name__ for ref in default_host().system.processes()}
+        return not kinds & {"SessionActor", "AdapterActor", "ToolActor"}
+
+
+HANDLELESS: list[Any] = [
+    pytest.param(allm.chat, allm.aio.chat, id="chat"),
+    pytest.param(allm.step, allm.aio.step, id="step"),
+    pytest.param(allm.session.start, allm.aio.session.start, id="session"),
+]
+
+
+@pytest.mark.parametrize(("call", "acall"), HANDLELESS)
+def test_a_task_that_is_cancelled_ends_its_call_although_its_error_is_kept(call: Any, acall: Any) -> None:
+    slow = Slow()
+
+    async def main() -> None:
+        task = asyncio.create_task(acall(slow.engine(), [allm.user(QUESTION)]))
+        await asyncio.to_thread(slow.answers.reached.wait, SOON)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as kept:
+            await asyncio.wait_for(task, SOON)
+        slow.answers.open()
+        await asyncio.to_thread(until, slow.is_over)
+        assert slow.refunded == []
+        del kept
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("call", "acall"), HANDLELESS)
+def test_ctrl_c_ends_a_call_although_its_error_is_kept(call: Any, acall: Any) -> None:
+    slow = Slow()
+    with pytest.raises(KeyboardInterrupt) as kept, ctrl_c(slow.answers):
+        call(slow.engine(), [allm.user(QUESTION)])
+    slow.answers.open()
+    until(slow.is_over)
+    assert slow.refunded == []
+    del kept
 
 
 # --- a reader that is not there ----------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.execution.tools import AWAITING_USER
 from allm_actors.testing import script
 
+from .stage import until
+
 SOON = 5.0
 DISPATCHERS = ("loop", "pool", "threads")
 
@@ -748,3 +750,115 @@ def test_an_error_of_ours_stays_what_it_is_wherever_an_adapter_raises_it(adapter
     assert (type(error), error.reason, error.retry_after_ms) == (allm.AdapterError, "rate_limited", 1500)
     assert response.text() == "so"
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+# --- when several things happen to a session at once ---------------------------------------------------------------
+
+
+def held_tool():
+    """A tool that is let go by hand: the tool, that it runs, and how to let it go."""
+    runs, go_on = threading.Event(), threading.Event()
+
+    def hold(arguments):
+        runs.set()
+        go_on.wait(SOON)
+        return "held"
+
+    return tool("hold", hold), runs, go_on
+
+
+def test_the_last_of_many_that_interrupt_is_the_one_that_is_answered(any_host):
+    hold, runs, go_on = held_tool()
+    engine = fake(calls(("c0", "hold")), says("one"), says("two"), says("three"), tools=[hold])
+    session = any_host.session("s", engine, when_busy="interrupt")
+    first = session.reply("one?")
+    reader = threading.Thread(target=first.result)
+    reader.start()
+    assert runs.wait(SOON)
+    second, third = session.reply("two?"), session.reply("three?")
+    go_on.set()
+    assert third.result().halted_reason == "completed"
+    assert [turn.result().halted_reason for turn in (first, second)] == ["cancelled", "cancelled"]
+    said = [message.content for message in session.messages if message.role == "user"]
+    assert said[0] == "one?"
+    assert said[-1] == "three?"
+    allm.validate(session.value.thread)
+
+
+def test_a_turn_that_never_began_has_the_conversation_as_it_was_before(any_host):
+    hold, runs, go_on = held_tool()
+    session = any_host.session("s", fake(calls(("c0", "hold")), says("done"), tools=[hold]))
+    first = session.reply("first")
+    reader = threading.Thread(target=first.result)
+    reader.start()
+    assert runs.wait(SOON)
+    second = session.reply("second")
+    second.close()
+    result = second.result()
+    assert result.halted_reason == "cancelled"
+    allm.validate(result.thread.add_user("something else"))
+    go_on.set()
+    assert first.result().halted_reason == "completed"
+
+
+class NoVerdict:
+    def __bool__(self):
+        raise ValueError("the truth of this is ambiguous")
+
+
+def test_a_verdict_without_a_truth_is_an_error_of_the_chat(any_host):
+    engine = fake(calls(("c0", "look")), says("done"), tools=[tool("look", lambda _: "seen")])
+    session = any_host.session("s", engine)
+    result = session.reply("?", halt_when=lambda step: NoVerdict()).result()
+    assert result.halted_reason == "error"
+    assert "ambiguous" in str(result.metadata["error"])
+    assert session.status == "error"  # and its process lives
+    assert session.recover().status == "idle"
+
+
+class Refusing:
+    """A store with a thread of its own, which refuses some saves when it is told to go on."""
+
+    def __init__(self):
+        self._kept = MemoryStore()
+        self.refusals, self.saving, self.go_on = 0, threading.Event(), threading.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._kept, name)
+
+    def save(self, batch):
+        if self.refusals:
+            self.refusals -= 1
+            self.saving.set()
+            self.go_on.wait(SOON)
+            raise allm.StoreError("locked", message="for a moment")
+        return self._kept.save(batch)
+
+
+def test_what_is_asked_while_a_change_is_stored_waits_for_it():
+    store = Refusing()
+    engine = fake(calls(("a", "m"), ("b", "m")), says("done"), tools=[tool("m", manual=True)])
+    with allm.Host(store=store) as host:
+        session = host.session("s", engine)
+        session.reply("go").result()
+        answers = {}
+
+        def submit(id):
+            try:
+                answers[id] = [call.id for call in session.submit_tool_result(id, id).pending_tool_calls]
+            except allm.StoreError as error:
+                answers[id] = error.reason
+
+        store.refusals = 1
+        first = threading.Thread(target=submit, args=("a",))
+        first.start()
+        assert store.saving.wait(SOON)
+        second = threading.Thread(target=submit, args=("b",))
+        second.start()
+        until(lambda: len(host.system.whereis(("sessions", "s")).actor_inbox.owner._actor_stash or ()) == 1)
+        store.go_on.set()
+        first.join(SOON)
+        second.join(SOON)
+        assert answers == {"a": "locked", "b": ["a"]}
+        assert [call.id for call in session.pending_tool_calls] == ["a"]
+        assert [call.id for call in store.load("s").pending_tool_calls] == ["a"]
