@@ -1,7 +1,7 @@
 """The supervision tree as text, for people who look at a running system.
 
 The rule of this file: looking must never hang. All supervisors are asked at once and together get a few seconds; who
-does not answer in time is shown as busy.
+does not answer in time is shown as busy. Those that live on the event loop of the caller are looked at.
 
     Supervisor#1 'root' supervisor running
     ├─ Store: Store#2 worker running
@@ -29,6 +29,7 @@ from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import a_ref
 from supervisors.supervisor import DynamicSupervisorRef, Request, SupervisorRef
+from supervisors.supervisor.supervision import Supervision
 
 __all__ = ["tree"]
 
@@ -69,6 +70,11 @@ class _Survey:
     def look(self, ref: Ref[Any], node: _Node) -> _Node:
         """Find out what is below `ref`; thread: any."""
         if isinstance(ref, SupervisorRef | DynamicSupervisorRef):
+            owner = ref.actor_inbox.owner
+            if isinstance(owner, Supervision) and ref.dispatcher.runs_here():
+                # It could answer only after we are gone; and it is not in the middle of anything.
+                self._show(node, owner._actor_views())  # noqa: SLF001
+                return node
             node.below = [_Node("(busy: no answer in time)")]
             with self._lock:
                 self._open += 1
@@ -89,10 +95,13 @@ class _Survey:
         except ProcessDown:
             node.below = [_Node("(down)")]
         else:
-            below = [self._child(view) for view in views[: self._limit]]
-            more = len(views) - len(below)
-            node.below = [*below, _Node(f"(and {more} more)")] if more else below
+            self._show(node, views)
         self._close()
+
+    def _show(self, node: _Node, views: list[View]) -> None:
+        below = [self._child(view) for view in views[: self._limit]]
+        more = len(views) - len(below)
+        node.below = [*below, _Node(f"(and {more} more)")] if more else below
 
     def _child(self, view: View) -> _Node:
         prefix = "" if view.id is None else f"{_name(view.id)}: "

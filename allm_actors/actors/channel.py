@@ -33,6 +33,7 @@ class Channel:
     """
 
     __slots__ = (
+        "__weakref__",
         "_accepted",
         "_buffer",
         "_cancelled",

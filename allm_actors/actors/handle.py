@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
 import msgspec
 
@@ -18,6 +19,7 @@ from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation, said_by_user, spoken
 from supervisors import NOPROC, ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
+from .channel import Channel
 from .ending import ending
 from .ports import SESSIONS, Ports
 from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec
@@ -56,9 +58,8 @@ class SessionHandle:
         self.id: str = seat.id
         self.engine = engine
         self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
-        self._last = (
-            ""  # the id of the turn that was begun last; the turn itself is its reader's, who may drop it
-        )
+        # Of the turn that was begun last; it is its reader's, who may drop it.
+        self._last: ReferenceType[Channel] | None = None
 
     def __repr__(self) -> str:
         return f"<session {self.id!r} {self.status}>"
@@ -117,11 +118,18 @@ class SessionHandle:
         return self._settle(self.ask(Recover()))
 
     def cancel(self) -> None:
-        """End the turn that was begun last, if it still runs; the session keeps what was said."""
-        if self._last:
-            ref = self._ports.whereis((SESSIONS, self.id))
-            if ref is not None:
-                ref.send(Cancel(self._last))
+        """End the turn that this handle has begun last, if it is not over; the session keeps what was said.
+
+        A handle that has begun none ends the turn that runs, whoever has begun it.
+        """
+        if self._last is not None:
+            channel = self._last()
+            if channel is not None:
+                channel.cancel()
+            return
+        session = self._ports.whereis((SESSIONS, self.id))
+        if session is not None:
+            session.send(Cancel(None))
 
     def fork(self, id: str) -> Any:
         """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
@@ -176,11 +184,13 @@ class SessionHandle:
             operation=operation,
             messages=messages,
             loop=self._host.tool_loop(),
+            when_busy=self._seat.when_busy,
+            queue_limit=self._seat.queue_limit,
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
-        turn = Turn(spec.id, _Ended(spec), spec.channel, view_of(spec))
-        self._last = turn.id
+        turn = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
+        self._last = ref(spec.channel)
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if self._host.attached:
             spec.channel.home = spec.loop

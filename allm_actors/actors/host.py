@@ -27,6 +27,7 @@ from weakref import WeakValueDictionary
 from allm_actors.data import AllmError, EngineError, Session
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
+from allm_actors.engine.kinds import is_seconds
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,
@@ -44,11 +45,11 @@ from .adapter import close
 from .call import CallSpec
 from .ending import ending
 from .handle import SessionHandle, check_id, session_spec
-from .keeper import ListIds, store_actor_for
+from .keeper import Delete, ListIds, store_actor_for
 from .loops import current_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
-from .protocol import TurnSpec
-from .seat import Cell, Seat, WhenBusy
+from .protocol import TurnSpec, WhenBusy
+from .seat import Cell, Seat
 from .starting import start_call
 from .store import Store, store_for
 from .turns import new_id
@@ -74,8 +75,9 @@ class Host:
     """A supervision tree that runs many sessions.
 
     `store` is a path for an SQLite file, None for memory, or a `Store`. `dispatcher` says what runs sessions, adapters
-    and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. Use it with `with` (an event
-    loop of its own, on a daemon thread) or `async with` (the running event loop).
+    and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. A session that has had nothing
+    to do for `idle_timeout` seconds ends, and is started again from the store at its next use; None lets it wait in
+    memory. Use it with `with` (an event loop of its own, on a daemon thread) or `async with` (the running event loop).
 
     Raises: StoreError from the start, when the store cannot be used.
     Thread: any thread may use it.
@@ -86,13 +88,19 @@ class Host:
         store: str | Path | Store | None = None,
         *,
         dispatcher: str = "loop",
+        idle_timeout: float | None = None,
         max_zombies: int = 64,
         shutdown_timeout: float = 10.0,
     ) -> None:
         if dispatcher != "loop" and dispatcher not in _DISPATCHERS:
             known = ", ".join(map(repr, ("loop", *_DISPATCHERS)))
             raise ValueError(f"dispatcher must be one of {known}; got: {dispatcher!r}")
+        if idle_timeout is not None and not is_seconds(idle_timeout):
+            raise ValueError(
+                f"idle_timeout must be a positive number of seconds, or None; got: {idle_timeout!r}"
+            )
         self._store = store_for(store)
+        self._idle_timeout = idle_timeout
         self._dispatcher, self._max_zombies, self._shutdown_timeout = (
             dispatcher,
             max_zombies,
@@ -199,7 +207,14 @@ class Host:
             raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
         with self._looking:  # two cells of one session would show two values of it
             cell = self._cells.setdefault(id, Cell(Session(id=id)))
-        seat = Seat(ports=self._ports(), cell=cell, id=id, when_busy=when_busy, queue_limit=queue_limit)
+        seat = Seat(
+            ports=self._ports(),
+            cell=cell,
+            id=id,
+            when_busy=when_busy,
+            queue_limit=queue_limit,
+            idle_timeout=self._idle_timeout,
+        )
         handle = SessionHandle(self, seat.ports, seat, engine, api_key)
         ensured = handle.ensure()
         if not self.attached:
@@ -211,6 +226,30 @@ class Host:
         store: Any = self._ports().whereis(STORE)
         ids: Future[Any] = store.ask(ListIds(), block=False)
         return ids if self.attached else ids.get()
+
+    def delete_session(self, id: str) -> Any:
+        """Forget the session of that name: what runs is interrupted, and what is stored of it is gone.
+
+        An awaitable in a host that was entered with `async with`. Harmless when there is none. Raises StoreError.
+        """
+        check_id(id)
+        deleted: Future[Any] = Future()
+        ports = self._ports()
+
+        def forget(_stopped: object = None) -> None:
+            cell = self._cells.get(id)
+            if cell is not None:
+                cell.value = Session(id=id)
+            ports.ask_store(
+                Delete(id), lambda _answer, error: deleted.set() if error is None else deleted.fail(error)
+            )
+
+        ref = ports.whereis((SESSIONS, id))
+        if ref is None:
+            forget()
+        else:
+            ref.stop(block=False).add_done_callback(forget)
+        return deleted if self.attached else deleted.get()
 
     def tree(self) -> str:
         """The living supervision tree, drawn."""

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -52,12 +52,15 @@ __all__ = [
 ]
 
 
+WhenBusy = Literal["queue", "reject", "interrupt"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSpec:
     """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, …), `messages` what it adds to
     the session's thread; a stateless call has no operation, and brings its `thread`. `parts` are the call's options
-    over the engine's, by where they go. `opened` is a first model call that the caller has opened already; `loop` is
-    where async tools run.
+    over the engine's, by where they go. `when_busy` and `queue_limit` say what becomes of it when another one runs.
+    `opened` is a first model call that the caller has opened already; `loop` is where async tools run.
     """
 
     id: str
@@ -74,6 +77,8 @@ class TurnSpec:
     opened: Any = None
     context: contextvars.Context | None = field(default=None, repr=False)
     loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
+    when_busy: WhenBusy = "queue"
+    queue_limit: int = 0
 
 
 # From a door to a session actor.
@@ -92,9 +97,9 @@ class Demand(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """End the turn of that id, running or queued."""
+    """End the turn of that id, running or queued; None is the one that runs."""
 
-    turn_id: str
+    turn_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

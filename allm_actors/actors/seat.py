@@ -7,17 +7,14 @@ outlets end what a dead session owed.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from allm_actors.data import Session
 
 from .ending import ending
 from .ports import Ports
-from .protocol import TurnSpec
+from .protocol import TurnSpec, WhenBusy
 
-__all__ = ["Cell", "Outlets", "Seat", "WhenBusy"]
-
-WhenBusy = Literal["queue", "reject", "interrupt"]
+__all__ = ["Cell", "Outlets", "Seat"]
 
 
 class Cell:
@@ -38,6 +35,7 @@ class Seat:
     id: str | None = None
     when_busy: WhenBusy = "queue"
     queue_limit: int = 16
+    idle_timeout: float | None = None
     first: TurnSpec | None = field(default=None, repr=False)
 
 

@@ -62,6 +62,8 @@ from .store import Save
 
 __all__ = ["SessionActor"]
 
+_IDLE = 0  # the token of the deadline of a session that has nothing to do; workers count from 1
+
 
 class Loaded(Signal):
     """What the store had under the session's name, or why it could not say."""
@@ -118,6 +120,7 @@ class SessionActor(Process):
             case Loaded(error=None, session=session):
                 self._ledger.revive(session)
                 self.start_succeeded()
+                self._rest()
             case Loaded(error=error):
                 self.start_failed(error)
             case _:
@@ -160,6 +163,8 @@ class SessionActor(Process):
                 for token in self._alarms.over():
                     if run is not None:
                         run.expired(token)
+                    elif token == _IDLE and not self._changing:
+                        self.exit()  # whoever wants it next finds it in the store
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
             case Begin() | SubmitToolResults() | Recover() | Fork() if self._closing is not None:
@@ -187,18 +192,20 @@ class SessionActor(Process):
             return  # asked again by somebody who saw our predecessor die before it could answer
         if self._run is None and not self._queue:
             self._start(spec)
-        elif self._seat.when_busy == "reject":
+        elif spec.when_busy == "reject":
             spec.channel.end(
                 error=SessionBusy("busy", message=f"session {self._seat.id!r} is busy with another turn")
             )
-        elif len(self._queue or ()) >= self._seat.queue_limit:
-            text = f"session {self._seat.id!r} has {self._seat.queue_limit} turns waiting; let some of them end first"
+        elif len(self._queue or ()) >= spec.queue_limit:
+            text = (
+                f"session {self._seat.id!r} has {spec.queue_limit} turns waiting; let some of them end first"
+            )
             spec.channel.end(error=SessionBusy("queue_full", message=text))
         else:
             self._queue = self._queue or deque()
             self._queue.append(spec)
             self._accept(spec)
-            if self._run is not None and self._seat.when_busy == "interrupt":
+            if self._run is not None and spec.when_busy == "interrupt":
                 self._run.cancel("cancelled")
             elif self._run is not None:
                 self._hurry(self._run)
@@ -225,6 +232,8 @@ class SessionActor(Process):
             self._next()
             return
         self._before, self._run = session, run
+        if self._alarms is not None:
+            self._alarms.call_off(_IDLE)
         self._accept(spec)
         self._hurry(run)
         if spec.operation is None:
@@ -258,8 +267,8 @@ class SessionActor(Process):
         if self._run is not None:
             self._run.abandon()
 
-    def _cancel(self, turn_id: str) -> None:
-        if self._run is not None and self._run.spec.id == turn_id:
+    def _cancel(self, turn_id: str | None) -> None:
+        if self._run is not None and turn_id in (None, self._run.spec.id):
             self._run.cancel("cancelled")
             return
         for spec in list(self._queue or ()):
@@ -283,10 +292,16 @@ class SessionActor(Process):
             self.finish(self._closing)
         elif self._seat.id is None:
             self.exit()
-        elif self._queue:
+        elif not self._queue:
+            self._rest()
+        else:
             self._start(self._queue.popleft())
-            if self._queue and self._run is not None and self._seat.when_busy == "interrupt":
+            if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue):
                 self._run.cancel("cancelled")  # somebody came after it, before it could begin
+
+    def _rest(self) -> None:
+        if self._seat.idle_timeout is not None:
+            self.alarm(self._seat.idle_timeout, _IDLE)
 
     # The crew of a turn.
 

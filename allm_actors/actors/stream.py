@@ -267,6 +267,15 @@ class Turn(EventStream):
         super().__init__(source, channel, view, begun=True)
         self.id = id
 
+    async def admitted(self) -> Self:
+        """Wait until the session has taken the turn in, or has refused it; nothing is begun.
+
+        Only in a host that was entered with `async with`: in any other one that is so when `reply` returns.
+        Raises: SessionBusy, SessionStatusError, SessionError, StoreError.
+        """
+        await self._channel.await_accepted()
+        return self
+
     def __repr__(self) -> str:
         state = "over" if self._channel.ended else "running"
         return f"<Turn {self.id} {state}>"

@@ -37,7 +37,7 @@ from allm_actors.execution.tools import as_policy
 from .adapter import try_open_call
 from .channel import Channel
 from .ports import model_call
-from .protocol import TurnSpec
+from .protocol import TurnSpec, WhenBusy
 from .spans import refused
 from .stream import View
 
@@ -77,9 +77,11 @@ def turn_spec(
     thread: Thread | None = None,
     request: Request | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
+    when_busy: WhenBusy = "queue",
+    queue_limit: int = 0,
     new_id: Callable[[], str] = new_id,
 ) -> TurnSpec:
-    """One turn, checked and resolved; `new_id` names it unless the call has a `request_id`.
+    """One turn, checked and resolved; `new_id` names it, and its request unless the call has a `request_id`.
 
     Raises: TypeError for a wrong type or a misspelt option, ValueError for a rule that means nothing, ValidationError
     for messages that cannot be sent, EngineError for an adapter that does not exist.
@@ -90,7 +92,8 @@ def turn_spec(
     params = resolve_params(engine, given)
     check_kinds({**_of_engine(engine), **params, **given})
     _refuse_what_cannot_work(engine, given)
-    request_id = given.setdefault("request_id", new_id())
+    id = new_id()  # of this turn alone: two may be asked with one request_id
+    request_id = given.setdefault("request_id", id)
     if callable(given.get("api_key")):
         given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors
     rules = _rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request))
@@ -102,7 +105,7 @@ def turn_spec(
     elif operation is None:
         validate(thread)
     return TurnSpec(
-        id=request_id,
+        id=id,
         engine=engine,
         adapter=find_adapter(engine.adapter),
         options=rules,
@@ -115,6 +118,8 @@ def turn_spec(
         request=request,
         context=contextvars.copy_context(),
         loop=loop,
+        when_busy=when_busy,
+        queue_limit=queue_limit,
     )
 
 

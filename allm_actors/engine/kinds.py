@@ -13,7 +13,7 @@ from typing import Any, Final
 from allm_actors.data import ModelRef, Tool, ValidationError
 from allm_actors.engine.retry import policy_of
 
-__all__ = ["check_kinds"]
+__all__ = ["check_kinds", "is_seconds"]
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:
@@ -31,7 +31,7 @@ def check_kinds(options: Mapping[str, Any]) -> None:
         policy_of(options["retry"])
 
 
-def _is_seconds(value: object) -> bool:
+def is_seconds(value: object) -> bool:
     """Whether a value is a time as options take it; infinity is one."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
@@ -68,7 +68,7 @@ _Kind = tuple[str, Callable[[Any], bool]]
 _TEXT: Final[_Kind] = ("a text that is not empty", _is_text)
 _MAPPING: Final[_Kind] = ("a mapping", _is_mapping)
 _BOOL: Final[_Kind] = ("True or False", _is_bool)
-_SECONDS: Final[_Kind] = ("a positive number of seconds", _is_seconds)
+_SECONDS: Final[_Kind] = ("a positive number of seconds", is_seconds)
 _TIMES: Final = ("stream_timeout", "request_timeout", "connect_timeout", "first_byte_timeout", "tool_timeout")
 _KINDS: Final[dict[str, _Kind]] = {
     **dict.fromkeys(("request_id", "session_id"), _TEXT),

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from allm_actors.actors.handle import SessionHandle
 from allm_actors.actors.ports import SESSIONS
-from allm_actors.actors.seat import WhenBusy
+from allm_actors.actors.protocol import WhenBusy
 from allm_actors.actors.stream import Turn
 from allm_actors.data import (
     AllmError,
@@ -91,6 +91,7 @@ class Schedule:
         self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
         self.slowest = max([PATIENCE["tool_timeout"], *(tool.timeout or 0.0 for tool in engine.tools)])
         self.when_busy: WhenBusy = self.dice.choice(["queue", "queue", "reject", "interrupt"])
+        host._idle_timeout = self.dice.choice([None, None, 0.5])  # noqa: SLF001 - no session was asked for yet
         self._crash = crash
         host.system.reports.subscribe(self._reported)
 

@@ -96,10 +96,11 @@ class SimHost(Host):
         faults: Faults | None = None,
         replay: Sequence[int] | None = None,
         sim: Sim | None = None,
+        idle_timeout: float | None = None,
         shutdown_timeout: float = 60.0,
         **options: Any,
     ) -> None:
-        super().__init__(store, shutdown_timeout=shutdown_timeout)
+        super().__init__(store, idle_timeout=idle_timeout, shutdown_timeout=shutdown_timeout)
         self._given_sim = sim is not None
         self.sim = sim if sim is not None else Sim(seed, faults=faults, replay=replay, **options)
         self.seed = self.sim.seed

@@ -54,6 +54,10 @@ class Dispatcher(ABC):
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """The process of `box` was killed. If a thread runs it now, tell `zombie` which, and replace it; else False."""
 
+    def runs_here(self) -> bool:
+        """Whether what runs here runs on this thread, and so only after the caller has returned."""
+        return False
+
     def retire(self, box: Mailbox) -> None:  # noqa: B027 - most keep nothing
         """The process of `box` is dead: what was kept for it alone may go."""
 

@@ -89,6 +89,10 @@ class LoopDispatcher(Dispatcher):
             raise WouldBlock("waiting here would stop the event loop that has to answer: await the future")
         return super().wait_outside(lock, timeout)
 
+    def runs_here(self) -> bool:
+        """See `Dispatcher.runs_here`."""
+        return self._ident == threading.get_ident()
+
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`. A loop cannot be replaced: what else runs on it waits for the zombie."""
         with self._making:

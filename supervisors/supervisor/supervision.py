@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Self, final
 
+from supervisors.core.entry import View
 from supervisors.core.steps import Stop
 from supervisors.core.turns import at_once
 from supervisors.errors import BadSpec, ReplyError, StartError, SupervisorError
@@ -84,6 +85,11 @@ class Supervision(Performer):
 
         Raises: BadSpec; TypeError when that is not what it may return.
         """
+
+    def _actor_views(self) -> list[View]:
+        # As `ref.views()` tells. Thread: the process's own.
+        children = getattr(self, "_children", None)
+        return [] if children is None else children.views()
 
     # --- the start ----------------------------------------------------------------------------------------------------
 

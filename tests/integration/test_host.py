@@ -11,6 +11,7 @@ from allm_actors.actors.store import MemoryStore, Save
 from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.execution.tools import AWAITING_USER
 from allm_actors.testing import script
+from supervisors import exit as exit_process
 
 from .stage import until
 
@@ -326,12 +327,12 @@ def reading(turn):
     return thread
 
 
-def busy(host, **options):
+def busy(host, request_id=None, **options):
     """A session in the middle of a turn: the handle, the held tool, the turn and its reader."""
     held = Held()
     engine = fake(calls(("c0", "hold")), says("one"), says("two"), says("three"), tools=[tool("hold", held)])
     chat = host.session("s", engine, **options)
-    turn = chat.reply("first")
+    turn = chat.reply("first", request_id=request_id)
     reader = reading(turn)
     assert held.started.wait(SOON)
     return chat, held, turn, reader
@@ -862,3 +863,111 @@ def test_what_is_asked_while_a_change_is_stored_waits_for_it():
         assert answers == {"a": "locked", "b": ["a"]}
         assert [call.id for call in session.pending_tool_calls] == ["a"]
         assert [call.id for call in store.load("s").pending_tool_calls] == ["a"]
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_turns_that_share_a_request_id_are_two_turns(any_host):
+    chat, held, first, reader = busy(any_host, request_id="same")
+    second = chat.reply("second", request_id="same")
+    second.close()
+    assert second.result().halted_reason == "cancelled"
+    held.released.set()
+    assert first.result().halted_reason == "completed"
+    assert first.id == second.id == "same"
+    reader.join(SOON)
+
+
+def test_a_killed_session_ends_both_of_the_turns_that_share_a_request_id(any_host):
+    chat, held, first, reader = busy(any_host, request_id="same")
+    second = chat.reply("second", request_id="same")
+    exit_process(any_host.system.whereis(("sessions", "s")), "kill")
+    assert [turn.result().halted_reason for turn in (first, second)] == ["error", "error"]
+    held.released.set()
+    reader.join(SOON)
+
+
+def test_any_handle_can_cancel_what_runs(any_host):
+    chat, held, first, reader = busy(any_host)
+    other = any_host.session("s", chat.engine)
+    other.cancel()
+    assert first.result().halted_reason == "cancelled"
+    held.released.set()
+    reader.join(SOON)
+
+
+def test_a_turn_is_cancelled_before_its_session_has_heard_of_it():
+    async def main():
+        async with allm.Host() as host:
+            chat = host.session("s", fake(says("one")))
+            turn = chat.reply("hi")
+            chat.cancel()
+            return await turn
+
+    assert asyncio.run(main()).halted_reason == "cancelled"
+
+
+def test_each_handle_has_its_own_rule_for_a_busy_session(any_host):
+    chat, held, _first, reader = busy(any_host)
+    strict = any_host.session("s", chat.engine, when_busy="reject")
+    with pytest.raises(allm.SessionBusy, match="busy with another turn"):
+        strict.reply("second")
+    waiting = chat.reply("third")
+    held.released.set()
+    assert waiting.result().halted_reason == "completed"
+    reader.join(SOON)
+
+
+def test_whether_a_turn_is_admitted_can_be_awaited():
+    async def main():
+        async with allm.Host() as host:
+            engine = fake([script.delay(60)], says("two"))
+            chat = host.session("s", engine, when_busy="reject")
+            turn = await chat.reply("first").admitted()
+            with pytest.raises(allm.SessionBusy):
+                await chat.reply("second").admitted()
+            await turn.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_session_is_deleted_with_what_is_stored_of_it(any_host):
+    chat, held, first, reader = busy(any_host)
+    any_host.delete_session("s")
+    held.released.set()
+    assert first.result().halted_reason == "interrupted"
+    reader.join(SOON)
+    assert (any_host.session_ids(), chat.messages) == ([], [])
+    any_host.delete_session("s")
+    any_host.delete_session("never there")
+    assert shape(any_host.session("s", fake(says("new"))).reply("hi").result().thread) == ["U hi", "A new"]
+
+
+def test_a_session_is_deleted_on_the_callers_loop(tmp_path):
+    async def main():
+        async with allm.Host(store=tmp_path / "s.db") as host:
+            await host.session("s", fake(says("one"))).reply("hi")
+            assert await host.session_ids() == ["s"]
+            await host.delete_session("s")
+            return await host.session_ids()
+
+    assert asyncio.run(main()) == []
+
+
+def test_what_is_done_to_a_result_is_not_done_to_the_session(host):
+    chat = host.session("s", fake(says("one"), says("two")))
+    chat.reply("hi").result().thread.messages.clear()
+    assert shape(chat.value.thread) == ["U hi", "A one"]
+    assert shape(chat.reply("again").result().thread) == ["U hi", "A one", "U again", "A two"]
+
+
+def test_the_tree_is_drawn_at_once_on_the_callers_loop():
+    async def main():
+        async with allm.Host() as host:
+            await host.session("s", fake(says("one"))).reply("hi")
+            return host.tree()
+
+    drawn = asyncio.run(main())
+    assert "SessionActor" in drawn
+    assert "busy" not in drawn

@@ -347,3 +347,43 @@ def test_a_host_ends_with_its_block_and_can_be_looked_at_meanwhile() -> None:
         assert "store" in host.tree()
         assert host.session_ids() == []
     assert not host.running
+
+
+# --- sessions that have nothing to do -------------------------------------------------------------------------------
+
+
+def test_a_session_that_has_nothing_to_do_ends_and_comes_back_as_it_was() -> None:
+    slow = [script.delay(60.0), script.text("one"), script.finish("stop")]
+    with SimHost(idle_timeout=10.0) as host:
+        chat = host.session("s", engine(slow, [script.text("two"), script.finish("stop")]))
+        turn = chat.reply("first")
+        assert turn.result().final_response.text() == "one"  # a turn is not nothing, however long it takes
+        host.advance(9.0)
+        assert len(host.living("session")) == 1
+        host.advance(2.0)
+        assert host.living("session") == []
+        assert [message.content for message in chat.messages] == ["first", "one"]
+        assert chat.reply("second").result().final_response.text() == "two"
+        assert [message.content for message in chat.messages] == ["first", "one", "second", "two"]
+        host.run_until_idle()
+        assert host.living("session") == []
+
+
+def test_a_session_that_nobody_ever_asked_ends_too() -> None:
+    with SimHost(idle_timeout=10.0) as host:
+        host.session("s", engine(SAYS))
+        host.advance(11.0)
+        assert host.living("session") == []
+
+
+def test_without_an_idle_timeout_a_session_waits() -> None:
+    with SimHost() as host:
+        host.session("s", engine(SAYS)).reply("hi").result()
+        host.advance(30 * DAY)
+        assert len(host.living("session")) == 1
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, "10", True])
+def test_an_idle_timeout_is_a_time(seconds: Any) -> None:
+    with pytest.raises(ValueError, match="idle_timeout must be a positive number of seconds, or None"):
+        allm.Host(idle_timeout=seconds)
