@@ -32,6 +32,8 @@ from supervisors import ScenarioFailed, SimulationError, Stuck
 SCHEDULES = 2000
 ENOUGH = 400
 """Schedules in which a planted bug must be found."""
+RARE = {"a death is told for the job before": 2000}
+"""More of them for one that needs two things at once: a worker's second job, and its death in it."""
 
 
 def engine() -> allm.Engine:
@@ -371,7 +373,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 def test_the_proof_catches(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PLANTED[bug](monkeypatch)
     with pytest.raises(ScenarioFailed) as failure:
-        prove_halting(engine(), schedules=ENOUGH, seed=0, shrinks=0)
+        prove_halting(engine(), schedules=RARE.get(bug, ENOUGH), seed=0, shrinks=0)
     # A law was broken, or a turn never ended: not a mistake in the planting.
     assert isinstance(failure.value.__cause__, AssertionError | SimulationError | Stuck), repr(
         failure.value.__cause__
