@@ -149,10 +149,13 @@ class Host:
 
     async def __aenter__(self) -> Self:
         self._given_loop = asyncio.get_running_loop()
+        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
         try:
-            await asyncio.to_thread(self.start)
+            await asyncio.shield(starting)
         except BaseException:  # whoever comes next may have another loop, or none
-            self._given_loop = None
+            with contextlib.suppress(Exception):
+                await starting  # a thread cannot be cancelled: what it has begun is ended when it is done
+            await self.__aexit__()
             raise
         return self
 

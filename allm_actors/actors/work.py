@@ -81,11 +81,12 @@ def tool_work(
             cancelled=cancelled,
         )
 
-    handler = tool.handler
-    if tool.isolation == "process" and handler is not None and _executor(spec) is None:
+    handler, executor = tool.handler, _executor(spec)
+    if tool.isolation == "process" and handler is not None and executor is None:
         return _isolated_work(spec, IsolatedCall(tool, call.arguments, context()), call, cancelled, span)
     invoke = _invoker(spec, tool, call, context)
-    if spec.loop is not None and handler is not None and _is_coroutine_function(handler):
+    runs = executor.execute if executor is not None and not is_built_in(tool) else handler
+    if spec.loop is not None and runs is not None and _is_coroutine_function(runs):
         return Work(lambda: _asettled(spec, call, invoke, span), spec, cancelled, asynchronous=True)
     return Work(lambda: _settled(spec, call, invoke, span), spec, cancelled)
 
@@ -168,7 +169,13 @@ async def _asettled(
             result = await result
     except (Exception, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
+    if _has_code_of_its_own(spec):  # it may block, and the event loop is the caller's
+        return await asyncio.to_thread(_outcome, spec, call, result, span)
     return _outcome(spec, call, result, span)
+
+
+def _has_code_of_its_own(spec: TurnSpec) -> bool:
+    return _encoder(spec) is not encode or callable(_policy(spec))
 
 
 def _outcome(spec: TurnSpec, call: ToolCall, result: Any, span: Span | None) -> ToolOutcome:

@@ -1027,3 +1027,72 @@ def test_an_adapter_may_say_all_of_its_text_at_the_end():
     assert [message.content for message in result.thread.messages] == ["hi", "hi there"]
     events = list(allm.stream(engine, HI))
     assert allm.fold(events[:-1], allm.Thread(messages=HI)).chat_result().steps == events[-1].result.steps
+
+
+# --- whose thread it is ---------------------------------------------------------------------------------------------
+
+
+class Where:
+    """Notes on which threads the user's code runs."""
+
+    def __init__(self):
+        self.threads = {}
+
+    def note(self, name):
+        self.threads.setdefault(name, []).append(threading.current_thread() is threading.main_thread())
+
+
+@pytest.mark.parametrize("tool", [get_weather, think], ids=["def", "async def"])
+def test_an_executor_decides_where_a_tool_runs(tool):
+    where = Where()
+
+    class Blocking:
+        def execute(self, tool, arguments, context):
+            where.note("blocking")
+            return "done"
+
+    class Waiting:
+        async def execute(self, tool, arguments, context):
+            await asyncio.sleep(0)
+            where.note("waiting")
+            return "done"
+
+    async def main():
+        for executor in (Blocking(), Waiting()):
+            result = await allm.aio.chat(
+                fake(calls(tool.name), HELLO, tools=[tool]), HI, tool_executor=executor
+            )
+            assert result.steps[0].tool_results[0].content == "done"
+
+    asyncio.run(main())
+    assert where.threads == {"blocking": [False], "waiting": [True]}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_code_that_may_block_never_runs_on_the_callers_loop(asynchronous):
+    where = Where()
+
+    def fails():
+        """Fail."""
+        raise ValueError("no")
+
+    async def afails():
+        """Fail."""
+        raise ValueError("no")
+
+    def policy(call, error):
+        where.note("policy")
+        return "continue"
+
+    def encoder(value):
+        where.note("encoder")
+        return repr(value)
+
+    tool = allm.tool(afails if asynchronous else fails, name="fails")
+
+    async def main():
+        options = {"on_tool_error": policy, "tool_result_encoder": encoder}
+        return await allm.aio.chat(fake(calls("fails"), HELLO, tools=[tool]), HI, **options)
+
+    assert "no" in asyncio.run(main()).steps[0].tool_results[0].content
+    assert where.threads == {"policy": [False], "encoder": [False]}

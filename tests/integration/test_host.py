@@ -1,6 +1,7 @@
 """Sessions in a host, as their users see them: turns, questions, manual tools, forks, and what a store brings back."""
 
 import asyncio
+import contextlib
 import sys
 import threading
 
@@ -971,3 +972,27 @@ def test_the_tree_is_drawn_at_once_on_the_callers_loop():
     drawn = asyncio.run(main())
     assert "SessionActor" in drawn
     assert "busy" not in drawn
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_a_host_whose_start_is_cancelled_is_ended(steps):
+    host = allm.Host()
+
+    async def cancelled():
+        entering = asyncio.ensure_future(host.__aenter__())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        entering.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await entering
+            await host.__aexit__()  # it was quicker
+
+    async def used():
+        async with host:
+            return (await host.session("s", fake(says("one"))).reply("hi")).halted_reason
+
+    asyncio.run(cancelled())
+    assert not host.running
+    assert asyncio.run(used()) == "completed"
+    with host:
+        assert host.session("t", fake(says("one"))).reply("hi").result().halted_reason == "completed"
