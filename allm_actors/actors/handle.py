@@ -186,6 +186,7 @@ class SessionHandle:
             loop=self._host.tool_loop(),
             when_busy=self._seat.when_busy,
             queue_limit=self._seat.queue_limit,
+            system=self._seat.system,
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)

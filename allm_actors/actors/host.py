@@ -194,10 +194,12 @@ class Host:
         *,
         when_busy: WhenBusy = "queue",
         queue_limit: int = 16,
+        system: str | None = None,
         api_key: Any = None,
     ) -> SessionHandle:
         """The session of that name: started, or woken with its stored state.
 
+        A new one begins with `system` as its first message; of one that has messages it changes nothing.
         A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is
         a key or a function that returns one, asked at each model call and never stored.
         """
@@ -206,6 +208,8 @@ class Host:
             raise ValueError(f"when_busy must be 'queue', 'reject' or 'interrupt'; got: {when_busy!r}")
         if not _is_count(queue_limit):
             raise ValueError(f"queue_limit must be a whole number >= 0; got: {queue_limit!r}")
+        if not (system is None or isinstance(system, str)):
+            raise TypeError(f"system must be a text, got {type(system).__name__}")
         if not isinstance(engine, Engine):
             raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
         with self._looking:  # two cells of one session would show two values of it
@@ -217,6 +221,7 @@ class Host:
             when_busy=when_busy,
             queue_limit=queue_limit,
             idle_timeout=self._idle_timeout,
+            system=system,
         )
         handle = SessionHandle(self, seat.ports, seat, engine, api_key)
         ensured = handle.ensure()

@@ -59,8 +59,9 @@ WhenBusy = Literal["queue", "reject", "interrupt"]
 class TurnSpec:
     """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, …), `messages` what it adds to
     the session's thread; a stateless call has no operation, and brings its `thread`. `parts` are the call's options
-    over the engine's, by where they go. `when_busy` and `queue_limit` say what becomes of it when another one runs.
-    `opened` is a first model call that the caller has opened already; `loop` is where async tools run.
+    over the engine's, by where they go. `when_busy` and `queue_limit` say what becomes of it when another one runs;
+    `system` is how a conversation begins that has no message yet. `opened` is a first model call that the caller has
+    opened already; `loop` is where async tools run.
     """
 
     id: str
@@ -79,6 +80,7 @@ class TurnSpec:
     loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
     when_busy: WhenBusy = "queue"
     queue_limit: int = 0
+    system: str | None = None
 
 
 # From a door to a session actor.

@@ -36,6 +36,7 @@ class Seat:
     when_busy: WhenBusy = "queue"
     queue_limit: int = 16
     idle_timeout: float | None = None
+    system: str | None = None
     first: TurnSpec | None = field(default=None, repr=False)
 
 

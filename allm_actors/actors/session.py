@@ -217,7 +217,9 @@ class SessionActor(Process):
             run.spec.channel.hurry()
 
     def _start(self, spec: TurnSpec) -> None:
-        session = self._ledger.value
+        before = session = self._ledger.value
+        if spec.system is not None and not session.thread.messages:
+            session = msgspec.structs.replace(session, thread=session.thread.add_system(spec.system))
         if spec.operation is not None:
             spec.call_options["context"] = {**session.context, **(spec.call_options.get("context") or {})}
         try:
@@ -231,7 +233,7 @@ class SessionActor(Process):
             self._forget(spec)
             self._next()
             return
-        self._before, self._run = session, run
+        self._before, self._run = before, run
         if self._alarms is not None:
             self._alarms.call_off(_IDLE)
         self._accept(spec)

@@ -79,6 +79,7 @@ def turn_spec(
     loop: asyncio.AbstractEventLoop | None = None,
     when_busy: WhenBusy = "queue",
     queue_limit: int = 0,
+    system: str | None = None,
     new_id: Callable[[], str] = new_id,
 ) -> TurnSpec:
     """One turn, checked and resolved; `new_id` names it, and its request unless the call has a `request_id`.
@@ -120,6 +121,7 @@ def turn_spec(
         loop=loop,
         when_busy=when_busy,
         queue_limit=queue_limit,
+        system=system,
     )
 
 

@@ -996,3 +996,30 @@ def test_a_host_whose_start_is_cancelled_is_ended(steps):
     assert asyncio.run(used()) == "completed"
     with host:
         assert host.session("t", fake(says("one"))).reply("hi").result().halted_reason == "completed"
+
+
+# --- how a conversation begins ---------------------------------------------------------------------------------------
+
+
+def test_a_new_session_begins_with_its_system_message_and_an_old_one_does_not(any_host):
+    chat = any_host.session("s", fake(says("one"), says("two")), system="Be brief.")
+    assert chat.messages == []
+    chat.reply("hi").result()
+    assert shape(chat.value.thread) == ["S Be brief.", "U hi", "A one"]
+    again = any_host.session("s", chat.engine, system="Be long.")
+    again.reply("more").result()
+    assert shape(again.value.thread) == ["S Be brief.", "U hi", "A one", "U more", "A two"]
+
+
+def test_a_turn_that_is_refused_leaves_no_system_message(host):
+    refused = [script.preflight_error("invalid_request")]
+    chat = host.session("s", fake(refused, says("one")), system="Be brief.")
+    with pytest.raises(allm.AdapterError):
+        chat.reply("hi").result()
+    assert chat.messages == []
+    assert shape(chat.reply("hi").result().thread) == ["S Be brief.", "U hi", "A one"]
+
+
+def test_a_system_message_is_a_text(host):
+    with pytest.raises(TypeError, match="system must be a text, got int"):
+        host.session("s", fake(says("one")), system=3)
