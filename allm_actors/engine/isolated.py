@@ -20,7 +20,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from allm_actors.data import Tool
 from allm_actors.data.build import takes_context
@@ -30,6 +30,7 @@ __all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
 
 _SERVE = "from allm_actors.engine.isolated import serve; serve()"
 _LENGTH = struct.Struct(">Q")
+_AFTERWARDS = 1.0  # seconds in which an answer that was written is read
 
 
 class ChildDied(RuntimeError):
@@ -69,16 +70,24 @@ class IsolatedCall:
         child = self._start(self._written())
         if child is None:
             raise ChildDied("it was cancelled before it began")
+        assert child.stdin is not None
+        assert child.stdout is not None
+        answer, answered = None, threading.Event()
+        if hasattr(os, "waitid"):
+            threading.Thread(target=self._watch, args=(child.pid, answered), daemon=True).start()
         try:
-            assert child.stdout is not None
-            answer = child.stdout.read()
-            code = child.wait()
+            answer = _read(child.stdout)
         finally:
-            self.kill()
-            child.wait()
-            if child.stdout is not None:
-                child.stdout.close()
-        if not answer:
+            if answer is None:
+                self.kill()
+            answered.set()
+            with self._lock:  # until here its number was nobody else's, and could be killed
+                code = child.wait()
+                self._child = None
+            child.stdout.close()
+            with contextlib.suppress(OSError):
+                child.stdin.close()
+        if answer is None:
             raise ChildDied(f"its process ended with {_ending(code)}")
         gave, value = pickle.loads(answer)  # noqa: S301 - it comes from the function that we called
         if gave:
@@ -89,14 +98,16 @@ class IsolatedCall:
         """End the child now, with every process it has started; harmless when it is over."""
         with self._lock:
             self._killed = True
-            child = self._child
-            if child is None or child.stdin is None or child.stdin.closed:
-                return
-            with contextlib.suppress(OSError):
-                child.stdin.close()
-            if child.poll() is None:
+            if self._child is not None:
                 with contextlib.suppress(OSError):
-                    os.killpg(child.pid, 9) if hasattr(os, "killpg") else child.kill()
+                    os.killpg(self._child.pid, 9) if hasattr(os, "killpg") else self._child.kill()
+
+    def _watch(self, pid: int, answered: threading.Event) -> None:
+        # What the function has started may hold the pipe open, so that its death alone would not end the reading.
+        with contextlib.suppress(ChildProcessError):  # it was waited for already
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        if not answered.wait(_AFTERWARDS):
+            self.kill()
 
     def _written(self) -> bytes:
         address = address_of(self._tool)
@@ -122,6 +133,16 @@ class IsolatedCall:
         return child
 
 
+def _read(source: IO[bytes]) -> bytes | None:
+    """The answer, or None when there is none: what the function has started may hold the pipe open after it."""
+    head = source.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    answer = source.read(length)
+    return answer if len(answer) == length else None
+
+
 def serve() -> None:
     """The child's side: read one call, answer it, end."""
     source = sys.stdin.buffer
@@ -131,7 +152,8 @@ def serve() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the function prints is no answer
     threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
-    out.write(_answer(address, call))
+    answer = _answer(address, call)
+    out.write(_LENGTH.pack(len(answer)) + answer)
     out.close()
     sys.stdout.flush()
     os._exit(0)  # without waiting for threads that the function has left behind
@@ -179,6 +201,8 @@ async def _awaited(awaitable: Any) -> Any:
 
 def _end_with_parent(source: BinaryIO) -> None:
     source.read()
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), 9)  # with every process that the function has started
     os._exit(1)
 
 

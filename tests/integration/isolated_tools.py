@@ -1,6 +1,7 @@
 """Tools that another interpreter can import."""
 
 import asyncio
+import multiprocessing
 import os
 import signal
 import sys
@@ -41,6 +42,19 @@ def fail(how: str) -> object:
         case "odd raise":
             raise Unpicklable("odd", 1)
     return None
+
+
+@allm.tool(isolation="process")
+def leave(file: str, how: str) -> str:
+    """Leave a process behind, and answer, or not."""
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    worker.start()
+    Path(file).write_text(str(worker.pid))
+    if how == "hang":
+        time.sleep(60)
+    if how == "die":
+        os._exit(7)
+    return "answered"
 
 
 class Unpicklable(Exception):

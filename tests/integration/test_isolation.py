@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -116,11 +117,28 @@ def test_a_cancel_kills(tmp_path):
         assert turn.result().halted_reason == "cancelled"
 
 
-def test_nothing_is_left_when_the_program_is_killed(tmp_path):
+def test_an_answer_is_not_held_up_by_what_the_function_leaves_behind(tmp_path):
+    file = tmp_path / "pid"
+    result = allm.chat(engine("leave", tools.leave, {"file": str(file), "how": "answer"}), HI)
+    assert told(result) == "answered"
+    os.kill(int(file.read_text()), signal.SIGKILL)  # what a function has started is its own business
+
+
+def test_what_a_function_has_started_ends_with_it_when_it_dies_without_an_answer(tmp_path):
+    file = tmp_path / "pid"
+    result = allm.chat(engine("leave", tools.leave, {"file": str(file), "how": "die"}), HI)
+    assert "exit code 7" in told(result)
+    assert is_gone(int(file.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"), [("spin", {}), ("leave", {"how": "hang"})], ids=["itself", "what it has started"]
+)
+def test_nothing_is_left_when_the_program_is_killed(tool, arguments, tmp_path):
     file = tmp_path / "pid"
     code = (
         "import sys; from tests.integration.test_isolation import *\n"
-        "allm.chat(engine('spin', tools.spin, {'file': sys.argv[1]}), HI)"
+        f"allm.chat(engine({tool!r}, tools.{tool}, {{'file': sys.argv[1], **{arguments!r}}}), HI)"
     )
     root = Path(__file__).parents[2]
     program = subprocess.Popen([sys.executable, "-c", code, str(file)], cwd=root)
