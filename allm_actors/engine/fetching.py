@@ -8,8 +8,9 @@ call that is tried again sends what its first attempt has fetched.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
@@ -19,6 +20,8 @@ from allm_actors.engine.services import Service
 from allm_actors.engine.wire import Deadlines, HttpRequest, HttpResponse, Transport
 
 __all__ = ["is_remote", "with_pictures", "without_pictures"]
+
+T = TypeVar("T")
 
 SECONDS: Final = 30.0
 MOST_BYTES: Final = 25 * 1024 * 1024
@@ -54,13 +57,23 @@ async def with_pictures(
     places = [("input_images", image) for image in request.input_images[:most]]
     if request.operation == "edit" and request.mask is not None:
         places.append(("mask", request.mask))
-    had = await asyncio.gather(*[_had(image, field, row, transport, kept) for field, image in places])
+    had = await _together([_had(image, field, row, transport, kept) for field, image in places])
     pictures = [image for (field, _), image in zip(places, had, strict=True) if field != "mask"]
     return msgspec.structs.replace(
         request,
         input_images=[*pictures, *request.input_images[len(pictures) :]],
         mask=had[-1] if places and places[-1][0] == "mask" else request.mask,
     )
+
+
+async def _together(wanted: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """What they give, in order. Raises what the first of them raises; then the others are ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in wanted]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 async def _had(image: Image, field: str, row: Service, transport: Transport, kept: dict[Any, Any]) -> Image:
@@ -102,9 +115,11 @@ def _check(url: str) -> None:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
+        parts, usable = urlsplit(""), False
     if not usable:
         raise _refused("its URL must begin with http:// or https:// and a host")
+    if "@" in parts.netloc:  # it would go over a stack that looks a name up once more after it was judged
+        raise _refused("its URL has a user name, and is fetched as nobody: leave that out")
 
 
 def _kind(response: HttpResponse) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from allm_actors.engine.dialects.failures import provider_request_id, retry_after_ms
 from allm_actors.engine.ratelimits import rate_limits
-from allm_actors.engine.secret import Secret, scrub
+from allm_actors.engine.secret import Secret, hidden_in, scrub
 from allm_actors.engine.wire import HttpRequest, HttpResponse
 from allm_actors.telemetry import bus as telemetry
 
@@ -35,4 +35,6 @@ def tell_response(
         "retry_after_ms": retry_after_ms(headers, now),
     }
     measured = {"system_time": now, "duration": time.monotonic() - began}
-    telemetry.emit("allm.adapter.response", measured, scrub({**about, **answer}, key))
+    telemetry.emit(
+        "allm.adapter.response", measured, scrub({**about, **answer}, key, *hidden_in(http.headers, http.url))
+    )

@@ -125,8 +125,8 @@ def _asked(provider: str, source: Callable[[], Any]) -> Any:
 
 def _secret(value: object) -> Secret | None:
     if isinstance(value, Secret):
-        return value or None
-    return Secret(value) if isinstance(value, str) and value else None
+        value = value.reveal()
+    return Secret(value.strip()) if isinstance(value, str) and value.strip() else None
 
 
 def _dotenv_keys() -> dict[str, Secret]:

@@ -34,7 +34,7 @@ from allm_actors.engine.http.transport import HttpxTransport, default_transport
 from allm_actors.engine.preflight import with_tool_choice
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
-from allm_actors.engine.secret import Secret, scrub
+from allm_actors.engine.secret import Secret, hidden_in, scrub
 from allm_actors.engine.wire import (
     Deadlines,
     Decoder,
@@ -320,7 +320,7 @@ class _Run:
         fields["provider"] = self.row.name
         if isinstance(error, AdapterError):
             fields["request_id"] = self.request_id
-        return type(error).from_fields(scrub(fields, self.key))
+        return type(error).from_fields(scrub(fields, self.key, *hidden_in(self.http.headers, self.http.url)))
 
 
 def transport_for(call: Call) -> Transport:

@@ -51,7 +51,7 @@ from allm_actors.engine.remote import (
     transport_for,
     with_query,
 )
-from allm_actors.engine.secret import Secret, scrub
+from allm_actors.engine.secret import Secret, hidden_in, scrub
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import Deadlines, HttpFailure, HttpRequest, HttpResponse
 
@@ -323,14 +323,14 @@ class _Attempt:
     def _signed(self, error: AdapterError) -> AllmError:
         """`error` as the capability's own, with the call's id, and certainly without the key."""
         own = as_refusal(error, self.row) if type(error) is AdapterError else error
-        return _signed(own, self.row, self.call, self.key)
+        return _signed(own, self.row, self.call, self.key, *hidden_in(self.http.headers, self.http.url))
 
 
-def _signed(error: AllmError, row: Service, call: Call, key: Secret | None) -> AllmError:
+def _signed(error: AllmError, row: Service, call: Call, *keys: Secret | None) -> AllmError:
     fields = error.to_fields()
     fields["provider"] = row.provider.name
     fields["metadata"] = {**error.metadata, "request_id": call.request_id}
-    return type(error).from_fields(scrub(fields, key))
+    return type(error).from_fields(scrub(fields, *keys))
 
 
 def _deadlines(row: Service, call: Call) -> Deadlines:

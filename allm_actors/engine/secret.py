@@ -5,13 +5,32 @@ Rule of this file: pure, so that everything may name the type; where keys come f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from allm_actors.data import AllmError
 
-__all__ = ["AdapterFailed", "KeySource", "Remembered", "Secret", "key_of", "scrub", "without_key"]
+__all__ = [
+    "SECRET_HEADERS",
+    "SECRET_QUERY",
+    "AdapterFailed",
+    "KeySource",
+    "Remembered",
+    "Secret",
+    "hidden_in",
+    "key_of",
+    "scrub",
+    "without_key",
+]
 
+SECRET_HEADERS: Final = re.compile(
+    r"authorization|cookie|.*(?:key|token|secret|organization|project|session|auth).*"
+)
+SECRET_QUERY: Final = re.compile(
+    r"(?i)key|auth|.*(?:[-_.]?key|token|secret|password|sig|signature|credential|code)|x-amz-.*"
+)
 _SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 
 
@@ -95,10 +114,24 @@ def without_key(error: Exception, source: Any) -> Exception:
     return AdapterFailed(f"{type(error).__name__}: {text}")
 
 
-def scrub(value: Any, key: Secret | None) -> Any:
-    """`value`, a text or texts in dicts and lists, without the key."""
-    text = key.reveal() if key is not None else ""
-    return _without(value, text) if len(text) >= _SCRUBBED_LENGTH else value
+def scrub(value: Any, *keys: Secret | None) -> Any:
+    """`value`, a text or texts in dicts and lists, without these keys."""
+    for key in keys:
+        text = key.reveal().strip() if key is not None else ""
+        if len(text) >= _SCRUBBED_LENGTH:
+            value = _without(value, text)
+    return value
+
+
+def hidden_in(headers: Mapping[str, str], url: str = "") -> list[Secret]:
+    """What a request says that nobody else may read: keys in headers, without the word in front, and in its URL."""
+    parts = urlsplit(url)
+    found = [
+        value.rpartition(" ")[2] for name, value in headers.items() if SECRET_HEADERS.fullmatch(name.lower())
+    ]
+    found += [value for name, value in parse_qsl(parts.query) if SECRET_QUERY.fullmatch(name)]
+    found += [unquote(text) for text in (parts.username, parts.password) if text]
+    return [Secret(text) for text in found]
 
 
 def _quotes(error: BaseException, key: Secret) -> bool:

@@ -91,7 +91,7 @@ class Recorder:
             "source": "recorded with allm_actors.testing.Recorder",
             "provider": self._provider or urlsplit(request.url).hostname or "",
             "request": kept_request(request),
-            "response": taken.kept(secrets_in(request.headers)),
+            "response": taken.kept(secrets_in(request.headers, request.url)),
         }
         if self._redact is not None:
             made = self._redact(made) or made
@@ -134,7 +134,7 @@ class _Taken(Poured):
         """What is written of it."""
         return {
             "status": self.status,
-            "headers": kept_response_headers(self.headers),
+            "headers": kept_response_headers(self.headers, secrets),
             "first_byte_delay": round(self._delay, 3),
             "reads": self._reads,
             "then": self._then,

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
+from allm_actors.engine.secret import SECRET_QUERY, hidden_in
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["Redact", "kept_request", "kept_response_headers", "masked", "secrets_in"]
@@ -25,10 +26,6 @@ returns another."""
 _REQUEST_HEADERS = re.compile(r"accept|content-type|.*-version|.*-beta")
 _RESPONSE_HEADERS = re.compile(
     r"content-type|retry-after(?:-ms)?|.*ratelimit.*|.*request-?id|.*-processing-ms|server-timing"
-)
-_SECRET_HEADERS = re.compile(r"authorization|cookie|.*(?:key|token|secret|organization|project|session).*")
-_SECRET_QUERY = re.compile(
-    r"(?i)key|.*(?:api.?key|token|secret|password|sig|signature|credential|code)|x-amz-.*"
 )
 _SECRET_PATH = re.compile(r"(?<=/)(projects|organizations)/[^/]+")
 # Narrower than what errors leave out: a tool may be called `org_chart`, and is still called that when it is replayed.
@@ -43,7 +40,7 @@ _SHORTEST = 8  # a shorter key is made up, and may be a word
 def kept_request(request: HttpRequest) -> dict[str, Any]:
     """What is written of a request: `method`, `url`, `headers`, and `body` (JSON or text) or `body_b64`."""
     headers = {name.lower(): value for name, value in request.headers.items()}
-    secrets = secrets_in(headers)
+    secrets = secrets_in(headers, request.url)
     kept = {name: value for name, value in headers.items() if _REQUEST_HEADERS.fullmatch(name)}
     body = request.body
     boundary = re.search(r'boundary="?([^";]+)', headers.get("content-type", ""))
@@ -58,18 +55,20 @@ def kept_request(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-def kept_response_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a response that mean something to a test, in lower case."""
+def kept_response_headers(headers: Mapping[str, str], secrets: Iterable[bytes] = ()) -> dict[str, str]:
+    """The headers of a response that mean something to a test, in lower case, without these secrets."""
     lower = ((name.lower(), value) for name, value in headers.items())
-    return {name: value for name, value in lower if _RESPONSE_HEADERS.fullmatch(name)}
+    kept = {name: value for name, value in lower if _RESPONSE_HEADERS.fullmatch(name)}
+    return {
+        name: masked(value.encode("utf-8", "replace"), secrets).decode("utf-8", "replace")
+        for name, value in kept.items()
+    }
 
 
-def secrets_in(headers: Mapping[str, str]) -> list[bytes]:
-    """The values that a request's headers hide, without the word in front of a key."""
-    found = (value for name, value in headers.items() if _SECRET_HEADERS.fullmatch(name.lower()))
-    return [
-        value.rpartition(" ")[2].encode() for value in found if len(value.rpartition(" ")[2]) >= _SHORTEST
-    ]
+def secrets_in(headers: Mapping[str, str], url: str = "") -> list[bytes]:
+    """The values that a request hides in its headers and in its URL, without the word in front of a key."""
+    found = (secret.reveal() for secret in hidden_in(headers, url))
+    return [text.encode() for text in found if len(text) >= _SHORTEST]
 
 
 def masked(body: bytes, secrets: Iterable[bytes]) -> bytes:
@@ -101,7 +100,7 @@ def _body(body: bytes) -> dict[str, Any]:
 def _url(url: str) -> str:
     parts = urlsplit(url)
     query = [
-        (name, "REDACTED" if _SECRET_QUERY.fullmatch(name) else value)
+        (name, "REDACTED" if SECRET_QUERY.fullmatch(name) else value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return urlunsplit(

@@ -14,6 +14,7 @@ from allm_actors import telemetry
 from allm_actors.data import ErrorEvent
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.testing.loopback import LoopbackServer, Reply
+from tests.integration import wires
 from tests.integration.wires import DIALECTS, KEY, ask, begun, frames, stream_type, streamed
 
 SENTENCE = "the heron at the weir has seen it all"
@@ -172,3 +173,22 @@ def test_every_attempt_is_told_without_the_key(dialect):
     assert all(event.measurements["duration"] > 0 for event in responses)
     assert {event.metadata["server"] for event in responses} == {"127.0.0.1"}
     assert_silent(repr([event.metadata for event in told]))
+
+
+OTHERS = {
+    "a key with blanks around it": ({}, f" {KEY}\n", KEY),
+    "a header of the call's": ({"headers": {"x-gateway-token": "gw-canary-0123"}}, None, "gw-canary-0123"),
+    "a query of the call's": ({"query": {"subscription-key": "sub-canary-0123"}}, None, "sub-canary-0123"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_whatever_else_opens_a_door_is_not_shown_either(name, caplog, monkeypatch):
+    options, key, secret = OTHERS[name]
+    body = text({"error": {"message": f"Refused, says the server, for {secret}.", "code": secret}})
+    kind = {"content-type": "application/json", "x-request-id": secret}
+    if key is not None:
+        monkeypatch.setattr(wires, "KEY", key)
+    ended, told = errors_of("openai_chat", [Reply(status=401, headers=kind, body=body)], **options)
+    assert ended[0].error.reason == "authentication_failed"
+    assert secret not in shown(ended[0].error) + repr(told) + caplog.text

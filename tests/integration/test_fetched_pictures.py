@@ -255,7 +255,41 @@ def test_a_transport_of_ones_own_is_asked_as_it_is():
             (address, False)
             for address in ("::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::", "no address")
         ],
+        *[
+            (address, False)
+            for address in ("192.0.0.192", "192.88.99.1", "168.63.129.16", "::8.8.8.8", "fec0::1")
+        ],
+        *[(address, False) for address in ("::ffff:0:808:808", "64:ff9b:1::808:808")],
     ],
 )
 def test_which_addresses_are_public(address, public):
     assert public_hosts.is_public(address) is public
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "2130706433", "0x7f.1", "127.1", "127.0.0.1.", "LOCALHOST", "a.localhost.", "[::1]", "::1"],
+)
+def test_which_hosts_need_no_name_to_be_looked_up(host):
+    """Behind a proxy names are the proxy's business, and these are none."""
+    assert public_hosts.is_address(host)
+
+
+@pytest.mark.parametrize("host", ["example.com", "localhost.example.com", "1.example", "a"])
+def test_which_hosts_are_names(host):
+    assert not public_hosts.is_address(host)
+
+
+def test_a_picture_is_fetched_as_nobody():
+    with serving({}) as server, pytest.raises(allm.ImageAdapterError, match="has a user name") as caught:
+        edit(server, Image.from_url("http://somebody@pictures.example/cat.png"))
+    assert caught.value.metadata["cause"] == "unfetchable_image"
+
+
+def test_a_redirect_may_not_bring_a_user_name():
+    there = {"location": "http://somebody@pictures.example/cat.png"}
+    with (
+        serving({"/cat": Reply(status=302, headers=there)}) as server,
+        pytest.raises(allm.ImageAdapterError, match="has a user name"),
+    ):
+        edit(server, Image.from_url(f"{server.url}/cat"))

@@ -1,13 +1,16 @@
 """Our own HTTP/1.1 over real sockets: its connections, and what becomes of them."""
 
 import asyncio
+import select
 import ssl
+import threading
 from functools import partial
 
 import httpx
 import pytest
 
 from allm_actors.data import AdapterError
+from allm_actors.engine.http import http1_connection
 from allm_actors.engine.http import transport as door
 from allm_actors.engine.http.http1_transport import Http1Transport
 from allm_actors.engine.http.transport import HttpxTransport
@@ -230,6 +233,186 @@ def test_a_server_that_leaves_idle_connections_is_asked_again_on_another(then):
 
 def not_httpx():
     return not (isinstance(HttpxTransport, partial) and HttpxTransport.keywords["own"] is False)
+
+
+class Peer:
+    """A server by hand: each connection is told apart, and does what its script says."""
+
+    def __init__(self, serve, tls=None):
+        self.got, self._serve, self._tls = [], serve, tls
+        self.accepted = 0
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._meet, "127.0.0.1", 0, ssl=self._tls)
+        scheme = "http" if self._tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *exc):
+        self._server.close()
+
+    async def _meet(self, reader, writer):
+        self.accepted += 1
+        try:
+            await self._serve(self, reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def read(self, reader):
+        """One request: its body, or as much of it as `most` says."""
+        head = await reader.readuntil(b"\r\n\r\n")
+        size = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        body = await reader.readexactly(size)
+        self.got.append(body)
+        return body
+
+
+both_schemes = pytest.mark.parametrize("tls", [None, server_tls], ids=["http", "https"])
+
+
+@both_schemes
+def test_what_a_server_has_worked_on_is_not_sent_again(tls):
+    """It reads a request on a connection that was idle, takes its time, and goes: nobody knows what it has done."""
+
+    async def serve(peer, reader, writer):
+        await peer.read(reader)
+        writer.write(ANSWER)
+        await peer.read(reader)
+        await asyncio.sleep(http1_connection.AT_ONCE_SECONDS + 0.1)
+        writer.transport.abort()
+
+    async def main():
+        transport = HttpxTransport(verify=client_tls())
+        async with Peer(serve, tls and tls()) as peer:
+            warm = [asyncio.create_task(fetch(transport, peer.url)) for _ in range(4)]
+            await asyncio.gather(*warm)
+            peer.got.clear()
+            with pytest.raises(AdapterError) as caught:
+                await fetch(transport, peer.url)
+            assert (caught.value.reason, len(peer.got)) == ("network_error", 1)
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_was_not_read_is_sent_again_once_and_over_a_new_connection():
+    """All idle connections are dead, and their ends are not heard of yet: the second one asked is new."""
+
+    async def serve(peer, reader, writer):
+        await peer.read(reader)
+        writer.write(ANSWER)
+        if peer.accepted <= 4:
+            await reader.readexactly(1)  # the next request has begun to come
+            writer.transport.abort()
+        else:
+            await peer.read(reader)
+
+    async def main():
+        transport = HttpxTransport(verify=client_tls())
+        async with Peer(serve) as peer:
+            await asyncio.gather(*[asyncio.create_task(fetch(transport, peer.url)) for _ in range(4)])
+            assert await fetch(transport, peer.url) == b"1"
+            assert peer.accepted == 5
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+@both_schemes
+def test_what_waits_on_an_idle_connection_is_no_answer(tls):
+    """The server said something after its answer, and the event loop has not looked since."""
+
+    async def serve(peer, reader, writer):
+        await peer.read(reader)
+        writer.write(ANSWER)
+        if peer.accepted == 1:
+            await said.wait()
+            writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\n\r\nEVIL")
+            await writer.drain()
+            await asyncio.Event().wait()
+        await peer.read(reader)
+
+    said = asyncio.Event()
+
+    async def main():
+        transport = HttpxTransport(verify=client_tls())
+        here = asyncio.get_running_loop()
+        peer, ready = Peer(serve, tls and tls()), threading.Event()
+        over = threading.Event()
+
+        def elsewhere():
+            async def run_peer():
+                async with peer:
+                    peer.loop = asyncio.get_running_loop()
+                    ready.set()
+                    await asyncio.to_thread(over.wait, 10)
+
+            asyncio.run(run_peer())
+
+        thread = threading.Thread(target=elsewhere, daemon=True)
+        thread.start()
+        await asyncio.to_thread(ready.wait, 10)
+        assert await fetch(transport, peer.url) == b"1"
+        (connection,) = [each for place in _pool(transport).values() for each in place.idle]
+        peer.loop.call_soon_threadsafe(said.set)
+        number = connection._transport.get_extra_info("socket").fileno()
+        assert select.select([number], [], [], 10)[0]  # and this loop does not run meanwhile
+        assert await fetch(transport, peer.url) == b"1"
+        assert peer.accepted == 2
+        await transport.aclose()
+        over.set()
+        thread.join(10)
+        assert here.is_running()
+
+    asyncio.run(main())
+
+
+def _pool(transport):
+    (stacks,) = transport._stacks.values()
+    return stacks._own._pool._places
+
+
+@both_schemes
+def test_a_connection_with_half_a_request_in_it_is_not_used_again(tls):
+    """The answer came before the request was out: what is still to be written would be read as the next one."""
+
+    async def serve(peer, reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+        await over.wait()  # it reads no more
+
+    over = asyncio.Event()
+
+    async def main():
+        transport = HttpxTransport(verify=client_tls())
+        async with Peer(serve, tls and tls()) as peer:
+            large = HttpRequest(url=peer.url, body=b"x" * 60_000_000)
+            async with transport.open(large, Deadlines()) as response:
+                assert (response.status, await response.body(10)) == (413, b"{}")
+            assert [each for place in _pool(transport).values() for each in place.idle] == []
+            over.set()
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+def test_who_waits_for_a_connection_comes_before_who_comes_later():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+    order = []
+
+    async def scenario(transport):
+        async def ask(name, times):
+            for _ in range(times):
+                await fetch(transport, server.url)
+                order.append(name)
+
+        await asyncio.gather(ask("often", 40), *[ask(f"once {number}", 1) for number in range(5)])
+
+    run(server, scenario, HttpxTransport(max_connections=1))
+    assert max(order.index(f"once {number}") for number in range(5)) < 10
 
 
 # Flow.

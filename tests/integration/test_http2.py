@@ -16,6 +16,7 @@ from allm_actors.data import AdapterError, ErrorEvent, Message, Request, TextDel
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.http import http2_connection
+from allm_actors.engine.http.http1_connection import AT_ONCE_SECONDS
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.wire import Deadlines, HttpRequest
 from allm_actors.testing.exchanges import chat_completions, refusal
@@ -607,6 +608,26 @@ def test_what_the_server_may_have_read_is_not_sent_again(code):
 
     assert failure(run(server, scenario)).reason == "network_error"
     assert len(server.seen.requests) == 1
+
+
+def test_what_a_server_has_worked_on_is_not_sent_again():
+    """It reads a request, takes its time, and the connection breaks: nobody knows what it has done."""
+
+    async def answer(stream):
+        if len(server.seen.requests) == 1:
+            await says_hello(stream)
+        else:
+            await asyncio.sleep(AT_ONCE_SECONDS + 0.1)
+            stream.peer.transport.abort()
+
+    server = Http2Server(answer)
+
+    async def scenario(made):
+        return [await ask(server, made), await ask(server, made)]
+
+    hello, broken = run(server, scenario)
+    assert (text_of(hello), failure(broken).reason) == ("Hello", "network_error")
+    assert len(server.seen.requests) == 2
 
 
 def test_a_server_that_goes_away_ends_what_it_has_begun():

@@ -11,15 +11,21 @@ Thread: the event loop's.
 from __future__ import annotations
 
 import asyncio
+import select
+import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from .http1_errors import MalformedError
+from .http1_errors import MalformedError, RefusedError
 from .http1_message import Outgoing, ResponseReader
 
-__all__ = ["HOLD_BYTES", "Connection", "Exchange", "Sink"]
+__all__ = ["AT_ONCE_SECONDS", "HOLD_BYTES", "Connection", "Exchange", "Sink"]
 
 HOLD_BYTES = 64 * 1024
+AT_ONCE_SECONDS = 0.5
+"""How soon after a request a connection that was idle must break, for the request not to have been read. A server that
+closes it in that instant says so within one round trip; one that breaks later may have worked on it.
+"""
 
 
 class Sink(Protocol):
@@ -60,17 +66,29 @@ class Connection(asyncio.BufferedProtocol):
         """Whether a request can be sent now."""
         return self._transport is not None and self._exchange is None and not self._transport.is_closing()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing waits in the socket, as it must not before a request: neither an end nor an answer."""
+        return self._transport is not None and not _is_readable(self._transport)
+
     async def send(self, request: Outgoing) -> Exchange:
-        """Send, and return the answer once its head is here. Raises OSError and `MalformedError`."""
+        """Send, and return the answer once its head is here.
+
+        Raises OSError and `MalformedError`; `RefusedError` when the other side closed what was idle while we wrote.
+        """
         if self._transport is None or not self.usable:
-            raise ConnectionAbortedError("the connection was closed before the request was sent")
+            raise RefusedError("the connection was closed before the request was sent")
         self.heard = False
         self._exchange = exchange = Exchange(self, ResponseReader(bodiless=request.method == b"HEAD"))
+        began = time.monotonic()
         try:
             self._transport.write(request.head + request.body)
             await exchange.headed()
-        except BaseException:
+        except BaseException as error:
             self.close()
+            unread = self.used and not self.heard and time.monotonic() - began < AT_ONCE_SECONDS
+            if unread and isinstance(error, ConnectionError):
+                raise RefusedError(str(error)) from None
             raise
         return exchange
 
@@ -94,7 +112,7 @@ class Connection(asyncio.BufferedProtocol):
         self.used = True
         if transport is None or transport.is_closing():
             return
-        if reusable and not transport.get_write_buffer_size():
+        if reusable and not _unsent(transport):
             self._freed(self)
         else:  # the answer came before the request was out, or is the last one
             self.close()
@@ -234,3 +252,19 @@ class Exchange:
         if not self._held_back and not self._reader.ended and self._behind > HOLD_BYTES:
             self._held_back = True
             self._connection.let_in(more=False)
+
+
+def _is_readable(transport: asyncio.BaseTransport) -> bool:
+    number = transport.get_extra_info("socket").fileno()
+    if not hasattr(select, "poll"):
+        return bool(select.select([number], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(number, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _unsent(transport: asyncio.Transport) -> int:
+    """Bytes of the request that are still here. TLS hands all of them on at once, and does not count those any more."""
+    below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
+    waiting = 0 if below is None else below.get_write_buffer_size()
+    return transport.get_write_buffer_size() + int(waiting)

@@ -79,18 +79,24 @@ class Pool:
         waited = False
         try:
             while True:
-                found = place.take()
-                if found is None and self._may_dial(place):
+                found = place.take() if waited or not place.line else None
+                if found is None and (waited or not place.line) and self._may_dial(place):
                     found = await self._connect(place)
                 if found is not None:
-                    if found in place.shared:
-                        place.wake()  # the next in line may share it, too
+                    if place.shared or place.idle or self._may_dial(place):
+                        place.wake()  # there is something for the next in line, too
                     return found
                 await place.wait(first=waited)
                 waited = True
         finally:
             place.askers -= 1
             self._tidy(place)
+
+    def let_go_of_idle(self, origin: Origin) -> None:
+        """Close what is idle there: one like them was dead, and who asks next shall not have another such."""
+        place = self._places.get(origin)
+        for connection in list(place.idle) if place is not None else ():
+            place.close(connection)  # type: ignore[union-attr]
 
     async def aclose(self) -> None:
         """Close every connection; returns when their sockets are closed."""
@@ -148,10 +154,13 @@ class Pool:
 
     async def _dial(self, origin: Origin, protocol: asyncio.BaseProtocol) -> None:
         secure = origin.scheme == "https"
+        context = (
+            self._context() if secure else None
+        )  # before there is a socket, which would stay open without it
         await self._loop.create_connection(
             lambda: protocol,
             sock=await connected_socket(origin.host, origin.port, public=origin.public),
-            ssl=self._context() if secure else None,
+            ssl=context,
             server_hostname=origin.host if secure else None,
         )
 
@@ -227,7 +236,17 @@ class _Either(asyncio.Protocol):
 class _Place:
     """The connections to one origin, and who waits for one. `idle` are those that carry one request at a time."""
 
-    __slots__ = ("askers", "connections", "dialling", "idle", "only_http1", "origin", "shared", "waiting")
+    __slots__ = (
+        "askers",
+        "called",
+        "connections",
+        "dialling",
+        "idle",
+        "only_http1",
+        "origin",
+        "shared",
+        "waiting",
+    )
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
@@ -238,6 +257,12 @@ class _Place:
         self.only_http1 = False  # the last one did
         self.askers = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
+        self.called = 0  # of those who waited, whose turn it is, and who have not looked yet
+
+    @property
+    def line(self) -> bool:
+        """Whether somebody was here before whoever comes now."""
+        return bool(self.waiting) or self.called > 0
 
     def take(self) -> AnyConnection | None:
         """One with room for another, or the idle one that was used last."""
@@ -246,8 +271,9 @@ class _Place:
                 return shared
         while self.idle:
             connection = self.idle.pop()
-            if connection.usable:
+            if connection.usable and connection.quiet:
                 return connection
+            connection.close()
         return None
 
     def resting(self) -> list[AnyConnection]:
@@ -270,13 +296,16 @@ class _Place:
             if turn in self.waiting:
                 self.waiting.remove(turn)
             else:
+                self.called -= 1
                 self.wake()  # the turn was ours, and nobody would know
             raise
+        self.called -= 1
 
     def wake(self) -> None:
         """One of those who wait may look again."""
         while self.waiting:
             turn = self.waiting.popleft()
             if not turn.done():
+                self.called += 1
                 turn.set_result(None)
                 return

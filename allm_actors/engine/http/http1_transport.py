@@ -96,16 +96,14 @@ class Http1Transport(httpx.AsyncBaseTransport):
         refusals = 0
         while True:
             connection = await self._connection(self._pool, origin, request)
-            again = connection.used
             try:
                 return await connection.send(outgoing)
             except (OSError, MalformedError) as error:
-                # The other side closed what was idle while we wrote: it has not read the request. curl does the same.
-                if again and not connection.heard and isinstance(error, ConnectionError):
-                    continue
+                # The request was not read, and is sent again, as curl does: now over a connection that is new.
                 refusals += isinstance(error, RefusedError)
                 if not isinstance(error, RefusedError) or refusals > _REFUSALS:
                     raise _as_httpx(error, request) from None
+                self._pool.let_go_of_idle(origin)
 
     async def _connection(self, pool: Pool, origin: Origin, request: httpx.Request) -> AnyConnection:
         try:

@@ -34,7 +34,7 @@ from h2.events import (
 from h2.exceptions import H2Error, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
-from .http1_connection import Sink
+from .http1_connection import AT_ONCE_SECONDS, Sink
 from .http1_errors import MalformedError, RefusedError, StreamResetError
 from .http1_message import Outgoing
 from .http2_frames import Goaway, Sieve
@@ -58,8 +58,6 @@ _PING_SECONDS = 5.0
 
 class Http2Connection(asyncio.Protocol):
     """A socket. `freed` is told when another request may be sent, `lost` when the socket is gone."""
-
-    used, heard = False, True  # as `Connection` has them; what was not read is a `RefusedError` here
 
     def __init__(
         self, freed: Callable[[Http2Connection], object], lost: Callable[[Http2Connection], object]
@@ -109,12 +107,14 @@ class Http2Connection(asyncio.Protocol):
         if not self.usable:
             raise RefusedError("the connection was closed before the request was sent")
         before, used = self.reads, self._h2.highest_outbound_stream_id > 0
+        began = self._loop.time()
         exchange = self._begin(request)
         try:
             await exchange.headed()
         except BaseException as error:
             exchange.close()
-            if isinstance(error, ConnectionError) and used and self.reads == before:
+            at_once = self._loop.time() - began < AT_ONCE_SECONDS
+            if isinstance(error, ConnectionError) and used and self.reads == before and at_once:
                 # The other side closed what was idle while we wrote: it has not read the request.
                 raise RefusedError(str(error)) from None
             raise

@@ -3,20 +3,29 @@
 Rule of this file: for URLs that came from somewhere, and must not lead into the network of whoever fetches them. It is
 addresses that are judged, where they are connected to, and never names: a name may have another address the next time.
 
-Source: IANA's special-purpose address registries, as Python's `ipaddress` has them; RFC 4291 2.5.5.2, RFC 3056 2 and
-RFC 6052 2.1 for the ways to write an IPv4 address as one of IPv6.
+Source: IANA's special-purpose address registries, as Python's `ipaddress` has them, and what that leaves out; RFC 4291
+2.5.5, RFC 3056 2, RFC 6052 2.1, RFC 7915 and RFC 8215 for the ways to write an IPv4 address as one of IPv6.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 __all__ = ["NotPublicError", "check_public", "is_address", "is_public"]
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+_NOT_FOR_EVERYBODY: Final = (
+    IPv4Network("192.0.0.0/24"),  # protocol assignments; a cloud's metadata, too
+    IPv4Network("192.88.99.0/24"),  # relays that were given up
+    IPv4Network("168.63.129.16/32"),  # a cloud's host, as its guests see it
+    IPv6Network("::/96"),  # IPv4 as IPv6, in forms that were given up
+    IPv6Network("::ffff:0:0:0/96"),
+    IPv6Network("64:ff9b:1::/48"),  # NAT64 of a site's own
+    IPv6Network("fec0::/10"),  # sites
+)
 
 
 class NotPublicError(OSError):
@@ -29,16 +38,21 @@ def is_public(address: str) -> bool:
         told = ip_address(address.partition("%")[0])
     except ValueError:
         return False
+    if any(told in network for network in _NOT_FOR_EVERYBODY):
+        return False
     inner = _written_in(told)
     return told.is_global and not told.is_multicast and (inner is None or is_public(str(inner)))
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is named by an address, in figures."""
+    """Whether a host is an address, in any form that is taken for one, or the machine itself: no name to look up."""
+    name = host.strip("[]").partition("%")[0].rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
     try:
-        ip_address(host.partition("%")[0])
+        ip_address(name)
     except ValueError:
-        return False
+        return _is_in_c(name)
     return True
 
 
@@ -47,6 +61,15 @@ async def check_public(host: str) -> None:
     found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     if not all(is_public(str(address[0])) for *_, address in found):
         raise NotPublicError(host)
+
+
+def _is_in_c(name: str) -> bool:
+    """Whether C's `inet_aton` takes it: fewer than four numbers, octal and hexadecimal ones."""
+    try:
+        socket.inet_aton(name)
+    except OSError:
+        return False
+    return True
 
 
 def _written_in(address: IPv4Address | IPv6Address) -> IPv4Address | None:

@@ -118,3 +118,12 @@ def test_a_difference_is_told_by_its_place_and_shortly():
     assert len(told[0]) < 200
     assert told[1:] == ["a[2]: recorded nothing, asked 2", "c: recorded 1, asked nothing"]
     assert differences(list(range(20)), [])[-1] == "… and 12 more"
+
+
+def test_what_a_url_hides_is_covered_wherever_it_is_repeated():
+    url = "https://somebody:pass%20phrase-0123@h/v1?auth=auth-canary-0123&alt=sse"
+    secrets = secrets_in({}, url)
+    assert secrets == [b"auth-canary-0123", b"somebody", b"pass phrase-0123"]
+    assert kept_request(HttpRequest(url=url, body=b""))["url"] == "https://h/v1?auth=REDACTED&alt=sse"
+    headers = kept_response_headers({"x-request-id": "r-auth-canary-0123"}, secrets)
+    assert headers == {"x-request-id": "r-[REDACTED]******"}
