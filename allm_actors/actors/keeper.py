@@ -63,7 +63,7 @@ class StoreActor(Process):
 
     def init(self) -> None:
         """Open the store. Raises StoreError, which makes the host's start fail with it."""
-        self._store.open()
+        self._ask("open")
 
     def on_receive(self, message: Any) -> Any:
         """Answer loads at once, after what was saved before them; collect saves."""
@@ -73,13 +73,13 @@ class StoreActor(Process):
                 return NO_REPLY
             case Load(id):
                 self._flush()
-                return self._store.load(id)
+                return self._ask("load", id)
             case Delete(id):
                 self._flush()
-                return self._store.delete(id)
+                return self._ask("delete", id)
             case ListIds():
                 self._flush()
-                return self._store.ids()
+                return self._ask("ids")
             case _:  # Flush, and whatever a stranger sent
                 return self._flush()
 
@@ -87,7 +87,17 @@ class StoreActor(Process):
         """Store what was collected, and close."""
         self._flush()
         with contextlib.suppress(StoreError):
-            self._store.close()
+            self._ask("close")
+
+    def _ask(self, what: str, *args: Any) -> Any:
+        """Have the store do this. What it should not have raised is an error of the store's, not the end of ours."""
+        try:
+            return getattr(self._store, what)(*args)
+        except StoreError:
+            raise
+        except Exception as error:
+            text = f"the store's {what}() failed: {type(error).__name__}: {error}"
+            raise StoreError("unavailable", message=text, cause=repr(error)) from error
 
     def _collect(self, save: Save) -> None:
         self._batch.append((save, self.current_request))
@@ -109,7 +119,7 @@ class StoreActor(Process):
         requests = [request for _, request in batch if request is not None]  # None: it was told, not asked
         try:
             if batch:
-                self._store.save([save for save, _ in batch])
+                self._ask("save", [save for save, _ in batch])
         except StoreError as error:
             if error.reason in _OWN_FAULT and len(batch) > 1:
                 return False

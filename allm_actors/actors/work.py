@@ -169,9 +169,12 @@ async def _asettled(
             result = await result
     except (Exception, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
-    if _has_code_of_its_own(spec):  # it may block, and the event loop is the caller's
+    if not _has_code_of_its_own(spec):
+        return _outcome(spec, call, result, span)
+    try:  # it may block, and the event loop is the caller's
         return await asyncio.to_thread(_outcome, spec, call, result, span)
-    return _outcome(spec, call, result, span)
+    except _EXITS as error:  # what would end the loop ends only this
+        raise RuntimeError(f"left with {type(error).__name__}: {error}") from None
 
 
 def _has_code_of_its_own(spec: TurnSpec) -> bool:

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from allm_actors.data import Tool
 from allm_actors.data.build import takes_context
@@ -145,9 +145,11 @@ def _read(source: IO[bytes]) -> bytes | None:
 
 def serve() -> None:
     """The child's side: read one call, answer it, end."""
-    source = sys.stdin.buffer
-    (length,) = _LENGTH.unpack(source.read(_LENGTH.size))
-    path, address, call = pickle.loads(source.read(length))  # noqa: S301 - it comes from our parent
+    # Not `sys.stdin`: whoever forks closes that in the child, and would wait for ever for who reads it here.
+    source = os.fdopen(os.dup(0), "rb", buffering=0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    (length,) = _LENGTH.unpack(_exactly(source, _LENGTH.size))
+    path, address, call = pickle.loads(_exactly(source, length))  # noqa: S301 - it comes from our parent
     sys.path[:] = path
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the function prints is no answer
@@ -157,6 +159,16 @@ def serve() -> None:
     out.close()
     sys.stdout.flush()
     os._exit(0)  # without waiting for threads that the function has left behind
+
+
+def _exactly(source: IO[bytes], size: int) -> bytes:
+    held = bytearray()
+    while len(held) < size:
+        piece = source.read(size - len(held))
+        if not piece:
+            os._exit(1)  # the parent has gone before it had said all
+        held += piece
+    return bytes(held)
 
 
 def _answer(address: tuple[str, str], call: bytes) -> bytes:
@@ -199,8 +211,9 @@ async def _awaited(awaitable: Any) -> Any:
     return await awaitable
 
 
-def _end_with_parent(source: BinaryIO) -> None:
-    source.read()
+def _end_with_parent(source: IO[bytes]) -> None:
+    while source.read(4096):
+        pass
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), 9)  # with every process that the function has started
     os._exit(1)

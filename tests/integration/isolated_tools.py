@@ -57,6 +57,18 @@ def leave(file: str, how: str) -> str:
     return "answered"
 
 
+def twice(number: int) -> int:
+    """Twice that."""
+    return 2 * number
+
+
+@allm.tool(isolation="process")
+def spread(count: int) -> list[int]:
+    """Work in processes of its own."""
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return pool.map(twice, range(count))
+
+
 class Unpicklable(Exception):
     """It cannot be made from its message alone."""
 

@@ -1023,3 +1023,42 @@ def test_a_turn_that_is_refused_leaves_no_system_message(host):
 def test_a_system_message_is_a_text(host):
     with pytest.raises(TypeError, match="system must be a text, got int"):
         host.session("s", fake(says("one")), system=3)
+
+
+class Failing:
+    """A store of somebody's own, which raises what it should not."""
+
+    def __init__(self):
+        self._kept, self.fails = MemoryStore(), False
+
+    def __getattr__(self, name):
+        return getattr(self._kept, name)
+
+    def save(self, batch):
+        if self.fails:
+            raise OSError("the disk is on fire")
+        return self._kept.save(batch)
+
+
+def test_a_store_that_raises_anything_is_an_error_of_the_one_turn_that_needed_it():
+    store = Failing()
+    with allm.Host(store=store) as host:
+        quiet, held, first, reader = busy(host)
+        other = host.session("other", fake(says("one"), says("two")))
+        store.fails = True
+        with pytest.raises(
+            allm.StoreError, match=r"the store's save\(\) failed: OSError: the disk is on fire"
+        ):
+            unstored(other.reply("hi"))
+        store.fails = False
+        other.recover()
+        assert other.reply("again").result().halted_reason == "completed"
+        held.released.set()
+        assert first.result().halted_reason == "completed"  # it was in the middle of its turn
+        assert quiet.status == "completed"
+        reader.join(SOON)
+
+
+def unstored(turn):
+    result = turn.result()
+    raise result.metadata["error"]

@@ -124,6 +124,10 @@ def test_an_answer_is_not_held_up_by_what_the_function_leaves_behind(tmp_path):
     os.kill(int(file.read_text()), signal.SIGKILL)  # what a function has started is its own business
 
 
+def test_a_function_may_have_processes_of_its_own():
+    assert told(allm.chat(engine("spread", tools.spread, {"count": 4}), HI)) == "[0,2,4,6]"
+
+
 def test_what_a_function_has_started_ends_with_it_when_it_dies_without_an_answer(tmp_path):
     file = tmp_path / "pid"
     result = allm.chat(engine("leave", tools.leave, {"file": str(file), "how": "die"}), HI)
