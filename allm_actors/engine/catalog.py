@@ -66,6 +66,8 @@ _SEALED = rf"{_VERBOSE}|(?:ft:)?o[1-9]"
 # A deployment of Azure's has any name: only what is known by its name not to reason goes without.
 _PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"
 _NONE = r"(?!)"
+# Which ids a call may have, as their own refusals say.
+_SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
 
 _ROWS = (
     Provider(
@@ -81,6 +83,7 @@ _ROWS = (
         ),
         dialects=((_REASONING, "openai_responses"),),
         quirks=Quirks(
+            call_ids=_SHORT_IDS,
             max_tokens=None,
             prompt_cache=frozenset({"key", "retention"}),
             sealed_reasoning=_SEALED,
@@ -97,6 +100,7 @@ _ROWS = (
         key_names=("ANTHROPIC_API_KEY",),
         base_url_name="ANTHROPIC_BASE_URL",
         key_header="x-api-key",
+        quirks=Quirks(call_ids=_WORD_IDS),
     ),
     Provider(
         name="gemini",
@@ -151,6 +155,7 @@ _ROWS = (
         key_names=("MISTRAL_API_KEY",),
         base_url_name="MISTRAL_BASE_URL",
         quirks=Quirks(
+            call_ids=_NINE_LETTERS,
             include_usage=False,
             prompt_cache=frozenset({"key"}),
             documents="document_url",
@@ -197,6 +202,7 @@ _ROWS = (
             "openai_responses": "/openai/v1/responses",
         },
         quirks=Quirks(
+            call_ids=_SHORT_IDS,
             max_tokens=None,
             sealed_reasoning=_SEALED,
             documents="file",
@@ -341,6 +347,7 @@ _ROWS = (
         key_required=False,
         signer="sigv4",
         places={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
+        quirks=Quirks(call_ids=_WORD_IDS, many_vendors=True),
     ),
     Provider(
         name="vertex",

@@ -29,6 +29,7 @@ from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, E
 from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.histories import fitted
 from allm_actors.engine.heads import tell_response
 from allm_actors.engine.http.transport import HttpxTransport, default_transport
 from allm_actors.engine.preflight import with_tool_choice
@@ -130,7 +131,7 @@ class RemoteAdapter:
             raise _missing_model(self._row)
         request = with_tool_choice(request)
         dialect = self._dialect(request, call.options.get("endpoint"))
-        http = dialect.encode(request, self._row, base_url_of(self._row, call.options))
+        http = dialect.encode(fitted(request, self._row), self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
         headers = headers_for(self._row, call.options, key)
         return dialect, with_query(http, call.options).with_headers(headers), key

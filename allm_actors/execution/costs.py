@@ -22,12 +22,22 @@ def missing_costs(usage: Usage, pricing: Mapping[str, Any]) -> dict[str, float]:
     """
     costs: dict[str, float | None] = {
         "input_cost": _cost(usage.input_cost, usage.input_tokens, pricing.get("input")),
-        "output_cost": _cost(usage.output_cost, usage.output_tokens, pricing.get("output")),
+        "output_cost": _cost(usage.output_cost, _written(usage), pricing.get("output")),
         "total_cost": usage.total_cost,
     }
     if costs["total_cost"] is None and costs["input_cost"] is not None and costs["output_cost"] is not None:
         costs["total_cost"] = costs["input_cost"] + costs["output_cost"]
     return {name: cost for name, cost in costs.items() if cost is not None and getattr(usage, name) is None}
+
+
+def _written(usage: Usage) -> object:
+    """What is paid for as output. Some count what a model thinks among it, some beside it: the total tells which."""
+    output, thought, total = usage.output_tokens, usage.reasoning_tokens, usage.total_tokens
+    if not (
+        _is_number(output) and _is_number(thought) and _is_number(total) and _is_number(usage.input_tokens)
+    ):
+        return output
+    return output + thought if total >= usage.input_tokens + output + thought else output
 
 
 def _cost(known: float | None, tokens: object, price: object) -> float | None:

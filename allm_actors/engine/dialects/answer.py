@@ -45,6 +45,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.histories import MADE_BY
 
 __all__ = ["Answer", "PartialCall", "UsageFields", "json_text", "provider_state"]
 
@@ -63,6 +64,12 @@ class PartialCall:
         self.fragments: list[str] = []
         self.metadata: dict[str, Any] = {}
         self.started = False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its arguments are all of a JSON object."""
+        raw = "".join(self.fragments)
+        return bool(raw.strip()) and not read_arguments(raw)[1]
 
 
 class Answer:
@@ -179,7 +186,7 @@ class Answer:
             events.append(TextCompleted(text))
         said: dict[str, Any] = {"tool_calls": calls} if calls else {}
         if self.provider_state:
-            said["provider_state"] = self.provider_state
+            said["provider_state"] = {**self.provider_state, MADE_BY: [self._row.name, self.model]}
         message = Message(role="assistant", content=text, metadata=said)
         events.append(MessageCompleted(message, finish, self._metadata(raw_finish)))
 

@@ -64,6 +64,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, _DOCUMENTS)
     body = _body(request) | request.options
+    if _thinks_too_late(body):
+        del body["thinking"]
     _force_json(request, body)
     return HttpRequest(url=base_url + _PATH, body=json_body(body), headers=_HEADERS)
 
@@ -72,8 +74,9 @@ def _body(request: Request) -> dict[str, Any]:
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
     body["max_tokens"] = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
     system = [flat_text(message) for message in request.messages if message.role == "system"]
-    if any(system):
-        body["system"] = "\n\n".join(filter(None, system))
+    system = [text for text in system if text.strip()]
+    if system:
+        body["system"] = "\n\n".join(system)
     body["messages"] = list(_turns(request.messages))
     if request.temperature is not None:
         body["temperature"] = request.temperature
@@ -140,6 +143,26 @@ def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
     return {"type": "any"} if beside else {"type": "tool", "name": name}
 
 
+def _thinks_too_late(body: Mapping[str, Any]) -> bool:
+    """Whether it shall think in the middle of a step that was begun without: the API wants the thoughts from before."""
+    thinking, messages = body.get("thinking"), body.get("messages")
+    if not (
+        isinstance(thinking, Mapping) and thinking.get("type") == "enabled" and isinstance(messages, list)
+    ):
+        return False
+    kinds = [[block.get("type") for block in _blocks(message)] for message in messages[-2:]]
+    return (
+        len(kinds) == 2
+        and "tool_result" in kinds[1]
+        and kinds[0][:1] not in (["thinking"], ["redacted_thinking"])
+    )
+
+
+def _blocks(message: Any) -> list[Mapping[str, Any]]:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+
+
 def _thinks(body: Mapping[str, Any]) -> bool:
     thinking = body.get("thinking")
     return isinstance(thinking, Mapping) and thinking.get("type") in ("enabled", "adaptive")
@@ -166,8 +189,15 @@ def _result(message: Message) -> dict[str, Any]:
 
 def _user(message: Message) -> str | list[dict[str, Any]]:
     if isinstance(message.content, str) or is_text(message):
-        return flat_text(message)
-    return [_part(part) for part in message.content]
+        return _said(flat_text(message))
+    return [
+        _part(part) for part in message.content if not (isinstance(part, TextPart) and not _said(part.text))
+    ]
+
+
+def _said(text: str) -> str:
+    """The text, unless it is blank: that is refused, with the whole conversation."""
+    return text if text.strip() else ""
 
 
 def _part(part: Part) -> dict[str, Any]:
@@ -217,7 +247,7 @@ def _assistant(message: Message) -> str | list[dict[str, Any]]:
     if isinstance(blocks, list):
         called = {call.id for call in message.tool_calls}
         return [block for block in blocks if block.get("type") != "tool_use" or block.get("id") in called]
-    text = flat_text(message)
+    text = _said(flat_text(message))
     if not message.tool_calls:
         return text
     spoken = [{"type": "text", "text": text}] if text else []

@@ -71,7 +71,7 @@ _SCHEMA_WORDS = frozenset(
 )
 _DROPPED_WORDS = ("additionalProperties", "$schema")
 # Newer models refuse a call without the signature that they made for it; this stands for "made by somebody else".
-_SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d)", re.IGNORECASE)
+_SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d|[a-z-]+-latest)", re.IGNORECASE)
 _FOREIGN_SIGNATURE = "skip_thought_signature_validator"
 
 
@@ -184,7 +184,7 @@ def _tool_choice(choice: str | Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _contents(request: Request) -> Iterable[dict[str, Any]]:
     names = {call.id: call for message in request.messages for call in message.tool_calls}
-    signs = _SIGNS.search(request.model or "") is not None
+    signs = _SIGNS.search(str(request.options.get("model", request.model) or "")) is not None
     spoken = (message for message in request.messages if message.role != "system")
     for role, group in groupby(spoken, key=lambda message: message.role):
         if role == "tool":
@@ -240,7 +240,7 @@ def _document(document: Document) -> dict[str, Any]:
 def _assistant(message: Message, *, signs: bool) -> list[dict[str, Any]]:
     parts = provider_state(message, STATE)
     if isinstance(parts, list):
-        return _kept(parts, message)
+        return _kept(parts, message, signs=signs)
     text = flat_text(message)
     made: list[dict[str, Any]] = [{"text": text}] if text else []
     for index, call in enumerate(message.tool_calls):
@@ -255,9 +255,14 @@ def _assistant(message: Message, *, signs: bool) -> list[dict[str, Any]]:
     return made
 
 
-def _kept(parts: list[dict[str, Any]], message: Message) -> list[dict[str, Any]]:
+def _kept(parts: list[dict[str, Any]], message: Message, *, signs: bool) -> list[dict[str, Any]]:
     """The parts as they came, without calls that nobody will answer."""
-    return [part for part in parts if "functionCall" not in part] if not message.tool_calls else parts
+    if not message.tool_calls:
+        return [part for part in parts if "functionCall" not in part]
+    first = next((at for at, part in enumerate(parts) if "functionCall" in part), None)
+    if signs and first is not None and "thoughtSignature" not in parts[first]:
+        return [*parts[:first], {**parts[first], "thoughtSignature": _FOREIGN_SIGNATURE}, *parts[first + 1 :]]
+    return parts
 
 
 DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder)

@@ -20,6 +20,7 @@ from typing import Any
 
 __all__ = ["PartialArguments"]
 
+_DEEPEST = 100  # steps; what is deeper no JSON of ours could hold
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,6})\]|\['([^']*)'\]")
 
 
@@ -88,7 +89,7 @@ def _steps(path: str) -> list[str | int]:
     at = 1 if path.startswith("$") else 0
     while at < len(path):
         match = _STEP.match(path, at)
-        if match is None:
+        if match is None or len(steps) == _DEEPEST:
             return []
         name, index, quoted = match.groups()
         steps.append(int(index) if index is not None else name if name is not None else quoted)

@@ -220,7 +220,13 @@ class Decoder(AnswerDecoder[ServerEvent]):
         self._answer.extend(call, json_text(arguments), events)
         for part in self._parts:
             if dict_of(part.wire.get("functionCall")).get("willContinue") is True:
-                part.wire = {**part.wire, "functionCall": {"name": call.name, "args": arguments}}
+                begun = dict_of(part.wire.get("functionCall"))
+                kept = {
+                    name: value
+                    for name, value in begun.items()
+                    if name not in ("partialArgs", "willContinue")
+                }
+                part.wire = {**part.wire, "functionCall": {**kept, "name": call.name, "args": arguments}}
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

@@ -151,7 +151,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
             else:
                 self._on_parts(content, events)
         if delta.tool_calls:
-            for fragment in delta.tool_calls:
+            for position, fragment in enumerate(delta.tool_calls):
+                if choice.message is not None and fragment.index is None:
+                    fragment.index = position  # what came whole lists its calls
                 self._on_call(fragment, events)
         if delta.refusal:
             self._answer.refusal.append(delta.refusal)
@@ -193,6 +195,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
         """The call a fragment belongs to. A new id with a name is a new call, whatever its index says."""
         index, calls = fragment.index, self._answer.calls
         call = self._by_index.get(index) if index is not None else (calls[-1] if calls else None)
+        if call is not None and index is None and not fragment.id and function.name and call.is_whole:
+            call = None  # nothing says that it is another one but that the last one is complete
         if call is None or (fragment.id and call.wire_id and function.name and fragment.id != call.wire_id):
             call = self._answer.call()
         if index is not None:

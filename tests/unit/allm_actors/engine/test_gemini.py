@@ -291,6 +291,30 @@ class TestPartialArguments:
         )
         assert arguments.finish() == {"a": {"b": ["xy", {"c": 2}]}, "d": None, "e": "not over"}
 
+    def test_a_call_whose_arguments_come_in_pieces_keeps_its_id(self):
+        begun = {"functionCall": {"name": "f", "id": "abc123", "willContinue": True}, "thoughtSignature": "s"}
+        piece = {"functionCall": {"partialArgs": [{"jsonPath": "$.x", "numberValue": 1}]}}
+        chunks = [
+            {"candidates": [{"content": {"parts": [begun]}}]},
+            {"candidates": [{"content": {"parts": [piece]}, "finishReason": "STOP"}]},
+        ]
+        decoder = DIALECT.decoder(ROW)
+        events = [each for one in chunks for each in decoder.feed(b"data: %b\n\n" % json.dumps(one).encode())]
+        message = (events + decoder.end())[-1].message
+        (part,) = message.metadata["provider_state"]["gemini"]
+        assert part == {
+            "functionCall": {"name": "f", "id": "abc123", "args": {"x": 1}},
+            "thoughtSignature": "s",
+        }
+        assert message.tool_calls[0].id == "abc123"
+
+    def test_a_path_without_end_changes_nothing(self):
+        arguments = PartialArguments()
+        arguments.add(
+            [{"jsonPath": "$" + ".a" * 5000, "numberValue": 1}, {"jsonPath": "$.b", "numberValue": 2}]
+        )
+        assert arguments.finish() == {"b": 2}
+
     @pytest.mark.parametrize("path", ["", "$", "$..a", "$[7]", "$.a[999999]", "a b[", 7])
     def test_a_path_that_makes_no_sense_changes_nothing(self, path):
         arguments = PartialArguments()

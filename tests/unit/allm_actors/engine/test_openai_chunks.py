@@ -346,7 +346,7 @@ def test_what_was_searched_and_cited_is_kept():
 def test_thoughts_are_kept_for_those_who_want_them_back():
     said = [delta(reasoning_content="hm"), delta(reasoning_content="m"), delta("stop", content="x")]
     kept = decode(*said, provider="deepseek")[-1].message.metadata["provider_state"]
-    assert kept == {"openai_chat": {"reasoning_content": "hmm"}}
+    assert kept == {"openai_chat": {"reasoning_content": "hmm"}, "made_by": ["deepseek", None]}
     assert "provider_state" not in decode(*said, provider="groq")[-1].message.metadata
 
 
@@ -369,3 +369,24 @@ def test_details_of_thoughts_are_put_together_from_their_pieces():
     }
     told = delta(reasoning="h", reasoning_details=[{"type": "reasoning.text", "text": "h"}])
     assert decode(told, delta("stop"))[-1].metadata["reasoning"] == {"text": "h"}
+
+
+@pytest.mark.parametrize("id", [None, ""])
+def test_calls_without_an_id_or_an_index_are_told_apart_by_where_one_ends(id):
+    def of(name=None, arguments=None):
+        return {"id": id, "function": {"name": name, "arguments": arguments}}
+
+    chunks = [of("a", '{"x"'), of(None, ": 1}"), of("b", '{"y": 2}'), of("c", "{}")]
+    events = decode(*[delta(tool_calls=[each]) for each in chunks], delta("tool_calls"), provider="llamacpp")
+    calls = events[-1].message.tool_calls
+    assert [(call.name, call.arguments) for call in calls] == [("a", {"x": 1}), ("b", {"y": 2}), ("c", {})]
+    assert len({call.id for call in calls}) == 3
+
+
+def test_calls_of_a_whole_answer_need_no_index():
+    calls = [{"function": {"name": name, "arguments": "{}"}} for name in ("a", "a")]
+    whole = {
+        "choices": [{"message": {"role": "assistant", "tool_calls": calls}, "finish_reason": "tool_calls"}]
+    }
+    events = Decoder(PROVIDERS["llamacpp"]).body(json.dumps(whole).encode())
+    assert [call.name for call in events[-1].message.tool_calls] == ["a", "a"]

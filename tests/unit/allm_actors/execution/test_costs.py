@@ -36,6 +36,16 @@ HALF = Usage(input_tokens=1_000_000)
         (HALF, {"input": None}, {}),
         (HALF, {"input": "2"}, {}),
         (Usage(input_tokens="many"), PRICES, {}),
+        (  # what was thought is counted beside what was said, and paid for like it
+            Usage(input_tokens=0, output_tokens=10, reasoning_tokens=1000, total_tokens=1010),
+            PRICES,
+            {"input_cost": 0.0, "output_cost": 0.00808, "total_cost": 0.00808},
+        ),
+        (  # or among it
+            Usage(input_tokens=0, output_tokens=1010, reasoning_tokens=1000, total_tokens=1010),
+            PRICES,
+            {"input_cost": 0.0, "output_cost": 0.00808, "total_cost": 0.00808},
+        ),
     ],
 )
 def test_costs(usage, prices, costs):

@@ -1,0 +1,227 @@
+"""What one provider's model has said, as another provider takes it."""
+
+import json
+import re
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allm_actors.data import ImagePart, Message, Request, TextPart, Thread, ToolCall
+from allm_actors.data.build import assistant, tool_result, user
+from allm_actors.data.images import Image
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.histories import fitted
+from allm_actors.engine.remote import base_url_of, find_dialect
+from allm_actors.engine.routes import dialect_of
+
+WITH_RULES = sorted(name for name, row in PROVIDERS.items() if row.quirks.call_ids is not None)
+IDS = ["call_1", "call_" + "x" * 60, "functions.look:0", "ünïcode", "a b", "", "abcdefgh1"]
+
+
+def made(*calls, text="", state=None, made_by=None):
+    metadata = {"tool_calls": [ToolCall(id=id, name=name, arguments={}) for id, name in calls]}
+    if state is not None:
+        metadata["provider_state"] = {**state, **({} if made_by is None else {"made_by": made_by})}
+    return Message(role="assistant", content=text, metadata=metadata)
+
+
+def request(*messages, **fields):
+    return Request(messages=list(messages), **fields)
+
+
+def body_of(provider, model, *messages, **fields):
+    row = PROVIDERS[provider]
+    asked = request(*messages, model=model, **fields)
+    url = base_url_of(row, dict.fromkeys(row.places, "eu-west-1"))
+    encoded = find_dialect(dialect_of(row, model, None)).encode(fitted(asked, row), row, url)
+    return json.loads(encoded.body)
+
+
+def test_who_asks_for_nothing_gets_the_very_same():
+    asked = request(user("hi"), made(("call_1", "look")), tool_result("call_1", "seen"))
+    for row in PROVIDERS.values():
+        if row.name != "mistral":
+            assert fitted(asked, row) is asked
+
+
+@pytest.mark.parametrize("provider", WITH_RULES)
+@given(
+    turns=st.lists(
+        st.lists(st.one_of(st.sampled_from(IDS), st.text(max_size=70)), max_size=3, unique=True), max_size=4
+    )
+)
+def test_every_call_has_an_id_that_the_provider_takes_and_its_answer_has_the_same(provider, turns):
+    row, messages = PROVIDERS[provider], [user("go")]
+    for ids in turns:
+        messages += [made(*[(id, "look") for id in ids]), *[tool_result(id, id) for id in ids]]
+    sent = fitted(request(*messages), row).messages
+    assert [message.role for message in sent] == [message.role for message in messages]
+    seen = set()
+    for message in sent:
+        for call in message.tool_calls:
+            assert re.fullmatch(row.quirks.call_ids, call.id)
+            assert call.id not in seen
+            seen.add(call.id)
+    asked = [call.id for message in sent for call in message.tool_calls]
+    answered = [message.tool_call_id for message in sent if message.role == "tool"]
+    assert asked == answered
+    assert fitted(request(*sent), row).messages == sent  # what fits is not changed once more
+    assert sent == fitted(request(*messages), row).messages  # and it is the same each time
+
+
+def test_an_id_that_comes_again_is_another_one():
+    turn = [made(("call_unnamed_0", "look")), tool_result("call_unnamed_0", "seen")]
+    sent = fitted(request(user("hi"), *turn, *turn), PROVIDERS["anthropic"]).messages
+    first, second = (message.tool_calls[0].id for message in sent if message.role == "assistant")
+    assert first == "call_unnamed_0" != second
+    assert [message.tool_call_id for message in sent if message.role == "tool"] == [first, second]
+
+
+def test_a_name_that_a_model_made_up_is_one_that_may_be_sent():
+    message = made(("c", "functions.look<|channel|>"), ("d", "x" * 80))
+    for row in PROVIDERS.values():
+        names = [call.name for call in fitted(request(user("hi"), message), row).messages[1].tool_calls]
+        assert names == ["functions_look__channel__", "x" * 64]
+
+
+SEALED = [
+    {"type": "reasoning", "id": "rs_1", "encrypted_content": "sealed", "summary": []},
+    {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "It rains."}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "sealed"),
+    [
+        ("openai", "gpt-5", True),
+        ("openai", "o4-mini", True),
+        ("azure", "gpt-5", False),
+        ("xai", "grok-4", False),
+    ],
+)
+def test_sealed_thoughts_go_back_to_who_sealed_them(provider, model, sealed):
+    said = made(text="It rains.", state={"openai_responses": SEALED}, made_by=["openai", "gpt-5"])
+    row = PROVIDERS[provider]
+    asked = request(user("?"), said, user("And now?"), model=model)
+    encoded = find_dialect("openai_responses").encode(fitted(asked, row), row, "https://h/v1")
+    assert ("sealed" in encoded.body.decode()) is sealed
+    assert "It rains." in encoded.body.decode()
+
+
+def test_a_model_that_does_not_think_gets_no_thoughts():
+    said = made(text="It rains.", state={"openai_responses": SEALED}, made_by=["openai", "gpt-5"])
+    row = PROVIDERS["openai"]
+    asked = request(user("?"), said, user("And now?"), model="gpt-4.1")
+    encoded = json.loads(
+        find_dialect("openai_responses").encode(fitted(asked, row), row, "https://h/v1").body
+    )
+    assert [item.get("type") for item in encoded["input"]] == [None, "message", None]
+
+
+THOUGHT = {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "signed"}}}
+
+
+@pytest.mark.parametrize(
+    ("model", "signed"),
+    [
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", True),
+        ("anthropic.claude-opus-4-1", True),
+        ("amazon.nova-pro-v1:0", False),
+        ("us.amazon.nova-pro-v1:0", False),
+        ("moonshot.kimi-k2-thinking", False),
+    ],
+)
+def test_on_bedrock_thoughts_go_back_to_their_own_family(model, signed):
+    said = made(
+        text="It rains.",
+        state={"bedrock": [THOUGHT, {"text": "It rains."}]},
+        made_by=["bedrock", "anthropic.claude-sonnet-4-5-20250929-v1:0"],
+    )
+    told = json.dumps(body_of("bedrock", model, user("?"), said, user("And now?")))
+    assert ("signed" in told) is signed
+    assert "It rains." in told
+
+
+def test_a_state_of_before_nobody_said_who_made_it_is_still_used():
+    said = made(text="It rains.", state={"openai_responses": SEALED})
+    assert fitted(request(user("?"), said, model="gpt-5"), PROVIDERS["openai"]).messages[1] is said
+
+
+BLANK = ["", " ", "\n\n", "\t"]
+
+
+@pytest.mark.parametrize("blank", BLANK)
+def test_anthropic_gets_no_blank_text(blank):
+    picture = ImagePart(image=Image.from_bytes(b"x", "image/png"))
+    told = body_of(
+        "anthropic",
+        "claude-sonnet-4-5",
+        Message(role="system", content=blank),
+        Message(role="user", content=[TextPart(text=blank), picture]),
+        made(("c", "look"), text=blank),
+        tool_result("c", "seen"),
+        assistant(blank),
+        user("And?"),
+    )
+    assert "system" not in told
+    blocks = [
+        block
+        for message in told["messages"]
+        if isinstance(message["content"], list)
+        for block in message["content"]
+    ]
+    assert [block["type"] for block in blocks] == ["image", "tool_use", "tool_result"]
+    assert [message["role"] for message in told["messages"]] == ["user", "assistant", "user", "user"]
+
+
+THINKS = {"thinking": {"type": "enabled", "budget_tokens": 2000}}
+
+
+def test_anthropic_does_not_think_in_the_middle_of_a_step_that_began_without():
+    step = [user("?"), made(("c", "look"), text="Let me look."), tool_result("c", "seen")]
+    assert "thinking" not in body_of("anthropic", "claude-sonnet-4-5", *step, options=THINKS)
+    own = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "tool_use", "id": "c", "name": "look"},
+    ]
+    thought = made(("c", "look"), state={"anthropic": own}, made_by=["anthropic", "claude-sonnet-4-5"])
+    assert "thinking" in body_of("anthropic", "claude-sonnet-4-5", step[0], thought, step[2], options=THINKS)
+    assert "thinking" in body_of(
+        "anthropic", "claude-sonnet-4-5", *step, assistant("Seen."), user("And?"), options=THINKS
+    )
+
+
+@pytest.mark.parametrize(
+    "model", ["gemini-3-pro", "gemini-flash-latest", "models/gemini-3.1-flash", "gemini-2.5-pro"]
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_gemini_gets_a_sign_with_a_call_that_it_did_not_make(model, kept):
+    part = {"functionCall": {"name": "look", "args": {}, "id": "c"}}
+    state = {"state": {"gemini": [part]}, "made_by": ["gemini", "gemini-2.5-pro"]} if kept else {}
+    told = body_of("gemini", model, user("?"), made(("c", "look"), **state), tool_result("c", "seen"))
+    call = next(part for content in told["contents"] for part in content["parts"] if "functionCall" in part)
+    assert ("thoughtSignature" in call) is (model != "gemini-2.5-pro")
+
+
+def test_the_model_of_the_options_is_the_one_that_is_asked():
+    told = body_of(
+        "gemini",
+        "gemini-2.5-pro",
+        user("?"),
+        made(("c", "look")),
+        tool_result("c", "s"),
+        options={"model": "gemini-3-pro"},
+    )
+    assert "thoughtSignature" in json.dumps(told)
+
+
+def test_a_thread_stays_what_it_was():
+    thread = Thread.from_messages(
+        [user("?"), made(("functions.look:0", "look")), tool_result("functions.look:0", "s")]
+    )
+    before = msgspec.json.encode(thread)
+    for row in PROVIDERS.values():
+        fitted(request(*thread.messages), row)
+    assert msgspec.json.encode(thread) == before
