@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import inspect
 import os
 import threading
 from dataclasses import replace
@@ -411,7 +412,14 @@ class StatelessCall:
     def begin(self, _channel: Any) -> None:
         """Start the host if need be, and the turn."""
         host = self._host.start()
-        host.run(replace(self._spec, loop=host.tool_loop()))
+        loop = host.tool_loop()
+        handlers = [tool.handler for tool in self._spec.options.tools.values()]
+        if loop is not None and current_loop() is loop and any(map(inspect.iscoroutinefunction, handlers)):
+            raise RuntimeError(
+                "this call waits on the event loop that its own asynchronous tools need; in an asynchronous tool, use "
+                "`await allm.aio.…`"
+            )
+        host.run(replace(self._spec, loop=loop))
 
     async def abegin(self, channel: Any) -> None:
         """As `begin`; starting a host takes a moment, and is done on a thread."""

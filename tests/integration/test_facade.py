@@ -1096,3 +1096,25 @@ def test_code_that_may_block_never_runs_on_the_callers_loop(asynchronous):
 
     assert "no" in asyncio.run(main()).steps[0].tool_results[0].content
     assert where.threads == {"policy": [False], "encoder": [False]}
+
+
+def test_a_blocking_call_in_an_asynchronous_tool_says_what_it_would_wait_for():
+    @allm.tool
+    async def agent() -> str:
+        """Ask another agent."""
+        return str(allm.chat(fake(calls("think", about="rain"), HELLO, tools=[think]), HI))
+
+    result = allm.chat(fake(calls("agent"), HELLO, tools=[agent]), HI)
+    assert "use `await allm.aio.…`" in result.steps[0].tool_results[0].content
+
+
+def test_a_blocking_call_in_an_asynchronous_tool_is_fine_without_asynchronous_tools():
+    @allm.tool
+    async def agent() -> str:
+        """Ask another agent."""
+        return allm.chat(
+            fake(calls("get_weather", city="Paris"), HELLO, tools=[get_weather]), HI
+        ).halted_reason
+
+    result = allm.chat(fake(calls("agent"), HELLO, tools=[agent]), HI)
+    assert result.steps[0].tool_results[0].content == "completed"
