@@ -44,9 +44,8 @@ class Ledger:
         self._stored = min(self._stored, _shared(self.value.thread, session.thread))
         if session.metadata is not self.value.metadata:
             session = msgspec.structs.replace(session, metadata=storable(session.metadata))
-        if (
-            session.thread is not self.value.thread
-        ):  # the list of a result is its reader's, to do with what he likes
+        if session.thread is not self.value.thread:
+            # The list of a result is its reader\'s, to do with what he likes.
             thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))
             session = msgspec.structs.replace(session, thread=thread)
         self._cell.value = session

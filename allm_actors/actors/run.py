@@ -490,9 +490,8 @@ class TurnRun:
             job = msgspec.structs.replace(job, token=self._crew.next_token())
             self._workers[job.token] = worker
         worker.post = self._crew.hire(job) if post is None else post
-        if (
-            not self._crew.ref.is_alive()
-        ):  # killed meanwhile: who let go of our workers did not see its process
+        if not self._crew.ref.is_alive():
+            # Killed meanwhile, and whoever let go of our workers did not see this one's process.
             if worker.cancel is not None:
                 worker.cancel()
             if worker.ref is not None:
