@@ -45,7 +45,7 @@ class Ledger:
         if session.metadata is not self.value.metadata:
             session = msgspec.structs.replace(session, metadata=storable(session.metadata))
         if session.thread is not self.value.thread:
-            # The list of a result is its reader\'s, to do with what he likes.
+            # The list of a result is its reader's, to do with what he likes.
             thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))
             session = msgspec.structs.replace(session, thread=thread)
         self._cell.value = session
