@@ -94,8 +94,8 @@ class Crew(Protocol):
     def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Request, Call]:
         """The adapter, the request and the call for one model call. Raises what refuses it."""
 
-    def keep(self, thread: Thread, done: Callable[[], None]) -> bool:
-        """Remember this thread; False when it is being stored, and `done()` will be called."""
+    def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
+        """Remember its thread; False when it is being stored, and `done()` will be called."""
 
     def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
         """The turn has this result (None: it was refused and changes nothing): store it, then call `then(error)`."""
@@ -360,8 +360,8 @@ class TurnRun:
         if self._spans is not None:
             self._spans.wants(effect)
         match effect:
-            case Checkpoint(thread):
-                self._waiting = not self._crew.keep(self._latest(thread), self.stored)
+            case Checkpoint():
+                self._waiting = not self._crew.keep(self._latest(effect), self.stored)
             case RunTool() | CallModel() | SettleError() | AskHalt() | ParseAnswer():
                 self._act(effect)
             case CancelModel():
@@ -404,18 +404,20 @@ class TurnRun:
         if events:
             self.spec.channel.publish(events)
 
-    def _latest(self, thread: Thread) -> Thread:
+    def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
         """What came while the store was busy is stored at once: each answer still before it is shown."""
         last = 0
+        if Checkpoint not in map(type, self.todo):
+            return checkpoint
         for place, effect in enumerate(self.todo, 1):
             if isinstance(effect, Checkpoint):
-                last, thread = place, effect.thread
+                last, checkpoint = place, effect
             elif not isinstance(effect, Emit):
                 break
         if last:
             shown = [effect for effect in islice(self.todo, last) if isinstance(effect, Emit)]
             self.todo = deque([*shown, *islice(self.todo, last, None)])
-        return thread
+        return checkpoint
 
     def _finish(self, result: Any) -> None:
         self._let_all_go()

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import msgspec
+
 from allm_actors.data import Session
+from allm_actors.execution.effects import Checkpoint
 
 from .ending import ending
 from .ports import Ports
@@ -20,10 +23,27 @@ __all__ = ["Cell", "Outlets", "Seat"]
 class Cell:
     """The last value of a session, for anybody to read. Written by the session's own actor only."""
 
-    __slots__ = ("__weakref__", "value")
+    __slots__ = ("__weakref__", "_noted", "_value")
 
     def __init__(self, value: Session) -> None:
-        self.value = value
+        self._value = value
+        self._noted: Checkpoint | None = None
+
+    @property
+    def value(self) -> Session:
+        """The session, with the thread that was noted last."""
+        noted = self._noted
+        if noted is not None:
+            self.value = msgspec.structs.replace(self._value, thread=noted.thread)
+        return self._value
+
+    @value.setter
+    def value(self, value: Session) -> None:
+        self._value, self._noted = value, None
+
+    def note(self, checkpoint: Checkpoint) -> None:
+        """The session has this thread from now on; it is made when somebody looks."""
+        self._noted = checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

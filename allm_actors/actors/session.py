@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import AllmError, Session, SessionBusy, SessionError, StoreError, Thread
+from allm_actors.data import AllmError, Session, SessionBusy, SessionError, StoreError
 from allm_actors.engine.adapter import Call
 from allm_actors.execution import sessions
-from allm_actors.execution.effects import CallModel
+from allm_actors.execution.effects import CallModel, Checkpoint
 from supervisors import (
     DEFER_START,
     IGNORE,
@@ -338,11 +338,12 @@ class SessionActor(Process):
         """The adapter, the request and the call for one model call."""
         return model_call(spec, effect, self._seat.ports.transport)
 
-    def keep(self, thread: Thread, done: Callable[[], None]) -> bool:
-        """Remember this thread and have it stored."""
-        self._ledger.put_thread(thread)
+    def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
+        """Remember its thread and have it stored."""
         if self._seat.id is None:
+            self._seat.cell.note(checkpoint)
             return True
+        self._ledger.put_thread(checkpoint.thread)
         run = self._run
 
         def stored(error: StoreError | None) -> None:

@@ -262,7 +262,10 @@ def _timeout(batch: Batch, call: ToolCall) -> float | None:
 
 
 def _checkpoint(batch: Batch) -> Checkpoint:
-    return Checkpoint(batch.answered_thread(), batch.open_calls)
+    calls, known = batch.response.tool_calls, batch.messages
+    return Checkpoint(
+        batch.thread, tuple([known[call.id] for call in calls if call.id in known]), tuple(calls)
+    )
 
 
 def _emit(events: Sequence[Event]) -> tuple[Emit, ...]:

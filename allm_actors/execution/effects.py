@@ -10,7 +10,17 @@ from typing import Literal
 
 import msgspec
 
-from allm_actors.data import AllmError, ChatResult, Event, Response, StepResult, Thread, Tool, ToolCall
+from allm_actors.data import (
+    AllmError,
+    ChatResult,
+    Event,
+    Message,
+    Response,
+    StepResult,
+    Thread,
+    Tool,
+    ToolCall,
+)
 
 __all__ = [
     "AskHalt",
@@ -100,10 +110,26 @@ class ParseAnswer(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """Have this thread stored before doing what follows; `pending_calls` are the calls that it leaves open."""
+    """Have this thread stored before doing what follows.
 
-    thread: Thread
-    pending_calls: tuple[ToolCall, ...] = ()
+    It is made of what it was before the `answers` to the `calls` of its last message: many are told of and few are
+    looked at, for what is stored together is stored once.
+    """
+
+    before: Thread
+    answers: tuple[Message, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def thread(self) -> Thread:
+        """What is to be stored."""
+        return self.before.add(*self.answers) if self.answers else self.before
+
+    @property
+    def pending_calls(self) -> tuple[ToolCall, ...]:
+        """The calls that it leaves open."""
+        answered = {message.tool_call_id for message in self.answers}
+        return tuple(call for call in self.calls if call.id not in answered)
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -385,7 +385,7 @@ class LoopMachine(RuleBasedStateMachine):
             case ParseAnswer(turn):
                 assert self.options.parses
                 self.parsing = turn
-            case Checkpoint(thread):
+            case Checkpoint(thread=thread):
                 assert thread.messages[: len(HI.messages)] == HI.messages
                 validate(thread)
                 self.stored = thread
