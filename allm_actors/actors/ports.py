@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import Request, StoreError, Tool
-from allm_actors.data.validate import validate
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.isolated import ChildDied
 from allm_actors.engine.preflight import check_capabilities, with_finalize
@@ -157,7 +156,7 @@ def _why(reason: Reason) -> str:
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:
     """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent."""
     request = _step_request(spec, effect)
-    validate(request)
+    spec.growing.validate(request)
     check_capabilities(resolve_model_ref(spec.engine, spec.call_options, spec.request), request)
     request = with_finalize(spec.adapter, request)
     request_id = spec.options.request_id or ""

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from allm_actors.data import Event, Message, Request, StoreError, Thread
+from allm_actors.data.growing import Growing
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.resolve import Options as Parts
@@ -25,6 +26,7 @@ from supervisors import ProcessRef, Shutdown
 from supervisors.runtime.signals import Signal
 
 from .channel import Channel
+from .terms import Terms
 from .window import Window
 
 __all__ = [
@@ -59,9 +61,10 @@ WhenBusy = Literal["queue", "reject", "interrupt"]
 class TurnSpec:
     """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, …), `messages` what it adds to
     the session's thread; a stateless call has no operation, and brings its `thread`. `parts` are the call's options
-    over the engine's, by where they go. `when_busy` and `queue_limit` say what becomes of it when another one runs;
-    `system` is how a conversation begins that has no message yet. `opened` is a first model call that the caller has
-    opened already; `loop` is where async tools run.
+    over the engine's, by where they go; `terms` are how its tools are called. `when_busy` and `queue_limit` say what
+    becomes of it when another one runs; `system` is how a conversation begins that has no message yet. `opened` is a
+    first model call that the caller has opened already; `loop` is where async tools run. `growing` knows which messages
+    could be sent before.
     """
 
     id: str
@@ -70,6 +73,7 @@ class TurnSpec:
     options: Options
     call_options: dict[str, Any] = field(repr=False)
     parts: Parts = field(repr=False)
+    terms: Terms = field(repr=False)
     channel: Channel
     operation: Operation | None = None
     messages: Sequence[Message] = ()
@@ -81,6 +85,7 @@ class TurnSpec:
     when_busy: WhenBusy = "queue"
     queue_limit: int = 0
     system: str | None = None
+    growing: Growing = field(default_factory=Growing, repr=False)
 
 
 # From a door to a session actor.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -25,6 +25,7 @@ from allm_actors.data import (
     StoreError,
     StreamError,
     Thread,
+    ToolCall,
     ToolExecutionStarted,
 )
 from allm_actors.engine.adapter import Call
@@ -68,7 +69,8 @@ from .work import Work, halt_work, parse_work, settle_work, tool_work
 
 __all__ = ["Crew", "TurnRun"]
 
-_DEEDS = (RunTool, CallModel, SettleError, AskHalt, ParseAnswer)
+# What sets somebody to work, which a reader who is behind holds up.
+_DEEDS = frozenset({CallModel, RunTool, SettleError, AskHalt, ParseAnswer})
 MODEL_LEAD = 8  # reads an adapter may be ahead of its session
 
 
@@ -205,6 +207,7 @@ class TurnRun:
         "_opened",
         "_owed",
         "_performing",
+        "_ref",
         "_spans",
         "_terminal",
         "_tokens",
@@ -217,7 +220,7 @@ class TurnRun:
     )
 
     def __init__(self, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
-        self._crew, self.spec = crew, spec
+        self._crew, self._ref, self.spec = crew, crew.ref, spec
         self._workers: dict[int, Worker] = {}
         self._bench = Bench()
         self._tokens: dict[tuple[str, int], int] = {}
@@ -261,7 +264,7 @@ class TurnRun:
     def cancel(self, reason: str, error: AllmError | None = None) -> None:
         """End the turn as soon as its end is stored; what was not begun will not be."""
         unbegun = frozenset(effect.call.id for effect in self.todo if isinstance(effect, RunTool))
-        left = (effect for effect in self.todo if not isinstance(effect, _DEEDS))
+        left = (effect for effect in self.todo if type(effect) not in _DEEDS)
         self.todo = deque(_unstarted(effect, unbegun) for effect in left)
         self._close_opened()
         self._feed(Cancelled(reason, error, unbegun))  # type: ignore[arg-type]
@@ -350,59 +353,34 @@ class TurnRun:
         self.advance()
 
     def _perform(self, effect: Effect) -> bool:
-        if isinstance(effect, Emit):  # what a stream mostly is
-            if self._spans is not None:
-                self._spans.wants(effect)
-            self._emit(effect.events)
-            return True
-        if isinstance(effect, _DEEDS) and not self._may_act(effect.turn, asks=isinstance(effect, CallModel)):
+        perform = self._performers[type(effect)]
+        if type(effect) in _DEEDS and not self._may_act(effect):
             return False
         if self._spans is not None:
             self._spans.wants(effect)
-        match effect:
-            case Checkpoint():
-                self._waiting = not self._crew.keep(self._latest(effect), self.stored)
-            case RunTool() | CallModel() | SettleError() | AskHalt() | ParseAnswer():
-                self._act(effect)
-            case CancelModel():
-                if self.model is not None:
-                    self._drop(self.model)
-            case CancelTool(call_id, turn):
-                self._drop(self._tokens.get((call_id, turn), -1))
-            case Finish(result):
-                self._finish(result)
+        perform(self, effect)
         return True
 
-    def _may_act(self, turn: int, *, asks: bool) -> bool:
+    def _may_act(self, effect: Any) -> bool:
         # The tools of one step start together: the reader lets the first one through, and with it the others.
-        if turn == self._acting and not asks:
+        asks = type(effect) is CallModel
+        if effect.turn == self._acting and not asks:
             return True
         if not self.spec.channel.may_act():
             return False
-        self._acting = turn if not asks else -1
+        self._acting = -1 if asks else effect.turn
         return True
 
-    def _act(self, effect: CallModel | RunTool | SettleError | AskHalt | ParseAnswer) -> None:
-        match effect:
-            case RunTool(call, tool, timeout, request_id, turn):
-                span = None if self._spans is None else self._spans.tool(call, tool, turn)
-                work = tool_work(self.spec, call, tool, request_id, span)
-                self._hire_tool(call.id, call.name, turn, work, timeout)
-            case CallModel():
-                self._call_model(effect)
-            case SettleError(call, error, turn):
-                self._hire_tool(call.id, call.name, turn, settle_work(self.spec, call, error), None)
-            case AskHalt(turn, step_result):
-                self._ask("halt", turn, halt_work(self.spec, step_result))
-            case ParseAnswer(turn, text):
-                self._ask("parse", turn, parse_work(self.spec, text))
-
-    def _emit(self, events: tuple[Event, ...]) -> None:
+    def _emit(self, effect: Emit) -> None:
+        events = effect.events
         # The last event of a turn travels with its end, so that nobody can ever see it twice or not at all.
         if events and isinstance(events[-1], self._terminal):
             self._last, events = events[-1:], events[:-1]
         if events:
             self.spec.channel.publish(events)
+
+    def _checkpoint(self, effect: Checkpoint) -> None:
+        self._waiting = not self._crew.keep(self._latest(effect), self.stored)
 
     def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
         """What came while the store was busy is stored at once: each answer still before it is shown."""
@@ -419,9 +397,16 @@ class TurnRun:
             self.todo = deque([*shown, *islice(self.todo, last, None)])
         return checkpoint
 
-    def _finish(self, result: Any) -> None:
+    def _cancel_model(self, _effect: CancelModel) -> None:
+        if self.model is not None:
+            self._drop(self.model)
+
+    def _cancel_tool(self, effect: CancelTool) -> None:
+        self._drop(self._tokens.get((effect.call_id, effect.turn), -1))
+
+    def _finish(self, effect: Finish) -> None:
         self._let_all_go()
-        channel = self.spec.channel
+        result, channel = effect.result, self.spec.channel
         if isinstance(result, Refused):
             self._crew.over(None, lambda _error: channel.end(error=result.error))
             return
@@ -451,7 +436,7 @@ class TurnRun:
         worker = Worker("model", turn, window=window)
         job = ModelJob(
             token=self._crew.next_token(),
-            session=self._crew.ref,
+            session=self._ref,
             adapter=adapter,
             request=request,
             call=call,
@@ -469,9 +454,26 @@ class TurnRun:
         opened, self._opened = self._opened, None
         close(opened)
 
-    def _hire_tool(self, call_id: str, name: str, turn: int, work: Any, timeout: float | None) -> None:
-        worker = Worker("tool", turn, call_id)
-        token = self._tokens[call_id, turn] = self._put_to_work(worker, work, name, call_id)
+    def _run_tool(self, effect: RunTool) -> None:
+        call, turn = effect.call, effect.turn
+        span = None if self._spans is None else self._spans.tool(call, effect.tool, turn)
+        work = tool_work(self.spec, call, effect.tool, effect.request_id, span)
+        self._hire_tool(call, turn, work, effect.timeout)
+
+    def _settle_error(self, effect: SettleError) -> None:
+        self._hire_tool(
+            effect.call, effect.turn, settle_work(self.spec, effect.call, effect.error), timeout=None
+        )
+
+    def _ask_halt(self, effect: AskHalt) -> None:
+        self._ask("halt", effect.turn, halt_work(self.spec, effect.step_result))
+
+    def _parse_answer(self, effect: ParseAnswer) -> None:
+        self._ask("parse", effect.turn, parse_work(self.spec, effect.text))
+
+    def _hire_tool(self, call: ToolCall, turn: int, work: Work, timeout: float | None) -> None:
+        worker = Worker("tool", turn, call.id)
+        token = self._tokens[call.id, turn] = self._put_to_work(worker, work, call.name, call.id)
         if timeout is not None and timeout != math.inf:
             worker.call_off = self._crew.alarm(timeout, token)
 
@@ -479,7 +481,7 @@ class TurnRun:
         self._put_to_work(Worker(kind, turn), work, kind, kind)
 
     def _put_to_work(self, worker: Worker, work: Work, name: str, call_id: str) -> int:
-        job = work.job(self._crew.next_token(), self._crew.ref, name, call_id)
+        job = work.job(self._crew.next_token(), self._ref, name, call_id)
         worker.cancel = job.cancel
         return self._employ(worker, tool_actor_for(job), job)
 
@@ -492,7 +494,7 @@ class TurnRun:
             job = msgspec.structs.replace(job, token=self._crew.next_token())
             self._workers[job.token] = worker
         worker.post = self._crew.hire(job) if post is None else post
-        if not self._crew.ref.is_alive():
+        if not self._ref.is_alive():
             # Killed meanwhile, and whoever let go of our workers did not see this one's process.
             if worker.cancel is not None:
                 worker.cancel()
@@ -506,7 +508,7 @@ class TurnRun:
         if post is None or post.ref is None or process is None:
             return  # it began while its supervisor was restarted, and will be told to go when it is found
         self._bench.sit(post, process)
-        if not self._crew.ref.is_alive():  # as above
+        if not self._ref.is_alive():  # as above
             post.ref.terminate(ANSWERED)
 
     def _let_all_go(self) -> None:
@@ -547,6 +549,19 @@ class TurnRun:
             worker.cancel()
         if worker.ref is not None:
             self._crew.dismiss(worker.ref, SHUTDOWN)
+
+    _performers: ClassVar[Mapping[type, Callable[[TurnRun, Any], None]]] = {
+        Emit: _emit,
+        Checkpoint: _checkpoint,
+        CallModel: _call_model,
+        RunTool: _run_tool,
+        SettleError: _settle_error,
+        AskHalt: _ask_halt,
+        ParseAnswer: _parse_answer,
+        CancelModel: _cancel_model,
+        CancelTool: _cancel_tool,
+        Finish: _finish,
+    }
 
 
 def _unstarted(effect: Effect, unbegun: frozenset[str]) -> Effect:

@@ -40,6 +40,7 @@ from .ports import model_call
 from .protocol import TurnSpec, WhenBusy
 from .spans import refused
 from .stream import View
+from .terms import Terms
 
 __all__ = ["new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
 
@@ -112,6 +113,7 @@ def turn_spec(
         options=rules,
         call_options=given,
         parts=split(params),
+        terms=Terms(engine, given),
         channel=Channel(),
         operation=operation,
         messages=messages,

@@ -10,24 +10,22 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from types import FunctionType
 from typing import Any
 
 import msgspec
 
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
-from allm_actors.data.build import takes_context
-from allm_actors.data.compact import is_built_in
 from allm_actors.data.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.isolated import ChildDied, IsolatedCall
 from allm_actors.execution.tool_errors import describe
-from allm_actors.execution.tools import ToolOutcome, as_policy, encode, settle, settle_error
+from allm_actors.execution.tools import ToolOutcome, settle, settle_error
 from allm_actors.telemetry import Span
 from supervisors import ProcessRef
 
 from .cancelled import Cancelled
 from .protocol import ToolJob, TurnSpec
+from .terms import Form
 
 __all__ = ["Work", "halt_work", "parse_work", "settle_work", "tool_work"]
 
@@ -81,12 +79,11 @@ def tool_work(
             cancelled=cancelled,
         )
 
-    handler, executor = tool.handler, _executor(spec)
-    if tool.isolation == "process" and handler is not None and executor is None:
+    form = spec.terms.form_of(tool)
+    if tool.isolation == "process" and tool.handler is not None and form.executor is None:
         return _isolated_work(spec, IsolatedCall(tool, call.arguments, context()), call, cancelled, span)
-    invoke = _invoker(spec, tool, call, context)
-    runs = executor.execute if executor is not None and not is_built_in(tool) else handler
-    if spec.loop is not None and runs is not None and _is_coroutine_function(runs):
+    invoke = _invoker(form, tool, call, context)
+    if spec.loop is not None and form.asynchronous:
         return Work(lambda: _asettled(spec, call, invoke, span), spec, cancelled, asynchronous=True)
     return Work(lambda: _settled(spec, call, invoke, span), spec, cancelled)
 
@@ -111,8 +108,8 @@ def _isolated_work(
 
 def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
     """Take an error that no worker had to the user's policy and encoder."""
-    encoder, policy = _encoder(spec), _policy(spec)
-    return Work(lambda: settle_error(call, error, encoder, policy), spec, Cancelled())
+    terms = spec.terms
+    return Work(lambda: settle_error(call, error, terms.encoder, terms.policy), spec, Cancelled())
 
 
 def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
@@ -169,7 +166,7 @@ async def _asettled(
             result = await result
     except (Exception, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
-    if not _has_code_of_its_own(spec):
+    if not spec.terms.has_user_code:
         return _outcome(spec, call, result, span)
     try:  # it may block, and the event loop is the caller's
         return await asyncio.to_thread(_outcome, spec, call, result, span)
@@ -177,12 +174,8 @@ async def _asettled(
         raise RuntimeError(f"left with {type(error).__name__}: {error}") from None
 
 
-def _has_code_of_its_own(spec: TurnSpec) -> bool:
-    return _encoder(spec) is not encode or callable(_policy(spec))
-
-
 def _outcome(spec: TurnSpec, call: ToolCall, result: Any, span: Span | None) -> ToolOutcome:
-    outcome = settle(call, result, _encoder(spec), _policy(spec))
+    outcome = settle(call, result, spec.terms.encoder, spec.terms.policy)
     if span is not None:
         span.stop(result=outcome.raw)
     return outcome
@@ -192,25 +185,15 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def _is_coroutine_function(handler: Any) -> bool:
-    # The second look, for partials, methods and what is marked as one, costs ten times the first.
-    if type(handler) is FunctionType and handler.__code__.co_flags & inspect.CO_COROUTINE:
-        return True
-    return inspect.iscoroutinefunction(handler)
-
-
-def _invoker(
-    spec: TurnSpec, tool: Tool, call: ToolCall, context: Callable[[], ToolContext]
-) -> Callable[[], Any]:
-    executor = _executor(spec)
-    if executor is not None and not is_built_in(tool):
+def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolContext]) -> Callable[[], Any]:
+    executor, handler = form.executor, tool.handler
+    if executor is not None:
         return lambda: executor.execute(tool, _copied(call.arguments), context())
-    handler = tool.handler
     if handler is None:
         why = f"tool {tool.name!r} has no handler; give it one, or make it manual"
         error = ToolError("not_found", tool_name=tool.name, tool_call_id=call.id, message=why)
         return lambda: error
-    if takes_context(handler):
+    if form.takes_context:
         return lambda: handler(_copied(call.arguments), context())
     return lambda: handler(_copied(call.arguments))
 
@@ -225,18 +208,5 @@ def _copied(value: Any) -> Any:
     return value if kind in _PLAIN else copy.deepcopy(value)
 
 
-def _executor(spec: TurnSpec) -> Any:
-    return spec.call_options.get("tool_executor") or spec.engine.tool_executor
-
-
 def _context(spec: TurnSpec) -> Mapping[str, Any]:
     return {**spec.engine.context, **(spec.call_options.get("context") or {})}
-
-
-def _policy(spec: TurnSpec) -> Any:
-    return as_policy(spec.call_options.get("on_tool_error"))
-
-
-def _encoder(spec: TurnSpec) -> Any:
-    encoder = spec.call_options.get("tool_result_encoder") or spec.engine.tool_result_encoder
-    return encode if encoder is None else getattr(encoder, "encode", encoder)

@@ -225,7 +225,7 @@ def _answer(
     return msgspec.structs.replace(
         batch,
         running=_without(batch.running, call.id),
-        settling=_without(batch.settling, call.id),
+        settling=batch.settling and _without(batch.settling, call.id),
         answered={**batch.answered, call.id: outcome.event},
         messages={**batch.messages, call.id: answer_message(outcome.event)},
     )
@@ -233,9 +233,11 @@ def _answer(
 
 def _changed(batch: Batch, events: Sequence[Event], effects: Sequence[Effect] = ()) -> Change:
     """Store, show, do; then fill the workers that are free."""
-    saved = _checkpoint(batch)
+    saved = (_checkpoint(batch), *_emit(events), *effects)
+    if not batch.queue:
+        return batch, saved
     batch, started = _start(batch)
-    return batch, (saved, *_emit(events), *effects, *started)
+    return batch, (*saved, *started)
 
 
 def _start(batch: Batch) -> Change:

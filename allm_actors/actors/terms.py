@@ -1,0 +1,57 @@
+"""What all tool calls of one turn have in common: who runs them, how they are answered, and what their handlers are.
+
+Rule of this file: looked up once for a turn, because a turn may make very many calls.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from allm_actors.data import Tool
+from allm_actors.data.build import takes_context
+from allm_actors.data.compact import is_built_in
+from allm_actors.engine.engine import Engine
+from allm_actors.execution.tools import Encoder, Policy, as_policy, encode
+
+__all__ = ["Form", "Terms"]
+
+
+class Form(NamedTuple):
+    """How a tool is called: by the engine's or call's `executor` or by its own handler, and in what way."""
+
+    executor: Any
+    takes_context: bool
+    asynchronous: bool
+
+
+class Terms:
+    """Thread: made by the caller; `form_of` is the session actor's alone, all else is read by any worker."""
+
+    __slots__ = ("_executor", "_forms", "encoder", "has_user_code", "policy")
+
+    def __init__(self, engine: Engine, options: Mapping[str, Any]) -> None:
+        encoder: Any = options.get("tool_result_encoder") or engine.tool_result_encoder
+        self.encoder: Encoder = encode if encoder is None else getattr(encoder, "encode", encoder)
+        self.policy: Policy = as_policy(options.get("on_tool_error"))
+        self.has_user_code = self.encoder is not encode or callable(self.policy)
+        self._executor = options.get("tool_executor") or engine.tool_executor
+        self._forms: dict[str, Form] = {}
+
+    def form_of(self, tool: Tool) -> Form:
+        """How this tool is called; a turn has one tool of a name."""
+        form = self._forms.get(tool.name)
+        if form is None:
+            form = self._forms[tool.name] = self._look_at(tool)
+        return form
+
+    def _look_at(self, tool: Tool) -> Form:
+        executor = None if is_built_in(tool) else self._executor
+        handler = tool.handler
+        runs = handler if executor is None else executor.execute
+        return Form(
+            executor,
+            handler is not None and executor is None and takes_context(handler),
+            runs is not None and inspect.iscoroutinefunction(runs),
+        )

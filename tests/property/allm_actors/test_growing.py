@@ -1,0 +1,58 @@
+"""What was valid stays valid: a conversation that grows is judged as one that is seen for the first time."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from allm_actors import Message, Request, ToolCall, ValidationError, validate
+from allm_actors.data.growing import Growing
+
+IDS = st.sampled_from(["a", "b"])
+CALLS = st.lists(IDS.map(lambda id: ToolCall(id=id, name="f", arguments={})), max_size=2)
+MESSAGES = st.one_of(
+    st.just(Message(role="user", content="hi")),
+    IDS.map(lambda id: Message(role="tool", content="1", tool_call_id=id)),
+    CALLS.map(lambda calls: Message(role="assistant", content="", metadata={"tool_calls": calls})),
+    st.just(Message(role="nobody", content=3)),  # type: ignore[arg-type]
+)
+
+
+@st.composite
+def rounds(draw: st.DrawFn) -> list[Message]:
+    """Messages that can be sent: a question, or calls that are all answered."""
+    calls = draw(st.lists(IDS, unique=True, max_size=2))
+    if not calls:
+        return [Message(role="user", content="hi")]
+    asked = [ToolCall(id=id, name="f", arguments={}) for id in calls]
+    answers = [Message(role="tool", content="1", tool_call_id=id) for id in draw(st.permutations(calls))]
+    return [Message(role="assistant", content="", metadata={"tool_calls": asked}), *answers]
+
+
+def errors_of(check: object, request: Request) -> object:
+    try:
+        check(request)  # type: ignore[operator]
+    except ValidationError as error:
+        return error.errors
+    return None
+
+
+@given(st.lists(rounds(), min_size=1, max_size=4), st.lists(MESSAGES, max_size=3))
+def test_a_growing_conversation_is_judged_as_validate_judges_it(
+    valid: list[list[Message]], rest: list[Message]
+) -> None:
+    growing, messages = Growing(), []
+    for more in [*valid, *([message] for message in rest)]:
+        messages = [*messages, *more]
+        request = Request(messages=messages)
+        assert errors_of(growing.validate, request) == errors_of(validate, request)
+
+
+@given(rounds(), MESSAGES, rounds())
+def test_another_conversation_is_looked_at_anew(
+    first: list[Message], other: Message, last: list[Message]
+) -> None:
+    growing = Growing()
+    growing.validate(Request(messages=first))
+    request = Request(messages=[other for _ in first] + last)
+    assert errors_of(growing.validate, request) == errors_of(validate, request)
