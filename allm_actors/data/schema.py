@@ -20,6 +20,7 @@ from .signature import Argument, Signature, signature_of
 __all__ = ["json_schema", "of_function", "of_type"]
 
 _DEFS = "#/$defs/"
+_FORMATS = {"datetime": "date-time", "time": "time"}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
 Schema = dict[str, Any]
@@ -125,9 +126,11 @@ def _foreign(cls: type[Any], definitions: dict[str, Any]) -> Schema:
 
 
 def _dated(annotation: Any) -> Any:
-    """A datetime with its format, which msgspec leaves out because there may be no zone."""
-    if getattr(annotation, "__module__", "") == "datetime" and annotation.__name__ == "datetime":
-        return Annotated[annotation, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    """A datetime, or a time, with its format, which msgspec leaves out because there may be no zone."""
+    if getattr(annotation, "__module__", "") == "datetime" and annotation.__name__ in _FORMATS:
+        return Annotated[
+            annotation, msgspec.Meta(extra_json_schema={"format": _FORMATS[annotation.__name__]})
+        ]
     if get_origin(annotation) in (Union, types.UnionType):
         return Union[tuple(_dated(a) for a in get_args(annotation))]  # noqa: UP007 (the members are known at run time)
     return annotation

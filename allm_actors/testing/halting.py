@@ -4,12 +4,14 @@
     assert proof.turns > 500
 
 Rule of this file: the engine's tools, names, bounds and options are the user's; the model is replaced by one that does
-anything (`wild`), and so are the handlers, unless the user wants the own ones to be run. A schedule is a conversation
-with a few turns on a host of its own: seeded, with crashes, in virtual time; after each turn all of `laws` must hold.
+anything (`wild`), and so are the handlers, unless the user wants the own ones to be run: then it mostly sends what fits
+their schemas. A schedule is a conversation with a few turns on a host of its own: seeded, with crashes, in virtual
+time; after each turn all of `laws` must hold.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -37,9 +39,12 @@ def prove_halting(
     """Run that many schedules, the first with `seed`; what was seen in them.
 
     `options` are those of `reply`, over those that a schedule draws (give `max_turns=3` and it is 3 in all of them);
-    `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation.
-    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small.
+    `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation, with arguments
+    that mostly fit their schemas; `proof.runs` is how often each was run, and a warning names those that never were.
+    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small; ValueError for other handlers.
     """
+    if handlers not in ("wild", "own"):
+        raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
     proof = Proof()
 
     def schedule(host: SimHost) -> None:
@@ -50,7 +55,16 @@ def prove_halting(
     common: dict[str, Any] = {"store": store, "shrinks": shrinks}
     explore_chat(schedule, seeds=range(seed, seed + half), **common)
     explore_chat(schedule, seeds=range(seed + half, seed + schedules), faults=_faults(), **common)
+    if proof.never_run:
+        warnings.warn(_unproved(proof), stacklevel=2)
     return proof
+
+
+def _unproved(proof: Proof) -> str:
+    return (
+        f"in {proof.schedules} schedules these handlers never ran: {', '.join(proof.never_run)}; run more schedules, "
+        "or look whether what the tool's schema allows is what its function takes"
+    )
 
 
 def _faults() -> Faults:
