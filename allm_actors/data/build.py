@@ -129,10 +129,13 @@ def tool(
     """A tool from a function, or from its parts.
 
     `@tool` and `@tool(name=…, manual=True, …)` take name, description and schema from the function; the model's
-    arguments are converted to the annotated types, and a parameter named `context` gets the `ToolContext`.
+    arguments are converted to the annotated types, and a parameter that is annotated `ToolContext`, or is named
+    `context` without a type of its own, gets the `ToolContext`. A method becomes a tool when it is bound:
+    `tool(shop.price)`.
     `tool(name=…, description=…, schema=…, handler=…)` takes them as they are: the handler gets the arguments as one
     dict, and the `ToolContext` if it has a second parameter. Options are the other fields of `Tool`.
-    Raises TypeError for an unknown option, a missing part, or a parameter that JSON has nothing for.
+    Raises TypeError for an unknown option, a missing part, a method that is not bound, or a parameter that JSON has
+    nothing for.
     """
     _check_options("tool", Tool, options)
     if function is not None:

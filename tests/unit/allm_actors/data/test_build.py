@@ -244,6 +244,49 @@ def test_positional_only_and_open_ended_parameters():
     assert f.handler({"b": 5, "c": 6}) == (1, 5, {"c": 6})
 
 
+# --- methods ------------------------------------------------------------------------------------------------------
+
+
+def test_a_method_is_a_tool_when_it_is_bound():
+    class Shop:
+        def __init__(self, price):
+            self._price = price
+
+        def price(self, item: str) -> int:
+            """What it costs."""
+            return self._price
+
+        @staticmethod
+        @tool
+        def opens(day: str) -> str:
+            return day
+
+        @classmethod
+        def name(cls, short: bool) -> str:
+            return cls.__name__
+
+    price = tool(Shop(3).price)
+    assert (price.name, price.description, price.schema["required"]) == ("price", "What it costs.", ["item"])
+    assert price.handler({"item": "tea"}) == 3
+    assert tool(Shop.name).handler({"short": True}) == "Shop"
+    assert Shop.opens.handler({"day": "Monday"}) == "Monday"
+
+    with pytest.raises(
+        TypeError, match=r"Shop\.price: no model can give self; .* allm\.tool\(instance\.price\)"
+    ):
+        tool(Shop.price)
+    with pytest.raises(TypeError, match="no model can give cls"):
+        tool(name="n")(Shop.name.__func__)
+
+
+def test_an_argument_may_be_called_self():
+    @tool
+    def describe(self: str) -> str:
+        return self
+
+    assert describe.schema["required"] == ["self"]
+
+
 # --- the context --------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +310,28 @@ def test_the_context_goes_where_the_function_wants_it():
     assert takes_context(by_name.handler)
     assert not takes_context(without.handler)
     assert without.handler({"a": 1}, "ctx") == 1
+
+
+def test_a_context_with_a_type_of_its_own_is_an_argument():
+    @tool
+    def search(context: str) -> str:
+        return context.upper()
+
+    assert search.schema["properties"] == {"context": {"type": "string"}}
+    assert not search.handler.takes_context
+    assert search.handler({"context": "the letter"}) == "THE LETTER"
+
+
+@pytest.mark.parametrize("annotation", [Any, object, inspect.Parameter.empty], ids=str)
+def test_a_context_with_no_type_of_its_own_is_the_librarys(annotation):
+    def search(context=None):
+        return context
+
+    if annotation is not inspect.Parameter.empty:
+        search.__annotations__["context"] = annotation
+    made = tool(search)
+    assert made.schema["properties"] == {}
+    assert made.handler({}, "given") == "given"
 
 
 def test_plain_handlers_are_asked_for_their_parameters():
