@@ -27,6 +27,7 @@ from weakref import WeakValueDictionary
 from allm_actors.data import AllmError, EngineError, Session
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
+from allm_actors.engine.keys import check_source
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,
@@ -189,6 +190,8 @@ class Host:
 
         A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is
         a key or a function that returns one, asked at each model call and never stored.
+
+        Raises TypeError and ValueError for arguments of the wrong kind.
         """
         check_id(id)
         if when_busy not in ("queue", "reject", "interrupt"):
@@ -197,6 +200,7 @@ class Host:
             raise ValueError(f"queue_limit must be a whole number >= 0; got: {queue_limit!r}")
         if not isinstance(engine, Engine):
             raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
+        check_source(api_key)
         with self._looking:  # two cells of one session would show two values of it
             cell = self._cells.setdefault(id, Cell(Session(id=id)))
         seat = Seat(ports=self._ports(), cell=cell, id=id, when_busy=when_busy, queue_limit=queue_limit)

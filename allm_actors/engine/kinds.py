@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import ModelRef, Tool, ValidationError
+from allm_actors.engine.keys import check_source
 from allm_actors.engine.retry import policy_of
 
 __all__ = ["check_kinds"]
@@ -27,6 +28,7 @@ def check_kinds(options: Mapping[str, Any]) -> None:
         twice = next(name for name in names if names.count(name) > 1)
         message = f"two tools are named {twice!r}: a model could not tell them apart; rename one"
         raise ValidationError("invalid_request", [("tools", "duplicate_name")], message=message)
+    check_source(options.get("api_key"))
     if "retry" in options:
         policy_of(options["retry"])
 

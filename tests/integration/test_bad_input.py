@@ -315,6 +315,50 @@ def test_a_source_of_keys_that_fails(host):
     assert (session.status, session.messages) == ("idle", [])
 
 
+async def _asks_a_vault():
+    return KEY
+
+
+def _returns_a_coroutine():
+    return _asks_a_vault()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (3, "got int"),
+        (KEY.encode(), "bytes"),
+        ([KEY], "got list"),
+        (_asks_a_vault, "an asynchronous function"),
+    ],
+    ids=["int", "bytes", "list", "async"],
+)
+def test_what_is_no_key_is_refused_at_once(host, source, words):
+    engine = allm.Engine(adapter="openai:gpt-4.1-mini")
+    session = host.session("s", engine)
+    for call in (
+        lambda: allm.chat(engine, HI, api_key=source),
+        lambda: allm.stream(engine, HI, api_key=source),
+        lambda: allm.embed(allm.Engine(embed_adapter="openai"), "a", model="m", api_key=source),
+        lambda: host.session("t", engine, api_key=source),
+        lambda: session.reply("hi", api_key=source),
+    ):
+        assert KEY not in str(refused(call, TypeError, "api_key=", words))
+    assert "t" not in host.session_ids()
+
+
+def test_a_source_of_keys_that_gives_something_else():
+    engine = allm.Engine(adapter="openai:gpt-4.1-mini")
+    embeds = allm.Engine(embed_adapter="openai")
+    for source, kind in ((KEY.encode, "bytes"), (_returns_a_coroutine, "coroutine")):
+        for call in (
+            lambda source=source: allm.chat(engine, HI, api_key=source),
+            lambda source=source: allm.embed(embeds, "a", model="m", api_key=source),
+        ):
+            error = refused(call, allm.EngineError, f"returned {kind}; it must return a key, or None")
+            assert error.reason == "missing_key"
+
+
 def test_a_provider_without_a_model():
     engine = allm.Engine(adapter="openai")
     error = refused(lambda: allm.chat(engine, HI, api_key=KEY), allm.EngineError, "model=")
