@@ -27,7 +27,7 @@ from weakref import WeakValueDictionary
 from allm_actors.data import AllmError, EngineError, Session
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
-from allm_actors.engine.keys import check_source
+from allm_actors.engine.kinds import check_source
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,

@@ -13,7 +13,6 @@ string wins:
 from __future__ import annotations
 
 import difflib
-import inspect
 import os
 import re
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from allm_actors.data import EngineError
+from allm_actors.engine.kinds import check_source, kind_of, let_go
 from allm_actors.engine.secret import KeySource, Secret
 
 __all__ = [
@@ -92,22 +92,6 @@ def configure(
         _dotenv = None
 
 
-def check_source(source: object) -> None:
-    """Raises TypeError for an `api_key=` that is no key and no function that returns one."""
-    if source is None or isinstance(source, str | Secret):
-        return
-    if inspect.iscoroutinefunction(source):
-        raise TypeError(
-            "api_key= is an asynchronous function, and it is called in a thread; give a plain function, or await the "
-            "key first and pass what it gave"
-        )
-    if not callable(source):
-        _close(source)
-        raise TypeError(
-            f"api_key= must be a text, a Secret or a function that returns one, got {_kind(source)}"
-        )
-
-
 def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tuple[Secret, str] | None:
     """The key and the name of its level, as above, or None; `names` are the variables to read."""
     check_source(api_key)
@@ -164,8 +148,8 @@ def _asked(provider: str, source: Callable[[], Any]) -> Any:
         key = source()
         if key is None or isinstance(key, str | Secret):
             return key
-        trouble = f"returned {_kind(key)}"
-        _close(key)
+        trouble = f"returned {kind_of(key)}"
+        let_go(key)
     except Exception as error:  # noqa: BLE001 - somebody's vault; what it says may quote what it guards
         trouble = f"failed with {type(error).__name__}"
     message = f"the api_key= function for {provider!r} {trouble}; it must return a key, or None"
@@ -175,24 +159,13 @@ def _asked(provider: str, source: Callable[[], Any]) -> Any:
 def _check_named(function: str, provider: object) -> None:
     if not isinstance(provider, str) or not provider:
         raise TypeError(
-            f"keys.{function} takes the name of a provider, such as 'openai', got {_kind(provider)}"
+            f"keys.{function} takes the name of a provider, such as 'openai', got {kind_of(provider)}"
         )
 
 
 def _check_key(takes: str, key: object, otherwise: str = "") -> None:
     if not isinstance(key, str | Secret):
-        raise TypeError(f"{takes} text or a Secret, got {_kind(key)}{otherwise if key is None else ''}")
-
-
-def _kind(value: object) -> str:
-    """What it is, and nothing of what it holds: it may be a key."""
-    return "an empty text" if value == "" else type(value).__name__
-
-
-def _close(value: object) -> None:
-    """Let nobody be told that a coroutine was never awaited: that is told better."""
-    if inspect.iscoroutine(value):
-        value.close()
+        raise TypeError(f"{takes} text or a Secret, got {kind_of(key)}{otherwise if key is None else ''}")
 
 
 def _secret(value: object) -> Secret | None:
