@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
 from . import requirements
+from .advice import in_words
 from .compact import TOOL_HELP, is_built_in
 from .errors import ValidationError
 from .messages import Message, Part, Role
@@ -63,10 +64,20 @@ def validate(value: Any) -> None:
         if isinstance(value, cls):
             errors = list(failures(value))
             if errors:
-                raise ValidationError(reason, errors, **_detail(value, errors))
+                raise _said(value, ValidationError(reason, errors, **_detail(value, errors)))
             return
     names = ", ".join(cls.__name__ for cls in _RULES)
     raise TypeError(f"validate takes one of {names}, got {type(value).__name__}")
+
+
+def _said(value: Any, error: ValidationError) -> ValidationError:
+    """The error, with a message that says of each failure what belongs there, unless it says so already."""
+    if error.message != error.default_message():
+        return error
+    words = [in_words(value, field, code) for field, code in error.errors]
+    if not any(words):
+        return error
+    return ValidationError(error.reason, error.errors, message=error.default_message(words))
 
 
 def _are_plain(messages: Any) -> bool:
