@@ -93,6 +93,8 @@ class Host:
         if dispatcher != "loop" and dispatcher not in _DISPATCHERS:
             known = ", ".join(map(repr, ("loop", *_DISPATCHERS)))
             raise ValueError(f"dispatcher must be one of {known}; got: {dispatcher!r}")
+        if not _is_seconds(shutdown_timeout):
+            raise ValueError(f"shutdown_timeout must be seconds >= 0; got: {shutdown_timeout!r}")
         self._store = store_for(store)
         self._dispatcher, self._max_zombies, self._shutdown_timeout = (
             dispatcher,
@@ -415,6 +417,10 @@ if hasattr(os, "register_at_fork"):
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def _loop_of(system: System) -> asyncio.AbstractEventLoop:

@@ -6,7 +6,6 @@ all that is wrong as `(field, code)`, where a field inside a value is a path (a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
@@ -20,14 +19,13 @@ from .predicates import is_number, is_positive, one_of
 from .requests import Request
 from .sessions import Session, SessionStatus
 from .threads import Thread
-from .tools import Tool
+from .tools import TOOL_NAME, Tool
 
 __all__ = ["RESERVED_TOOL_NAMES", "validate"]
 
 RESERVED_TOOL_NAMES = frozenset({"auto", "none", "required"})  # they are words of `tool_choice`
 _ROLES = frozenset(get_args(Role))
 _STATUSES = frozenset(get_args(SessionStatus))
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Failure = tuple[Any, str]
 
@@ -114,7 +112,7 @@ def _tool(tool: Any) -> Iterator[Failure]:
         yield "name", "empty"
     elif one_of(tool.name, RESERVED_TOOL_NAMES):
         yield "name", "reserved_tool_name"
-    elif not (isinstance(tool.name, str) and _TOOL_NAME.fullmatch(tool.name)):
+    elif not (isinstance(tool.name, str) and TOOL_NAME.fullmatch(tool.name)):
         yield "name", "invalid_format"
     if not isinstance(tool.description, str):
         yield "description", "not_a_string"

@@ -204,6 +204,7 @@ WRONG_OPTIONS = [
     ("halt_wen", len, TypeError, "'halt_when'"),
     ("apikey", KEY, TypeError, "'api_key'"),
     ("adapter", "openai", TypeError, "belongs to the engine"),
+    ("system", "Be brief.", TypeError, "allm.system("),
     ("when_busy", "queue", TypeError, "host.session"),
 ]
 
@@ -313,6 +314,31 @@ def test_a_source_of_keys_that_fails(host):
         error = refused(call, allm.EngineError, "api_key=", "RuntimeError")
         assert KEY not in "".join(traceback.format_exception(error))
     assert (session.status, session.messages) == ("idle", [])
+
+
+@pytest.mark.parametrize(
+    ("params", "kind", "words"),
+    [
+        ({"max_turn": 1}, TypeError, "'max_turns'"),
+        ({"system": "x"}, TypeError, "allm.system("),
+        ({"tool_timeout": -1}, ValueError, "seconds"),
+    ],
+    ids=str,
+)
+def test_params_that_no_call_could_take_are_refused_with_the_engine(params, kind, words):
+    refused(lambda: allm.Engine("fake", params=params), kind, words)
+    ((name, value),) = params.items()
+    refused(lambda: allm.Engine("fake").put_param(name, value), kind, words)
+
+
+def test_a_hosts_timeout_that_means_nothing():
+    for timeout in (-1, "10", None, True):
+        refused(
+            lambda timeout=timeout: allm.Host(shutdown_timeout=timeout),
+            ValueError,
+            "shutdown_timeout",
+            "seconds",
+        )
 
 
 async def _asks_a_vault():

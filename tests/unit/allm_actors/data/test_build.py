@@ -244,6 +244,27 @@ def test_positional_only_and_open_ended_parameters():
     assert f.handler({"b": 5, "c": 6}) == (1, 5, {"c": 6})
 
 
+@pytest.mark.parametrize("name", ["has space", "", "x" * 65, "prix_é", 3], ids=str)
+def test_a_name_that_no_provider_takes_is_refused(name):
+    for build in (
+        lambda: tool(name=name)(lambda: 1),
+        lambda: tool(name=name, description="", schema={}),
+    ):
+        with pytest.raises(ValueError, match=r"name is 1 to 64 letters, digits, _ and -, got: "):
+            build()
+
+
+def test_a_lambda_needs_a_name():
+    with pytest.raises(ValueError, match=r"got: '<lambda>'; give it a name="):
+        tool(lambda: 1)
+    assert tool(name="one")(lambda: 1).handler({}) == 1
+
+
+def test_a_schema_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="tool 'f': schema must be a dict with a JSON Schema, got str"):
+        tool(name="f", description="", schema="{}")
+
+
 # --- methods ------------------------------------------------------------------------------------------------------
 
 
