@@ -18,7 +18,7 @@ from typing import Any, Literal
 from allm_actors.engine.engine import Engine
 from supervisors import Faults
 
-from .exploring import explore_chat
+from .exploring import ScenarioFailed, explore_chat, say_how
 from .schedule import Proof, Schedule
 from .simhost import SimHost, crashes
 
@@ -53,8 +53,16 @@ def prove_halting(
 
     half = schedules // 2 if crash else schedules
     common: dict[str, Any] = {"store": store, "shrinks": shrinks}
-    explore_chat(schedule, seeds=range(seed, seed + half), **common)
-    explore_chat(schedule, seeds=range(seed + half, seed + schedules), faults=_faults(), **common)
+    try:
+        explore_chat(schedule, seeds=range(seed, seed + half), **common)
+    except ScenarioFailed as failure:
+        _say_how(failure, 2 if crash else 1, crash, handlers)  # of two, the first is without faults
+        raise
+    try:
+        explore_chat(schedule, seeds=range(seed + half, seed + schedules), faults=_faults(), **common)
+    except ScenarioFailed as failure:
+        _say_how(failure, 1, crash, handlers)
+        raise
     if proof.never_run:
         warnings.warn(_unproved(proof), stacklevel=2)
     return proof
@@ -64,6 +72,14 @@ def _unproved(proof: Proof) -> str:
     return (
         f"in {proof.schedules} schedules these handlers never ran: {', '.join(proof.never_run)}; run more schedules, "
         "or look whether what the tool's schema allows is what its function takes"
+    )
+
+
+def _say_how(failure: ScenarioFailed, schedules: int, crash: bool, handlers: str) -> None:
+    more = ("" if crash else ", crash=False") + ("" if handlers == "wild" else f", handlers={handlers!r}")
+    say_how(
+        failure,
+        f"prove_halting(engine, schedules={schedules}, seed={failure.seed}{more}), with the same options",
     )
 
 

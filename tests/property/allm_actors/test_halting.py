@@ -391,3 +391,21 @@ def test_the_proof_catches(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(failure.value.__cause__, AssertionError | SimulationError | Stuck), repr(
         failure.value.__cause__
     )
+
+
+@pytest.mark.parametrize("crash", [True, False])
+def test_the_message_of_a_broken_law_makes_the_run_again(
+    crash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_turn_too_many(monkeypatch)
+    with pytest.raises(ScenarioFailed) as failure:
+        prove_halting(engine(), schedules=ENOUGH, crash=crash, max_turns=2, shrinks=0)
+    again = str(failure.value).splitlines()[-1].removeprefix("again: ")
+    call, comma, rest = again.partition("), ")
+    assert (comma, rest) == ("), ", "with the same options")
+    assert f"seed={failure.value.seed}" in call
+    assert ("crash=False" in call) is not crash
+    with pytest.raises(ScenarioFailed) as same:
+        eval(f"{call}, max_turns=2, shrinks=0)", {"prove_halting": prove_halting, "engine": engine()})
+    assert same.value.seed == failure.value.seed
+    assert str(same.value.__cause__) == str(failure.value.__cause__)
