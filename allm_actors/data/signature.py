@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
 
+from .bounds import bounded
+
 __all__ = ["Argument", "Signature", "signature_of"]
 
 CONTEXT = "context"
@@ -93,6 +95,7 @@ def _name(function: Any) -> str:
 
 
 def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
+    annotation = bounded(annotation)
     required = parameter.default is parameter.empty
     only = parameter.kind is parameter.POSITIONAL_ONLY
     return Argument(parameter.name, annotation, required, None if required else parameter.default, only)

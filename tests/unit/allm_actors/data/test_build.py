@@ -5,8 +5,9 @@ import datetime
 import functools
 import inspect
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 
 from allm_actors.data import Image, ImagePart, ImageRequest, Message, TextPart, Thread, Tool, ToolError
@@ -263,6 +264,72 @@ def test_a_lambda_needs_a_name():
 def test_a_schema_that_is_none_is_refused():
     with pytest.raises(TypeError, match="tool 'f': schema must be a dict with a JSON Schema, got str"):
         tool(name="f", description="", schema="{}")
+
+
+def test_a_whole_number_is_an_integer_however_it_is_written():
+    @tool
+    def add(a: int, b: float, point: Point, many: list[int], more: Any = None):
+        return a, b, point, many, more
+
+    given = {"a": 3.0, "b": 2.0, "point": {"x": 1.0, "y": 2.0}, "many": [1.0, 2], "more": [1.5, "x"]}
+    a, b, point, many, more = add.handler(given)
+    assert (a, b, point, many, more) == (3, 2.0, Point(1, 2.0), [1, 2], [1.5, "x"])
+    assert [type(each) for each in (a, b, point.x, point.y, *many)] == [int, float, int, float, int, int]
+    assert given["a"] == 3.0
+    for wrong in (3.5, 1e300, "3", "3.0", True):
+        assert "argument a: Expected `int`" in refused(add.handler, {**given, "a": wrong})
+    assert refused(add.handler, {**given, "point": {"x": 1.0, "y": "2"}}).startswith(
+        "argument point: Expected `float`"
+    )
+
+
+class Ge:  # as annotated_types has them
+    def __init__(self, ge):
+        self.ge = ge
+
+
+class MinLen:
+    def __init__(self, min_length):
+        self.min_length = min_length
+
+
+class General:  # and what pydantic has besides
+    def __init__(self, pattern):
+        self.pattern = pattern
+
+
+class Field:
+    def __init__(self, *metadata, description=None):
+        self.metadata, self.description = list(metadata), description
+
+
+def test_bounds_of_other_libraries_are_told_and_kept():
+    @tool
+    def f(
+        city: Annotated[str, Field(MinLen(2), description="where")],
+        days: Annotated[int, Ge(1)] | None = None,
+        codes: list[Annotated[str, Field(General("^[A-Z]+$"))]] = [],  # noqa: B006 - a default of the schema
+    ):
+        return city, days, codes
+
+    properties = f.schema["properties"]
+    assert properties["city"] == {"description": "where", "type": "string", "minLength": 2}
+    assert properties["days"]["anyOf"] == [{"type": "integer", "minimum": 1}, {"type": "null"}]
+    assert properties["codes"]["items"] == {"type": "string", "pattern": "^[A-Z]+$"}
+    assert f.handler({"city": "Rome", "days": 2, "codes": ["A"]}) == ("Rome", 2, ["A"])
+    for wrong in ({"city": "R"}, {"city": "Rome", "days": 0}, {"city": "Rome", "codes": ["a"]}):
+        refused(f.handler, wrong)
+
+
+def test_what_is_said_beside_a_type_and_is_no_bound_changes_nothing():
+    def f(
+        a: Annotated[int, "the first", object(), {"ge": 3}, int],
+        b: Annotated[str, msgspec.Meta(max_length=3)],
+    ): ...
+
+    properties = tool(f).schema["properties"]
+    assert properties["a"] == {"description": "the first", "type": "integer"}
+    assert properties["b"] == {"type": "string", "maxLength": 3}
 
 
 # --- methods ------------------------------------------------------------------------------------------------------
