@@ -28,7 +28,7 @@ from weakref import WeakValueDictionary
 from allm_actors.data import AllmError, EngineError, Session
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
-from allm_actors.engine.kinds import is_seconds
+from allm_actors.engine.kinds import check_source, is_seconds
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,
@@ -100,6 +100,8 @@ class Host:
             raise ValueError(
                 f"idle_timeout must be a positive number of seconds, or None; got: {idle_timeout!r}"
             )
+        if not (is_seconds(shutdown_timeout) or shutdown_timeout == 0):
+            raise ValueError(f"shutdown_timeout must be seconds >= 0; got: {shutdown_timeout!r}")
         self._store = store_for(store)
         self._idle_timeout = idle_timeout
         self._dispatcher, self._max_zombies, self._shutdown_timeout = (
@@ -203,6 +205,8 @@ class Host:
         A new one begins with `system` as its first message; of one that has messages it changes nothing.
         A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is
         a key or a function that returns one, asked at each model call and never stored.
+
+        Raises TypeError and ValueError for arguments of the wrong kind.
         """
         check_id(id)
         if when_busy not in ("queue", "reject", "interrupt"):
@@ -213,6 +217,7 @@ class Host:
             raise TypeError(f"system must be a text, got {type(system).__name__}")
         if not isinstance(engine, Engine):
             raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
+        check_source(api_key)
         with self._looking:  # two cells of one session would show two values of it
             cell = self._cells.setdefault(id, Cell(Session(id=id)))
         seat = Seat(

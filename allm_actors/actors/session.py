@@ -254,8 +254,11 @@ class SessionActor(Process):
 
     def _accept(self, spec: TurnSpec) -> None:
         self._owe(spec)
-        ref = self.ref
-        spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.send(Cancel(spec.id)))
+        ref, turn_id = (
+            self.ref,
+            spec.id,
+        )  # not the spec itself: that would make a circle of it and its channel
+        spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.send(Cancel(turn_id)))
 
     def _owe(self, spec: TurnSpec) -> None:
         if self._outlets is None:

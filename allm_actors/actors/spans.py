@@ -46,6 +46,9 @@ class TurnSpans:
         options = spec.options
         self._kind = options.kind
         self._about = {"request_id": options.request_id, "engine": spec.engine, "model": _model_of(spec)}
+        session_id = spec.call_options.get("session_id")
+        if session_id is not None:
+            self._about["session_id"] = session_id
         self._steps = Fold(Thread())
         self._open: dict[str, Span] = {}
         self._tools: dict[tuple[str, int], Span] = {}

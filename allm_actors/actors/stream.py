@@ -29,6 +29,7 @@ from allm_actors.data import (
 from allm_actors.execution.partials import Partials
 
 from .channel import Channel
+from .fitting import check_fits
 from .log import log
 from .loops import current_loop
 
@@ -150,12 +151,15 @@ class EventStream:
     def partials(self, model: Any = None) -> Partials:
         """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
 
-        Iterate it with `for` or `async for`, in place of the stream. Raises TypeError when there is no type.
+        Iterate it with `for` or `async for`, in place of the stream. The last value is the answer's own; where there is
+        none, the iteration raises at its end: the result's error (a ValidationError for an answer that never fits),
+        or an UnwrapError for an answer that was cut short. A call that halts, or is left, has no answer to raise for.
+        Raises TypeError when there is no type.
         """
         model = self._view.response_model if model is None else model
         if model is None:
             raise TypeError("partials needs a type: make the call with response_model=, or say partials(…)")
-        return Partials(self, model)
+        return Partials(_ToTheEnd(self, model), model)
 
     def result(self) -> Any:
         """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
@@ -220,6 +224,11 @@ class EventStream:
         if getattr(self, "_begun", False) and not self._channel.ended:
             self._channel.cancel()
 
+    @property
+    def left(self) -> bool:
+        """Whether its reader has closed it."""
+        return self._closed
+
     def _begin(self) -> None:
         self._begun = True
         try:
@@ -258,6 +267,35 @@ class EventStream:
             self._channel.cancel()  # before it drains: draining asks for everything that is still to be done
             self._channel.drain()
         return True
+
+
+class _ToTheEnd:
+    """The events of a stream; at their end, what keeps the answer from being a value is raised."""
+
+    def __init__(self, stream: EventStream, model: Any) -> None:
+        self._stream, self._model = stream, model
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            return next(self._stream)
+        except StopIteration:
+            if not self._stream.left:
+                check_fits(self._stream.result(), self._model)
+            raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        try:
+            return await anext(self._stream)
+        except StopAsyncIteration:
+            if not self._stream.left:
+                check_fits(await self._stream.aresult(), self._model)
+            raise
 
 
 class Turn(EventStream):

@@ -27,7 +27,7 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Thread: the main one, because Ctrl-C is a signal."""
-    from .terminal import Terminal
+    from .terminal import Terminal, Unwritable
 
     terminal = Terminal()  # first: the help, too, has to be printable in a narrow locale
     try:
@@ -43,16 +43,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone. Nothing more may be written, not even by the interpreter at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
+        return 1
+    except Unwritable as error:
+        _write_no_more()
+        terminal.complain(str(error))
         return 1
     return code
 
 
+def _write_no_more() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _perform(options: Options, terminal: Terminal) -> int:
+    from .terminal import Unwritable
+
     command = import_module(f".{options.command}", __name__)
     try:
         code: int = command.perform(options, terminal)
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, BrokenPipeError, Unwritable):
         raise
     except Exception as error:
         from .trouble import exit_code, line

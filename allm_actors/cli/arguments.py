@@ -7,6 +7,7 @@ variables that name defaults.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -84,8 +85,18 @@ def parse(argv: Sequence[str] | None) -> Options:
     if options.command == "run" and all(word == "-" or not word.startswith("-") for word in rest):
         options.prompt += rest
     elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{_nearest(options, rest)}")
     return options
+
+
+def _nearest(options: Options, rest: Sequence[str]) -> str:
+    """The option that was meant, if there is one of nearly that name."""
+    known = [f"--{name.replace('_', '-')}" for name in vars(options) if name not in ("command", "prompt")]
+    for word in rest:
+        near = difflib.get_close_matches(word.partition("=")[0], known, n=1)
+        if word.startswith("--") and near:
+            return f"; did you mean {near[0]}?"
+    return ""
 
 
 def _parser() -> argparse.ArgumentParser:

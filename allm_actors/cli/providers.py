@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from allm_actors.engine.adapters import known_adapters, known_capable
+from allm_actors.engine.adapters import broken_points, ignored_points, known_adapters, known_capable
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.catalog import PROVIDERS, Provider
 from allm_actors.engine.services import SERVICES
 
 from .arguments import Options
+from .colour import harmless
 from .terminal import Terminal
 
 __all__ = ["perform"]
@@ -26,14 +27,18 @@ def perform(_options: Options, terminal: Terminal) -> int:
     able = _abilities()
     rows = [_row(row, able[row.name], terminal.environ) for row in known.values()]
     rows += [(name, "", "no key", does, "") for name, does in able.items() if name not in known]
+    broken = broken_points()
+    rows = [(row[0], "", "broken", row[3], "") if row[0] in broken else row for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for name, key, state, does, url in rows:
-        colour = {"set": ("green",), "not set": ("yellow",)}.get(state, ("dim",))
+        colour = {"set": ("green",), "not set": ("yellow",), "broken": ("red",)}.get(state, ("dim",))
         terminal.say(
             f"{terminal.paint(name.ljust(widths[0]), 'bold')}  {key.ljust(widths[1])}  "
             f"{terminal.paint(state.ljust(widths[2]), *colour)}  {does.ljust(widths[3])}  "  # type: ignore[arg-type]
             f"{terminal.paint(url, 'dim')}".rstrip()
         )
+    for trouble in [*broken.values(), *ignored_points()]:
+        terminal.complain(harmless(" ".join(trouble.split())))
     return 0
 
 

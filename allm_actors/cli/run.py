@@ -6,6 +6,7 @@ to a person.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +45,9 @@ def perform(options: Options, terminal: Terminal) -> int:
         result = _answer(turn, options, terminal)
     if options.json:
         terminal.say(to_json(result))
+    terminal.flush()
+    if options.prompt and "-" not in options.prompt and terminal.unread:
+        terminal.note("what was piped in was not read: a `-` among the words stands for it")
     return _verdict(result, terminal)
 
 
@@ -73,11 +77,20 @@ def _turn(options: Options, engine: Engine, prompt: str, terminal: Terminal) -> 
     _refuse_or_note(before_now, options, terminal)
     with Host(store=store) as host:
         session = host.session(options.session, engine)
+        if session.status == "error":  # what failed is over: whoever asks again wants to go on
+            session.recover()
         with session.reply(prompt, **turn_options(options)) as turn:
             yield turn
 
 
 def _refuse_or_note(session: Session | None, options: Options, terminal: Terminal) -> None:
+    if session is not None and session.pending_tool_calls:
+        names = ", ".join(call.name for call in session.pending_tool_calls)
+        where = "" if options.store is None else f" --store {shlex.quote(options.store)}"
+        raise Misuse(
+            f"session {session.id!r} waits for what {names} gives, which `run` cannot ask for: "
+            f"allm chat --session {shlex.quote(str(session.id))}{where}"
+        )
     if session is not None and options.system is not None:
         terminal.note("--system is for a session that begins; this one goes on as it is")
 

@@ -1,6 +1,6 @@
 """`allm sessions`: what a store holds.
 
-Rule of this file: it only reads, and a store that is not there yet is an empty one.
+Rule of this file: it only reads, and the default store, when it is not there yet, is an empty one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from .arguments import Options
 from .equipment import place_of, store_of
 from .terminal import Terminal
 from .transcript import count_text, cut
+from .trouble import Misuse
 
 __all__ = ["perform"]
 
@@ -19,6 +20,8 @@ __all__ = ["perform"]
 def perform(options: Options, terminal: Terminal) -> int:
     """Print the name of each session."""
     place = place_of(options, terminal.environ)
+    if place is not None and options.store and not place.exists():
+        raise Misuse(f"there is no store at {place}")
     if place is None or not place.exists():
         terminal.note(f"no sessions: there is no store at {place or 'all, :memory: keeps none'}")
         return 0

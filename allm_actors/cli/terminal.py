@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import shutil
+import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TextIO
 
 from .colour import Paint, harmless, wants_colour
 
-__all__ = ["Terminal"]
+__all__ = ["Terminal", "Unwritable"]
+
+
+class Unwritable(Exception):
+    """What was to be printed could not be: a full disk, a device that is gone."""
 
 
 class Terminal:
@@ -49,22 +56,40 @@ class Terminal:
         return not self.keys.isatty()
 
     @property
+    def unread(self) -> bool:
+        """Whether something was piped in that nobody has read."""
+        try:
+            kind = os.fstat(self.keys.fileno()).st_mode
+            if (
+                not (stat.S_ISFIFO(kind) or stat.S_ISREG(kind))
+                or not select.select([self.keys], [], [], 0)[0]
+            ):
+                return False
+            buffer: Any = self.keys.buffer
+            return bool(buffer.peek(1))  # at its end a pipe is readable, too
+        except (OSError, ValueError, AttributeError):
+            return False  # no descriptor, or a system that cannot wait for a pipe
+
+    @property
     def width(self) -> int:
         """How many columns a line has."""
         return shutil.get_terminal_size().columns if self.out.isatty() else 100
 
     def show(self, text: str) -> None:
         """Print our own text, colours and all, without ending the line."""
-        self.out.write(text)
+        with _writing():
+            self.out.write(text)
 
     def say(self, text: str = "") -> None:
         """Print a line of our own."""
-        self.out.write(f"{text}\n")
+        with _writing():
+            self.out.write(f"{text}\n")
 
     def tell(self, text: str) -> None:
         """Print what a model wrote, now: tokens are seen as they arrive."""
-        self.out.write(harmless(text) if self.out.isatty() else text)
-        self.out.flush()
+        with _writing():
+            self.out.write(harmless(text) if self.out.isatty() else text)
+            self.out.flush()
 
     def complain(self, text: str) -> None:
         """Print a line on stderr: what went wrong and what to do."""
@@ -78,8 +103,9 @@ class Terminal:
         self.err.flush()
 
     def flush(self) -> None:
-        """Have everything that was printed seen."""
-        self.out.flush()
+        """Have everything that was printed seen. Raises Unwritable."""
+        with _writing():
+            self.out.flush()
 
     def read(self) -> str:
         """All that is piped in."""
@@ -101,3 +127,13 @@ class Terminal:
             return prompt
         before, _, after = self.paint("\0", *styles).partition("\0")
         return f"\x01{before}\x02{prompt}\x01{after}\x02"
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable(f"the answer cannot be written: {error.strerror or error}") from error

@@ -30,7 +30,7 @@ def exit_code(error: BaseException) -> int:
             return 2
         case EngineError(reason=reason) if reason in _MISUSE:
             return 2
-        case AllmError():
+        case AllmError() | OSError(filename=str()):
             return 1
         case _:
             return 0
@@ -39,8 +39,14 @@ def exit_code(error: BaseException) -> int:
 def line(error: object) -> str:
     """The error in one line."""
     advise = _ADVICE.get((type(error), getattr(error, "reason", None)))
-    text = advise(error) if advise is not None else str(error) or type(error).__name__
+    text = advise(error) if advise is not None else _said(error)
     return harmless(" ".join(text.split()))
+
+
+def _said(error: object) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
 
 
 def _no_key(error: Any) -> str:
@@ -65,6 +71,15 @@ def _not_a_store(error: Any) -> str:
     return f"{error.path} is not a session store: pass another --store PATH, or move the file away"
 
 
+def _too_slow(error: Any) -> str:
+    said, _, advice = str(error).partition("; request_timeout allows more")
+    return f"{said}; --timeout allows more, in seconds" if advice else str(error)
+
+
+def _changed(_error: Any) -> str:
+    return "another program has gone on with this session meanwhile, and this answer is not stored; ask again"
+
+
 def _variables(provider: str | None) -> str:
     row = PROVIDERS.get(provider or "")
     return " or ".join(row.key_names) if row is not None else "its variable"
@@ -74,5 +89,7 @@ _ADVICE: Final[dict[tuple[type, Any], Callable[[Any], str]]] = {
     (EngineError, "missing_key"): _no_key,
     (EngineError, "unknown_adapter"): _unknown_adapter,
     (AdapterError, "authentication_failed"): _wrong_key,
+    (AdapterError, "timeout"): _too_slow,
+    (StoreError, "conflict"): _changed,
     (StoreError, "not_a_store"): _not_a_store,
 }

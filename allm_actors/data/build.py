@@ -21,7 +21,7 @@ from .requests import Request
 from .schema import json_schema, of_function
 from .signature import signature_of
 from .threads import Thread
-from .tools import Effect, Isolation, Tool
+from .tools import TOOL_NAME, Effect, Isolation, Tool
 
 __all__ = [
     "assistant",
@@ -129,10 +129,13 @@ def tool(
     """A tool from a function, or from its parts.
 
     `@tool` and `@tool(name=…, manual=True, …)` take name, description and schema from the function; the model's
-    arguments are converted to the annotated types, and a parameter named `context` gets the `ToolContext`.
+    arguments are converted to the annotated types, and a parameter that is annotated `ToolContext`, or is named
+    `context` without a type of its own, gets the `ToolContext`. A method becomes a tool when it is bound:
+    `tool(shop.price)`.
     `tool(name=…, description=…, schema=…, handler=…)` takes them as they are: the handler gets the arguments as one
     dict, and the `ToolContext` if it has a second parameter. Options are the other fields of `Tool`.
-    Raises TypeError for an unknown option, a missing part, or a parameter that JSON has nothing for.
+    Raises TypeError for an unknown option, a missing part, a method that is not bound, or a parameter that JSON has
+    nothing for, and ValueError for a name that no provider takes.
     """
     _check_options("tool", Tool, options)
     if function is not None:
@@ -145,7 +148,19 @@ def tool(
         raise TypeError(
             f"tool needs {', '.join(missing)}; to take them from the function, decorate it with @tool"
         )
-    return Tool(**parts, handler=handler, **options)
+    if not isinstance(schema, Mapping):
+        raise TypeError(
+            f"tool {name!r}: schema must be a dict with a JSON Schema, got {type(schema).__name__}"
+        )
+    return Tool(**{**parts, "name": _checked_name(name)}, handler=handler, **options)
+
+
+def _checked_name(name: Any) -> Any:
+    if not (isinstance(name, str) and TOOL_NAME.fullmatch(name)):
+        raise ValueError(
+            f"a tool's name is 1 to 64 letters, digits, _ and -, got: {name!r}; give it a name= like that"
+        )
+    return name
 
 
 def _once(builder: str, name: str, given: Any, options: dict[str, Any]) -> Any:
@@ -178,6 +193,7 @@ def _from_function(
     name = name if name is not None else getattr(function, "__name__", None)
     if name is None:
         raise TypeError(f"@tool needs name=, because a {type(function).__name__} has no name of its own")
+    _checked_name(name)
     return Tool(
         name=name,
         description=description if description is not None else docstrings.read(signature.docstring)[0],

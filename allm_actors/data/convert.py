@@ -1,7 +1,7 @@
 """JSON values to the types a program asked for.
 
-Rule of this file: exact types, as JSON has them: text is never taken for a number. What is said about a mismatch names
-the place and the expected type, never the value.
+Rule of this file: exact types, as JSON Schema has them: text is never taken for a number, and 3.0 is an integer. What
+is said about a mismatch names the place and the expected type, never the value.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 __all__ = ["convert", "shown"]
 
+_EXACT = 2.0**53  # below it every whole number is a float of its own
 _QUOTED = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
 
 
@@ -25,7 +26,26 @@ def convert(value: Any, annotation: Any) -> Any:
     try:
         return msgspec.convert(value, annotation, dec_hook=_foreign)
     except msgspec.ValidationError as error:
+        whole = _with_integers(value)
+        if whole is not value:
+            return convert(whole, annotation)
         raise ValueError(_readable(str(error), annotation)) from None
+
+
+def _with_integers(value: Any) -> Any:
+    """The value with an integer for each number that is one; itself, if there is none.
+
+    Source: JSON Schema, draft 2020-12, validation 6.1.1: a number with a zero fraction is an integer.
+    """
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _EXACT else value
+    if isinstance(value, dict):
+        items = {key: _with_integers(item) for key, item in value.items()}
+        return items if any(items[key] is not value[key] for key in value) else value
+    if isinstance(value, list):
+        made = [_with_integers(item) for item in value]
+        return made if any(new is not old for new, old in zip(made, value, strict=True)) else value
+    return value
 
 
 def shown(annotation: Any) -> str:

@@ -20,6 +20,7 @@ part of an error. Two errors with equal fields are equal. `cause` and `metadata`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 __all__ = [
@@ -291,8 +292,13 @@ class ValidationError(AllmError):
             raise TypeError(f"ValidationError errors must be a list, got: {type(errors).__name__}")
         super().__init__(reason, errors=errors, **fields)
 
-    def default_message(self) -> str:
-        listed = "; ".join(map(_failure, self.errors))
+    def default_message(self, words: Sequence[str | None] = ()) -> str:
+        """What is printed when no message was given; `words` are what is to be added to each failure."""
+        said = [*words, *[None] * (len(self.errors) - len(words))]
+        listed = "; ".join(
+            _failure(entry) + (f" ({more})" if more else "")
+            for entry, more in zip(self.errors, said, strict=True)
+        )
         return f"{self.kind}: {self.reason} ({len(self.errors)} error(s))" + (f" {listed}" if listed else "")
 
 

@@ -21,21 +21,37 @@ from .sofar import NOTHING, JsonSoFar
 
 __all__ = ["PartialValue"]
 
+_FENCE = "```"
+_LONGEST_FENCE = 40  # characters, with the name of its language
+
 
 class PartialValue:
     """A value of `model` that is still being written. Thread: not safe to share."""
 
-    __slots__ = ("_json", "_made", "_model", "_open")
+    __slots__ = ("_beginning", "_json", "_made", "_model", "_open")
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._json = JsonSoFar()
+        self._beginning: str | None = ""  # as long as it may be that of a Markdown fence
         self._made: dict[int, Any] = {}  # by the identity of a container that does not grow any more
         self._open: set[int] = set()
 
     def feed(self, text: str) -> bool:
         """Take more of the text in; whether the value has changed."""
+        if self._beginning is not None:
+            text = self._past_fence(self._beginning + text)
         return self._json.feed(text)
+
+    def _past_fence(self, text: str) -> str:
+        """What of the first text is JSON; nothing while that is not known."""
+        head, newline, rest = text.lstrip().partition("\n")
+        fenced = head.startswith(_FENCE)
+        if len(text) < _LONGEST_FENCE and not newline and (fenced or _FENCE.startswith(head)):
+            self._beginning = text
+            return ""
+        self._beginning = None
+        return rest if fenced and newline else text
 
     def value(self) -> Any:
         """The value so far; None while there is none. Not to be changed: parts of it come again."""

@@ -20,6 +20,11 @@ from .signature import Argument, Signature, signature_of
 __all__ = ["json_schema", "of_function", "of_type"]
 
 _DEFS = "#/$defs/"
+_UNSUPPORTED = (
+    "JSON has no such thing; use a dataclass, a TypedDict, a Struct or a pydantic model, or a type such as str and "
+    "make the object of it yourself"
+)
+_FORMATS = {"datetime": "date-time", "time": "time"}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
 Schema = dict[str, Any]
@@ -107,11 +112,16 @@ def _components(annotation: Any) -> tuple[Schema, dict[str, Any]]:
             ref_template=_DEFS + "{name}",
         )
     except (TypeError, NameError) as error:  # a NameError is an annotation inside the type, written as text
-        raise TypeError(f"no JSON Schema for {annotation!r}: {error}") from None
+        raise TypeError(f"no JSON Schema for {annotation!r}: {_why(error)}") from None
     definitions = {**definitions, **foreign}
     return _walk(schema, _typed), {
         name: _walk(definition, _typed) for name, definition in definitions.items()
     }
+
+
+def _why(error: Exception) -> str:
+    unsupported = str(error).startswith("Generating JSON schema for custom types")
+    return _UNSUPPORTED if unsupported else str(error)
 
 
 def _foreign(cls: type[Any], definitions: dict[str, Any]) -> Schema:
@@ -125,9 +135,11 @@ def _foreign(cls: type[Any], definitions: dict[str, Any]) -> Schema:
 
 
 def _dated(annotation: Any) -> Any:
-    """A datetime with its format, which msgspec leaves out because there may be no zone."""
-    if getattr(annotation, "__module__", "") == "datetime" and annotation.__name__ == "datetime":
-        return Annotated[annotation, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+    """A datetime, or a time, with its format, which msgspec leaves out because there may be no zone."""
+    if getattr(annotation, "__module__", "") == "datetime" and annotation.__name__ in _FORMATS:
+        return Annotated[
+            annotation, msgspec.Meta(extra_json_schema={"format": _FORMATS[annotation.__name__]})
+        ]
     if get_origin(annotation) in (Union, types.UnionType):
         return Union[tuple(_dated(a) for a in get_args(annotation))]  # noqa: UP007 (the members are known at run time)
     return annotation

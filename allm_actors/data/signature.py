@@ -1,7 +1,7 @@
 """What a function takes, read once when it becomes a tool.
 
-Rule of this file: an argument is what the model gives; a parameter named `context` or annotated `ToolContext` is what
-the library gives, and the model never hears of it.
+Rule of this file: an argument is what the model gives; a parameter annotated `ToolContext`, or one that is named
+`context` and annotated with nothing else, is what the library gives, and the model never hears of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_type_hints
+
+from .bounds import bounded
 
 __all__ = ["Argument", "Signature", "signature_of"]
 
@@ -45,9 +47,11 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
     """The signature of a function, a method, a partial or a callable object.
 
     `names` helps to evaluate annotations that are written as text and name something local. Raises TypeError for an
-    annotation that cannot be evaluated and for `*args`, naming the parameter.
+    annotation that cannot be evaluated, for `*args`, and for the `self` of a method that is not bound, naming the
+    parameter.
     """
     target = _target(function)
+    _refuse_self(function)
     arguments: list[Argument] = []
     context, open_ended = None, False
     for name, parameter in inspect.signature(function).parameters.items():
@@ -68,6 +72,18 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
     return Signature(_name(function), target.__doc__, tuple(arguments), open_ended, context)
 
 
+def _refuse_self(function: Any) -> None:
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    if first is None or first.name not in ("self", "cls") or first.annotation is not first.empty:
+        return
+    name = _name(function)
+    method = name.rpartition(".")[2]
+    raise TypeError(
+        f"{name}: no model can give {first.name}; leave the method undecorated and make a tool of the bound one, "
+        f"allm.tool(instance.{method}), or annotate {first.name}, if it is an argument"
+    )
+
+
 def _target(function: Any) -> Any:
     """The plain function behind it, whose module its annotations are evaluated in."""
     function = inspect.unwrap(getattr(function, "func", function))
@@ -79,13 +95,14 @@ def _name(function: Any) -> str:
 
 
 def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
+    annotation = bounded(annotation)
     required = parameter.default is parameter.empty
     only = parameter.kind is parameter.POSITIONAL_ONLY
     return Argument(parameter.name, annotation, required, None if required else parameter.default, only)
 
 
 def _is_context(argument: Argument) -> bool:
-    if argument.name == CONTEXT:
+    if argument.name == CONTEXT and argument.type in (Any, object):
         return True
     if isinstance(argument.type, str):
         return CONTEXT_TYPE in re.findall(r"\w+", argument.type)

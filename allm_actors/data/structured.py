@@ -15,6 +15,8 @@ from .convert import convert
 from .errors import ValidationError
 from .schema import json_schema, of_type
 
+_FENCED = re.compile(r"\s*```[a-zA-Z]*[ \t]*\r?\n(.*?)\s*```\s*", re.DOTALL)
+
 __all__ = ["broken_model", "misfit", "parse", "response_format_of"]
 
 
@@ -36,12 +38,13 @@ def response_format_of(model: Any) -> dict[str, Any]:
 
 
 def parse(text: str, model: Any) -> Any:
-    """The value of the type that is written in the text, as JSON and nothing else.
+    """The value of the type that is written in the text, as JSON and nothing else but one Markdown fence around it.
 
     Raises ValueError, whose message tells a model what to change, and whatever else the type's own code raises.
     """
+    fenced = _FENCED.fullmatch(text)
     try:
-        value = msgspec.json.decode(text)
+        value = msgspec.json.decode(fenced[1] if fenced else text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ValueError(f"it is not one JSON object and nothing else ({error})") from None
     return convert(value, model)

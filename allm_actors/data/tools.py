@@ -5,6 +5,7 @@ Rule of this file: a `Tool` is data except for its `handler`, and no codec ever 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -14,7 +15,10 @@ import msgspec
 from .normal import normalize
 from .predicates import is_number
 
-__all__ = ["AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
+__all__ = ["TOOL_NAME", "AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
+
+TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What every provider takes as the name of a tool."""
 
 Isolation = Literal["thread", "process"]
 Effect = Literal["once", "idempotent", "pure"]

@@ -6,11 +6,11 @@ all that is wrong as `(field, code)`, where a field inside a value is a path (a 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, get_args
 
 from . import requirements
+from .advice import in_words
 from .compact import TOOL_HELP, is_built_in
 from .errors import ValidationError
 from .messages import Message, Part, Role
@@ -19,14 +19,13 @@ from .predicates import is_number, is_positive, one_of
 from .requests import Request
 from .sessions import Session, SessionStatus
 from .threads import Thread
-from .tools import Tool
+from .tools import TOOL_NAME, Tool
 
 __all__ = ["RESERVED_TOOL_NAMES", "validate"]
 
 RESERVED_TOOL_NAMES = frozenset({"auto", "none", "required"})  # they are words of `tool_choice`
 _ROLES = frozenset(get_args(Role))
 _STATUSES = frozenset(get_args(SessionStatus))
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 Failure = tuple[Any, str]
 
@@ -63,10 +62,20 @@ def validate(value: Any) -> None:
         if isinstance(value, cls):
             errors = list(failures(value))
             if errors:
-                raise ValidationError(reason, errors, **_detail(value, errors))
+                raise _said(value, ValidationError(reason, errors, **_detail(value, errors)))
             return
     names = ", ".join(cls.__name__ for cls in _RULES)
     raise TypeError(f"validate takes one of {names}, got {type(value).__name__}")
+
+
+def _said(value: Any, error: ValidationError) -> ValidationError:
+    """The error, with a message that says of each failure what belongs there, unless it says so already."""
+    if error.message != error.default_message():
+        return error
+    words = [in_words(value, field, code) for field, code in error.errors]
+    if not any(words):
+        return error
+    return ValidationError(error.reason, error.errors, message=error.default_message(words))
 
 
 def _are_plain(messages: Any) -> bool:
@@ -103,7 +112,7 @@ def _tool(tool: Any) -> Iterator[Failure]:
         yield "name", "empty"
     elif one_of(tool.name, RESERVED_TOOL_NAMES):
         yield "name", "reserved_tool_name"
-    elif not (isinstance(tool.name, str) and _TOOL_NAME.fullmatch(tool.name)):
+    elif not (isinstance(tool.name, str) and TOOL_NAME.fullmatch(tool.name)):
         yield "name", "invalid_format"
     if not isinstance(tool.description, str):
         yield "description", "not_a_string"

@@ -8,8 +8,10 @@ Installed packages add names under the entry-point group `allm_actors.adapters`,
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from allm_actors.data import EngineError
@@ -22,7 +24,15 @@ from allm_actors.engine.services import services_for
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["GROUP", "find_adapter", "find_capable", "known_adapters", "known_capable"]
+__all__ = [
+    "GROUP",
+    "broken_points",
+    "find_adapter",
+    "find_capable",
+    "ignored_points",
+    "known_adapters",
+    "known_capable",
+]
 
 GROUP = "allm_actors.adapters"
 _lock = threading.RLock()
@@ -79,6 +89,36 @@ def known_adapters() -> list[str]:
 def known_capable(capability: Capability) -> list[str]:
     """The names that `find_capable` knows for `capability`, those of installed packages among them."""
     return sorted({FakeAdapter.name, *services_for(capability.span), *_installed(capability.group)})
+
+
+def broken_points() -> dict[str, str]:
+    """What is wrong with the entry points that cannot be used, by name: all are loaded for that."""
+    broken = {}
+    for group, ours, find in _slots():
+        for name in _installed(group).keys() - ours:
+            try:
+                find(name)
+            except EngineError as error:
+                broken[name] = error.message
+    return broken
+
+
+def ignored_points() -> list[str]:
+    """What to say of the entry points that have a name of ours, and are never asked."""
+    return [
+        f"the entry point {point.value!r} of {group} is ignored: {name!r} is a name of this library; give it another"
+        for group, ours, _ in _slots()
+        for name, point in _installed(group).items()
+        if name in ours
+    ]
+
+
+def _slots() -> Iterator[tuple[str, AbstractSet[str], Callable[[str], Any]]]:
+    """Of chat and of each capability: its group of entry points, our own names, and how an adapter is found."""
+    yield GROUP, {FakeAdapter.name, *PROVIDERS}, find_adapter
+    for capability in CAPABILITIES.values():
+        ours = {FakeAdapter.name, *services_for(capability.span)}
+        yield capability.group, ours, partial(find_capable, capability)
 
 
 def _make(name: str) -> Adapter:

@@ -108,7 +108,7 @@ class Engine:
             "adapter": _adapter(adapter),
             "model": model,
             "tools": _tools(tools),
-            "params": _mapping("params", params),
+            "params": _params(params),
             "context": _mapping("context", context),
             "adapter_opts": _mapping("adapter_opts", adapter_opts),
             "retry": retry,
@@ -275,6 +275,15 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
     held = dict(value or {})
     if "api_key" in held:
         raise TypeError(f"an Engine never holds a key, got one in {name}; pass api_key= with the call")
+    return held
+
+
+def _params(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    from allm_actors.engine.resolve import split  # it knows engines
+
+    held = _mapping("params", value)
+    split(held)
+    check_kinds(held)
     return held
 
 

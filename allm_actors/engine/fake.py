@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, NamedTuple, Self
 
 from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Request, Usage
@@ -24,6 +25,11 @@ from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.script import count_calls, preflight, stage
 
 __all__ = ["Counter", "FakeAdapter", "Playback", "Recorded", "show"]
+
+_OPTIONS = frozenset(
+    {"script", "scripts", "stream_script", "usage", "request_id", "record", "cleanup_observer"}
+    | {"retry_until_call", "script_cursor", "cursor_key"}
+)
 
 
 class Recorded(NamedTuple):
@@ -137,6 +143,7 @@ class FakeAdapter:
         ValueError or TypeError for a script that cannot be played.
         """
         options = {**self._own, **call.options}
+        _refuse_misspelt(options)
         scripts = _scripts(options)
         key = _cursor_key(options, call, scripts)
         show(options, "record", Recorded(request, call))
@@ -269,3 +276,10 @@ def _request_id(value: Any) -> str | None:
 
 def _usage(value: Any) -> Usage | None:
     return Usage(**value) if isinstance(value, Mapping) else value
+
+
+def _refuse_misspelt(options: Mapping[str, Any]) -> None:
+    for name in options.keys() - _OPTIONS:
+        near = get_close_matches(name, sorted(_OPTIONS), n=1, cutoff=0.8)
+        if near:
+            raise TypeError(f"adapter_opts of 'fake' have no {name!r}; did you mean {near[0]!r}?")

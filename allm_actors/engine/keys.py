@@ -3,7 +3,7 @@
 Rule of this file: a key is looked up when a call needs it, and nothing ever prints one. The first non-empty
 string wins:
 
-    1 opts        `api_key=` of the call: a string, or a callable that is asked each time
+    1 opts        `api_key=` of the call: a string, or a function that is asked each time
     2 runtime     `put("openai", …)`, until `delete` or `clear`
     3 app_config  `configure({"openai": …})`
     4 env         the provider's environment variable
@@ -12,6 +12,7 @@ string wins:
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import threading
@@ -20,9 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from allm_actors.data import EngineError
+from allm_actors.engine.kinds import check_source, kind_of, let_go
 from allm_actors.engine.secret import KeySource, Secret
 
-__all__ = ["KeySource", "Secret", "clear", "configure", "delete", "fetch", "find", "parse_dotenv", "put"]
+__all__ = [
+    "KeySource",
+    "Secret",
+    "check_source",
+    "clear",
+    "configure",
+    "delete",
+    "fetch",
+    "find",
+    "parse_dotenv",
+    "put",
+]
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -34,7 +47,12 @@ _dotenv: dict[str, Secret] | None = None
 
 
 def put(provider: str, key: str | Secret) -> None:
-    """Use `key` for `provider` in this process from now on. Thread: safe."""
+    """Use `key` for `provider` in this process from now on; an empty one hides none of the other levels.
+
+    Raises TypeError for a provider that is no text, and for a key that is neither text nor a Secret. Thread: safe.
+    """
+    _check_named("put", provider)
+    _check_key("keys.put takes a key that is", key, f"; keys.delete({provider!r}) forgets one")
     with _lock:
         _runtime[provider] = _secret(key) or Secret("")
 
@@ -58,8 +76,15 @@ def configure(
     load_dotenv: bool = False,
     dotenv_path: str | Path | None = None,
 ) -> None:
-    """Set the configured keys by provider, and whether a `.env` file (default: of the working directory) is read."""
+    """Set the configured keys by provider, and whether a `.env` file (default: of the working directory) is read.
+
+    A key of None is none. Raises TypeError for a provider that is no text, and for a key of any other type.
+    """
     global _config, _dotenv_path, _dotenv  # noqa: PLW0603 - process-wide by design, like the environment
+    for name, text in (keys or {}).items():
+        _check_named("configure", name)
+        if text is not None:
+            _check_key(f"the key of {name!r} must be", text)
     path = Path(dotenv_path) if dotenv_path is not None else Path.cwd() / ".env"
     with _lock:
         _config = {name: key for name, text in (keys or {}).items() if (key := _secret(text))}
@@ -69,6 +94,7 @@ def configure(
 
 def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tuple[Secret, str] | None:
     """The key and the name of its level, as above, or None; `names` are the variables to read."""
+    check_source(api_key)
     if key := _secret(_asked(provider, api_key) if callable(api_key) else api_key):
         return key, "opts"
     with _lock:
@@ -93,11 +119,14 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
         return found[0]
     sources = ["opts", "runtime", "app_config", "env"] + (["dotenv"] if _dotenv_path else [])
     variables = " or ".join(names)
+    with _lock:
+        near = difflib.get_close_matches(provider, [*_runtime, *_config], n=1)
+    hint = f"; a key was put for {near[0]!r}: is that a misspelling?" if near else ""
     raise EngineError(
         "missing_key",
         provider=provider,
         message=f"no API key for {provider!r}: set {variables or 'its variable'}, or pass api_key= with the call "
-        f"(looked in: {', '.join(sources)})",
+        f"(looked in: {', '.join(sources)}){hint}",
         metadata={"checked_sources": sources, "variables": list(names)},
     )
 
@@ -116,11 +145,27 @@ def parse_dotenv(text: str) -> dict[str, str]:
 
 def _asked(provider: str, source: Callable[[], Any]) -> Any:
     try:
-        return source()
+        key = source()
+        if key is None or isinstance(key, str | Secret):
+            return key
+        trouble = f"returned {kind_of(key)}"
+        let_go(key)
     except Exception as error:  # noqa: BLE001 - somebody's vault; what it says may quote what it guards
-        kind = type(error).__name__
-    message = f"the api_key= function for {provider!r} failed with {kind}; it must return a key, or None"
+        trouble = f"failed with {type(error).__name__}"
+    message = f"the api_key= function for {provider!r} {trouble}; it must return a key, or None"
     raise EngineError("missing_key", provider=provider, message=message)
+
+
+def _check_named(function: str, provider: object) -> None:
+    if not isinstance(provider, str) or not provider:
+        raise TypeError(
+            f"keys.{function} takes the name of a provider, such as 'openai', got {kind_of(provider)}"
+        )
+
+
+def _check_key(takes: str, key: object, otherwise: str = "") -> None:
+    if not isinstance(key, str | Secret):
+        raise TypeError(f"{takes} text or a Secret, got {kind_of(key)}{otherwise if key is None else ''}")
 
 
 def _secret(value: object) -> Secret | None:

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from allm_actors.data import ModelRef, Tool, ValidationError
 from allm_actors.engine.retry import policy_of
+from allm_actors.engine.secret import Secret
 
-__all__ = ["check_kinds", "is_seconds"]
+__all__ = ["check_kinds", "check_source", "is_seconds", "kind_of", "let_go"]
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:
@@ -27,8 +28,36 @@ def check_kinds(options: Mapping[str, Any]) -> None:
         twice = next(name for name in names if names.count(name) > 1)
         message = f"two tools are named {twice!r}: a model could not tell them apart; rename one"
         raise ValidationError("invalid_request", [("tools", "duplicate_name")], message=message)
+    check_source(options.get("api_key"))
     if "retry" in options:
         policy_of(options["retry"])
+
+
+def check_source(source: object) -> None:
+    """Raises TypeError for an `api_key=` that is no key and no function that returns one."""
+    if source is None or isinstance(source, str | Secret):
+        return
+    if inspect.iscoroutinefunction(source):
+        raise TypeError(
+            "api_key= is an asynchronous function, and it is called in a thread; give a plain function, or await the "
+            "key first and pass what it gave"
+        )
+    if not callable(source):
+        let_go(source)
+        raise TypeError(
+            f"api_key= must be a text, a Secret or a function that returns one, got {kind_of(source)}"
+        )
+
+
+def kind_of(value: object) -> str:
+    """What a value is, and nothing of what it holds: it may be a key."""
+    return "an empty text" if value == "" else type(value).__name__
+
+
+def let_go(value: object) -> None:
+    """Close what may be a coroutine, so that nobody is told that it was never awaited: that is told better."""
+    if inspect.iscoroutine(value):
+        value.close()
 
 
 def is_seconds(value: object) -> bool:

@@ -293,9 +293,14 @@ def _refuse_misplaced(name: str) -> None:
             "there is no option 'timeout'; request_timeout bounds a model call, stream_timeout its silences, and "
             "tool_timeout a tool, all in seconds"
         )
+    if name == "system":
+        raise TypeError(
+            "there is no option 'system'; begin the messages with allm.system('…'), or a session's with "
+            "host.session(…, system='…')"
+        )
     ratio, known = max((SequenceMatcher(None, name, known).ratio(), known) for known in KNOWN)
     if ratio >= _NEAR:
         raise TypeError(
-            f"there is no option {name!r}; did you mean {known!r}? (A provider's own option of that name goes "
-            "in request.options.)"
+            f"there is no option {name!r}; did you mean {known!r}? (A provider's own option of that name goes in the "
+            f"options of a request: allm.request(messages, options={{{name!r}: …}}))"
         )

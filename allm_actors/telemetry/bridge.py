@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from allm_actors.data import Response, ToolCall
+from allm_actors.data import Err, Response, ToolCall, ToolError
 from allm_actors.data.redaction import redact
 
 from .bus import Event, attach, detach
@@ -24,6 +24,7 @@ from .names import EVENTS
 __all__ = ["log_events"]
 
 _LOGGED = tuple(name for name in EVENTS if not name.endswith(".start"))
+_LONGEST = 300  # characters of a message
 _numbers = count(1)
 
 
@@ -61,6 +62,7 @@ def line_of(event: Event, *, content: bool) -> dict[str, Any]:
     about = event.metadata
     line: dict[str, Any] = {
         "request_id": about.get("request_id"),
+        "gen_ai.conversation.id": about.get("session_id"),
         "gen_ai.operation.name": event.name.split(".")[1],
         "gen_ai.request.model": about.get("model"),
         "duration": event.measurements.get("duration"),
@@ -105,7 +107,26 @@ def _call(call: ToolCall, content: bool) -> dict[str, Any]:
 
 def _result(result: Any, content: bool) -> dict[str, Any]:
     line = {"outcome": type(result).__name__}
+    if isinstance(result, Err):
+        line |= _tool_failure(result.reason, content)
     return line | ({"gen_ai.tool.call.result": repr(result)} if content else {})
+
+
+def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
+    """Why a tool failed: in the library's words, and in those of the tool's own code only with the content."""
+    if not isinstance(reason, BaseException):
+        return {"error.type": "Err"}
+    raised = reason.__cause__
+    ours = isinstance(reason, ToolError) and reason.cause is None
+    return {
+        "error.type": _type_of(reason),
+        "exception.type": type(raised).__name__ if raised is not None else None,
+        "error.message": _short(str(reason)) if ours or content else None,
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 _DESCRIBED: Mapping[str, Callable[[Any, bool], dict[str, Any]]] = {

@@ -13,8 +13,8 @@
 What is not chat stops also when it failed: with an error of the library in `error`, and None as the response.
 
 A span emits `allm.<span>.start` {system_time, monotonic_time}, then `allm.<span>.stop` or `allm.<span>.exception`
-{duration, monotonic_time}. Metadata always has request_id, engine and model; an exception adds kind (`error`: it was
-raised; `exit`: whoever ran it was stopped or died), reason and stacktrace.
+{duration, monotonic_time}. Metadata always has request_id, engine and model, and in a session session_id; an exception
+adds kind (`error`: it was raised; `exit`: whoever ran it was stopped or died), reason and stacktrace.
 
     event                 measurements               metadata
     --------------------  -------------------------  ----------------------------------------------------------------

@@ -16,7 +16,7 @@ from supervisors.testing import run_in_sim
 
 from .simhost import SimHost
 
-__all__ = ["ScenarioFailed", "explore_chat", "run_chat"]
+__all__ = ["ScenarioFailed", "explore_chat", "run_chat", "say_how"]
 
 T = TypeVar("T")
 
@@ -41,10 +41,15 @@ def explore_chat(
         with quiet():
             explore(_on_a_host(scenario, store), seeds=seeds, faults=faults, shrinks=shrinks, **options)
     except ScenarioFailed as failure:
-        failure.add_note(
-            f"on a simulated host: run_chat(scenario, seed={failure.seed}, replay={failure.choices})"
-        )
+        more = ", with the same faults" if faults is not None else ""
+        say_how(failure, f"run_chat(scenario, seed={failure.seed}, replay={failure.choices}){more}")
         raise
+
+
+def say_how(failure: ScenarioFailed, again: str) -> None:
+    """Have the failure say that this runs it again."""
+    told, _, _ = str(failure).rpartition("\nagain: ")
+    failure.args = (f"{told}\nagain: {again}",)
 
 
 def run_chat(

@@ -4,19 +4,21 @@
     assert proof.turns > 500
 
 Rule of this file: the engine's tools, names, bounds and options are the user's; the model is replaced by one that does
-anything (`wild`), and so are the handlers, unless the user wants the own ones to be run. A schedule is a conversation
-with a few turns on a host of its own: seeded, with crashes, in virtual time; after each turn all of `laws` must hold.
+anything (`wild`), and so are the handlers, unless the user wants the own ones to be run: then it mostly sends what fits
+their schemas. A schedule is a conversation with a few turns on a host of its own: seeded, with crashes, in virtual
+time; after each turn all of `laws` must hold.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
 from allm_actors.engine.engine import Engine
 from supervisors import Faults
 
-from .exploring import explore_chat
+from .exploring import ScenarioFailed, explore_chat, say_how
 from .schedule import Proof, Schedule
 from .simhost import SimHost, crashes
 
@@ -37,9 +39,12 @@ def prove_halting(
     """Run that many schedules, the first with `seed`; what was seen in them.
 
     `options` are those of `reply`, over those that a schedule draws (give `max_turns=3` and it is 3 in all of them);
-    `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation.
-    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small.
+    `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation, with arguments
+    that mostly fit their schemas; `proof.runs` is how often each was run, and a warning names those that never were.
+    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small; ValueError for other handlers.
     """
+    if handlers not in ("wild", "own"):
+        raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
     proof = Proof()
 
     def schedule(host: SimHost) -> None:
@@ -48,9 +53,34 @@ def prove_halting(
 
     half = schedules // 2 if crash else schedules
     common: dict[str, Any] = {"store": store, "shrinks": shrinks}
-    explore_chat(schedule, seeds=range(seed, seed + half), **common)
-    explore_chat(schedule, seeds=range(seed + half, seed + schedules), faults=_faults(), **common)
+    try:
+        explore_chat(schedule, seeds=range(seed, seed + half), **common)
+    except ScenarioFailed as failure:
+        _say_how(failure, 2 if crash else 1, crash, handlers)  # of two, the first is without faults
+        raise
+    try:
+        explore_chat(schedule, seeds=range(seed + half, seed + schedules), faults=_faults(), **common)
+    except ScenarioFailed as failure:
+        _say_how(failure, 1, crash, handlers)
+        raise
+    if proof.never_run:
+        warnings.warn(_unproved(proof), stacklevel=2)
     return proof
+
+
+def _unproved(proof: Proof) -> str:
+    return (
+        f"in {proof.schedules} schedules these handlers never ran: {', '.join(proof.never_run)}; run more schedules, "
+        "or look whether what the tool's schema allows is what its function takes"
+    )
+
+
+def _say_how(failure: ScenarioFailed, schedules: int, crash: bool, handlers: str) -> None:
+    more = ("" if crash else ", crash=False") + ("" if handlers == "wild" else f", handlers={handlers!r}")
+    say_how(
+        failure,
+        f"prove_halting(engine, schedules={schedules}, seed={failure.seed}{more}), with the same options",
+    )
 
 
 def _faults() -> Faults:

@@ -57,6 +57,8 @@ class Proof:
     turns: int = 0
     model_calls: int = 0
     tool_runs: int = 0
+    runs: Counter[str] = field(default_factory=Counter)
+    """How often each tool's handler was run, by name; with `handlers="own"`, those that never ran too."""
     deaths: Counter[str] = field(default_factory=Counter)
     """Processes that were killed, by what they do."""
     halted: Counter[str] = field(default_factory=Counter)
@@ -69,11 +71,17 @@ class Proof:
     def __str__(self) -> str:
         ends = ", ".join(f"{reason} {count}" for reason, count in self.halted.most_common())
         deaths = ", ".join(f"{role} {count}" for role, count in self.deaths.most_common()) or "none"
+        never = f"\nnever run: {', '.join(self.never_run)}" if self.never_run else ""
         return (
             f"{self.schedules} schedules, {self.turns} turns, {self.model_calls} model calls, "
             f"{self.tool_runs} tool runs; the longest turn took {self.longest:g} virtual seconds\n"
-            f"ended: {ends}\nkilled: {deaths}"
+            f"ended: {ends}\nkilled: {deaths}{never}"
         )
+
+    @property
+    def never_run(self) -> list[str]:
+        """The tools whose own handlers should have run, and never did: nothing is proved of them."""
+        return sorted(name for name, count in self.runs.items() if not count)
 
 
 class Schedule:
@@ -312,6 +320,8 @@ class Schedule:
     def _count(self) -> None:
         self.proof.model_calls += len(self.wild.asked)
         self.proof.tool_runs += len(self.wild.ran)
+        for name, count in self.wild.runs.items():
+            self.proof.runs[name] += count
         self.proof.seen.update(self.wild.seen)
 
 

@@ -19,6 +19,8 @@ Units: virtual seconds.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import random
 from collections import Counter
@@ -43,16 +45,28 @@ from allm_actors.data import (
     Thread,
     Tool,
     ToolCallStarted,
+    ToolError,
     ToolResultEncoded,
 )
-from allm_actors.data.build import json_schema
+from allm_actors.data.build import json_schema, takes_context
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.script import stage
 
 from . import script
+from .fitting import fitting
 
-__all__ = ["AGES", "PATIENCE", "Wild", "WildModel", "WildStream", "wild_engine", "wild_options", "wild_tools"]
+__all__ = [
+    "AGES",
+    "PATIENCE",
+    "Wild",
+    "WildModel",
+    "WildStream",
+    "own_tools",
+    "wild_engine",
+    "wild_options",
+    "wild_tools",
+]
 
 AGES = 1e6
 """How long what hangs would hang, if nothing ended it."""
@@ -77,6 +91,8 @@ class Wild:
     """The request id of every model call that has failed, by the model's doing."""
     ran: list[tuple[str | None, str]] = field(default_factory=list)
     """The request id and the call id of every tool run."""
+    runs: Counter[str] = field(default_factory=Counter)
+    """How often each tool ran, by its name; one that never ran is there too."""
     misled: list[str] = field(default_factory=list)
     """The call id of every tool run that was given what is left of broken arguments."""
     seen: Counter[str] = field(default_factory=Counter)
@@ -93,12 +109,15 @@ class Wild:
 
 
 class WildModel:
-    """An adapter that does anything. `names` are the tools it knows of; it calls others too."""
+    """An adapter that does anything. `names` are the tools it knows of; it calls others too.
+
+    A tool whose schema is in `schemas` is mostly called with arguments that fit it.
+    """
 
     name = "wild"
 
-    def __init__(self, wild: Wild, names: Sequence[str]) -> None:
-        self._wild = wild
+    def __init__(self, wild: Wild, names: Sequence[str], schemas: Mapping[str, Any] | None = None) -> None:
+        self._wild, self._schemas = wild, schemas or {}
         self._names = [*names, *names, "no_such_tool"]
         dice = wild.dice("model")
         self._tame = dice.random() < 0.5
@@ -187,7 +206,10 @@ class WildModel:
 
     def _call(self, dice: random.Random, id: str) -> Any:
         arguments: dict[str, Any] = dice.choice([{}, {"x": 1}, {"city": "Paris"}])
-        return script.tool_call(dice.choice(self._names), arguments, id=id)
+        name = dice.choice(self._names)
+        if name in self._schemas and dice.random() < 0.9:
+            arguments = fitting({"type": "object", **self._schemas[name]}, dice)
+        return script.tool_call(name, arguments, id=id)
 
     def _error(self, dice: random.Random) -> list[Any]:
         calls = self._calls(dice)[:-1] if dice.random() < 0.5 else []
@@ -248,11 +270,12 @@ def wild_engine(
     """The engine with a wild model, and with wild handlers, unless its own shall run. `sleep` waits in virtual time."""
     tools, dice = list(engine.tools), wild.dice("engine")
     lonely = dice.random() < 0.6  # nobody is there whom calls could be left to
-    model: Any = WildModel(wild, [tool.name for tool in tools if not (lonely and tool.manual)])
+    schemas = {tool.name: tool.schema for tool in tools} if own_handlers else {}
+    model: Any = WildModel(wild, [tool.name for tool in tools if not (lonely and tool.manual)], schemas)
     if dice.random() < 0.25:
         model = WildStream(model, sleep)
-    engine = engine.merge(adapter=model)
-    return engine if own_handlers else engine.merge(tools=wild_tools(wild, tools, sleep))
+    given = own_tools(wild, tools) if own_handlers else wild_tools(wild, tools, sleep)
+    return engine.merge(adapter=model, tools=given)
 
 
 # --- tools --------------------------------------------------------------------------------------------------------
@@ -260,18 +283,46 @@ def wild_engine(
 
 def wild_tools(wild: Wild, tools: Sequence[Tool], sleep: Callable[[float], object]) -> list[Tool]:
     """The same tools with handlers that do anything; manual ones stay without. `sleep` waits in virtual time."""
-    return [
-        msgspec.structs.replace(tool, handler=None if tool.manual else _wild_handler(wild, tool, sleep))
-        for tool in tools
-    ]
+    return [_with_handler(tool, _wild_handler(wild, tool, sleep)) for tool in tools]
+
+
+def own_tools(wild: Wild, tools: Sequence[Tool]) -> list[Tool]:
+    """The same tools with their own handlers, whose runs are counted."""
+    return [_with_handler(tool, _counted(wild, tool)) for tool in tools]
+
+
+def _with_handler(tool: Tool, handler: Callable[..., Any] | None) -> Tool:
+    # In a simulation there is one process; and a handler that is put in another's place could not be imported.
+    return msgspec.structs.replace(tool, handler=None if tool.manual else handler, isolation="thread")
+
+
+def _counted(wild: Wild, tool: Tool) -> Callable[..., Any] | None:
+    own = tool.handler
+    if own is None or tool.manual or inspect.iscoroutinefunction(own):
+        return own  # a simulated host says what is wrong with the last
+    wild.runs[tool.name] += 0
+    wants = takes_context(own)
+
+    @functools.wraps(own)
+    def handler(arguments: Mapping[str, Any], context: Any) -> Any:
+        _begins(wild, tool, context)
+        try:
+            return own(arguments, context) if wants else own(arguments)
+        except ToolError as error:
+            if error.reason == "invalid_arguments":  # its function was not called
+                wild.ran.remove((context.request_id, context.tool_call.id))
+                wild.runs[tool.name] -= 1
+                wild.seen["tool: refuses its arguments"] += 1
+            raise
+
+    handler.takes_context = True  # type: ignore[attr-defined]
+    return handler
 
 
 def _wild_handler(wild: Wild, tool: Tool, sleep: Callable[[float], object]) -> Callable[..., Any]:
     def handler(arguments: Mapping[str, Any], context: Any) -> Any:
         number = len(wild.ran)
-        wild.ran.append((context.request_id, context.tool_call.id))
-        if "arguments_error" in context.tool_call.metadata:
-            wild.misled.append(context.tool_call.id)
+        _begins(wild, tool, context)
         dice = wild.dice("tool", tool.name, number)
         act = dice.choice(_TOOL_ACTS)
         if act in ("listens", "does not listen") and not wild.hangs:
@@ -280,6 +331,13 @@ def _wild_handler(wild: Wild, tool: Tool, sleep: Callable[[float], object]) -> C
         return _act(act, arguments, context, dice, sleep)
 
     return handler
+
+
+def _begins(wild: Wild, tool: Tool, context: Any) -> None:
+    wild.ran.append((context.request_id, context.tool_call.id))
+    wild.runs[tool.name] += 1
+    if "arguments_error" in context.tool_call.metadata:
+        wild.misled.append(context.tool_call.id)
 
 
 _TOOL_ACTS = [*["gives"] * 6, "text", "none", "opaque", "errs", "raises", "exits", "asks", "halts"]

@@ -204,6 +204,7 @@ WRONG_OPTIONS = [
     ("halt_wen", len, TypeError, "'halt_when'"),
     ("apikey", KEY, TypeError, "'api_key'"),
     ("adapter", "openai", TypeError, "belongs to the engine"),
+    ("system", "Be brief.", TypeError, "allm.system("),
     ("when_busy", "queue", TypeError, "host.session"),
 ]
 
@@ -313,6 +314,75 @@ def test_a_source_of_keys_that_fails(host):
         error = refused(call, allm.EngineError, "api_key=", "RuntimeError")
         assert KEY not in "".join(traceback.format_exception(error))
     assert (session.status, session.messages) == ("idle", [])
+
+
+@pytest.mark.parametrize(
+    ("params", "kind", "words"),
+    [
+        ({"max_turn": 1}, TypeError, "'max_turns'"),
+        ({"system": "x"}, TypeError, "allm.system("),
+        ({"tool_timeout": -1}, ValueError, "seconds"),
+    ],
+    ids=str,
+)
+def test_params_that_no_call_could_take_are_refused_with_the_engine(params, kind, words):
+    refused(lambda: allm.Engine("fake", params=params), kind, words)
+    ((name, value),) = params.items()
+    refused(lambda: allm.Engine("fake").put_param(name, value), kind, words)
+
+
+def test_a_hosts_timeout_that_means_nothing():
+    for timeout in (-1, "10", None, True):
+        refused(
+            lambda timeout=timeout: allm.Host(shutdown_timeout=timeout),
+            ValueError,
+            "shutdown_timeout",
+            "seconds",
+        )
+
+
+async def _asks_a_vault():
+    return KEY
+
+
+def _returns_a_coroutine():
+    return _asks_a_vault()
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (3, "got int"),
+        (KEY.encode(), "bytes"),
+        ([KEY], "got list"),
+        (_asks_a_vault, "an asynchronous function"),
+    ],
+    ids=["int", "bytes", "list", "async"],
+)
+def test_what_is_no_key_is_refused_at_once(host, source, words):
+    engine = allm.Engine(adapter="openai:gpt-4.1-mini")
+    session = host.session("s", engine)
+    for call in (
+        lambda: allm.chat(engine, HI, api_key=source),
+        lambda: allm.stream(engine, HI, api_key=source),
+        lambda: allm.embed(allm.Engine(embed_adapter="openai"), "a", model="m", api_key=source),
+        lambda: host.session("t", engine, api_key=source),
+        lambda: session.reply("hi", api_key=source),
+    ):
+        assert KEY not in str(refused(call, TypeError, "api_key=", words))
+    assert "t" not in host.session_ids()
+
+
+def test_a_source_of_keys_that_gives_something_else():
+    engine = allm.Engine(adapter="openai:gpt-4.1-mini")
+    embeds = allm.Engine(embed_adapter="openai")
+    for source, kind in ((KEY.encode, "bytes"), (_returns_a_coroutine, "coroutine")):
+        for call in (
+            lambda source=source: allm.chat(engine, HI, api_key=source),
+            lambda source=source: allm.embed(embeds, "a", model="m", api_key=source),
+        ):
+            error = refused(call, allm.EngineError, f"returned {kind}; it must return a key, or None")
+            assert error.reason == "missing_key"
 
 
 def test_a_provider_without_a_model():

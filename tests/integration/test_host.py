@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import allm_actors as allm
+from allm_actors import telemetry
 from allm_actors.actors.store import MemoryStore, Save
 from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.execution.tools import AWAITING_USER
@@ -1062,3 +1063,20 @@ def test_a_store_that_raises_anything_is_an_error_of_the_one_turn_that_needed_it
 def unstored(turn):
     result = turn.result()
     raise result.metadata["error"]
+
+
+def test_what_is_told_of_a_turn_names_its_session(host):
+    told = []
+    telemetry.attach("sessions", lambda event: told.append((event.name, event.metadata.get("session_id"))))
+    try:
+        engine = fake(calls(("c0", "f")), says("done"), tools=[tool("f", lambda _: 1)])
+        host.session("user-7", engine).reply("hi").result()
+        of_session, told[:] = set(told), []
+        allm.chat(fake(says("hi")), [allm.user("hi")])
+    finally:
+        telemetry.detach("sessions")
+    assert {name for _, name in of_session} == {"user-7"}
+    assert {f"allm.{span}.start" for span in ("chat", "step", "generate", "stream", "tool")} <= {
+        n for n, _ in of_session
+    }
+    assert {name for _, name in told} == {None}

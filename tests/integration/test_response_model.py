@@ -63,6 +63,79 @@ def test_a_stream_of_partial_values():
         allm.stream(says(GOOD), HI).partials()
 
 
+def cut_short(reason):
+    script_ = [script.text('{"name": "Ash", "age": 3'), script.finish(reason)]
+    return allm.Engine(adapter="fake", adapter_opts={"script": script_})
+
+
+def broken_off():
+    script_ = [script.text('{"name": "Ash"'), script.error("network_error")]
+    return allm.Engine(adapter="fake", adapter_opts={"script": script_})
+
+
+@pytest.mark.parametrize("begin", [allm.stream_generate, allm.stream, allm.stream_step])
+@pytest.mark.parametrize(
+    ("engine", "error", "words"),
+    [
+        (lambda: says(BAD, BAD), allm.ValidationError, "nor did the next one"),
+        (lambda: cut_short("length"), allm.UnwrapError, "length"),
+        (lambda: cut_short("content_filter"), allm.UnwrapError, "content_filter"),
+        (broken_off, allm.AdapterError, "network_error"),
+    ],
+    ids=["never fits", "length", "filtered", "broken off"],
+)
+def test_partial_values_end_with_what_keeps_the_answer_from_being_one(begin, engine, error, words):
+    values = []
+    stream = begin(engine(), HI, response_model=Cat, max_retries=1)
+    with pytest.raises(error, match=words) as raised:
+        values.extend(stream.partials())
+    result = stream.result()
+    assert getattr(result, "parsed", None) is None
+    if error is not allm.UnwrapError:
+        response = getattr(result, "response", None) or getattr(result, "final_response", None) or result
+        assert raised.value == response.metadata["error"]
+
+    async def awaited():
+        kind = {"stream": "stream", "stream_generate": "stream_generate", "stream_step": "stream_step"}
+        stream = getattr(allm.aio, kind[begin.__name__])(engine(), HI, response_model=Cat, max_retries=1)
+        return [value async for value in stream.partials()]
+
+    with pytest.raises(error, match=words):
+        asyncio.run(awaited())
+
+
+def test_partial_values_of_a_type_that_the_call_did_not_ask_for():
+    assert list(allm.stream_generate(says(GOOD), HI).partials(Cat))[-1] == Cat("Ash", 3)
+    with pytest.raises(allm.ValidationError, match="does not fit"):
+        list(allm.stream_generate(says(BAD), HI).partials(Cat))
+
+
+def test_partial_values_of_a_call_that_is_left_or_halts_end_quietly():
+    stream = allm.stream_generate(says('{"name": "A|sh", "a|ge": 3|1}'), HI, response_model=Cat)
+    values = stream.partials()
+    for value in values:
+        assert value == Cat("A", None)
+        stream.close()
+    assert list(values) == []
+
+    @allm.tool
+    def ask():
+        return allm.AskUser("Which cat?")
+
+    asks = [script.text('{"name": "A'), script.tool_call("ask"), script.finish("tool_calls")]
+    engine = allm.Engine(adapter="fake", tools=[ask], adapter_opts={"script": asks})
+    stream = allm.stream(engine, HI, response_model=Cat)
+    assert list(stream.partials()) == [Cat("A", None)]
+    assert stream.result().halted_reason == "ask_user"
+
+
+@pytest.mark.parametrize("cut", ["", "|"])
+def test_a_markdown_fence_around_the_answer_is_no_reason_to_ask_again(cut):
+    fenced = f"```{cut}js{cut}on{cut}\n{GOOD}{cut}\n`{cut}``"
+    stream = allm.stream_generate(says(fenced), HI, response_model=Cat, max_retries=0)
+    assert list(stream.partials())[-1] == stream.result().parsed == Cat("Ash", 3)
+
+
 def test_what_never_fits_is_an_error_in_the_response():
     response = allm.generate(says(BAD, BAD), HI, response_model=Cat, max_retries=1)
     assert response.finish_reason == "error"

@@ -210,7 +210,9 @@ def test_exploring_finds_a_race_and_says_how_to_see_it_again() -> None:
     with pytest.raises(ScenarioFailed) as failure:
         explore_chat(two_replies, seeds=range(200))
     assert isinstance(failure.value.__cause__, AssertionError)
-    assert f"seed={failure.value.seed}" in failure.value.__notes__[0]
+    again = f"run_chat(scenario, seed={failure.value.seed}, replay={failure.value.choices})"
+    assert str(failure.value).splitlines()[-1] == f"again: {again}"
+    assert "run_in_sim" not in str(failure.value)
     with pytest.raises(AssertionError):
         run_chat(two_replies, seed=failure.value.seed, replay=failure.value.choices)
 

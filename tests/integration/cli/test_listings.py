@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
 import allm_actors
 from allm_actors.cli import main
+from allm_actors.engine import adapters
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -24,9 +26,12 @@ def test_sessions_are_listed_by_name(allm: Call, options: list[str], home: Path)
 
 def test_a_store_that_is_not_there_is_not_made(allm: Call, home: Path) -> None:
     code, out, err = allm("sessions", "--store", str(home / "none.db"))
+    assert (code, out, err) == (2, "", f"allm: there is no store at {home / 'none.db'}\n")
+    assert not (home / "none.db").exists()
+    code, out, err = allm("sessions")  # of the default store, which nobody has named, there need not be one
     assert (code, out) == (0, "")
     assert "no sessions" in err
-    assert not (home / "none.db").exists()
+    assert not (home / "data").exists()
 
 
 def test_providers_say_whether_a_key_is_set_and_never_the_key(
@@ -41,6 +46,38 @@ def test_providers_say_whether_a_key_is_set_and_never_the_key(
     assert "not set" not in rows["groq"]
     assert "not set" in rows["openai"]
     assert "optional" in rows["openai-compatible"]
+
+
+def test_providers_of_other_packages_that_cannot_be_asked_are_told_of(
+    allm: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {
+        "broken": EntryPoint("broken", "no_such_package:Adapter", adapters.GROUP),
+        "odd": EntryPoint("odd", "builtins:object", adapters.GROUP),
+        "good": EntryPoint("good", "allm_actors.engine.fake:FakeAdapter", adapters.GROUP),
+        "openai": EntryPoint("openai", "mine:Adapter", adapters.GROUP),
+    }
+    monkeypatch.setattr(adapters, "_installed", lambda group: points if group == adapters.GROUP else {})
+    code, out, err = allm("providers")
+    rows = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert "broken" in rows["broken"].removeprefix("broken")
+    assert "broken" in rows["odd"]
+    assert "broken" not in rows["good"] + rows["openai"]
+    assert "'no_such_package:Adapter' cannot be used: ModuleNotFoundError" in err
+    assert "'builtins:object' cannot be used" in err
+    assert (
+        "the entry point 'mine:Adapter' of allm_actors.adapters is ignored: 'openai' is a name of this" in err
+    )
+    assert err.count("allm: ") == err.count("\n") == 3
+
+
+def test_a_misspelt_option_names_the_nearest(allm: Call) -> None:
+    code, _, err = allm("run", "hi", "--timout", "3")
+    assert code == 2
+    assert err.rstrip().endswith("unrecognized arguments: --timout 3; did you mean --timeout?")
+    assert "did you mean" not in allm("sessions", "--zzz")[2]
+    assert "did you mean --base-url?" in allm("chat", "--baseurl=x")[2]
 
 
 def test_the_version_is_that_of_the_library(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,60 @@ def test_a_named_session_goes_on(allm: Call, options: list[str], home: Path) -> 
     assert allm("run", "two", "--session", "trip", *store, *options)[1] == "4 heard: two\n"
 
 
+def test_a_session_goes_on_after_a_failure(allm: Call, options: list[str]) -> None:
+    assert allm("run", "401", "--session", "trip", *options)[0] == 1
+    assert allm("run", "two", "--session", "trip", *options) == (0, "2 heard: two\n", "")
+
+
+def test_a_session_that_waits_for_a_person_says_where_he_is_asked(
+    allm: Call, options: list[str], home: Path
+) -> None:
+    store = ("--store", str(home / "s.db"), "--tools", str(home / "kit.py"))
+    assert allm("run", "refund", "--session", "my trip", *store, *options)[0] == 1
+    code, out, err = allm("run", "two", "--session", "my trip", *store, *options)
+    assert (code, out) == (2, "")
+    assert err == (
+        "allm: session 'my trip' waits for what refund gives, which `run` cannot ask for: "
+        f"allm chat --session 'my trip' --store {home / 's.db'}\n"
+    )
+
+
+def test_what_is_piped_beside_words_and_not_read_is_spoken_of(process: Start, options: list[str]) -> None:
+    out, err = process("run", "hi", *options).communicate("a letter\n", timeout=45)
+    assert out == "1 heard: hi\n"
+    assert err == "what was piped in was not read: a `-` among the words stands for it\n"
+    assert process("run", "hi", *options).communicate("", timeout=45) == ("1 heard: hi\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
+@pytest.mark.parametrize("words", [["run", "hi"], ["providers"], ["run", "hi", "--json"]], ids=" ".join)
+def test_a_full_disk_is_one_line(home: Path, options: list[str], words: list[str]) -> None:
+    command = [sys.executable, "-m", "allm_actors", *words, *(options if words[0] == "run" else [])]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "allm: the answer cannot be written: No space left on device\n",
+    )
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    allm: Call, options: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "file").write_text("")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "file"))
+    code, _, err = allm("run", "hi", "--session", "s", *options)
+    assert (code, err) == (1, f"allm: {home / 'file' / 'allm'}: Not a directory\n")
+
+
 def test_the_default_store_is_in_the_data_directory(allm: Call, options: list[str], home: Path) -> None:
     assert allm("run", "one", "--session", "trip", *options)[0] == 0
     assert (home / "data/allm/sessions.db").is_file()
@@ -61,7 +116,11 @@ def test_the_default_store_is_in_the_data_directory(allm: Call, options: list[st
         (["run", "401"], 1, "Check the key in OPENAI_COMPATIBLE_API_KEY"),
         (["run", "HTML with status 200"], 1, "web page"),
         (["run", "resets mid-stream"], 1, "the answer is not complete"),
-        (["run", "stalls mid-stream", "--timeout", "0.2"], 1, "took longer than 0.2 s"),
+        (
+            ["run", "stalls mid-stream", "--timeout", "0.2"],
+            1,
+            "took longer than 0.2 s in all; --timeout allows more",
+        ),
         (["run", "refund", "--tools", "kit.py"], 1, "use `allm chat`"),
         (["run", ""], 2, "the prompt is empty"),
         (["run", "hi", "--tools", "nowhere.py"], 2, "there is no file nowhere.py"),

@@ -81,6 +81,54 @@ def test_every_session_halts_for_long() -> None:
     assert proof.schedules == schedules
 
 
+# --- with handlers of one's own ---------------------------------------------------------------------------------
+
+
+def test_own_handlers_are_run_with_what_fits_them_and_counted() -> None:
+    ran: list[tuple[str, int]] = []
+
+    @allm.tool
+    def search(query: str, page: int) -> str:
+        ran.append((query, page))
+        return "found"
+
+    @allm.tool(isolation="process")
+    def book(days: list[str], context: Any) -> str:
+        assert context.tool_call.name == "book"
+        raise LookupError("full")
+
+    manual = msgspec.structs.replace(search, name="manual", manual=True)
+    own = allm.Engine(adapter="fake", tools=[search, book, manual])
+    proof = prove_halting(own, schedules=60, handlers="own")
+    assert proof.runs["search"] == len(ran) > 10
+    assert proof.runs["book"] > 10
+    assert proof.tool_runs == proof.runs.total()
+    assert set(proof.runs) == {"search", "book"}
+    assert proof.never_run == []
+    assert proof.seen["tool: refuses its arguments"] > 0  # a model does not always read the schema
+
+
+def test_the_proof_says_which_handler_never_ran() -> None:
+    tool = allm.Tool(
+        name="odd", description="", schema={"type": "object", "required": ["x"]}, handler=_refuses
+    )
+    with pytest.warns(UserWarning, match="in 5 schedules these handlers never ran: odd; run more") as warned:
+        proof = prove_halting(allm.Engine(adapter="fake", tools=[tool]), schedules=5, handlers="own")
+    assert warned[0].filename == __file__
+    assert proof.never_run == ["odd"]
+    assert str(proof).endswith("never run: odd")
+    assert proof.tool_runs == 0
+
+
+def _refuses(arguments: Any) -> Any:
+    raise allm.ToolError("invalid_arguments", tool_name="odd", message="no")
+
+
+def test_handlers_are_wild_or_own() -> None:
+    with pytest.raises(ValueError, match="handlers must be 'wild' or 'own', got: 'mine'"):
+        prove_halting(engine(), handlers="mine")  # type: ignore[arg-type]
+
+
 # --- what the proof catches ---------------------------------------------------------------------------------------
 
 
@@ -378,3 +426,21 @@ def test_the_proof_catches(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(failure.value.__cause__, AssertionError | SimulationError | Stuck), repr(
         failure.value.__cause__
     )
+
+
+@pytest.mark.parametrize("crash", [True, False])
+def test_the_message_of_a_broken_law_makes_the_run_again(
+    crash: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_turn_too_many(monkeypatch)
+    with pytest.raises(ScenarioFailed) as failure:
+        prove_halting(engine(), schedules=ENOUGH, crash=crash, max_turns=2, shrinks=0)
+    again = str(failure.value).splitlines()[-1].removeprefix("again: ")
+    call, comma, rest = again.partition("), ")
+    assert (comma, rest) == ("), ", "with the same options")
+    assert f"seed={failure.value.seed}" in call
+    assert ("crash=False" in call) is not crash
+    with pytest.raises(ScenarioFailed) as same:
+        eval(f"{call}, max_turns=2, shrinks=0)", {"prove_halting": prove_halting, "engine": engine()})
+    assert same.value.seed == failure.value.seed
+    assert str(same.value.__cause__) == str(failure.value.__cause__)

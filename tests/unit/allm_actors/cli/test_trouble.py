@@ -36,5 +36,17 @@ def test_a_file_that_is_no_store_is_named() -> None:
     assert line(StoreError("not_a_store", path="notes.txt")).startswith("notes.txt is not a session store")
 
 
+def test_what_another_program_has_changed_is_asked_again() -> None:
+    text = line(
+        StoreError("conflict", path="s.db", message="has a newer session; stop it here, and open it again")
+    )
+    assert text.endswith("ask again")
+
+
+def test_a_file_in_the_way_is_named() -> None:
+    error = PermissionError(13, "Permission denied", "/root/x")
+    assert (exit_code(error), line(error)) == (1, "/root/x: Permission denied")
+
+
 def test_every_error_is_one_harmless_line() -> None:
     assert line(AdapterError("unknown", message="first\n  second \x1b[2J")) == "first second ␛[2J"

@@ -5,8 +5,9 @@ import datetime
 import functools
 import inspect
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 import pytest
 
 from allm_actors.data import Image, ImagePart, ImageRequest, Message, TextPart, Thread, Tool, ToolError
@@ -244,6 +245,136 @@ def test_positional_only_and_open_ended_parameters():
     assert f.handler({"b": 5, "c": 6}) == (1, 5, {"c": 6})
 
 
+@pytest.mark.parametrize("name", ["has space", "", "x" * 65, "prix_é", 3], ids=str)
+def test_a_name_that_no_provider_takes_is_refused(name):
+    for build in (
+        lambda: tool(name=name)(lambda: 1),
+        lambda: tool(name=name, description="", schema={}),
+    ):
+        with pytest.raises(ValueError, match=r"name is 1 to 64 letters, digits, _ and -, got: "):
+            build()
+
+
+def test_a_lambda_needs_a_name():
+    with pytest.raises(ValueError, match=r"got: '<lambda>'; give it a name="):
+        tool(lambda: 1)
+    assert tool(name="one")(lambda: 1).handler({}) == 1
+
+
+def test_a_schema_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="tool 'f': schema must be a dict with a JSON Schema, got str"):
+        tool(name="f", description="", schema="{}")
+
+
+def test_a_whole_number_is_an_integer_however_it_is_written():
+    @tool
+    def add(a: int, b: float, point: Point, many: list[int], more: Any = None):
+        return a, b, point, many, more
+
+    given = {"a": 3.0, "b": 2.0, "point": {"x": 1.0, "y": 2.0}, "many": [1.0, 2], "more": [1.5, "x"]}
+    a, b, point, many, more = add.handler(given)
+    assert (a, b, point, many, more) == (3, 2.0, Point(1, 2.0), [1, 2], [1.5, "x"])
+    assert [type(each) for each in (a, b, point.x, point.y, *many)] == [int, float, int, float, int, int]
+    assert given["a"] == 3.0
+    for wrong in (3.5, 1e300, "3", "3.0", True):
+        assert "argument a: Expected `int`" in refused(add.handler, {**given, "a": wrong})
+    assert refused(add.handler, {**given, "point": {"x": 1.0, "y": "2"}}).startswith(
+        "argument point: Expected `float`"
+    )
+
+
+class Ge:  # as annotated_types has them
+    def __init__(self, ge):
+        self.ge = ge
+
+
+class MinLen:
+    def __init__(self, min_length):
+        self.min_length = min_length
+
+
+class General:  # and what pydantic has besides
+    def __init__(self, pattern):
+        self.pattern = pattern
+
+
+class Field:
+    def __init__(self, *metadata, description=None):
+        self.metadata, self.description = list(metadata), description
+
+
+def test_bounds_of_other_libraries_are_told_and_kept():
+    @tool
+    def f(
+        city: Annotated[str, Field(MinLen(2), description="where")],
+        days: Annotated[int, Ge(1)] | None = None,
+        codes: list[Annotated[str, Field(General("^[A-Z]+$"))]] = [],  # noqa: B006 - a default of the schema
+    ):
+        return city, days, codes
+
+    properties = f.schema["properties"]
+    assert properties["city"] == {"description": "where", "type": "string", "minLength": 2}
+    assert properties["days"]["anyOf"] == [{"type": "integer", "minimum": 1}, {"type": "null"}]
+    assert properties["codes"]["items"] == {"type": "string", "pattern": "^[A-Z]+$"}
+    assert f.handler({"city": "Rome", "days": 2, "codes": ["A"]}) == ("Rome", 2, ["A"])
+    for wrong in ({"city": "R"}, {"city": "Rome", "days": 0}, {"city": "Rome", "codes": ["a"]}):
+        refused(f.handler, wrong)
+
+
+def test_what_is_said_beside_a_type_and_is_no_bound_changes_nothing():
+    def f(
+        a: Annotated[int, "the first", object(), {"ge": 3}, int],
+        b: Annotated[str, msgspec.Meta(max_length=3)],
+    ): ...
+
+    properties = tool(f).schema["properties"]
+    assert properties["a"] == {"description": "the first", "type": "integer"}
+    assert properties["b"] == {"type": "string", "maxLength": 3}
+
+
+# --- methods ------------------------------------------------------------------------------------------------------
+
+
+def test_a_method_is_a_tool_when_it_is_bound():
+    class Shop:
+        def __init__(self, price):
+            self._price = price
+
+        def price(self, item: str) -> int:
+            """What it costs."""
+            return self._price
+
+        @staticmethod
+        @tool
+        def opens(day: str) -> str:
+            return day
+
+        @classmethod
+        def name(cls, short: bool) -> str:
+            return cls.__name__
+
+    price = tool(Shop(3).price)
+    assert (price.name, price.description, price.schema["required"]) == ("price", "What it costs.", ["item"])
+    assert price.handler({"item": "tea"}) == 3
+    assert tool(Shop.name).handler({"short": True}) == "Shop"
+    assert Shop.opens.handler({"day": "Monday"}) == "Monday"
+
+    with pytest.raises(
+        TypeError, match=r"Shop\.price: no model can give self; .* allm\.tool\(instance\.price\)"
+    ):
+        tool(Shop.price)
+    with pytest.raises(TypeError, match="no model can give cls"):
+        tool(name="n")(Shop.name.__func__)
+
+
+def test_an_argument_may_be_called_self():
+    @tool
+    def describe(self: str) -> str:
+        return self
+
+    assert describe.schema["required"] == ["self"]
+
+
 # --- the context --------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +398,28 @@ def test_the_context_goes_where_the_function_wants_it():
     assert takes_context(by_name.handler)
     assert not takes_context(without.handler)
     assert without.handler({"a": 1}, "ctx") == 1
+
+
+def test_a_context_with_a_type_of_its_own_is_an_argument():
+    @tool
+    def search(context: str) -> str:
+        return context.upper()
+
+    assert search.schema["properties"] == {"context": {"type": "string"}}
+    assert not search.handler.takes_context
+    assert search.handler({"context": "the letter"}) == "THE LETTER"
+
+
+@pytest.mark.parametrize("annotation", [Any, object, inspect.Parameter.empty], ids=str)
+def test_a_context_with_no_type_of_its_own_is_the_librarys(annotation):
+    def search(context=None):
+        return context
+
+    if annotation is not inspect.Parameter.empty:
+        search.__annotations__["context"] = annotation
+    made = tool(search)
+    assert made.schema["properties"] == {}
+    assert made.handler({}, "given") == "given"
 
 
 def test_plain_handlers_are_asked_for_their_parameters():

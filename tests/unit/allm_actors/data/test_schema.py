@@ -119,6 +119,16 @@ def test_a_model_that_describes_itself_moves_its_definitions_to_the_root():
     assert list(schema["$defs"]) == ["Q"]
 
 
+def test_what_is_said_of_such_a_type_is_for_its_user():
+    class Plain: ...
+
+    with pytest.raises(
+        TypeError, match=r"no JSON Schema for .*Plain.*: JSON has no such thing; use a dataclass"
+    ) as caught:
+        of_type(Plain)
+    assert "hook" not in str(caught.value)
+
+
 def test_a_type_json_has_nothing_for():
     with pytest.raises(TypeError, match="no JSON Schema for <class 'object'>"):
         of_type(object)

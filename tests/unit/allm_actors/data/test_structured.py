@@ -124,3 +124,20 @@ def test_pydantic_models():
         parse('{"name": "Nemo", "age": 0}', Fish)
     stored = allm.from_json(allm.to_json(Response(parsed=Fish(name="Nemo", age=3))))
     assert stored.parsed == {"name": "Nemo", "age": 3}
+
+
+@pytest.mark.parametrize(
+    "text", ["```json\n{TEXT}\n```", "\n```\n{TEXT}```\n", "``` JSON\r\n {TEXT} \r\n```", "{TEXT}"]
+)
+def test_one_fence_is_taken_off(text):
+    if text.startswith("``` "):
+        text = text.replace("``` ", "```")
+    assert parse(text.replace("{TEXT}", TEXT), Cat) == ASH
+
+
+@pytest.mark.parametrize(
+    "text", ["Here:\n```json\n{TEXT}\n```", "```json\n```\n{TEXT}\n```\n```", "```{TEXT}```"]
+)
+def test_nothing_else_is_taken_off(text):
+    with pytest.raises(ValueError, match="not one JSON object and nothing else"):
+        parse(text.replace("{TEXT}", TEXT), Cat)

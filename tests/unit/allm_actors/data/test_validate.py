@@ -1,11 +1,15 @@
 """Every code of `validate`, in its order, and what is valid."""
 
+import contextlib
+
+import msgspec
 import pytest
 from hypothesis import given
 
 from allm_actors.data import (
     Document,
     DocumentPart,
+    EmbeddingRequest,
     Image,
     ImagePart,
     ImageRequest,
@@ -303,3 +307,49 @@ def test_nothing_else_is_validated(value):
 )
 def test_what_the_strategies_draw_is_valid(value):
     validate(value)
+
+
+# --- the message --------------------------------------------------------------------------------------------------
+
+
+def message_of(value):
+    with pytest.raises(ValidationError) as caught:
+        validate(value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"temperature": "hot"}, "temperature: out_of_range (expected a number from 0 to 2, got 'hot')"),
+        ({"max_tokens": "10"}, "max_tokens: must_be_positive (expected a whole number above 0, got '10')"),
+        ({"response_format": "json"}, "makes, got 'json')"),
+        ({"prompt_cache": "secret"}, "'short' or 'long', got str)"),
+        ({"messages": []}, "messages: empty (give at least one message"),
+        (
+            {"messages": ["hi"]},
+            "messages.0: invalid_type (expected a Message, such as allm.user('…') makes, got str)",
+        ),
+        ({"messages": [Message(role="usr", content="x")]}, "'system', 'tool', 'user', got 'usr')"),
+        ({"messages": [Message(role="user", content=3)]}, "and DocumentPart, got int)"),
+        ({"tools": [tool(), 3]}, "tools.1: invalid_type (expected a Tool (see allm.tool), got int)"),
+        ({"temperature": "x" * 99}, "got str)"),
+        ({"temperature": 3, "max_tokens": 0}, "got 3); max_tokens: must_be_positive (expected"),
+    ],
+    ids=range(11),
+)
+def test_a_failure_says_what_belongs_there_and_what_is_there(changes, words):
+    request = Request(**{"messages": [Message(role="user", content="hi")], **changes})
+    assert words in message_of(request)
+
+
+def test_what_was_said_is_not_in_the_message():
+    assert "secret" not in message_of(Request(messages=[Message(role="user", content=["secret"])]))
+    assert "secret" not in message_of(EmbeddingRequest(input=["a", b"secret"]))
+
+
+@given(strategies.requests(), strategies.json_values())
+def test_any_value_has_words(request_, value):
+    for field in ("messages", "tools", "temperature", "max_tokens", "response_format", "prompt_cache"):
+        with contextlib.suppress(ValidationError):  # and nothing else
+            validate(msgspec.structs.replace(request_, **{field: value}))

@@ -41,6 +41,12 @@ def test_it_keeps_both_contracts():
     assert isinstance(FakeAdapter(), Scripted)
 
 
+def test_a_misspelt_option_is_refused_and_one_of_another_layer_is_not():
+    with pytest.raises(TypeError, match="adapter_opts of 'fake' have no 'scritps'; did you mean 'scripts'"):
+        play(s.text("a"), scritps=[])
+    assert play(s.text("a"), s.finish("stop"), stream_timeout=1.0, base_url="http://x", mine=3)
+
+
 def test_text_is_delta_by_delta_and_then_whole():
     assert play(s.text("Hel"), s.text(""), s.text("lo"), s.finish("stop")) == [
         MessageStarted(),

@@ -67,6 +67,38 @@ def test_a_missing_key_says_where_it_was_looked_for():
         keys.fetch("p", NAMES)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: keys.put("p", None), r"got NoneType; keys\.delete\('p'\) forgets one"),
+        (lambda: keys.put("p", 4), "keys.put takes a key that is text or a Secret, got int"),
+        (
+            lambda: keys.put("", "x"),
+            "keys.put takes the name of a provider, such as 'openai', got an empty text",
+        ),
+        (lambda: keys.put(None, "x"), "keys.put takes the name of a provider"),
+        (lambda: keys.configure({"p": b"x"}), "the key of 'p' must be text or a Secret, got bytes"),
+        (lambda: keys.configure({3: "x"}), "keys.configure takes the name of a provider"),
+    ],
+    ids=range(6),
+)
+def test_what_is_no_key_or_no_name_is_refused(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+    assert found() is None
+
+
+def test_a_configured_key_of_none_is_none():
+    keys.configure({"p": None})
+    assert found() is None
+
+
+def test_a_key_of_a_misspelt_provider_is_spoken_of():
+    keys.put("opnai", "x")
+    with pytest.raises(EngineError, match="a key was put for 'opnai': is that a misspelling"):
+        keys.fetch("openai", NAMES)
+
+
 def test_a_secret_never_shows_itself():
     secret = Secret("sk-123")
     assert "sk-123" not in f"{secret} {secret!r} {secret:>30} {[secret]}"

@@ -8,11 +8,13 @@ from allm_actors.data import (
     AdapterError,
     ChatResult,
     EmbeddingResponse,
+    Err,
     ImageAdapterError,
     Ok,
     Response,
     Thread,
     ToolCall,
+    ToolError,
     Usage,
 )
 from allm_actors.telemetry import Span
@@ -72,6 +74,38 @@ def test_trouble_is_a_warning_with_its_reason(lines):
         ("warning", "allm.tool.exception", "timeout"),
         ("warning", "allm.adapter.retry", "rate_limited"),
     ]
+
+
+def test_a_tool_that_failed_says_why_in_our_words_and_in_its_own_with_the_content(lines):
+    raised = ToolError("handler_raised", message="pay raised KeyError: 'ada'", cause="KeyError: 'ada'")
+    raised.__cause__ = KeyError("ada")
+    late = ToolError("timeout", message="pay did not answer within 2 s")
+    with telemetry.log_events(lines):
+        for reason in (raised, late, {"no": "city"}, "no such city"):
+            Span("tool", {}).start().stop(result=Err(reason))
+    with telemetry.log_events(lines, content=True):
+        Span("tool", {}).start().stop(result=Err(raised))
+    fields = [fields for _, _, fields in written(lines)]
+    assert [level for level, _, _ in written(lines)] == ["warning"] * 5
+    assert [each["error.type"] for each in fields] == [
+        "handler_raised",
+        "timeout",
+        "Err",
+        "Err",
+        "handler_raised",
+    ]
+    assert [each.get("exception.type") for each in fields] == ["KeyError", None, None, None, "KeyError"]
+    assert fields[1]["error.message"] == "pay did not answer within 2 s"
+    assert "ada" not in repr(fields[0])
+    assert "city" not in repr(fields[2:4])
+    assert fields[4]["error.message"] == "pay raised KeyError: 'ada'"
+
+
+def test_a_turn_of_a_session_is_found_by_its_name(lines):
+    with telemetry.log_events(lines):
+        Span("chat", {"session_id": "user-7"}).start().stop(chat_result=ChatResult(thread=Thread()))
+        Span("chat", {}).start().stop(chat_result=ChatResult(thread=Thread()))
+    assert [fields.get("gen_ai.conversation.id") for _, _, fields in written(lines)] == ["user-7", None]
 
 
 def test_after_the_block_nothing_is_written(lines):

@@ -1,0 +1,37 @@
+"""Whether what a call came to is a value of the type that was asked for.
+
+Rule of this file: it only looks at a result, and raises what that result already says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors.data import AllmError, ChatResult, Response, StepResult
+from allm_actors.data.structured import misfit, parse
+from allm_actors.data.unwrap import unwrap
+
+__all__ = ["check_fits"]
+
+_WITHOUT_ANSWER = (None, "tool_calls")  # a call that was left or cancelled, or that halts at its tools
+
+
+def check_fits(result: Response | StepResult | ChatResult, model: Any) -> None:
+    """Raises the error of a call that failed, UnwrapError for an answer that was cut short, and ValidationError for one
+    that is no value of the type.
+    """
+    error = getattr(result, "metadata", {}).get("error")
+    if isinstance(error, AllmError):
+        raise error
+    response = result if isinstance(result, Response) else _response_of(result)
+    if response is None or response.parsed is not None or response.finish_reason in _WITHOUT_ANSWER:
+        return
+    text = unwrap(response)
+    try:
+        parse(text, model)
+    except ValueError as problem:
+        raise misfit(str(problem), 0) from None
+
+
+def _response_of(result: StepResult | ChatResult) -> Response | None:
+    return result.response if isinstance(result, StepResult) else result.final_response
