@@ -4,13 +4,14 @@ Rule of this file: the reason is ours and closed, the provider's own words are q
 and the message says what to do. A body is never part of an error: only the sentence in it that was meant to
 be read.
 
-Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 10.2.3 (Retry-After).
+Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 5.6.7 and 10.2.3 (Retry-After).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -178,7 +179,10 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
     if seconds is not None:
         return int(seconds * 1000)
     try:
-        return max(0, int((parsedate_to_datetime(value).timestamp() - now) * 1000))
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # HTTP's dates are of Greenwich, whether they say so or not
+            date = date.replace(tzinfo=UTC)
+        return max(0, int((date.timestamp() - now) * 1000))
     except (ValueError, TypeError, OverflowError):
         return None
 
