@@ -368,7 +368,10 @@ def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
         message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
         return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
     if isinstance(error, MalformedError) or _is_malformed(error):
-        message = f"{host} does not answer as HTTP has it ({error}); check base_url"
+        why = (
+            "it redirects to what is no URL" if "location header" in str(error) else error
+        )  # httpx quotes it
+        message = f"{host} does not answer as HTTP has it ({why}); check base_url"
         return AdapterError("malformed_response", message=message, cause=kind)
     if isinstance(error, httpx.LocalProtocolError | UnicodeError | ValueError) and not isinstance(
         error, OSError
