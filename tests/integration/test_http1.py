@@ -3,6 +3,7 @@
 import asyncio
 import select
 import ssl
+import sys
 import threading
 from functools import partial
 
@@ -24,9 +25,9 @@ KEYS = ({"authorization": "Bearer a"}, {"authorization": "Bearer b"})
 both_stacks = pytest.mark.usefixtures("stack")
 
 
-async def fetch(transport, url, headers=None, **deadlines):
+async def fetch(transport, url, headers=None, body=b"{}", **deadlines):
     """The body of the answer to one request."""
-    request = HttpRequest(url=url + "/v1", body=b"{}", headers=headers or {})
+    request = HttpRequest(url=url + "/v1", body=body, headers=headers or {})
     async with transport.open(request, Deadlines(**deadlines)) as response:
         return await response.body(10_000_000)
 
@@ -63,6 +64,32 @@ def test_each_key_has_connections_of_its_own():
 
     run(server, scenario)
     assert [request.connection for request in server.requests] == [0, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["xi-api-key", "x-amz-security-token", "ocp-apim-subscription-key", "x-gateway-secret", "cookie"],
+)
+def test_a_key_is_one_whatever_header_has_it(header):
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    async def scenario(transport):
+        for key in ("a", "b", "a"):
+            await fetch(transport, server.url, {header: key})
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 1, 0]
+
+
+def test_what_is_new_in_each_request_is_no_key():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    async def scenario(transport):
+        for key in ("a", "b"):
+            await fetch(transport, server.url, {"Idempotency-Key": key, "x-request-id": key})
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 0]
 
 
 def test_a_signature_is_not_another_key():
@@ -146,6 +173,27 @@ def test_who_waits_for_a_connection_waits_no_longer_than_for_the_network():
 def test_a_limit_of_no_connections_is_refused():
     with pytest.raises(ValueError, match="max_connections must be at least 1"):
         HttpxTransport(max_connections=0)
+
+
+def test_loops_of_many_threads_come_and_go():
+    """Each of them finds others that have ended, and lets go of their connections."""
+    transport = HttpxTransport(httpx.MockTransport(lambda _request: httpx.Response(200, content=b"1")))
+    said = []
+
+    def work():
+        said.extend(asyncio.run(fetch(transport, "http://h/")) for _ in range(100))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert said == [b"1"] * 12 * 100
 
 
 @both_stacks
@@ -292,6 +340,42 @@ def test_what_a_server_has_worked_on_is_not_sent_again(tls):
             with pytest.raises(AdapterError) as caught:
                 await fetch(transport, peer.url)
             assert (caught.value.reason, len(peer.got)) == ("network_error", 1)
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_has_hardly_been_read_is_sent_again_once():
+    """Every connection is closed as soon as the next request is on it, and new ones become idle meanwhile."""
+
+    async def serve(peer, reader, writer):
+        await peer.read(reader)
+        writer.write(ANSWER)
+        await peer.read(reader)
+        writer.transport.abort()
+
+    async def main():
+        transport = HttpxTransport()
+        async with Peer(serve) as peer:
+            await fetch(transport, peer.url)
+            (stacks,) = transport._stacks.values()
+            pool = stacks._own._pool
+            dial = pool.connection
+
+            async def another_is_idle(origin):
+                """Somebody else has just made one, and used it."""
+                pool.connection = dial
+                if not any(place.idle for place in pool._places.values()):
+                    await fetch(transport, peer.url)
+                pool.connection = another_is_idle
+                return await dial(origin)
+
+            pool.connection = another_is_idle
+            peer.got.clear()
+            with pytest.raises(AdapterError) as caught:
+                await fetch(transport, peer.url, body=b"paid for")
+            assert (caught.value.reason, peer.got.count(b"paid for")) == ("network_error", 2)
+            assert caught.value.metadata.get("phase") is None  # of which the retry policy makes nothing more
             await transport.aclose()
 
     asyncio.run(main())

@@ -92,6 +92,7 @@ class HttpxTransport:
         self._own = own and httpx_transport is None
         self._private_urls = private_urls
         self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stacks] = WeakKeyDictionary()
+        self._guard = threading.Lock()  # loops of several threads come and go
 
     @asynccontextmanager
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> AsyncIterator[_Response]:
@@ -109,7 +110,8 @@ class HttpxTransport:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        stacks = self._stacks.pop(asyncio.get_running_loop(), None)
+        with self._guard:
+            stacks = self._stacks.pop(asyncio.get_running_loop(), None)
         if stacks is not None and stacks.watch is not None:
             await stacks.watch.aclose()
 
@@ -139,17 +141,18 @@ class HttpxTransport:
 
     async def _here(self) -> _Stacks:
         loop = asyncio.get_running_loop()
-        stacks = self._stacks.get(loop)
-        if stacks is None:
-            for other in [each for each in self._stacks if each.is_closed()]:
-                del self._stacks[
-                    other
-                ]  # its connections keep their loop alive, which would keep its place here
+        with self._guard:
+            stacks = self._stacks.get(loop)
+            if stacks is not None:
+                return stacks
+            # The connections of a loop keep it alive, which would keep its place here.
+            gone = [self._stacks.pop(each) for each in list(self._stacks) if each.is_closed()]
             stacks = self._stacks[loop] = _Stacks(
                 self._make_client, self._make_own if self._own and find_spec("httptools") else None
             )
-            stacks.watch = _until_the_loop_ends(stacks)
-            await anext(stacks.watch)
+        del gone  # not while others wait: it takes what they held with it
+        stacks.watch = _until_the_loop_ends(stacks)
+        await anext(stacks.watch)
         return stacks
 
     def _make_own(self) -> Http1Transport:
