@@ -1,10 +1,12 @@
 """Our own HTTP/1.1 over real sockets: its connections, and what becomes of them."""
 
 import asyncio
+import gc
 import select
 import ssl
 import sys
 import threading
+import traceback
 from functools import partial
 
 import httpx
@@ -19,7 +21,7 @@ from allm_actors.engine.wire import Deadlines, HttpRequest
 from allm_actors.testing.http1 import chunk
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 
-from .stacks import CA, client_tls, descriptors, server_tls, stack  # noqa: F401 - a fixture
+from .stacks import CA, client_tls, descriptors, no_descriptor_more, server_tls, stack  # noqa: F401 - a fixture
 
 KEYS = ({"authorization": "Bearer a"}, {"authorization": "Bearer b"})
 both_stacks = pytest.mark.usefixtures("stack")
@@ -168,6 +170,23 @@ def test_who_waits_for_a_connection_waits_no_longer_than_for_the_network():
 
     error = run(server, scenario, HttpxTransport(max_connections=1))
     assert (error.reason, error.metadata["phase"]) == ("timeout", "first_byte")
+
+
+@both_stacks
+def test_who_waits_in_line_for_too_long_is_told_of_the_limit():
+    server = LoopbackServer(lambda _: Reply(chunks=[b"1"], then="stall"))
+
+    async def scenario(transport):
+        request = HttpRequest(url=server.url, body=b"")
+        async with transport.open(request, Deadlines()):
+            with pytest.raises(
+                AdapterError, match=r"was free for 0.1 s; max_connections allows more"
+            ) as raised:
+                await fetch(transport, server.url, connect=0.1)
+            return raised.value
+
+    error = run(server, scenario, HttpxTransport(max_connections=1))
+    assert (error.reason, error.metadata["phase"]) == ("timeout", "connect")
 
 
 def test_a_limit_of_no_connections_is_refused():
@@ -655,6 +674,28 @@ def test_authorities_come_from_the_environment(monkeypatch, tmp_path):
     assert run(server, partial(fetch, url=server_url(server)), HttpxTransport()) == b"1"
 
 
+@both_stacks
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_said_so_and_leave_no_socket(monkeypatch, tmp_path, content):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setattr(door, "_trusted", {})
+    server = LoopbackServer([], tls=server_tls())
+
+    async def scenario(transport):
+        gc.disable()
+        try:
+            with no_descriptor_more(), pytest.raises(AdapterError, match="check SSL_CERT_FILE and") as raised:
+                await fetch(transport, server.url)
+        finally:
+            gc.enable()
+        return raised.value.reason
+
+    assert run(server, scenario, HttpxTransport()) == "invalid_request"
+
+
 def server_url(server):
     """Its URL, before it has one."""
 
@@ -704,6 +745,60 @@ def test_a_proxy_of_the_environment_is_asked(monkeypatch, name):
         monkeypatch.delenv("no_proxy", raising=False)
         assert run(LoopbackServer([]), scenario) == b"by proxy"
         assert proxy.requests[0].target == "http://provider.example/v1"
+
+
+SETTINGS = {
+    "brackets": ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "[::1]"}, "NO_PROXY names hosts"),
+    "a range": ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "::1/128"}, "NO_PROXY names hosts"),
+    "a scheme": ({"HTTP_PROXY": "ftp://u:S3cr3t@127.0.0.1:9"}, "are URLs with http"),
+    "no URL": ({"HTTP_PROXY": "http://u:S3cr3t/x@127.0.0.1:9"}, "are URLs with http"),
+    "SOCKS": ({"ALL_PROXY": "socks5://u:S3cr3t@127.0.0.1:9"}, r"pip install 'httpx\[socks\]'"),
+    "a port": (
+        {"HTTP_PROXY": "http://u:S3cr3t@127.0.0.1:99999"},
+        "a port that cannot be; check base_url and proxy",
+    ),
+}
+
+
+@both_stacks
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_proxy_that_cannot_be_is_named_and_not_shown(monkeypatch, name):
+    settings, why = SETTINGS[name]
+    for setting in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(setting, raising=False)
+    for setting, value in settings.items():
+        monkeypatch.setenv(setting, value)
+    if name == "SOCKS":
+        monkeypatch.setitem(sys.modules, "socksio", None)
+
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match=why) as raised:
+            await fetch(transport, "http://provider.example")
+        return raised.value
+
+    error = run(LoopbackServer([]), scenario, HttpxTransport())
+    assert error.reason == "invalid_request"
+    assert "S3cr3t" not in "".join(traceback.format_exception(error)) + repr(error.to_fields())
+
+
+@both_stacks
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:-1", "http://0177.0.0.1"])
+def test_a_host_or_a_port_that_cannot_be_is_said_to_be_one(url):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match="a host or a port that cannot be") as raised:
+            await fetch(transport, url)
+        return raised.value.reason
+
+    assert run(LoopbackServer([]), scenario, HttpxTransport()) == "invalid_request"
+
+
+@pytest.mark.parametrize("name", ["a" * 70 + ".example", "a..b"])
+def test_a_name_that_cannot_be_is_no_header_that_cannot_be(name):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match="a host or a port that cannot be"):
+            await fetch(transport, f"http://{name}")
+
+    run(LoopbackServer([]), scenario, HttpxTransport())
 
 
 @both_stacks

@@ -10,8 +10,8 @@ Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 5.6.7 and 
 from __future__ import annotations
 
 import re
+from calendar import timegm
 from collections.abc import Mapping
-from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -179,10 +179,8 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
     if seconds is not None:
         return int(seconds * 1000)
     try:
-        date = parsedate_to_datetime(value)
-        if date.tzinfo is None:  # HTTP's dates are of Greenwich, whether they say so or not
-            date = date.replace(tzinfo=UTC)
-        return max(0, int((date.timestamp() - now) * 1000))
+        at = timegm(parsedate_to_datetime(value).utctimetuple())  # of Greenwich, whether it says so or not
+        return max(0, int((at - now) * 1000))
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -115,7 +115,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
         except NotPublicError:
             raise
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(str(error), request=request) from None
+            why = httpx.PoolTimeout if pool.is_full(origin) else httpx.ConnectTimeout
+            raise why(str(error), request=request) from None
         except OSError as error:
             raise httpx.ConnectError(str(error), request=request) from None
 

@@ -19,6 +19,7 @@ Importing this file is cheap: httpx is imported by the first request.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -28,10 +29,10 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
-from allm_actors.engine.http.http1_errors import MalformedError
+from allm_actors.engine.http.failures import SettingsError, failure_of
 from allm_actors.engine.http.inflow import Inflow, ReadSource, Source
 from allm_actors.engine.http.proxies import is_proxied
-from allm_actors.engine.http.public_hosts import NotPublicError, check_public, is_address
+from allm_actors.engine.http.public_hosts import check_public, is_address
 from allm_actors.engine.wire import Deadlines, HttpRequest
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ __all__ = ["HttpxTransport", "default_transport"]
 
 _MOST_IDLE = 100
 _IDLE_SECONDS = 30.0
+_LAST_PORT = 65535
+_NO_SOCKS = "a proxy of the environment speaks SOCKS, and that needs a package: pip install 'httpx[socks]'"
+_NO_PROXIES = (
+    "the proxies of the environment cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are URLs with http, https or "
+    "socks5, and NO_PROXY names hosts and addresses, without brackets and without ranges of IPv6"
+)
+_NO_AUTHORITIES = "the authorities for TLS cannot be read: check SSL_CERT_FILE and SSL_CERT_DIR"
 _Stack = Literal["own", "http2", "httpx"]
 _OFFERS: Mapping[_Stack, list[str]] = {
     "own": ["http/1.1"],
@@ -123,8 +131,12 @@ class HttpxTransport:
             request.url,
             content=request.body,
             headers={**_HEADERS, **request.headers},
-            extensions={"timeout": httpx.Timeout(None, connect=deadlines.connect).as_dict()},
+            extensions={
+                "timeout": httpx.Timeout(None, connect=deadlines.connect, pool=deadlines.connect).as_dict()
+            },
         )
+        if built.url.port is not None and not 0 < built.url.port <= _LAST_PORT:
+            raise httpx.InvalidURL("the port")
         public = request.public and not self._private_urls
         stacks = await self._here()
         own = stacks.own_for(built.url)
@@ -136,7 +148,10 @@ class HttpxTransport:
             and self._given is None
             and (is_address(built.url.host) or not stacks.is_proxied(built.url))
         ):
-            await check_public(built.url.host)
+            try:
+                await check_public(built.url.host)
+            except socket.gaierror as error:
+                raise httpx.ConnectError(str(error)) from None
         return await stacks.client().send(built, stream=True)
 
     async def _here(self) -> _Stacks:
@@ -221,9 +236,16 @@ class _Stacks:
         return is_proxied(url.scheme, url.host, self._settings)
 
     def client(self) -> httpx.AsyncClient:
-        """The stack of httpx."""
+        """The stack of httpx. Raises `SettingsError` for proxies that it does not take."""
         if self._client is None:
-            self._client = self._make_client()
+            try:
+                self._client = self._make_client()
+            except ImportError:
+                raise SettingsError(_NO_SOCKS) from None
+            except SettingsError:
+                raise
+            except Exception:  # noqa: BLE001 - it says that in many ways, which quote the proxy's password
+                raise SettingsError(_NO_PROXIES) from None
         return self._client
 
     async def aclose(self) -> None:
@@ -327,7 +349,7 @@ class _Clock:
 
     def failure(self, error: Exception) -> AdapterError:
         """What went wrong, in words that may be shown."""
-        return _failure(error, self._host, self._deadlines)
+        return failure_of(error, self._host, self._deadlines)
 
     def _earliest(self, since: float, limit: float | None) -> float | None:
         if limit is None:
@@ -345,52 +367,6 @@ class _Clock:
             )
         message = f"{self._host} {silence} {limit or 0.0:g} s; {option} allows more, in seconds"
         return AdapterError("timeout", message=message, metadata={"phase": phase})
-
-
-def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
-    import httpx
-
-    kind = type(error).__name__
-    if isinstance(error, AdapterError):
-        return error
-    if isinstance(error, NotPublicError):
-        message = f"{host} is no host of the public network; a transport with private_urls=True may ask it"
-        return AdapterError("invalid_request", message=message, cause=kind, metadata={"phase": "address"})
-    if isinstance(error, httpx.ConnectTimeout):
-        limit = deadlines.connect or 0.0
-        message = (
-            f"no connection to {host} within {limit:g} s; check the network, base_url and proxy settings"
-        )
-        return AdapterError("timeout", message=message, cause=kind, metadata={"phase": "connect"})
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-        return AdapterError(
-            "invalid_request", message="base_url must begin with http:// or https://", cause=kind
-        )
-    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-        why = str(error) or kind
-        message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
-        return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
-    if isinstance(error, MalformedError) or _is_malformed(error):
-        why = (
-            "it redirects to what is no URL" if "location header" in str(error) else error
-        )  # httpx quotes it
-        message = f"{host} does not answer as HTTP has it ({why}); check base_url"
-        return AdapterError("malformed_response", message=message, cause=kind)
-    if isinstance(error, httpx.LocalProtocolError | UnicodeError | ValueError) and not isinstance(
-        error, OSError
-    ):
-        message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
-        return AdapterError("invalid_request", message=message, cause=kind)
-    message = f"the connection to {host} broke ({kind}); the answer is not complete"
-    return AdapterError("network_error", message=message, cause=kind, metadata={"partial": True})
-
-
-def _is_malformed(error: Exception) -> bool:
-    """Whether httpx means the answer's form, and not that it broke off: it has one exception for both."""
-    import httpx
-
-    broke_off = ("peer closed connection", "server disconnected", "<connectionterminated", "<streamreset")
-    return isinstance(error, httpx.RemoteProtocolError) and not str(error).lower().startswith(broke_off)
 
 
 def _http2_connection() -> type[Http2Connection]:
@@ -411,7 +387,10 @@ def _trust(stack: _Stack, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
     with _lock:
         context = verify if not isinstance(verify, bool) else _trusted.get((stack, verify))
         if context is None:
-            context = _trusted[stack, bool(verify)] = httpx.create_ssl_context(verify=verify)
+            try:
+                context = _trusted[stack, bool(verify)] = httpx.create_ssl_context(verify=verify)
+            except OSError as error:
+                raise SettingsError(f"{_NO_AUTHORITIES} ({error.strerror or type(error).__name__})") from None
         if stack in _OFFERS:
             context.set_alpn_protocols(_OFFERS[stack])
         return context
