@@ -72,6 +72,7 @@ _SIGNERS = "allm_actors.engine"
 # They become parts of a host's name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
 _EXAMPLES = {"region": "us-east-1", "project": "my-project"}
+_HOST = re.compile(r"[\w.:-]+")
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 16 * 1024 * 1024
@@ -355,9 +356,15 @@ class _Reading:
 
 
 def _shown(url: str) -> str:
-    """The host of a URL, if it names one: the rest may hold secrets."""
-    _, found, rest = url.partition("://")
-    return rest.split("/")[0].rpartition("@")[2] if found else ""
+    """Host and port of a URL, if it names them: the rest may hold secrets."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    if not _HOST.fullmatch(host):
+        return ""
+    return f"{host}:{port}" if port else host
 
 
 def _nobody(_events: Sequence[Event]) -> bool:

@@ -20,7 +20,8 @@ __all__ = ["DEFAULT", "NEVER", "RetryPolicy", "next_delay", "policy_of"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """How often and how patiently. Delays are seconds; `retry_on` holds HTTP statuses, error reasons, and `connect`
-    for a connection that never came to be.
+    for a connection that never came to be. An error that a stream of status 200 begins with counts by its reason:
+    `rate_limited` as 429, `provider_unavailable` as 503.
     """
 
     max_attempts: int = 3
@@ -31,6 +32,7 @@ class RetryPolicy:
     respect_retry_after: bool = True
 
 
+_STATUSES = {"rate_limited": 429, "provider_unavailable": 503}  # of errors that came without one
 DEFAULT = RetryPolicy()
 NEVER = RetryPolicy(max_attempts=1)
 
@@ -70,7 +72,10 @@ def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
         error.metadata.get("retry") is False
     ):  # whoever made the error knows better: an empty account stays empty
         return False
-    marks = (error.status, error.reason, error.metadata.get("phase"))
+    status = error.status
+    if status is None and not error.metadata.get("partial"):
+        status = _STATUSES.get(error.reason)
+    marks = (status, error.reason, error.metadata.get("phase"))
     return any(mark is not None and mark in policy.retry_on for mark in marks)
 
 

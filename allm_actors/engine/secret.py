@@ -6,31 +6,35 @@ Rule of this file: pure, so that everything may name the type; where keys come f
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from allm_actors.data import AllmError
 
 __all__ = [
     "SECRET_HEADERS",
-    "SECRET_QUERY",
     "AdapterFailed",
     "KeySource",
     "Remembered",
     "Secret",
     "hidden_in",
+    "hides",
     "key_of",
     "scrub",
     "without_key",
 ]
 
 SECRET_HEADERS: Final = re.compile(
-    r"authorization|cookie|.*(?:key|token|secret|organization|project|session|auth).*"
+    r"authorization|cookie|.*(?:key|token|secret|organization|project|session|auth|pass|credential|signature|jwt).*"
 )
-SECRET_QUERY: Final = re.compile(
-    r"(?i)key|auth|.*(?:[-_.]?key|token|secret|password|sig|signature|credential|code)|x-amz-.*"
+_SECRET_QUERY: Final = re.compile(
+    r"(?i).*(?:key|auth|token|secret|pass|passw(?:or)?d|passphrase|pwd|sig|signature|credential|code|session|jwt)"
+    r"|sid|x-amz-.*"
 )
+# A key under whatever name: no word is like that.
+_RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{20,}")
 _SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 
 
@@ -123,15 +127,48 @@ def scrub(value: Any, *keys: Secret | None) -> Any:
     return value
 
 
+def hides(name: str, value: str) -> bool:
+    """Whether a parameter of a URL is one that nobody else may read."""
+    return bool(_SECRET_QUERY.fullmatch(name) or _RANDOM.fullmatch(value))
+
+
 def hidden_in(headers: Mapping[str, str], url: str = "") -> list[Secret]:
-    """What a request says that nobody else may read: keys in headers, without the word in front, and in its URL."""
+    """What a request says that nobody else may read: keys in headers, without the word in front, and in its URL.
+
+    In every form that an answer may quote: as it is, as a URL has it, and as `Basic` has a name and a password.
+    """
+    found: list[str] = []
+    for name, value in headers.items():
+        if SECRET_HEADERS.fullmatch(name.lower()):
+            found += _words(value)
+        elif _RANDOM.fullmatch(value):
+            found.append(value)
     parts = urlsplit(url)
-    found = [
-        value.rpartition(" ")[2] for name, value in headers.items() if SECRET_HEADERS.fullmatch(name.lower())
-    ]
-    found += [value for name, value in parse_qsl(parts.query) if SECRET_QUERY.fullmatch(name)]
-    found += [unquote(text) for text in (parts.username, parts.password) if text]
-    return [Secret(text) for text in found]
+    for name, value in parse_qsl(parts.query):
+        if hides(name, value):
+            found += [value, quote(value, safe=""), quote_plus(value)]
+    named = [unquote(text) for text in (parts.username, parts.password) if text]
+    if named:
+        found += [*named, parts.netloc.rpartition("@")[0], _basic(":".join(named))]
+    longest_first = sorted(dict.fromkeys(found), key=len, reverse=True)  # one may be a part of another
+    return [Secret(text) for text in longest_first]
+
+
+def _words(value: str) -> list[str]:
+    """What a header hides: all of it, the key behind a scheme, each cookie's value, a name and a password."""
+    last = value.rpartition(" ")[2]
+    found = [last, *(crumb.partition("=")[2] for crumb in value.split("; ") if "=" in crumb)]
+    if value.lower().startswith("basic "):
+        try:
+            told = b64decode(last, validate=True).decode()
+        except ValueError:
+            return found
+        found += [told, *told.split(":", 1)]
+    return found
+
+
+def _basic(named: str) -> str:
+    return b64encode(named.encode()).decode()
 
 
 def _quotes(error: BaseException, key: Secret) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from allm_actors.engine.secret import SECRET_QUERY, hidden_in
+from allm_actors.engine.secret import hidden_in, hides
 from allm_actors.engine.wire import HttpRequest
 
 __all__ = ["Redact", "kept_request", "kept_response_headers", "masked", "secrets_in"]
@@ -100,7 +100,7 @@ def _body(body: bytes) -> dict[str, Any]:
 def _url(url: str) -> str:
     parts = urlsplit(url)
     query = [
-        (name, "REDACTED" if SECRET_QUERY.fullmatch(name) else value)
+        (name, "REDACTED" if hides(name, value) else value)
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return urlunsplit(

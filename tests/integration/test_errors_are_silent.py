@@ -178,6 +178,12 @@ def test_every_attempt_is_told_without_the_key(dialect):
 OTHERS = {
     "a key with blanks around it": ({}, f" {KEY}\n", KEY),
     "a header of the call's": ({"headers": {"x-gateway-token": "gw-canary-0123"}}, None, "gw-canary-0123"),
+    "a cookie of the call's": ({"headers": {"cookie": "sid=sid-canary-0123"}}, None, "sid-canary-0123"),
+    "a query without a name for it": (
+        {"query": {"mine": "c0ffee0123456789abcdef"}},
+        None,
+        "c0ffee0123456789abcdef",
+    ),
     "a query of the call's": ({"query": {"subscription-key": "sub-canary-0123"}}, None, "sub-canary-0123"),
 }
 

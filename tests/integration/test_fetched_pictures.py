@@ -13,7 +13,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.http import public_hosts
 from allm_actors.engine.http import transport as door
 from allm_actors.engine.remote_calls import remote_service
-from allm_actors.testing.loopback import LoopbackServer, Reply
+from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 from tests.conformance.services import ROWS, SECRET, answered
 
 from .stacks import client_tls, server_tls, stack  # noqa: F401 - a fixture
@@ -127,6 +127,29 @@ def test_a_picture_that_could_not_be_had_is_asked_for_again():
         assert [method for method, _ in asked_for(server)] == ["GET", "GET", "POST"]
 
 
+def test_what_cannot_be_had_ends_what_is_still_fetched():
+    gone, slow = Gate(), Reply(first_byte_delay=math.inf)
+
+    def page(request):
+        return slow if request.target == "/slow" else Reply(chunks=[gone], status=404)
+
+    async def scenario(server):
+        reach = HttpxTransport(private_urls=True)
+        call = Call(request_id="r", api_key=SECRET, transport=reach, options={"base_url": server.url})
+        pictures = [Image.from_url(f"{server.url}/{name}") for name in ("slow", "gone")]
+        asked = ImageRequest(operation="edit", prompt="a hat", input_images=pictures)
+        edited = asyncio.create_task(remote_service(GEMINI).generate(asked, call))
+        await asyncio.to_thread(server.wait_for, lambda s: len(s.requests) == 2)
+        gone.open()
+        with pytest.raises(ImageAdapterError, match="status is 404"):
+            await edited
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        await reach.aclose()
+
+    with LoopbackServer(page) as server:
+        asyncio.run(scenario(server))
+
+
 def test_nothing_is_fetched_for_a_request_that_cannot_be_sent():
     with serving({}) as server:
         error = refused(server, Image.from_url(f"{server.url}/cat"), response_format="url")
@@ -212,12 +235,16 @@ def test_a_connection_to_a_private_host_is_not_used_again_for_a_url():
         assert asked_for(server) == [("POST", "/images/edits")]
 
 
-def test_a_proxy_is_asked_for_names_and_not_for_private_addresses(monkeypatch):
+@pytest.mark.parametrize(
+    "host",
+    ["169.254.169.254", "169.254.169.254.", "2130706433", "0x7f.1", "127.1", "localhost", "[::ffff:7f00:1]"],
+)
+def test_a_proxy_is_asked_for_names_and_not_for_private_addresses(monkeypatch, host):
     with serving({"http://cats.test/cat": Reply(body=b"x", headers=PNG)}) as server:
         monkeypatch.setenv("HTTP_PROXY", server.url)
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         edit(server, Image.from_url("http://cats.test/cat"), transport=HttpxTransport())
-        error = refused(server, Image.from_url("http://169.254.169.254/cat"), transport=HttpxTransport())
+        error = refused(server, Image.from_url(f"http://{host}/cat"), transport=HttpxTransport())
         assert error.metadata["phase"] == "address"
         assert asked_for(server) == [("GET", "http://cats.test/cat"), ("POST", "/images/edits")]
 

@@ -1,9 +1,12 @@
 """Our own HTTP/1.1 over real sockets: its connections, and what becomes of them."""
 
 import asyncio
+import gc
 import select
 import ssl
+import sys
 import threading
+import traceback
 from functools import partial
 
 import httpx
@@ -18,15 +21,15 @@ from allm_actors.engine.wire import Deadlines, HttpRequest
 from allm_actors.testing.http1 import chunk
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 
-from .stacks import CA, client_tls, descriptors, server_tls, stack  # noqa: F401 - a fixture
+from .stacks import CA, client_tls, descriptors, no_descriptor_more, server_tls, stack  # noqa: F401 - a fixture
 
 KEYS = ({"authorization": "Bearer a"}, {"authorization": "Bearer b"})
 both_stacks = pytest.mark.usefixtures("stack")
 
 
-async def fetch(transport, url, headers=None, **deadlines):
+async def fetch(transport, url, headers=None, body=b"{}", **deadlines):
     """The body of the answer to one request."""
-    request = HttpRequest(url=url + "/v1", body=b"{}", headers=headers or {})
+    request = HttpRequest(url=url + "/v1", body=body, headers=headers or {})
     async with transport.open(request, Deadlines(**deadlines)) as response:
         return await response.body(10_000_000)
 
@@ -63,6 +66,32 @@ def test_each_key_has_connections_of_its_own():
 
     run(server, scenario)
     assert [request.connection for request in server.requests] == [0, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["xi-api-key", "x-amz-security-token", "ocp-apim-subscription-key", "x-gateway-secret", "cookie"],
+)
+def test_a_key_is_one_whatever_header_has_it(header):
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    async def scenario(transport):
+        for key in ("a", "b", "a"):
+            await fetch(transport, server.url, {header: key})
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 1, 0]
+
+
+def test_what_is_new_in_each_request_is_no_key():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    async def scenario(transport):
+        for key in ("a", "b"):
+            await fetch(transport, server.url, {"Idempotency-Key": key, "x-request-id": key})
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 0]
 
 
 def test_a_signature_is_not_another_key():
@@ -143,9 +172,47 @@ def test_who_waits_for_a_connection_waits_no_longer_than_for_the_network():
     assert (error.reason, error.metadata["phase"]) == ("timeout", "first_byte")
 
 
+@both_stacks
+def test_who_waits_in_line_for_too_long_is_told_of_the_limit():
+    server = LoopbackServer(lambda _: Reply(chunks=[b"1"], then="stall"))
+
+    async def scenario(transport):
+        request = HttpRequest(url=server.url, body=b"")
+        async with transport.open(request, Deadlines()):
+            with pytest.raises(
+                AdapterError, match=r"was free for 0.1 s; max_connections allows more"
+            ) as raised:
+                await fetch(transport, server.url, connect=0.1)
+            return raised.value
+
+    error = run(server, scenario, HttpxTransport(max_connections=1))
+    assert (error.reason, error.metadata["phase"]) == ("timeout", "connect")
+
+
 def test_a_limit_of_no_connections_is_refused():
     with pytest.raises(ValueError, match="max_connections must be at least 1"):
         HttpxTransport(max_connections=0)
+
+
+def test_loops_of_many_threads_come_and_go():
+    """Each of them finds others that have ended, and lets go of their connections."""
+    transport = HttpxTransport(httpx.MockTransport(lambda _request: httpx.Response(200, content=b"1")))
+    said = []
+
+    def work():
+        said.extend(asyncio.run(fetch(transport, "http://h/")) for _ in range(100))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert said == [b"1"] * 12 * 100
 
 
 @both_stacks
@@ -292,6 +359,42 @@ def test_what_a_server_has_worked_on_is_not_sent_again(tls):
             with pytest.raises(AdapterError) as caught:
                 await fetch(transport, peer.url)
             assert (caught.value.reason, len(peer.got)) == ("network_error", 1)
+            await transport.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_has_hardly_been_read_is_sent_again_once():
+    """Every connection is closed as soon as the next request is on it, and new ones become idle meanwhile."""
+
+    async def serve(peer, reader, writer):
+        await peer.read(reader)
+        writer.write(ANSWER)
+        await peer.read(reader)
+        writer.transport.abort()
+
+    async def main():
+        transport = HttpxTransport()
+        async with Peer(serve) as peer:
+            await fetch(transport, peer.url)
+            (stacks,) = transport._stacks.values()
+            pool = stacks._own._pool
+            dial = pool.connection
+
+            async def another_is_idle(origin):
+                """Somebody else has just made one, and used it."""
+                pool.connection = dial
+                if not any(place.idle for place in pool._places.values()):
+                    await fetch(transport, peer.url)
+                pool.connection = another_is_idle
+                return await dial(origin)
+
+            pool.connection = another_is_idle
+            peer.got.clear()
+            with pytest.raises(AdapterError) as caught:
+                await fetch(transport, peer.url, body=b"paid for")
+            assert (caught.value.reason, peer.got.count(b"paid for")) == ("network_error", 2)
+            assert caught.value.metadata.get("phase") is None  # of which the retry policy makes nothing more
             await transport.aclose()
 
     asyncio.run(main())
@@ -571,6 +674,28 @@ def test_authorities_come_from_the_environment(monkeypatch, tmp_path):
     assert run(server, partial(fetch, url=server_url(server)), HttpxTransport()) == b"1"
 
 
+@both_stacks
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_said_so_and_leave_no_socket(monkeypatch, tmp_path, content):
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.setattr(door, "_trusted", {})
+    server = LoopbackServer([], tls=server_tls())
+
+    async def scenario(transport):
+        gc.disable()
+        try:
+            with no_descriptor_more(), pytest.raises(AdapterError, match="check SSL_CERT_FILE and") as raised:
+                await fetch(transport, server.url)
+        finally:
+            gc.enable()
+        return raised.value.reason
+
+    assert run(server, scenario, HttpxTransport()) == "invalid_request"
+
+
 def server_url(server):
     """Its URL, before it has one."""
 
@@ -620,6 +745,60 @@ def test_a_proxy_of_the_environment_is_asked(monkeypatch, name):
         monkeypatch.delenv("no_proxy", raising=False)
         assert run(LoopbackServer([]), scenario) == b"by proxy"
         assert proxy.requests[0].target == "http://provider.example/v1"
+
+
+SETTINGS = {
+    "brackets": ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "[::1]"}, "NO_PROXY names hosts"),
+    "a range": ({"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "::1/128"}, "NO_PROXY names hosts"),
+    "a scheme": ({"HTTP_PROXY": "ftp://u:S3cr3t@127.0.0.1:9"}, "are URLs with http"),
+    "no URL": ({"HTTP_PROXY": "http://u:S3cr3t/x@127.0.0.1:9"}, "are URLs with http"),
+    "SOCKS": ({"ALL_PROXY": "socks5://u:S3cr3t@127.0.0.1:9"}, r"pip install 'httpx\[socks\]'"),
+    "a port": (
+        {"HTTP_PROXY": "http://u:S3cr3t@127.0.0.1:99999"},
+        "a port that cannot be; check base_url and proxy",
+    ),
+}
+
+
+@both_stacks
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_proxy_that_cannot_be_is_named_and_not_shown(monkeypatch, name):
+    settings, why = SETTINGS[name]
+    for setting in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(setting, raising=False)
+    for setting, value in settings.items():
+        monkeypatch.setenv(setting, value)
+    if name == "SOCKS":
+        monkeypatch.setitem(sys.modules, "socksio", None)
+
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match=why) as raised:
+            await fetch(transport, "http://provider.example")
+        return raised.value
+
+    error = run(LoopbackServer([]), scenario, HttpxTransport())
+    assert error.reason == "invalid_request"
+    assert "S3cr3t" not in "".join(traceback.format_exception(error)) + repr(error.to_fields())
+
+
+@both_stacks
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:-1", "http://0177.0.0.1"])
+def test_a_host_or_a_port_that_cannot_be_is_said_to_be_one(url):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match="a host or a port that cannot be") as raised:
+            await fetch(transport, url)
+        return raised.value.reason
+
+    assert run(LoopbackServer([]), scenario, HttpxTransport()) == "invalid_request"
+
+
+@pytest.mark.parametrize("name", ["a" * 70 + ".example", "a..b"])
+def test_a_name_that_cannot_be_is_no_header_that_cannot_be(name):
+    async def scenario(transport):
+        with pytest.raises(AdapterError, match="a host or a port that cannot be"):
+            await fetch(transport, f"http://{name}")
+
+    run(LoopbackServer([]), scenario, HttpxTransport())
 
 
 @both_stacks

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import re
 import time
 from contextlib import aclosing
 
@@ -210,9 +211,24 @@ def test_an_answer_is_whole_however_it_is_framed_and_so_is_the_next(name, scheme
         assert isinstance(events[-1], MessageCompleted)
 
 
-def test_a_redirect_names_the_host_and_nothing_else():
-    reply = Reply(status=308, headers={"location": "https://user:pass@elsewhere.example:8443/v2?key=secret"})
+@pytest.mark.parametrize(
+    "rest", [":8443/v2?key=secret", ":8443?key=secret", ":8443#secret", ":8443/?key=secret@elsewhere"]
+)
+@pytest.mark.parametrize("scheme", ["https:", ""])
+def test_a_redirect_names_the_host_and_nothing_else(scheme, rest):
+    reply = Reply(status=308, headers={"location": f"{scheme}//user:pass@elsewhere.example{rest}"})
     ((*_, last),) = asyncio.run(ask_all("http", [reply], HttpxTransport))
     assert "elsewhere.example:8443" in last.error.message
     assert "pass" not in last.error.message
+    assert "secret" not in last.error.message
+
+
+@pytest.mark.parametrize(
+    "there", ["/v2?key=secret", "https://a\\secret/", "secret", "https://elsewhere:secret/"]
+)
+def test_a_redirect_to_what_is_no_host_shows_nothing_of_it(there):
+    ((*_, last),) = asyncio.run(
+        ask_all("http", [Reply(status=308, headers={"location": there})], HttpxTransport)
+    )
+    assert re.search(r"sends the request on to another path|redirects to what is no URL", last.error.message)
     assert "secret" not in last.error.message

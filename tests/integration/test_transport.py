@@ -249,11 +249,24 @@ def test_an_error_inside_a_stream_that_began_well_is_not_tried_again():
         assert (error.reason, len(server.requests)) == ("provider_unavailable", 1)
 
 
-def test_an_error_that_is_all_of_a_stream_is_tried_again():
-    broken = Reply(chunks=sse({"error": {"message": "overloaded", "code": 502}}, done=False))
+@pytest.mark.parametrize(
+    "wire",
+    [{"code": 502}, {"type": "overloaded_error"}, {"code": "server_error"}, {"code": "rate_limit_exceeded"}],
+    ids=lambda wire: str(*wire.values()),
+)
+def test_an_error_that_is_all_of_a_stream_is_tried_again(wire):
+    broken = Reply(chunks=sse({"error": {"message": "not now", **wire}}, done=False))
     with LoopbackServer([broken, HELLO]) as server:
         events = events_of(ask(server, retry={"base_delay": 0.001, "jitter": 0.0}))
         assert (isinstance(events[-1], MessageCompleted), len(server.requests)) == (True, 2)
+
+
+@pytest.mark.parametrize("code", ["insufficient_quota", "invalid_api_key", "invalid_prompt"])
+def test_an_error_that_will_not_pass_is_not_tried_again_wherever_it_comes(code):
+    refused = Reply(chunks=sse({"error": {"message": "no", "code": code}}, done=False))
+    with LoopbackServer([refused, HELLO]) as server:
+        failure(ask(server, retry={"base_delay": 0.001, "jitter": 0.0}))
+        assert len(server.requests) == 1
 
 
 def test_a_web_page_is_named_with_its_host():

@@ -4,12 +4,13 @@ Rule of this file: the reason is ours and closed, the provider's own words are q
 and the message says what to do. A body is never part of an error: only the sentence in it that was meant to
 be read.
 
-Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 10.2.3 (Retry-After).
+Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 5.6.7 and 10.2.3 (Retry-After).
 """
 
 from __future__ import annotations
 
 import re
+from calendar import timegm
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -178,7 +179,8 @@ def retry_after_ms(headers: Mapping[str, str], now: float) -> int | None:
     if seconds is not None:
         return int(seconds * 1000)
     try:
-        return max(0, int((parsedate_to_datetime(value).timestamp() - now) * 1000))
+        at = timegm(parsedate_to_datetime(value).utctimetuple())  # of Greenwich, whether it says so or not
+        return max(0, int((at - now) * 1000))
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from .http1_errors import MalformedError, RefusedError
+from .http1_errors import ClosedError, MalformedError, RefusedError
 from .http1_message import Outgoing, ResponseReader
 
 __all__ = ["AT_ONCE_SECONDS", "HOLD_BYTES", "Connection", "Exchange", "Sink"]
@@ -74,7 +74,7 @@ class Connection(asyncio.BufferedProtocol):
     async def send(self, request: Outgoing) -> Exchange:
         """Send, and return the answer once its head is here.
 
-        Raises OSError and `MalformedError`; `RefusedError` when the other side closed what was idle while we wrote.
+        Raises OSError and `MalformedError`; `ClosedError` when the other side closed what was idle while we wrote.
         """
         if self._transport is None or not self.usable:
             raise RefusedError("the connection was closed before the request was sent")
@@ -88,7 +88,7 @@ class Connection(asyncio.BufferedProtocol):
             self.close()
             unread = self.used and not self.heard and time.monotonic() - began < AT_ONCE_SECONDS
             if unread and isinstance(error, ConnectionError):
-                raise RefusedError(str(error)) from None
+                raise ClosedError(str(error)) from None
             raise
         return exchange
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MalformedError", "RefusedError", "StreamResetError", "TruncatedError"]
+__all__ = ["ClosedError", "MalformedError", "RefusedError", "StreamResetError", "TruncatedError"]
 
 
 class MalformedError(Exception):
@@ -19,3 +19,7 @@ class StreamResetError(ConnectionError):
 
 class RefusedError(ConnectionError):
     """The request was certainly not read, so it may be sent again."""
+
+
+class ClosedError(RefusedError):
+    """The other side closed what was idle while we wrote, so it has hardly read the request."""

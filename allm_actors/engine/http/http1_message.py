@@ -153,8 +153,10 @@ class ResponseReader:
             self.headers.clear()
             return
         self.status, self.headed = status, True
-        self.reusable = parser.should_keep_alive()
-        self._until_close = not _is_framed(self.headers)
+        coding = _last_coding(self.headers)
+        # A server of 1.0 that sends chunks does not know what it does, and may not know where they end.
+        self.reusable = parser.should_keep_alive() and not (coding and parser.get_http_version() == "1.0")
+        self._until_close = not _is_framed(self.headers, coding)
         if self._bodiless or status in _BODILESS:
             self.ended = True
 
@@ -173,12 +175,14 @@ class ResponseReader:
         return MalformedError(f"the response has more than {MAX_HEAD_BYTES} bytes of {part}")
 
 
-def _is_framed(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def _last_coding(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """The transfer coding that was applied last; empty when there is none. Source: RFC 9112 6.1."""
+    values = [value for name, value in headers if name.lower() == b"transfer-encoding"]
+    return b",".join(values).rpartition(b",")[2].strip().lower()
+
+
+def _is_framed(headers: Iterable[tuple[bytes, bytes]], coding: bytes) -> bool:
     """Whether the body says where it ends. Source: RFC 9112 6.3."""
-    for name, value in headers:
-        lowered = name.lower()
-        if lowered == b"content-length":
-            return True
-        if lowered == b"transfer-encoding" and value.lower().rstrip().endswith(b"chunked"):
-            return True
-    return False
+    if coding:
+        return coding == b"chunked"
+    return any(name.lower() == b"content-length" for name, _ in headers)

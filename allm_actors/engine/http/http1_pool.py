@@ -92,6 +92,11 @@ class Pool:
             place.askers -= 1
             self._tidy(place)
 
+    def is_full(self, origin: Origin) -> bool:
+        """Whether there are as many connections as there may be."""
+        place = self._places.get(origin)
+        return place is not None and not self._has_room(place)
+
     def let_go_of_idle(self, origin: Origin) -> None:
         """Close what is idle there: one like them was dead, and who asks next shall not have another such."""
         place = self._places.get(origin)
@@ -111,9 +116,12 @@ class Pool:
             await self._one_less
 
     def _may_dial(self, place: _Place) -> bool:
-        if self._most is not None and len(place.connections) + place.dialling >= self._most:
+        if not self._has_room(place):
             return False
         return self._http2 is None or place.only_http1 or not place.dialling or place.origin.scheme != "https"
+
+    def _has_room(self, place: _Place) -> bool:
+        return self._most is None or len(place.connections) + place.dialling < self._most
 
     async def _connect(self, place: _Place) -> AnyConnection:
         http1 = Connection(

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 
+from allm_actors.engine.secret import SECRET_HEADERS
+
 from .http1_connection import Exchange, Sink
-from .http1_errors import MalformedError, RefusedError
+from .http1_errors import ClosedError, MalformedError, RefusedError
 from .http1_message import Outgoing, request_bytes
 from .http1_pool import AnyConnection, Origin, Pool
 from .public_hosts import NotPublicError
@@ -32,7 +34,7 @@ AnyExchange: TypeAlias = "Exchange | Http2Exchange"
 
 _PORTS = {"http": 80, "https": 443}
 _REFUSALS = 2  # a server that refuses more often than that does not mean one connection
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key", b"cookie"})
+_NEW_EACH_TIME = frozenset({"idempotency-key"})
 
 
 class Http1Transport(httpx.AsyncBaseTransport):
@@ -99,8 +101,9 @@ class Http1Transport(httpx.AsyncBaseTransport):
             try:
                 return await connection.send(outgoing)
             except (OSError, MalformedError) as error:
-                # The request was not read, and is sent again, as curl does: now over a connection that is new.
-                refusals += isinstance(error, RefusedError)
+                # The request was not read, and is sent again, as curl does: now over a connection that is new. Where
+                # that is only most likely it is so once.
+                refusals += _REFUSALS if isinstance(error, ClosedError) else isinstance(error, RefusedError)
                 if not isinstance(error, RefusedError) or refusals > _REFUSALS:
                     raise _as_httpx(error, request) from None
                 self._pool.let_go_of_idle(origin)
@@ -112,7 +115,8 @@ class Http1Transport(httpx.AsyncBaseTransport):
         except NotPublicError:
             raise
         except TimeoutError as error:
-            raise httpx.ConnectTimeout(str(error), request=request) from None
+            why = httpx.PoolTimeout if pool.is_full(origin) else httpx.ConnectTimeout
+            raise why(str(error), request=request) from None
         except OSError as error:
             raise httpx.ConnectError(str(error), request=request) from None
 
@@ -177,8 +181,13 @@ class _Held:
 
 def _credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """What tells one key from another, and does not tell the key."""
-    secrets = [name.lower() + b"=" + _key(value) for name, value in headers if name.lower() in _CREDENTIALS]
+    secrets = [name.lower() + b"=" + _key(value) for name, value in headers if _says_who(name)]
     return sha256(b"\n".join(secrets)).digest() if secrets else b""
+
+
+def _says_who(name: bytes) -> bool:
+    lower = name.decode("latin-1").lower()
+    return bool(SECRET_HEADERS.fullmatch(lower)) and lower not in _NEW_EACH_TIME
 
 
 def _key(value: bytes) -> bytes:
@@ -187,7 +196,7 @@ def _key(value: bytes) -> bytes:
 
 
 def _as_httpx(error: Exception, request: httpx.Request | None) -> httpx.TransportError:
-    if isinstance(error, RefusedError):
+    if isinstance(error, RefusedError) and not isinstance(error, ClosedError):
         return httpx.ConnectError(str(error), request=request)
     if isinstance(error, MalformedError):
         return httpx.RemoteProtocolError(str(error), request=request)

@@ -35,7 +35,7 @@ from h2.exceptions import H2Error, StreamClosedError
 from h2.settings import SettingCodes, Settings
 
 from .http1_connection import AT_ONCE_SECONDS, Sink
-from .http1_errors import MalformedError, RefusedError, StreamResetError
+from .http1_errors import ClosedError, MalformedError, RefusedError, StreamResetError
 from .http1_message import Outgoing
 from .http2_frames import Goaway, Sieve
 
@@ -115,8 +115,8 @@ class Http2Connection(asyncio.Protocol):
             exchange.close()
             at_once = self._loop.time() - began < AT_ONCE_SECONDS
             if isinstance(error, ConnectionError) and used and self.reads == before and at_once:
-                # The other side closed what was idle while we wrote: it has not read the request.
-                raise RefusedError(str(error)) from None
+                # The other side closed what was idle while we wrote: it has hardly read the request.
+                raise ClosedError(str(error)) from None
             raise
         return exchange
 

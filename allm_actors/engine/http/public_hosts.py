@@ -58,7 +58,9 @@ def is_address(host: str) -> bool:
 
 async def check_public(host: str) -> None:
     """Raises `NotPublicError` unless all addresses of `host` are public ones; OSError if it has none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    # Whoever asks in our place may take an address with a dot after it for one, and our own look-up does not.
+    name = host.rstrip(".") if is_address(host) else host
+    found = await asyncio.get_running_loop().getaddrinfo(name, None, type=socket.SOCK_STREAM)
     if not all(is_public(str(address[0])) for *_, address in found):
         raise NotPublicError(host)
 

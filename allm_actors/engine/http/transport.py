@@ -19,6 +19,7 @@ Importing this file is cheap: httpx is imported by the first request.
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -28,10 +29,10 @@ from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from allm_actors.data import AdapterError
-from allm_actors.engine.http.http1_errors import MalformedError
+from allm_actors.engine.http.failures import SettingsError, failure_of
 from allm_actors.engine.http.inflow import Inflow, ReadSource, Source
 from allm_actors.engine.http.proxies import is_proxied
-from allm_actors.engine.http.public_hosts import NotPublicError, check_public, is_address
+from allm_actors.engine.http.public_hosts import check_public, is_address
 from allm_actors.engine.wire import Deadlines, HttpRequest
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ __all__ = ["HttpxTransport", "default_transport"]
 
 _MOST_IDLE = 100
 _IDLE_SECONDS = 30.0
+_LAST_PORT = 65535
+_NO_SOCKS = "a proxy of the environment speaks SOCKS, and that needs a package: pip install 'httpx[socks]'"
+_NO_PROXIES = (
+    "the proxies of the environment cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are URLs with http, https or "
+    "socks5, and NO_PROXY names hosts and addresses, without brackets and without ranges of IPv6"
+)
+_NO_AUTHORITIES = "the authorities for TLS cannot be read: check SSL_CERT_FILE and SSL_CERT_DIR"
 _Stack = Literal["own", "http2", "httpx"]
 _OFFERS: Mapping[_Stack, list[str]] = {
     "own": ["http/1.1"],
@@ -92,6 +100,7 @@ class HttpxTransport:
         self._own = own and httpx_transport is None
         self._private_urls = private_urls
         self._stacks: WeakKeyDictionary[asyncio.AbstractEventLoop, _Stacks] = WeakKeyDictionary()
+        self._guard = threading.Lock()  # loops of several threads come and go
 
     @asynccontextmanager
     async def open(self, request: HttpRequest, deadlines: Deadlines) -> AsyncIterator[_Response]:
@@ -109,7 +118,8 @@ class HttpxTransport:
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
-        stacks = self._stacks.pop(asyncio.get_running_loop(), None)
+        with self._guard:
+            stacks = self._stacks.pop(asyncio.get_running_loop(), None)
         if stacks is not None and stacks.watch is not None:
             await stacks.watch.aclose()
 
@@ -121,8 +131,12 @@ class HttpxTransport:
             request.url,
             content=request.body,
             headers={**_HEADERS, **request.headers},
-            extensions={"timeout": httpx.Timeout(None, connect=deadlines.connect).as_dict()},
+            extensions={
+                "timeout": httpx.Timeout(None, connect=deadlines.connect, pool=deadlines.connect).as_dict()
+            },
         )
+        if built.url.port is not None and not 0 < built.url.port <= _LAST_PORT:
+            raise httpx.InvalidURL("the port")
         public = request.public and not self._private_urls
         stacks = await self._here()
         own = stacks.own_for(built.url)
@@ -134,22 +148,26 @@ class HttpxTransport:
             and self._given is None
             and (is_address(built.url.host) or not stacks.is_proxied(built.url))
         ):
-            await check_public(built.url.host)
+            try:
+                await check_public(built.url.host)
+            except socket.gaierror as error:
+                raise httpx.ConnectError(str(error)) from None
         return await stacks.client().send(built, stream=True)
 
     async def _here(self) -> _Stacks:
         loop = asyncio.get_running_loop()
-        stacks = self._stacks.get(loop)
-        if stacks is None:
-            for other in [each for each in self._stacks if each.is_closed()]:
-                del self._stacks[
-                    other
-                ]  # its connections keep their loop alive, which would keep its place here
+        with self._guard:
+            stacks = self._stacks.get(loop)
+            if stacks is not None:
+                return stacks
+            # The connections of a loop keep it alive, which would keep its place here.
+            gone = [self._stacks.pop(each) for each in list(self._stacks) if each.is_closed()]
             stacks = self._stacks[loop] = _Stacks(
                 self._make_client, self._make_own if self._own and find_spec("httptools") else None
             )
-            stacks.watch = _until_the_loop_ends(stacks)
-            await anext(stacks.watch)
+        del gone  # not while others wait: it takes what they held with it
+        stacks.watch = _until_the_loop_ends(stacks)
+        await anext(stacks.watch)
         return stacks
 
     def _make_own(self) -> Http1Transport:
@@ -218,9 +236,16 @@ class _Stacks:
         return is_proxied(url.scheme, url.host, self._settings)
 
     def client(self) -> httpx.AsyncClient:
-        """The stack of httpx."""
+        """The stack of httpx. Raises `SettingsError` for proxies that it does not take."""
         if self._client is None:
-            self._client = self._make_client()
+            try:
+                self._client = self._make_client()
+            except ImportError:
+                raise SettingsError(_NO_SOCKS) from None
+            except SettingsError:
+                raise
+            except Exception:  # noqa: BLE001 - it says that in many ways, which quote the proxy's password
+                raise SettingsError(_NO_PROXIES) from None
         return self._client
 
     async def aclose(self) -> None:
@@ -324,7 +349,7 @@ class _Clock:
 
     def failure(self, error: Exception) -> AdapterError:
         """What went wrong, in words that may be shown."""
-        return _failure(error, self._host, self._deadlines)
+        return failure_of(error, self._host, self._deadlines)
 
     def _earliest(self, since: float, limit: float | None) -> float | None:
         if limit is None:
@@ -342,49 +367,6 @@ class _Clock:
             )
         message = f"{self._host} {silence} {limit or 0.0:g} s; {option} allows more, in seconds"
         return AdapterError("timeout", message=message, metadata={"phase": phase})
-
-
-def _failure(error: Exception, host: str, deadlines: Deadlines) -> AdapterError:
-    import httpx
-
-    kind = type(error).__name__
-    if isinstance(error, AdapterError):
-        return error
-    if isinstance(error, NotPublicError):
-        message = f"{host} is no host of the public network; a transport with private_urls=True may ask it"
-        return AdapterError("invalid_request", message=message, cause=kind, metadata={"phase": "address"})
-    if isinstance(error, httpx.ConnectTimeout):
-        limit = deadlines.connect or 0.0
-        message = (
-            f"no connection to {host} within {limit:g} s; check the network, base_url and proxy settings"
-        )
-        return AdapterError("timeout", message=message, cause=kind, metadata={"phase": "connect"})
-    if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-        return AdapterError(
-            "invalid_request", message="base_url must begin with http:// or https://", cause=kind
-        )
-    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
-        why = str(error) or kind
-        message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
-        return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
-    if isinstance(error, MalformedError) or _is_malformed(error):
-        message = f"{host} does not answer as HTTP has it ({error}); check base_url"
-        return AdapterError("malformed_response", message=message, cause=kind)
-    if isinstance(error, httpx.LocalProtocolError | UnicodeError | ValueError) and not isinstance(
-        error, OSError
-    ):
-        message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
-        return AdapterError("invalid_request", message=message, cause=kind)
-    message = f"the connection to {host} broke ({kind}); the answer is not complete"
-    return AdapterError("network_error", message=message, cause=kind, metadata={"partial": True})
-
-
-def _is_malformed(error: Exception) -> bool:
-    """Whether httpx means the answer's form, and not that it broke off: it has one exception for both."""
-    import httpx
-
-    broke_off = ("peer closed connection", "server disconnected", "<connectionterminated", "<streamreset")
-    return isinstance(error, httpx.RemoteProtocolError) and not str(error).lower().startswith(broke_off)
 
 
 def _http2_connection() -> type[Http2Connection]:
@@ -405,7 +387,10 @@ def _trust(stack: _Stack, verify: bool | ssl.SSLContext) -> ssl.SSLContext:
     with _lock:
         context = verify if not isinstance(verify, bool) else _trusted.get((stack, verify))
         if context is None:
-            context = _trusted[stack, bool(verify)] = httpx.create_ssl_context(verify=verify)
+            try:
+                context = _trusted[stack, bool(verify)] = httpx.create_ssl_context(verify=verify)
+            except OSError as error:
+                raise SettingsError(f"{_NO_AUTHORITIES} ({error.strerror or type(error).__name__})") from None
         if stack in _OFFERS:
             context.set_alpn_protocols(_OFFERS[stack])
         return context

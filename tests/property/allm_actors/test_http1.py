@@ -139,6 +139,32 @@ def test_an_upgrade_is_no_answer_that_leaves_a_connection():
     assert (reader.status, reader.ended, reader.reusable) == (101, True, False)
 
 
+CHUNKED = b"2\r\nok\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "codings", "body", "reusable"),
+    [
+        (b"1.1", [b"chunked"], b"ok", True),
+        (
+            b"1.0",
+            [b"chunked"],
+            b"ok",
+            False,
+        ),  # it says that it keeps the connection, and cannot know of chunks
+        (b"1.1", [b"xchunked"], CHUNKED, False),  # not the coding that says where it ends
+        (b"1.1", [b"chunked, identity"], CHUNKED, False),
+        (b"1.1", [b"chunked", b"x"], CHUNKED, False),
+        (b"1.1", [b"x, Chunked "], b"ok", True),
+    ],
+)
+def test_only_chunks_of_a_server_that_knows_them_leave_a_connection(version, codings, body, reusable):
+    head = b"HTTP/%b 200 OK\r\nconnection: keep-alive\r\n" % version
+    fields = b"".join(b"transfer-encoding: %b\r\n" % coding for coding in codings)
+    error, *_, told, kept = read([head + fields + b"\r\n" + CHUNKED])
+    assert (error, told, kept) == (None, body, reusable)
+
+
 @given(st.lists(st.tuples(NAMES, VALUES), unique_by=lambda pair: pair[0], max_size=5), st.binary(max_size=50))
 def test_a_request_arrives_as_it_was_meant(fields, body):
     headers = [(name.encode(), value.encode()) for name, value in fields]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 
@@ -162,3 +163,14 @@ def test_an_empty_account_is_not_worth_another_try():
 )
 def test_retry_after(headers, ms):
     assert retry_after_ms(headers, NOON) == ms
+
+
+@pytest.mark.parametrize(
+    "date", ["Tue, 14 Nov 2023 22:13:25", "Tue Nov 14 22:13:25 2023", "Tue, 14 Nov 2023 22:13:25 -0000"]
+)
+def test_a_date_without_a_zone_is_of_greenwich(monkeypatch, date):
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "EST5EDT")
+        time.tzset()
+        assert retry_after_ms({"retry-after": date}, NOON) == 5000
+    time.tzset()

@@ -31,6 +31,11 @@ def test_the_last_attempt_is_the_last():
         (AdapterError("network_error", metadata={"phase": "connect"}), True),
         (AdapterError("timeout", metadata={"phase": "connect"}), True),
         (AdapterError("network_error", metadata={"partial": True}), False),
+        (AdapterError("provider_unavailable"), True),
+        (AdapterError("rate_limited"), True),
+        (AdapterError("rate_limited", metadata={"retry": False}), False),
+        (AdapterError("provider_unavailable", metadata={"partial": True}), False),
+        (AdapterError("provider_unavailable", status=501), False),
         (AdapterError("timeout", metadata={"phase": "silence"}), False),
         (AdapterError("authentication_failed", status=401), False),
         (AdapterError("rate_limited", status=429, metadata={"retry": False}), False),
@@ -43,6 +48,12 @@ def test_what_is_tried_again(error, again):
 def test_retry_on_takes_reasons_too():
     stalled = AdapterError("timeout", metadata={"phase": "silence"})
     assert next_delay(policy_of({"retry_on": ["timeout"]}), 1, stalled, 0.0) == 0.5
+
+
+def test_an_error_without_a_status_counts_as_the_status_of_its_reason():
+    overloaded = AdapterError("provider_unavailable")
+    assert next_delay(policy_of({"retry_on": [503]}), 1, overloaded, 0.0) == 0.5
+    assert next_delay(policy_of({"retry_on": [429]}), 1, overloaded, 0.0) is None
 
 
 def test_the_servers_wait_is_kept_up_to_the_cap_and_beyond_it_the_error_is_returned():

@@ -1,0 +1,78 @@
+"""What went wrong on the network, in words that may be shown.
+
+Rule of this file: every exception of httpx, its transports, TLS and the sockets becomes an `AdapterError` that names
+the host and what to do. It quotes no header, path, proxy or key; an exception's own text only where that has none.
+"""
+
+from __future__ import annotations
+
+from allm_actors.data import AdapterError
+from allm_actors.engine.http.http1_errors import MalformedError
+from allm_actors.engine.http.public_hosts import NotPublicError
+from allm_actors.engine.wire import Deadlines
+
+__all__ = ["SettingsError", "failure_of"]
+
+
+class SettingsError(Exception):
+    """The environment says about the network what cannot be; the text says what, and may be shown."""
+
+
+def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> AdapterError:
+    """The error that `error` is, which a request to `host` ended with."""
+    import httpx
+
+    kind = type(error).__name__
+    if isinstance(error, AdapterError):
+        return error
+    if isinstance(error, BaseExceptionGroup):  # of the addresses that were tried
+        return failure_of(error.exceptions[0], host, deadlines)
+    if isinstance(error, SettingsError):
+        return AdapterError("invalid_request", message=str(error), cause=kind)
+    if isinstance(error, NotPublicError):
+        message = f"{host} is no host of the public network; a transport with private_urls=True may ask it"
+        return AdapterError("invalid_request", message=message, cause=kind, metadata={"phase": "address"})
+    if isinstance(error, httpx.PoolTimeout | httpx.ConnectTimeout):
+        return _unconnected(isinstance(error, httpx.PoolTimeout), kind, host, deadlines.connect or 0.0)
+    if isinstance(error, httpx.UnsupportedProtocol):
+        message = "base_url must begin with http:// or https://"
+        return AdapterError("invalid_request", message=message, cause=kind)
+    if isinstance(error, httpx.InvalidURL | OverflowError) or _is_of_a_name(error):
+        message = "the URL has a host or a port that cannot be; check base_url and proxy settings"
+        return AdapterError("invalid_request", message=message, cause=kind)
+    if isinstance(error, httpx.ConnectError | httpx.ProxyError):
+        why = str(error) or kind
+        message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
+        return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
+    if isinstance(error, MalformedError) or _is_malformed(error):
+        why = "it redirects to what is no URL" if "location header" in str(error) else str(error)
+        message = f"{host} does not answer as HTTP has it ({why}); check base_url"
+        return AdapterError("malformed_response", message=message, cause=kind)
+    if isinstance(error, httpx.LocalProtocolError | ValueError) and not isinstance(error, OSError):
+        message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
+        return AdapterError("invalid_request", message=message, cause=kind)
+    message = f"the connection to {host} broke ({kind}); the answer is not complete"
+    return AdapterError("network_error", message=message, cause=kind, metadata={"partial": True})
+
+
+def _unconnected(waited: bool, kind: str, host: str, limit: float) -> AdapterError:
+    message = f"no connection to {host} within {limit:g} s; check the network, base_url and proxy settings"
+    if waited:
+        message = (
+            f"no connection to {host} was free for {limit:g} s; "
+            "max_connections allows more of them, connect_timeout more patience"
+        )
+    return AdapterError("timeout", message=message, cause=kind, metadata={"phase": "connect"})
+
+
+def _is_of_a_name(error: BaseException) -> bool:
+    """Whether it is a host's name that cannot be written, and not a header: both are of Unicode."""
+    return isinstance(error, UnicodeError) and getattr(error, "encoding", "idna") == "idna"
+
+
+def _is_malformed(error: BaseException) -> bool:
+    """Whether httpx means the answer's form, and not that it broke off: it has one exception for both."""
+    import httpx
+
+    broke_off = ("peer closed connection", "server disconnected", "<connectionterminated", "<streamreset")
+    return isinstance(error, httpx.RemoteProtocolError) and not str(error).lower().startswith(broke_off)
