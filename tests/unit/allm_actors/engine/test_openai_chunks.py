@@ -390,3 +390,18 @@ def test_calls_of_a_whole_answer_need_no_index():
     }
     events = Decoder(PROVIDERS["llamacpp"]).body(json.dumps(whole).encode())
     assert [call.name for call in events[-1].message.tool_calls] == ["a", "a"]
+
+
+def test_ids_that_come_again_in_one_answer_are_told_apart():
+    calls = [{"index": at, "id": "c", "function": {"name": "f"}} for at in range(3)]
+    told = decode(
+        delta(tool_calls=[*calls, {"index": 3, "id": "c_1", "function": {"name": "f"}}]), delta("stop")
+    )
+    ids = [call.id for call in told[-1].message.tool_calls]
+    assert ids[0] == "c"
+    assert len(set(ids)) == 4
+
+
+def test_counts_below_nothing_are_not_counts():
+    usage = {"prompt_tokens": -5, "completion_tokens": 2, "total_tokens": -3}
+    assert usage_fields(usage) == {"output_tokens": 2}
