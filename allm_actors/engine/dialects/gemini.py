@@ -81,7 +81,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError`, `unsupported_feature` or, for files that are too large together,
     `invalid_request`, for what cannot be sent.
     """
-    check_parts(request.messages, row, _DOCUMENTS)
+    check_parts(request.messages, row, _DOCUMENTS, in_answers=False)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
     body = json_body(_body(request))

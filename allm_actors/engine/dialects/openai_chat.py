@@ -68,7 +68,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_parts(request.messages, row, _DOCUMENTS.get(row.quirks.documents or ""))
+    documents = _DOCUMENTS.get(row.quirks.documents or "")
+    check_parts(request.messages, row, documents, in_answers=False)
     body = obeying(_body(request, row) | request.options, row)
     if body.get("stream") is False:
         body.pop("stream_options", None)  # a server refuses the one without the other
