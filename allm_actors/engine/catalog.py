@@ -156,6 +156,7 @@ _ROWS = (
         base_url_name="MISTRAL_BASE_URL",
         quirks=Quirks(
             call_ids=_NINE_LETTERS,
+            after_answers="Noted.",
             include_usage=False,
             prompt_cache=frozenset({"key"}),
             documents="document_url",
