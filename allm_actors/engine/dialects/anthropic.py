@@ -19,6 +19,7 @@ Source: https://docs.anthropic.com/en/api/messages, and recorded exchanges.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
@@ -55,6 +56,14 @@ _HEADERS = {
 _MAX_TOKENS = 1024
 _PDF = "application/pdf"
 _CHOICES = ("auto", "any", "none", "tool")
+_KINDS = {
+    "thinking": "thought",
+    "redacted_thinking": "thought",
+    "tool_use": "call",
+    "tool_result": "result",
+}
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST_NAME = 128
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -127,7 +136,7 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     answered = [call.name for message in request.messages for call in message.tool_calls]
     if "output_config" in body or any(name.startswith(JSON_TOOL) for name in answered):
         return
-    name = f"{JSON_TOOL}{wanted.get('name') or 'answer'}"
+    name = _NO_NAME.sub("_", f"{JSON_TOOL}{wanted.get('name') or 'answer'}")[:_LONGEST_NAME]
     description = "Return the final result as a JSON object matching the schema."
     tool = {"name": name, "description": description, "input_schema": wanted["schema"]}
     own = body.get("tools") if request.tool_choice != "none" else None
