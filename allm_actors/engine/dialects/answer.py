@@ -15,7 +15,7 @@ it is not, and nothing follows either. A tool call is complete only when the ans
 Counts that have been told are not told again.
 
 What a provider wants to get back with the next request (signed thoughts, for example) is `provider_state`, by dialect;
-it stays with the assistant's message in the thread.
+it stays with the assistant's message in the thread, with who made it and of what, see `histories`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.histories import MADE_BY
+from allm_actors.engine.dialects.histories import MADE_BY, MADE_OF, made_of
 
 __all__ = ["Answer", "PartialCall", "UsageFields", "json_text", "provider_state"]
 
@@ -189,7 +189,8 @@ class Answer:
             events.append(TextCompleted(text))
         said: dict[str, Any] = {"tool_calls": calls} if calls else {}
         if self.provider_state:
-            said["provider_state"] = {**self.provider_state, MADE_BY: [self._row.name, self.model]}
+            made = {MADE_BY: [self._row.name, self.model], MADE_OF: made_of(text, calls)}
+            said["provider_state"] = self.provider_state | made
         message = Message(role="assistant", content=text, metadata=said)
         events.append(MessageCompleted(message, finish, self._metadata(raw_finish)))
 

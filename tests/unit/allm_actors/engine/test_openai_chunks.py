@@ -18,6 +18,7 @@ from allm_actors.data import (
     Usage,
 )
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.histories import made_of
 from allm_actors.engine.dialects.openai_chat import Decoder
 from allm_actors.engine.dialects.openai_wire import usage_fields
 
@@ -346,6 +347,7 @@ def test_what_was_searched_and_cited_is_kept():
 def test_thoughts_are_kept_for_those_who_want_them_back():
     said = [delta(reasoning_content="hm"), delta(reasoning_content="m"), delta("stop", content="x")]
     kept = decode(*said, provider="deepseek")[-1].message.metadata["provider_state"]
+    assert kept.pop("made_of") == made_of("x", [])
     assert kept == {"openai_chat": {"reasoning_content": "hmm"}, "made_by": ["deepseek", None]}
     assert "provider_state" not in decode(*said, provider="groq")[-1].message.metadata
 
