@@ -68,6 +68,7 @@ _PLAIN = r"gpt-(?:4|3\.?5|.*-chat)|chatgpt-"
 _NONE = r"(?!)"
 # Which ids a call may have, as their own refusals say.
 _SHORT_IDS, _WORD_IDS, _NINE_LETTERS = r".{1,40}", r"[a-zA-Z0-9_-]{1,64}", r"[a-zA-Z0-9]{9}"
+_DOTTED_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
 
 _ROWS = (
     Provider(
@@ -145,7 +146,7 @@ _ROWS = (
             Header(name="http-referer", option="app_url", names=("OPENROUTER_APP_URL",)),
             Header(name="x-title", option="app_name", names=("OPENROUTER_APP_NAME",)),
         ),
-        quirks=Quirks(thoughts_back="reasoning_details", documents="file or URL"),
+        quirks=Quirks(thoughts_back="reasoning_details", many_vendors=True, documents="file or URL"),
     ),
     Provider(
         name="mistral",
@@ -156,6 +157,7 @@ _ROWS = (
         base_url_name="MISTRAL_BASE_URL",
         quirks=Quirks(
             call_ids=_NINE_LETTERS,
+            after_answers="Noted.",
             include_usage=False,
             prompt_cache=frozenset({"key"}),
             documents="document_url",
@@ -347,7 +349,7 @@ _ROWS = (
         key_required=False,
         signer="sigv4",
         places={"region": ("AWS_REGION", "AWS_DEFAULT_REGION")},
-        quirks=Quirks(call_ids=_WORD_IDS, many_vendors=True),
+        quirks=Quirks(call_ids=_DOTTED_IDS, call_ids_of={"anthropic": _WORD_IDS}, many_vendors=True),
     ),
     Provider(
         name="vertex",

@@ -24,8 +24,10 @@ class Quirks:
     names of models whose thoughts come, sealed, for the next request if they are asked for. `thoughts_back`: the field
     of a chat message in which a server wants back what the model thought, because it forgets it otherwise. `documents`:
     how a chat message holds one: as a `file`, also one by its URL, or as a `document_url`; None is not at all.
-    `call_ids`: a pattern of the ids that calls may have; None is any. `many_vendors`: whether models of several makers
-    are behind it, who do not take each other's thoughts.
+    `call_ids`: a pattern of the ids that calls may have; None is any. `call_ids_of`: the same, for models of makers who
+    take fewer. `many_vendors`: whether models of several makers are behind it, who do not take each other's thoughts.
+    `after_answers`: what the model is made to have said between a tool's answer and what a user says next, to a server
+    that refuses the one right after the other.
 
     Of the fields of a chat completion, by the names that a caller gives them: `renames`: what the server calls a field.
     `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that a field
@@ -39,7 +41,9 @@ class Quirks:
     sealed_reasoning: str | None = None
     thoughts_back: str | None = None
     call_ids: str | None = None
+    call_ids_of: Mapping[str, str] = field(default_factory=dict)
     many_vendors: bool = False
+    after_answers: str | None = None
     documents: Literal["file", "file or URL", "document_url"] | None = None
     renames: Mapping[str, str] = field(default_factory=dict)
     refuses: frozenset[str] = frozenset()

@@ -15,7 +15,7 @@ it is not, and nothing follows either. A tool call is complete only when the ans
 Counts that have been told are not told again.
 
 What a provider wants to get back with the next request (signed thoughts, for example) is `provider_state`, by dialect;
-it stays with the assistant's message in the thread.
+it stays with the assistant's message in the thread, with who made it and of what, see `histories`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.histories import MADE_BY
+from allm_actors.engine.dialects.histories import MADE_BY, MADE_OF, made_of
 
 __all__ = ["Answer", "PartialCall", "UsageFields", "json_text", "provider_state"]
 
@@ -76,6 +76,7 @@ class Answer:
     """What has come of one answer. `usage_fields` turns the wire's usage, once it is all there, into `Usage` fields."""
 
     __slots__ = (
+        "_by_id",
         "_row",
         "_thinking",
         "_usage_fields",
@@ -97,6 +98,7 @@ class Answer:
         self._row = row
         self._usage_fields = usage_fields
         self._thinking: list[int] = []
+        self._by_id: dict[str, PartialCall] = {}
         self.id: str | None = None
         self.model: str | None = None
         self.text: list[str] = []
@@ -145,7 +147,7 @@ class Answer:
         """What the wire says about who the call is; the first that is said stays."""
         if call.id is None and id:
             call.wire_id = id
-            call.id = self._unique(id)
+            call.id = self._unique(id, call)
         if call.name is None and name:
             call.name = name
         if not call.started and call.id is not None and call.name is not None:
@@ -180,13 +182,15 @@ class Answer:
             # A forced tool choice finishes with `stop`, and so do some servers always; the calls are there anyway.
             finish = "tool_calls"
         self.count(events)
-        calls = [self._completed(call, events, cut_off=finish == "length") for call in self.calls]
+        cut_off = finish == "length"
+        calls = [self._completed(at, call, events, cut_off=cut_off) for at, call in enumerate(self.calls)]
         text = "".join(self.text)
         if text:
             events.append(TextCompleted(text))
         said: dict[str, Any] = {"tool_calls": calls} if calls else {}
         if self.provider_state:
-            said["provider_state"] = {**self.provider_state, MADE_BY: [self._row.name, self.model]}
+            made = {MADE_BY: [self._row.name, self.model], MADE_OF: made_of(text, calls)}
+            said["provider_state"] = self.provider_state | made
         message = Message(role="assistant", content=text, metadata=said)
         events.append(MessageCompleted(message, finish, self._metadata(raw_finish)))
 
@@ -245,9 +249,13 @@ class Answer:
         }
         return self.metadata | {name: value for name, value in metadata.items() if value is not None}
 
-    def _unique(self, call_id: str) -> str:
-        taken = {call.id for call in self.calls}
-        return call_id if call_id not in taken else f"{call_id}_{len(self.calls)}"
+    def _unique(self, call_id: str, call: PartialCall) -> str:
+        """The id, or one like it, if a call of this answer has it already."""
+        unique, number = call_id, len(self.calls)
+        while unique in self._by_id:
+            unique, number = f"{call_id}_{number}", number + 1
+        self._by_id[unique] = call
+        return unique
 
     def _start(self, call: PartialCall, call_id: str, name: str, events: list[Event]) -> None:
         call.started = True
@@ -256,10 +264,10 @@ class Answer:
         if buffered:
             events.append(ToolCallDelta(call_id, buffered))
 
-    def _completed(self, call: PartialCall, events: list[Event], *, cut_off: bool) -> ToolCall:
+    def _completed(self, at: int, call: PartialCall, events: list[Event], *, cut_off: bool) -> ToolCall:
         name = call.name or ""
         if call.id is None:
-            call.id = self._unique(f"call_{self.id or 'unnamed'}_{self.calls.index(call)}")
+            call.id = self._unique(f"call_{self.id or 'unnamed'}_{at}", call)
         if not call.started:
             self._start(call, call.id, name, events)
         raw = "".join(call.fragments)

@@ -19,6 +19,7 @@ Source: https://docs.anthropic.com/en/api/messages, and recorded exchanges.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any, Final
@@ -40,6 +41,8 @@ from allm_actors.engine.dialects.anthropic_events import JSON_TOOL, STATE, Decod
 from allm_actors.engine.dialects.body import flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
+from allm_actors.engine.dialects.histories import began_without_thoughts
+from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -55,6 +58,14 @@ _HEADERS = {
 _MAX_TOKENS = 1024
 _PDF = "application/pdf"
 _CHOICES = ("auto", "any", "none", "tool")
+_KINDS = {
+    "thinking": "thought",
+    "redacted_thinking": "thought",
+    "tool_use": "call",
+    "tool_result": "result",
+}
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
+_LONGEST_NAME = 128
 
 
 def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
@@ -127,7 +138,7 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     answered = [call.name for message in request.messages for call in message.tool_calls]
     if "output_config" in body or any(name.startswith(JSON_TOOL) for name in answered):
         return
-    name = f"{JSON_TOOL}{wanted.get('name') or 'answer'}"
+    name = _NO_NAME.sub("_", f"{JSON_TOOL}{wanted.get('name') or 'answer'}")[:_LONGEST_NAME]
     description = "Return the final result as a JSON object matching the schema."
     tool = {"name": name, "description": description, "input_schema": wanted["schema"]}
     own = body.get("tools") if request.tool_choice != "none" else None
@@ -145,22 +156,15 @@ def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
 
 def _thinks_too_late(body: Mapping[str, Any]) -> bool:
     """Whether it shall think in the middle of a step that was begun without: the API wants the thoughts from before."""
-    thinking, messages = body.get("thinking"), body.get("messages")
-    if not (
-        isinstance(thinking, Mapping) and thinking.get("type") == "enabled" and isinstance(messages, list)
-    ):
+    thinking = body.get("thinking")
+    if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
         return False
-    kinds = [[block.get("type") for block in _blocks(message)] for message in messages[-2:]]
-    return (
-        len(kinds) == 2
-        and "tool_result" in kinds[1]
-        and kinds[0][:1] not in (["thinking"], ["redacted_thinking"])
-    )
+    turns = dicts_of(body.get("messages"))
+    return began_without_thoughts([(str(turn.get("role")), _kinds(turn.get("content"))) for turn in turns])
 
 
-def _blocks(message: Any) -> list[Mapping[str, Any]]:
-    content = message.get("content") if isinstance(message, Mapping) else None
-    return [block for block in content if isinstance(block, Mapping)] if isinstance(content, list) else []
+def _kinds(content: Any) -> list[str]:
+    return [_KINDS.get(str(block.get("type")), "") for block in dicts_of(content)]
 
 
 def _thinks(body: Mapping[str, Any]) -> bool:
@@ -246,12 +250,23 @@ def _assistant(message: Message) -> str | list[dict[str, Any]]:
     blocks = provider_state(message, STATE)
     if isinstance(blocks, list):
         called = {call.id for call in message.tool_calls}
-        return [block for block in blocks if block.get("type") != "tool_use" or block.get("id") in called]
+        return [block for block in blocks if _is_wanted(block, called)]
     text = _said(flat_text(message))
     if not message.tool_calls:
         return text
     spoken = [{"type": "text", "text": text}] if text else []
     return [*spoken, *map(_tool_use, message.tool_calls)]
+
+
+def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
+    """Whether a block that came may go back: a call can have been taken out of the answer, and a text be blank."""
+    match block.get("type"):
+        case "tool_use":
+            return text_of(block.get("id")) in called
+        case "text":
+            return bool(_said(text_of(block.get("text")) or ""))
+        case _:
+            return True
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

@@ -44,6 +44,8 @@ from allm_actors.engine.dialects.bedrock_documents import DOCUMENTS, document_bl
 from allm_actors.engine.dialects.bedrock_events import STATE, Decoder
 from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
+from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of
+from allm_actors.engine.dialects.lenient import dict_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest
@@ -56,6 +58,7 @@ _FIELDS = (
     *("performanceConfig", "serviceTier", "outputConfig", "additionalModelResponseFieldPaths"),
     "projectIdentifier",
 )
+_KINDS = {"reasoningContent": "thought", "toolUse": "call", "toolResult": "result"}
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
 
 
@@ -72,7 +75,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     given = request.options
-    body: dict[str, Any] = {"messages": list(_turns(named(request.messages), row))}
+    vendor = vendor_of(str(given.get("model", request.model) or ""))
+    body: dict[str, Any] = {"messages": list(_turns(named(request.messages), row, vendor))}
     system = [{"text": text} for text in _system(request.messages)]
     if system:
         body["system"] = system
@@ -90,9 +94,23 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
     ours = (*_FIELDS, *_INFERENCE, "inferenceConfig", "additionalModelRequestFields", "model")
     extra = {name: value for name, value in given.items() if name not in ours}
     extra |= given.get("additionalModelRequestFields") or {}
+    if _thinks_too_late(extra, body["messages"]):
+        del extra["thinking"]
     if extra:
         body["additionalModelRequestFields"] = extra
     return body | {name: given[name] for name in _FIELDS if name in given}
+
+
+def _thinks_too_late(extra: Mapping[str, Any], turns: list[dict[str, Any]]) -> bool:
+    """Whether Claude shall think in the middle of a step that was begun without, which it refuses."""
+    thinking = extra.get("thinking")
+    if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
+        return False
+    return began_without_thoughts([(turn["role"], _kinds(turn["content"])) for turn in turns])
+
+
+def _kinds(content: list[dict[str, Any]]) -> list[str]:
+    return [next((_KINDS[name] for name in block if name in _KINDS), "") for block in content]
 
 
 def _inference(request: Request) -> dict[str, Any]:
@@ -167,18 +185,18 @@ def _system(messages: Iterable[Message]) -> Iterable[str]:
     return filter(str.strip, (flat_text(message) for message in messages if message.role == "system"))
 
 
-def _turns(messages: Iterable[Message], row: Provider) -> Iterable[dict[str, Any]]:
+def _turns(messages: Iterable[Message], row: Provider, vendor: str) -> Iterable[dict[str, Any]]:
     spoken = (message for message in messages if message.role != "system")
     for role, group in groupby(spoken, key=lambda each: "assistant" if each.role == "assistant" else "user"):
-        content = [block for message in group for block in _blocks(message, row)]
+        content = [block for message in group for block in _blocks(message, row, vendor)]
         if content:
             yield {"role": role, "content": content}
 
 
-def _blocks(message: Message, row: Provider) -> list[dict[str, Any]]:
+def _blocks(message: Message, row: Provider, vendor: str) -> list[dict[str, Any]]:
     if message.role == "tool":
         return [{"toolResult": {"toolUseId": message.tool_call_id, "content": _said(message, row)}}]
-    return _said(message, row) if message.role == "user" else _assistant(message)
+    return _said(message, row) if message.role == "user" else _assistant(message, vendor)
 
 
 def _said(message: Message, row: Provider) -> list[dict[str, Any]]:
@@ -205,18 +223,30 @@ def _part(part: Part, row: Provider) -> list[dict[str, Any]]:
     return [{"image": {"format": mime_type.removeprefix("image/"), "source": {"bytes": data}}}]
 
 
-def _assistant(message: Message) -> list[dict[str, Any]]:
+def _assistant(message: Message, vendor: str) -> list[dict[str, Any]]:
     blocks = provider_state(message, STATE)
     if isinstance(blocks, list):
         called = {call.id for call in message.tool_calls}
-        return [block for block in blocks if _is_wanted(block, called)]
+        return [block for block in blocks if _is_wanted(block, called) and _is_for(block, vendor)]
     return [*_text(flat_text(message)), *map(_tool_use, message.tool_calls)]
 
 
 def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
     """Whether a block that came is still part of the answer: a call can have been taken out of it."""
     use = block.get("toolUse")
-    return use is None or use.get("type") == "server_tool_use" or use.get("toolUseId") in called
+    return use is None or use.get("type") == "server_tool_use" or text_of(use.get("toolUseId")) in called
+
+
+def _is_for(block: Mapping[str, Any], vendor: str) -> bool:
+    """Whether a block may go to a model of this vendor's: who made it is not on the wire, but only Claude signs.
+
+    Claude refuses thoughts that are not signed, and all others those that are.
+    """
+    if "reasoningContent" not in block or not vendor:
+        return True
+    thought = dict_of(block["reasoningContent"])
+    signed = bool(thought.get("redactedContent") or dict_of(thought.get("reasoningText")).get("signature"))
+    return signed == (vendor == "anthropic")
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

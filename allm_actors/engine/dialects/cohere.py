@@ -49,7 +49,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_parts(request.messages, row)
+    check_parts(request.messages, row, in_answers=False)
     return HttpRequest(
         url=base_url + _PATH, body=json_body(_body(request) | request.options), headers=_HEADERS
     )

@@ -7,8 +7,10 @@ of the request's own fields stay there, all others are fields of `generationConf
     ours                              on the wire
     system messages, wherever         systemInstruction, joined by empty lines
     tool messages                     functionResponse parts; those in a row are one content
+    an assistant's messages           those in a row are one content
     an assistant's calls              functionCall parts with their signatures; what was kept goes back as it came
-    tools                             functionDeclarations; a schema beyond OpenAPI's words is parametersJsonSchema
+    tools                             functionDeclarations; a schema that `parameters` refuses, or of which it knows a
+                                      part, is parametersJsonSchema
     tool_choice                       toolConfig.functionCallingConfig
     documents                         inlineData, or fileData with a URL
     response_format json_schema       responseMimeType, and responseSchema or responseJsonSchema
@@ -69,6 +71,11 @@ _SCHEMA_WORDS = frozenset(
         *("properties", "required", "minProperties", "maxProperties", "propertyOrdering"),
     )
 )
+_FORMATS = {
+    "string": ("enum", "date-time"),
+    "number": ("float", "double"),
+    "integer": ("int32", "int64"),
+}
 _DROPPED_WORDS = ("additionalProperties", "$schema")
 # Newer models refuse a call without the signature that they made for it; this stands for "made by somebody else".
 _SIGNS = re.compile(r"gemini-(?:[3-9]|\d\d|[a-z-]+-latest)", re.IGNORECASE)
@@ -81,7 +88,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError`, `unsupported_feature` or, for files that are too large together,
     `invalid_request`, for what cannot be sent.
     """
-    check_parts(request.messages, row, _DOCUMENTS)
+    check_parts(request.messages, row, _DOCUMENTS, in_answers=False)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
     body = json_body(_body(request))
@@ -135,8 +142,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 def _schema(schema: Any, plain: str, full: str) -> dict[str, Any]:
     """The schema under the field that understands all of its words."""
-    reduced = _without(schema)
-    return {plain: reduced} if _is_simple(reduced) else {full: schema}
+    return {plain: _without(schema)} if _is_simple(schema, of_all=True) else {full: schema}
 
 
 def _without(schema: Any) -> Any:
@@ -152,15 +158,35 @@ def _without(schema: Any) -> Any:
     return made
 
 
-def _is_simple(schema: Any) -> bool:
+def _is_simple(schema: Any, *, of_all: bool = False) -> bool:
+    """Whether the plain field takes the schema and means the same by it; `of_all` is that of all arguments."""
     if isinstance(schema, list):
         return all(map(_is_simple, schema))
     if not isinstance(schema, dict):
         return True
-    if isinstance(schema.get("type"), list) or not _SCHEMA_WORDS.issuperset(schema):
+    if not _SCHEMA_WORDS.issuperset(name for name in schema if name not in _DROPPED_WORDS):
+        return False
+    if not _is_simple_kind(schema, of_all=of_all):
         return False
     parts = [schema.get("items"), *(schema.get("anyOf") or ())]
     return all(map(_is_simple, [*parts, *(schema.get("properties") or {}).values()]))
+
+
+def _is_simple_kind(schema: Mapping[str, Any], *, of_all: bool) -> bool:
+    kind = schema.get("type")
+    if isinstance(kind, list) or isinstance(schema.get("additionalProperties"), Mapping):
+        return False
+    if kind is None and "anyOf" not in schema and not of_all:
+        return False  # the plain field wants to know a kind
+    name = str(kind).lower()
+    if "format" in schema and schema["format"] not in _FORMATS.get(name, ()):
+        return False
+    if name == "object":
+        return of_all or bool(schema.get("properties"))  # an inner one may not be empty
+    values = schema.get("enum")
+    return (name != "array" or "items" in schema) and (
+        not isinstance(values, list) or (name == "string" and all(isinstance(value, str) for value in values))
+    )
 
 
 def _tool_choice(choice: str | Mapping[str, Any]) -> Mapping[str, Any]:
@@ -190,10 +216,15 @@ def _contents(request: Request) -> Iterable[dict[str, Any]]:
         if role == "tool":
             yield {"role": "user", "parts": [_result(message, names) for message in group]}
             continue
-        for message in group:
-            parts = _user(message) if role == "user" else _assistant(message, signs=signs)
+        if role == "assistant":  # a call has to come right after what a user said, or a tool
+            parts = [part for message in group for part in _assistant(message, signs=signs)]
             if parts:
-                yield {"role": "user" if role == "user" else "model", "parts": parts}
+                yield {"role": "model", "parts": parts}
+            continue
+        for message in group:
+            parts = _user(message)
+            if parts:
+                yield {"role": "user", "parts": parts}
 
 
 def _result(message: Message, calls: Mapping[str, ToolCall]) -> dict[str, Any]:
@@ -238,31 +269,30 @@ def _document(document: Document) -> dict[str, Any]:
 
 
 def _assistant(message: Message, *, signs: bool) -> list[dict[str, Any]]:
-    parts = provider_state(message, STATE)
-    if isinstance(parts, list):
-        return _kept(parts, message, signs=signs)
-    text = flat_text(message)
-    made: list[dict[str, Any]] = [{"text": text}] if text else []
-    for index, call in enumerate(message.tool_calls):
-        part: dict[str, Any] = {
-            "functionCall": {"name": call.name, "args": call.arguments} | _id(call.id, call)
-        }
-        if "thoughtSignature" in call.metadata:
-            part["thoughtSignature"] = call.metadata["thoughtSignature"]
-        elif signs and index == 0:
-            part["thoughtSignature"] = _FOREIGN_SIGNATURE
-        made.append(part)
-    return made
-
-
-def _kept(parts: list[dict[str, Any]], message: Message, *, signs: bool) -> list[dict[str, Any]]:
-    """The parts as they came, without calls that nobody will answer."""
-    if not message.tool_calls:
-        return [part for part in parts if "functionCall" not in part]
+    kept = provider_state(message, STATE)
+    if isinstance(kept, list):
+        parts = _kept(kept, message.tool_calls)
+    else:
+        text = flat_text(message)
+        parts = [*([{"text": text}] if text else ()), *map(_call, message.tool_calls)]
     first = next((at for at, part in enumerate(parts) if "functionCall" in part), None)
     if signs and first is not None and "thoughtSignature" not in parts[first]:
         return [*parts[:first], {**parts[first], "thoughtSignature": _FOREIGN_SIGNATURE}, *parts[first + 1 :]]
     return parts
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    part: dict[str, Any] = {"functionCall": {"name": call.name, "args": call.arguments} | _id(call.id, call)}
+    if "thoughtSignature" in call.metadata:
+        part["thoughtSignature"] = call.metadata["thoughtSignature"]
+    return part
+
+
+def _kept(parts: list[dict[str, Any]], calls: list[ToolCall]) -> list[dict[str, Any]]:
+    """The parts as they came; but if calls were taken out, which those parts do not name, with the calls there are."""
+    if sum("functionCall" in part for part in parts) == len(calls):
+        return parts
+    return [*(part for part in parts if "functionCall" not in part), *map(_call, calls)]
 
 
 DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder)

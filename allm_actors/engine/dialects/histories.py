@@ -1,15 +1,18 @@
 """A conversation that others have led so far, as the next provider takes it.
 
-Rule of this file: pure, and nothing changes that fits already. Who made an answer is told with what its provider wants
-back (`provider_state`), which goes back to nobody else; the rest of a message is everybody's.
+Rule of this file: pure, and nothing changes that fits already; what becomes of a message depends on nothing that comes
+after it. Who made an answer, and of what, is told with what its provider wants back (`provider_state`), which goes back
+to nobody else, and only while the message is what it was; the rest of a message is everybody's.
 
     what the conversation has                       what is sent
     ----------------------------------------------  -----------------------------------------------------------------
     a state of another provider's, or family's      the message without it: its text and its calls
+    the state of a message that was edited since    the same; a call that was taken out is no edit
     sealed thoughts, to a model that does not think nothing of them
     the id of a call that the row does not take,    one made of it, for the call and its answer alike
     or that was used before
-    the name of a call that is no tool's name       the name with `_` for what may not stand in one
+    a call of a tool that there is not, by a name   the name with `_` for what may not stand in one
+    that no tool can have
 
 Source: the patterns are those of the providers' own refusals; see the rows of `catalog`.
 """
@@ -17,7 +20,7 @@ Source: the patterns are those of the providers' own refusals; see the rows of `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -25,66 +28,134 @@ import msgspec
 
 from allm_actors.data import Message, Request, ToolCall
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects.body import flat_text
 
-__all__ = ["MADE_BY", "fitted"]
+__all__ = ["MADE_BY", "MADE_OF", "began_without_thoughts", "fitted", "made_of", "vendor_of"]
 
 MADE_BY = "made_by"
 """The key of `provider_state` under which provider and model stand."""
+MADE_OF = "made_of"
+"""The key of `provider_state` under which stands what the message was, see `made_of`."""
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 64
 _VENDOR = re.compile(r"(?:^|[./])(?:[a-z]{2,6}\.)?([a-z0-9]+)\.[a-z0-9]")
+_SIGNATURE = "thoughtSignature"
+
+
+def made_of(text: str, calls: Iterable[ToolCall]) -> dict[str, Any]:
+    """What tells whether a message is still what it was: digests of its text, and of each call by its id."""
+    return {"text": _digest(text), "calls": {call.id: _call_digest(call) for call in calls}}
 
 
 def fitted(request: Request, row: Provider) -> Request:
     """The request with a conversation that this provider takes."""
     if all(message.role != "assistant" for message in request.messages):
         return request
-    model = str(request.options.get("model", request.model) or "")
-    messages = list(_fitted(request.messages, row, model))
+    messages = list(_fitted(request, row))
     same = all(one is other for one, other in zip(messages, request.messages, strict=True))
     return request if same else msgspec.structs.replace(request, messages=messages)
 
 
-def _fitted(messages: Iterable[Message], row: Provider, model: str) -> Iterable[Message]:
-    ids = _Ids(row.quirks.call_ids)
-    for message in messages:
+def vendor_of(model: str) -> str:
+    """Who makes a model, or nothing, of a name that does not say so.
+
+    `anthropic/claude-…`, `eu.anthropic.claude-…` and an ARN that ends so do; `openrouter/auto` is nobody's.
+    """
+    first, slash, last = model.rpartition("/")
+    if slash and not model.startswith("arn:"):
+        return "" if first == "openrouter" else first
+    found = _VENDOR.search(last)
+    return found[1] if found else ""
+
+
+def began_without_thoughts(turns: Sequence[tuple[str, Sequence[str]]]) -> bool:
+    """Whether the step at the end of a conversation has calls, and none of the thoughts that they came of.
+
+    A turn is its role and the kinds of its blocks, of which `thought`, `call` and `result` count. A step is what
+    follows the last message of a user's own: more calls may come of the first thought.
+    """
+    began: Sequence[str] | None = None
+    for role, kinds in reversed(turns):
+        if role == "assistant":
+            if "call" not in kinds:
+                break
+            began = kinds
+        elif began is not None and "result" not in kinds:
+            break
+    return began is not None and began[0] != "thought"
+
+
+def _fitted(request: Request, row: Provider) -> Iterable[Message]:
+    model = str(request.options.get("model", request.model) or "")
+    ids = row.quirks.call_ids_of.get(vendor_of(model), row.quirks.call_ids)
+    calls = _Calls(ids, frozenset(tool.name for tool in request.tools))
+    for message in request.messages:
         if message.role == "assistant":
-            yield ids.of_calls(_without_foreign(message, row, model))
+            made = _without_foreign(message, row, model)
+            yield calls.made(made, here=_is_made_here(made))
         elif message.role == "tool":
-            yield ids.of_answer(message)
+            yield calls.answered(message)
         else:
             yield message
+
+
+# --- what a provider wants back -----------------------------------------------------------------------------------
 
 
 def _without_foreign(message: Message, row: Provider, model: str) -> Message:
     state = message.metadata.get("provider_state")
     if not isinstance(state, Mapping):
         return message
-    kept: Any = state
     if not _is_own(state.get(MADE_BY), row, model):
-        kept = None
-    elif row.quirks.sealed_reasoning is not None and not re.match(row.quirks.sealed_reasoning, model):
-        kept = {name: _without_thoughts(items) for name, items in state.items()}
-    if kept == state:
+        return _without_signatures(_without_state(message))
+    if not _is_unchanged(message, state.get(MADE_OF)):
+        return _without_state(message)
+    reasons = row.quirks.only_for.get("reasoning_effort")
+    if reasons is None or re.match(reasons, model, re.IGNORECASE):
         return message
-    metadata = {name: value for name, value in message.metadata.items() if name != "provider_state"}
-    return msgspec.structs.replace(
-        message, metadata=metadata if kept is None else {**metadata, "provider_state": kept}
-    )
+    kept = {name: _without_thoughts(items) for name, items in state.items()}
+    return message if kept == state else _with_metadata(message, provider_state=kept)
+
+
+def _is_made_here(message: Message) -> bool:
+    """Whether what is left says who made it: that is this provider then, who takes the ids that it made."""
+    state = message.metadata.get("provider_state")
+    return isinstance(state, Mapping) and state.get(MADE_BY) is not None
 
 
 def _is_own(made_by: Any, row: Provider, model: str) -> bool:
     if not (isinstance(made_by, list | tuple) and len(made_by) == 2):
         return True  # nobody said who it was
     provider, made = made_by
-    return provider == row.name and (not row.quirks.many_vendors or _vendor(str(made)) == _vendor(model))
+    if provider != row.name:
+        return False
+    if not row.quirks.many_vendors:
+        return True
+    theirs, ours = vendor_of(str(made or "")), vendor_of(model)
+    return not theirs or not ours or theirs == ours
 
 
-def _vendor(model: str) -> str:
-    """Who makes a model, of those names that say so, such as `eu.anthropic.claude-…`, or the end of an ARN."""
-    found = _VENDOR.search(model.rpartition("/")[2])
-    return found[1] if found else ""
+def _is_unchanged(message: Message, was: Any) -> bool:
+    if not isinstance(was, Mapping):
+        return True  # nobody said what it was
+    calls = was.get("calls")
+    known = calls if isinstance(calls, Mapping) else {}
+    return was.get("text") == _digest(flat_text(message)) and all(
+        known.get(call.id) == _call_digest(call) for call in message.tool_calls
+    )
+
+
+def _call_digest(call: ToolCall) -> str:
+    try:
+        arguments = msgspec.json.encode(call.arguments, order="sorted").decode()
+    except (TypeError, ValueError, RecursionError):
+        arguments = ""
+    return _digest("\n".join((call.name, call.raw_arguments or "", arguments)))
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def _without_thoughts(items: Any) -> Any:
@@ -93,45 +164,90 @@ def _without_thoughts(items: Any) -> Any:
     return [item for item in items if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]
 
 
-class _Ids:
-    """The ids of the calls so far, and what has become of those that wait for an answer."""
+def _without_signatures(message: Message) -> Message:
+    calls = message.tool_calls
+    if all(_SIGNATURE not in call.metadata for call in calls):
+        return message
+    return _with_metadata(message, tool_calls=[_unsigned(call) for call in calls])
 
-    def __init__(self, pattern: str | None) -> None:
-        self._takes = None if pattern is None else re.compile(pattern)
+
+def _unsigned(call: ToolCall) -> ToolCall:
+    metadata = {name: value for name, value in call.metadata.items() if name != _SIGNATURE}
+    return msgspec.structs.replace(call, metadata=metadata)
+
+
+def _without_state(message: Message) -> Message:
+    metadata = {name: value for name, value in message.metadata.items() if name != "provider_state"}
+    return msgspec.structs.replace(message, metadata=metadata)
+
+
+def _with_metadata(message: Message, **metadata: Any) -> Message:
+    return msgspec.structs.replace(message, metadata={**message.metadata, **metadata})
+
+
+# --- calls --------------------------------------------------------------------------------------------------------
+
+
+class _Calls:
+    """The calls so far, and what has become of those that wait for an answer.
+
+    Names that are a tool's are never changed: the provider has seen them, and has taken them or not.
+    """
+
+    def __init__(self, pattern: str | None, tools: frozenset[str]) -> None:
+        self._takes = re.compile(r"(?s:.*)" if pattern is None else pattern)
+        self._tools = tools
         self._used: set[str] = set()
-        self._open: dict[str, str] = {}
+        self._open: dict[str, list[str]] = {}  # by the id that the conversation has, those that are sent
 
-    def of_calls(self, message: Message) -> Message:
-        """An assistant's message."""
+    def made(self, message: Message, *, here: bool) -> Message:
+        """An assistant's message; one that was made `here` has ids that this provider takes."""
         calls = message.tool_calls
-        made = [msgspec.structs.replace(call, id=self._id(call), name=_name(call)) for call in calls]
-        if all(one.id == other.id and one.name == other.name for one, other in zip(made, calls, strict=True)):
+        for call in calls:
+            self._open[call.id] = []
+        made = [self._call(call, here=here) for call in calls]
+        if all(one is other for one, other in zip(made, calls, strict=True)):
             return message
-        return msgspec.structs.replace(message, metadata={**message.metadata, "tool_calls": made})
+        return _without_items(_with_metadata(message, tool_calls=made))
 
-    def of_answer(self, message: Message) -> Message:
+    def answered(self, message: Message) -> Message:
         """A tool's message."""
-        given = message.tool_call_id
-        taken = self._open.get(given or "")
-        return message if taken in (None, given) else msgspec.structs.replace(message, tool_call_id=taken)
+        waiting = self._open.get(message.tool_call_id or "", [])
+        id = message.tool_call_id
+        if waiting:
+            id = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+        name = None if message.name is None else self._name(message.name)
+        if id == message.tool_call_id and name == message.name:
+            return message
+        return msgspec.structs.replace(message, tool_call_id=id, name=name)
 
-    def _id(self, call: ToolCall) -> str:
-        id, takes = call.id, self._takes
-        if takes is None:
-            return id
+    def _call(self, call: ToolCall, *, here: bool) -> ToolCall:
+        id, name = self._id(call.id, here=here), self._name(call.name)
+        self._open[call.id].append(id)
+        return call if (id, name) == (call.id, call.name) else msgspec.structs.replace(call, id=id, name=name)
+
+    def _id(self, id: str, *, here: bool) -> str:
         fits, number = id, 0
-        while not takes.fullmatch(fits) or fits in self._used:
-            fits = _made_of(f"{id}#{number}" if number else id, takes)
+        while fits in self._used or not (self._takes.fullmatch(fits) or (here and fits == id)):
+            fits = _made_of_id(f"{id}#{number}" if number else id, self._takes)
             number += 1
         self._used.add(fits)
-        self._open[id] = fits
         return fits
 
+    def _name(self, name: str) -> str:
+        return name if name in self._tools else _NO_NAME.sub("_", name)[:_LONGEST_NAME] or "unnamed"
 
-def _made_of(id: str, takes: re.Pattern[str]) -> str:
+
+def _made_of_id(id: str, takes: re.Pattern[str]) -> str:
     digest = sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
     return next(made for made in (f"call_{digest[:24]}", digest[:9]) if takes.fullmatch(made))
 
 
-def _name(call: ToolCall) -> str:
-    return _NO_NAME.sub("_", call.name)[:_LONGEST_NAME] or "unnamed"
+def _without_items(message: Message) -> Message:
+    """The message without states that have its calls in them, under the ids and names that they had."""
+    state = message.metadata.get("provider_state")
+    if not isinstance(state, Mapping):
+        return message
+    about = (MADE_BY, MADE_OF)
+    kept = {name: items for name, items in state.items() if name in about or not isinstance(items, list)}
+    return message if kept == state else _with_metadata(message, provider_state=kept)

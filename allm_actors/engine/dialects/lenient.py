@@ -31,8 +31,8 @@ def text_of(value: Any) -> str | None:
 
 
 def count_of(value: Any) -> int | None:
-    """`value` if it is a whole number."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    """`value` if it is a whole number that is not negative."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def number_of(value: Any) -> float | None:

@@ -14,6 +14,7 @@ for travels in `request.options`, which has the last word over every field, as f
     an assistant's calls              tool_calls, with the arguments exactly as the model wrote them
     reasoning_effort, verbosity       as they are, to models that reason; see the row
     what the model thought            reasoning_content or reasoning_details, to those who want it back, see the row
+    a user's message after a tool's   with an assistant's between, for those who want one, see the row
 
 Source: https://platform.openai.com/docs/api-reference/chat/create.
 """
@@ -21,7 +22,7 @@ Source: https://platform.openai.com/docs/api-reference/chat/create.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import (
@@ -68,7 +69,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
-    check_parts(request.messages, row, _DOCUMENTS.get(row.quirks.documents or ""))
+    documents = _DOCUMENTS.get(row.quirks.documents or "")
+    check_parts(request.messages, row, documents, in_answers=False)
     body = obeying(_body(request, row) | request.options, row)
     if body.get("stream") is False:
         body.pop("stream_options", None)  # a server refuses the one without the other
@@ -78,7 +80,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
     body: dict[str, Any] = {} if request.model is None else {"model": request.model}
-    body["messages"] = [_message(each, row) for each in request.messages]
+    body["messages"] = list(_messages(request.messages, row))
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
@@ -122,6 +124,15 @@ def _response_format(wanted: Any) -> Any:
         schema = {name: wanted[name] for name in ("name", "schema", "strict") if name in wanted}
         return {"type": "json_schema", "json_schema": schema}
     return wanted
+
+
+def _messages(messages: Iterable[Message], row: Provider) -> Iterable[dict[str, Any]]:
+    said, before = row.quirks.after_answers, None
+    for message in messages:
+        if said is not None and before == "tool" and message.role not in ("tool", "assistant"):
+            yield {"role": "assistant", "content": said}
+        yield _message(message, row)
+        before = message.role
 
 
 def _message(message: Message, row: Provider) -> dict[str, Any]:

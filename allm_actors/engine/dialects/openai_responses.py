@@ -46,6 +46,7 @@ from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
+from allm_actors.engine.dialects.lenient import text_of
 from allm_actors.engine.dialects.openai_events import STATE, Decoder
 from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
 from allm_actors.engine.dialects.parts import check_parts
@@ -183,8 +184,7 @@ def _file(document: Document) -> dict[str, Any]:
 def _assistant(message: Message, *, stored: bool) -> Iterable[dict[str, Any]]:
     output = provider_state(message, STATE)
     if isinstance(output, list):
-        called = {call.id for call in message.tool_calls}
-        yield from _going_back(output, called, stored=stored)
+        yield from _going_back(output, {call.id: call for call in message.tool_calls}, stored=stored)
         return
     text = flat_text(message)
     if text:
@@ -192,7 +192,9 @@ def _assistant(message: Message, *, stored: bool) -> Iterable[dict[str, Any]]:
     yield from map(_call, message.tool_calls)
 
 
-def _going_back(output: list[dict[str, Any]], called: set[str], *, stored: bool) -> list[dict[str, Any]]:
+def _going_back(
+    output: list[dict[str, Any]], called: Mapping[str, ToolCall], *, stored: bool
+) -> list[dict[str, Any]]:
     """The items without calls that nobody answers, and without thoughts that the server would refuse.
 
     It refuses those of which it has nothing but an id, and those that what came of them does not follow.
@@ -205,9 +207,15 @@ def _going_back(output: list[dict[str, Any]], called: set[str], *, stored: bool)
             if follows and known:
                 kept.append(item)
             continue
-        follows = item.get("type") != "function_call" or (item.get("call_id") or item.get("id")) in called
-        if follows:
+        if item.get("type") != "function_call":
+            follows = True
             kept.append(item)
+            continue
+        call = called.get(text_of(item.get("call_id")) or text_of(item.get("id")) or "")
+        follows = call is not None
+        if call is not None:
+            broken = call.metadata.get("arguments_error")  # as it came, it would be refused
+            kept.append({**item, "arguments": arguments_text(call)} if broken else item)
     return kept[::-1]
 
 

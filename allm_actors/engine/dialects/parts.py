@@ -1,7 +1,8 @@
 """The parts of messages: which may be sent.
 
 Rule of this file: every part is checked before anything is sent, and every failure is listed. What a format has no
-word for is refused, and never left out.
+word for is refused, and never left out. One thing is: a picture in an assistant's message, which no provider but Ollama
+takes back.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ from allm_actors.engine.dialects.pictures import picture_failure
 __all__ = ["check_parts"]
 
 
-def check_parts(messages: Sequence[Message], row: Provider, documents: Documents | None = None) -> None:
+def check_parts(
+    messages: Sequence[Message],
+    row: Provider,
+    documents: Documents | None = None,
+    *,
+    in_answers: bool = True,
+) -> None:
     """Refuse what cannot be sent; without `documents`, the format has no word for them.
 
-    Raises: `ValidationError("invalid_message")` with every part that cannot be sent, and
-    `AdapterError("unsupported_feature")` for a document that others could be sent.
+    `in_answers` is whether a tool's answer may hold pictures. Raises: `ValidationError("invalid_message")` with every
+    part that cannot be sent, and `AdapterError("unsupported_feature")` for what others could be sent.
     """
     mixed = [(index, each) for index, each in enumerate(messages) if not isinstance(each.content, str)]
     if not mixed:
@@ -33,6 +40,8 @@ def check_parts(messages: Sequence[Message], row: Provider, documents: Documents
         for part in message.content:
             if isinstance(part, DocumentPart):
                 _check_word(part, message.role, row, documents)
+            elif isinstance(part, ImagePart) and message.role == "tool" and not in_answers:
+                raise AdapterError("unsupported_feature", provider=row.name, message=_no_picture(row))
 
 
 def _failures(index: int, message: Message, documents: Documents | None) -> Iterator[tuple[Any, str]]:
@@ -59,6 +68,13 @@ def _failure(part: object, documents: Documents | None, *, of_system: bool) -> s
     if isinstance(part, DocumentPart) and not of_system and documents is not None:
         return document_failure(part.document, documents)
     return None
+
+
+def _no_picture(row: Provider) -> str:
+    return (
+        f"{row.label} takes no picture in a tool's answer: put it into a user message that follows the "
+        "answers, or ask a provider that does"
+    )
 
 
 def _check_word(part: DocumentPart, role: str, row: Provider, documents: Documents | None) -> None:

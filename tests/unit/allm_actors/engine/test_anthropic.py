@@ -293,3 +293,17 @@ class TestDecode:
         error = DIALECT.decode_error(failure, ROW)
         assert (error.reason, error.status) == (reason, status)
         assert error.metadata["provider_request_id"] == "req_1"
+
+
+@pytest.mark.parametrize(
+    ("name", "tool"),
+    [
+        ("Weather Report", "respond_with_json_Weather_Report"),
+        ("a.b/c", "respond_with_json_a_b_c"),
+        ("city", "respond_with_json_city"),
+        ("x" * 200, "respond_with_json_" + "x" * 110),
+    ],
+)
+def test_a_structure_of_any_name_is_a_tool_whose_name_may_be_sent(name, tool):
+    body = sent(response_format={**SCHEMA, "name": name})
+    assert body["tools"][0]["name"] == body["tool_choice"]["name"] == tool

@@ -221,3 +221,13 @@ def test_what_is_no_part_is_never_left_out(name, role):
     with pytest.raises(ValidationError) as caught:
         sent([foreign], name)
     assert caught.value.errors == [(["content", 0, 1], "invalid_part_type")]
+
+
+@pytest.mark.parametrize("name", ["openai", "mistral", "xai", "gemini", "vertex", "cohere"])
+def test_a_picture_is_never_left_out_of_a_tools_answer(name):
+    picture = ImagePart(image=Image.from_bytes(b"x", "image/png"))
+    *asked, answer = answered_with(PDF)
+    shown = Message(role="tool", content=[TextPart(text="here"), picture], tool_call_id=answer.tool_call_id)
+    with pytest.raises(AdapterError, match="no picture in a tool's answer: put it into a user") as refused:
+        sent([*asked, shown], name)
+    assert (refused.value.reason, refused.value.provider) == ("unsupported_feature", name)

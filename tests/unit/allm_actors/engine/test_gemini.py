@@ -130,6 +130,63 @@ class TestEncode:
         cut = answer(text="so", provider_state={"gemini": parts})
         assert sent(user("a"), cut, user("b"))["contents"][1]["parts"] == parts[:1]
 
+    def test_with_a_call_taken_out_the_others_are_there(self):
+        parts = [
+            {"text": "hm", "thought": True},
+            {"functionCall": {"name": "look", "args": {"x": 1}}, "thoughtSignature": "s"},
+            {"functionCall": {"name": "look", "args": {"x": 2}}},
+        ]
+        left = ToolCall(id="t", name="look", arguments={"x": 2}, metadata={"synthetic_id": True})
+        kept = answer(left, provider_state={"gemini": parts})
+        contents = sent(user("a"), kept, result("t", "x"), model="gemini-3-pro")["contents"]
+        assert contents[1]["parts"][0] == parts[0]
+        assert [part["functionCall"]["args"] for part in contents[1]["parts"][1:]] == [{"x": 2}]
+        assert len(contents[2]["parts"]) == 1
+
+    def test_what_a_model_says_in_a_row_is_one_content(self):
+        call = ToolCall(id="t", name="look", arguments={})
+        said = Message(role="assistant", content="Let me look.")
+        contents = sent(user("a"), said, answer(call), result("t", "x"))["contents"]
+        assert [content["role"] for content in contents] == ["user", "model", "user"]
+        assert [next(iter(part)) for part in contents[1]["parts"]] == ["text", "functionCall"]
+
+    @pytest.mark.parametrize(
+        ("schema", "plain"),
+        [
+            ({"type": "string", "format": "uuid"}, False),
+            ({"type": "string", "format": "date-time"}, True),
+            ({"type": "integer", "format": "int64"}, True),
+            ({"type": "integer", "format": "uint8"}, False),
+            ({"format": "date"}, False),
+            ({"type": "integer", "enum": [1, 2]}, False),
+            ({"type": "string", "enum": ["a", "b"]}, True),
+            ({"type": "string", "enum": ["a", None]}, False),
+            ({"enum": ["a"]}, False),
+            ({}, False),
+            ({"type": "object"}, False),
+            ({"type": "object", "additionalProperties": {"type": "string"}}, False),
+            (
+                {"type": "object", "properties": {"y": {"type": "string"}}, "additionalProperties": False},
+                True,
+            ),
+            ({"type": "array", "items": {"type": "string"}}, True),
+            ({"type": "array", "items": {"type": "object"}}, False),
+            ({"type": "array"}, False),
+            ({"anyOf": [{"type": "string"}, {"type": "string", "format": "email"}]}, False),
+        ],
+    )
+    def test_what_the_plain_field_refuses_or_forgets_goes_to_the_other(self, schema, plain):
+        whole = {"type": "object", "properties": {"x": schema}}
+        declared = sent(tools=[tool(whole)])["tools"][0]["functionDeclarations"][0]
+        assert ("parameters" in declared) is plain
+        if not plain:
+            assert declared["parametersJsonSchema"] == whole
+
+    def test_a_tool_without_arguments_has_a_plain_schema(self):
+        schema = {"type": "object", "properties": {}}
+        declared = sent(tools=[tool(schema)])["tools"][0]["functionDeclarations"][0]
+        assert declared["parameters"] == schema
+
     def test_pictures(self):
         parts = [TextPart(text="what?"), ImagePart(image=Image.from_bytes(b"\1\2", "image/png"))]
         assert sent(user(parts))["contents"][0]["parts"] == [

@@ -8,11 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allm_actors.data import ImagePart, Message, Request, TextPart, Thread, ToolCall
+from allm_actors.data import (
+    ImagePart,
+    Message,
+    Request,
+    TextPart,
+    Thread,
+    Tool,
+    ToolCall,
+)
 from allm_actors.data.build import assistant, tool_result, user
+from allm_actors.data.envelope import from_json, to_json
 from allm_actors.data.images import Image
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.histories import fitted
+from allm_actors.engine.dialects.histories import began_without_thoughts, fitted, made_of
 from allm_actors.engine.remote import base_url_of, find_dialect
 from allm_actors.engine.routes import dialect_of
 
@@ -225,3 +234,193 @@ def test_a_thread_stays_what_it_was():
     for row in PROVIDERS.values():
         fitted(request(*thread.messages), row)
     assert msgspec.json.encode(thread) == before
+
+
+def test_where_nothing_is_said_of_ids_one_that_comes_again_is_another_one_too():
+    turn = [made(("call_unnamed_0", "look")), tool_result("call_unnamed_0", "seen")]
+    again = [made(("call_unnamed_0", "find")), tool_result("call_unnamed_0", "found")]
+    told = body_of("gemini", "gemini-3-pro", user("hi"), *turn, *again)
+    names = [
+        part["functionResponse"]["name"]
+        for content in told["contents"]
+        for part in content["parts"]
+        if "functionResponse" in part
+    ]
+    assert names == ["look", "find"]
+
+
+def test_two_calls_of_one_id_get_an_answer_each():
+    answers = [tool_result("c", "first"), tool_result("c", "second")]
+    sent = fitted(
+        request(user("hi"), made(("c", "look"), ("c", "look")), *answers), PROVIDERS["xai"]
+    ).messages
+    asked = [call.id for call in sent[1].tool_calls]
+    assert [message.tool_call_id for message in sent[2:]] == asked
+    assert len(set(asked)) == 2
+
+
+def test_the_name_of_a_tool_that_there_is_stays_and_the_answer_has_that_of_its_call():
+    tools = [Tool(name="server.look", description="", schema={})]
+    answer = Message(role="tool", content="seen", tool_call_id="d", name="made up<|x|>")
+    asked = request(user("hi"), made(("c", "server.look"), ("d", "made up<|x|>")), answer, tools=tools)
+    sent = fitted(asked, PROVIDERS["gemini"]).messages
+    assert [call.name for call in sent[1].tool_calls] == ["server.look", "made_up__x__"]
+    assert sent[2].name == "made_up__x__"
+
+
+def test_on_bedrock_ids_are_as_the_maker_of_the_model_takes_them():
+    step = [user("?"), made(("functions.look:0", "look")), tool_result("functions.look:0", "seen")]
+    kimi, claude = (
+        body_of("bedrock", model, *step)["messages"][1]["content"][0]["toolUse"]["toolUseId"]
+        for model in ("moonshot.kimi-k2-thinking", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    )
+    assert kimi == "functions.look:0"
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", claude)
+
+
+def test_an_id_goes_back_to_who_made_it_as_it_came():
+    call, id = {"type": "function_call", "name": "look", "arguments": "{}"}, "resp_" + "x" * 50 + ":call_0"
+    items = [SEALED[0], {**call, "call_id": id}]
+    asked = [user("?"), made((id, "look"), state={"openai_responses": items}, made_by=["openai", "gpt-5"])]
+    told = body_of("openai", "gpt-5", *asked, tool_result(id, "seen"))
+    assert told["input"][1:3] == items
+    assert told["input"][3]["call_id"] == id
+
+
+UNSIGNED = {"reasoningContent": {"reasoningText": {"text": "hm"}}}
+
+
+@pytest.mark.parametrize(
+    ("model", "goes"),
+    [
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", [THOUGHT]),
+        ("moonshot.kimi-k2-thinking", [UNSIGNED]),
+        ("arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/abc", [THOUGHT, UNSIGNED]),
+    ],
+)
+def test_on_bedrock_where_no_answer_says_its_model_only_claude_signs(model, goes):
+    blocks = [THOUGHT, UNSIGNED, {"text": "It rains."}]
+    said = made(text="It rains.", state={"bedrock": blocks}, made_by=["bedrock", None])
+    told = body_of("bedrock", model, user("?"), said, user("And now?"))
+    assert told["messages"][1]["content"] == [*goes, blocks[2]]
+
+
+@pytest.mark.parametrize(
+    ("model", "goes"),
+    [("anthropic/claude-opus-4.1", True), ("openai/gpt-5", False), ("openrouter/auto", True)],
+)
+def test_on_openrouter_thoughts_go_back_to_their_own_family(model, goes):
+    details = [{"type": "reasoning.text", "text": "hm", "signature": "signed"}]
+    state = {"openai_chat": {"reasoning_details": details}}
+    said = made(text="It rains.", state=state, made_by=["openrouter", "anthropic/claude-sonnet-4.5"])
+    told = body_of("openrouter", model, user("?"), said, user("And now?"))
+    assert told["messages"][1].get("reasoning_details") == (details if goes else None)
+
+
+def test_a_deployment_of_any_name_gets_its_thoughts_back():
+    said = made(text="It rains.", state={"openai_responses": SEALED}, made_by=["azure", "gpt-5-2025-08-07"])
+    row = PROVIDERS["azure"]
+    for model, goes in (("our-thinker", True), ("gpt-4.1", False)):
+        sent = fitted(request(user("?"), said, model=model), row).messages[1]
+        assert ("sealed" in str(sent.metadata)) is goes
+
+
+CLAUDES = [
+    {"type": "thinking", "thinking": "hm", "signature": "signed"},
+    {"type": "text", "text": "Let me look."},
+    {"type": "tool_use", "id": "c", "name": "look", "input": {"x": 1}},
+    {"type": "tool_use", "id": "d", "name": "look", "input": {"x": 2}},
+]
+
+
+def of_claude(calls, text="Let me look."):
+    known = [
+        ToolCall(id="c", name="look", arguments={"x": 1}, raw_arguments='{"x":1}'),
+        ToolCall(id="d", name="look", arguments={"x": 2}, raw_arguments='{"x":2}'),
+    ]
+    state = {
+        "anthropic": CLAUDES,
+        "made_by": ["anthropic", "claude"],
+        "made_of": made_of("Let me look.", known),
+    }
+    metadata = {"tool_calls": [call for call in known if call.id in calls], "provider_state": state}
+    return Message(role="assistant", content=text, metadata=metadata)
+
+
+def test_a_state_does_not_outlive_an_edit():
+    kept = body_of("anthropic", "claude", user("?"), of_claude("cd"))["messages"][1]["content"]
+    assert kept == CLAUDES
+    edited = body_of("anthropic", "claude", user("?"), of_claude("cd", text="[removed]"))
+    assert [block.get("text") for block in edited["messages"][1]["content"]] == ["[removed]", None, None]
+    told = of_claude("c")
+    other = [msgspec.structs.replace(told.tool_calls[0], arguments={"x": 3}, raw_arguments=None)]
+    told = msgspec.structs.replace(told, metadata={**told.metadata, "tool_calls": other})
+    sent = body_of("anthropic", "claude", user("?"), told)["messages"][1]["content"]
+    assert [block["type"] for block in sent] == ["text", "tool_use"]
+    assert sent[1]["input"] == {"x": 3}
+
+
+def test_a_call_that_was_taken_out_is_no_edit():
+    sent = body_of("anthropic", "claude", user("?"), of_claude("d"))["messages"][1]["content"]
+    assert sent == [*CLAUDES[:2], CLAUDES[3]]
+
+
+def test_parts_of_one_text_are_the_text():
+    told = msgspec.structs.replace(of_claude("cd"), content=[TextPart(text="Let me look.")])
+    assert body_of("anthropic", "claude", user("?"), told)["messages"][1]["content"] == CLAUDES
+
+
+def test_what_is_stored_and_read_again_is_what_it_was():
+    thread = Thread.from_messages([user("?"), of_claude("cd")])
+    again = from_json(to_json(thread))
+    assert fitted(request(*again.messages), PROVIDERS["anthropic"]).messages[1] is again.messages[1]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "began_without"),
+    [
+        (["u", "a:thought,call", "u:result"], False),
+        (["u", "a:call", "u:result"], True),
+        (["u", "a:thought,call", "u:result", "a:call", "u:result"], False),
+        (["u", "a:call", "u:result", "a:thought,call", "u:result"], True),
+        (["u", "a:call", "u:result", "u"], True),
+        (["u", "a:call", "u:result", "a", "u"], False),
+        (["u", "a:call", "u:result", "a", "u", "a:thought,call", "u:result"], False),
+        (["u"], False),
+        ([], False),
+    ],
+)
+def test_a_step_begins_after_what_a_user_says(kinds, began_without):
+    roles = {"u": "user", "a": "assistant"}
+    turns = [
+        (roles[role], blocks.split(",") if blocks else ["text"])
+        for role, _, blocks in (each.partition(":") for each in kinds)
+    ]
+    assert began_without_thoughts(turns) is began_without
+
+
+def test_claude_on_bedrock_does_not_think_in_the_middle_of_a_step_that_began_without():
+    step = [user("?"), made(("c", "look")), tool_result("c", "seen")]
+    model = "anthropic.claude-sonnet-4-5"
+    assert "additionalModelRequestFields" not in body_of("bedrock", model, *step, options=THINKS)
+    told = body_of("bedrock", model, step[0], options=THINKS)
+    assert told["additionalModelRequestFields"] == THINKS
+
+
+@pytest.mark.parametrize("id", [["a"], {"a": 1}, None])
+def test_an_id_of_any_kind_in_what_came_is_no_calls(id):
+    for dialect, model, block in (
+        ("anthropic", "claude", {"type": "tool_use", "id": id, "name": "look", "input": {}}),
+        ("bedrock", "m", {"toolUse": {"toolUseId": id, "name": "look", "input": {}}}),
+        ("openai_responses", "gpt-5", {"type": "function_call", "call_id": id, "id": id, "name": "look"}),
+    ):
+        provider = "openai" if dialect == "openai_responses" else dialect
+        told = body_of(provider, model, user("?"), made(("c", "look"), text="so", state={dialect: [block]}))
+        assert "look" not in json.dumps(told["messages" if "messages" in told else "input"])
+
+
+def test_blank_text_that_claude_wrote_does_not_go_back():
+    blocks = [CLAUDES[0], {"type": "text", "text": "\n\n"}, CLAUDES[2]]
+    said = made(("c", "look"), text="\n\n", state={"anthropic": blocks})
+    sent = body_of("anthropic", "claude", user("?"), said, tool_result("c", "seen"))["messages"][1]["content"]
+    assert sent == [CLAUDES[0], CLAUDES[2]]

@@ -18,6 +18,7 @@ from allm_actors.data import (
     Usage,
 )
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.histories import made_of
 from allm_actors.engine.dialects.openai_chat import Decoder
 from allm_actors.engine.dialects.openai_wire import usage_fields
 
@@ -346,6 +347,7 @@ def test_what_was_searched_and_cited_is_kept():
 def test_thoughts_are_kept_for_those_who_want_them_back():
     said = [delta(reasoning_content="hm"), delta(reasoning_content="m"), delta("stop", content="x")]
     kept = decode(*said, provider="deepseek")[-1].message.metadata["provider_state"]
+    assert kept.pop("made_of") == made_of("x", [])
     assert kept == {"openai_chat": {"reasoning_content": "hmm"}, "made_by": ["deepseek", None]}
     assert "provider_state" not in decode(*said, provider="groq")[-1].message.metadata
 
@@ -390,3 +392,18 @@ def test_calls_of_a_whole_answer_need_no_index():
     }
     events = Decoder(PROVIDERS["llamacpp"]).body(json.dumps(whole).encode())
     assert [call.name for call in events[-1].message.tool_calls] == ["a", "a"]
+
+
+def test_ids_that_come_again_in_one_answer_are_told_apart():
+    calls = [{"index": at, "id": "c", "function": {"name": "f"}} for at in range(3)]
+    told = decode(
+        delta(tool_calls=[*calls, {"index": 3, "id": "c_1", "function": {"name": "f"}}]), delta("stop")
+    )
+    ids = [call.id for call in told[-1].message.tool_calls]
+    assert ids[0] == "c"
+    assert len(set(ids)) == 4
+
+
+def test_counts_below_nothing_are_not_counts():
+    usage = {"prompt_tokens": -5, "completion_tokens": 2, "total_tokens": -3}
+    assert usage_fields(usage) == {"output_tokens": 2}

@@ -187,3 +187,17 @@ def test_thoughts_go_back_to_those_who_want_them():
 def test_text_that_is_no_unicode_is_refused_by_name():
     with pytest.raises(ValidationError, match="surrogates not allowed"):
         sent(Message(role="user", content="caf\udce9"))
+
+
+def test_where_a_user_may_not_speak_after_a_tool_the_model_does_between():
+    call = ToolCall(id="D681PevKs", name="look", arguments={})
+    asks = Message(role="assistant", content="", metadata={"tool_calls": [call]})
+    seen = Message(role="tool", content="seen", tool_call_id=call.id)
+    says = Message(role="user", content="Stop.")
+    answer = Message(role="assistant", content="It rains.")
+    for provider, roles in (("mistral", "u a t t a u"), ("openai", "u a t t u")):
+        told = body(provider, messages=[says, asks, seen, seen, says])["messages"]
+        assert [message["role"][0] for message in told] == roles.split()
+        assert all(message["content"] for message in told[4:])
+    told = body("mistral", messages=[says, asks, seen, answer, says])["messages"]
+    assert [message["content"] for message in told] == ["Stop.", "", "seen", "It rains.", "Stop."]

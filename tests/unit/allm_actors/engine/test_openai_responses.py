@@ -217,6 +217,16 @@ class TestEncode:
         cut = answer(provider_state={"openai_responses": [first]})
         assert len(sent(user("a"), cut, user("b"))["input"]) == 2
 
+    def test_arguments_that_were_cut_off_go_back_as_json(self):
+        first = {"type": "reasoning", "id": "rs1", "encrypted_content": "x"}
+        items = [first, called('{"ci')]
+        broken = ToolCall(
+            id="c1", name="look", arguments={}, raw_arguments='{"ci', metadata={"arguments_error": "cut off"}
+        )
+        kept = answer(broken, provider_state={"openai_responses": items})
+        told = sent(user("a"), kept, Message(role="tool", content="bad", tool_call_id="c1"))["input"]
+        assert told[1:-1] == [first, {**items[1], "arguments": "{}"}]
+
 
 class TestDecode:
     def test_text_and_calls_that_never_came_in_pieces(self):
