@@ -118,8 +118,8 @@ class AdapterActor(Process):
             case Continue() if self._script is not None:
                 self._waiting = False
                 self._play(self._script)
-            case Wake() if self._pump is not None:
-                self._pump.wake()
+            case Wake() if (pump := self._pump) is not None:
+                pump.wake()
             case Wake() if self._script is not None and not self._waiting:
                 self._play(self._script)
             case ModelJob():
@@ -152,8 +152,9 @@ class AdapterActor(Process):
 
     def _close(self) -> None:
         """Close what is open. Thread: its own, or its killer's."""
-        if self._pump is not None:
-            self._pump.cancel()
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.cancel()
         else:
             close(self._script if self._script is not None else self._opened)
 
@@ -178,8 +179,9 @@ class AdapterActor(Process):
             if self._loop is None:
                 self._refuse(_no_loop(self._job.adapter))
             batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
-            self._pump = Pump(self._job, self._loop, batches, self._pump_ended)
-            self._pump.start()
+            pump = self._pump = Pump(self._job, self._loop, batches, self._pump_ended)
+            self._opened = None  # the pump closes it
+            pump.start()
         else:
             self._script = opened
             self._play(opened)
@@ -291,16 +293,21 @@ class Pump:
 
     async def _carry(self) -> None:
         job, session, window = self._job, self._job.session, self._job.window
-        if hasattr(self._batches, "direct"):
-            self._batches.direct = self._take
+        way: Any = self._batches if hasattr(self._batches, "direct") else None
+        if way is not None:
+            way.direct = self._take
         async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
-            async for events in batches:
-                while not window.is_open():
-                    assert self._room is not None
-                    self._room.clear()
-                    await self._room.wait()
-                window.send()
-                session.tell(_batch(job, events))
+            try:
+                async for events in batches:
+                    while not window.is_open():
+                        assert self._room is not None
+                        self._room.clear()
+                        await self._room.wait()
+                    window.send()
+                    session.tell(_batch(job, events))
+            finally:
+                if way is not None:
+                    way.direct = None  # or it and this pump would be a circle
         session.tell(ModelDone(job.token))
 
     def _take(self, events: Any) -> bool:

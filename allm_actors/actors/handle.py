@@ -160,15 +160,7 @@ class SessionHandle:
         """Ask the session's actor, starting it if need be."""
         self._host.check_home()
         future: Future[Any] = Future()
-
-        def offer(tries: int) -> None:
-            self._find(
-                future,
-                lambda ref: self._pass_on(ref, message, future, lambda: offer(tries - 1), tries),
-                tries,
-            )
-
-        offer(TRIES)
+        self._offer(message, future, TRIES)
         return future
 
     # Private: in order of use.
@@ -198,6 +190,12 @@ class SessionHandle:
         else:
             spec.channel.wait_accepted()
         return turn
+
+    def _offer(self, message: Any, future: Future[Any], tries: int) -> None:
+        def again() -> None:
+            self._offer(message, future, tries - 1)
+
+        self._find(future, lambda ref: self._pass_on(ref, message, future, again, tries), tries)
 
     def _find(self, future: Future[Any], found: Callable[[ProcessRef[Any]], object], tries: int) -> None:
         ref = self._ports.whereis((SESSIONS, self.id))
