@@ -6,11 +6,15 @@ waiting in the runtime, so that a simulation knows of it.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 import pykka
 
 from supervisors import Future, ProcessKilled
 
 __all__ = ["Cancelled"]
+
+_making = allocate_lock()
 
 
 class Cancelled:
@@ -19,23 +23,32 @@ class Cancelled:
     Thread: safe. Shape: `if context.cancelled: …`, `context.cancelled()`, or `context.cancelled.wait(1.0)`.
     """
 
-    __slots__ = ("_set",)
+    __slots__ = ("_awaited", "_is_set")
 
     def __init__(self) -> None:
-        self._set: Future[None] = Future()
+        self._is_set = False
+        self._awaited: Future[None] | None = (
+            None  # few wait, and a future costs more than all else of a call's flag
+        )
 
     def set(self) -> None:
         """Say that the call was cancelled."""
-        self._set.set()
+        self._is_set = True
+        if self._awaited is not None:
+            self._awaited.set()
 
     def is_set(self) -> bool:
         """Whether the call was cancelled."""
-        return self._set.done()
+        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait up to `timeout` seconds for the cancellation; whether it came."""
+        with _making:
+            awaited = self._awaited = self._awaited or Future()
+        if self._is_set:  # looked at after the future is there to be set, as `set` looks for it afterwards
+            awaited.set()
         try:
-            self._set.get(timeout=timeout)
+            awaited.get(timeout=timeout)
         except pykka.Timeout:
             return self.is_set()
         except ProcessKilled:  # a kill sets the flag, and the handler may still clean up what is its own

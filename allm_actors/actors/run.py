@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import islice
 from typing import Any, ClassVar, Protocol
 
@@ -461,9 +461,8 @@ class TurnRun:
         self._hire_tool(call, turn, work, effect.timeout)
 
     def _settle_error(self, effect: SettleError) -> None:
-        self._hire_tool(
-            effect.call, effect.turn, settle_work(self.spec, effect.call, effect.error), timeout=None
-        )
+        work = settle_work(self.spec, effect.call, effect.error)
+        self._hire_tool(effect.call, effect.turn, work, None)
 
     def _ask_halt(self, effect: AskHalt) -> None:
         self._ask("halt", effect.turn, halt_work(self.spec, effect.step_result))
@@ -550,7 +549,7 @@ class TurnRun:
         if worker.ref is not None:
             self._crew.dismiss(worker.ref, SHUTDOWN)
 
-    _performers: ClassVar[Mapping[type, Callable[[TurnRun, Any], None]]] = {
+    _performers: ClassVar[dict[type, Callable[[TurnRun, Any], None]]] = {
         Emit: _emit,
         Checkpoint: _checkpoint,
         CallModel: _call_model,

@@ -264,10 +264,7 @@ def _timeout(batch: Batch, call: ToolCall) -> float | None:
 
 
 def _checkpoint(batch: Batch) -> Checkpoint:
-    calls, known = batch.response.tool_calls, batch.messages
-    return Checkpoint(
-        batch.thread, tuple([known[call.id] for call in calls if call.id in known]), tuple(calls)
-    )
+    return Checkpoint(batch.thread, batch.response.tool_calls, batch.messages)
 
 
 def _emit(events: Sequence[Event]) -> tuple[Emit, ...]:

@@ -6,6 +6,7 @@ that an answer can say what it answers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -112,24 +113,24 @@ class ParseAnswer(msgspec.Struct, frozen=True):
 class Checkpoint(msgspec.Struct, frozen=True):
     """Have this thread stored before doing what follows.
 
-    It is made of what it was before the `answers` to the `calls` of its last message: many are told of and few are
-    looked at, for what is stored together is stored once.
+    It is made of what it was `before`, and the `answers` there are to the `calls` of its last message, by call id: many
+    are told of and few are looked at, for what is stored together is stored once.
     """
 
     before: Thread
-    answers: tuple[Message, ...] = ()
-    calls: tuple[ToolCall, ...] = ()
+    calls: Sequence[ToolCall] = ()
+    answers: Mapping[str, Message] = {}
 
     @property
     def thread(self) -> Thread:
-        """What is to be stored."""
-        return self.before.add(*self.answers) if self.answers else self.before
+        """What is to be stored; its answers in the order of the calls."""
+        answers = [self.answers[call.id] for call in self.calls if call.id in self.answers]
+        return self.before.add(*answers) if answers else self.before
 
     @property
     def pending_calls(self) -> tuple[ToolCall, ...]:
         """The calls that it leaves open."""
-        answered = {message.tool_call_id for message in self.answers}
-        return tuple(call for call in self.calls if call.id not in answered)
+        return tuple(call for call in self.calls if call.id not in self.answers)
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -195,7 +195,7 @@ def _received(state: LoopState, answer: Fold) -> Transition:
     thread = state.thread.add(calling(response))
     if state.options.mode == "manual":
         event = StepCompleted(response=response, thread=thread, mode="manual")
-        return _close(state, event, {}, (Checkpoint(thread, (), tuple(response.tool_calls)),))
+        return _close(state, event, {}, (Checkpoint(thread, response.tool_calls),))
     return _batch(state, batches.begin(state.options, state.turn, thread, response))
 
 

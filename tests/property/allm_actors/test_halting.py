@@ -22,6 +22,7 @@ from allm_actors.actors.channel import Channel
 from allm_actors.actors.protocol import ANSWERED
 from allm_actors.data import MessageCompleted, StoreError, Thread
 from allm_actors.execution import batch, fold, gates, loop
+from allm_actors.execution.effects import Emit
 from allm_actors.execution.inputs import ModelEvents
 from allm_actors.execution.options import Options
 from allm_actors.execution.tools import answer_message
@@ -168,12 +169,12 @@ def answers_out_of_order(patch: pytest.MonkeyPatch) -> None:
 
 
 def the_end_is_published_twice(patch: pytest.MonkeyPatch) -> None:
-    def emit(self: run.TurnRun, events: Any) -> None:
-        honest(self, events)
-        self.spec.channel.publish(events)
+    def emit(self: run.TurnRun, effect: Emit) -> None:
+        honest(self, effect)
+        self.spec.channel.publish(effect.events)
 
     honest = run.TurnRun._emit
-    patch.setattr(run.TurnRun, "_emit", emit)
+    patch.setitem(run.TurnRun._performers, Emit, emit)
 
 
 def the_end_is_lost(patch: pytest.MonkeyPatch) -> None:
@@ -259,7 +260,7 @@ def a_tool_that_takes_too_long_is_waited_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         run.TurnRun,
         "_hire_tool",
-        lambda self, call_id, name, turn, work, timeout: honest(self, call_id, name, turn, work, None),
+        lambda self, call, turn, work, timeout: honest(self, call, turn, work, None),
     )
 
 
@@ -354,20 +355,21 @@ def a_turn_is_not_stored(patch: pytest.MonkeyPatch) -> None:
 
 
 def an_answer_comes_twice(patch: pytest.MonkeyPatch) -> None:
-    def emit(self: run.TurnRun, events: Any) -> None:
-        answers = [event for event in events if isinstance(event, allm.ToolResultEncoded)]
-        honest(self, (*answers, *events))
+    def emit(self: run.TurnRun, effect: Emit) -> None:
+        answers = [event for event in effect.events if isinstance(event, allm.ToolResultEncoded)]
+        honest(self, Emit((*answers, *effect.events)))
 
     honest = run.TurnRun._emit
-    patch.setattr(run.TurnRun, "_emit", emit)
+    patch.setitem(run.TurnRun._performers, Emit, emit)
 
 
 def a_step_is_not_shown(patch: pytest.MonkeyPatch) -> None:
-    def emit(self: run.TurnRun, events: Any) -> None:
-        honest(self, tuple(event for event in events if not isinstance(event, allm.StepCompleted)))
+    def emit(self: run.TurnRun, effect: Emit) -> None:
+        shown = (event for event in effect.events if not isinstance(event, allm.StepCompleted))
+        honest(self, Emit(tuple(shown)))
 
     honest = run.TurnRun._emit
-    patch.setattr(run.TurnRun, "_emit", emit)
+    patch.setitem(run.TurnRun._performers, Emit, emit)
 
 
 def the_users_message_is_lost(patch: pytest.MonkeyPatch) -> None:
