@@ -1,10 +1,11 @@
 """Many deadlines behind one timer.
 
 Rule of this file: most deadlines are called off, and a timer for each would cost more than what it watches. So there
-is one, for the earliest; it is set again when a deadline is earlier, or when it has run out, and there is none while
-nothing has a deadline. When it runs out its owner is told, and looks which ones are over. Units: seconds.
+is one, for the earliest; it is set again when a deadline is earlier, or when it has run out. What is called off leaves
+it as it is, because the next deadline is seldom far, until the owner has a rest. When it runs out its owner is told,
+and looks which ones are over: often none. Units: seconds.
 
-Thread: the owner's, but for `call_off`, which may also be its killer's.
+Thread: the owner's, but for `call_off` and `rest`, which may also be its killer's.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ class Alarms:
 
     def call_off(self, token: int) -> None:
         """It is no deadline any more; harmless when it was none."""
-        if self._due.pop(token, None) is not None and not self._due:
+        self._due.pop(token, None)
+
+    def rest(self) -> None:
+        """Nothing is being done that might have deadlines soon: no timer, unless something has one."""
+        if not self._due:
             self._stop()
 
     def over(self) -> list[int]:

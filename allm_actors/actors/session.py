@@ -271,6 +271,8 @@ class SessionActor(Process):
         # However we died: a kill runs no `terminate`. The thread is then the killer's.
         if self._run is not None:
             self._run.abandon()
+        if self._alarms is not None:
+            self._alarms.rest()
 
     def _cancel(self, turn_id: str | None) -> None:
         if self._run is not None and turn_id in (None, self._run.spec.id):
@@ -362,6 +364,9 @@ class SessionActor(Process):
         run, before = self._run, self._before
         assert run is not None
         assert before is not None
+
+        if self._alarms is not None:
+            self._alarms.rest()
 
         def done(error: StoreError | None = None) -> None:
             self._run = self._before = None

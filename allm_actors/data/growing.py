@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from .errors import ValidationError
-from .messages import Message
 from .requests import Request
 from .validate import validate
 
@@ -24,18 +23,25 @@ class Growing:
     __slots__ = ("_valid",)
 
     def __init__(self) -> None:
-        self._valid: list[Message] = []
+        self._valid = Request(messages=[])
 
     def validate(self, request: Request) -> None:
         """As `validate(request)`."""
-        messages: Any = request.messages
-        valid = self._valid
-        count = len(valid)
-        if isinstance(messages, list) and 0 < count < len(messages) and messages[:count] == valid:
-            try:
-                validate(msgspec.structs.replace(request, messages=messages[count:]))
-            except ValidationError:
+        new = self._new_in(request)
+        try:
+            validate(new)
+        except ValidationError:
+            if new is not request:
                 validate(request)  # its places are counted from the first message
-        else:
-            validate(request)
-        self._valid = list(messages)
+            raise
+        self._valid = msgspec.structs.replace(request, messages=list(request.messages))
+
+    def _new_in(self, request: Request) -> Request:
+        """The request without what was valid before; itself, unless it has grown."""
+        messages: Any = request.messages
+        valid = self._valid.messages
+        count = len(valid)
+        if not (isinstance(messages, list) and 0 < count < len(messages) and messages[:count] == valid):
+            return request
+        tools = [] if request.tools == self._valid.tools else request.tools
+        return msgspec.structs.replace(request, messages=messages[count:], tools=tools)

@@ -26,14 +26,15 @@ def handler_of(function: Callable[..., Any], signature: Signature, tool_name: st
 
     `handler.__wrapped__` is the function; `handler.takes_context` says whether it wants the context.
     """
+    unnamed = signature.positional_only
 
     def plain(arguments: Mapping[str, Any], context: Any = None) -> Any:
-        positional, named = _bind(signature, tool_name, arguments, context)
-        return function(*positional, **named)
+        named = _bound(signature, tool_name, arguments, context)
+        return function(*[named.pop(each.name, each.default) for each in unnamed], **named)
 
     async def asynchronous(arguments: Mapping[str, Any], context: Any = None) -> Any:
-        positional, named = _bind(signature, tool_name, arguments, context)
-        return await function(*positional, **named)
+        named = _bound(signature, tool_name, arguments, context)
+        return await function(*[named.pop(each.name, each.default) for each in unnamed], **named)
 
     handler: Any = asynchronous if _is_async(function) else plain
     functools.update_wrapper(handler, function)
@@ -64,9 +65,9 @@ def _is_async(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(by_call)
 
 
-def _bind(
+def _bound(
     signature: Signature, tool_name: str, arguments: Mapping[str, Any], context: Any
-) -> tuple[list[Any], dict[str, Any]]:
+) -> dict[str, Any]:
     values, problems = _converted(signature, arguments)
     if problems:
         raise ToolError(
@@ -77,9 +78,7 @@ def _bind(
         )
     if signature.context is not None:
         values[signature.context.name] = context
-    only = [*signature.arguments, *([signature.context] if signature.context else [])]
-    only = [argument for argument in only if argument.positional_only]
-    return [values.pop(argument.name, argument.default) for argument in only], values
+    return values
 
 
 def _converted(

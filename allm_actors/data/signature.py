@@ -42,6 +42,12 @@ class Signature:
     open_ended: bool
     context: Argument | None
 
+    @property
+    def positional_only(self) -> tuple[Argument, ...]:
+        """Those that a call may not name, in order."""
+        every = self.arguments if self.context is None else (*self.arguments, self.context)
+        return tuple(argument for argument in every if argument.positional_only)
+
 
 def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
     """The signature of a function, a method, a partial or a callable object.

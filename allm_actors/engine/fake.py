@@ -156,7 +156,7 @@ class FakeAdapter:
         refused = preflight(entries)
         if refused is not None:
             raise refused
-        first_call = sum(count_calls(script) for script in scripts[:index])
+        first_call = sum(map(count_calls, scripts[:index]))
         events = stage(
             entries,
             usage=_usage(options.get("usage")),
@@ -223,16 +223,14 @@ def _is_nested(value: Sequence[Any]) -> bool:
 
 
 def _is_script(item: Any) -> bool:
-    return isinstance(item, (tuple, list)) and not (item and isinstance(item[0], str))
+    return isinstance(item, (list, tuple)) and not (item and isinstance(item[0], str))
 
 
 def _nested(name: str, value: Sequence[Any]) -> list[Sequence[Any]]:
-    for item in value:
-        if not _is_script(item):
-            raise TypeError(
-                f"{name} in adapter_opts must be a list of scripts, one per call, got in it: {item!r}"
-            )
-    return list(value)
+    if all(map(_is_script, value)):
+        return list(value)
+    wrong = next(item for item in value if not _is_script(item))
+    raise TypeError(f"{name} in adapter_opts must be a list of scripts, one per call, got in it: {wrong!r}")
 
 
 def _cursor_key(options: Mapping[str, Any], call: Call, scripts: Sequence[Sequence[Any]]) -> Hashable:

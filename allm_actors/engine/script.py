@@ -48,7 +48,7 @@ def preflight(entries: Sequence[Any]) -> AllmError | None:
 
 def count_calls(entries: Sequence[Any]) -> int:
     """How many tool calls a script makes."""
-    return [entry[0] for entry in entries if isinstance(entry, (tuple, list)) and entry].count("tool_call")
+    return [entry[0] for entry in entries if entry and isinstance(entry, (tuple, list))].count("tool_call")
 
 
 def stage(

@@ -225,7 +225,7 @@ def _answer(
     return msgspec.structs.replace(
         batch,
         running=_without(batch.running, call.id),
-        settling=batch.settling and _without(batch.settling, call.id),
+        settling=_without(batch.settling, call.id) if batch.settling else {},
         answered={**batch.answered, call.id: outcome.event},
         messages={**batch.messages, call.id: answer_message(outcome.event)},
     )
@@ -272,6 +272,6 @@ def _emit(events: Sequence[Event]) -> tuple[Emit, ...]:
 
 
 def _without(calls: dict[str, T], call_id: str) -> dict[str, T]:
-    if call_id not in calls:
-        return calls
-    return {key: value for key, value in calls.items() if key != call_id}
+    left = dict(calls)
+    left.pop(call_id, None)
+    return left
