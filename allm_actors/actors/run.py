@@ -380,7 +380,8 @@ class TurnRun:
             self.spec.channel.publish(events)
 
     def _checkpoint(self, effect: Checkpoint) -> None:
-        self._waiting = not self._crew.keep(self._latest(effect), self.stored)
+        checkpoint = effect if self.spec.operation is None else self._latest(effect)
+        self._waiting = not self._crew.keep(checkpoint, self.stored)
 
     def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
         """What came while the store was busy is stored at once: each answer still before it is shown."""
