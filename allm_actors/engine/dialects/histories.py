@@ -240,7 +240,12 @@ class _Calls:
 
 def _made_of_id(id: str, takes: re.Pattern[str]) -> str:
     digest = sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
-    return next(made for made in (f"call_{digest[:24]}", digest[:9]) if takes.fullmatch(made))
+    for made in (f"call_{digest[:24]}", digest[:9]):
+        if takes.fullmatch(made):
+            return made
+    raise ValueError(
+        f"call_ids {takes.pattern!r} of a provider's row must take 'call_' and 24 digits, or 9 digits"
+    )
 
 
 def _without_items(message: Message) -> Message:
