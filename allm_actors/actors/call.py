@@ -28,8 +28,9 @@ from allm_actors.engine.calls import patient
 from allm_actors.engine.capabilities import CAPABILITIES, Capability, request_of
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.kinds import check_kinds
+from allm_actors.engine.places import TRANSPORT
 from allm_actors.engine.preflight import check_capabilities
-from allm_actors.engine.resolve import TRANSPORT, call_for
+from allm_actors.engine.resolve import call_for
 from allm_actors.engine.retry import RetryPolicy, policy_of
 from allm_actors.engine.secret import Remembered, Secret, key_of, scrub
 from allm_actors.engine.wire import Transport

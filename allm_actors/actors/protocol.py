@@ -18,7 +18,7 @@ from allm_actors.data import Event, Message, Request, StoreError, Thread
 from allm_actors.data.growing import Growing
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
-from allm_actors.engine.resolve import Options as Parts
+from allm_actors.engine.places import Parts
 from allm_actors.execution.loop import Options
 from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import ToolOutcome

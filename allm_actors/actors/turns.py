@@ -20,12 +20,12 @@ from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
 from allm_actors.engine.kinds import check_kinds
+from allm_actors.engine.places import split
 from allm_actors.engine.resolve import (
     complete_request,
     resolve_model_ref,
     resolve_params,
     resolve_tools,
-    split,
 )
 from allm_actors.engine.secret import Remembered
 from allm_actors.engine.wire import Transport

@@ -18,6 +18,7 @@ from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.kinds import check_kinds
+from allm_actors.engine.places import split
 
 __all__ = ["Engine"]
 
@@ -279,8 +280,6 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _params(value: Mapping[str, Any] | None) -> dict[str, Any]:
-    from allm_actors.engine.resolve import split  # it knows engines
-
     held = _mapping("params", value)
     split(held)
     check_kinds(held)

@@ -1,25 +1,11 @@
 """Which model, tools and options a call uses: call over engine, and a request's own model over both.
 
-Rule of this file: None never wins over a value, and every option goes to exactly one place:
-
-    place           options
-    request         typed fields of the request: model, tools, tool_choice, response_format, temperature, max_tokens, …
-    transport       how long to wait
-    call            who asks, with which key and adapter options
-    filters         what of the stream the reader wants to see
-    orchestration   how the loop runs: mode, max_turns, tool_timeout, …
-    provider        everything else, verbatim in `request.options`: the provider knows what it means
-
-An option that is nearly one of ours, but not quite, is refused: it would travel to the provider and do
-nothing.
+Rule of this file: None never wins over a value; where an option goes is in `places`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import SequenceMatcher
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -27,13 +13,11 @@ import msgspec
 from allm_actors.data import Message, ModelRef, Request, Thread, Tool
 from allm_actors.data.compact import projected
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine, merge_tools
+from allm_actors.engine.places import CALL, TRANSPORT, Parts, split
 from allm_actors.engine.wire import Transport
 
 __all__ = [
-    "KNOWN",
-    "Options",
     "call_for",
     "complete_request",
     "parts_of",
@@ -43,77 +27,8 @@ __all__ = [
     "resolve_model_ref",
     "resolve_params",
     "resolve_tools",
-    "split",
     "step_request",
 ]
-
-REQUEST = frozenset(
-    {
-        "tool_choice",
-        "response_format",
-        "structured_finalize",
-        "temperature",
-        "max_tokens",
-        "prompt_cache",
-        "metadata",
-    }
-)
-TRANSPORT = frozenset(
-    {
-        "stream_timeout",
-        "request_timeout",
-        "connect_timeout",
-        "first_byte_timeout",
-        "receive_timeout",
-        "pool_timeout",
-    }
-)
-CALL = frozenset({"model", "tools", "request_id", "api_key", "adapter_opts", "retry", "context"})
-FILTERS = frozenset({"emit_text_deltas", "emit_tool_deltas", "include_raw_chunks", "on_event"})
-ORCHESTRATION = frozenset(
-    {"mode", "max_turns", "halt_when", "on_tool_error", "tool_timeout", "max_concurrency", "tool_executor"}
-    | {
-        "tool_result_encoder",
-        "session_id",
-        "structured_finalize_nudge",
-        "response_model",
-        "max_retries",
-        "when_busy",
-    }
-)
-_SLOTS = {slot for row in CAPABILITIES.values() for slot in (row.slot, row.model_slot)}
-ENGINE = frozenset({"adapter", "params", "middleware", *_SLOTS})
-KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
-# Where a request goes, and as whom: as a parameter of the model it would be sent there, and to the wrong place.
-_ADAPTERS = frozenset(
-    {"base_url", "endpoint", "headers", "organization", "project", "query", "region", "transport"}
-)
-_NEAR = 0.85
-# Providers' own names that happen to look like ours.
-_PROVIDER = frozenset({"models", "prompt_cache_key", "prompt_cache_retention"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Options by where they go; see the table above."""
-
-    request: Mapping[str, Any] = field(default_factory=dict)
-    transport: Mapping[str, Any] = field(default_factory=dict)
-    call: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    filters: Mapping[str, Any] = field(default_factory=dict)
-    orchestration: Mapping[str, Any] = field(default_factory=dict)
-    provider: Mapping[str, Any] = field(default_factory=dict)
-
-
-def split(options: Mapping[str, Any]) -> Options:
-    """Sort `options` by where they go. Raises TypeError for a near miss of a known name, naming it."""
-    places: dict[str, dict[str, Any]] = {name: {} for name in ("provider", *_PLACES)}
-    for name, value in options.items():
-        place = _PLACE_OF.get(name, "provider")
-        if place == "provider":
-            _refuse_misplaced(name)
-        places[place][name] = value
-    return Options(**places)
 
 
 def resolve_model(engine: Engine, options: Mapping[str, Any], request: Request | None = None) -> str | None:
@@ -163,7 +78,7 @@ def step_request(
     *,
     tools: Sequence[Tool] | None = None,
     stream: bool = True,
-    parts: Options | None = None,
+    parts: Parts | None = None,
 ) -> Request:
     """The request of one step: the thread, the resolved model and tools, and the options that are the model's.
 
@@ -208,7 +123,7 @@ def complete_request(
     )
 
 
-def parts_of(engine: Engine, options: Mapping[str, Any]) -> Options:
+def parts_of(engine: Engine, options: Mapping[str, Any]) -> Parts:
     """The call's options over the engine's, sorted by where they go. Raises as `split` does."""
     return split(resolve_params(engine, options))
 
@@ -219,7 +134,7 @@ def call_for(
     request_id: str,
     transport: Transport | None = None,
     *,
-    parts: Options | None = None,
+    parts: Parts | None = None,
 ) -> Call:
     """What an adapter is told beside the request; `parts` as for `step_request`. Raises as `split` does."""
     parts = parts_of(engine, options) if parts is None else parts
@@ -264,43 +179,3 @@ def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
 def _unsaid(value: Any) -> bool:
     # By identity: a temperature of 0.0 equals False and was very much said.
     return value is None or value is False or value == {}
-
-
-_PLACES = {
-    "request": REQUEST,
-    "transport": TRANSPORT,
-    "call": CALL,
-    "filters": FILTERS,
-    "orchestration": ORCHESTRATION,
-}
-_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
-
-
-@lru_cache(256)
-def _refuse_misplaced(name: str) -> None:
-    if name in _PROVIDER:
-        return
-    if name in ENGINE:
-        raise TypeError(
-            f"{name!r} belongs to the engine, not to a call: use Engine({name}=…) or engine.merge({name}=…)"
-        )
-    if name in _ADAPTERS:
-        raise TypeError(
-            f"{name!r} belongs in adapter_opts, of the engine or of the call: adapter_opts={{{name!r}: …}}"
-        )
-    if name == "timeout":
-        raise TypeError(
-            "there is no option 'timeout'; request_timeout bounds a model call, stream_timeout its silences, and "
-            "tool_timeout a tool, all in seconds"
-        )
-    if name == "system":
-        raise TypeError(
-            "there is no option 'system'; begin the messages with allm.system('…'), or a session's with "
-            "host.session(…, system='…')"
-        )
-    ratio, known = max((SequenceMatcher(None, name, known).ratio(), known) for known in KNOWN)
-    if ratio >= _NEAR:
-        raise TypeError(
-            f"there is no option {name!r}; did you mean {known!r}? (A provider's own option of that name goes in the "
-            f"options of a request: allm.request(messages, options={{{name!r}: …}}))"
-        )

@@ -15,7 +15,7 @@ from allm_actors.cli.arguments import parse
 from allm_actors.data import EVENTS, AllmError
 from allm_actors.data.speech import SPEECH_EVENTS
 from allm_actors.data.transcription import TRANSCRIPTION_EVENTS
-from allm_actors.engine import resolve
+from allm_actors.engine import places
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.retry import RetryPolicy
 from allm_actors.testing.loopback import LoopbackServer
@@ -117,7 +117,7 @@ def missing(page: str, wanted: list[str]) -> list[str]:
 
 def test_the_reference_lists_every_option() -> None:
     refused = {"response_model", "max_retries", "when_busy"}
-    assert missing("options.md", sorted(resolve.KNOWN - refused)) == []
+    assert missing("options.md", sorted(places.KNOWN - refused)) == []
     assert missing("options.md", list(RetryPolicy.__dataclass_fields__)) == []
 
 

@@ -176,7 +176,7 @@ def test_the_door_of_a_row_is_a_public_function(row):
 
 @ROWS
 def test_a_slot_is_no_option_of_a_call(row):
-    from allm_actors.engine.resolve import split
+    from allm_actors.engine.places import split
 
     for slot in (row.slot, row.model_slot):
         with pytest.raises(TypeError, match="belongs to the engine"):

@@ -4,6 +4,7 @@ import pytest
 
 from allm_actors.data import Message, Request, Thread, Tool
 from allm_actors.engine import Engine
+from allm_actors.engine.places import split
 from allm_actors.engine.resolve import (
     call_for,
     complete_request,
@@ -12,7 +13,6 @@ from allm_actors.engine.resolve import (
     resolve_model,
     resolve_params,
     resolve_tools,
-    split,
     step_request,
 )
 

@@ -1,0 +1,133 @@
+"""Where every option of a call goes: to exactly one place.
+
+    place           options
+    request         typed fields of the request: model, tools, tool_choice, response_format, temperature, max_tokens, …
+    transport       how long to wait
+    call            who asks, with which key and adapter options
+    filters         what of the stream the reader wants to see
+    orchestration   how the loop runs: mode, max_turns, tool_timeout, …
+    provider        everything else, verbatim in `request.options`: the provider knows what it means
+
+Rule of this file: an option that is nearly one of ours, but not quite, is refused: it would travel to the provider and
+do nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from functools import lru_cache
+from typing import Any
+
+from allm_actors.engine.capabilities import CAPABILITIES
+
+__all__ = ["CALL", "KNOWN", "TRANSPORT", "Parts", "split"]
+
+REQUEST = frozenset(
+    {
+        "tool_choice",
+        "response_format",
+        "structured_finalize",
+        "temperature",
+        "max_tokens",
+        "prompt_cache",
+        "metadata",
+    }
+)
+TRANSPORT = frozenset(
+    {
+        "stream_timeout",
+        "request_timeout",
+        "connect_timeout",
+        "first_byte_timeout",
+        "receive_timeout",
+        "pool_timeout",
+    }
+)
+CALL = frozenset({"model", "tools", "request_id", "api_key", "adapter_opts", "retry", "context"})
+FILTERS = frozenset({"emit_text_deltas", "emit_tool_deltas", "include_raw_chunks", "on_event"})
+ORCHESTRATION = frozenset(
+    {"mode", "max_turns", "halt_when", "on_tool_error", "tool_timeout", "max_concurrency", "tool_executor"}
+    | {
+        "tool_result_encoder",
+        "session_id",
+        "structured_finalize_nudge",
+        "response_model",
+        "max_retries",
+        "when_busy",
+    }
+)
+_SLOTS = {slot for row in CAPABILITIES.values() for slot in (row.slot, row.model_slot)}
+ENGINE = frozenset({"adapter", "params", "middleware", *_SLOTS})
+KNOWN = REQUEST | TRANSPORT | CALL | FILTERS | ORCHESTRATION
+# Where a request goes, and as whom: as a parameter of the model it would be sent there, and to the wrong place.
+_ADAPTERS = frozenset(
+    {"base_url", "endpoint", "headers", "organization", "project", "query", "region", "transport"}
+)
+_NEAR = 0.85
+# Providers' own names that happen to look like ours.
+_PROVIDER = frozenset({"models", "prompt_cache_key", "prompt_cache_retention"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Options by where they go; see the table above."""
+
+    request: Mapping[str, Any] = field(default_factory=dict)
+    transport: Mapping[str, Any] = field(default_factory=dict)
+    call: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    orchestration: Mapping[str, Any] = field(default_factory=dict)
+    provider: Mapping[str, Any] = field(default_factory=dict)
+
+
+def split(options: Mapping[str, Any]) -> Parts:
+    """Sort `options` by where they go. Raises TypeError for a near miss of a known name, naming it."""
+    places: dict[str, dict[str, Any]] = {name: {} for name in ("provider", *_PLACES)}
+    for name, value in options.items():
+        place = _PLACE_OF.get(name, "provider")
+        if place == "provider":
+            _refuse_misplaced(name)
+        places[place][name] = value
+    return Parts(**places)
+
+
+_PLACES = {
+    "request": REQUEST,
+    "transport": TRANSPORT,
+    "call": CALL,
+    "filters": FILTERS,
+    "orchestration": ORCHESTRATION,
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+
+@lru_cache(256)
+def _refuse_misplaced(name: str) -> None:
+    if name in _PROVIDER:
+        return
+    if name in ENGINE:
+        raise TypeError(
+            f"{name!r} belongs to the engine, not to a call: use Engine({name}=…) or engine.merge({name}=…)"
+        )
+    if name in _ADAPTERS:
+        raise TypeError(
+            f"{name!r} belongs in adapter_opts, of the engine or of the call: adapter_opts={{{name!r}: …}}"
+        )
+    if name == "timeout":
+        raise TypeError(
+            "there is no option 'timeout'; request_timeout bounds a model call, stream_timeout its silences, and "
+            "tool_timeout a tool, all in seconds"
+        )
+    if name == "system":
+        raise TypeError(
+            "there is no option 'system'; begin the messages with allm.system('…'), or a session's with "
+            "host.session(…, system='…')"
+        )
+    ratio, known = max((SequenceMatcher(None, name, known).ratio(), known) for known in KNOWN)
+    if ratio >= _NEAR:
+        raise TypeError(
+            f"there is no option {name!r}; did you mean {known!r}? (A provider's own option of that name goes in the "
+            f"options of a request: allm.request(messages, options={{{name!r}: …}}))"
+        )
