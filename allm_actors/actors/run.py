@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from allm_actors.data import (
-    AdapterError,
     AllmError,
     ChatCompleted,
     Event,
@@ -45,20 +44,17 @@ from allm_actors.execution.effects import (
     SettleError,
 )
 from allm_actors.execution.inputs import (
-    AnswerParsed,
     Cancelled,
-    HaltAnswered,
     Input,
     ModelEnded,
     ModelEvents,
     ModelFailed,
-    ToolCrashed,
-    ToolReturned,
     ToolTimedOut,
 )
 from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .adapter import adapter_actor_for, close
+from .assignment import Assignment, Patience
 from .bench import Bench, Post
 from .ending import unstored
 from .protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
@@ -103,99 +99,6 @@ class Crew(Protocol):
         """The turn has this result (None: it was refused and changes nothing): store it, then call `then(error)`."""
 
 
-class Worker:
-    """A model call, a tool run or a question to the user's code (`halt_when`, a type), and its process."""
-
-    __slots__ = (
-        "call_id",
-        "call_off",
-        "cancel",
-        "kind",
-        "patience",
-        "post",
-        "process",
-        "turn",
-        "window",
-    )
-
-    def __init__(self, kind: str, turn: int, call_id: str = "", window: Window | None = None) -> None:
-        self.kind, self.turn, self.call_id, self.window = kind, turn, call_id, window
-        self.post: Post | None = None
-        self.call_off: Callable[[], object] | None = None
-        self.cancel: Callable[[], object] | None = None
-        self.process: type[Process] | None = None
-        self.patience: Patience | None = None
-
-    @property
-    def ref(self) -> ProcessRef[Any] | None:
-        """The process, once it has begun."""
-        return None if self.post is None else self.post.ref
-
-    def died(self, why: str) -> Input:
-        """How the machine is told that this worker ended without an answer."""
-        match self.kind:
-            case "model":
-                return ModelFailed(self.turn, _broken(why))
-            case "tool":
-                return ToolCrashed(self.call_id, why, self.turn)
-            case "parse":
-                return AnswerParsed(self.turn, error=_broken(why))
-            case _:
-                return HaltAnswered(self.turn, _broken(why))
-
-    def returned(self, answer: Any) -> Input:
-        """How the machine is told this worker's answer."""
-        if self.kind == "tool":
-            return ToolReturned(self.call_id, answer, self.turn)
-        if self.kind == "parse":
-            return AnswerParsed(self.turn, *answer)
-        return HaltAnswered(self.turn, answer)
-
-
-class Patience:
-    """How long a model may be silent, and how long its whole call may take: for adapters that keep no time themselves.
-
-    What keeps the adapter waiting, a reader who is behind, is not the model's silence. Units: seconds.
-    """
-
-    __slots__ = ("_alarm", "_idle", "_token", "_whole", "call", "name")
-
-    def __init__(
-        self, token: int, name: str, call: Call, alarm: Callable[[float, int], Callable[[], object]]
-    ):
-        self._token, self.name, self.call, self._alarm = token, name, call, alarm
-        self._idle: Callable[[], object] | None = None
-        self._whole = None if call.request_timeout is None else alarm(call.request_timeout, token)
-        self.begin()
-
-    def begin(self) -> None:
-        """The model's turn: from now on it is silent."""
-        self.end()
-        if self.call.stream_timeout is not None:
-            self._idle = self._alarm(self.call.stream_timeout, -self._token)
-
-    def end(self) -> None:
-        """It has said something."""
-        if self._idle is not None:
-            self._idle()
-            self._idle = None
-
-    def call_off(self) -> None:
-        """The call is over."""
-        self.end()
-        if self._whole is not None:
-            self._whole()
-
-    def error(self, *, silent: bool) -> AdapterError:
-        """What the answer ends with when this is over."""
-        took, option, limit = "took longer than", "request_timeout", self.call.request_timeout
-        if silent:
-            took, option, limit = "said nothing for", "stream_timeout", self.call.stream_timeout
-        text = f"{self.name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
-        phase = "idle" if silent else "total"
-        return AdapterError("timeout", provider=self.name, message=text, metadata={"phase": phase})
-
-
 class TurnRun:
     """Performs one turn. Thread: the session actor's."""
 
@@ -221,7 +124,7 @@ class TurnRun:
 
     def __init__(self, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
         self._crew, self._ref, self.spec = crew, crew.ref, spec
-        self._workers: dict[int, Worker] = {}
+        self._workers: dict[int, Assignment] = {}
         self._bench = Bench()
         self._tokens: dict[tuple[str, int], int] = {}
         self._last: tuple[Event, ...] = ()
@@ -434,7 +337,7 @@ class TurnRun:
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))
             return
         window = Window(MODEL_LEAD)
-        worker = Worker("model", turn, window=window)
+        worker = Assignment("model", turn, window=window)
         job = ModelJob(
             token=self._crew.next_token(),
             session=self._ref,
@@ -472,20 +375,20 @@ class TurnRun:
         self._ask("parse", effect.turn, parse_work(self.spec, effect.text))
 
     def _hire_tool(self, call: ToolCall, turn: int, work: Work, timeout: float | None) -> None:
-        worker = Worker("tool", turn, call.id)
+        worker = Assignment("tool", turn, call.id)
         token = self._tokens[call.id, turn] = self._put_to_work(worker, work, call.name, call.id)
         if timeout is not None and timeout != math.inf:
             worker.call_off = self._crew.alarm(timeout, token)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:
-        self._put_to_work(Worker(kind, turn), work, kind, kind)
+        self._put_to_work(Assignment(kind, turn), work, kind, kind)
 
-    def _put_to_work(self, worker: Worker, work: Work, name: str, call_id: str) -> int:
+    def _put_to_work(self, worker: Assignment, work: Work, name: str, call_id: str) -> int:
         job = work.job(self._crew.next_token(), self._ref, name, call_id)
         worker.cancel = job.cancel
         return self._employ(worker, tool_actor_for(job), job)
 
-    def _employ(self, worker: Worker, process: type[Process], job: ModelJob | ToolJob) -> int:
+    def _employ(self, worker: Assignment, process: type[Process], job: ModelJob | ToolJob) -> int:
         """Have the job done by whoever is free, or by somebody new; its token."""
         worker.process = process
         self._workers[job.token] = worker  # first: whoever kills us meanwhile looks here
@@ -502,7 +405,7 @@ class TurnRun:
                 worker.ref.terminate(SHUTDOWN)
         return job.token
 
-    def _free(self, worker: Worker) -> None:
+    def _free(self, worker: Assignment) -> None:
         """It has answered, and may have the next job."""
         post, process = worker.post, worker.process
         if post is None or post.ref is None or process is None:
@@ -528,7 +431,7 @@ class TurnRun:
         ):
             worker.ref.send(Wake())
 
-    def _forget(self, token: int) -> Worker | None:
+    def _forget(self, token: int) -> Assignment | None:
         worker = self._workers.pop(token, None)
         if worker is not None:
             if token == self.model:
@@ -542,7 +445,7 @@ class TurnRun:
         if worker is not None:
             self._dismiss(worker)
 
-    def _dismiss(self, worker: Worker) -> None:
+    def _dismiss(self, worker: Assignment) -> None:
         # Never a kill: a handler that blocks cannot be stopped by one, only disowned. It is asked to stop, and its
         # process ends when it returns; a coroutine ends now.
         if worker.cancel is not None:
@@ -578,7 +481,3 @@ def _as_error(error: Exception) -> AllmError:
     return StreamError(
         "adapter_error", message=f"the adapter failed before it began: {error}", cause=repr(error)
     )
-
-
-def _broken(why: str) -> StreamError:
-    return StreamError("adapter_error", message=f"the model call broke off: {why}", cause=why)

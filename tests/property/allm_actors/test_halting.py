@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import bench, ledger, ports, run, seat, session
+from allm_actors.actors import assignment, bench, ledger, ports, run, seat, session
 from allm_actors.actors import ending as endings
 from allm_actors.actors.adapter import AdapterActor
 from allm_actors.actors.channel import Channel
@@ -273,14 +273,14 @@ def _patient(adapter: Any, request: Any, call: Any) -> Any:
 
 
 def an_endless_model_is_listened_to(patch: pytest.MonkeyPatch) -> None:
-    honest = run.Patience.__init__
+    honest = assignment.Patience.__init__
 
-    def init(self: run.Patience, *args: Any) -> None:
+    def init(self: assignment.Patience, *args: Any) -> None:
         honest(self, *args)
         if self._whole is not None:
             self._whole()
 
-    patch.setattr(run.Patience, "__init__", init)
+    patch.setattr(assignment.Patience, "__init__", init)
 
 
 def a_dead_worker_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
