@@ -18,6 +18,7 @@ from typing import Any
 from allm_actors.data import Event
 from supervisors import Future
 
+from .inside import Inside
 from .loops import current_loop
 from .window import Window
 
@@ -48,6 +49,7 @@ class Channel:
         "_wakes",
         "_window",
         "home",
+        "inside",
         "on_cancel",
         "on_demand",
     )
@@ -66,6 +68,7 @@ class Channel:
         self.on_demand: Callable[[], object] | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
+        self.inside: Inside | None = None  # who must not wait, for the turn waits for them
 
     # The writer's side.
 
@@ -157,10 +160,16 @@ class Channel:
                 "waiting here would stop the event loop that this call runs on; use `await` or `async for`"
             )
 
+    def refuse_inside(self) -> None:
+        """Raises SessionBusy in a tool that the turn has to wait for, unless the turn is over."""
+        if self.inside is not None and not self._ended:
+            self.inside.refuse()
+
     def take(self) -> deque[Event]:
         """Block until there are events and take them all; empty when the turn is over. Raises what refused the turn."""
         self.refuse_at_home()
         while not self._has_news():
+            self.refuse_inside()
             self._ask()
             self._block(self._has_news)
         return self._swap()
@@ -168,6 +177,7 @@ class Channel:
     async def atake(self) -> deque[Event]:
         """As `take`, without blocking the event loop."""
         while not self._has_news():
+            self.refuse_inside()
             self._ask()
             await self._suspend(self._has_news)
         return self._swap()
@@ -192,14 +202,16 @@ class Channel:
             on_cancel()
 
     def wait_result(self) -> Any:
-        """Block until the turn is over and return its result. Raises what refused the turn."""
+        """Block until the turn is over and return its result. Raises what refused the turn, or the wait for it."""
         while not self._ended:
+            self.refuse_inside()
             self._block(lambda: self._ended)
         return self._outcome()
 
     async def await_result(self) -> Any:
         """As `wait_result`, without blocking the event loop."""
         while not self._ended:
+            self.refuse_inside()
             await self._suspend(lambda: self._ended)
         return self._outcome()
 

@@ -179,6 +179,7 @@ class SessionHandle:
             when_busy=self._seat.when_busy,
             queue_limit=self._seat.queue_limit,
             system=self._seat.system,
+            inside=self._seat.cell.inside,
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
@@ -189,6 +190,8 @@ class SessionHandle:
             spec.channel.home = spec.loop
         else:
             spec.channel.wait_accepted()
+        if self._seat.when_busy == "queue":
+            spec.channel.inside = spec.inside
         return turn
 
     def _offer(self, message: Any, future: Future[Any], tries: int) -> None:

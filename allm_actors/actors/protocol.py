@@ -26,6 +26,7 @@ from supervisors import ProcessRef, Shutdown
 from supervisors.runtime.signals import Signal
 
 from .channel import Channel
+from .inside import Inside
 from .terms import Terms
 from .window import Window
 
@@ -64,7 +65,7 @@ class TurnSpec:
     over the engine's, by where they go; `terms` are how its tools are called. `when_busy` and `queue_limit` say what
     becomes of it when another one runs; `system` is how a conversation begins that has no message yet. `opened` is a
     first model call that the caller has opened already; `loop` is where async tools run. `growing` knows which messages
-    could be sent before.
+    could be sent before, and `inside` who runs the tools of a session.
     """
 
     id: str
@@ -86,6 +87,7 @@ class TurnSpec:
     queue_limit: int = 0
     system: str | None = None
     growing: Growing = field(default_factory=Growing, repr=False)
+    inside: Inside | None = field(default=None, repr=False)
 
 
 # From a door to a session actor.

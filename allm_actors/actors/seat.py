@@ -14,6 +14,7 @@ from allm_actors.data import Session
 from allm_actors.execution.effects import Checkpoint
 
 from .ending import ending
+from .inside import Inside
 from .ports import Ports
 from .protocol import TurnSpec, WhenBusy
 
@@ -23,10 +24,11 @@ __all__ = ["Cell", "Outlets", "Seat"]
 class Cell:
     """The last value of a session, for anybody to read. Written by the session's own actor only."""
 
-    __slots__ = ("__weakref__", "_noted", "_value")
+    __slots__ = ("__weakref__", "_noted", "_value", "inside")
 
     def __init__(self, value: Session) -> None:
         self._value = value
+        self.inside = Inside(value.id)
         self._noted: Checkpoint | None = None
 
     @property

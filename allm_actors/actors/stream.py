@@ -171,6 +171,7 @@ class EventStream:
                 pass
         if not (self._closed or self._exhausted):
             self._channel.refuse_at_home()
+            self._channel.refuse_inside()
             self._drain()
             if not self._begun:
                 self._begin()
@@ -186,6 +187,7 @@ class EventStream:
             async for _ in self:
                 pass
         if not self._closed:
+            self._channel.refuse_inside()
             self._drain()
             if not self._begun:
                 await self._abegin()

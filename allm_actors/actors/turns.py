@@ -36,6 +36,7 @@ from allm_actors.execution.tools import as_policy
 
 from .adapter import try_open_call
 from .channel import Channel
+from .inside import Inside
 from .ports import model_call
 from .protocol import TurnSpec, WhenBusy
 from .spans import refused
@@ -81,6 +82,7 @@ def turn_spec(
     when_busy: WhenBusy = "queue",
     queue_limit: int = 0,
     system: str | None = None,
+    inside: Inside | None = None,
     new_id: Callable[[], str] = new_id,
 ) -> TurnSpec:
     """One turn, checked and resolved; `new_id` names it, and its request unless the call has a `request_id`.
@@ -124,6 +126,7 @@ def turn_spec(
         when_busy=when_busy,
         queue_limit=queue_limit,
         system=system,
+        inside=inside,
     )
 
 

@@ -10,6 +10,7 @@ import asyncio
 import copy
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import msgspec
@@ -30,6 +31,7 @@ from .terms import Form
 __all__ = ["Work", "halt_work", "parse_work", "settle_work", "tool_work"]
 
 
+_OUTSIDE = nullcontext()
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 # What ends a thread or an event loop, and is only the end of this tool. Not the kill of its own actor.
 _EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
@@ -145,9 +147,10 @@ def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Sp
     if span is not None:
         span.start()
     try:
-        result = invoke()
-        if inspect.isawaitable(result):
-            result = asyncio.run(_await(result))
+        with _inside(spec):
+            result = invoke()
+            if inspect.isawaitable(result):
+                result = asyncio.run(_await(result))
     except ChildDied:
         raise
     except (Exception, asyncio.CancelledError, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
@@ -161,9 +164,10 @@ async def _asettled(
     if span is not None:
         span.start()
     try:
-        result = invoke()
-        if inspect.isawaitable(result):
-            result = await result
+        with _inside(spec):
+            result = invoke()
+            if inspect.isawaitable(result):
+                result = await result
     except (Exception, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
         result = error
     if not spec.terms.has_user_code:
@@ -172,6 +176,10 @@ async def _asettled(
         return await asyncio.to_thread(_outcome, spec, call, result, span)
     except _EXITS as error:  # what would end the loop ends only this
         raise RuntimeError(f"left with {type(error).__name__}: {error}") from None
+
+
+def _inside(spec: TurnSpec) -> AbstractContextManager[None]:
+    return _OUTSIDE if spec.inside is None else spec.inside.entered()
 
 
 def _outcome(spec: TurnSpec, call: ToolCall, result: Any, span: Span | None) -> ToolOutcome:

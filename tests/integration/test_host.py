@@ -1080,3 +1080,69 @@ def test_what_is_told_of_a_turn_names_its_session(host):
         n for n, _ in of_session
     }
     assert {name for _, name in told} == {None}
+
+
+# --- a tool that asks its own session ------------------------------------------------------------------------------
+
+
+def test_a_tool_that_waits_for_its_own_session_is_told_so(any_host):
+    said = []
+
+    def ask_again(arguments):
+        turn = any_host.session("s", engine).reply("from inside")
+        try:
+            return turn.result().halted_reason
+        except allm.SessionBusy as error:
+            said.append((error.reason, str(error)))  # the error itself would keep the turn
+            return "refused"
+
+    engine = fake(calls(("c0", "again")), says("one"), says("two"), tools=[tool("again", ask_again)])
+    chat = any_host.session("s", engine)
+    assert chat.reply("hi").result().halted_reason == "completed"
+    assert said[0][0] == "busy"
+    assert "let the tool return first" in said[0][1]
+    assert shape(chat.reply("more").result().thread)[2:4] == ["T(c0) refused", "A one"]
+
+
+def test_an_asynchronous_tool_that_waits_for_its_own_session_is_told_so():
+    async def main():
+        async with allm.Host() as host:
+
+            async def ask_again(arguments):
+                return (await host.session("s", engine).reply("from inside")).halted_reason
+
+            engine = fake(calls(("c0", "again")), says("one"), says("two"), tools=[tool("again", ask_again)])
+            return await host.session("s", engine).reply("hi")
+
+    result = asyncio.run(main())
+    assert result.halted_reason == "completed"
+    assert "waits here for a turn that begins when that one is over" in result.thread.messages[2].content
+
+
+def test_what_a_tool_leaves_behind_may_ask_its_session():
+    async def main():
+        async with allm.Host() as host:
+            later = []
+
+            async def follow_up():
+                return (await host.session("s", engine).reply("later")).halted_reason
+
+            async def remind(arguments):
+                later.append(asyncio.create_task(follow_up()))
+                await asyncio.sleep(0)
+                return "will do"
+
+            engine = fake(calls(("c0", "remind")), says("one"), says("two"), tools=[tool("remind", remind)])
+            await host.session("s", engine).reply("hi")
+            return await later[0], shape(host.session("s", engine).value.thread)[2:]
+
+    assert asyncio.run(main()) == ("completed", ["T(c0) will do", "A one", "U later", "A two"])
+
+
+def test_a_tool_may_wait_for_another_session(any_host):
+    def ask_other(arguments):
+        other = any_host.session("other", fake(says("from the other")))
+        return other.reply("?").result().final_response.output_text
+
+    engine = fake(calls(("c0", "ask")), says("one"), tools=[tool("ask", ask_other)])
+    assert shape(any_host.session("s", engine).reply("hi").result().thread)[2] == "T(c0) from the other"
