@@ -167,7 +167,9 @@ def test_an_adapter_is_never_far_ahead_of_its_reader(name: str) -> None:
 
     with stream(name, allm, streaming(name, endless)) as events:
         lead = [len(given) - taken for taken, _ in enumerate(itertools.islice(events, 3000))]
-    assert max(lead) < 400
+    assert (
+        max(lead) < 2 * 256 + 32
+    )  # what the reader took at once, as much again in the channel, and the lead of a worker
 
 
 @STREAMS
