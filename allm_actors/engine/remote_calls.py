@@ -42,7 +42,7 @@ from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.fakes import FAKES
 from allm_actors.engine.fetching import is_remote, with_pictures, without_pictures
 from allm_actors.engine.heads import tell_response
-from allm_actors.engine.remote import (
+from allm_actors.engine.remote_options import (
     base_url_of,
     headers_for,
     key_for,
@@ -88,7 +88,7 @@ class RemoteService:
         encode = partial(self._dialect.encode, request, self._row, self._base_url(call))
         try:
             http = await asyncio.to_thread(encode) if self.reads_files else encode()
-            attempt = self._attempt(http, request, call, _deadlines(self._row, call))
+            attempt = self._attempt(http, request, call, deadlines_of(self._row, call))
         except AdapterError as error:
             raise self._signed(error, call, None) from None
         return await attempt.response()
@@ -100,7 +100,7 @@ class RemoteService:
         """
         try:
             http = self._dialect.encode(request, self._row, self._base_url(call))
-            return self._attempt(http, request, call, _deadlines(self._row, call)).http
+            return self._attempt(http, request, call, deadlines_of(self._row, call)).http
         except AdapterError as error:
             raise self._signed(error, call, None) from None
 
@@ -207,7 +207,7 @@ class RemoteSpeech(RemoteService):
             http = self._dialect.encode(request, self._row, self._base_url(call), streamed=True)
         except AdapterError as error:
             raise self._signed(error, call, None) from None
-        attempt = partial(self._attempt, http, request, call, _stream_deadlines(call))
+        attempt = partial(self._attempt, http, request, call, _streamdeadlines_of(call))
         return self._told(attempt, call) if callable(call.api_key) else attempt().events()
 
     async def _told(self, attempt: partial[_Attempt], call: Call) -> AsyncGenerator[SpeechEvent, None]:
@@ -333,7 +333,7 @@ def _signed(error: AllmError, row: Service, call: Call, *keys: Secret | None) ->
     return type(error).from_fields(scrub(fields, *keys))
 
 
-def _deadlines(row: Service, call: Call) -> Deadlines:
+def deadlines_of(row: Service, call: Call) -> Deadlines:
     """An answer may be silent for as long as it may take, unless the call says otherwise."""
     options = call.options
     patience = CAPABILITIES[row.span].patience
@@ -347,7 +347,7 @@ def _deadlines(row: Service, call: Call) -> Deadlines:
     )
 
 
-def _stream_deadlines(call: Call) -> Deadlines:
+def _streamdeadlines_of(call: Call) -> Deadlines:
     options = call.options
     idle = seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
     first = (options.get("first_byte_timeout"), options.get("receive_timeout"), idle)

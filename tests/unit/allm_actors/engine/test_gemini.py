@@ -22,7 +22,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.gemini import DIALECT
 from allm_actors.engine.dialects.gemini_arguments import PartialArguments
-from allm_actors.engine.remote import base_url_of, refuse_unknown
+from allm_actors.engine.remote_options import base_url_of, refuse_unknown
 from allm_actors.engine.wire import HttpFailure
 
 ROW = PROVIDERS["gemini"]

@@ -23,7 +23,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote import _deadlines, base_url_of
+from allm_actors.engine.remote_options import base_url_of, deadlines_of
 
 ASK = Request(messages=[Message(role="user", content="hi")], model="m")
 
@@ -75,6 +75,42 @@ def test_a_compatible_server_needs_a_base_url_and_no_key(monkeypatch):
     opened("openai-compatible", api_key=None, options={"base_url": "http://localhost:1234/v1"})
     monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", "http://localhost:1234/v1")
     opened("openai-compatible", api_key=None)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        (5, "a text, not int"),
+        ("localhost:80", "begin with http"),
+        ("ftp://host", "begin with http"),
+        ("http:///v1", "no host"),
+        ("http://[::1/v1", "neither a name"),
+        ("http://host:99999/v1", "up to 65535"),
+        ("http://me:pass/word@host/v1", "up to 65535"),
+        ("http://a b/v1", "no URL has"),
+        ("http://host/v 1", "no URL has"),
+        ("http://host/v1?version=1", "query="),
+        ("http://host/v1#part", "query="),
+    ],
+)
+def test_a_base_url_that_cannot_work_is_refused_before_anything_is_sent(url, why):
+    with pytest.raises(EngineError, match=why) as refused:
+        opened("openai", options={"base_url": url})
+    assert refused.value.reason == "invalid_engine"
+    assert "pass" not in refused.value.message
+
+
+@pytest.mark.parametrize("url", [" http://host/v1\n", "http://host/v1/", "http://host/v1"])
+def test_space_around_a_base_url_and_its_last_slash_do_not_count(monkeypatch, url):
+    row = PROVIDERS["openai"]
+    assert base_url_of(row, {"base_url": url}) == "http://host/v1"
+    monkeypatch.setenv(row.base_url_name, url)
+    assert base_url_of(row, {}) == "http://host/v1"
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8080", "https://me:pw@host:1/a/b", "http://bücher.example/v1"])
+def test_every_base_url_that_can_work_is_taken(url):
+    assert base_url_of(PROVIDERS["openai"], {"base_url": url}) == url
 
 
 def test_the_base_url_of_the_options_wins_over_the_environments(monkeypatch):
@@ -160,7 +196,7 @@ class Recorder:
 
 def test_deadlines_come_from_the_call_then_the_options():
     def seconds(**fields):
-        found = _deadlines(Call(request_id="r", **fields))
+        found = deadlines_of(Call(request_id="r", **fields))
         return found.connect, found.first_byte, found.idle, found.total
 
     assert seconds() == (10.0, 60.0, 60.0, None)

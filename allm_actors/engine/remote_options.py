@@ -1,0 +1,199 @@
+"""What the options of a call mean for a provider behind HTTP: where it is, who asks, how long to wait.
+
+Rule of this file: what can never work is refused here, before anything is sent, by the name of its option.
+
+`adapter_opts`: `base_url`, `region`, `project`, `organization`, `app_name`, `app_url` (each of those whose row has it),
+`headers`, `query`, `endpoint` (see `routes`), `transport` (a `Transport`, or an httpx transport), and in seconds
+`connect_timeout`, `first_byte_timeout`, `stream_timeout`, `request_timeout`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from allm_actors.data import EngineError
+from allm_actors.engine import keys
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.catalog import Provider
+from allm_actors.engine.http.transport import HttpxTransport, default_transport
+from allm_actors.engine.secret import Secret
+from allm_actors.engine.wire import Deadlines, HttpRequest, Transport
+
+__all__ = [
+    "answers_by_itself",
+    "base_url_of",
+    "deadlines_of",
+    "headers_for",
+    "key_for",
+    "place_of",
+    "refuse_unknown",
+    "seconds_of",
+    "transport_for",
+    "with_query",
+]
+
+_OWN = ("region", "project", "organization", "app_name", "app_url")  # not every provider has them
+_OPTIONS = (
+    *("base_url", *_OWN, "headers", "query", "endpoint", "transport"),
+    *("stream_timeout", "request_timeout"),
+    *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
+)
+# They become parts of a host's name and of a path.
+_PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
+_IN_A_URL = re.compile(r"[^\s\x00-\x1f\x7f<>\"\\^`{|}]+")
+_EXAMPLES = {"region": "us-east-1", "project": "my-project"}
+
+
+def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
+    """Raises TypeError for an adapter option that does not exist, naming the nearest one."""
+    # A misspelt base_url would send what was meant for one server to another.
+    for name in options:
+        if name not in _OPTIONS:
+            near = get_close_matches(name, _OPTIONS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
+    filled = [header.option for header in row.headers]
+    for name in _OWN:
+        if options.get(name) and name not in (*row.places, *filled):
+            article = "an" if name[0] in "ao" else "a"
+            raise TypeError(f"adapter_opts has {article} {name}, and {row.name} has none; leave it out")
+    for name in filled:
+        if not isinstance(options.get(name) or "", str):
+            raise TypeError(f"adapter_opts {name} must be a text, got: {options[name]!r}")
+    for name in ("headers", "query"):
+        given = options.get(name) or {}
+        if not isinstance(given, Mapping) or not all(isinstance(value, str) for value in given.values()):
+            raise TypeError(f"adapter_opts {name} must be a mapping of texts to texts")
+
+
+def base_url_of(row: Provider, options: Mapping[str, Any]) -> str:
+    """Where requests go, without a slash at its end. Raises `EngineError("invalid_engine")`."""
+    url = options.get("base_url") or os.environ.get(row.base_url_name) or row.base_url
+    if url is None:
+        message = f"{row.name} needs adapter_opts={{'base_url': 'http://…/v1'}}, or {row.base_url_name}"
+        raise EngineError("invalid_engine", provider=row.name, message=message)
+    if url is row.base_url and row.base_url is not None:
+        places = {place: place_of(row, place, options) for place in row.places}
+        url = row.base_url.format(**places).replace(
+            "//global-", "//"
+        )  # Vertex's one place without a host of its own
+    wrong = _misfit(url)
+    if wrong:
+        # The URL is not quoted: there are some with a password.
+        message = f"base_url of {row.name} must be like 'https://host:8080/v1': {wrong}"
+        raise EngineError("invalid_engine", provider=row.name, message=message)
+    return str(url).strip().rstrip("/")
+
+
+def _misfit(url: object) -> str:
+    """Why paths cannot be put behind this URL; empty when they can."""
+    if not isinstance(url, str):
+        return f"it must be a text, not {type(url).__name__}"
+    if not url.strip().startswith(("http://", "https://")):
+        return "it must begin with http:// or https://"
+    try:
+        parts = urlsplit(url.strip())
+        host = parts.hostname
+    except ValueError:  # what it says may quote a password
+        return "its host is neither a name nor an address"
+    try:
+        _port = parts.port
+    except ValueError:
+        return "its port must be a number up to 65535"
+    if not host:
+        return "it names no host"
+    if not _IN_A_URL.fullmatch(url.strip()):
+        return "it has a space or another character that no URL has"
+    if parts.query or parts.fragment:
+        return "what comes after '?' goes into adapter_opts query={…}, and nothing comes after '#'"
+    return ""
+
+
+def place_of(row: Provider, place: str, options: Mapping[str, Any]) -> str:
+    """The region, or the project, of a row that has one, and the empty text of any other."""
+    names = row.places.get(place, ())
+    found = options.get(place) or next(filter(None, map(os.environ.get, names)), "")
+    if not names or (isinstance(found, str) and _PLACES[place].fullmatch(found)):
+        return str(found)
+    named = " or ".join(names)
+    message = f"{row.name} needs adapter_opts={{{place!r}: '{_EXAMPLES[place]}'}}, or {named}; got: {found!r}"
+    raise EngineError("invalid_engine", provider=row.name, message=message)
+
+
+def with_query(http: HttpRequest, options: Mapping[str, Any]) -> HttpRequest:
+    """The request with the query of the adapter's options over its own."""
+    given: Mapping[str, str] = options.get("query") or {}
+    if not given:
+        return http
+    url = urlsplit(http.url)
+    query = urlencode({**dict(parse_qsl(url.query, keep_blank_values=True)), **given})
+    return replace(http, url=urlunsplit(url._replace(query=query)))
+
+
+def key_for(row: Provider, call: Call) -> Secret | None:
+    """The key, or None where the provider needs none. Raises `EngineError("missing_key")`."""
+    if row.key_required and not answers_by_itself(call):
+        return keys.fetch(row.name, row.key_names, call.api_key)
+    found = keys.find(row.name, row.key_names, call.api_key)
+    return found[0] if found is not None else None
+
+
+def answers_by_itself(call: Call) -> bool:
+    """Whether nobody is asked: a recording needs no key."""
+    return getattr(call.options.get("transport") or call.transport, "needs_no_key", False)
+
+
+def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -> dict[str, str]:
+    """The headers that say who asks, and those of the call."""
+    headers = {}
+    if key is not None:
+        scheme = "Bearer " if row.key_header == "authorization" else ""
+        headers[row.key_header] = scheme + key.reveal().strip()
+    for header in row.headers:
+        value = options.get(header.option) or next(filter(None, map(os.environ.get, header.names)), None)
+        if value:
+            headers[header.name] = value
+    given: Mapping[str, str] = options.get("headers") or {}
+    return headers | {name.lower(): value for name, value in given.items()}
+
+
+def deadlines_of(call: Call) -> Deadlines:
+    """How long each part of a call may take. Raises ValueError for what is no time."""
+    options = call.options
+    idle = seconds_of("stream_timeout", call.stream_timeout, options.get("stream_timeout"), 60.0)
+    return Deadlines(
+        connect=seconds_of(
+            "connect_timeout", options.get("connect_timeout"), options.get("pool_timeout"), 10.0
+        ),
+        first_byte=seconds_of(
+            "first_byte_timeout", options.get("first_byte_timeout"), options.get("receive_timeout"), idle
+        ),
+        idle=idle,
+        total=seconds_of("request_timeout", call.request_timeout, options.get("request_timeout"), None),
+    )
+
+
+def seconds_of(name: str, *values: Any) -> float | None:
+    """The first value that was given; infinity is no deadline."""
+    value = next((value for value in values if value is not None), None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ValueError(f"{name} must be seconds > 0, got: {value!r}")
+    return None if value == float("inf") else float(value)
+
+
+def transport_for(call: Call) -> Transport:
+    """What a call is sent through: its option, else its host's, else the process's."""
+    given = call.options.get("transport")
+    if given is None:
+        return call.transport if call.transport is not None else default_transport()
+    if not hasattr(given, "handle_async_request"):
+        return cast(Transport, given)
+    return HttpxTransport(given)  # the connections are the given one's; to keep this would keep that for ever
