@@ -185,9 +185,10 @@ class _Run:
         """The events of the first attempt that brings any, or the error of the last attempt."""
         yield [MessageStarted()]
         for attempt in count(1):
-            delivered = False
+            delivered, began, http = False, time.monotonic(), self.http
             try:
-                async with aclosing(self._attempt(way, attempt)) as answer:
+                http = self.http if self.sign is None else await self.sign(self.http)
+                async with aclosing(self._attempt(way, attempt, http, began)) as answer:
                     async for events in answer:
                         delivered = True
                         yield events
@@ -196,7 +197,7 @@ class _Run:
                 failure = error
             delay = None if delivered else self._delay(attempt, failure)
             if delay is None:
-                yield [ErrorEvent(self._signed(failure))]
+                yield [ErrorEvent(self._signed(failure, http))]
                 return
             self._tell_retry(attempt, delay, failure)
             await getattr(self.transport, "sleep", asyncio.sleep)(delay)
@@ -208,11 +209,11 @@ class _Run:
     def _about(self) -> dict[str, str | None]:
         return {"request_id": self.request_id, "provider": self.row.name, "model": self.model}
 
-    async def _attempt(self, way: Batches, attempt: int) -> AsyncGenerator[Sequence[Event], None]:
+    async def _attempt(
+        self, way: Batches, attempt: int, http: HttpRequest, began: float
+    ) -> AsyncGenerator[Sequence[Event], None]:
         """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
-        began = time.monotonic()
         deadlines = replace(self.deadlines, spent=began - self.started)
-        http = self.http if self.sign is None else await self.sign(self.http)
         async with self.transport.open(http, deadlines) as response:
             tell_response(http, response, began, self.key, **self._about(), attempt=attempt)
             kind = response.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -223,22 +224,22 @@ class _Run:
             streamed = kind in self.dialect.stream_types
             if kind.endswith("json") and not streamed:
                 body = await self._whole(response)
-                yield self._checked(self.dialect.decode_body(body, self.row), first=True)
+                yield self._checked(self.dialect.decode_body(body, self.row), http, first=True)
                 return
             reading = _Reading(self.dialect.decoder(self.row))
             while await self._pour(response, reading):
                 if events := reading.events:
-                    yield self._checked(events, first=reading.direct is None)
+                    yield self._checked(events, http, first=reading.direct is None)
                     reading.direct = way.direct or _nobody
                 if reading.decoder.done:
                     await _drain(response)
                     return
             if reading.broken is not None:
-                yield self._checked(reading.decoder.broke(reading.broken), first=False)
+                yield self._checked(reading.decoder.broke(reading.broken), http, first=False)
                 return
             if reading.direct is None and kind and not streamed:
                 raise self._not_a_stream(kind)
-            yield self._checked(reading.decoder.end(), first=reading.direct is None)
+            yield self._checked(reading.decoder.end(), http, first=reading.direct is None)
 
     async def _pour(self, response: HttpResponse, reading: _Reading) -> bool:
         """As `HttpResponse.pour`; what breaks an answer that has begun is kept for its decoder to tell."""
@@ -256,14 +257,14 @@ class _Run:
         too_late = end is not None and delay is not None and time.monotonic() + delay >= end
         return None if too_late else delay
 
-    def _checked(self, events: Sequence[Event], *, first: bool) -> Sequence[Event]:
+    def _checked(self, events: Sequence[Event], http: HttpRequest, *, first: bool) -> Sequence[Event]:
         """`events`, with the error that ends them signed; an error that is all there is can still be tried again."""
         last = events[-1]
         if not isinstance(last, ErrorEvent):
             return events
         if first and len(events) == 1 and isinstance(last.error, AdapterError):
             raise last.error
-        return [*events[:-1], ErrorEvent(self._signed(last.error))]
+        return [*events[:-1], ErrorEvent(self._signed(last.error, http))]
 
     async def _refused(self, response: HttpResponse) -> AdapterError:
         if 300 <= response.status < 400:
@@ -299,13 +300,13 @@ class _Run:
         message = f"{host} answered with {what} instead of a stream; base_url is probably not an API's"
         return AdapterError("malformed_response", message=message)
 
-    def _signed(self, error: AllmError) -> AllmError:
-        """`error` with who failed and for whom, and certainly without the key."""
+    def _signed(self, error: AllmError, http: HttpRequest) -> AllmError:
+        """`error` with who failed and for whom, and certainly without the keys of what was sent."""
         fields = error.to_fields()
         fields["provider"] = self.row.name
         if isinstance(error, AdapterError):
             fields["request_id"] = self.request_id
-        return type(error).from_fields(scrub(fields, self.key, *hidden_in(self.http.headers, self.http.url)))
+        return type(error).from_fields(scrub(fields, self.key, *hidden_in(http.headers, http.url)))
 
 
 class _Reading:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import json
 import re
 import sys
 from contextlib import aclosing
@@ -133,6 +134,24 @@ def test_a_session_token_goes_along(somebody, monkeypatch):
         ask(server)
     assert server.requests[0].headers["x-amz-security-token"] == "token-1"
     assert "x-amz-security-token" in server.requests[0].headers["authorization"]
+
+
+def test_an_error_that_quotes_the_canonical_request_tells_no_token_and_no_signature(somebody, monkeypatch):
+    token = "IQoJb3JpZ2luX2VjEXAMPLE//////////wEaCXVzLWVhc3Qt=="
+    monkeypatch.setenv("AWS_SESSION_TOKEN", token)
+
+    def reply(asked):
+        quoted = (
+            f"x-amz-security-token:{asked.headers['x-amz-security-token']} {asked.headers['authorization']}"
+        )
+        return Reply(status=403, body=json.dumps({"message": f"The Canonical String: {quoted}"}).encode())
+
+    with LoopbackServer(reply) as server:
+        error = ask(server)[-1].error
+        authorization = server.requests[0].headers["authorization"]
+    assert "Canonical String" in error.message
+    assert token not in repr(error.to_fields())
+    assert authorization.rpartition("=")[2] not in repr(error.to_fields())
 
 
 def test_a_profile_signs(botocore, monkeypatch, tmp_path):
