@@ -1,13 +1,18 @@
 """Bounds that other libraries write into `Annotated`, in msgspec's words.
 
 Rule of this file: by their shape, without importing anyone: `annotated_types.Ge(3)` has a `ge`, `pydantic.Field(ge=3)`
-has such objects in its `metadata`. What has no shape that is known here says nothing.
+has such objects in its `metadata`. What has no shape that is known here says nothing, and neither does a bound on a
+type that msgspec has no such bound for.
 """
 
 from __future__ import annotations
 
+import re
 import types
-from typing import Annotated, Any, Union, get_args, get_origin
+from collections.abc import Mapping
+from contextlib import suppress
+from math import ceil, floor
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
 
@@ -15,24 +20,56 @@ __all__ = ["bounded"]
 
 _UNIONS = (Union, types.UnionType)
 _OPENED = (*_UNIONS, list, set, frozenset, tuple, dict)
-_NUMBERS = ("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length")
+_NUMBERS = ("gt", "ge", "lt", "le", "multiple_of")
+_LENGTHS = ("min_length", "max_length")
+_BOUNDS: Final[Mapping[Any, tuple[str, ...]]] = {
+    int: _NUMBERS,
+    float: _NUMBERS,
+    str: (*_LENGTHS, "pattern"),
+    **dict.fromkeys((bytes, list, set, frozenset, tuple, dict), _LENGTHS),
+}
+# The next whole number that an integer's bound means.
+_WHOLE = {"gt": floor, "ge": ceil, "lt": ceil, "le": floor}
 
 
 def bounded(annotation: Any) -> Any:
-    """The annotation, with a `msgspec.Meta` for the bounds that are said otherwise, also inside unions and containers.
-
-    Raises TypeError, as msgspec does, for bounds that exclude each other.
-    """
+    """The annotation, with a `msgspec.Meta` for each bound said otherwise, also inside unions and containers."""
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:
-        found = _found(arguments[1:])
-        inner = bounded(arguments[0])
-        return Annotated[(inner, *arguments[1:], *([msgspec.Meta(**found)] if found else []))]
-    origin = get_origin(annotation)
-    inside = tuple(map(bounded, arguments)) if origin in _OPENED else arguments
-    if all(new is old for new, old in zip(inside, arguments, strict=True)):
+        return Annotated[(_with(bounded(arguments[0]), _found(arguments[1:])), *arguments[1:])]
+    if get_origin(annotation) not in _OPENED:
         return annotation
-    return Union[inside] if origin in _UNIONS else origin[inside]  # noqa: UP007 - known at run time only
+    return _rebuilt(annotation, tuple(map(bounded, arguments)))
+
+
+def _with(annotation: Any, bounds: Mapping[str, Any]) -> Any:
+    """The annotation with those of the bounds that fit it; of a union, each part with those that fit the part."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in _UNIONS:
+        return _rebuilt(annotation, tuple(_with(part, bounds) for part in arguments))
+    plain = arguments[0] if origin is Annotated else annotation
+    kind = get_origin(plain) or plain
+    known = _BOUNDS.get(kind, ()) if isinstance(kind, type) else ()
+    for name in known:
+        if name in bounds:
+            value = _whole(name, bounds[name]) if kind is int else bounds[name]
+            # One that msgspec cannot hold, such as 2**70, or a pattern of another dialect's, takes no other with it.
+            with suppress(TypeError, ValueError, re.error):
+                made = Annotated[annotation, msgspec.Meta(**{name: value})]
+                msgspec.json.schema(made)
+                annotation = made
+    return annotation
+
+
+def _whole(name: str, value: float) -> int | float:
+    return value if name not in _WHOLE or value in (float("inf"), -float("inf")) else _WHOLE[name](value)
+
+
+def _rebuilt(annotation: Any, arguments: tuple[Any, ...]) -> Any:
+    if all(new is old for new, old in zip(arguments, get_args(annotation), strict=True)):
+        return annotation
+    origin: Any = get_origin(annotation)
+    return Union[arguments] if origin in _UNIONS else origin[arguments]  # noqa: UP007 - known at run time only
 
 
 def _found(extras: tuple[Any, ...]) -> dict[str, Any]:
@@ -42,11 +79,20 @@ def _found(extras: tuple[Any, ...]) -> dict[str, Any]:
         for each in [extra, *(nested if isinstance(nested, list | tuple) else ())]:
             if not isinstance(each, msgspec.Meta | str | type):
                 found |= _said(each)
-    return found
+    return _tightest(found)
 
 
 def _said(bound: Any) -> dict[str, Any]:
-    said = {name: getattr(bound, name, None) for name in _NUMBERS}
+    said = {name: getattr(bound, name, None) for name in (*_NUMBERS, *_LENGTHS)}
     numbers = {name: value for name, value in said.items() if type(value) in (int, float)}
     pattern = getattr(bound, "pattern", None)
     return numbers | ({"pattern": pattern} if isinstance(pattern, str) else {})
+
+
+def _tightest(bounds: dict[str, Any]) -> dict[str, Any]:
+    """The bounds with one from below and one from above, as msgspec wants them."""
+    if "gt" in bounds and "ge" in bounds:
+        bounds.pop("ge" if bounds["gt"] >= bounds["ge"] else "gt")
+    if "lt" in bounds and "le" in bounds:
+        bounds.pop("le" if bounds["lt"] <= bounds["le"] else "lt")
+    return bounds

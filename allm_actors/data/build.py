@@ -17,6 +17,7 @@ from . import docstrings
 from .handlers import handler_of, takes_context
 from .images import ImageRequest
 from .messages import Content, Message, Part
+from .normal import normalize
 from .requests import Request
 from .schema import json_schema, of_function
 from .signature import signature_of
@@ -152,7 +153,8 @@ def tool(
         raise TypeError(
             f"tool {name!r}: schema must be a dict with a JSON Schema, got {type(schema).__name__}"
         )
-    return Tool(**{**parts, "name": _checked_name(name)}, handler=handler, **options)
+    own = {"name": _checked_name(name), "schema": normalize(schema, anew=True)}
+    return Tool(**{**parts, **own}, handler=handler, **options)
 
 
 def _checked_name(name: Any) -> Any:

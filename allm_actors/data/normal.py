@@ -15,19 +15,22 @@ __all__ = ["normalize"]
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-def normalize(schema: Any) -> Any:
-    """The schema with every key as text and every enum member as its value, at any depth. Idempotent."""
+def normalize(schema: Any, *, anew: bool = False) -> Any:
+    """The schema with every key as text and every enum member as its value, at any depth. Idempotent.
+
+    With `anew`, no dict or list of it is one of `schema`: whoever gave that may go on changing it.
+    """
     kind = type(schema)
     if kind in _PLAIN:
         return schema
     if isinstance(schema, Enum):
-        return normalize(schema.value)
+        return normalize(schema.value, anew=anew)
     if isinstance(schema, Mapping):
-        tree = {_key(key): normalize(value) for key, value in schema.items()}
-        return schema if kind is dict and _is_same(tree, schema) else tree
+        tree = {_key(key): normalize(value, anew=anew) for key, value in schema.items()}
+        return schema if kind is dict and not anew and _is_same(tree, schema) else tree
     if isinstance(schema, (list, tuple)):
-        items = [normalize(item) for item in schema]
-        return schema if kind is list and all(map(is_, items, schema)) else items
+        items = [normalize(item, anew=anew) for item in schema]
+        return schema if kind is list and not anew and all(map(is_, items, schema)) else items
     return schema
 
 

@@ -37,7 +37,7 @@ def json_schema(name: str, schema: Schema | type[Any] | Any, strict: bool = True
     `strict` is set: every property is required and no other is allowed. Raises TypeError for a type without a schema.
     """
     if isinstance(schema, Mapping):
-        tree = normalize(schema)
+        tree = normalize(schema, anew=True)
     else:
         tree = _walk(of_type(schema), _strict) if strict else of_type(schema)
     return {"type": "json_schema", "name": name, "schema": tree, "strict": strict}

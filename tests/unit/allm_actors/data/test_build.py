@@ -5,13 +5,24 @@ import datetime
 import functools
 import inspect
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from allm_actors.data import Image, ImagePart, ImageRequest, Message, TextPart, Thread, Tool, ToolError
-from allm_actors.data.build import assistant, image_request, request, system, tool, tool_result, user
+from allm_actors.data.build import (
+    assistant,
+    image_request,
+    json_schema,
+    request,
+    system,
+    tool,
+    tool_result,
+    user,
+)
 from allm_actors.data.handlers import takes_context
 from allm_actors.data.validate import validate
 
@@ -321,6 +332,46 @@ def test_bounds_of_other_libraries_are_told_and_kept():
         refused(f.handler, wrong)
 
 
+class Bound:
+    def __init__(self, **bounds):
+        self.__dict__.update(bounds)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "told"),
+    [
+        (
+            Annotated[int | None, Bound(ge=1)],
+            {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]},
+        ),
+        (
+            Annotated[float | str, Bound(gt=0, max_length=3)],
+            {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "maxLength": 3}]},
+        ),
+        (
+            Annotated[list[str] | None, Bound(min_length=1)],
+            {"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "null"}]},
+        ),
+        (Annotated[int, Bound(ge=0.5, le=1e6)], {"type": "integer", "minimum": 1, "maximum": 1_000_000}),
+        (Annotated[int, Bound(ge=0), Bound(gt=0)], {"type": "integer", "exclusiveMinimum": 0}),
+        (Annotated[int, Bound(ge=0, le=2**70)], {"type": "integer", "minimum": 0}),
+        (Annotated[int, Bound(multiple_of=0.5)], {"type": "integer"}),
+        (Annotated[bool, Bound(ge=0)], {"type": "boolean"}),
+        (Annotated[Any, Bound(ge=0)], {}),
+        (Annotated[Literal["a"], Bound(min_length=1)], {"type": "string", "enum": ["a"]}),
+        (Annotated[Decimal, Bound(gt=0)], {"type": "string", "format": "decimal"}),
+        (Annotated[UUID, Bound(min_length=1)], {"type": "string", "format": "uuid"}),
+        (Annotated[str, Bound(pattern=r"^\p{Lu}+$")], {"type": "string"}),
+        (Annotated[str, Bound(max_length=-1)], {"type": "string"}),
+    ],
+)
+def test_a_bound_holds_for_the_types_that_can_have_it(annotation, told):
+    def f(a): ...
+
+    f.__annotations__["a"] = annotation
+    assert tool(f).schema["properties"]["a"] == told
+
+
 def test_what_is_said_beside_a_type_and_is_no_bound_changes_nothing():
     def f(
         a: Annotated[int, "the first", object(), {"ge": 3}, int],
@@ -330,6 +381,19 @@ def test_what_is_said_beside_a_type_and_is_no_bound_changes_nothing():
     properties = tool(f).schema["properties"]
     assert properties["a"] == {"description": "the first", "type": "integer"}
     assert properties["b"] == {"type": "string", "maxLength": 3}
+
+
+def test_a_schema_is_taken_as_it_is_now():
+    schema = {"type": "object", "properties": {}, "required": []}
+    made = []
+    for name, argument in (("weather", "city"), ("stock", "symbol")):
+        schema["properties"][argument] = {"type": "string"}
+        schema["required"].append(argument)
+        made.append(tool(name=name, description="", schema=schema, handler=len))
+        made.append(json_schema(name, schema))
+    schema["properties"].clear()
+    assert [list(each["properties"]) for each in (made[0].schema, made[1]["schema"])] == [["city"], ["city"]]
+    assert [each["required"] for each in (made[2].schema, made[3]["schema"])] == [["city", "symbol"]] * 2
 
 
 # --- methods ------------------------------------------------------------------------------------------------------
