@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from allm_actors.data import Event
+from allm_actors.data import Event, SessionBusy
 from supervisors import Future
 
 from .inside import Inside
@@ -52,6 +52,7 @@ class Channel:
         "inside",
         "on_cancel",
         "on_demand",
+        "withdrawn",
     )
 
     def __init__(self, limit: int = 256) -> None:
@@ -69,6 +70,7 @@ class Channel:
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
         self.inside: Inside | None = None  # who must not wait, for the turn waits for them
+        self.withdrawn = False  # it was refused while it waited, and must not begin
 
     # The writer's side.
 
@@ -161,9 +163,13 @@ class Channel:
             )
 
     def refuse_inside(self) -> None:
-        """Raises SessionBusy in a tool that the turn has to wait for, unless the turn is over."""
+        """Raises SessionBusy in a tool that the turn has to wait for, unless it is over, and has it never begin."""
         if self.inside is not None and not self._ended:
-            self.inside.refuse()
+            try:
+                self.inside.refuse()
+            except SessionBusy:
+                self.withdrawn = True
+                raise
 
     def take(self) -> deque[Event]:
         """Block until there are events and take them all; empty when the turn is over. Raises what refused the turn."""

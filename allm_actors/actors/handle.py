@@ -31,7 +31,7 @@ from .turns import turn_spec, view_of
 if TYPE_CHECKING:
     from .host import Host
 
-__all__ = ["SessionHandle", "check_id", "session_spec"]
+__all__ = ["SessionHandle", "cause_of", "check_id", "error_of", "session_spec"]
 
 TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
 
@@ -133,12 +133,11 @@ class SessionHandle:
 
     def fork(self, id: str) -> Any:
         """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
-        host, engine, key = self._host, self.engine, self._api_key
         check_id(id)
-        if host.attached:
+        if self._host.attached:
             return self._afork(id)
         self.ask(Fork(id)).get()
-        return host.session(id, engine, when_busy=self._seat.when_busy, api_key=key)
+        return self._forked(id)
 
     def stop(self) -> Any:
         """End the session's actor once it has handled what waits; the conversation stays in the store."""
@@ -216,13 +215,13 @@ class SessionHandle:
                 future.fail(_gone(self.id, gone))
 
         def started(start: Future[Any]) -> None:
-            error = _error_of(start)
+            error = error_of(start)
             if error is None:
                 again()
             elif isinstance(error, ProcessDown):
                 self._ports.when_whole(again)
             else:
-                future.fail(_cause(error, self.id))
+                future.fail(cause_of(error, self.id))
 
         sessions: Any = self._ports.whereis(SESSIONS)
         if sessions is None:
@@ -234,13 +233,13 @@ class SessionHandle:
         self, ref: ProcessRef[Any], message: Any, future: Future[Any], again: Callable[[], None], tries: int
     ) -> None:
         def answered(answer: Future[Any]) -> None:
-            error = _error_of(answer)
+            error = error_of(answer)
             if error is None:
                 future.set(answer.get())
             elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(message, error.reason):
                 again()
             else:
-                future.fail(_cause(error, self.id))
+                future.fail(cause_of(error, self.id))
 
         ref.ask(message, block=False).add_done_callback(answered)
 
@@ -249,16 +248,29 @@ class SessionHandle:
 
     async def _afork(self, id: str) -> SessionHandle:
         await self.ask(Fork(id))
-        return self._host.session(id, self.engine, when_busy=self._seat.when_busy, api_key=self._api_key)
+        return self._forked(id)
+
+    def _forked(self, id: str) -> SessionHandle:
+        seat = self._seat
+        return self._host.session(
+            id,
+            self.engine,
+            when_busy=seat.when_busy,
+            queue_limit=seat.queue_limit,
+            api_key=self._api_key,
+            system=seat.system,
+        )
 
 
 def _may_come_again(message: Any, reason: object) -> bool:
     """Whether a message to a session that died may be handed to its successor."""
     if reason is NOPROC:
         return True  # it was never received
-    # A turn knows whether it was admitted, and to recover twice is to recover; the others may have been done already.
-    # What a session crashed on is not handed to the next one.
-    return isinstance(message, Begin | Recover) and not isinstance(reason, Crash)
+    if isinstance(message, Fork | SubmitToolResults):
+        return not message.receipt.signed  # or it may have been done already
+    # A turn knows whether it was admitted, and to recover twice is to recover. What a session crashed on is not handed
+    # to the next one.
+    return not isinstance(reason, Crash)
 
 
 class _Ended:
@@ -304,12 +316,13 @@ def _stored(message: Message) -> Message:
 
 
 def _refuse(spec: TurnSpec, future: Future[Any]) -> None:
-    error = _error_of(future)
+    error = error_of(future)
     if error is not None:
         spec.channel.end(error=error)
 
 
-def _error_of(future: Future[Any]) -> BaseException | None:
+def error_of(future: Future[Any]) -> BaseException | None:
+    """What a future that is done would raise, or None."""
     try:
         future.get(timeout=0)
     except Exception as error:  # noqa: BLE001 - handed on as a value
@@ -317,8 +330,8 @@ def _error_of(future: Future[Any]) -> BaseException | None:
     return None
 
 
-def _cause(error: BaseException, id: str) -> BaseException:
-    """The error of ours inside what a supervisor says of a failed start."""
+def cause_of(error: BaseException | None, id: str) -> BaseException:
+    """The error of ours inside what a supervisor says of a failed start, or one that says that nobody answers."""
     found: Any = error
     for _ in range(8):
         if isinstance(found, AllmError):

@@ -45,8 +45,9 @@ from supervisors import (
 from .adapter import close
 from .call import CallSpec
 from .ending import ending
+from .forgetting import forget
 from .handle import SessionHandle, check_id, session_spec
-from .keeper import Delete, ListIds, store_actor_for
+from .keeper import ListIds, store_actor_for
 from .loops import current_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
@@ -244,25 +245,12 @@ class Host:
     def delete_session(self, id: str) -> Any:
         """Forget the session of that name: what runs is interrupted, and what is stored of it is gone.
 
-        An awaitable in a host that was entered with `async with`. Harmless when there is none. Raises StoreError.
+        An awaitable in a host that was entered with `async with`. Harmless when there is none: whoever uses the session
+        meanwhile, or after it, begins a new conversation. Raises StoreError, and SessionError when the host is stopped.
         """
         check_id(id)
         deleted: Future[Any] = Future()
-        ports = self._ports()
-
-        def forget(_stopped: object = None) -> None:
-            cell = self._cells.get(id)
-            if cell is not None:
-                cell.value = Session(id=id)
-            ports.ask_store(
-                Delete(id), lambda _answer, error: deleted.set() if error is None else deleted.fail(error)
-            )
-
-        ref = ports.whereis((SESSIONS, id))
-        if ref is None:
-            forget()
-        else:
-            ref.stop(block=False).add_done_callback(forget)
+        forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
         return deleted if self.attached else deleted.get()
 
     def tree(self) -> str:

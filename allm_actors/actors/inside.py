@@ -40,7 +40,7 @@ class Inside:
         if self._callers and not self._callers.isdisjoint({_task(), current_process()} - {None}):
             text = (
                 f"this tool runs in a turn of session {self._session!r}, and waits here for a turn that begins when "
-                "that one is over; let the tool return first, or ask another session"
+                "that one is over, so it was called off; begin it when the tool has returned, or ask another session"
             )
             raise SessionBusy("busy", message=text)
 

@@ -37,8 +37,11 @@ __all__ = [
     "CallJob",
     "Cancel",
     "Continue",
+    "Deleted",
     "Demand",
+    "Forget",
     "Fork",
+    "Forked",
     "ModelBatch",
     "ModelDone",
     "ModelJob",
@@ -111,11 +114,21 @@ class Cancel:
     turn_id: str | None
 
 
+class Receipt:
+    """Whether a session has begun to do what it was asked, and must not be asked again when it dies."""
+
+    __slots__ = ("signed",)
+
+    def __init__(self) -> None:
+        self.signed = False
+
+
 @dataclass(frozen=True, slots=True)
 class SubmitToolResults:
     """Answer pending calls: `(id, content)` in order."""
 
     results: Sequence[tuple[str, Any]]
+    receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,23 @@ class Fork:
     """The session's value under a new name, stored."""
 
     id: str
+    receipt: Receipt = field(default_factory=Receipt, repr=False, compare=False)
+
+
+class Forked(msgspec.Struct, frozen=True):
+    """Note to self: the store has answered a fork."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """End what runs, have the session deleted, and die."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The store has deleted the session, or says why it has not."""
+
+    error: BaseException | None = None
 
 
 # Between a session actor and its workers.

@@ -24,6 +24,7 @@ from supervisors import (
     DEFER_START,
     IGNORE,
     NO_REPLY,
+    NORMAL,
     SHUTDOWN,
     From,
     Process,
@@ -34,15 +35,18 @@ from supervisors.runtime.signals import Signal
 from .alarms import Alarms
 from .bench import Post
 from .ending import ending
-from .keeper import Load
+from .keeper import Delete, Load
 from .ledger import Ledger, Stored
 from .ports import SESSIONS, model_call
 from .protocol import (
     AlarmRang,
     Begin,
     Cancel,
+    Deleted,
     Demand,
+    Forget,
     Fork,
+    Forked,
     ModelBatch,
     ModelDone,
     ModelJob,
@@ -93,6 +97,7 @@ class SessionActor(Process):
         self._alarms: Alarms | None = None
         self._tokens = 0
         self._closing: object = None
+        self._forgetting: From | None = None
         self._changing = False
 
     # Life.
@@ -128,14 +133,36 @@ class SessionActor(Process):
 
     def handle_shutdown(self, reason: Any) -> None:
         """Interrupt what runs, refuse what waits, and die when the interruption is stored."""
+        self._close(reason)
+
+    def _close(self, reason: object) -> None:
         self._closing = reason
         for spec in self._queue or ():
             self._end(spec, reason)
         self._queue = None
         if self._run is None:
-            self.finish(reason)
+            self._leave()
         else:
             self._run.cancel("interrupted")
+
+    def _leave(self) -> None:
+        """Nothing runs any more: die, and if it shall be forgotten, only when that is done, for the name is ours."""
+        if self._forgetting is None or self._seat.id is None:
+            self.finish(self._closing)
+            return
+        ref = self.ref
+        self._seat.ports.ask_store(Delete(self._seat.id), lambda _answer, error: ref.send(Deleted(error)))
+
+    def _deleted(self, error: BaseException | None) -> None:
+        request, self._forgetting = self._forgetting, None
+        if request is None:
+            return
+        if error is None:
+            self._seat.cell.value = Session(id=self._ledger.value.id)
+            request.reply(None)
+        else:
+            request.fail(error)
+        self.finish(self._closing)
 
     # Messages.
 
@@ -163,24 +190,32 @@ class SessionActor(Process):
                 for token in self._alarms.over():
                     if run is not None:
                         run.expired(token)
-                    elif token == _IDLE and not self._changing:
+                    elif token == _IDLE and not self._changing and self._closing is None:
                         self.exit()  # whoever wants it next finds it in the store
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
-            case Begin() | SubmitToolResults() | Recover() | Fork() if self._closing is not None:
+            case Deleted(error):
+                self._deleted(error)
+            case Forked():
+                self._changed()
+            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() if self._closing is not None:
                 return NO_REPLY  # our death tells whoever asked to ask our successor
-            case Begin() | SubmitToolResults() | Recover() | Fork() if self._changing:
+            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() if self._changing:
                 self.stash()  # what is being stored may have to be taken back
             case Begin(spec):
                 self._admit(spec)
             case Cancel(turn_id):
                 self._cancel(turn_id)
-            case SubmitToolResults(results):
+            case SubmitToolResults(results, receipt):
+                receipt.signed = True
                 return self._submit(results)
             case Recover():
                 return self._recover()
-            case Fork(id):
+            case Fork(id, receipt):
+                receipt.signed = True
                 return self._fork(id)
+            case Forget():
+                return self._forget_all()
             case _:  # stale news of a turn that is over
                 pass
         return None
@@ -217,6 +252,10 @@ class SessionActor(Process):
             run.spec.channel.hurry()
 
     def _start(self, spec: TurnSpec) -> None:
+        if spec.channel.withdrawn:
+            self._end(spec, None)
+            self._next()
+            return
         before = session = self._ledger.value
         if spec.system is not None and not session.thread.messages:
             session = msgspec.structs.replace(session, thread=session.thread.add_system(spec.system))
@@ -296,7 +335,7 @@ class SessionActor(Process):
 
     def _next(self) -> None:
         if self._closing is not None:
-            self.finish(self._closing)
+            self._leave()
         elif self._seat.id is None:
             self.exit()
         elif not self._queue:
@@ -404,38 +443,48 @@ class SessionActor(Process):
         self._changing = True
 
         def stored(error: StoreError | None) -> None:
-            self._changing = False
-            self.unstash_all()
             if error is None:
                 request.reply(session)
             else:
                 self._ledger.put(before)
                 request.fail(error)
+            self._changed()
 
         self._save(stored)
         return NO_REPLY
 
-    def _fork(self, id: str) -> Any:
-        copy, request, ports = (
-            msgspec.structs.replace(self._ledger.value, id=id),
-            self._asked(),
-            self._seat.ports,
-        )
+    def _changed(self) -> None:
+        """What was being stored is stored, or not: go on with what waited for that."""
+        self._changing = False
+        self.unstash_all()
+        if self._run is None and self._closing is None:
+            self._rest()
 
-        def stored(_answer: object, error: BaseException | None) -> None:
+    def _fork(self, id: str) -> Any:
+        copy = msgspec.structs.replace(self._ledger.value, id=id)
+        request, ports, ref = self._asked(), self._seat.ports, self.ref
+        self._changing = True
+
+        def done(error: BaseException | None) -> None:
             if error is None:
                 request.reply(copy)
             else:
                 request.fail(error)
+            ref.send(Forked())
 
         def looked(existing: object, error: BaseException | None) -> None:
             alive = ports.whereis((SESSIONS, id))  # one that has said nothing yet is not in the store
             if error is None and existing is None and alive is None:
-                ports.ask_store(Save(copy, 0), stored)
+                ports.ask_store(Save(copy, 0), lambda _answer, error: done(error))
             else:
-                request.fail(error or _taken(id))
+                done(error or _taken(id))
 
         ports.ask_store(Load(id), looked)
+        return NO_REPLY
+
+    def _forget_all(self) -> Any:
+        self._forgetting = self._asked()
+        self._close(NORMAL)
         return NO_REPLY
 
     def _asked(self) -> From:

@@ -463,6 +463,13 @@ def test_a_fork_goes_its_own_way(any_host):
     assert any_host.session_ids() == ["s", "t"]
 
 
+def test_a_fork_is_a_session_like_the_one_it_was_made_of(any_host):
+    chat = any_host.session("s", fake(says("Arr")), system="You are a pirate.", queue_limit=1)
+    other = chat.fork("t")
+    assert shape(other.reply("hi").result().thread) == ["S You are a pirate.", "U hi", "A Arr"]
+    assert other._seat.queue_limit == 1
+
+
 def test_a_fork_keeps_what_is_pending(host):
     chat = host.session("s", fake(calls(("m1", "approve")), says("yes"), says("no"), tools=[APPROVE]))
     chat.reply("go").result()
@@ -1100,8 +1107,9 @@ def test_a_tool_that_waits_for_its_own_session_is_told_so(any_host):
     chat = any_host.session("s", engine)
     assert chat.reply("hi").result().halted_reason == "completed"
     assert said[0][0] == "busy"
-    assert "let the tool return first" in said[0][1]
-    assert shape(chat.reply("more").result().thread)[2:4] == ["T(c0) refused", "A one"]
+    assert "begin it when the tool has returned" in said[0][1]
+    # What was refused does not happen.
+    assert shape(chat.reply("more").result().thread)[2:] == ["T(c0) refused", "A one", "U more", "A two"]
 
 
 def test_an_asynchronous_tool_that_waits_for_its_own_session_is_told_so():

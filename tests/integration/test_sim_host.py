@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import allm_actors as allm
+from allm_actors.actors.store import MemoryStore
 from allm_actors.data import MessageCompleted, MessageStarted, TextDelta
 from allm_actors.testing import ScenarioFailed, SimHost, crashes, explore_chat, run_chat, script
 from supervisors import Faults, Future, Stuck
@@ -217,6 +221,67 @@ def test_exploring_finds_a_race_and_says_how_to_see_it_again() -> None:
         run_chat(two_replies, seed=failure.value.seed, replay=failure.value.choices)
 
 
+# --- forgetting ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("alive", [True, False])
+@pytest.mark.parametrize("file", [True, False])
+def test_who_talks_while_a_session_is_deleted_begins_a_new_one_or_is_interrupted(
+    alive: bool, file: bool, tmp_path: Path
+) -> None:
+    names = count()
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(*[SAYS] * 9))
+        chat.reply("old").result()
+        if not alive:
+            chat.stop()
+        work: list[Callable[[], Any]] = [lambda: host.delete_session("s"), lambda: host.delete_session("s")]
+        work += [lambda: chat.reply("new").result().halted_reason, lambda: chat.fork("t")]
+        deleted, again, reason, *_ = [host.client(each) for each in work]
+        assert deleted.get() is again.get() is None
+        assert reason.get() in ("completed", "interrupted")
+        host.run_until_idle()
+        for seen in (chat.messages, stored(host)):
+            assert [message.content for message in seen] in ([], ["new", "Hello."])
+
+    def stored(host: SimHost) -> list[Any]:
+        session = host.stored("s")
+        return [] if session is None else session.thread.messages
+
+    explore_chat(scenario, seeds=range(150), store=(lambda: tmp_path / f"{next(names)}.db") if file else None)
+
+
+def test_what_cannot_be_read_can_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with SimHost(store=path) as host:
+        host.session("s", engine(SAYS)).reply("hi").result()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE sessions SET header = ?", (b"no session",))
+    with SimHost(store=path) as host:
+        with pytest.raises(allm.StoreError):
+            host.session("s", engine(SAYS))
+        host.delete_session("s")
+        assert host.session_ids() == []
+        assert host.session("s", engine(SAYS)).reply("new").result().halted_reason == "completed"
+
+
+def test_a_session_whose_store_fails_is_not_said_to_be_deleted() -> None:
+    class Keeps(MemoryStore):
+        def delete(self, id: str) -> None:
+            raise allm.StoreError("unavailable", message="a full disk")
+
+    for stops in (False, True):
+        with SimHost(store=Keeps()) as host:
+            chat = host.session("s", engine(SAYS, SAYS))
+            chat.reply("hi").result()
+            if stops:
+                chat.stop()
+            with pytest.raises(allm.StoreError, match="full disk"):
+                host.delete_session("s")
+            assert len(chat.reply("still there").result().thread.messages) == 4
+
+
 # --- crashes ------------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +439,62 @@ def test_a_session_that_has_nothing_to_do_ends_and_comes_back_as_it_was() -> Non
 def test_a_session_that_nobody_ever_asked_ends_too() -> None:
     with SimHost(idle_timeout=10.0) as host:
         host.session("s", engine(SAYS))
+        host.advance(11.0)
+        assert host.living("session") == []
+
+
+APPROVE = allm.tool(name="approve", description="", schema={"type": "object"}, manual=True)
+
+
+def test_who_comes_when_a_session_is_about_to_end_does_not_notice() -> None:
+    """The timer and the client are due at the same moment; who is first is the seed's."""
+    asks = [script.tool_call("approve", {}, id="m1"), script.finish("tool_calls")]
+    for seed in range(60):
+        with SimHost(seed, idle_timeout=1.0) as host:
+            chat = host.session("s", engine(asks, SAYS, SAYS, SAYS, tools=[APPROVE]))
+            chat.reply("go").result()
+
+            def later(work: Any, seconds: float = 1.0, host: SimHost = host) -> Future[Any]:
+                return host.client(lambda: (host.sleep(seconds), work())[1])
+
+            forks = [later(lambda chat=chat, id=id: chat.fork(id)) for id in ("t", "u")]
+            said = later(lambda chat=chat: chat.submit_tool_result("m1", "yes"))
+            host.run_until_idle()
+            assert said.get().status == "idle"
+            assert [fork.get().id for fork in forks] == ["t", "u"]
+            assert host.session_ids() == ["s", "t", "u"]
+            assert chat.continue_().result().halted_reason == "completed"
+            host.advance(2.0)  # and what was done counts: it ends again, when that is over
+            assert host.living("session") == []
+
+
+class SlowStore(MemoryStore):
+    """Takes its time to save, once it is told to."""
+
+    def __init__(self, host: Any) -> None:
+        super().__init__()
+        self.host, self.seconds = host, 0.0
+
+    def save(self, saves: Any) -> None:
+        """As if to a busy disk."""
+        self.host().sleep(self.seconds)
+        super().save(saves)
+
+
+@pytest.mark.parametrize("change", ["fork", "submit"])
+def test_a_session_that_is_being_stored_does_not_end(change: str) -> None:
+    asks = [script.tool_call("approve", {}, id="m1"), script.finish("tool_calls")]
+    host: SimHost
+    store = SlowStore(lambda: host)
+    with SimHost(idle_timeout=10.0, store=store) as host:
+        chat = host.session("s", engine(asks, tools=[APPROVE]))
+        chat.reply("go").result()
+        store.seconds = 20.0
+        if change == "fork":
+            assert chat.fork("t").id == "t"
+        else:
+            assert chat.submit_tool_result("m1", "yes").status == "idle"
+        assert host.living("session")
         host.advance(11.0)
         assert host.living("session") == []
 
