@@ -32,7 +32,7 @@ from allm_actors.engine.places import TRANSPORT
 from allm_actors.engine.preflight import check_capabilities
 from allm_actors.engine.resolve import call_for
 from allm_actors.engine.retry import RetryPolicy, policy_of
-from allm_actors.engine.secret import Remembered, Secret, key_of, scrub
+from allm_actors.engine.secret import Remembered, Secret, key_of, without_keys
 from allm_actors.engine.wire import Transport
 from allm_actors.telemetry import Span
 
@@ -129,13 +129,10 @@ def call_spec(
 
 def signed(spec: CallSpec, error: AllmError) -> AllmError:
     """`error` with the request's id, and certainly without the key that the caller, or a function of his, gave."""
-    fields = error.to_fields()
-    if "request_id" in fields:
-        fields["request_id"] = fields["request_id"] or spec.call.request_id
-    else:
-        fields["metadata"] = {"request_id": spec.call.request_id, **error.metadata}
-    told: AllmError = type(error).from_fields(scrub(fields, key_of(spec.call.api_key)))
-    return told
+    key, request_id = key_of(spec.call.api_key), spec.call.request_id
+    if hasattr(error, "request_id"):
+        return without_keys(error, key, request_id=error.request_id or request_id)
+    return without_keys(error, key, metadata={"request_id": error.metadata.get("request_id", request_id)})
 
 
 def failed(span: Span, capability: Capability, error: Exception) -> None:

@@ -35,6 +35,5 @@ def tell_response(
         "retry_after_ms": retry_after_ms(headers, now),
     }
     measured = {"system_time": now, "duration": time.monotonic() - began}
-    telemetry.emit(
-        "allm.adapter.response", measured, scrub({**about, **answer}, key, *hidden_in(http.headers, http.url))
-    )
+    told = scrub(answer, key, *hidden_in(http.headers, http.url))
+    telemetry.emit("allm.adapter.response", measured, {**about, **told})

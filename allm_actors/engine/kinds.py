@@ -77,6 +77,13 @@ def _settles(value: object) -> bool:
     return not inspect.iscoroutinefunction(value)
 
 
+def _executes(value: object) -> bool:
+    if not isinstance(value, type):
+        return callable(getattr(value, "execute", None))
+    # The class in place of its object, unless its method needs none.
+    return isinstance(inspect.getattr_static(value, "execute", None), staticmethod | classmethod)
+
+
 def _encodes(value: object) -> bool:
     return _is_plain(value) or (not isinstance(value, str) and callable(getattr(value, "encode", None)))
 
@@ -119,7 +126,7 @@ _KINDS: Final[dict[str, _Kind]] = {
     ),
     "tool_executor": (
         "an object with execute(tool, arguments, context)",
-        lambda value: callable(getattr(value, "execute", None)) and not isinstance(value, type),
+        _executes,
     ),
     "tool_result_encoder": ("a function from value to text, or an object with encode(value)", _encodes),
 }

@@ -38,7 +38,7 @@ from allm_actors.engine.remote_options import (
 )
 from allm_actors.engine.retry import RetryPolicy, next_delay, policy_of
 from allm_actors.engine.routes import dialect_of
-from allm_actors.engine.secret import Secret, hidden_in, scrub
+from allm_actors.engine.secret import Secret, hidden_in, without_keys
 from allm_actors.engine.wire import (
     Deadlines,
     Decoder,
@@ -302,11 +302,9 @@ class _Run:
 
     def _signed(self, error: AllmError, http: HttpRequest) -> AllmError:
         """`error` with who failed and for whom, and certainly without the keys of what was sent."""
-        fields = error.to_fields()
-        fields["provider"] = self.row.name
-        if isinstance(error, AdapterError):
-            fields["request_id"] = self.request_id
-        return type(error).from_fields(scrub(fields, self.key, *hidden_in(http.headers, http.url)))
+        ours: dict[str, Any] = {"request_id": self.request_id} if isinstance(error, AdapterError) else {}
+        hidden = hidden_in(http.headers, http.url)
+        return without_keys(error, self.key, *hidden, provider=self.row.name, **ours)
 
 
 class _Reading:

@@ -51,7 +51,7 @@ from allm_actors.engine.remote_options import (
     transport_for,
     with_query,
 )
-from allm_actors.engine.secret import Secret, hidden_in, scrub
+from allm_actors.engine.secret import Secret, hidden_in, without_keys
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import Deadlines, HttpFailure, HttpRequest, HttpResponse
 
@@ -327,10 +327,7 @@ class _Attempt:
 
 
 def _signed(error: AllmError, row: Service, call: Call, *keys: Secret | None) -> AllmError:
-    fields = error.to_fields()
-    fields["provider"] = row.provider.name
-    fields["metadata"] = {**error.metadata, "request_id": call.request_id}
-    return type(error).from_fields(scrub(fields, *keys))
+    return without_keys(error, *keys, provider=row.provider.name, metadata={"request_id": call.request_id})
 
 
 def deadlines_of(row: Service, call: Call) -> Deadlines:

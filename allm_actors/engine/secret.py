@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 from allm_actors.data import AllmError
 
 __all__ = [
+    "CREDENTIAL_HEADERS",
     "SECRET_HEADERS",
     "AdapterFailed",
     "KeySource",
@@ -24,11 +26,14 @@ __all__ = [
     "key_of",
     "scrub",
     "without_key",
+    "without_keys",
 ]
 
+_CREDENTIALS = r"authorization|cookie|.*(?:key|token|secret|auth|pass|credential|signature|jwt).*"
+CREDENTIAL_HEADERS: Final = re.compile(_CREDENTIALS)
 SECRET_HEADERS: Final = re.compile(
-    r"authorization|cookie|.*(?:key|token|secret|organization|project|session|auth|pass|credential|signature|jwt).*"
-)
+    rf"{_CREDENTIALS}|.*(?:organization|project|session).*"
+)  # and who asked for what
 _SECRET_QUERY: Final = re.compile(
     r"(?i).*(?:key|auth|token|secret|pass|passw(?:or)?d|passphrase|pwd|sig|signature|credential|code|session|jwt)"
     r"|sid|x-amz-.*"
@@ -36,6 +41,10 @@ _SECRET_QUERY: Final = re.compile(
 # A key under whatever name: no word is like that.
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{20,}")
 _SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
+_GONE = "[REDACTED]"
+_DEPTH = 20  # deeper than that, what an error holds is shown as a whole, or not at all
+# What this library says, or the caller: a key that is also a word, such as the name of its provider, is none there.
+_OURS = frozenset({"reason", "provider", "status", "request_id"})
 
 
 class Secret:
@@ -110,7 +119,7 @@ def without_key(error: Exception, source: Any) -> Exception:
     if key is None or not any(_quotes(each, key) for each in _history(error)):
         return error
     if isinstance(error, AllmError):
-        return type(error).from_fields(scrub(error.to_fields(), key))
+        return without_keys(error, key)
     text = scrub(str(error), key)
     for misuse in (TypeError, ValueError):
         if isinstance(error, misuse):
@@ -118,8 +127,19 @@ def without_key(error: Exception, source: Any) -> Exception:
     return AdapterFailed(f"{type(error).__name__}: {text}")
 
 
+def without_keys(
+    error: AllmError, *keys: Secret | None, metadata: Mapping[str, Any] = {}, **ours: Any
+) -> AllmError:
+    """`error` without these keys in what others have said, with these fields of ours and this in its metadata."""
+    fields = {
+        name: value if name in _OURS else scrub(value, *keys) for name, value in error.to_fields().items()
+    }
+    fields["metadata"] = {**fields["metadata"], **metadata}
+    return type(error).from_fields(fields | ours)
+
+
 def scrub(value: Any, *keys: Secret | None) -> Any:
-    """`value`, a text or texts in dicts and lists, without these keys."""
+    """`value` without these keys: a text, or texts in whatever holds them. The same object where there are none."""
     for key in keys:
         text = key.reveal().strip() if key is not None else ""
         if len(text) >= _SCRUBBED_LENGTH:
@@ -132,14 +152,17 @@ def hides(name: str, value: str) -> bool:
     return bool(_SECRET_QUERY.fullmatch(name) or _RANDOM.fullmatch(value))
 
 
-def hidden_in(headers: Mapping[str, str], url: str = "") -> list[Secret]:
+def hidden_in(
+    headers: Mapping[str, str], url: str = "", names: re.Pattern[str] = CREDENTIAL_HEADERS
+) -> list[Secret]:
     """What a request says that nobody else may read: keys in headers, without the word in front, and in its URL.
 
-    In every form that an answer may quote: as it is, as a URL has it, and as `Basic` has a name and a password.
+    `names` are the headers that hold them. In every form that an answer may quote: as it is, as a URL has it, and as
+    `Basic` has a name and a password.
     """
     found: list[str] = []
     for name, value in headers.items():
-        if SECRET_HEADERS.fullmatch(name.lower()):
+        if names.fullmatch(name.lower()):
             found += _words(value)
         elif _RANDOM.fullmatch(value):
             found.append(value)
@@ -174,7 +197,7 @@ def _basic(named: str) -> str:
 def _quotes(error: BaseException, key: Secret) -> bool:
     fields = error.to_fields() if isinstance(error, AllmError) else {}
     shown = [str(error), repr(error), fields]
-    return bool(scrub(shown, key) != shown)
+    return scrub(shown, key) is not shown
 
 
 def _history(error: BaseException) -> Iterator[BaseException]:
@@ -189,9 +212,40 @@ def _history(error: BaseException) -> Iterator[BaseException]:
             yield each
 
 
-def _without(value: Any, text: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(text, "[REDACTED]")
-    if isinstance(value, dict):
-        return {name: _without(item, text) for name, item in value.items()}
-    return [_without(item, text) for item in value] if isinstance(value, list) else value
+def _without(value: Any, text: str, depth: int = _DEPTH) -> Any:
+    match value:
+        case str():
+            return value.replace(text, _GONE) if text in value else value
+        case bytes() | bytearray():
+            key = text.encode()
+            return value.replace(key, _GONE.encode()) if key in value else value
+        case None | bool() | int() | float():
+            return value
+        case AllmError() if depth:
+            fields = value.to_fields()
+            told = _without(fields, text, depth - 1)
+            return value if told is fields else without_keys(value, Secret(text))
+        case dict() if depth:
+            pairs = {
+                _without(name, text, depth - 1): _without(item, text, depth - 1)
+                for name, item in value.items()
+            }
+            same = all(
+                name is old and pairs[name] is value[old] for name, old in zip(pairs, value, strict=False)
+            )
+            return value if same and len(pairs) == len(value) else pairs
+        case list() | tuple() | set() | frozenset() if depth:
+            items = [_without(item, text, depth - 1) for item in value]
+            if all(map(is_, items, value)):
+                return value
+            kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
+            return kind(items)
+        case _:
+            return _GONE if _shows(value, text) else value
+
+
+def _shows(value: object, text: str) -> bool:
+    try:
+        return text in repr(value) or text in str(value)
+    except Exception:  # noqa: BLE001 - somebody else's object: what cannot be shown shows nothing
+        return False

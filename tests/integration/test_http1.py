@@ -83,6 +83,18 @@ def test_a_key_is_one_whatever_header_has_it(header):
     assert [request.connection for request in server.requests] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("header", ["x-session-affinity", "openai-project", "openai-organization"])
+def test_what_is_asked_for_is_no_key(header):
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    async def scenario(transport):
+        for value in ("a", "b", "a"):
+            await fetch(transport, server.url, {header: value})
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 0, 0]
+
+
 def test_what_is_new_in_each_request_is_no_key():
     server = LoopbackServer(lambda _: Reply(body=b"1"))
 

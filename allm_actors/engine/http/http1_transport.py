@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import httpx
 
-from allm_actors.engine.secret import SECRET_HEADERS
+from allm_actors.engine.secret import CREDENTIAL_HEADERS
 
 from .http1_connection import Exchange, Sink
 from .http1_errors import ClosedError, MalformedError, RefusedError
@@ -187,7 +187,7 @@ def _credential(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def _says_who(name: bytes) -> bool:
     lower = name.decode("latin-1").lower()
-    return bool(SECRET_HEADERS.fullmatch(lower)) and lower not in _NEW_EACH_TIME
+    return bool(CREDENTIAL_HEADERS.fullmatch(lower)) and lower not in _NEW_EACH_TIME
 
 
 def _key(value: bytes) -> bytes:

@@ -97,6 +97,19 @@ def test_what_cannot_be_is_refused_when_the_engine_is_built(arguments, names):
     assert "sk-1" not in str(refused.value)
 
 
+def test_a_class_whose_execute_needs_no_object_executes():
+    class Own:
+        execute = staticmethod(lambda tool, arguments, context: None)
+
+    class Bound:
+        @classmethod
+        def execute(cls, tool, arguments, context):
+            return None
+
+    for executor in (Own, Bound, Executor()):
+        assert Engine(tool_executor=executor).tool_executor is executor
+
+
 def test_what_is_no_tool_is_refused_when_it_is_added():
     for tools in (3, "echo", [print]):
         with pytest.raises(TypeError, match=r"see allm\.tool"):
