@@ -19,6 +19,7 @@ import atexit
 import contextlib
 import inspect
 import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from weakref import WeakValueDictionary
 from allm_actors.data import AllmError, EngineError, Session
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
-from allm_actors.engine.kinds import check_source, is_seconds
+from allm_actors.engine.kinds import check_source, is_count, is_seconds
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,
@@ -56,8 +57,9 @@ from .starting import start_call
 from .store import Store, store_for
 from .turns import new_id
 
-__all__ = ["Host", "StatelessCall", "default_host"]
+__all__ = ["NO_LIMIT", "Host", "StatelessCall", "default_host"]
 
+NO_LIMIT = sys.maxsize
 _DISPATCHERS = {"pool": PoolDispatcher, "threads": PinnedDispatcher}
 
 
@@ -79,7 +81,9 @@ class Host:
     `store` is a path for an SQLite file, None for memory, or a `Store`. `dispatcher` says what runs sessions, adapters
     and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. A session that has had nothing
     to do for `idle_timeout` seconds ends, and is started again from the store at its next use; None lets it wait in
-    memory. Use it with `with` (an event loop of its own, on a daemon thread) or `async with` (the running event loop).
+    memory. While more than `max_zombies` calls that were killed hang on their threads, the next one that needs a thread
+    fails at once; what needs none goes on. Use it with `with` (an event loop of its own, on a daemon thread) or
+    `async with` (the running event loop).
 
     Raises: StoreError from the start, when the store cannot be used.
     Thread: any thread may use it.
@@ -103,6 +107,8 @@ class Host:
             )
         if not (is_seconds(shutdown_timeout) or shutdown_timeout == 0):
             raise ValueError(f"shutdown_timeout must be seconds >= 0; got: {shutdown_timeout!r}")
+        if not is_count(max_zombies):
+            raise ValueError(f"max_zombies must be a whole number >= 0; got: {max_zombies!r}")
         self._store = store_for(store)
         self._idle_timeout = idle_timeout
         self._dispatcher, self._max_zombies, self._shutdown_timeout = (
@@ -311,7 +317,7 @@ class Host:
             raise
 
     def _make_system(self) -> System:
-        system = System(max_zombies=self._max_zombies)
+        system = System(max_zombies=NO_LIMIT)  # ours refuses what would hang next, and the others go on
         loops = LoopDispatcher(self._given_loop)
         system.register_dispatcher("loop", loops)
         system.register_dispatcher("tools", LoopDispatcher())
@@ -367,7 +373,9 @@ class Host:
         ports: Ports | None = getattr(self, "_made_ports", None)
         if ports is None or ports.system is not self._system:
             system = self.system
-            ports = self._made_ports = Ports(system, self.transport, lambda: self._io_loop(system))
+            ports = self._made_ports = Ports(
+                system, self.transport, lambda: self._io_loop(system), self._max_zombies
+            )
         return ports
 
     def _io_loop(self, system: System) -> asyncio.AbstractEventLoop | None:

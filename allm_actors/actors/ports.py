@@ -23,6 +23,7 @@ from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, P
 from supervisors import exit as exit_process
 
 from .adapter import adapter_actor_for
+from .log import log
 from .protocol import ANSWERED, CallJob, ModelJob, ToolJob, TurnSpec
 from .tools import tool_actor_for
 
@@ -32,13 +33,22 @@ HOST, STORE, WORK = "host", "store", "work"
 ADAPTERS, TOOLS, SESSIONS = "adapters", "tools", "sessions"
 
 
+class TooManyHang(Exception):
+    """There are as many threads that nobody can end as there may be."""
+
+
 class Ports:
     """What a host hands to its sessions; shared by all of them."""
 
     def __init__(
-        self, system: System, transport: Transport, io_loop: Callable[[], asyncio.AbstractEventLoop | None]
+        self,
+        system: System,
+        transport: Transport,
+        io_loop: Callable[[], asyncio.AbstractEventLoop | None],
+        max_zombies: int,
     ) -> None:
         self.system, self.transport, self._io_loop = system, transport, io_loop
+        self._max_zombies = max_zombies
 
     def whereis(self, name: Hashable) -> ProcessRef[Any] | None:
         """The process of that name in this host, or None."""
@@ -141,12 +151,24 @@ class Ports:
         supervisor: Any = self.whereis(name)
         if supervisor is None:
             raise ProcessDown(NOPROC)
+        hanging = len(self.system.zombies)
+        if hanging > self._max_zombies and worker.dispatcher == "blocking":
+            log.error("a call was refused: too many before it hang", role=name, hanging=hanging)
+            raise TooManyHang(
+                f"{hanging} calls that were killed still hang on their threads; none is begun until some of them end"
+            )
         ref: ProcessRef[Any] = supervisor.spawn_child(worker, job, on_exit=ended)
         return ref
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
-        """End a worker."""
+        """End a worker; one whose handler does not end is killed when its patience is over."""
         exit_process(worker, reason)
+        if reason is ANSWERED or not worker.is_alive():
+            return
+        timers, patience = self.system.timers, worker.actor_class.shutdown
+        due = timers.make(timers.clock.monotonic() + patience, absolute=True)
+        timer = timers.set(due, worker.kill)
+        worker.add_exit_callback(lambda _reason: timer.cancel())
 
 
 def _why(reason: Reason) -> str:

@@ -14,7 +14,7 @@ from allm_actors.data import ModelRef, Tool, ValidationError
 from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
 
-__all__ = ["check_kinds", "check_source", "is_seconds", "kind_of", "let_go"]
+__all__ = ["check_kinds", "check_source", "is_count", "is_seconds", "kind_of", "let_go"]
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:
@@ -63,6 +63,11 @@ def let_go(value: object) -> None:
 def is_seconds(value: object) -> bool:
     """Whether a value is a time as options take it; infinity is one."""
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def is_count(value: object) -> bool:
+    """Whether a value is a number of things."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_text(value: object) -> bool:

@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from allm_actors.actors.host import Host
+from allm_actors.actors.host import NO_LIMIT, Host
 from allm_actors.actors.ports import HOST
 from allm_actors.actors.protocol import TurnSpec
 from allm_actors.actors.store import Store
@@ -97,10 +97,13 @@ class SimHost(Host):
         replay: Sequence[int] | None = None,
         sim: Sim | None = None,
         idle_timeout: float | None = None,
+        max_zombies: int = 64,
         shutdown_timeout: float = 60.0,
         **options: Any,
     ) -> None:
-        super().__init__(store, idle_timeout=idle_timeout, shutdown_timeout=shutdown_timeout)
+        super().__init__(
+            store, idle_timeout=idle_timeout, max_zombies=max_zombies, shutdown_timeout=shutdown_timeout
+        )
         self._given_sim = sim is not None
         self.sim = sim if sim is not None else Sim(seed, faults=faults, replay=replay, **options)
         self.seed = self.sim.seed
@@ -204,6 +207,7 @@ class SimHost(Host):
             raise _unplayable(f"adapter {name!r} reads a network", "use 'fake', or an adapter with play()")
 
     def _make_system(self) -> System:
+        self.sim.system.zombies.limit = NO_LIMIT
         return self.sim.system
 
     def _io_loop(self, system: System) -> asyncio.AbstractEventLoop | None:  # noqa: ARG002 - there is none

@@ -188,6 +188,45 @@ def test_tools_that_cannot_be_stopped_do_not_take_the_host_down(place: Place) ->
         deaf.set()
 
 
+def test_calls_that_hang_are_counted_and_the_next_ones_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="supervisors")
+    deaf = threading.Event()
+
+    @allm.tool(timeout=0.05)
+    def dig() -> str:
+        """Dig."""
+        deaf.wait(30)
+        return "done"
+
+    calls = [script.tool_call("dig"), script.finish("tool_calls")]
+    says = [script.text("Well."), script.finish("stop")]
+
+    def told(name: str) -> Any:
+        engine = allm.Engine("fake", tools=[dig], adapter_opts={"scripts": [calls, says]})
+        return host.session(name, engine).reply("Dig!").result().thread.messages[2].content
+
+    with allm.Host(max_zombies=2) as host:
+        try:
+            assert [told(name).count("did not answer within 0.05 s") for name in "abc"] == [1, 1, 1]
+            until(lambda: len(host.system.zombies) == 3, 5.0)
+            reports = [line for line in caplog.messages if line.startswith("zombie: ToolActor")]
+            assert len(reports) == 3
+            assert all("deaf.wait(30)" in line for line in reports)
+            assert "3 calls that were killed still hang on their threads" in told("d")
+            chat = host.session("e", allm.Engine("fake", adapter_opts={"script": says}))
+            assert chat.reply("hi").result().halted_reason == "completed"
+        finally:
+            deaf.set()
+        until(lambda: not host.system.zombies)
+        assert told("f") == "done"
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, "many", None])
+def test_how_many_may_hang_is_a_number(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="max_zombies must be a whole number"):
+        allm.Host(max_zombies=wrong)
+
+
 # --- turns while another runs ------------------------------------------------------------------------------------
 
 
