@@ -238,12 +238,12 @@ class TurnRun:
                 self._spans.lost(worker.call_id, worker.turn, why)
             self._feed(worker.died(why))
 
-    def abandon(self) -> None:
-        """Let go of every worker, without a word to the machine."""
+    def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
+        """Let go of every worker, without a word to the machine. `why` and `kind` are told to telemetry."""
         self._close_opened()
         self._let_all_go()
         if self._spans is not None:
-            self._spans.broken("the session that ran this turn ended")
+            self._spans.broken(why, kind)
 
     # Performing.
 

@@ -34,7 +34,7 @@ from supervisors.runtime.signals import Signal
 
 from .alarms import Alarms
 from .bench import Post
-from .ending import ending
+from .ending import ending, unstored
 from .keeper import Delete, Load
 from .ledger import Ledger, Stored
 from .ports import SESSIONS, model_call
@@ -275,21 +275,30 @@ class SessionActor(Process):
         self._before, self._run = before, run
         if self._alarms is not None:
             self._alarms.call_off(_IDLE)
-        self._accept(spec)
-        self._hurry(run)
+        self._owe(spec)
         if spec.operation is None:
+            self._accept(spec)
             self._ledger.put_thread(thread)
             run.advance()
         else:
             self._ledger.put(begun)
-            self._save(lambda error: self._begun(run, error))
+            self._save(lambda error: self._begun(run, before, error))
 
-    def _begun(self, run: TurnRun, error: StoreError | None) -> None:
+    def _begun(self, run: TurnRun, before: Session, error: StoreError | None) -> None:
+        """What was said is stored: only now the turn is admitted. If it cannot be, nothing has happened."""
         if self._run is not run:
             return
-        if error is not None:
-            run.cancel("error", error)
-        run.stored()
+        if error is None:
+            self._accept(run.spec)
+            self._hurry(run)
+            run.stored()
+            return
+        run.abandon(error, "error")
+        self._run = self._before = None
+        self._ledger.put(before)
+        run.spec.channel.end(error=error)
+        self._forget(run.spec)
+        self._next()
 
     def _accept(self, spec: TurnSpec) -> None:
         self._owe(spec)
@@ -407,8 +416,12 @@ class SessionActor(Process):
         if self._alarms is not None:
             self._alarms.rest()
 
+        running = self._ledger.value
+
         def done(error: StoreError | None = None) -> None:
             self._run = self._before = None
+            if error is not None and result is not None:
+                self._ledger.put(sessions.apply(running, unstored(result, (), error)[0]))
             then(error)
             self._forget(run.spec)
             self._next()

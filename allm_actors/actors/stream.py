@@ -308,7 +308,9 @@ class Turn(EventStream):
         self.id = id
 
     async def admitted(self) -> Self:
-        """Wait until the session has taken the turn in, or has refused it; nothing is begun.
+        """Wait until the session has taken the turn in and stored its message, or has refused it; nothing is begun.
+
+        One that waits for another turn is taken in, and its message is stored when it begins.
 
         Only in a host that was entered with `async with`: in any other one that is so when `reply` returns.
         Raises: SessionBusy, SessionStatusError, SessionError, StoreError.

@@ -1048,6 +1048,59 @@ class Failing:
         return self._kept.save(batch)
 
 
+class FailingOnce(MemoryStore):
+    """Cannot save what it is asked to save as the nth."""
+
+    def __init__(self, nth):
+        super().__init__()
+        self.nth, self.saves = nth, 0
+
+    def save(self, batch):
+        self.saves += 1
+        if self.saves == self.nth:
+            raise allm.StoreError("unavailable", message="a full disk")
+        super().save(batch)
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_a_save_that_fails_is_the_error_of_the_turn_and_the_session_says_so(nth):
+    store, tools = FailingOnce(nth), [tool("t", handler=lambda _: "x")]
+    with allm.Host(store=store) as host:
+        chat = host.session("s", fake(calls(("c0", "t")), says("one"), says("two"), tools=tools))
+        if nth == 1:  # the message itself: nothing has happened
+            with pytest.raises(allm.StoreError, match="a full disk"):
+                chat.reply("hi")
+            assert (chat.status, chat.messages, store.ids()) == ("idle", [], [])
+        else:
+            result = chat.reply("hi").result()
+            # What could be saved the next time needs no error.
+            assert result.halted_reason == ("completed" if nth == 4 else "error")
+            assert chat.status == result.halted_reason
+            assert chat.messages == result.thread.messages
+            if nth != 4:
+                assert result.metadata["error"].message == "a full disk"
+                assert chat.recover().status == "idle"
+        before = chat.messages
+        assert chat.reply("again").result().halted_reason == "completed"
+        assert chat.messages[: len(before)] == before
+        assert store.load("s") == chat.value
+
+
+def test_what_was_said_is_stored_when_the_turn_is_admitted(any_host):
+    chat = any_host.session("s", fake(says("one")))
+    turn = chat.reply("hi")
+    assert any_host.session_ids() == ["s"]
+    turn.close()
+
+    async def main():
+        async with allm.Host(store=MemoryStore()) as host:
+            turn = await host.session("s", fake(says("one"))).reply("hi").admitted()
+            assert [message.content for message in host._store.load("s").thread.messages] == ["hi"]
+            await turn.aclose()
+
+    asyncio.run(main())
+
+
 def test_a_store_that_raises_anything_is_an_error_of_the_one_turn_that_needed_it():
     store = Failing()
     with allm.Host(store=store) as host:
