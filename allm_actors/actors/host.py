@@ -147,8 +147,10 @@ class Host:
             )
         with self._lock:
             system, root = self._taken()
-        gone = self._pid != os.getpid() or (self._given_loop is not None and self._given_loop.is_closed())
-        if not gone:  # otherwise what would have to stop went with its threads, or its loop
+        closed = self._given_loop is not None and self._given_loop.is_closed()
+        if closed:
+            self._given_loop = None  # what lived on it died with it
+        elif self._pid == os.getpid():  # otherwise what would have to stop has stayed with its threads
             self._stop(system, root)
 
     def __enter__(self) -> Self:
@@ -360,9 +362,14 @@ class Host:
             system.stop(SHUTDOWN, self._shutdown_timeout)
 
     def _close_transport(self, system: System) -> None:
-        loop = _loop_of(system)
+        closing = self.transport.aclose()
+        try:
+            closed = asyncio.run_coroutine_threadsafe(closing, _loop_of(system))
+        except RuntimeError:  # the loop is closed, and its connections with it
+            closing.close()
+            return
         with contextlib.suppress(Exception):  # a connection that does not close is closed with its loop
-            asyncio.run_coroutine_threadsafe(self.transport.aclose(), loop).result(self._shutdown_timeout)
+            closed.result(self._shutdown_timeout)
 
     def _stop_tree(self, root: Any) -> None:
         with contextlib.suppress(Exception):  # what does not stop in time, the system kills

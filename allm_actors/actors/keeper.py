@@ -15,7 +15,7 @@ from supervisors import NO_REPLY, From, Process
 
 from .store import MemoryStore, Save, Store
 
-__all__ = ["Delete", "ListIds", "Load", "MemoryStoreActor", "StoreActor", "store_actor_for"]
+__all__ = ["Delete", "ListIds", "Load", "MemoryStoreActor", "Release", "StoreActor", "store_actor_for"]
 
 
 _OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session, not of the store
@@ -31,6 +31,13 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Delete:
     """Ask: forget the session of that name."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Tell: the session of that name has ended, and is loaded again before it is saved again."""
 
     id: str
 
@@ -77,6 +84,12 @@ class StoreActor(Process):
             case Delete(id):
                 self._flush()
                 return self._ask("delete", id)
+            case Release(id):
+                self._flush()
+                if hasattr(self._store, "release"):
+                    with contextlib.suppress(StoreError):  # nobody waits for an answer
+                        self._ask("release", id)
+                return None
             case ListIds():
                 self._flush()
                 return self._ask("ids")

@@ -27,12 +27,13 @@ Stored = Callable[[StoreError | None], object]
 class Ledger:
     """Keeps one session's value. Thread: the session actor's; readers look at the cell."""
 
-    __slots__ = ("_cell", "_pending", "_stored")
+    __slots__ = ("_cell", "_pending", "_stored", "stale")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._stored = 0
         self._pending: dict[int, Stored] | None = None
+        self.stale = False  # somebody else has saved the session: ours cannot be
 
     @property
     def value(self) -> Session:
@@ -82,6 +83,7 @@ class Ledger:
         if error is not None:
             log.error("a session could not be stored", session_id=self.value.id, error=str(error))
             self._stored = 0  # what the store has is unknown
+            self.stale = error.reason == "conflict"
         if done is not None:
             done(error)
 

@@ -90,6 +90,12 @@ class Ports:
             return
         _when_done(store.ask(message, block=False), done)
 
+    def tell_store(self, message: Any) -> None:
+        """Tell the store, if there is one."""
+        store = self.whereis(STORE)
+        if store is not None:
+            store.send(message)
+
     def hire(
         self,
         job: ModelJob | ToolJob,

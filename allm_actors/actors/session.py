@@ -35,8 +35,9 @@ from supervisors.runtime.signals import Signal
 from .alarms import Alarms
 from .bench import Post
 from .ending import ending, unstored
-from .keeper import Delete, Load
+from .keeper import Delete, Load, Release
 from .ledger import Ledger, Stored
+from .log import log
 from .ports import SESSIONS, model_call
 from .protocol import (
     AlarmRang,
@@ -124,8 +125,14 @@ class SessionActor(Process):
         match signal:
             case Loaded(error=None, session=session):
                 self._ledger.revive(session)
+                self.ref.add_exit_callback(self._release)
                 self.start_succeeded()
                 self._rest()
+            case Loaded(error=error) if self.incarnation:
+                # Whoever wants it next starts it, and is told why that fails; to try it again and again would end the
+                # others with it.
+                log.error("a session was not restarted", session_id=self._seat.id, error=str(error))
+                self.start_ignored()
             case Loaded(error=error):
                 self.start_failed(error)
             case _:
@@ -315,6 +322,10 @@ class SessionActor(Process):
             self.ref.add_exit_callback(self._let_go)
         self._outlets.open[spec.id] = spec
 
+    def _release(self, _reason: object) -> None:
+        if self._seat.id is not None:
+            self._seat.ports.tell_store(Release(self._seat.id))
+
     def _let_go(self, _reason: object) -> None:
         # However we died: a kill runs no `terminate`. The thread is then the killer's.
         if self._run is not None:
@@ -355,6 +366,8 @@ class SessionActor(Process):
                 self._run.cancel("cancelled")  # somebody came after it, before it could begin
 
     def _rest(self) -> None:
+        if self._ledger.stale:
+            self.exit()  # whoever wants it next finds what somebody else has made of it
         if self._seat.idle_timeout is not None:
             self.alarm(self._seat.idle_timeout, _IDLE)
 

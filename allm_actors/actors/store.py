@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ __all__ = ["MemoryStore", "SQLiteStore", "Save", "Store", "store_for"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 1
+_PAUSE = 0.01  # seconds between two looks at a file that somebody else has for himself
 SCHEMA = """
 CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (
@@ -40,7 +42,10 @@ class Save(msgspec.Struct, frozen=True):
 
 
 class Store(Protocol):
-    """What a place for sessions can do. Every method may raise `StoreError`; none is called by two threads at once."""
+    """What a place for sessions can do. Every method may raise `StoreError`; none is called by two threads at once.
+
+    One that has a `release(id)` is told when nobody works with that session any more, until it is loaded again.
+    """
 
     def open(self) -> None:
         """Make the store ready; called before anything else, again after `close`."""
@@ -62,9 +67,14 @@ class Store(Protocol):
 
 
 def store_for(place: str | Path | Store | None) -> Store:
-    """The store for a `store=` argument: None keeps sessions in memory, a path is an SQLite file."""
+    """The store for a `store=` argument: None keeps sessions in memory, a path is an SQLite file.
+
+    Raises ValueError for an empty path, which SQLite takes for a file that is gone at the end, and TypeError.
+    """
     if place is None:
         return MemoryStore()
+    if place == "":
+        raise ValueError("store must not be an empty text: pass a path, or None to keep sessions in memory")
     if isinstance(place, (str, Path)):
         return SQLiteStore(place)
     if not all(hasattr(place, name) for name in ("open", "load", "save", "delete", "ids", "close")):
@@ -172,6 +182,10 @@ class SQLiteStore:
                 db.execute("DELETE FROM sessions WHERE id = ?", (id,))
             self._seen.pop(id, None)
 
+    def release(self, id: str) -> None:
+        """Nobody works with the session of that name any more, until it is loaded again."""
+        self._seen.pop(id, None)
+
     def ids(self) -> list[str]:
         """The names of all sessions, sorted."""
         with self._errors(), self._alone():
@@ -193,8 +207,9 @@ class SQLiteStore:
         return self._db
 
     def _prepare(self, db: sqlite3.Connection) -> None:
-        application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
-        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        with self._transaction("BEGIN"):  # one look: another process may be creating it
+            application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+            tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and (application or tables):
             raise self._error(
                 "not_a_store", "is a database of another program; pass store= a path of your own"
@@ -204,10 +219,22 @@ class SQLiteStore:
                 f"has schema {version}, we know {SCHEMA_VERSION}; upgrade allm-actors, or use another file"
             )
             raise self._error("newer_schema", advice)
-        db.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
         if not tables:
             self._create(db)
+
+    def _write_ahead(self, db: sqlite3.Connection) -> None:
+        # To change the journal SQLite wants the file for itself, and does not wait for it, whatever its timeout.
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE)
 
     def _create(self, db: sqlite3.Connection) -> None:
         with self._transaction():
@@ -246,10 +273,10 @@ class SQLiteStore:
         try:
             yield
         except sqlite3.OperationalError as error:
-            if "locked" in str(error) or "busy" in str(error):
+            if _is_busy(error):
                 advice = "is locked by another process; stop the other host, or use another file"
                 raise self._error("locked", advice) from error
-            advice = f"cannot be used ({error}); check that its folder exists and can be written"
+            advice = f"cannot be used ({error}); check that its folder exists, can be written, and has room"
             raise self._error("unavailable", advice) from error
         except sqlite3.DatabaseError as error:
             advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
@@ -259,9 +286,7 @@ class SQLiteStore:
         row = db.execute("SELECT revision FROM sessions WHERE id = ?", (name,)).fetchone()
         stored, ours = row[0] if row else 0, written or self._seen.get(name, 0)
         if stored != ours:
-            advice = (
-                f"has a newer session {name!r}: another host has saved it; stop it here, and open it again"
-            )
+            advice = f"has a newer session {name!r}: another host has saved it; ask again to go on from there"
             raise self._error("conflict", advice)
         return ours + 1
 
@@ -313,6 +338,10 @@ def _id(session: Session) -> str:
     if session.id is None:
         raise StoreError("unavailable", message="a session without an id cannot be stored; give it a name")
     return session.id
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
 
 
 def _pragma(db: sqlite3.Connection, name: str) -> int:

@@ -7,7 +7,7 @@ answer has arrived, so what a reader has seen never changes. A server that asks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
@@ -33,6 +33,10 @@ class RetryPolicy:
 
 
 _STATUSES = {"rate_limited": 429, "provider_unavailable": 503}  # of errors that came without one
+# What `retry_on` may name: what an adapter's errors say of themselves, and the part of a call that failed.
+_PHASES = ("connect", "first_byte", "idle", "total")
+_KINDS: tuple[type[AdapterError], ...] = (AdapterError, *AdapterError.__subclasses__())
+_WORDS = frozenset(_PHASES).union(*(kind.reasons for kind in _KINDS))
 DEFAULT = RetryPolicy()
 NEVER = RetryPolicy(max_attempts=1)
 
@@ -79,6 +83,21 @@ def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
     return any(mark is not None and mark in policy.retry_on for mark in marks)
 
 
+def _marks(given: Any) -> tuple[int | str, ...]:
+    if isinstance(given, str) or not isinstance(given, Collection):
+        raise TypeError(f"retry retry_on must be a list, such as [429, 'timeout'], got: {given!r}")
+    for mark in given:
+        if isinstance(mark, str) and mark not in _WORDS:
+            near = get_close_matches(mark, _WORDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(
+                f"retry_on has {mark!r}, which is no reason of an error{hint} There are: {', '.join(sorted(_WORDS))}"
+            )
+        if not isinstance(mark, str) and (not isinstance(mark, int) or isinstance(mark, bool)):
+            raise TypeError(f"retry_on must hold HTTP statuses and reasons, got: {mark!r}")
+    return tuple(given)
+
+
 def _checked(given: dict[str, Any]) -> RetryPolicy:
     names = [field.name for field in fields(RetryPolicy)]
     for name in given:
@@ -87,7 +106,7 @@ def _checked(given: dict[str, Any]) -> RetryPolicy:
             hint = f"; did you mean {near[0]!r} (delays are seconds)?" if near else ""
             raise TypeError(f"retry has no setting {name!r}{hint} It has: {', '.join(names)}")
     if "retry_on" in given:
-        given["retry_on"] = tuple(given["retry_on"])
+        given["retry_on"] = _marks(given["retry_on"])
     attempts = given.get("max_attempts", 1)
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 0:
         raise ValueError(f"retry max_attempts must be a whole number >= 0, got: {attempts!r}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import sys
 import threading
 
@@ -9,7 +10,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors import telemetry
-from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import ChatCompleted, TextDelta
 from allm_actors.execution.tools import AWAITING_USER
 from allm_actors.testing import script
@@ -664,6 +665,29 @@ class TestManyMonths:
         with host:
             assert host.session("s", fake(says("hello"))).reply("hi").result().halted_reason == "completed"
 
+    @pytest.mark.parametrize("again", ["with", "async with"])
+    def test_a_host_that_was_left_on_a_closed_loop_can_be_stopped_and_used_again(self, again):
+        host = allm.Host()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(host.__aenter__())
+        loop.close()
+        with pytest.raises(allm.EngineError, match="loop that this host was entered on is closed"):
+            host.session("s", fake())
+        host.stop()
+        assert not host.attached
+
+        async def main():
+            async with host:
+                return (await host.session("s", fake(says("hello"))).reply("hi")).halted_reason
+
+        if again == "with":
+            with host:
+                assert (
+                    host.session("s", fake(says("hello"))).reply("hi").result().halted_reason == "completed"
+                )
+        else:
+            assert asyncio.run(main()) == "completed"
+
     def test_a_host_stops_also_when_its_leaving_is_cancelled(self):
         async def main():
             host = allm.Host()
@@ -1099,6 +1123,53 @@ def test_what_was_said_is_stored_when_the_turn_is_admitted(any_host):
             await turn.aclose()
 
     asyncio.run(main())
+
+
+def test_a_session_that_cannot_be_loaded_again_is_given_up_and_hurts_no_other(tmp_path):
+    path = tmp_path / "s.db"
+    with allm.Host(store=path) as host:
+        _quiet, held, first, reader = busy(host)
+        bad = host.session("bad", fake(says("one"), says("two")))
+        bad.reply("hi").result()
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            kept = db.execute("SELECT body FROM messages WHERE session = 'bad' AND seq = 0").fetchone()
+            db.execute("UPDATE messages SET body = x'ff00' WHERE session = 'bad' AND seq = 0")
+            exit_process(host.system.whereis(("sessions", "bad")), RuntimeError("a bug"))
+            until(lambda: host.system.whereis(("sessions", "bad")) is None)
+            with pytest.raises(allm.StoreError, match="cannot be decoded"):
+                bad.reply("again")
+            db.execute("UPDATE messages SET body = ? WHERE session = 'bad' AND seq = 0", kept)
+        held.released.set()
+        assert first.result().halted_reason == "completed"
+        reader.join(SOON)
+        assert bad.reply("again").result().halted_reason == "completed"
+
+
+def test_who_came_second_is_refused_and_goes_on_from_there(tmp_path):
+    path = tmp_path / "s.db"
+    with allm.Host(store=path) as one, allm.Host(store=path) as two:
+        mine, theirs = one.session("s", fake(says("one"))), two.session("s", fake(says("two")))
+        mine.reply("first").result()
+        with pytest.raises(allm.StoreError, match="another host has saved it") as conflict:
+            theirs.reply("second")
+        assert conflict.value.reason == "conflict"
+        assert shape(theirs.reply("second").result().thread) == ["U first", "A one", "U second", "A two"]
+        with pytest.raises(allm.StoreError, match="another host has saved it"):
+            mine.recover()
+        assert shape(mine.recover().thread) == ["U first", "A one", "U second", "A two"]
+
+
+def test_what_a_store_knows_of_a_session_ends_with_it(tmp_path):
+    store = SQLiteStore(tmp_path / "s.db")
+    with allm.Host(store=store) as host:
+        for n in range(20):
+            chat = host.session(f"s{n}", fake(says("one"), says("two")))
+            chat.reply("hi").result()
+            assert store._seen.keys() == {f"s{n}"}
+            chat.stop()
+            host.session_ids()  # the store has heard of the end
+            assert not store._seen
+        assert chat.reply("again").result().halted_reason == "completed"
 
 
 def test_a_store_that_raises_anything_is_an_error_of_the_one_turn_that_needed_it():

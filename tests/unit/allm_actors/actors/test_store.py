@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,6 +214,58 @@ def test_who_never_ends_is_waited_for_with_patience(tmp_path: Path) -> None:
     thread.join(30)
     store.open()
     assert store.ids() == []
+    store.close()
+
+
+OPENS = """
+import sys
+from allm_actors.actors.store import SQLiteStore
+for path in map(str.strip, sys.stdin):
+    store = SQLiteStore(path)
+    try:
+        store.open()
+        store.close()
+        print("opened", flush=True)
+    except Exception as error:
+        print(repr(error), flush=True)
+"""
+
+
+def test_processes_may_make_a_new_file_at_the_same_time(tmp_path: Path) -> None:
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as running:
+        openers = [
+            running.enter_context(
+                subprocess.Popen([sys.executable, "-c", OPENS], stdin=pipe, stdout=pipe, text=True)
+            )
+            for _ in range(4)
+        ]
+        seen: list[str] = []
+        for n in range(60):
+            for opener in openers:
+                assert opener.stdin is not None
+                opener.stdin.write(f"{tmp_path / str(n)}.db\n")
+                opener.stdin.flush()
+            seen += [opener.stdout.readline().strip() for opener in openers if opener.stdout is not None]
+    assert set(seen) == {"opened"}
+    assert len(seen) == 240
+
+
+def test_an_empty_path_is_none() -> None:
+    """SQLite would take it for a file that is gone at the end."""
+    with pytest.raises(ValueError, match="None to keep sessions in memory"):
+        store_for("")
+
+
+def test_what_is_known_of_a_session_is_let_go(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    session = Session(id="s")
+    store.save([Save(session, 0)])
+    store.release("s")
+    store.release("never there")
+    assert store.load("s") == session  # whoever works with it again begins like this
+    store.save([Save(session, 0)])
     store.close()
 
 

@@ -38,7 +38,7 @@ def test_a_file_that_is_no_store_is_named() -> None:
 
 def test_what_another_program_has_changed_is_asked_again() -> None:
     text = line(
-        StoreError("conflict", path="s.db", message="has a newer session; stop it here, and open it again")
+        StoreError("conflict", path="s.db", message="has a newer session; ask again to go on from there")
     )
     assert text.endswith("ask again")
 

@@ -45,6 +45,30 @@ def test_what_is_tried_again(error, again):
     assert (next_delay(DEFAULT, 1, error, 0.0) is not None) is again
 
 
+@pytest.mark.parametrize(
+    ("retry_on", "error", "words"),
+    [
+        ("timeout", TypeError, "a list"),
+        (429, TypeError, "a list"),
+        (["timout"], ValueError, "did you mean 'timeout'"),
+        (["whatever"], ValueError, "rate_limited"),
+        ([None], TypeError, "statuses and reasons"),
+        ([True], TypeError, "statuses and reasons"),
+        ([429.0], TypeError, "statuses and reasons"),
+    ],
+)
+def test_what_nothing_could_be_tried_again_for_is_refused(retry_on, error, words):
+    with pytest.raises(error, match=words):
+        policy_of({"retry_on": retry_on})
+
+
+@pytest.mark.parametrize(
+    "retry_on", [[], (), {429}, ["connect", "idle", "total", "first_byte"], ["batch_too_large"]]
+)
+def test_every_list_of_statuses_and_reasons_is_taken(retry_on):
+    assert policy_of({"retry_on": retry_on}).retry_on == tuple(retry_on)
+
+
 def test_retry_on_takes_reasons_too():
     stalled = AdapterError("timeout", metadata={"phase": "silence"})
     assert next_delay(policy_of({"retry_on": ["timeout"]}), 1, stalled, 0.0) == 0.5
