@@ -31,6 +31,7 @@ from allm_actors.engine.remote_options import (
     deadlines_of,
     headers_for,
     key_for,
+    most_bytes_of,
     place_of,
     refuse_unknown,
     transport_for,
@@ -87,6 +88,7 @@ class RemoteAdapter:
             policy=policy_of(call.retry),
             transport=transport_for(call),
             deadlines=deadlines_of(call),
+            most_bytes=most_bytes_of(call.options),
         )
         return Batches(run)
 
@@ -179,6 +181,7 @@ class _Run:
     policy: RetryPolicy
     transport: Transport
     deadlines: Deadlines
+    most_bytes: int
     started: float = field(default_factory=time.monotonic)
 
     async def batches(self, way: Batches) -> AsyncGenerator[Sequence[Event], None]:
@@ -226,7 +229,7 @@ class _Run:
                 body = await self._whole(response)
                 yield self._checked(self.dialect.decode_body(body, self.row), http, first=True)
                 return
-            reading = _Reading(self.dialect.decoder(self.row))
+            reading = _Reading(self.dialect.decoder(self.row), self.most_bytes)
             while await self._pour(response, reading):
                 if events := reading.events:
                     yield self._checked(events, http, first=reading.direct is None)
@@ -234,6 +237,9 @@ class _Run:
                 if reading.decoder.done:
                     await _drain(response)
                     return
+                if reading.left < 0:
+                    reading.broken = self._too_long()
+                    break
             if reading.broken is not None:
                 yield self._checked(reading.decoder.broke(reading.broken), http, first=False)
                 return
@@ -294,6 +300,13 @@ class _Run:
         )
         return AdapterError("invalid_request", message=message, status=response.status)
 
+    def _too_long(self) -> AdapterError:
+        message = (
+            f"{_shown(self.http.url)} answered with more than {self.most_bytes} bytes; "
+            "adapter_opts max_response_bytes allows more"
+        )
+        return AdapterError("malformed_response", message=message)
+
     def _not_a_stream(self, kind: str) -> AdapterError:
         host = _shown(self.http.url)
         what = f"a web page ({kind})" if "html" in kind else kind
@@ -310,10 +323,11 @@ class _Run:
 class _Reading:
     """Decodes what comes, and offers it to whoever may take it at once."""
 
-    __slots__ = ("broken", "decoder", "direct", "events")
+    __slots__ = ("broken", "decoder", "direct", "events", "left")
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, most: int) -> None:
         self.decoder = decoder
+        self.left = most  # bytes that may still come
         self.broken: AdapterError | None = None
         self.events: list[Event] = []
         self.direct: Callable[[Sequence[Event]], bool] | None = None  # before the first batch nobody
@@ -322,7 +336,8 @@ class _Reading:
         """Whether there is nothing that the call's own task must do."""
         decoder = self.decoder
         self.events = events = decoder.feed(chunk)
-        if decoder.done:
+        self.left -= len(chunk)
+        if decoder.done or self.left < 0:
             return False
         return not events or (self.direct is not None and self.direct(events))
 

@@ -3,8 +3,9 @@
 Rule of this file: what can never work is refused here, before anything is sent, by the name of its option.
 
 `adapter_opts`: `base_url`, `region`, `project`, `organization`, `app_name`, `app_url` (each of those whose row has it),
-`headers`, `query`, `endpoint` (see `routes`), `transport` (a `Transport`, or an httpx transport), and in seconds
-`connect_timeout`, `first_byte_timeout`, `stream_timeout`, `request_timeout`.
+`headers`, `query`, `endpoint` (see `routes`), `transport` (a `Transport`, or an httpx transport), `max_response_bytes`
+(256 MiB, of a streamed answer), and in seconds `connect_timeout`, `first_byte_timeout`, `stream_timeout`,
+`request_timeout`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "deadlines_of",
     "headers_for",
     "key_for",
+    "most_bytes_of",
     "place_of",
     "refuse_unknown",
     "seconds_of",
@@ -40,10 +42,11 @@ __all__ = [
 
 _OWN = ("region", "project", "organization", "app_name", "app_url")  # not every provider has them
 _OPTIONS = (
-    *("base_url", *_OWN, "headers", "query", "endpoint", "transport"),
+    *("base_url", *_OWN, "headers", "query", "endpoint", "transport", "max_response_bytes"),
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
+_MOST_BYTES = 256 * 1024 * 1024  # a hundred times what the longest answers take with all their framing
 # They become parts of a host's name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
 _IN_A_URL = re.compile(r"[^\s\x00-\x1f\x7f<>\"\\^`{|}]+")
@@ -161,6 +164,16 @@ def headers_for(row: Provider, options: Mapping[str, Any], key: Secret | None) -
             headers[header.name] = value
     given: Mapping[str, str] = options.get("headers") or {}
     return headers | {name.lower(): value for name, value in given.items()}
+
+
+def most_bytes_of(options: Mapping[str, Any]) -> int:
+    """How long a streamed answer may be. Raises ValueError for what is no number of bytes."""
+    most = options.get("max_response_bytes")
+    if most is None:
+        return _MOST_BYTES
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise ValueError(f"max_response_bytes must be a whole number of bytes > 0, got: {most!r}")
+    return most
 
 
 def deadlines_of(call: Call) -> Deadlines:

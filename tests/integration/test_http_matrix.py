@@ -241,6 +241,23 @@ def test_an_endless_stream_ends_with_its_deadline(dialect):
 
 
 @every_dialect
+def test_an_endless_stream_ends_when_it_is_too_long(dialect):
+    chunks = [*begun(dialect), *[nothing_much(dialect) * 1000] * 1000]
+    events, error = fails(dialect, streamed(dialect, chunks), stream_timeout=5.0, max_response_bytes=20_000)
+    if is_binary(dialect) and "20000" not in error.message:
+        return  # it refuses to begin twice, and ends before
+    assert error.reason == "malformed_response"
+    assert "more than 20000 bytes; adapter_opts max_response_bytes allows more" in error.message
+    assert any(isinstance(event, TextDelta) for event in events)
+
+
+@pytest.mark.parametrize("most", [0, -1, True, 1.5, "1 GB"])
+def test_what_is_no_length_of_an_answer_is_refused(most):
+    with pytest.raises(ValueError, match="max_response_bytes must be a whole number"):
+        asked("openai_chat", "http://127.0.0.1:9", max_response_bytes=most)
+
+
+@every_dialect
 def test_one_deadline_holds_for_all_attempts(dialect):
     busy = Reply(status=503, body=JSON, first_byte_delay=0.2)
     started = time.monotonic()
