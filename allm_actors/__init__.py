@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allm_actors import aio, data, session, testing
-    from allm_actors.actors import CallStream, EventStream, Host, Turn
+    from allm_actors.actors import CallStream, EventStream, Host, HostStats, Turn
     from allm_actors.data import *  # noqa: F403
     from allm_actors.data.build import (
         assistant,
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "allm_actors.actors": ["CallStream", "EventStream", "Host", "Turn"],
+    "allm_actors.actors": ["CallStream", "EventStream", "Host", "HostStats", "Turn"],
     "allm_actors.data.build": [
         "assistant",
         "image_request",
@@ -240,6 +240,7 @@ __all__ = [
     "Fold",
     "Halt",
     "Host",
+    "HostStats",
     "HttpxTransport",
     "Image",
     "ImageAdapter",

@@ -2,6 +2,7 @@
 
 from .call_stream import CallStream, open_call_stream
 from .host import Host, StatelessCall, default_host
+from .stats import HostStats
 from .stream import EventStream, Turn
 from .turns import open_first_call, thread_of, turn_spec, view_of
 
@@ -9,6 +10,7 @@ __all__ = [
     "CallStream",
     "EventStream",
     "Host",
+    "HostStats",
     "StatelessCall",
     "Turn",
     "default_host",

@@ -21,7 +21,9 @@ import inspect
 import os
 import sys
 import threading
+import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
@@ -54,6 +56,7 @@ from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
 from .seat import Cell, Seat
 from .starting import start_call
+from .stats import HostStats, stats_of
 from .store import Store, store_for
 from .turns import new_id
 
@@ -152,6 +155,13 @@ class Host:
             self._given_loop = None  # what lived on it died with it
         elif self._pid == os.getpid():  # otherwise what would have to stop has stayed with its threads
             self._stop(system, root)
+
+    def __del__(self) -> None:
+        if getattr(self, "_root", None) is not None and self._pid == os.getpid():
+            text = (
+                f"{self!r} was dropped while it ran, with its threads and files; call stop(), or use `with`"
+            )
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=1)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -267,6 +277,14 @@ class Host:
 
         return tree(self._running_root())
 
+    def stats(self) -> HostStats:
+        """How busy it is, in numbers: see `HostStats`. It asks nobody, and never waits.
+
+        Raises EngineError when the host does not run.
+        """
+        self._running_root()
+        return stats_of(self.system)
+
     @property
     def system(self) -> System:
         """The system the tree runs in, for introspection and reports."""
@@ -380,12 +398,14 @@ class Host:
         ports: Ports | None = getattr(self, "_made_ports", None)
         if ports is None or ports.system is not self._system:
             system = self.system
+            # Not this host: nothing that runs may keep one that everybody has dropped.
             ports = self._made_ports = Ports(
-                system, self.transport, lambda: self._io_loop(system), self._max_zombies
+                system, self.transport, partial(self._io_loop, system), self._max_zombies
             )
         return ports
 
-    def _io_loop(self, system: System) -> asyncio.AbstractEventLoop | None:
+    @staticmethod
+    def _io_loop(system: System) -> asyncio.AbstractEventLoop | None:
         return _loop_of(system)
 
     def _running_root(self) -> ProcessRef[Any]:

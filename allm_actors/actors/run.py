@@ -139,6 +139,11 @@ class TurnRun:
         self.state, effects = loop.start(spec.options, thread)
         self.todo: deque[Effect] = deque(effects)
 
+    @property
+    def tools(self) -> int:
+        """How many tools, and functions of the user's, run for it. Thread: any."""
+        return len(self._workers) - (self.model is not None)
+
     # What the session actor tells.
 
     def advance(self) -> None:

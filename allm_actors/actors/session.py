@@ -101,6 +101,23 @@ class SessionActor(Process):
         self._forgetting: From | None = None
         self._changing = False
 
+    # For a look in passing, on any thread.
+
+    @property
+    def named(self) -> bool:
+        """Whether it is a session of its own, and not the one of a stateless call."""
+        return self._seat.id is not None
+
+    @property
+    def turn(self) -> TurnRun | None:
+        """The turn that runs."""
+        return self._run
+
+    @property
+    def waiting(self) -> int:
+        """How many turns wait for it."""
+        return len(self._queue or ())
+
     # Life.
 
     def init(self) -> Any:

@@ -210,7 +210,8 @@ class SimHost(Host):
         self.sim.system.zombies.limit = NO_LIMIT
         return self.sim.system
 
-    def _io_loop(self, system: System) -> asyncio.AbstractEventLoop | None:  # noqa: ARG002 - there is none
+    @staticmethod
+    def _io_loop(system: System) -> asyncio.AbstractEventLoop | None:  # noqa: ARG004 - there is none
         return None
 
     def _close_transport(self, system: System) -> None:

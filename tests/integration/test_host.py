@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import sqlite3
 import sys
 import threading
 
+import msgspec
 import pytest
 
 import allm_actors as allm
@@ -341,6 +343,33 @@ def busy(host, request_id=None, **options):
     return chat, held, turn, reader
 
 
+def test_a_host_tells_how_busy_it_is(any_host):
+    chat, held, _first, reader = busy(any_host)
+    any_host.session("idle", fake())
+    second = chat.reply("second")
+    numbers = msgspec.structs.asdict(any_host.stats())
+    assert numbers == {
+        "sessions": 2,
+        "turns": 1,
+        "waiting": 1,
+        "model_calls": 0,
+        "tool_calls": 1,
+        "other_calls": 0,
+        "hanging": 0,
+    }
+    held.released.set()
+    second.result()
+    reader.join(SOON)
+    until(lambda: any_host.stats() == allm.HostStats(**dict.fromkeys(numbers, 0) | {"sessions": 2}))
+    asks = allm.Engine("fake", adapter_opts={"script": [script.delay(60), script.finish("stop")]})
+    asked = reading(any_host.session("t", asks).reply("hi"))
+    until(lambda: any_host.stats().model_calls == 1)
+    any_host.stop()
+    asked.join(SOON)
+    with pytest.raises(allm.EngineError, match="not running"):
+        any_host.stats()
+
+
 def test_a_second_reply_waits_for_the_first(any_host):
     chat, held, first, reader = busy(any_host)
     second = chat.reply("second")
@@ -664,6 +693,18 @@ class TestManyMonths:
         store.rmdir()
         with host:
             assert host.session("s", fake(says("hello"))).reply("hi").result().halted_reason == "completed"
+
+    @pytest.mark.parametrize("used", [False, True])
+    def test_a_host_that_is_dropped_while_it_runs_is_told_of(self, used):
+        def drop():
+            host = allm.Host().start()
+            if used:
+                host.session("s", fake(says("hello"))).reply("hi").result()
+            return host.system
+
+        with pytest.warns(ResourceWarning, match="dropped while it ran"):
+            system = (drop(), gc.collect())[0]
+        system.stop()
 
     @pytest.mark.parametrize("again", ["with", "async with"])
     def test_a_host_that_was_left_on_a_closed_loop_can_be_stopped_and_used_again(self, again):
