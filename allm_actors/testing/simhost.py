@@ -111,6 +111,9 @@ class SimHost(Host):
         self._collects = False
         self._world = ExitStack()
 
+    def __del__(self) -> None:
+        """It has no threads and no files that could be left."""
+
     def __enter__(self) -> Self:
         self._collects = gc.isenabled()
         gc.disable()  # a stream that is collected cancels its turn: when that happens is the scenario's business
