@@ -33,7 +33,11 @@ from supervisors import ScenarioFailed, SimulationError, Stuck
 SCHEDULES = 2000
 ENOUGH = 400
 """Schedules in which a planted bug must be found."""
-RARE = {"a death is told for the job before": 2000}
+RARE = {
+    "a death is told for the job before": 2000,
+    # A worker that takes no message is killed after a second, and its second job ends with it.
+    "a worker gets the next job before it is done": 2000,
+}
 """More of them for one that needs two things at once: a worker's second job, and its death in it."""
 
 
