@@ -2,7 +2,8 @@
 
     ALLM_PROVIDER="openai:gpt-4.1-mini" OPENAI_API_KEY=… .venv/bin/python examples/one_tool.py
 
-A real model says what it likes, so what it said is compared with a script only when there is one: `said`.
+A real model says what it likes, so what it said is compared with a script only when there is one: `said`. Pictures are
+drawn by whom ALLM_IMAGE_PROVIDER names, such as "openai:gpt-image-1".
 """
 
 import os
@@ -13,6 +14,7 @@ from allm_actors.testing import script
 from allm_actors.testing.script import Entry
 
 MODEL = os.environ.get("ALLM_PROVIDER")
+ARTIST = os.environ.get("ALLM_IMAGE_PROVIDER")
 
 
 def engine(*replies: list[Entry], **fields: Any) -> allm.Engine:
@@ -20,6 +22,13 @@ def engine(*replies: list[Entry], **fields: Any) -> allm.Engine:
     if MODEL:
         return allm.Engine(adapter=MODEL, **fields)
     return allm.Engine(adapter="fake", adapter_opts={"scripts": list(replies)}, **fields)
+
+
+def artist(*replies: Entry, **options: Any) -> allm.Engine:
+    """An engine whose artist gives these replies; or the real one. `options` are the scripted one's."""
+    if ARTIST:
+        return allm.Engine(image_adapter=ARTIST)
+    return allm.Engine(image_adapter="fake", adapter_opts={"image_script": list(replies), **options})
 
 
 def says(*fragments: str) -> list[Entry]:

@@ -39,9 +39,13 @@ from allm_actors.data import (
 )
 from allm_actors.data.compact import named_choice
 
-__all__ = ["check_capabilities", "with_finalize", "with_tool_choice"]
+__all__ = ["check_capabilities", "with_finalize", "with_tool_choice", "without_foreign_words"]
 
 _WORDS = ("auto", "none", "required")
+# OpenAI's words for its models that reason. Its format's other speakers have their own rules (see `catalog`); these
+# dialects have no such fields, and their providers refuse what they do not know, or take it and make nothing of it.
+_FOREIGN = frozenset({"reasoning_effort", "reasoning_summary", "verbosity"})
+_WITHOUT_THEM = frozenset({"anthropic", "cohere", "gemini", "ollama"})
 
 
 def check_capabilities(model: str | ModelRef | None, request: Any) -> None:
@@ -60,6 +64,14 @@ def check_capabilities(model: str | ModelRef | None, request: Any) -> None:
             f"model does not support requested {what}: {codes} ({model.id}); ask another model, or for less"
         )
         raise ValidationError("unsupported_capability", refused, message=message)
+
+
+def without_foreign_words(request: Request, dialect: str) -> Request:
+    """The request without the options that only OpenAI's format has, so that one call site serves every provider."""
+    if dialect not in _WITHOUT_THEM or _FOREIGN.isdisjoint(request.options):
+        return request
+    options = {name: value for name, value in request.options.items() if name not in _FOREIGN}
+    return msgspec.structs.replace(request, options=options)
 
 
 def with_tool_choice(request: Request) -> Request:

@@ -24,7 +24,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.histories import fitted
 from allm_actors.engine.heads import tell_response
-from allm_actors.engine.preflight import with_tool_choice
+from allm_actors.engine.preflight import with_tool_choice, without_foreign_words
 from allm_actors.engine.remote_options import (
     answers_by_itself,
     base_url_of,
@@ -106,7 +106,7 @@ class RemoteAdapter:
 
     def requires_structured_finalize(self, request: Request) -> bool:
         """See `Dialect.requires_structured_finalize`."""
-        return self._dialect(request).requires_structured_finalize(request)
+        return find_dialect(self._dialect_name(request)).requires_structured_finalize(request)
 
     def __repr__(self) -> str:
         return f"RemoteAdapter({self.name!r})"
@@ -115,16 +115,15 @@ class RemoteAdapter:
         refuse_unknown(self._row, call.options)
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
-        request = with_tool_choice(request)
-        dialect = self._dialect(request, call.options.get("endpoint"))
+        name = self._dialect_name(request, call.options.get("endpoint"))
+        request, dialect = without_foreign_words(with_tool_choice(request), name), find_dialect(name)
         http = dialect.encode(fitted(request, self._row), self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
         headers = headers_for(self._row, call.options, key)
         return dialect, with_query(http, call.options).with_headers(headers), key
 
-    def _dialect(self, request: Request, endpoint: str | None = None) -> Dialect:
-        model = request.options.get("model", request.model)
-        return find_dialect(dialect_of(self._row, model, endpoint))
+    def _dialect_name(self, request: Request, endpoint: str | None = None) -> str:
+        return dialect_of(self._row, request.options.get("model", request.model), endpoint)
 
 
 def _signs(row: Provider, call: Call) -> bool:

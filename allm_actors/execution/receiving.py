@@ -12,7 +12,8 @@ Rule of this file: deltas are gathered and joined once, because text arrives in 
     MessageCompleted        message, finish reason, usage, id, model and raw finish reason; the message's text is the
                             answer's if no other event has any
     RawChunk("usage", …)    usage, field by field: what is said later wins, what is not said stays
-    ErrorEvent              the first error stays, and the finish reason is `error` whatever comes later
+    ErrorEvent              the first error stays, and the finish reason is `error` whatever comes later; it may tell
+                            the answer's response_id, model and raw_finish_reason
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ __all__ = ["Receiving", "text_of"]
 
 _USAGE_FIELDS: Final = frozenset(Usage.__struct_fields__)
 _CARRIED: Final = ("id", "model", "request_id", "raw_finish_reason")
+
+# What an answer that failed says of itself in its error's metadata.
+_TOLD: Final = {"id": "response_id", "model": "model", "raw_finish_reason": "raw_finish_reason"}
 
 
 class Receiving:
@@ -155,6 +159,11 @@ class Receiving:
     def _error_event(self, event: ErrorEvent) -> None:
         if self.error is None:
             self.error = StreamError("unknown") if event.error is None else event.error
+            about = getattr(self.error, "metadata", None)
+            for name, key in _TOLD.items():
+                told = about.get(key) if isinstance(about, Mapping) else None
+                if isinstance(told, str):
+                    self._carried.setdefault(name, told)
         self._finish_reason = "error"
 
     def _merge_usage(self, usage: object) -> None:

@@ -48,8 +48,10 @@ def prove_halting(
     proof = Proof()
 
     def schedule(host: SimHost) -> None:
-        Schedule(host, engine, options, proof, crash=crash, own=handlers == "own").run()
+        conversation = Schedule(host, engine, options, proof, crash=crash, own=handlers == "own")
+        conversation.run()
         proof.schedules += 1
+        proof.crashed += conversation.deaths > 0
 
     half = schedules // 2 if crash else schedules
     common: dict[str, Any] = {"store": store, "shrinks": shrinks}

@@ -61,6 +61,8 @@ class Proof:
     """How often each tool's handler was run, by name; with `handlers="own"`, those that never ran too."""
     deaths: Counter[str] = field(default_factory=Counter)
     """Processes that were killed, by what they do."""
+    crashed: int = 0
+    """The schedules in which somebody was killed."""
     halted: Counter[str] = field(default_factory=Counter)
     """How the turns ended."""
     seen: Counter[str] = field(default_factory=Counter)
@@ -75,7 +77,7 @@ class Proof:
         return (
             f"{self.schedules} schedules, {self.turns} turns, {self.model_calls} model calls, "
             f"{self.tool_runs} tool runs; the longest turn took {self.longest:g} virtual seconds\n"
-            f"ended: {ends}\nkilled: {deaths}{never}"
+            f"ended: {ends}\nkilled, in {self.crashed} of them: {deaths}{never}"
         )
 
     @property

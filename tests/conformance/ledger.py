@@ -234,9 +234,9 @@ def printed() -> str:
 
 _HEAD = """# Recorded traffic
 
-What the dialects make of recorded exchanges with real providers, file by file. The recordings are public ones, of the
-test suites of other libraries; they are not part of this repository. `python -m tests.conformance.ledger` prints this
-page; a test holds it against the suites where the recordings are beside the checkout.
+What the dialects make of recorded exchanges with real providers, by provider and endpoint. The recordings are public
+ones, of the test suites of other libraries; they are not part of this repository. `python -m tests.conformance.ledger`
+prints this page; a test holds it against the suites where the recordings are beside the checkout.
 
 Each file is counted in one column:
 

@@ -3,7 +3,6 @@
 Rule of this file: an SDK asks over a real socket, so that its own HTTP client, whichever that is, reads the bytes.
 """
 
-import functools
 from contextlib import contextmanager
 
 from allm_actors.engine.catalog import PROVIDERS
@@ -15,21 +14,13 @@ def is_stream(exchange):
     return b"data:" in exchange.body[:2000]
 
 
-@functools.cache
-def _server():
-    held = {}
-    return LoopbackServer(
-        lambda _request: held["reply"]
-    ).start(), held  # a daemon's thread: it ends with the process
-
-
 @contextmanager
 def answering(exchange):
     """The URL of a server that answers whatever it is asked with this recorded answer."""
-    server, held = _server()
     kind = "text/event-stream" if is_stream(exchange) else "application/json"
-    held["reply"] = Reply(headers={"content-type": kind}, body=exchange.body)
-    yield server.url
+    reply = Reply(headers={"content-type": kind}, body=exchange.body)
+    with LoopbackServer(lambda _request: reply) as server:
+        yield server.url
 
 
 def ours(exchange, dialect, row):

@@ -150,6 +150,16 @@ def test_an_answer_that_came_whole_becomes_the_same_events(exchange):
     refusal = wire["message"].get("refusal") or None
     assert last.metadata.get("refusal") == refusal
     assert last.metadata.get("raw_finish_reason") == ("refusal" if refusal else wire["finish_reason"] or None)
+    called = wire["finish_reason"] == "function_call" or (calls and wire["finish_reason"] == "stop")
+    finish = "tool_calls" if called else wire["finish_reason"]
+    assert last.finish_reason == ("content_filter" if refusal else finish or None)
+    counted, usage = json.loads(body).get("usage") or {}, last.metadata.get("usage")
+    assert (usage and usage.input_tokens) == counted.get("prompt_tokens")
+    assert (usage and usage.output_tokens) == counted.get("completion_tokens")
+    assert (usage and usage.total_tokens) == counted.get("total_tokens")
+    prompt, completion = (counted.get(f"{side}_tokens_details") or {} for side in ("prompt", "completion"))
+    assert (usage and usage.cached_input_tokens) == prompt.get("cached_tokens", counted.get("cached_tokens"))
+    assert (usage and usage.reasoning_tokens) == completion.get("reasoning_tokens")
     cited = wire["message"].get("annotations") or json.loads(body).get("citations") or None
     assert last.metadata.get("citations") == cited
     assert [(c.name, c.raw_arguments) for c in last.message.tool_calls] == [

@@ -521,7 +521,7 @@ def _bad_tool() -> AllmError:
 
 @produces(allm.ValidationError, "invalid_thread")
 def _bad_thread() -> AllmError:
-    """a call with messages that cannot be sent, or with none at all"""
+    """a call with messages that cannot be sent"""
     return raised(lambda: allm.chat(fake(SAYS), [BAD_MESSAGE]))
 
 

@@ -21,7 +21,7 @@ UNREACHED: dict[tuple[str, str], str] = {
     (
         "messages",
         "answer_without_call",
-    ): "a dialect's own guard: `validate` refuses such a request before it is written",
+    ): "a dialect's own guard, with a test of its own: `validate` refuses such a request before",
     ("parsed", "raised"): "a type's own code failed: see the tests of `response_model`",
 }
 PACKAGE = Path(allm.__file__).parent

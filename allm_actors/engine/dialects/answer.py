@@ -10,7 +10,7 @@ it is not, and nothing follows either. A tool call is complete only when the ans
     a call's id and name         ToolCallStarted, once both are known; then ToolCallDelta per fragment
     count()                      RawChunk(("usage", …)), the first counts that come; for who leaves early
     complete(finish)             RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted, MessageCompleted
-    fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent
+    fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent with the answer's id and model
 
 Counts that have been told are not told again.
 
@@ -194,18 +194,15 @@ class Answer:
         message = Message(role="assistant", content=text, metadata=said)
         events.append(MessageCompleted(message, finish, self._metadata(raw_finish)))
 
-    def fail(self, error: AllmError, events: list[Event]) -> None:
-        """The answer ends here, with this error."""
+    def fail(self, error: AllmError, events: list[Event], raw_finish: str | None = None) -> None:
+        """The answer ends here, with this error, which says which answer that was, and whether there is some of it."""
         self.done = True
         self.count(events)
-        events.append(ErrorEvent(error))
-
-    def broke(self, error: AdapterError, events: list[Event]) -> None:
-        """The connection ended the answer: the error says which answer that was."""
-        known = {"response_id": self.id, "model": self.model}
+        known = {"response_id": self.id, "model": self.model, "raw_finish_reason": raw_finish}
+        begun = {"partial": True} if self.text or self.calls else {}
         told = {name: value for name, value in known.items() if value}
-        error.metadata = {**error.metadata, **told}
-        self.fail(error, events)
+        error.metadata = {**begun, **error.metadata, **told}
+        events.append(ErrorEvent(error))
 
     def malformed(self, what: str, events: list[Event]) -> None:
         """Something arrived that nobody can read; `what` names it, as in "an event of the stream is no JSON object"."""
@@ -218,21 +215,26 @@ class Answer:
         self.fail(AdapterError("malformed_response", provider=self._row.name, message=message), events)
 
     def filtered(
-        self, events: list[Event], why: str = "its content filter was triggered", **metadata: str
+        self,
+        events: list[Event],
+        why: str = "its content filter was triggered",
+        raw_finish: str | None = None,
+        **metadata: str,
     ) -> None:
         """The provider's policy ended the answer."""
         message = f"{self._row.label} stopped the answer: {why}"
         error = AdapterError("content_filter", provider=self._row.name, message=message, metadata=metadata)
-        self.fail(error, events)
+        self.fail(error, events, raw_finish)
 
-    def broken_off(self, events: list[Event], why: str) -> None:
+    def broken_off(self, events: list[Event], why: str, raw_finish: str | None = None) -> None:
         """The provider itself gave up."""
-        self.fail(self._partial("provider_unavailable", f"{self._row.label} {why}. Try again later."), events)
+        error = self._partial("provider_unavailable", f"{self._row.label} {why}. Try again later.")
+        self.fail(error, events, raw_finish)
 
     def truncated(self, events: list[Event]) -> None:
         """The stream ended, and the answer was not whole."""
         why = f"{self._row.label}'s stream ended before the answer was complete. Try again."
-        self.broke(self._partial("network_error", why), events)
+        self.fail(self._partial("network_error", why), events)
 
     def _partial(self, reason: str, message: str) -> AdapterError:
         return AdapterError(reason, provider=self._row.name, message=message, metadata={"partial": True})

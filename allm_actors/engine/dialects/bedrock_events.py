@@ -280,7 +280,9 @@ class Decoder(AnswerDecoder[Frame]):
         answer, stop = self._answer, self._stop
         if stop in _BROKEN_FINISHES:
             why = f"{self._row.label}'s model wrote what cannot be used ({stop}). Try again."
-            answer.fail(AdapterError("malformed_response", provider=self._row.name, message=why), events)
+            answer.fail(
+                AdapterError("malformed_response", provider=self._row.name, message=why), events, stop
+            )
             return
         citations = [item for block in self._order for item in block.citations]
         citations += [

@@ -77,7 +77,7 @@ class AnswerDecoder(ABC, Generic[T]):
         """The connection broke, with this error, or was silent for too long: the answer's end, with what is known."""
         events: list[Event] = []
         if not self._answer.done:
-            self._answer.broke(error, events)
+            self._answer.fail(error, events)
         return events
 
     @abstractmethod

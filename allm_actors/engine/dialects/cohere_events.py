@@ -190,7 +190,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         error = text_of(wire.get("error"))
         if error or finish in _BROKEN_FINISHES:
             why = error or "the answer was not finished"
-            answer.fail(wire_error({"message": why, "code": finish}, self._row), events)
+            answer.fail(wire_error({"message": why, "code": finish}, self._row), events, finish)
             return
         if self._citations:
             answer.metadata["citations"] = self._citations

@@ -238,7 +238,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
             said = text_of(self._answer.metadata.get("finishMessage"))
             message = f"{why}: {said[:500]}" if said else why
             error = AdapterError("malformed_response", provider=self._row.name, message=message)
-            self._answer.fail(error, events)
+            self._answer.fail(error, events, finish)
             return
         if any(not _is_known(part.wire) for part in self._parts):
             self._answer.provider_state[STATE] = [part.whole() for part in self._parts]

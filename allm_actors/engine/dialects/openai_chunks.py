@@ -206,9 +206,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
     def _complete(self, events: list[Event]) -> None:
         finish = self._finish
         if finish == "content_filter":
-            self._answer.filtered(events)
+            self._answer.filtered(events, raw_finish=finish)
         elif finish in _BROKEN_FINISHES:
-            self._answer.broken_off(events, f"broke the answer off (finish_reason {finish!r})")
+            self._answer.broken_off(events, f"broke the answer off (finish_reason {finish!r})", finish)
         else:
             known = None if finish is None else _FINISHES.get(finish, "other")
             self._keep_thoughts()

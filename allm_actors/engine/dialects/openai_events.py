@@ -259,9 +259,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._answer.metadata["incomplete_details"] = response["incomplete_details"]
         status = text_of(response.get("status")) or said
         if status == "failed" or response.get("error"):
-            self._answer.fail(self._reported(response.get("error")), events)
+            self._answer.fail(self._reported(response.get("error")), events, status)
         elif status == "cancelled":
-            self._answer.broken_off(events, "cancelled the answer")
+            self._answer.broken_off(events, "cancelled the answer", status)
         else:
             self._keep_state()
             if self._summary:

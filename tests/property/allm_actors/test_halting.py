@@ -30,7 +30,7 @@ from allm_actors.testing.halting import Proof, prove_halting
 from allm_actors.testing.wild import _TOOL_ACTS, _WILD
 from supervisors import ScenarioFailed, SimulationError, Stuck
 
-SCHEDULES = 2000
+SCHEDULES, CRASHED = 1100, 500  # of each part; at least so many of them have somebody killed
 ENOUGH = 400
 """Schedules in which a planted bug must be found."""
 RARE = {
@@ -62,11 +62,11 @@ def saw_everything(proof: Proof) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_every_session_halts(part: int) -> None:
-    quarter = SCHEDULES // 4
-    proof = prove_halting(engine(), schedules=quarter, seed=part * quarter)
+    proof = prove_halting(engine(), schedules=SCHEDULES, seed=part * SCHEDULES)
     print(proof)  # noqa: T201 - shown with -rP
-    assert proof.schedules == quarter
-    assert proof.turns > quarter
+    assert proof.schedules == SCHEDULES
+    assert proof.crashed >= CRASHED
+    assert proof.turns > SCHEDULES
     saw_everything(proof)
 
 

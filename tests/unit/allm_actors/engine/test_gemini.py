@@ -377,3 +377,10 @@ class TestPartialArguments:
         arguments = PartialArguments()
         arguments.add([{"jsonPath": path, "numberValue": 1}])
         assert arguments.finish() in ({}, {"a": []})
+
+
+def test_an_answer_to_a_call_that_nobody_made_is_refused_by_name():
+    with pytest.raises(ValidationError) as refused:
+        http(user("hi"), result("c9", "late"))
+    assert refused.value.errors == [("messages", "answer_without_call")]
+    assert "'c9'" in refused.value.message

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from weakref import ref
 
 import httpx
+import msgspec
 import pytest
 
 from allm_actors.data import (
@@ -75,6 +76,14 @@ def test_a_compatible_server_needs_a_base_url_and_no_key(monkeypatch):
     opened("openai-compatible", api_key=None, options={"base_url": "http://localhost:1234/v1"})
     monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", "http://localhost:1234/v1")
     opened("openai-compatible", api_key=None)
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "cohere", "gemini", "ollama"])
+def test_openais_words_are_not_said_to_who_has_none_for_them(provider):
+    words = {"reasoning_effort": "high", "reasoning_summary": "auto", "verbosity": "low"}
+    plain = asked(provider, msgspec.structs.replace(ASK, options={"top_k": 3}), {}).body
+    assert asked(provider, msgspec.structs.replace(ASK, options={"top_k": 3, **words}), {}).body == plain
+    assert b"reasoning_effort" in asked("groq", msgspec.structs.replace(ASK, options=words), {}).body
 
 
 @pytest.mark.parametrize(
