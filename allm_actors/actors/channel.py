@@ -36,6 +36,7 @@ class Channel:
     __slots__ = (
         "__weakref__",
         "_accepted",
+        "_begun",
         "_buffer",
         "_cancelled",
         "_draining",
@@ -48,11 +49,11 @@ class Channel:
         "_result",
         "_wakes",
         "_window",
+        "_withdrawn",
         "home",
         "inside",
         "on_cancel",
         "on_demand",
-        "withdrawn",
     )
 
     def __init__(self, limit: int = 256) -> None:
@@ -70,7 +71,8 @@ class Channel:
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
         self.inside: Inside | None = None  # who must not wait, for the turn waits for them
-        self.withdrawn = False  # it was refused while it waited, and must not begin
+        self._withdrawn = False  # it was refused while it waited, and must not begin
+        self._begun = False
 
     # The writer's side.
 
@@ -85,6 +87,12 @@ class Channel:
         _call(wakes)
         if cancelled:
             on_cancel()
+
+    def begin(self) -> bool:
+        """The turn begins now; False when it was called off while it waited."""
+        with self._lock:
+            self._begun = not self._withdrawn
+            return self._begun
 
     def publish(self, events: Sequence[Event]) -> None:
         """Give the reader more events; dropped when it only waits for the result or the turn has ended."""
@@ -164,12 +172,15 @@ class Channel:
 
     def refuse_inside(self) -> None:
         """Raises SessionBusy in a tool that the turn has to wait for, unless it is over, and has it never begin."""
-        if self.inside is not None and not self._ended:
-            try:
-                self.inside.refuse()
-            except SessionBusy:
-                self.withdrawn = True
-                raise
+        if self.inside is None or self._ended:
+            return
+        try:
+            self.inside.refuse()
+        except SessionBusy:
+            with self._lock:
+                self._withdrawn = not self._begun
+                if self._withdrawn:
+                    raise
 
     def take(self) -> deque[Event]:
         """Block until there are events and take them all; empty when the turn is over. Raises what refused the turn."""

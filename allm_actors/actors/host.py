@@ -21,7 +21,9 @@ import inspect
 import os
 import sys
 import threading
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -63,6 +65,7 @@ from .turns import new_id
 __all__ = ["NO_LIMIT", "Host", "StatelessCall", "default_host"]
 
 NO_LIMIT = sys.maxsize
+_MOMENT = 0.1  # seconds that connections have to close, also when nothing is left of the time to stop
 _DISPATCHERS = {"pool": PoolDispatcher, "threads": PinnedDispatcher}
 
 
@@ -119,7 +122,8 @@ class Host:
             max_zombies,
             shutdown_timeout,
         )
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may stop what its thread is just starting
+        self._starting = self._unwanted = False
         self._system: System | None = None
         self._root: ProcessRef[Any] | None = None
         self._given_loop: asyncio.AbstractEventLoop | None = None
@@ -136,7 +140,14 @@ class Host:
             if self._root is not None and not self._root.is_alive():
                 self._stop(*self._taken())
             if self._root is None:
-                self._start()
+                self._starting = True
+                try:
+                    self._start()
+                finally:
+                    self._starting = False
+                if self._unwanted:
+                    self._unwanted = False
+                    self.stop()
         return self
 
     def stop(self) -> None:
@@ -149,6 +160,11 @@ class Host:
                 "stopping here would stop the event loop that has to do it; leave the `async with` block"
             )
         with self._lock:
+            if (
+                self._starting
+            ):  # by a signal's handler, in the middle of the start: it stops when it has begun
+                self._unwanted = True
+                return
             system, root = self._taken()
         closed = self._given_loop is not None and self._given_loop.is_closed()
         if closed:
@@ -157,7 +173,8 @@ class Host:
             self._stop(system, root)
 
     def __del__(self) -> None:
-        if getattr(self, "_root", None) is not None and self._pid == os.getpid():
+        root = getattr(self, "_root", None)
+        if root is not None and root.is_alive() and self._pid == os.getpid():
             text = (
                 f"{self!r} was dropped while it ran, with its threads and files; call stop(), or use `with`"
             )
@@ -190,12 +207,14 @@ class Host:
         if self._given_loop is not None and self._given_loop.is_closed():
             self._given_loop = None  # what lived on it died with it
             return
+        left = _countdown(self._shutdown_timeout)
         try:
-            await asyncio.to_thread(self._stop_tree, root)
-            await self.transport.aclose()
+            await asyncio.to_thread(self._stop_tree, root, left())
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.transport.aclose(), max(_MOMENT, left()))
         finally:  # also when whoever waits for this is cancelled once more
             self._given_loop = None
-            await asyncio.to_thread(system.stop, SHUTDOWN, self._shutdown_timeout)
+            await asyncio.to_thread(system.stop, SHUTDOWN, left())
 
     @property
     def running(self) -> bool:
@@ -373,13 +392,14 @@ class Host:
     def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:
         if system is None or root is None:
             return
+        left = _countdown(self._shutdown_timeout)
         try:
-            self._stop_tree(root)
-            self._close_transport(system)
+            self._stop_tree(root, left())
+            self._close_transport(system, max(_MOMENT, left()))
         finally:  # also when it is a tool of this host that stops it, and is killed with it
-            system.stop(SHUTDOWN, self._shutdown_timeout)
+            system.stop(SHUTDOWN, left())
 
-    def _close_transport(self, system: System) -> None:
+    def _close_transport(self, system: System, seconds: float) -> None:
         closing = self.transport.aclose()
         try:
             closed = asyncio.run_coroutine_threadsafe(closing, _loop_of(system))
@@ -387,11 +407,11 @@ class Host:
             closing.close()
             return
         with contextlib.suppress(Exception):  # a connection that does not close is closed with its loop
-            closed.result(self._shutdown_timeout)
+            closed.result(seconds)
 
-    def _stop_tree(self, root: Any) -> None:
+    def _stop_tree(self, root: Any, seconds: float) -> None:
         with contextlib.suppress(Exception):  # what does not stop in time, the system kills
-            root.stop(reason=SHUTDOWN, timeout=self._shutdown_timeout)
+            root.stop(reason=SHUTDOWN, timeout=seconds)
 
     def _ports(self) -> Ports:
         self._running_root()
@@ -494,6 +514,12 @@ if hasattr(os, "register_at_fork"):
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _countdown(seconds: float) -> Callable[[], float]:
+    """How much of these seconds is left, whenever it is asked."""
+    end = time.monotonic() + seconds
+    return lambda: max(0.0, end - time.monotonic())
 
 
 def _loop_of(system: System) -> asyncio.AbstractEventLoop:

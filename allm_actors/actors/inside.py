@@ -17,27 +17,31 @@ __all__ = ["Inside"]
 
 
 class Inside:
-    """The callers that are in the tools of one session. Thread: any."""
+    """The callers that are in the tools of one session, each with its turn. Thread: any."""
 
-    __slots__ = ("_callers", "_session")
+    __slots__ = ("_callers", "_session", "turn")
 
     def __init__(self, session: str | None) -> None:
         self._session = session
-        self._callers: set[object] = set()
+        self._callers: dict[object, str] = {}
+        self.turn: str | None = None  # the id of the one that runs; written by the session's actor only
 
     @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Around the user's code."""
+    def entered(self, turn: str) -> Iterator[None]:
+        """Around the user's code, which works for this turn."""
         caller = _task() or current_process()
-        self._callers.add(caller)
+        self._callers[caller] = turn
         try:
             yield
         finally:
-            self._callers.discard(caller)
+            self._callers.pop(caller, None)
 
     def refuse(self) -> None:
-        """Raises SessionBusy for a caller that is inside."""
-        if self._callers and not self._callers.isdisjoint({_task(), current_process()} - {None}):
+        """Raises SessionBusy for a caller that is inside, and works for the turn that runs."""
+        running = self.turn
+        if running is None or not self._callers:
+            return
+        if any(self._callers.get(caller) == running for caller in (_task(), current_process()) if caller):
             text = (
                 f"this tool runs in a turn of session {self._session!r}, and waits here for a turn that begins when "
                 "that one is over, so it was called off; begin it when the tool has returned, or ask another session"

@@ -10,12 +10,21 @@ import contextlib
 from dataclasses import dataclass
 from typing import Any
 
-from allm_actors.data import StoreError
+from allm_actors.data import Session, StoreError
 from supervisors import NO_REPLY, From, Process
 
 from .store import MemoryStore, Save, Store
 
-__all__ = ["Delete", "ListIds", "Load", "MemoryStoreActor", "Release", "StoreActor", "store_actor_for"]
+__all__ = [
+    "Create",
+    "Delete",
+    "ListIds",
+    "Load",
+    "MemoryStoreActor",
+    "Release",
+    "StoreActor",
+    "store_actor_for",
+]
 
 
 _OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session, not of the store
@@ -23,9 +32,17 @@ _OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Ask: the session of that name, or None."""
+    """Ask: the session of that name, or None. From now on `owner`, a number, works with it."""
 
     id: str
+    owner: int
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Ask: store a session whose name nobody has; whether it was stored."""
+
+    session: Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +54,10 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Tell: the session of that name has ended, and is loaded again before it is saved again."""
+    """Tell: `owner` has ended. Nothing, if somebody else works with the session of that name already."""
 
     id: str
+    owner: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +85,7 @@ class StoreActor(Process):
         super().__init__()
         self._store = store
         self._batch: list[tuple[Save, From | None]] = []
+        self._owners: dict[str, int] = {}  # who has loaded a session, and works with it
 
     def init(self) -> None:
         """Open the store. Raises StoreError, which makes the host's start fail with it."""
@@ -78,17 +97,22 @@ class StoreActor(Process):
             case Save():
                 self._collect(message)
                 return NO_REPLY
-            case Load(id):
+            case Load(id, owner):
                 self._flush()
-                return self._ask("load", id)
+                session = self._ask("load", id)
+                self._owners[id] = owner
+                return session
+            case Create(session):
+                self._flush()
+                return self._create(session)
             case Delete(id):
                 self._flush()
                 return self._ask("delete", id)
-            case Release(id):
+            case Release(id, owner):
                 self._flush()
-                if hasattr(self._store, "release"):
-                    with contextlib.suppress(StoreError):  # nobody waits for an answer
-                        self._ask("release", id)
+                if self._owners.get(id) == owner:
+                    del self._owners[id]
+                    self._release(id)
                 return None
             case ListIds():
                 self._flush()
@@ -111,6 +135,23 @@ class StoreActor(Process):
         except Exception as error:
             text = f"the store's {what}() failed: {type(error).__name__}: {error}"
             raise StoreError("unavailable", message=text, cause=repr(error)) from error
+
+    def _create(self, session: Session) -> bool:
+        id = str(session.id)
+        if id in self._owners:
+            return False  # also when it has said nothing yet, and is not in the store
+        try:
+            if self._ask("load", id) is not None:
+                return False
+            self._ask("save", [Save(session, 0)])
+        finally:
+            self._release(id)
+        return True
+
+    def _release(self, id: str) -> None:
+        if hasattr(self._store, "release"):
+            with contextlib.suppress(StoreError):  # nobody waits for an answer
+                self._ask("release", id)
 
     def _collect(self, save: Save) -> None:
         self._batch.append((save, self.current_request))

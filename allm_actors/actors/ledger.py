@@ -27,13 +27,14 @@ Stored = Callable[[StoreError | None], object]
 class Ledger:
     """Keeps one session's value. Thread: the session actor's; readers look at the cell."""
 
-    __slots__ = ("_cell", "_pending", "_stored", "stale")
+    __slots__ = ("_cell", "_pending", "_stored", "stale", "unsaved")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._stored = 0
         self._pending: dict[int, Stored] | None = None
         self.stale = False  # somebody else has saved the session: ours cannot be
+        self.unsaved = False  # what the session is could not be stored
 
     @property
     def value(self) -> Session:
@@ -57,7 +58,12 @@ class Ledger:
 
     def revive(self, stored: Session | None) -> None:
         """Begin with what the store has; calls that a crash left open are answered, so that providers accept it."""
+        self.stale = self.unsaved = False
         if stored is None:
+            self._stored = 0
+            self._cell.value = Session(
+                id=self.value.id
+            )  # nothing else is left of what was never stored, or deleted
             return
         self._stored = len(stored.thread.messages)
         pending = {call.id for call in stored.pending_tool_calls}
@@ -80,6 +86,7 @@ class Ledger:
     def settle(self, token: int, error: StoreError | None) -> None:
         """The store has answered: go on with what waited for it."""
         done = (self._pending or {}).pop(token, None)
+        self.unsaved = error is not None
         if error is not None:
             log.error("a session could not be stored", session_id=self.value.id, error=str(error))
             self._stored = 0  # what the store has is unknown

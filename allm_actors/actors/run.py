@@ -142,7 +142,7 @@ class TurnRun:
     @property
     def tools(self) -> int:
         """How many tools, and functions of the user's, run for it. Thread: any."""
-        return len(self._workers) - (self.model is not None)
+        return max(0, len(self._workers) - (self.model is not None))
 
     # What the session actor tells.
 

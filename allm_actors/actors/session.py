@@ -35,7 +35,7 @@ from supervisors.runtime.signals import Signal
 from .alarms import Alarms
 from .bench import Post
 from .ending import ending, unstored
-from .keeper import Delete, Load, Release
+from .keeper import Create, Delete, Load, Release
 from .ledger import Ledger, Stored
 from .log import log
 from .ports import SESSIONS, model_call
@@ -63,7 +63,6 @@ from .protocol import (
 )
 from .run import TurnRun
 from .seat import Outlets, Seat
-from .store import Save
 
 __all__ = ["SessionActor"]
 
@@ -129,17 +128,20 @@ class SessionActor(Process):
         assert self._seat.id is not None
         if not self._seat.ports.claim(self._seat.id, self.ref):
             return IGNORE  # another incarnation was quicker
-        self._seat.ports.ask_store(Load(self._seat.id), self._loaded)
+        self._load()
         return DEFER_START
 
     def handle_continue(self, _arg: Any) -> None:
         """A stateless call is its only turn."""
         assert self._seat.first is not None
-        self._start(self._seat.first)
+        if not self._start(self._seat.first):
+            self._next()
 
     def handle_system(self, signal: Signal) -> None:
         """The store has answered."""
         match signal:
+            case Loaded() if self._changing:
+                self._reloaded(signal)
             case Loaded(error=None, session=session):
                 self._ledger.revive(session)
                 self.ref.add_exit_callback(self._release)
@@ -170,12 +172,19 @@ class SessionActor(Process):
             self._run.cancel("interrupted")
 
     def _leave(self) -> None:
-        """Nothing runs any more: die, and if it shall be forgotten, only when that is done, for the name is ours."""
-        if self._forgetting is None or self._seat.id is None:
-            self.finish(self._closing)
+        """Nothing runs any more: die, once what is being stored is stored. What could not be is tried once more.
+
+        Who shall be forgotten dies only when that is done, for the name is ours.
+        """
+        if self._changing:
             return
         ref = self.ref
-        self._seat.ports.ask_store(Delete(self._seat.id), lambda _answer, error: ref.send(Deleted(error)))
+        if self._forgetting is not None and self._seat.id is not None:
+            self._seat.ports.ask_store(Delete(self._seat.id), lambda _answer, error: ref.send(Deleted(error)))
+        elif self._ledger.unsaved and not self._ledger.stale and self._seat.id is not None:
+            self._save(lambda _error: self.finish(self._closing))
+        else:
+            self.finish(self._closing)
 
     def _deleted(self, error: BaseException | None) -> None:
         request, self._forgetting = self._forgetting, None
@@ -215,7 +224,7 @@ class SessionActor(Process):
                     if run is not None:
                         run.expired(token)
                     elif token == _IDLE and not self._changing and self._closing is None:
-                        self.exit()  # whoever wants it next finds it in the store
+                        self._doze()
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
             case Deleted(error):
@@ -250,7 +259,8 @@ class SessionActor(Process):
         if spec.channel.accepted:
             return  # asked again by somebody who saw our predecessor die before it could answer
         if self._run is None and not self._queue:
-            self._start(spec)
+            if not self._start(spec):
+                self._next()
         elif spec.when_busy == "reject":
             spec.channel.end(
                 error=SessionBusy("busy", message=f"session {self._seat.id!r} is busy with another turn")
@@ -275,11 +285,11 @@ class SessionActor(Process):
         if any(spec.channel.may_act() for spec in self._queue or ()):
             run.spec.channel.hurry()
 
-    def _start(self, spec: TurnSpec) -> None:
-        if spec.channel.withdrawn:
+    def _start(self, spec: TurnSpec) -> bool:
+        """Whether it runs now; else it is over."""
+        if not spec.channel.begin():
             self._end(spec, None)
-            self._next()
-            return
+            return False
         before = session = self._ledger.value
         if spec.system is not None and not session.thread.messages:
             session = msgspec.structs.replace(session, thread=session.thread.add_system(spec.system))
@@ -294,9 +304,9 @@ class SessionActor(Process):
         except (AllmError, ValueError) as error:
             spec.channel.end(error=error)
             self._forget(spec)
-            self._next()
-            return
+            return False
         self._before, self._run = before, run
+        self._seat.cell.inside.turn = spec.id
         if self._alarms is not None:
             self._alarms.call_off(_IDLE)
         self._owe(spec)
@@ -305,10 +315,12 @@ class SessionActor(Process):
             self._ledger.put_thread(thread)
             run.advance()
         else:
+            unsaved = self._ledger.unsaved
             self._ledger.put(begun)
-            self._save(lambda error: self._begun(run, before, error))
+            self._save(lambda error: self._begun(run, before, error, unsaved=unsaved))
+        return True
 
-    def _begun(self, run: TurnRun, before: Session, error: StoreError | None) -> None:
+    def _begun(self, run: TurnRun, before: Session, error: StoreError | None, *, unsaved: bool) -> None:
         """What was said is stored: only now the turn is admitted. If it cannot be, nothing has happened."""
         if self._run is not run:
             return
@@ -318,8 +330,9 @@ class SessionActor(Process):
             run.stored()
             return
         run.abandon(error, "error")
-        self._run = self._before = None
         self._ledger.put(before)
+        self._ledger.unsaved = unsaved
+        self._over(run)
         run.spec.channel.end(error=error)
         self._forget(run.spec)
         self._next()
@@ -341,7 +354,7 @@ class SessionActor(Process):
 
     def _release(self, _reason: object) -> None:
         if self._seat.id is not None:
-            self._seat.ports.tell_store(Release(self._seat.id))
+            self._seat.ports.tell_store(Release(self._seat.id, self.ref.number))
 
     def _let_go(self, _reason: object) -> None:
         # However we died: a kill runs no `terminate`. The thread is then the killer's.
@@ -370,21 +383,39 @@ class SessionActor(Process):
         if self._outlets is not None:
             self._outlets.open.pop(spec.id, None)
 
+    def _over(self, run: TurnRun) -> None:
+        self._run = self._before = None
+        inside = self._seat.cell.inside
+        if inside.turn == run.spec.id:
+            inside.turn = None  # a tool of its that still runs waits for nobody, and nobody for it
+
     def _next(self) -> None:
+        """Nothing runs: begin what waits, or leave, or rest."""
         if self._closing is not None:
             self._leave()
-        elif self._seat.id is None:
+            return
+        if self._seat.id is None:
             self.exit()
-        elif not self._queue:
-            self._rest()
-        else:
-            self._start(self._queue.popleft())
-            if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue):
-                self._run.cancel("cancelled")  # somebody came after it, before it could begin
+        while not self._changing:
+            if self._ledger.stale:
+                self._changing = True  # what is asked meanwhile is asked of what somebody else has made of it
+                self._load()
+            elif not self._queue:
+                self._rest()
+                return
+            elif self._start(self._queue.popleft()):
+                if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue or ()):
+                    self._run.cancel("cancelled")  # somebody came after it, before it could begin
+                return
+
+    def _doze(self) -> None:
+        """Nobody has asked for anything: end. Whoever wants it next finds it in the store, so it has to be there."""
+        if not self._ledger.unsaved:
+            self.exit()
+        self._changing = True
+        self._save(lambda _error: self._changed())
 
     def _rest(self) -> None:
-        if self._ledger.stale:
-            self.exit()  # whoever wants it next finds what somebody else has made of it
         if self._seat.idle_timeout is not None:
             self.alarm(self._seat.idle_timeout, _IDLE)
 
@@ -449,7 +480,7 @@ class SessionActor(Process):
         running = self._ledger.value
 
         def done(error: StoreError | None = None) -> None:
-            self._run = self._before = None
+            self._over(run)
             if error is not None and result is not None:
                 self._ledger.put(sessions.apply(running, unstored(result, (), error)[0]))
             then(error)
@@ -468,8 +499,20 @@ class SessionActor(Process):
         token, ref = self.next_token(), self.ref
         self._ledger.save(self._seat.ports, token, lambda error: ref.send(Saved(token, error)), done)
 
+    def _load(self) -> None:
+        assert self._seat.id is not None
+        self._seat.ports.ask_store(Load(self._seat.id, self.ref.number), self._loaded)
+
     def _loaded(self, session: Any, error: BaseException | None) -> None:
         self.ref.signal(Loaded(session, error))
+
+    def _reloaded(self, loaded: Loaded) -> None:
+        if loaded.error is None:
+            self._ledger.revive(loaded.session)
+        else:  # what waits will be told by the next save
+            log.error("a session was not loaded anew", session_id=self._seat.id, error=str(loaded.error))
+            self._ledger.stale = False
+        self._changed()
 
     def _submit(self, results: Sequence[tuple[str, Any]]) -> Any:
         self._refuse_while_busy("submit_tool_results")
@@ -500,29 +543,24 @@ class SessionActor(Process):
         """What was being stored is stored, or not: go on with what waited for that."""
         self._changing = False
         self.unstash_all()
-        if self._run is None and self._closing is None:
-            self._rest()
+        if self._run is None:
+            self._next()
 
     def _fork(self, id: str) -> Any:
         copy = msgspec.structs.replace(self._ledger.value, id=id)
-        request, ports, ref = self._asked(), self._seat.ports, self.ref
+        request, ref = self._asked(), self.ref
+        if self._seat.ports.whereis((SESSIONS, id)) is not None:
+            raise _taken(id)
         self._changing = True
 
-        def done(error: BaseException | None) -> None:
-            if error is None:
+        def done(stored: bool, error: BaseException | None) -> None:
+            if stored:
                 request.reply(copy)
             else:
-                request.fail(error)
+                request.fail(error or _taken(id))
             ref.send(Forked())
 
-        def looked(existing: object, error: BaseException | None) -> None:
-            alive = ports.whereis((SESSIONS, id))  # one that has said nothing yet is not in the store
-            if error is None and existing is None and alive is None:
-                ports.ask_store(Save(copy, 0), lambda _answer, error: done(error))
-            else:
-                done(error or _taken(id))
-
-        ports.ask_store(Load(id), looked)
+        self._seat.ports.ask_store(Create(copy), done)
         return NO_REPLY
 
     def _forget_all(self) -> Any:

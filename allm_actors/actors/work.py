@@ -179,7 +179,7 @@ async def _asettled(
 
 
 def _inside(spec: TurnSpec) -> AbstractContextManager[None]:
-    return _OUTSIDE if spec.inside is None else spec.inside.entered()
+    return _OUTSIDE if spec.inside is None else spec.inside.entered(spec.id)
 
 
 def _outcome(spec: TurnSpec, call: ToolCall, result: Any, span: Span | None) -> ToolOutcome:

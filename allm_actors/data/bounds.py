@@ -11,7 +11,7 @@ import re
 import types
 from collections.abc import Mapping
 from contextlib import suppress
-from math import ceil, floor
+from math import ceil, floor, isfinite
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
@@ -36,17 +36,22 @@ def bounded(annotation: Any) -> Any:
     """The annotation, with a `msgspec.Meta` for each bound said otherwise, also inside unions and containers."""
     arguments = get_args(annotation)
     if get_origin(annotation) is Annotated:
-        return Annotated[(_with(bounded(arguments[0]), _found(arguments[1:])), *arguments[1:])]
+        told = arguments[1:]
+        theirs = tuple(each for each in told if isinstance(each, msgspec.Meta))
+        return Annotated[(_with(bounded(arguments[0]), _found(told), theirs), *told)]
     if get_origin(annotation) not in _OPENED:
         return annotation
     return _rebuilt(annotation, tuple(map(bounded, arguments)))
 
 
-def _with(annotation: Any, bounds: Mapping[str, Any]) -> Any:
-    """The annotation with those of the bounds that fit it; of a union, each part with those that fit the part."""
+def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta, ...]) -> Any:
+    """The annotation with those of the bounds that fit it; of a union, each part with those that fit the part.
+
+    What msgspec itself is told there, in `theirs`, stays as it is.
+    """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in _UNIONS:
-        return _rebuilt(annotation, tuple(_with(part, bounds) for part in arguments))
+        return _rebuilt(annotation, tuple(_with(part, bounds, ()) for part in arguments))
     plain = arguments[0] if origin is Annotated else annotation
     kind = get_origin(plain) or plain
     known = _BOUNDS.get(kind, ()) if isinstance(kind, type) else ()
@@ -56,13 +61,13 @@ def _with(annotation: Any, bounds: Mapping[str, Any]) -> Any:
             # One that msgspec cannot hold, such as 2**70, or a pattern of another dialect's, takes no other with it.
             with suppress(TypeError, ValueError, re.error):
                 made = Annotated[annotation, msgspec.Meta(**{name: value})]
-                msgspec.json.schema(made)
+                msgspec.json.schema(Annotated[(made, *theirs)] if theirs else made)
                 annotation = made
     return annotation
 
 
 def _whole(name: str, value: float) -> int | float:
-    return value if name not in _WHOLE or value in (float("inf"), -float("inf")) else _WHOLE[name](value)
+    return _WHOLE[name](value) if name in _WHOLE and isfinite(value) else value
 
 
 def _rebuilt(annotation: Any, arguments: tuple[Any, ...]) -> Any:

@@ -98,22 +98,21 @@ def _misfit(url: object) -> str:
     """Why paths cannot be put behind this URL; empty when they can."""
     if not isinstance(url, str):
         return f"it must be a text, not {type(url).__name__}"
-    if not url.strip().startswith(("http://", "https://")):
+    if not url.strip().lower().startswith(("http://", "https://")):
         return "it must begin with http:// or https://"
     try:
-        parts = urlsplit(url.strip())
-        host = parts.hostname
+        host = urlsplit(url.strip()).hostname
     except ValueError:  # what it says may quote a password
         return "its host is neither a name nor an address"
     try:
-        _port = parts.port
+        _port = urlsplit(url.strip()).port
     except ValueError:
         return "its port must be a number up to 65535"
     if not host:
         return "it names no host"
     if not _IN_A_URL.fullmatch(url.strip()):
         return "it has a space or another character that no URL has"
-    if parts.query or parts.fragment:
+    if "?" in url or "#" in url:
         return "what comes after '?' goes into adapter_opts query={…}, and nothing comes after '#'"
     return ""
 

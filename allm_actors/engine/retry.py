@@ -84,7 +84,7 @@ def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:
 
 
 def _marks(given: Any) -> tuple[int | str, ...]:
-    if isinstance(given, str) or not isinstance(given, Collection):
+    if isinstance(given, str | bytes) or not isinstance(given, Collection):
         raise TypeError(f"retry retry_on must be a list, such as [429, 'timeout'], got: {given!r}")
     for mark in given:
         if isinstance(mark, str) and mark not in _WORDS:

@@ -42,7 +42,7 @@ _SECRET_QUERY: Final = re.compile(
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{20,}")
 _SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
 _GONE = "[REDACTED]"
-_DEPTH = 20  # deeper than that, what an error holds is shown as a whole, or not at all
+_DEPTH = 8  # deeper than that, what an error holds is shown as a whole, or not at all
 # What this library says, or the caller: a key that is also a word, such as the name of its provider, is none there.
 _OURS = frozenset({"reason", "provider", "status", "request_id"})
 

@@ -217,13 +217,13 @@ class SimHost(Host):
     def _io_loop(system: System) -> asyncio.AbstractEventLoop | None:  # noqa: ARG004 - there is none
         return None
 
-    def _close_transport(self, system: System) -> None:
+    def _close_transport(self, system: System, seconds: float) -> None:
         """Nothing was connected."""
 
     def _stop(self, system: System | None, root: ProcessRef[Any] | None) -> None:  # noqa: ARG002
         # The simulation outlives its host: whoever drives it ends it.
         if root is not None:
-            self._stop_tree(root)
+            self._stop_tree(root, self._shutdown_timeout)
 
     def _resume_collecting(self) -> None:
         if self._collects:

@@ -17,6 +17,7 @@ import pytest
 import allm_actors as allm
 from allm_actors.actors.adapter import AdapterActor
 from allm_actors.actors.channel import Channel
+from allm_actors.actors.log import log
 from allm_actors.actors.run import TurnRun
 from allm_actors.actors.session import SessionActor
 from allm_actors.actors.tools import ToolActor
@@ -231,6 +232,7 @@ def counted() -> int:
 def test_everybody_talks_at_once(talkers: int, seconds: float, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("supervisors", "allm_actors"):
         caplog.set_level(logging.CRITICAL + 1, logger=name)
+    log.debug("the first line loads what writes lines")
     asyncio.run(crowd(10, 0.5))  # what is made once is made now
     before, objects = len(left()), counted()
     ended, deaths, processes = asyncio.run(crowd(talkers, seconds))

@@ -694,6 +694,19 @@ class TestManyMonths:
         with host:
             assert host.session("s", fake(says("hello"))).reply("hi").result().halted_reason == "completed"
 
+    def test_a_host_may_be_stopped_while_it_starts(self):
+        """As a signal's handler does it."""
+
+        class Stops(MemoryStore):
+            def open(self):
+                if threading.current_thread() is threading.main_thread():
+                    host.stop()
+
+        host = allm.Host(store=Stops())
+        host.start()
+        assert not host.running
+        host.stop()
+
     @pytest.mark.parametrize("used", [False, True])
     def test_a_host_that_is_dropped_while_it_runs_is_told_of(self, used):
         def drop():
@@ -1200,6 +1213,69 @@ def test_who_came_second_is_refused_and_goes_on_from_there(tmp_path):
         assert shape(mine.recover().thread) == ["U first", "A one", "U second", "A two"]
 
 
+def test_what_another_host_has_deleted_stays_deleted(tmp_path):
+    path = tmp_path / "s.db"
+    with allm.Host(store=path) as one, allm.Host(store=path) as two:
+        mine = one.session("s", fake(says("one"), says("two"), says("three")))
+        mine.reply("secret").result()
+        two.delete_session("s")
+        with pytest.raises(allm.StoreError, match="another host has saved it"):
+            mine.reply("again")
+        assert shape(mine.reply("again").result().thread) == ["U again", "A two"]
+        mine.stop()
+        two.delete_session("s")
+        assert one.session("s", fake()).messages == []
+
+
+def test_a_fork_onto_a_name_that_is_taken_hides_no_conflict(tmp_path):
+    path = tmp_path / "s.db"
+    with allm.Host(store=path) as one, allm.Host(store=path) as two:
+        mine, source = one.session("t", fake(says("one"), says("two"))), one.session("s", fake())
+        mine.reply("first").result()
+        theirs = two.session("t", fake(says("theirs")))
+        theirs.reply("second").result()
+        with pytest.raises(allm.SessionError, match="there is a session 't' already"):
+            source.fork("t")
+        with pytest.raises(allm.StoreError, match="another host has saved it"):
+            mine.reply("third")
+        assert shape(mine.reply("third").result().thread)[2:4] == ["U second", "A theirs"]
+
+
+def test_turns_that_wait_behind_a_conflict_go_on_from_what_was_saved(tmp_path):
+    path, gate = tmp_path / "s.db", threading.Event()
+    wait = tool("wait", handler=lambda _: gate.wait(SOON))
+    with allm.Host(store=path) as one, allm.Host(store=path) as two:
+        mine = one.session("s", fake(calls(("c0", "wait")), says("one"), says("two"), tools=[wait]))
+        first = mine.reply("first")
+        reader = reading(first)
+        waiting = mine.reply("waits")
+        until(lambda: one.stats().tool_calls == 1)
+        theirs = two.session("s", fake(says("theirs")))  # it has the first message, and the call
+        theirs.reply("second").result()
+        gate.set()
+        assert first.result().metadata["error"].reason == "conflict"
+        assert "U second" in shape(waiting.result().thread)
+        assert waiting.result().halted_reason == "completed"
+        reader.join(SOON)
+
+
+def test_very_many_turns_may_be_refused_one_after_another():
+    with allm.Host() as host:
+        held = threading.Event()
+        fails = tool("fails", handler=lambda _: held.wait(SOON))
+        engine = fake(calls(("c0", "fails")), [script.error("unknown")], tools=[fails])
+        chat = host.session("s", engine, queue_limit=2000)
+        first = chat.reply("first")
+        reader = reading(first)
+        turns = [chat.reply(str(number)) for number in range(1500)]
+        held.set()
+        assert first.result().halted_reason == "error"
+        for turn in turns:
+            with pytest.raises(allm.SessionError):
+                turn.result()
+        reader.join(SOON)
+
+
 def test_what_a_store_knows_of_a_session_ends_with_it(tmp_path):
     store = SQLiteStore(tmp_path / "s.db")
     with allm.Host(store=store) as host:
@@ -1275,6 +1351,24 @@ def test_a_tool_that_waits_for_its_own_session_is_told_so(any_host):
     assert "begin it when the tool has returned" in said[0][1]
     # What was refused does not happen.
     assert shape(chat.reply("more").result().thread)[2:] == ["T(c0) refused", "A one", "U more", "A two"]
+
+
+def test_a_tool_that_nobody_waits_for_any_more_may_wait_for_its_session(any_host):
+    over, ended = threading.Event(), []
+
+    def ask_later(arguments):
+        assert over.wait(SOON)  # it has been given up, and its turn is over
+        ended.append(any_host.session("s", engine).reply("from inside").result().halted_reason)
+
+    engine = fake(
+        calls(("c0", "later")), says("one"), says("two"), tools=[tool("later", ask_later, timeout=0.05)]
+    )
+    chat = any_host.session("s", engine)
+    assert chat.reply("hi").result().halted_reason == "completed"
+    over.set()
+    until(lambda: ended)
+    assert ended == ["completed"]
+    assert shape(chat.value.thread)[-2:] == ["U from inside", "A two"]
 
 
 def test_an_asynchronous_tool_that_waits_for_its_own_session_is_told_so():

@@ -252,6 +252,109 @@ def test_who_talks_while_a_session_is_deleted_begins_a_new_one_or_is_interrupted
     explore_chat(scenario, seeds=range(150), store=(lambda: tmp_path / f"{next(names)}.db") if file else None)
 
 
+def test_one_host_is_never_in_its_own_way(tmp_path: Path) -> None:
+    """What a session that has ended tells the store comes late: its successor may have loaded it already."""
+    names = count()
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(*[SAYS] * 9))
+        work = [chat.stop, *[lambda text=text: chat.reply(text).result() for text in ("a", "b")], chat.stop]
+        for done in [host.client(each) for each in work]:
+            done.get()
+        host.run_until_idle()
+        assert chat.reply("c").result().halted_reason == "completed"
+        said = [str(m.content) for m in chat.messages if m.role == "user"]  # a stop may come before one has begun
+        assert sorted(said) == sorted({*said, "c"})
+
+    explore_chat(scenario, seeds=range(200), store=lambda: tmp_path / f"{next(names)}.db")
+
+
+@pytest.mark.parametrize("file", [True, False])
+def test_of_two_forks_to_one_name_one_is_refused(file: bool, tmp_path: Path) -> None:
+    names = count()
+
+    def scenario(host: SimHost) -> None:
+        chats = [host.session(name, engine(SAYS)) for name in "ab"]
+        for chat in chats:
+            chat.reply(chat.id).result()
+
+        def fork(chat: Any) -> str | None:
+            try:
+                return str(chat.fork("t").messages[0].content)
+            except allm.SessionError:
+                return None
+
+        told = [each.get() for each in [host.client(lambda chat=chat: fork(chat)) for chat in chats]]
+        assert told.count(None) == 1
+        stored = host.stored("t")
+        assert stored is not None
+        assert [stored.thread.messages[0].content] == [each for each in told if each]
+
+    explore_chat(scenario, seeds=range(100), store=(lambda: tmp_path / f"{next(names)}.db") if file else None)
+
+
+@pytest.mark.parametrize("change", ["fork", "submit", "recover"])
+def test_a_stop_lets_a_change_be_stored(change: str) -> None:
+    asks = [script.tool_call("approve", {}, id="m1"), script.finish("tool_calls")]
+    changes: dict[str, Callable[[Any], Any]] = {
+        "fork": lambda chat: chat.fork("t").id,
+        "submit": lambda chat: chat.submit_tool_result("m1", "yes").status,
+        "recover": lambda chat: chat.recover().status,
+    }
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(asks, tools=[APPROVE]))
+        chat.reply("go").result()
+        changed, stopped = host.client(lambda: changes[change](chat)), host.client(chat.stop)
+        stopped.get()
+        assert changed.get() in ("t", "idle", "awaiting_tools")
+
+    explore_chat(scenario, seeds=range(100))
+
+
+@pytest.mark.parametrize("ends", ["idle", "stop"])
+def test_what_could_not_be_stored_is_stored_before_the_session_ends(ends: str) -> None:
+    store = FullFor(2, 3)
+    with SimHost(idle_timeout=10.0, store=store) as host:
+        chat = host.session("s", engine(SAYS, SAYS))
+        assert chat.reply("hi").result().halted_reason == "error"
+        assert [m.content for m in chat.messages] == ["hi", "Hello."]
+        if ends == "stop":
+            chat.stop()
+        else:
+            host.advance(30.0)
+        assert host.living("session") == []
+        assert host.stored("s") == chat.value
+        assert chat.recover().status == "idle"
+        assert [m.content for m in chat.messages] == ["hi", "Hello."]
+
+
+class FullFor(MemoryStore):
+    """Has no room for what it is asked to save as the nth."""
+
+    def __init__(self, *nth: int) -> None:
+        super().__init__()
+        self.nth, self.saves = nth, 0
+
+    def save(self, saves: Any) -> None:
+        """Or refuse."""
+        self.saves += 1
+        if self.saves in self.nth:
+            raise allm.StoreError("unavailable", message="a full disk")
+        super().save(saves)
+
+
+def test_what_was_never_stored_is_gone_with_its_session() -> None:
+    with SimHost(store=FullFor(1, 2)) as host:
+        chat = host.session("s", engine(SAYS, SAYS))
+        for _ in "12":
+            with pytest.raises(allm.StoreError):
+                chat.reply("lost")
+        chat.stop()
+        assert chat.reply("kept").result().halted_reason == "completed"
+        assert [m.content for m in chat.messages] == ["kept", "Hello."]
+
+
 def test_what_cannot_be_read_can_be_deleted(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with SimHost(store=path) as host:

@@ -356,6 +356,12 @@ class Bound:
         (Annotated[int, Bound(ge=0), Bound(gt=0)], {"type": "integer", "exclusiveMinimum": 0}),
         (Annotated[int, Bound(ge=0, le=2**70)], {"type": "integer", "minimum": 0}),
         (Annotated[int, Bound(multiple_of=0.5)], {"type": "integer"}),
+        (Annotated[int, msgspec.Meta(ge=0), Bound(ge=3)], {"type": "integer", "minimum": 0}),
+        (
+            Annotated[int, msgspec.Meta(gt=0), Bound(ge=3, le=9)],
+            {"type": "integer", "exclusiveMinimum": 0, "maximum": 9},
+        ),
+        (Annotated[int, Bound(ge=float("nan"))], {"type": "integer"}),
         (Annotated[bool, Bound(ge=0)], {"type": "boolean"}),
         (Annotated[Any, Bound(ge=0)], {}),
         (Annotated[Literal["a"], Bound(min_length=1)], {"type": "string", "enum": ["a"]}),

@@ -100,6 +100,8 @@ def test_openais_words_are_not_said_to_who_has_none_for_them(provider):
         ("http://host/v 1", "no URL has"),
         ("http://host/v1?version=1", "query="),
         ("http://host/v1#part", "query="),
+        ("http://host/v1?", "query="),
+        ("http://host/v1#", "query="),
     ],
 )
 def test_a_base_url_that_cannot_work_is_refused_before_anything_is_sent(url, why):
@@ -117,7 +119,9 @@ def test_space_around_a_base_url_and_its_last_slash_do_not_count(monkeypatch, ur
     assert base_url_of(row, {}) == "http://host/v1"
 
 
-@pytest.mark.parametrize("url", ["http://[::1]:8080", "https://me:pw@host:1/a/b", "http://bücher.example/v1"])
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8080", "https://me:pw@host:1/a/b", "HTTPS://host/v1", "http://bücher.example/v1"]
+)
 def test_every_base_url_that_can_work_is_taken(url):
     assert base_url_of(PROVIDERS["openai"], {"base_url": url}) == url
 
