@@ -263,7 +263,8 @@ def test_one_host_is_never_in_its_own_way(tmp_path: Path) -> None:
             done.get()
         host.run_until_idle()
         assert chat.reply("c").result().halted_reason == "completed"
-        said = [str(m.content) for m in chat.messages if m.role == "user"]  # a stop may come before one has begun
+        # A stop may come before one of them has begun.
+        said = [str(m.content) for m in chat.messages if m.role == "user"]
         assert sorted(said) == sorted({*said, "c"})
 
     explore_chat(scenario, seeds=range(200), store=lambda: tmp_path / f"{next(names)}.db")
