@@ -98,7 +98,7 @@ class SessionActor(Process):
         self._tokens = 0
         self._closing: object = None
         self._forgetting: From | None = None
-        self._changing = False
+        self._changing = self._leaving = False
 
     # For a look in passing, on any thread.
 
@@ -176,9 +176,9 @@ class SessionActor(Process):
 
         Who shall be forgotten dies only when that is done, for the name is ours.
         """
-        if self._changing:
+        if self._changing or self._leaving:
             return
-        ref = self.ref
+        self._leaving, ref = True, self.ref
         if self._forgetting is not None and self._seat.id is not None:
             self._seat.ports.ask_store(Delete(self._seat.id), lambda _answer, error: ref.send(Deleted(error)))
         elif self._ledger.unsaved and not self._ledger.stale and self._seat.id is not None:

@@ -252,6 +252,36 @@ def test_who_talks_while_a_session_is_deleted_begins_a_new_one_or_is_interrupted
     explore_chat(scenario, seeds=range(150), store=(lambda: tmp_path / f"{next(names)}.db") if file else None)
 
 
+def test_what_was_not_said_to_be_deleted_is_there() -> None:
+    class Refuses(MemoryStore):
+        refusals = 1
+
+        def delete(self, id: str) -> None:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                raise allm.StoreError("unavailable", message="a full disk")
+            super().delete(id)
+
+    def scenario(host: SimHost) -> None:
+        chat = host.session("s", engine(SAYS, SAYS))
+        chat.reply("hi").result()
+
+        def delete() -> bool:
+            try:
+                host.delete_session("s")
+            except allm.StoreError:
+                return False
+            return True
+
+        deleted, *stopped = [host.client(each) for each in (delete, chat.stop, chat.stop)]
+        for each in stopped:
+            each.get()
+        host.run_until_idle()
+        assert deleted.get() == (host.stored("s") is None)
+
+    explore_chat(scenario, seeds=range(200), store=Refuses)
+
+
 def test_one_host_is_never_in_its_own_way(tmp_path: Path) -> None:
     """What a session that has ended tells the store comes late: its successor may have loaded it already."""
     names = count()
