@@ -20,7 +20,7 @@ import gc
 import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -28,7 +28,7 @@ from allm_actors.actors.host import NO_LIMIT, Host
 from allm_actors.actors.ports import HOST
 from allm_actors.actors.protocol import TurnSpec
 from allm_actors.actors.store import Store
-from allm_actors.data import EngineError, Session
+from allm_actors.data import EngineError, Session, StoreError
 from supervisors import Faults, Future, ProcessRef, Sim, System
 from supervisors import exit as exit_process
 from supervisors.runtime.ref import Ref
@@ -224,6 +224,8 @@ class SimHost(Host):
         # The simulation outlives its host: whoever drives it ends it.
         if root is not None:
             self._stop_tree(root, self._shutdown_timeout)
+            with suppress(StoreError):
+                self._store.close()  # its actor may have been killed, and not restarted before the end
 
     def _resume_collecting(self) -> None:
         if self._collects:
