@@ -160,9 +160,8 @@ class Host:
                 "stopping here would stop the event loop that has to do it; leave the `async with` block"
             )
         with self._lock:
-            if (
-                self._starting
-            ):  # by a signal's handler, in the middle of the start: it stops when it has begun
+            if self._starting:
+                # By a signal's handler, in the middle of the start: it stops when it has begun.
                 self._unwanted = True
                 return
             system, root = self._taken()

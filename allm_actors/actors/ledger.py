@@ -61,9 +61,8 @@ class Ledger:
         self.stale = self.unsaved = False
         if stored is None:
             self._stored = 0
-            self._cell.value = Session(
-                id=self.value.id
-            )  # nothing else is left of what was never stored, or deleted
+            # Nothing else is left of what was never stored, or was deleted.
+            self._cell.value = Session(id=self.value.id)
             return
         self._stored = len(stored.thread.messages)
         pending = {call.id for call in stored.pending_tool_calls}

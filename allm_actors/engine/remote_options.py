@@ -46,7 +46,7 @@ _OPTIONS = (
     *("stream_timeout", "request_timeout"),
     *("connect_timeout", "first_byte_timeout", "receive_timeout", "pool_timeout"),
 )
-_MOST_BYTES = 256 * 1024 * 1024  # a hundred times what the longest answers take with all their framing
+_MOST_BYTES = 256 * 1024 * 1024  # more than any answer takes, with all its framing
 # They become parts of a host's name and of a path.
 _PLACES = {"region": re.compile(r"[a-z0-9-]+"), "project": re.compile(r"[a-z0-9.:-]+")}
 _IN_A_URL = re.compile(r"[^\s\x00-\x1f\x7f<>\"\\^`{|}]+")
