@@ -4,8 +4,11 @@ Rule of this file: seen from outside only: the events that were read, the result
 function that raises AssertionError with what it found; `LAWS` lists them with the words of the documentation.
 
     one end            the stream ends with one ChatCompleted, whose result is the turn's
-    in turns           there are no more steps than the turn may have, and each but the last left something to do
+    in turns           there are no more steps than the turn may have, and each but the last left something to do, be
+                       it an answer that did not fit
     one call a step    a step is one model call, and nothing is asked again
+    asks again         an answer that does not fit is told so, and is the last only where asking again failed or
+                       the caller's `halt_when` wanted no other
     all answered       providers accept the thread: every call has one answer, none answers nothing
     in order           a step's answers stand in the order of its calls
     nothing lost       the user's message, every step's messages, and what was halted for are in the result
@@ -39,6 +42,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.validate import validate
+from allm_actors.execution.answers import REJECTED
 from allm_actors.execution.fold import fold
 
 __all__ = ["LAWS", "Observed", "answered", "check_turn"]
@@ -50,8 +54,9 @@ _CUT = ("cancelled", "interrupted")
 class Observed:
     """One chat turn as it was seen: its `events` (None: only the result was asked for) and its `result`.
 
-    `limit` is its `max_turns`, `passes` 2 with `structured_finalize`; `asked` and `failed` count its model calls and
-    those that failed. `undisturbed` turns were neither cut off nor hit by a crash.
+    `limit` is its `max_turns`, `passes` 2 with `structured_finalize`, `retries` its `max_retries` where its answer has
+    to fit; `asked` and `failed` count its model calls and those that failed. `undisturbed` turns were neither cut off
+    nor hit by a crash.
     """
 
     before: Thread
@@ -60,6 +65,7 @@ class Observed:
     result: ChatResult
     limit: int = 8
     passes: int = 1
+    retries: int = 0
     asked: int | None = None
     failed: int = 0
     concurrency: int | None = None
@@ -69,6 +75,11 @@ class Observed:
     def whole(self) -> bool:
         """Whether the turn came to its own end."""
         return self.undisturbed and self.result.halted_reason not in _CUT
+
+    @property
+    def most(self) -> int:
+        """How many model calls it may make."""
+        return self.limit + self.passes - 1 + self.retries
 
 
 def check_turn(turn: Observed) -> None:
@@ -103,12 +114,14 @@ def _one_end(turn: Observed) -> None:
 
 
 def _in_turns(turn: Observed) -> None:
-    steps, most = turn.result.steps, turn.limit + turn.passes - 1
-    assert len(steps) <= most, f"{len(steps)} steps, and there may be {most}"
+    steps = turn.result.steps
+    assert len(steps) <= turn.most, f"{len(steps)} steps, and there may be {turn.most}"
+    counted = [step for step in steps if not _rejected(step)]
+    again = len(steps) - len(counted)
+    assert again <= turn.retries, f"{again} answers were asked for again, and {turn.retries} may be"
     if turn.result.halted_reason == "max_turns" and turn.passes == 1:
-        assert len(steps) >= turn.limit, f"out of turns after {len(steps)} of {turn.limit}"
-    going_on = steps[:-1] if turn.passes == 1 else steps[:-2]
-    for step in going_on:
+        assert len(counted) >= turn.limit, f"out of turns after {len(counted)} of {turn.limit}"
+    for step in counted[: -turn.passes]:
         assert not step.done, "a step that was done was not the last"
         assert not step.metadata.get("manual_tool_calls"), (
             "calls were left to the caller, and the loop went on"
@@ -122,12 +135,23 @@ def _one_call_a_step(turn: Observed) -> None:
     steps = turn.result.steps
     if turn.asked is None:
         return
-    assert turn.asked <= turn.limit + turn.passes - 1, f"{turn.asked} model calls for {turn.limit} turns"
+    assert turn.asked <= turn.most, f"{turn.asked} model calls, and there may be {turn.most}"
     if turn.whole:
         refused = turn.result.halted_reason == "error" or "pass_2_error" in _passes(turn)
         assert turn.asked in (len(steps), len(steps) + refused), (
             f"{turn.asked} model calls, {len(steps)} steps"
         )
+
+
+def _asks_again(turn: Observed) -> None:
+    steps = turn.result.steps
+    for step in filter(_rejected, steps):
+        last = step.thread.messages[-1]
+        assert (last.role, "response_retry" in last.metadata) == ("user", True), (
+            f"it was told {last.content!r}"
+        )
+    if turn.whole and steps and _rejected(steps[-1]):
+        assert turn.result.halted_reason in ("error", "halt_when"), "what did not fit is the whole answer"
 
 
 def _all_answered(turn: Observed) -> None:
@@ -226,6 +250,7 @@ LAWS: dict[str, Callable[[Observed], None]] = {
     "one end": _one_end,
     "in turns": _in_turns,
     "one call a step": _one_call_a_step,
+    "asks again": _asks_again,
     "all answered": _all_answered,
     "in order": _in_order,
     "nothing lost": _nothing_lost,
@@ -241,6 +266,11 @@ def _left(result: ChatResult) -> list[ToolCall]:
     if left is None and result.halted_reason == "manual_tool_calls" and result.final_response is not None:
         left = result.final_response.tool_calls
     return list(left or ())
+
+
+def _rejected(step: StepResult) -> bool:
+    """Whether its answer did not fit, and was asked for again."""
+    return step.response is not None and REJECTED in step.response.metadata
 
 
 def _passes(turn: Observed) -> dict[str, Any]:

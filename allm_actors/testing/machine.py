@@ -55,7 +55,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def wild(self, engine: Engine, *, own_handlers: bool = False) -> Engine:
         """That engine with a model, and handlers unless the own ones shall run, that do anything."""
-        self._given = wild_options(self._wild)
+        self._given = wild_options(self._wild, engine)
         return wild_engine(self._wild, engine, self.host.sleep, own_handlers=own_handlers)
 
     # The world.
@@ -270,6 +270,7 @@ class SessionMachine(RuleBasedStateMachine):
                 result=result,
                 limit=int(self._given.get("max_turns") or self._engine.params.get("max_turns") or 8),
                 passes=2 if self._given.get("structured_finalize") else 1,
+                retries=self._given.get("max_retries", 0),
                 failed=len(self._wild.failed) - failed,
                 undisturbed=read is None and self._deaths == deaths,
             )

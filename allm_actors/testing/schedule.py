@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +33,7 @@ from allm_actors.data import (
 )
 from allm_actors.data.validate import validate
 from allm_actors.engine.engine import Engine
+from allm_actors.execution.options import DEFAULT_MAX_RETRIES
 from supervisors import KILLED, is_clean
 
 from .laws import Observed, answered, check_turn
@@ -97,7 +98,7 @@ class Schedule:
         self.dice = self.wild.dice("user")
         self.deaths = 0
         self.crashed: list[str] = []
-        self.options = {**wild_options(self.wild), **_bounds(engine), **options}
+        self.options = {**_drawn(self.wild, engine, options), **_bounds(engine), **options}
         self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
         self.slowest = max([PATIENCE["tool_timeout"], *(tool.timeout or 0.0 for tool in engine.tools)])
         self.when_busy: WhenBusy = self.dice.choice(["queue", "queue", "reject", "interrupt"])
@@ -159,6 +160,7 @@ class Schedule:
                 result=result,
                 limit=self._limit,
                 passes=2 if self.options.get("structured_finalize") else 1,
+                retries=self._retries,
                 asked=self.wild.asked.count(turn.id),
                 failed=self.wild.failed.count(turn.id),
                 concurrency=self._concurrency,
@@ -228,7 +230,7 @@ class Schedule:
 
     def _in_time(self, seconds: float) -> None:
         step = PATIENCE["request_timeout"] + _MOST_CALLS * 2 * self.slowest
-        bound = (self._limit + 1) * step + _THINKING
+        bound = (self._limit + 1 + self._retries) * step + _THINKING
         assert seconds <= bound, f"the turn took {seconds} virtual seconds of {bound}"
 
     def _refused(self, error: Exception, deaths: int, *, expected: bool) -> None:
@@ -242,6 +244,10 @@ class Schedule:
     @property
     def _limit(self) -> int:
         return int(self.options.get("max_turns") or 8)  # always there, if the engine has one
+
+    @property
+    def _retries(self) -> int:
+        return self.options.get("max_retries", DEFAULT_MAX_RETRIES) if "response_model" in self.options else 0
 
     @property
     def _concurrency(self) -> int | None:
@@ -325,6 +331,13 @@ class Schedule:
         for name, count in self.wild.runs.items():
             self.proof.runs[name] += count
         self.proof.seen.update(self.wild.seen)
+
+
+def _drawn(wild: Wild, engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that are drawn, without the form of an answer where one is given: there can be one only."""
+    drawn, forms = wild_options(wild, engine), ("response_format", "response_model", "max_retries")
+    fixed = any(name in given for name in forms)
+    return {name: value for name, value in drawn.items() if not (fixed and name in forms)}
 
 
 def _bounds(engine: Engine) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from allm_actors.data import (
     ToolResultEncoded,
 )
 from allm_actors.data.build import json_schema, takes_context
+from allm_actors.data.compact import TOOL_HELP, with_help
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.script import stage
@@ -127,12 +128,14 @@ class WildModel:
         """Never."""
         return False
 
-    def play(self, request: Request, call: Call) -> Iterator[Event | Delay]:  # noqa: ARG002 - it does not listen
+    def play(self, request: Request, call: Call) -> Iterator[Event | Delay]:
         """One answer. Raises, sometimes, what refuses the call."""
         number = len(self._wild.asked)
         self._wild.asked.append(call.request_id)
         dice = self._wild.dice("model", number)
         act = dice.choice(_TAME if self._tame else _WILD)
+        if act == "text" and request.response_format is not None and dice.random() < 0.6:
+            act = "fits"
         if self._endless and act == "text":
             act = "calls"
         if act in ("silent", "trickles") and not self._wild.hangs:
@@ -151,7 +154,8 @@ class WildModel:
         return (item for item in self.play(request, call) if not isinstance(item, Delay))
 
     def _perform(self, act: str, dice: random.Random) -> Iterator[Event | Delay]:
-        said = stage([*self._words(dice), *_ACTS[act](self, dice)])
+        words = [] if act == "fits" else self._words(dice)
+        said = stage([*words, *_ACTS[act](self, dice)])
         if act in (*_CUT_SHORT, "unfinished call"):
             said = [item for item in said if not isinstance(item, MessageCompleted)]
         match act:
@@ -207,6 +211,8 @@ class WildModel:
     def _call(self, dice: random.Random, id: str) -> Any:
         arguments: dict[str, Any] = dice.choice([{}, {"x": 1}, {"city": "Paris"}])
         name = dice.choice(self._names)
+        if name == TOOL_HELP:
+            arguments = dice.choice([{}, {"names": self._names}, {"names": ["no_such_tool"]}])
         if name in self._schemas and dice.random() < 0.9:
             arguments = fitting({"type": "object", **self._schemas[name]}, dice)
         return script.tool_call(name, arguments, id=id)
@@ -242,6 +248,7 @@ _CUT_SHORT = ("no end", "raises", "silent", "trickles", "empty")
 _FAILURES = {"refused", "refused badly", "error", "late error", "no calls", "odd finish", *_CUT_SHORT}
 _ACTS: dict[str, Callable[[WildModel, random.Random], list[Any]]] = {
     "text": lambda _, dice: [script.text("done"), script.finish(dice.choice(["stop", "stop", "length"]))],
+    "fits": lambda _, _dice: [script.text('{"x": 1}'), script.finish("stop")],
     "calls": lambda model, dice: model._calls(dice),  # noqa: SLF001 - its own table
     "broken calls": lambda model, dice: model._calls(dice, broken=True),  # noqa: SLF001
     "ignored calls": lambda model, dice: [*model._calls(dice)[:-1], script.finish("stop")],  # noqa: SLF001
@@ -271,7 +278,8 @@ def wild_engine(
     tools, dice = list(engine.tools), wild.dice("engine")
     lonely = dice.random() < 0.6  # nobody is there whom calls could be left to
     schemas = {tool.name: tool.schema for tool in tools} if own_handlers else {}
-    model: Any = WildModel(wild, [tool.name for tool in tools if not (lonely and tool.manual)], schemas)
+    names = [tool.name for tool in with_help(tools) if not (lonely and tool.manual)]
+    model: Any = WildModel(wild, names, schemas)
     if dice.random() < 0.25:
         model = WildStream(model, sleep)
     given = own_tools(wild, tools) if own_handlers else wild_tools(wild, tools, sleep)
@@ -376,8 +384,10 @@ def _act(
 # --- options ------------------------------------------------------------------------------------------------------
 
 
-def wild_options(wild: Wild) -> dict[str, Any]:
-    """Options of a call: any that decide how the loop goes on, and those that end what hangs, where anything does."""
+def wild_options(wild: Wild, engine: Engine) -> dict[str, Any]:
+    """Options of a call of this engine: any that decide how the loop goes on or what a model is asked with, and those
+    that end what hangs, where anything does.
+    """
     dice = wild.dice("options")
     options: dict[str, Any] = dict(PATIENCE if wild.hangs else {"tool_timeout": math.inf})
     if dice.random() < 0.8:
@@ -394,7 +404,33 @@ def wild_options(wild: Wild) -> dict[str, Any]:
         options["tool_result_encoder"] = _shout
     if dice.random() < 0.2:
         options |= {"structured_finalize": True, "response_format": json_schema("answer", {"type": "object"})}
+    if dice.random() < 0.25:
+        options.pop("response_format", None)  # a type brings its own
+        options |= {"response_model": dice.choice(_MODELS), "max_retries": dice.randint(0, 2)}
+    if dice.random() < 0.2:
+        options["tool_choice"] = dice.choice(
+            ["auto", "none", "required", *(tool.name for tool in engine.tools)]
+        )
+    if dice.random() < 0.2:
+        options["prompt_cache"] = dice.choice([True, False, {"key": "k", "retention": "long"}])
     return options
+
+
+@dataclass
+class Answer:
+    """What an answer may have to fit."""
+
+    x: int
+
+
+@dataclass
+class Unmakeable:
+    """A type whose own code fails, whatever the answer."""
+
+    x: int
+
+    def __post_init__(self) -> None:
+        _raises(self)
 
 
 def _raises(_call: object, _error: object = None) -> Any:
@@ -416,6 +452,7 @@ _POLICIES: list[Any] = [
     _raises,
     lambda _call, _error: 42,
 ]
+_MODELS: list[Any] = [Answer, Answer, Answer, Unmakeable]
 _PREDICATES: list[Any] = [
     lambda _step: False,
     lambda step: bool(step.tool_results),

@@ -45,9 +45,9 @@ def engine() -> allm.Engine:
     """Tools of every kind; what they do is drawn."""
     tools = [allm.Tool(name=name, description="", schema={}) for name in ("search", "book", "pay")]
     quick = allm.Tool(name="quick", description="", schema={}, timeout=2.0)
-    return allm.Engine(
-        adapter="fake", tools=[*tools, quick, msgspec.structs.replace(tools[0], name="manual", manual=True)]
-    )
+    small = allm.Tool(name="small", description="", schema={"required": ["city"]}, compact=True)
+    manual = msgspec.structs.replace(tools[0], name="manual", manual=True)
+    return allm.Engine(adapter="fake", tools=[*tools, quick, small, manual])
 
 
 def saw_everything(proof: Proof) -> None:
@@ -154,6 +154,27 @@ def one_turn_too_many(patch: pytest.MonkeyPatch) -> None:
 def one_turn_too_few(patch: pytest.MonkeyPatch) -> None:
     honest = Options.turn_limit.fget
     patch.setattr(Options, "turn_limit", property(lambda self: max(1, honest(self) - 1)))
+
+
+def one_retry_too_many(patch: pytest.MonkeyPatch) -> None:
+    def parsed(state: Any, response: Any, news: Any) -> Any:
+        if news.problem is not None and state.retries == state.options.max_retries:
+            return loop._ask_again(state, response, news.problem)
+        return honest(state, response, news)
+
+    honest = loop._parsed
+    patch.setattr(loop, "_parsed", parsed)
+
+
+def a_misfit_ends_the_chat(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(gates.Standing, "rejected", property(lambda self: False))
+
+
+def a_misfit_loses_its_correction(patch: pytest.MonkeyPatch) -> None:
+    honest = loop._plain_step
+    patch.setattr(
+        loop, "_plain_step", lambda state, response, *said: honest(state, response, *said[:1] * len(said))
+    )
 
 
 def a_lost_tool_message(patch: pytest.MonkeyPatch) -> None:
@@ -390,6 +411,9 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     **{f"gate {number} is removed": without_gates(number) for number in (3, 4, 5, 6, 7, 9)},
     "one turn too many": one_turn_too_many,
     "one turn too few": one_turn_too_few,
+    "one retry too many": one_retry_too_many,
+    "an answer that does not fit ends the chat": a_misfit_ends_the_chat,
+    "an answer that does not fit is not said to": a_misfit_loses_its_correction,
     "a lost tool message": a_lost_tool_message,
     "answers out of order": answers_out_of_order,
     "the end is published twice": the_end_is_published_twice,
