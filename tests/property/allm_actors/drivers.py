@@ -11,12 +11,15 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
+import pytest
 from hypothesis import strategies as st
 
 import allm_actors as allm
+from allm_actors import facade
 from allm_actors.data import AllmError, ErrorEvent, Message, Request, Thread
 from allm_actors.data.compact import with_help
 from allm_actors.data.structured import parse
@@ -491,15 +494,40 @@ def replied(host, case):
         session.stop()
 
 
+@contextmanager
+def instead(host):
+    """Inside the block, the calls of no session run on this host."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(facade, "default_host", lambda: host)
+        yield
+
+
+def whole_in_sim(seed, kind, case):
+    """The synchronous call on a simulated host."""
+    with SimHost(seed=seed) as host, instead(host):
+        return whole(kind, at_once(case))
+
+
+def folded_in_sim(seed, kind, case):
+    """The stream on a simulated host, folded by its reader."""
+    with SimHost(seed=seed) as host, instead(host):
+        return folded(kind, at_once(case))
+
+
 def simulated(seed, case):
-    """The same turn on a simulated host, where no event loop runs: its tools do at once what others await."""
-    at_once = {"async": lambda arguments: {"async": arguments}, "async_raises": _raises_at_once}
+    """The same turn in a session of a simulated host."""
+    with SimHost(seed=seed) as host:
+        return replied(host, at_once(case))
+
+
+def at_once(case):
+    """The case for a simulated host, where no event loop runs: its tools do at once what others await."""
+    handlers = {"async": lambda arguments: {"async": arguments}, "async_raises": _raises_at_once}
     tools = [
-        msgspec.structs.replace(tool, handler=at_once[tool.name]) if tool.name in at_once else tool
+        msgspec.structs.replace(tool, handler=handlers[tool.name]) if tool.name in handlers else tool
         for tool in TOOLS
     ]
-    with SimHost(seed=seed) as host:
-        return replied(host, dataclasses.replace(case, tools=tools))
+    return dataclasses.replace(case, tools=tools)
 
 
 def _raises_at_once(arguments):

@@ -107,6 +107,36 @@ def test_a_chat_without_its_last_event_folds_to_all_that_can_be_known(case):
         assert shape(known.thread.messages) == shape(whole.thread.messages)[: len(known.thread.messages)]
 
 
+@pytest.mark.parametrize("name", ["pool", "threads"])
+@pytest.mark.parametrize("kind", ["generate", "step", "chat"])
+def test_a_call_is_its_stream_folded_whatever_runs_its_actors(kind, name, host_on):
+    @law
+    @given(cases(kind))
+    def holds(case):
+        expected = outcome(Pure(kind, case))
+        with drivers.instead(host_on[name]):
+            assert outcome(drivers.whole, kind, case) == expected
+            if kind == "generate":
+                assume(case.filters.get("emit_tool_deltas", True))
+            assert outcome(drivers.folded, kind, case) == expected
+
+    holds()
+
+
+@pytest.mark.parametrize("kind", ["generate", "step", "chat"])
+def test_a_call_in_a_simulation_is_its_stream_folded_in_any_order(kind):
+    @law
+    @given(cases(kind), st.integers(0, 2**32))
+    def holds(case, seed):
+        expected = outcome(Pure(kind, case))
+        assert outcome(drivers.whole_in_sim, seed, kind, case) == expected
+        if kind == "generate":
+            assume(case.filters.get("emit_tool_deltas", True))
+        assert outcome(drivers.folded_in_sim, seed, kind, case) == expected
+
+    holds()
+
+
 @pytest.mark.parametrize("name", ["loop", "pool", "threads", "sqlite"])
 def test_a_session_replies_what_a_chat_answers(name, host_on):
     @law
