@@ -14,8 +14,10 @@ from allm_actors.data import Session, StoreError, Thread
 from allm_actors.execution.storable import storable
 from allm_actors.execution.tools import repair
 
+from .crew import Crew
 from .log import log
 from .ports import Ports
+from .protocol import Saved
 from .seat import Cell
 from .store import Save
 
@@ -25,12 +27,15 @@ Stored = Callable[[StoreError | None], object]
 
 
 class Ledger:
-    """Keeps one session's value. Thread: the session actor's; readers look at the cell."""
+    """Keeps one session's value. `ref` is its actor, to which the store's answers go.
 
-    __slots__ = ("_cell", "_pending", "_stored", "stale", "unsaved")
+    Thread: the session actor's; readers look at the cell.
+    """
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
+    __slots__ = ("_cell", "_next_token", "_pending", "_ports", "_stored", "ref", "stale", "unsaved")
+
+    def __init__(self, cell: Cell, ports: Ports, crew: Crew) -> None:
+        self._cell, self._ports, self._next_token, self.ref = cell, ports, crew.next_token, crew.ref
         self._stored = 0
         self._pending: dict[int, Stored] | None = None
         self.stale = False  # somebody else has saved the session: ours cannot be
@@ -72,15 +77,15 @@ class Ledger:
             self._stored = _shared(stored.thread, thread)
         self._cell.value = msgspec.structs.replace(stored, thread=thread)
 
-    def save(
-        self, ports: Ports, token: int, tell: Callable[[StoreError | None], object], done: Stored
-    ) -> None:
-        """Have the value stored: the store's answer is `tell`ed, and passed to `settle` under the same token."""
-        session, keep = self.value, self._stored
+    def save(self, done: Stored) -> None:
+        """Have the value stored: the actor is told `Saved`, and `settle` calls `done`."""
+        token, ref, session, keep = self._next_token(), self.ref, self.value, self._stored
         self._pending = self._pending if self._pending is not None else {}
         self._pending[token] = done
         self._stored = len(session.thread.messages)
-        ports.ask_store(Save(session, keep), lambda _answer, error: tell(_store_error(error)))
+        self._ports.ask_store(
+            Save(session, keep), lambda _answer, error: ref.send(Saved(token, _store_error(error)))
+        )
 
     def settle(self, token: int, error: StoreError | None) -> None:
         """The store has answered: go on with what waited for it."""

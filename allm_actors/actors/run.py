@@ -19,7 +19,6 @@ from allm_actors.data import (
     AllmError,
     ChatCompleted,
     Event,
-    Request,
     StepCompleted,
     StoreError,
     StreamError,
@@ -27,7 +26,6 @@ from allm_actors.data import (
     ToolCall,
     ToolExecutionStarted,
 )
-from allm_actors.engine.adapter import Call
 from allm_actors.execution import loop
 from allm_actors.execution.effects import (
     AskHalt,
@@ -55,7 +53,8 @@ from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .adapter import adapter_actor_for, close
 from .assignment import Assignment, Patience
-from .bench import Bench, Post
+from .bench import Bench
+from .crew import Crew
 from .ending import unstored
 from .protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
@@ -63,34 +62,15 @@ from .tools import tool_actor_for
 from .window import Window
 from .work import Work, halt_work, parse_work, settle_work, tool_work
 
-__all__ = ["Crew", "TurnRun"]
+__all__ = ["TurnRun"]
 
 # What sets somebody to work, which a reader who is behind holds up.
 _DEEDS = frozenset({CallModel, RunTool, SettleError, AskHalt, ParseAnswer})
 MODEL_LEAD = 8  # reads an adapter may be ahead of its session
 
 
-class Crew(Protocol):
-    """What a turn needs of the session actor that runs it."""
-
-    @property
-    def ref(self) -> ProcessRef[Any]:
-        """The session actor, to whom workers report."""
-
-    def next_token(self) -> int:
-        """A number no worker of this actor has had."""
-
-    def hire(self, job: ModelJob | ToolJob) -> Post:
-        """Start a worker under its supervisor; if that takes a while, `ready` is called later, or `died`."""
-
-    def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
-        """End a worker; what it still says is stale."""
-
-    def alarm(self, seconds: float, token: int) -> Callable[[], object]:
-        """Have `expired(token)` called later; returns what calls that off."""
-
-    def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Request, Call]:
-        """The adapter, the request and the call for one model call. Raises what refuses it."""
+class Owner(Protocol):
+    """Whose turn it is: the session actor, which keeps what comes of it."""
 
     def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
         """Remember its thread; False when it is being stored, and `done()` will be called."""
@@ -109,6 +89,7 @@ class TurnRun:
         "_last",
         "_opened",
         "_owed",
+        "_owner",
         "_performing",
         "_ref",
         "_spans",
@@ -122,8 +103,8 @@ class TurnRun:
         "todo",
     )
 
-    def __init__(self, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
-        self._crew, self._ref, self.spec = crew, crew.ref, spec
+    def __init__(self, owner: Owner, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
+        self._owner, self._crew, self._ref, self.spec = owner, crew, crew.ref, spec
         self._workers: dict[int, Assignment] = {}
         self._bench = Bench()
         self._tokens: dict[tuple[str, int], int] = {}
@@ -289,7 +270,7 @@ class TurnRun:
 
     def _checkpoint(self, effect: Checkpoint) -> None:
         checkpoint = effect if self.spec.operation is None else self._latest(effect)
-        self._waiting = not self._crew.keep(checkpoint, self.stored)
+        self._waiting = not self._owner.keep(checkpoint, self.stored)
 
     def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
         """What came while the store was busy is stored at once: each answer still before it is shown."""
@@ -317,14 +298,14 @@ class TurnRun:
         self._let_all_go()
         result, channel = effect.result, self.spec.channel
         if isinstance(result, Refused):
-            self._crew.over(None, lambda _error: channel.end(error=result.error))
+            self._owner.over(None, lambda _error: channel.end(error=result.error))
             return
 
         def end(error: StoreError | None) -> None:
             final, last = (result, self._last) if error is None else unstored(result, self._last, error)
             channel.end(final, last=last)
 
-        self._crew.over(result, end)
+        self._owner.over(result, end)
 
     def stored(self) -> None:
         """What had to be stored is stored: go on."""

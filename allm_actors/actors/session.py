@@ -10,16 +10,14 @@ Source: gen_server for the shape; the statuses and transitions are `execution.se
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from allm_actors.data import AllmError, Session, SessionBusy, SessionError, StoreError
-from allm_actors.engine.adapter import Call
+from allm_actors.data import AllmError, Session, SessionBusy, StoreError
 from allm_actors.execution import sessions
-from allm_actors.execution.effects import CallModel, Checkpoint
+from allm_actors.execution.effects import Checkpoint
 from supervisors import (
     DEFER_START,
     IGNORE,
@@ -28,17 +26,15 @@ from supervisors import (
     SHUTDOWN,
     From,
     Process,
-    ProcessRef,
 )
 from supervisors.runtime.signals import Signal
 
-from .alarms import Alarms
-from .bench import Post
+from .changes import Changes
+from .crew import Crew
 from .ending import ending, unstored
-from .keeper import Create, Delete, Load, Release
-from .ledger import Ledger, Stored
+from .keeper import Delete, Load, Release
+from .ledger import Ledger
 from .log import log
-from .ports import SESSIONS, model_call
 from .protocol import (
     AlarmRang,
     Begin,
@@ -50,13 +46,11 @@ from .protocol import (
     Forked,
     ModelBatch,
     ModelDone,
-    ModelJob,
     ModelRefused,
     Recover,
     Saved,
     SubmitToolResults,
     ToolDone,
-    ToolJob,
     TurnSpec,
     WorkerLost,
     WorkerReady,
@@ -89,16 +83,16 @@ class SessionActor(Process):
     def __init__(self, seat: Seat) -> None:
         super().__init__()
         self._seat = seat
-        self._ledger = Ledger(seat.cell)
+        self._crew = Crew(seat.ports, self.ref)
+        self._ledger = Ledger(seat.cell, seat.ports, self._crew)
+        self._changes = Changes(self._ledger, seat.ports)
         self._run: TurnRun | None = None
         self._queue: deque[TurnSpec] | None = None
         self._outlets: Outlets | None = None
         self._before: Session | None = None
-        self._alarms: Alarms | None = None
-        self._tokens = 0
         self._closing: object = None
         self._forgetting: From | None = None
-        self._changing = self._leaving = False
+        self._leaving = False
 
     # For a look in passing, on any thread.
 
@@ -140,7 +134,7 @@ class SessionActor(Process):
     def handle_system(self, signal: Signal) -> None:
         """The store has answered."""
         match signal:
-            case Loaded() if self._changing:
+            case Loaded() if self._changes.under_way:
                 self._reloaded(signal)
             case Loaded(error=None, session=session):
                 self._ledger.revive(session)
@@ -176,13 +170,13 @@ class SessionActor(Process):
 
         Who shall be forgotten dies only when that is done, for the name is ours.
         """
-        if self._changing or self._leaving:
+        if self._changes.under_way or self._leaving:
             return
         self._leaving, ref = True, self.ref
         if self._forgetting is not None and self._seat.id is not None:
             self._seat.ports.ask_store(Delete(self._seat.id), lambda _answer, error: ref.send(Deleted(error)))
         elif self._ledger.unsaved and not self._ledger.stale and self._seat.id is not None:
-            self._save(lambda _error: self.finish(self._closing))
+            self._ledger.save(lambda _error: self.finish(self._closing))
         else:
             self.finish(self._closing)
 
@@ -206,7 +200,7 @@ class SessionActor(Process):
             case ToolDone(token, outcome) if run is not None:
                 run.returned(token, outcome)
             case Saved(token, error):
-                self._ledger.settle(token, error)
+                self._saved(token, error)
             case ModelBatch() if run is not None:
                 run.batch(message)
             case Demand() if run is not None:
@@ -214,26 +208,26 @@ class SessionActor(Process):
                 run.demand()
             case WorkerReady(token, ref):
                 if run is None or not run.ready(token, ref):
-                    self.dismiss(ref, SHUTDOWN)
+                    self._crew.dismiss(ref, SHUTDOWN)
             case ModelDone(token) if run is not None:
                 run.model_done(token)
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
-            case AlarmRang() if self._alarms is not None:
-                for token in self._alarms.over():
+            case AlarmRang():
+                for token in self._crew.late():
                     if run is not None:
                         run.expired(token)
-                    elif token == _IDLE and not self._changing and self._closing is None:
+                    elif token == _IDLE and not self._changes.under_way and self._closing is None:
                         self._doze()
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
             case Deleted(error):
                 self._deleted(error)
             case Forked():
-                self._changed()
+                self._settled()
             case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() if self._closing is not None:
                 return NO_REPLY  # our death tells whoever asked to ask our successor
-            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() if self._changing:
+            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() if self._changes.under_way:
                 self.stash()  # what is being stored may have to be taken back
             case Begin(spec):
                 self._admit(spec)
@@ -241,14 +235,16 @@ class SessionActor(Process):
                 self._cancel(turn_id)
             case SubmitToolResults(results, receipt):
                 receipt.signed = True
-                return self._submit(results)
+                return self._changes.submit(self._asked("submit_tool_results"), results)
             case Recover():
-                return self._recover()
+                return self._changes.recover(self._asked("recover"))
             case Fork(id, receipt):
                 receipt.signed = True
-                return self._fork(id)
+                return self._changes.fork(self._asked(), id)
             case Forget():
-                return self._forget_all()
+                self._forgetting = self._asked()
+                self._close(NORMAL)
+                return NO_REPLY
             case _:  # stale news of a turn that is over
                 pass
         return None
@@ -300,15 +296,14 @@ class SessionActor(Process):
                 session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
             )
             thread = begun.thread if spec.operation is not None else spec.thread
-            run = TurnRun(self, spec, thread)
+            run = TurnRun(self, self._crew, spec, thread)
         except (AllmError, ValueError) as error:
             spec.channel.end(error=error)
             self._forget(spec)
             return False
         self._before, self._run = before, run
         self._seat.cell.inside.turn = spec.id
-        if self._alarms is not None:
-            self._alarms.call_off(_IDLE)
+        self._crew.call_off(_IDLE)
         self._owe(spec)
         if spec.operation is None:
             self._accept(spec)
@@ -317,7 +312,7 @@ class SessionActor(Process):
         else:
             unsaved = self._ledger.unsaved
             self._ledger.put(begun)
-            self._save(lambda error: self._begun(run, before, error, unsaved=unsaved))
+            self._ledger.save(lambda error: self._begun(run, before, error, unsaved=unsaved))
         return True
 
     def _begun(self, run: TurnRun, before: Session, error: StoreError | None, *, unsaved: bool) -> None:
@@ -360,8 +355,7 @@ class SessionActor(Process):
         # However we died: a kill runs no `terminate`. The thread is then the killer's.
         if self._run is not None:
             self._run.abandon()
-        if self._alarms is not None:
-            self._alarms.rest()
+        self._crew.rest()
 
     def _cancel(self, turn_id: str | None) -> None:
         if self._run is not None and turn_id in (None, self._run.spec.id):
@@ -396,9 +390,10 @@ class SessionActor(Process):
             return
         if self._seat.id is None:
             self.exit()
-        while not self._changing:
+        while not self._changes.under_way:
             if self._ledger.stale:
-                self._changing = True  # what is asked meanwhile is asked of what somebody else has made of it
+                # What is asked meanwhile is asked of what somebody else has made of it.
+                self._changes.under_way = True
                 self._load()
             elif not self._queue:
                 self._rest()
@@ -412,45 +407,13 @@ class SessionActor(Process):
         """Nobody has asked for anything: end. Whoever wants it next finds it in the store, so it has to be there."""
         if not self._ledger.unsaved:
             self.exit()
-        self._changing = True
-        self._save(lambda _error: self._changed())
+        self._changes.save()
 
     def _rest(self) -> None:
         if self._seat.idle_timeout is not None:
-            self.alarm(self._seat.idle_timeout, _IDLE)
+            self._crew.alarm(self._seat.idle_timeout, _IDLE)
 
-    # The crew of a turn.
-
-    def next_token(self) -> int:
-        """A number no worker of this actor has had."""
-        self._tokens += 1
-        return self._tokens
-
-    def hire(self, job: ModelJob | ToolJob) -> Post:
-        """Start a worker under its supervisor."""
-        post, token, ref = Post(job.token), job.token, self.ref
-        post.ref = self._seat.ports.hire(
-            job,
-            lambda why: ref.inform(WorkerLost(post.token, why)),
-            lambda worker: ref.send(WorkerReady(token, worker)),
-        )
-        return post
-
-    def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
-        """End a worker; what it still says is stale."""
-        self._seat.ports.dismiss(worker, reason)
-
-    def alarm(self, seconds: float, token: int) -> Callable[[], object]:
-        """Tell ourselves when a worker's time is up."""
-        if self._alarms is None:
-            # A timer of the system's: whoever lets go of the worker calls it off, also when we were killed.
-            self._alarms = Alarms(self.system.timers, partial(_ring, self.ref))
-        self._alarms.set(seconds, token)
-        return partial(self._alarms.call_off, token)
-
-    def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Any, Call]:
-        """The adapter, the request and the call for one model call."""
-        return model_call(spec, effect, self._seat.ports.transport)
+    # For the turn that runs.
 
     def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
         """Remember its thread and have it stored."""
@@ -465,7 +428,7 @@ class SessionActor(Process):
                 run.cancel("error", error)
             done()
 
-        self._save(stored)
+        self._ledger.save(stored)
         return False
 
     def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
@@ -474,9 +437,7 @@ class SessionActor(Process):
         assert run is not None
         assert before is not None
 
-        if self._alarms is not None:
-            self._alarms.rest()
-
+        self._crew.rest()
         running = self._ledger.value
 
         def done(error: StoreError | None = None) -> None:
@@ -491,13 +452,9 @@ class SessionActor(Process):
             done()
             return
         self._ledger.put(before if result is None else sessions.apply(self._ledger.value, result))
-        self._save(done)
+        self._ledger.save(done)
 
     # State.
-
-    def _save(self, done: Stored) -> None:
-        token, ref = self.next_token(), self.ref
-        self._ledger.save(self._seat.ports, token, lambda error: ref.send(Saved(token, error)), done)
 
     def _load(self) -> None:
         assert self._seat.id is not None
@@ -512,77 +469,25 @@ class SessionActor(Process):
         else:  # what waits will be told by the next save
             log.error("a session was not loaded anew", session_id=self._seat.id, error=str(loaded.error))
             self._ledger.stale = False
-        self._changed()
+        self._settled()
 
-    def _submit(self, results: Sequence[tuple[str, Any]]) -> Any:
-        self._refuse_while_busy("submit_tool_results")
-        return self._change(sessions.submit_tool_results(self._ledger.value, results))
+    def _saved(self, token: int, error: StoreError | None) -> None:
+        changing = self._changes.under_way
+        self._ledger.settle(token, error)
+        if changing and not self._changes.under_way:
+            self._settled()
 
-    def _recover(self) -> Any:
-        self._refuse_while_busy("recover")
-        return self._change(sessions.recover(self._ledger.value))
-
-    def _change(self, session: Session) -> Any:
-        """Take this value over and answer with it once it is stored; if it cannot be, nothing has changed."""
-        request, before = self._asked(), self._ledger.value
-        self._ledger.put(session)
-        self._changing = True
-
-        def stored(error: StoreError | None) -> None:
-            if error is None:
-                request.reply(session)
-            else:
-                self._ledger.put(before)
-                request.fail(error)
-            self._changed()
-
-        self._save(stored)
-        return NO_REPLY
-
-    def _changed(self) -> None:
-        """What was being stored is stored, or not: go on with what waited for that."""
-        self._changing = False
+    def _settled(self) -> None:
+        """A change is stored, or not: go on with what waited for that."""
+        self._changes.settle()
         self.unstash_all()
         if self._run is None:
             self._next()
 
-    def _fork(self, id: str) -> Any:
-        copy = msgspec.structs.replace(self._ledger.value, id=id)
-        request, ref = self._asked(), self.ref
-        if self._seat.ports.whereis((SESSIONS, id)) is not None:
-            raise _taken(id)
-        self._changing = True
-
-        def done(stored: bool, error: BaseException | None) -> None:
-            if stored:
-                request.reply(copy)
-            else:
-                request.fail(error or _taken(id))
-            ref.send(Forked())
-
-        self._seat.ports.ask_store(Create(copy), done)
-        return NO_REPLY
-
-    def _forget_all(self) -> Any:
-        self._forgetting = self._asked()
-        self._close(NORMAL)
-        return NO_REPLY
-
-    def _asked(self) -> From:
+    def _asked(self, operation: str | None = None) -> From:
+        """Who asks. Raises SessionBusy for an operation that cannot be during a turn."""
+        if operation is not None and self._run is not None:
+            raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")
         request = self.current_request
         assert request is not None, "this message is asked, not told"
         return request
-
-    def _refuse_while_busy(self, operation: str) -> None:
-        if self._run is not None:
-            raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")
-
-
-def _taken(id: str) -> SessionError:
-    text = f"there is a session {id!r} already, and it would be lost; fork under another name"
-    return SessionError("invalid_status_for_operation", message=text)
-
-
-def _ring(ref: ProcessRef[Any]) -> None:
-    if ref.is_alive():
-        ref.inform(AlarmRang())

@@ -15,12 +15,12 @@ import msgspec
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import assignment, bench, ledger, ports, run, seat, session
+from allm_actors.actors import assignment, bench, crew, ledger, ports, run, seat, session
 from allm_actors.actors import ending as endings
 from allm_actors.actors.adapter import AdapterActor
 from allm_actors.actors.channel import Channel
-from allm_actors.actors.protocol import ANSWERED
-from allm_actors.data import MessageCompleted, StoreError, Thread
+from allm_actors.actors.protocol import ANSWERED, Saved
+from allm_actors.data import MessageCompleted, Thread
 from allm_actors.execution import batch, fold, gates, loop
 from allm_actors.execution.effects import Emit
 from allm_actors.execution.inputs import ModelEvents
@@ -290,7 +290,7 @@ def a_tool_that_takes_too_long_is_waited_for(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_silent_model_is_waited_for(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session, "model_call", lambda *args: _patient(*ports.model_call(*args)))
+    patch.setattr(crew, "model_call", lambda *args: _patient(*ports.model_call(*args)))
 
 
 def _patient(adapter: Any, request: Any, call: Any) -> Any:
@@ -334,7 +334,7 @@ def a_cancelled_batch_leaves_calls_open(patch: pytest.MonkeyPatch) -> None:
 
 
 def workers_outlive_their_turn(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(session.SessionActor, "dismiss", lambda self, worker, reason: None)
+    patch.setattr(crew.Crew, "dismiss", lambda self, worker, reason: None)
 
 
 def whoever_waits_outlives_the_turn(patch: pytest.MonkeyPatch) -> None:
@@ -370,11 +370,10 @@ def a_cancel_is_not_heard(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_turn_is_not_stored(patch: pytest.MonkeyPatch) -> None:
-    def save(
-        self: Any, ports: Any, token: int, tell: Callable[[StoreError | None], object], done: Any
-    ) -> None:
+    def save(self: ledger.Ledger, done: ledger.Stored) -> None:
+        token = self._next_token()
         self._pending = {**(self._pending or {}), token: done}
-        tell(None)
+        self.ref.send(Saved(token))
 
     patch.setattr(ledger.Ledger, "save", save)
 

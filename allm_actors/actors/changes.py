@@ -1,0 +1,88 @@
+"""What is asked of a session between its turns: results of calls, to recover, a fork.
+
+Rule of this file: one at a time. What it comes to is stored before it is answered; if it cannot be, nothing has
+changed. What is asked meanwhile waits, for it may have to be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import Session, SessionError, StoreError
+from allm_actors.execution import sessions
+from supervisors import NO_REPLY, From
+
+from .keeper import Create
+from .ledger import Ledger
+from .ports import SESSIONS, Ports
+from .protocol import Forked
+
+__all__ = ["Changes"]
+
+
+class Changes:
+    """The changes of one session; `under_way` while one is being stored. Thread: the session actor's."""
+
+    __slots__ = ("_ledger", "_ports", "under_way")
+
+    def __init__(self, ledger: Ledger, ports: Ports) -> None:
+        self._ledger, self._ports = ledger, ports
+        self.under_way = False
+
+    def submit(self, asked: From, results: Sequence[tuple[str, Any]]) -> Any:
+        """Answer pending calls. Raises what the session's status refuses."""
+        return self._take_over(asked, sessions.submit_tool_results(self._ledger.value, results))
+
+    def recover(self, asked: From) -> Any:
+        """Make it usable again. Raises what the session's status refuses."""
+        return self._take_over(asked, sessions.recover(self._ledger.value))
+
+    def fork(self, asked: From, id: str) -> Any:
+        """Store a copy under a name that is free. Raises SessionError for one that is not."""
+        copy, ref = msgspec.structs.replace(self._ledger.value, id=id), self._ledger.ref
+        if self._ports.whereis((SESSIONS, id)) is not None:
+            raise _taken(id)
+        self.under_way = True
+
+        def done(stored: bool, error: BaseException | None) -> None:
+            if stored:
+                asked.reply(copy)
+            else:
+                asked.fail(error or _taken(id))
+            ref.send(Forked())
+
+        self._ports.ask_store(Create(copy), done)
+        return NO_REPLY
+
+    def save(self) -> None:
+        """Store what could not be stored before."""
+        self.under_way = True
+        self._ledger.save(lambda _error: self.settle())
+
+    def settle(self) -> None:
+        """What was being stored is stored, or not."""
+        self.under_way = False
+
+    def _take_over(self, asked: From, session: Session) -> Any:
+        before = self._ledger.value
+        self._ledger.put(session)
+        self.under_way = True
+
+        def stored(error: StoreError | None) -> None:
+            if error is None:
+                asked.reply(session)
+            else:
+                self._ledger.put(before)
+                asked.fail(error)
+            self.settle()
+
+        self._ledger.save(stored)
+        return NO_REPLY
+
+
+def _taken(id: str) -> SessionError:
+    text = f"there is a session {id!r} already, and it would be lost; fork under another name"
+    return SessionError("invalid_status_for_operation", message=text)
