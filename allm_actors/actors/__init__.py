@@ -1,7 +1,8 @@
 """The loop, supervised: sessions, adapters and tools as actors under a host's tree."""
 
 from .call_stream import CallStream, open_call_stream
-from .host import Host, StatelessCall, default_host
+from .host import Host
+from .stateless import StatelessCall, default_host
 from .stats import HostStats
 from .stream import EventStream, Turn
 from .turns import open_first_call, thread_of, turn_spec, view_of

@@ -13,7 +13,8 @@ from allm_actors.data import AllmError, StreamError
 from allm_actors.engine.engine import Engine
 
 from .call import CallSpec, call_spec
-from .host import Host, default_host
+from .host import Host
+from .stateless import default_host
 from .stream import EventStream
 
 __all__ = ["CallStream", "open_call_stream"]

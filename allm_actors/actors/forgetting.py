@@ -12,10 +12,10 @@ from allm_actors.data import Session
 from supervisors import DEFER_START, IGNORE, NO_REPLY, ChildSpec, Future, Process, ProcessDown
 from supervisors.runtime.signals import Signal
 
-from .handle import cause_of, error_of
 from .keeper import Delete
 from .ports import SESSIONS, Ports
 from .protocol import Forget
+from .reaching import cause_of, error_of
 from .seat import Cell
 
 __all__ = ["Eraser", "forget"]

@@ -6,40 +6,62 @@ and starts it where there is none, so it works across crashes, restarts and idle
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from asyncio import AbstractEventLoop
+from collections.abc import Sequence
+from typing import Any, Protocol
 from weakref import ReferenceType, ref
 
 import msgspec
 
-from allm_actors.data import AllmError, Message, Session, SessionError, ToolCall
+from allm_actors.data import Message, Session, ToolCall
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation, said_by_user, spoken
-from supervisors import NOPROC, ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
+from supervisors import Future
 
 from .channel import Channel
 from .ending import ending
 from .ports import SESSIONS, Ports
-from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec
+from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec, WhenBusy
+from .reaching import ask, ensure, error_of
 from .seat import Seat
-from .session import SessionActor
 from .stream import Turn
 from .turns import turn_spec, view_of
 
-if TYPE_CHECKING:
-    from .host import Host
-
-__all__ = ["SessionHandle", "cause_of", "check_id", "error_of", "session_spec"]
-
-TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
+__all__ = ["Home", "SessionHandle", "check_id"]
 
 
-def session_spec(seat: Seat) -> ChildSpec:
-    """The child spec of a session actor: a named one is restarted after a crash, a stateless call is not."""
-    restart: Restart = "transient" if seat.id is not None else "temporary"
-    return ChildSpec(id=seat.id, start=SessionActor, args=(seat,), restart=restart)
+class Home(Protocol):
+    """What a handle needs of its host."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
+
+    def check_home(self) -> None:
+        """Raises EngineError where nothing could ever answer."""
+
+    def check_turn(self, spec: TurnSpec) -> None:
+        """Raises EngineError for a turn that cannot run on this host."""
+
+    def tool_loop(self) -> AbstractEventLoop | None:
+        """Where asynchronous tools run."""
+
+    def new_id(self) -> str:
+        """The id of the next turn."""
+
+    def session(
+        self,
+        id: str,
+        engine: Engine,
+        *,
+        when_busy: WhenBusy = ...,
+        queue_limit: int = ...,
+        system: str | None = ...,
+        api_key: Any = ...,
+    ) -> SessionHandle:
+        """The session of that name."""
 
 
 class SessionHandle:
@@ -53,7 +75,7 @@ class SessionHandle:
     Thread: any thread may use it.
     """
 
-    def __init__(self, host: Host, ports: Ports, seat: Seat, engine: Engine, api_key: Any = None) -> None:
+    def __init__(self, host: Home, ports: Ports, seat: Seat, engine: Engine, api_key: Any = None) -> None:
         assert seat.id is not None
         self.id: str = seat.id
         self.engine = engine
@@ -151,16 +173,12 @@ class SessionHandle:
 
     def ensure(self) -> Future[Any]:
         """Have the session's actor started and its state loaded."""
-        future: Future[Any] = Future()
-        self._find(future, future.set, TRIES)
-        return future
+        return ensure(self._ports, self._seat)
 
     def ask(self, message: Any) -> Future[Any]:
         """Ask the session's actor, starting it if need be."""
         self._host.check_home()
-        future: Future[Any] = Future()
-        self._offer(message, future, TRIES)
-        return future
+        return ask(self._ports, self._seat, message)
 
     # Private: in order of use.
 
@@ -193,56 +211,6 @@ class SessionHandle:
             spec.channel.inside = spec.inside
         return turn
 
-    def _offer(self, message: Any, future: Future[Any], tries: int) -> None:
-        def again() -> None:
-            self._offer(message, future, tries - 1)
-
-        self._find(future, lambda ref: self._pass_on(ref, message, future, again, tries), tries)
-
-    def _find(self, future: Future[Any], found: Callable[[ProcessRef[Any]], object], tries: int) -> None:
-        ref = self._ports.whereis((SESSIONS, self.id))
-        if ref is not None and ref.is_alive():
-            found(ref)
-            return
-        if tries <= 0:
-            future.fail(_gone(self.id, None))
-            return
-
-        def again(gone: BaseException | None = None) -> None:
-            if gone is None:
-                self._find(future, found, tries - 1)
-            else:
-                future.fail(_gone(self.id, gone))
-
-        def started(start: Future[Any]) -> None:
-            error = error_of(start)
-            if error is None:
-                again()
-            elif isinstance(error, ProcessDown):
-                self._ports.when_whole(again)
-            else:
-                future.fail(cause_of(error, self.id))
-
-        sessions: Any = self._ports.whereis(SESSIONS)
-        if sessions is None:
-            self._ports.when_whole(again)
-        else:
-            sessions.start_child_soon(session_spec(self._seat)).add_done_callback(started)
-
-    def _pass_on(
-        self, ref: ProcessRef[Any], message: Any, future: Future[Any], again: Callable[[], None], tries: int
-    ) -> None:
-        def answered(answer: Future[Any]) -> None:
-            error = error_of(answer)
-            if error is None:
-                future.set(answer.get())
-            elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(message, error.reason):
-                again()
-            else:
-                future.fail(cause_of(error, self.id))
-
-        ref.ask(message, block=False).add_done_callback(answered)
-
     def _settle(self, future: Future[Any]) -> Any:
         return future if self._host.attached else future.get()
 
@@ -260,17 +228,6 @@ class SessionHandle:
             api_key=self._api_key,
             system=seat.system,
         )
-
-
-def _may_come_again(message: Any, reason: object) -> bool:
-    """Whether a message to a session that died may be handed to its successor."""
-    if reason is NOPROC:
-        return True  # it was never received
-    if isinstance(message, Fork | SubmitToolResults):
-        return not message.receipt.signed  # or it may have been done already
-    # A turn knows whether it was admitted, and to recover twice is to recover. What a session crashed on is not handed
-    # to the next one.
-    return not isinstance(reason, Crash)
 
 
 class _Ended:
@@ -319,30 +276,3 @@ def _refuse(spec: TurnSpec, future: Future[Any]) -> None:
     error = error_of(future)
     if error is not None:
         spec.channel.end(error=error)
-
-
-def error_of(future: Future[Any]) -> BaseException | None:
-    """What a future that is done would raise, or None."""
-    try:
-        future.get(timeout=0)
-    except Exception as error:  # noqa: BLE001 - handed on as a value
-        return error
-    return None
-
-
-def cause_of(error: BaseException | None, id: str) -> BaseException:
-    """The error of ours inside what a supervisor says of a failed start, or one that says that nobody answers."""
-    found: Any = error
-    for _ in range(8):
-        if isinstance(found, AllmError):
-            return found
-        found = next(
-            (getattr(found, name) for name in ("reason", "exc", "exception") if hasattr(found, name)), None
-        )
-    return _gone(id, error)
-
-
-def _gone(id: str, error: BaseException | None) -> SessionError:
-    why = f" ({error})" if error else ""
-    text = f"session {id!r} cannot be reached: its host is stopped or restarting{why}; get it anew with host.session(…)"
-    return SessionError("closed", message=text)

@@ -15,22 +15,19 @@ event loop, so that what a socket brings reaches the fold without a hop; the sto
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
-import inspect
 import os
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
 
-from allm_actors.data import AllmError, EngineError, Session
+from allm_actors.data import EngineError, Session
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_count, is_seconds
@@ -47,22 +44,21 @@ from supervisors import (
     child,
 )
 
-from .adapter import close
 from .call import CallSpec
-from .ending import ending
 from .forgetting import forget
-from .handle import SessionHandle, check_id, session_spec
+from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
 from .loops import current_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
+from .reaching import ours_in
 from .seat import Cell, Seat
-from .starting import start_call
+from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
 from .store import Store, store_for
 from .turns import new_id
 
-__all__ = ["NO_LIMIT", "Host", "StatelessCall", "default_host"]
+__all__ = ["NO_LIMIT", "Host"]
 
 NO_LIMIT = sys.maxsize
 _MOMENT = 0.1  # seconds that connections have to close, also when nothing is left of the time to stop
@@ -312,11 +308,7 @@ class Host:
 
     def run(self, spec: TurnSpec) -> None:
         """Run a stateless turn in a session of its own. Returns at once; what fails ends the turn's channel."""
-        seat = Seat(ports=self._ports(), cell=Cell(Session()), first=spec)
-        if seat.ports.whereis(SESSIONS) is not None:
-            _begin(seat, spec)
-        else:
-            seat.ports.when_whole(lambda _gone: _begin(seat, spec))
+        start_turn(self._ports(), spec)
 
     def call(self, spec: CallSpec) -> None:
         """Run a call that is not chat in a process of its own. Returns at once; what fails ends its channel."""
@@ -349,7 +341,7 @@ class Host:
         except BaseException as error:
             self._system = None
             system.stop(SHUTDOWN, self._shutdown_timeout)
-            ours = _ours(error)
+            ours = ours_in(error)
             if ours is not None:
                 raise ours from None
             raise
@@ -448,69 +440,6 @@ class Host:
             raise EngineError("invalid_engine", message=text)
 
 
-class StatelessCall:
-    """A turn of no session: the source of a facade's stream. The process-wide host starts when it is first pulled."""
-
-    __slots__ = ("_host", "_spec")
-
-    def __init__(self, host: Host, spec: TurnSpec) -> None:
-        self._host, self._spec = host, spec
-
-    def begin(self, _channel: Any) -> None:
-        """Start the host if need be, and the turn."""
-        host = self._host.start()
-        loop = host.tool_loop()
-        handlers = [tool.handler for tool in self._spec.options.tools.values()]
-        if loop is not None and current_loop() is loop and any(map(inspect.iscoroutinefunction, handlers)):
-            raise RuntimeError(
-                "this call waits on the event loop that its own asynchronous tools need; in an asynchronous tool, use "
-                "`await allm.aio.…`"
-            )
-        host.run(replace(self._spec, loop=loop))
-
-    async def abegin(self, channel: Any) -> None:
-        """As `begin`; starting a host takes a moment, and is done on a thread."""
-        if not self._host.running:
-            await asyncio.to_thread(self._host.start)
-        channel.home = asyncio.get_running_loop()
-        self._host.run(replace(self._spec, loop=channel.home))
-
-    def unbegun(self) -> Any:
-        """What the turn comes to when it is closed before it began."""
-        close(self._spec.opened)
-        return ending(self._spec, self._spec.thread, None)[0]
-
-
-_default: list[Host] = []
-_default_lock = threading.Lock()
-
-
-def default_host() -> Host:
-    """The process-wide host of stateless calls: made here, started by the first call, stopped at interpreter exit."""
-    with _default_lock:
-        if not _default:
-            _default.append(Host())
-            atexit.register(_stop_default)
-        return _default[0]
-
-
-def _stop_default() -> None:
-    with _default_lock:
-        hosts = list(_default)
-        _default.clear()
-    for host in hosts:
-        host.stop()
-
-
-def _forget_default() -> None:
-    # A forked child has none of the parent's threads: its first call starts a host of its own.
-    _default.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_default)
-
-
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
@@ -525,34 +454,3 @@ def _loop_of(system: System) -> asyncio.AbstractEventLoop:
     dispatcher: Any = system.dispatcher("loop")
     loop: asyncio.AbstractEventLoop = dispatcher.loop
     return loop
-
-
-def _begin(seat: Seat, spec: TurnSpec) -> None:
-    sessions: Any = seat.ports.whereis(SESSIONS)
-    if sessions is None:
-        close(spec.opened)
-        text = "the host has died, or is being restarted; try again"
-        spec.channel.end(error=EngineError("invalid_engine", message=text))
-        return
-    started = sessions.start_child_soon(session_spec(seat))
-    started.add_done_callback(lambda future: _end_if_failed(spec, future))
-
-
-def _end_if_failed(spec: TurnSpec, future: Future[Any]) -> None:
-    try:
-        future.get(timeout=0)
-    except Exception as error:  # noqa: BLE001 - told to whoever reads the turn
-        close(spec.opened)
-        result, last = ending(spec, Session().thread, error)
-        spec.channel.end(result, last=last)
-
-
-def _ours(error: BaseException) -> AllmError | None:
-    """The error of ours inside what a failed start says, if there is one."""
-    found: Any = error
-    for _ in range(12):
-        if found is None or isinstance(found, AllmError):
-            return found
-        names = ("reason", "term", "exc", "exception", "__cause__")
-        found = next((getattr(found, name) for name in names if getattr(found, name, None) is not None), None)
-    return None

@@ -1,46 +1,74 @@
-"""The start of a call that is not chat.
+"""The start of a call that belongs to no session: a turn in an unnamed session of its own, or what is not chat.
 
 Rule of this file: it returns at once, and a call that cannot be started has its end all the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from allm_actors.data import EngineError, StreamError
-from supervisors import ChildSpec
+from allm_actors.data import EngineError, Session, StreamError, Thread
+from supervisors import ChildSpec, Future
 
+from .adapter import close
 from .call import CallSpec
 from .caller import CallActor, end_call
+from .ending import ending
 from .ports import SESSIONS, Ports
+from .protocol import TurnSpec
+from .reaching import error_of, session_spec
+from .seat import Cell, Seat
 from .streamer import StreamCallActor
 
-__all__ = ["start_call"]
+__all__ = ["start_call", "start_turn"]
+
+_DEAD = "the host has died, or is being restarted; try again"
+
+
+def start_turn(ports: Ports, spec: TurnSpec) -> None:
+    """Start the session of a stateless turn; what fails ends the turn's channel."""
+    child = session_spec(Seat(ports=ports, cell=Cell(Session()), first=spec))
+    _start(ports, child, partial(_end_turn, spec))
 
 
 def start_call(ports: Ports, spec: CallSpec) -> None:
-    """Start the process of a call. Returns at once; what fails ends the call's channel."""
-    if ports.whereis(SESSIONS) is not None:
-        _start(ports, spec)
-    else:
-        ports.when_whole(lambda _gone: _start(ports, spec))
-
-
-def _start(ports: Ports, spec: CallSpec) -> None:
-    sessions: Any = ports.whereis(SESSIONS)
-    if sessions is None:
-        text = "the host has died, or is being restarted; try again"
-        end_call(spec, EngineError("invalid_engine", message=text))
-        return
+    """Start the process of a call that is not chat; what fails ends the call's channel."""
     actor = CallActor if spec.opened is None else StreamCallActor
-    started = sessions.start_child_soon(
-        ChildSpec(id=None, start=actor, args=(ports, spec), restart="temporary")
-    )
-    started.add_done_callback(lambda future: _end_if_failed(spec, future))
+    child = ChildSpec(id=None, start=actor, args=(ports, spec), restart="temporary")
+    _start(ports, child, partial(_end_call, spec))
 
 
-def _end_if_failed(spec: CallSpec, future: Any) -> None:
-    try:
-        future.get(timeout=0)
-    except Exception as error:  # noqa: BLE001 - told to whoever waits for the call
-        end_call(spec, StreamError("adapter_error", message=f"the call could not be started: {error}"))
+def _start(ports: Ports, child: ChildSpec, failed: Callable[[BaseException], object]) -> None:
+    def started(future: Future[Any]) -> None:
+        error = error_of(future)
+        if error is not None:
+            failed(error)
+
+    def start(_gone: object = None) -> None:
+        sessions: Any = ports.whereis(SESSIONS)
+        if sessions is None:
+            failed(EngineError("invalid_engine", message=_DEAD))
+        else:
+            sessions.start_child_soon(child).add_done_callback(started)
+
+    if ports.whereis(SESSIONS) is not None:
+        start()
+    else:
+        ports.when_whole(start)
+
+
+def _end_turn(spec: TurnSpec, error: BaseException) -> None:
+    close(spec.opened)
+    if isinstance(error, EngineError):
+        spec.channel.end(error=error)
+        return
+    result, last = ending(spec, Thread(), error)
+    spec.channel.end(result, last=last)
+
+
+def _end_call(spec: CallSpec, error: BaseException) -> None:
+    if not isinstance(error, EngineError):
+        error = StreamError("adapter_error", message=f"the call could not be started: {error}")
+    end_call(spec, error)

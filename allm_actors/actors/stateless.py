@@ -1,0 +1,85 @@
+"""The process-wide host, and the turns that it runs for no session.
+
+Rule of this file: made when first asked for, started when first used, stopped when the interpreter ends. A forked child
+makes its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import inspect
+import os
+import threading
+from dataclasses import replace
+from typing import Any
+
+from .adapter import close
+from .ending import ending
+from .host import Host
+from .loops import current_loop
+from .protocol import TurnSpec
+
+__all__ = ["StatelessCall", "default_host"]
+
+_default: list[Host] = []
+_default_lock = threading.Lock()
+
+
+def default_host() -> Host:
+    """The process-wide host of stateless calls: made here, started by the first call, stopped at interpreter exit."""
+    with _default_lock:
+        if not _default:
+            _default.append(Host())
+            atexit.register(_stop_default)
+        return _default[0]
+
+
+def _stop_default() -> None:
+    with _default_lock:
+        hosts = list(_default)
+        _default.clear()
+    for host in hosts:
+        host.stop()
+
+
+def _forget_default() -> None:
+    # A forked child has none of the parent's threads: its first call starts a host of its own.
+    _default.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_default)
+
+
+class StatelessCall:
+    """A turn of no session: the source of a facade's stream. The process-wide host starts when it is first pulled."""
+
+    __slots__ = ("_host", "_spec")
+
+    def __init__(self, host: Host, spec: TurnSpec) -> None:
+        self._host, self._spec = host, spec
+
+    def begin(self, _channel: Any) -> None:
+        """Start the host if need be, and the turn."""
+        host = self._host.start()
+        loop = host.tool_loop()
+        handlers = [tool.handler for tool in self._spec.options.tools.values()]
+        if loop is not None and current_loop() is loop and any(map(inspect.iscoroutinefunction, handlers)):
+            raise RuntimeError(
+                "this call waits on the event loop that its own asynchronous tools need; in an asynchronous tool, use "
+                "`await allm.aio.…`"
+            )
+        host.run(replace(self._spec, loop=loop))
+
+    async def abegin(self, channel: Any) -> None:
+        """As `begin`; starting a host takes a moment, and is done on a thread."""
+        if not self._host.running:
+            await asyncio.to_thread(self._host.start)
+        channel.home = asyncio.get_running_loop()
+        self._host.run(replace(self._spec, loop=channel.home))
+
+    def unbegun(self) -> Any:
+        """What the turn comes to when it is closed before it began."""
+        close(self._spec.opened)
+        return ending(self._spec, self._spec.thread, None)[0]
