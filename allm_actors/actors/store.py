@@ -115,6 +115,7 @@ class MemoryStore:
 class SQLiteStore:
     """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
 
+    A file that is removed or replaced while it is open is refused, too: what is written to it nobody would find again.
     Several hosts may use one file, for different sessions: who saves a session that somebody else has saved since it
     was loaded is refused (`conflict`), so that nobody's messages are lost silently.
 
@@ -125,6 +126,7 @@ class SQLiteStore:
         self.path = str(path)
         self._patience = patience
         self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes
         self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
         # A killed actor's thread may still be inside SQLite, which nobody may close under its feet.
         self._turn = threading.RLock()
@@ -140,11 +142,13 @@ class SQLiteStore:
         with self._errors(), self._alone():
             self.close()
             self._seen.clear()
+            self._file = None
             self._db = sqlite3.connect(
                 self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
             )
             try:
                 self._prepare(self._db)
+                self._file = self._found()
             except BaseException:
                 self.close()
                 raise
@@ -188,8 +192,8 @@ class SQLiteStore:
 
     def ids(self) -> list[str]:
         """The names of all sessions, sorted."""
-        with self._errors(), self._alone():
-            return [id for (id,) in self._connection.execute("SELECT id FROM sessions ORDER BY id")]
+        with self._errors(), self._alone(), self._transaction("BEGIN") as db:
+            return [id for (id,) in db.execute("SELECT id FROM sessions ORDER BY id")]
 
     def close(self) -> None:
         """Close the file; the write-ahead log is folded into it."""
@@ -248,6 +252,9 @@ class SQLiteStore:
     @contextlib.contextmanager
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         db = self._connection
+        if self._file is not None and self._found() != self._file:
+            advice = "was removed or replaced while it was in use; put it back, or restart the host on what is there"
+            raise self._error("unavailable", advice)
         db.execute(begin)
         try:
             yield db
@@ -256,6 +263,13 @@ class SQLiteStore:
                 db.execute("ROLLBACK")
             raise
         db.execute("COMMIT")
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = Path(self.path).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -1289,6 +1289,23 @@ def test_what_a_store_knows_of_a_session_ends_with_it(tmp_path):
         assert chat.reply("again").result().halted_reason == "completed"
 
 
+def test_nobody_is_told_that_something_is_stored_in_a_file_that_was_removed(tmp_path):
+    path, away = tmp_path / "sessions.db", tmp_path / "away.db"
+    with allm.Host(store=path) as host:
+        chat = host.session("s", fake(says("one"), says("two")))
+        chat.reply("hi").result()
+        path.rename(away)
+        with pytest.raises(allm.StoreError, match="was removed or replaced"):
+            chat.reply("are you there?")
+        with pytest.raises(allm.StoreError, match="was removed or replaced"):
+            host.session_ids()
+        away.rename(path)
+        assert chat.reply("and now?").result().final_response.text() == "two"
+        assert [m.content for m in chat.messages] == ["hi", "one", "and now?", "two"]
+    with allm.Host(store=path) as host:
+        assert len(host.session("s", fake(says("x"))).messages) == 4
+
+
 def test_a_store_that_raises_anything_is_an_error_of_the_one_turn_that_needed_it():
     store = Failing()
     with allm.Host(store=store) as host:

@@ -170,6 +170,39 @@ def test_a_store_that_is_opened_again_lets_go_of_what_it_had_open(tmp_path: Path
     store.close()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_gone_is_not_written_to(tmp_path: Path, replaced: bool) -> None:
+    path, away = tmp_path / "s.db", tmp_path / "away.db"
+    store = SQLiteStore(path)
+    store.open()
+    store.save([Save(session("a"))])
+    path.rename(away)
+    if replaced:
+        path.write_bytes(b"")
+    for use in (lambda: store.save([Save(session("a", "b"), 1)]), lambda: store.load("s"), store.ids):
+        with pytest.raises(
+            StoreError, match="was removed or replaced while it was in use; put it back"
+        ) as gone:
+            use()
+        assert (gone.value.reason, gone.value.path) == ("unavailable", str(path))
+
+    away.replace(path)
+    store.save([Save(session("a", "b"), 1)])
+    assert store.load("s") == session("a", "b")
+    store.close()
+
+
+def test_a_store_that_is_opened_again_takes_the_file_that_is_there(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    store.save([Save(session("a"))])
+    (tmp_path / "s.db").rename(tmp_path / "away.db")
+    store.open()
+    assert store.ids() == []
+    store.save([Save(session("b"))])
+    store.close()
+
+
 def test_it_may_be_opened_again_while_a_killed_actor_is_still_inside_it(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "s.db")
     store.open()
