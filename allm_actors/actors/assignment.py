@@ -5,6 +5,7 @@ Rule of this file: nothing here acts but `Patience`, which sets deadlines and ca
 
 from __future__ import annotations
 
+from _thread import LockType
 from collections.abc import Callable
 from typing import Any
 
@@ -33,10 +34,13 @@ class Assignment:
         "call_id",
         "call_off",
         "cancel",
+        "claim",
+        "handled",
         "kind",
         "patience",
         "post",
         "process",
+        "timeout",
         "turn",
         "window",
     )
@@ -48,11 +52,18 @@ class Assignment:
         self.cancel: Callable[[], object] | None = None
         self.process: type[Process] | None = None
         self.patience: Patience | None = None
+        self.timeout: float | None = None
+        self.claim: LockType | None = None
+        self.handled = False
 
     @property
     def ref(self) -> ProcessRef[Any] | None:
         """The process, once it has begun."""
         return None if self.post is None else self.post.ref
+
+    def take_over(self) -> bool:
+        """Take out of its hands what its handler comes to; False when that is over, and its word of it on the way."""
+        return self.claim is None or self.handled or self.claim.acquire(False)
 
     def died(self, why: str) -> Input:
         """How the machine is told that this worker ended without an answer."""
@@ -62,9 +73,9 @@ class Assignment:
             case "tool":
                 return ToolCrashed(self.call_id, why, self.turn)
             case "parse":
-                return AnswerParsed(self.turn, error=_broken(why))
+                return AnswerParsed(self.turn, error=_unanswered("what reads the answer", why))
             case _:
-                return HaltAnswered(self.turn, _broken(why))
+                return HaltAnswered(self.turn, _unanswered("halt_when", why))
 
     def returned(self, answer: Any) -> Input:
         """How the machine is told this worker's answer."""
@@ -117,6 +128,10 @@ class Patience:
         text = f"{self.name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
         phase = "idle" if silent else "total"
         return AdapterError("timeout", provider=self.name, message=text, metadata={"phase": phase})
+
+
+def _unanswered(what: str, why: str) -> StreamError:
+    return StreamError("unknown", message=f"{what} did not answer, its process ended: {why}", cause=why)
 
 
 def _broken(why: str) -> StreamError:

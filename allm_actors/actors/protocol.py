@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from _thread import LockType
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -42,6 +43,7 @@ __all__ = [
     "Forget",
     "Fork",
     "Forked",
+    "HandlerOver",
     "ModelBatch",
     "ModelDone",
     "ModelJob",
@@ -229,16 +231,19 @@ class Continue(msgspec.Struct, frozen=True):
 
 
 class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`."""
+    """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`. Where there is a `claim`,
+    the work is given somebody to tell when its handler is over (see `Work`).
+    """
 
     token: int
     session: ProcessRef[Any]
     name: str
     call_id: str
-    work: Callable[[], Any]
+    work: Callable[..., Any]
     cancel: Callable[[], None]
     loop: asyncio.AbstractEventLoop | None = None
     context: contextvars.Context | None = None
+    claim: LockType | None = None
 
     def __repr__(self) -> str:
         # What the work and its context hold, keys among it, is nobody's to read.
@@ -249,6 +254,13 @@ class CallJob(ToolJob, frozen=True, kw_only=True, eq=False):
     """One attempt of a call that is no stream: as a tool's, but what waits on a loop waits on the host's own."""
 
     asynchronous: bool = False
+
+
+class HandlerOver(msgspec.Struct, frozen=True):
+    """A tool's handler is over, with this error if it failed; code of the user's makes something of it now."""
+
+    token: int
+    error: Any = None
 
 
 class ToolDone(msgspec.Struct, frozen=True):

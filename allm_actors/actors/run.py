@@ -43,6 +43,7 @@ from allm_actors.execution.effects import (
 )
 from allm_actors.execution.inputs import (
     Cancelled,
+    HandlerEnded,
     Input,
     ModelEnded,
     ModelEvents,
@@ -195,6 +196,14 @@ class TurnRun:
         if worker is not None:
             self._feed(ModelFailed(worker.turn, _as_error(error), preflight=True))
 
+    def handled(self, token: int, error: Any) -> None:
+        """A tool's handler is over: the user's policy and encoder have as much time again."""
+        worker = self._workers.get(token)
+        if worker is not None:
+            worker.handled = True
+            self._set_alarm(worker, token)
+            self._feed(HandlerEnded(worker.call_id, error, worker.turn))
+
     def returned(self, token: int, outcome: Any) -> None:
         """A tool, or a function of the user's, has answered."""
         worker = self._forget(token)
@@ -204,6 +213,10 @@ class TurnRun:
 
     def expired(self, token: int) -> None:
         """A tool's time is up; or a model's, whose silence has the token's negative."""
+        found = self._workers.get(abs(token))
+        if found is not None and not found.take_over():
+            self._set_alarm(found, token)
+            return
         worker = self._forget(abs(token))
         if worker is None:
             return
@@ -222,6 +235,8 @@ class TurnRun:
         if worker is not None:
             if self._spans is not None:
                 self._spans.lost(worker.call_id, worker.turn, why)
+            if not worker.take_over():
+                self._feed(HandlerEnded(worker.call_id, None, worker.turn))
             self._feed(worker.died(why))
 
     def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
@@ -352,7 +367,7 @@ class TurnRun:
 
     def _settle_error(self, effect: SettleError) -> None:
         work = settle_work(self.spec, effect.call, effect.error)
-        self._hire_tool(effect.call, effect.turn, work, None)
+        self._hire_tool(effect.call, effect.turn, work, effect.timeout)
 
     def _ask_halt(self, effect: AskHalt) -> None:
         self._ask("halt", effect.turn, halt_work(self.spec, effect.step_result))
@@ -363,15 +378,19 @@ class TurnRun:
     def _hire_tool(self, call: ToolCall, turn: int, work: Work, timeout: float | None) -> None:
         worker = Assignment("tool", turn, call.id)
         token = self._tokens[call.id, turn] = self._put_to_work(worker, work, call.name, call.id)
-        if timeout is not None and timeout != math.inf:
-            worker.call_off = self._crew.alarm(timeout, token)
+        worker.timeout = timeout
+        self._set_alarm(worker, token)
+
+    def _set_alarm(self, worker: Assignment, token: int) -> None:
+        if worker.timeout is not None and worker.timeout != math.inf:
+            worker.call_off = self._crew.alarm(worker.timeout, token)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:
         self._put_to_work(Assignment(kind, turn), work, kind, kind)
 
     def _put_to_work(self, worker: Assignment, work: Work, name: str, call_id: str) -> int:
         job = work.job(self._crew.next_token(), self._ref, name, call_id)
-        worker.cancel = job.cancel
+        worker.cancel, worker.claim = job.cancel, work.claim
         return self._employ(worker, tool_actor_for(job), job)
 
     def _employ(self, worker: Assignment, process: type[Process], job: ModelJob | ToolJob) -> int:
@@ -434,6 +453,7 @@ class TurnRun:
     def _dismiss(self, worker: Assignment) -> None:
         # Never a kill: a handler that blocks cannot be stopped by one, only disowned. It is asked to stop, and its
         # process ends when it returns; a coroutine ends now.
+        worker.take_over()
         if worker.cancel is not None:
             worker.cancel()
         if worker.ref is not None:

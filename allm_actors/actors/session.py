@@ -44,6 +44,7 @@ from .protocol import (
     Forget,
     Fork,
     Forked,
+    HandlerOver,
     ModelBatch,
     ModelDone,
     ModelRefused,
@@ -199,6 +200,8 @@ class SessionActor(Process):
         match message:
             case ToolDone(token, outcome) if run is not None:
                 run.returned(token, outcome)
+            case HandlerOver(token, error) if run is not None:
+                run.handled(token, error)
             case Saved(token, error):
                 self._saved(token, error)
             case ModelBatch() if run is not None:

@@ -15,6 +15,8 @@ from allm_actors.data.compact import is_built_in
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.tools import Encoder, Policy, as_policy, encode
 
+from .contained import contained
+
 __all__ = ["Form", "Terms"]
 
 
@@ -33,9 +35,10 @@ class Terms:
 
     def __init__(self, engine: Engine, options: Mapping[str, Any]) -> None:
         encoder: Any = options.get("tool_result_encoder") or engine.tool_result_encoder
-        self.encoder: Encoder = encode if encoder is None else getattr(encoder, "encode", encoder)
-        self.policy: Policy = as_policy(options.get("on_tool_error"))
-        self.has_user_code = self.encoder is not encode or callable(self.policy)
+        self.encoder: Encoder = encode if encoder is None else contained(getattr(encoder, "encode", encoder))
+        policy = as_policy(options.get("on_tool_error"))
+        self.policy: Policy = contained(policy) if callable(policy) else policy
+        self.has_user_code = encoder is not None or callable(policy)
         self._executor = options.get("tool_executor") or engine.tool_executor
         self._forms: dict[str, Form] = {}
 

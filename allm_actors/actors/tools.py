@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from _thread import LockType
 from abc import abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar
 
 from supervisors import Process
 
 from .loops import call_on
-from .protocol import ANSWERED, CallJob, ToolDone, ToolJob
+from .protocol import ANSWERED, CallJob, HandlerOver, ToolDone, ToolJob
 
 __all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
@@ -86,7 +87,8 @@ class ToolActor(Worker):
 
     def begin(self, job: ToolJob) -> None:
         """Run the work."""
-        self.answer(job, job.work() if job.context is None else job.context.copy().run(job.work))
+        work = _work_of(job)
+        self.answer(job, work() if job.context is None else job.context.copy().run(work))
 
 
 class AsyncToolActor(Worker):
@@ -130,7 +132,7 @@ class AsyncToolActor(Worker):
         assert job.loop is not None
         if not self.ref.is_alive():
             return  # killed before its loop came to it
-        work: Coroutine[Any, Any, Any] = job.work()
+        work: Coroutine[Any, Any, Any] = _work_of(job)()
         self._task = job.loop.create_task(work, context=job.context and job.context.copy())
         self._task.add_done_callback(partial(self._done, job))
 
@@ -151,6 +153,18 @@ class AsyncCallWorker(AsyncToolActor):
     """Asks an adapter that waits on the event loop of all calls."""
 
     stays = False
+
+
+def _work_of(job: ToolJob) -> Callable[[], Any]:
+    return job.work if job.claim is None else partial(job.work, partial(_tell, job, job.claim))
+
+
+def _tell(job: ToolJob, claim: LockType, error: Any) -> bool:
+    """Tell that the handler is over, with this error if it failed; whether the rest is this worker's to do."""
+    mine = claim.acquire(False)
+    if mine:
+        job.session.send(HandlerOver(job.token, error))
+    return mine
 
 
 class _Ended:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+from _thread import LockType, allocate_lock
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,11 +22,12 @@ from allm_actors.data.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.isolated import ChildDied, IsolatedCall
 from allm_actors.execution.tool_errors import describe
-from allm_actors.execution.tools import ToolOutcome, settle, settle_error
+from allm_actors.execution.tools import ToolOutcome, failure, settle, settle_error
 from allm_actors.telemetry import Span
-from supervisors import ProcessRef
+from supervisors import ProcessKilled, ProcessRef
 
 from .cancelled import Cancelled
+from .contained import contained
 from .protocol import ToolJob, TurnSpec
 from .terms import Form
 
@@ -32,18 +35,22 @@ __all__ = ["Work", "halt_work", "parse_work", "settle_work", "tool_work"]
 
 
 _OUTSIDE = nullcontext()
+Tell = Callable[[Any], bool]
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-# What ends a thread or an event loop, and is only the end of this tool. Not the kill of its own actor.
-_EXITS = (SystemExit, KeyboardInterrupt, GeneratorExit)
 
 
 class Work(msgspec.Struct, frozen=True, eq=False):
-    """Something to do in a worker. With a `loop`, `run` returns a coroutine for it."""
+    """Something to do in a worker; if it is `asynchronous`, `run` returns a coroutine for the turn's event loop.
 
-    run: Callable[[], Any]
+    A `claim` is there where the user's policy or encoder has a part in it, which are asked once: by the worker, whose
+    handler is over, or by whoever gives up on it. The first to acquire it may; a worker that does says so.
+    """
+
+    run: Callable[..., Any]
     spec: TurnSpec
     cancelled: Cancelled
     asynchronous: bool = False
+    claim: LockType | None = None
     cancel: Callable[[], None] | None = None
 
     @property
@@ -59,6 +66,7 @@ class Work(msgspec.Struct, frozen=True, eq=False):
             name=name,
             call_id=call_id,
             work=self.run,
+            claim=self.claim,
             cancel=self.stop,
             loop=self.spec.loop if self.asynchronous else None,
             context=self.spec.context,
@@ -76,7 +84,7 @@ def tool_work(
             context=_context(spec),
             session_id=spec.call_options.get("session_id"),
             request_id=request_id,
-            tool_call=call,
+            tool_call=_own(call),
             engine=spec.engine,
             cancelled=cancelled,
         )
@@ -86,8 +94,9 @@ def tool_work(
         return _isolated_work(spec, IsolatedCall(tool, call.arguments, context()), call, cancelled, span)
     invoke = _invoker(form, tool, call, context)
     if spec.loop is not None and form.asynchronous:
-        return Work(lambda: _asettled(spec, call, invoke, span), spec, cancelled, asynchronous=True)
-    return Work(lambda: _settled(spec, call, invoke, span), spec, cancelled)
+        run = partial(_asettled, spec, call, invoke, span)
+        return Work(run, spec, cancelled, asynchronous=True, claim=_claim(spec))
+    return Work(partial(_settled, spec, call, invoke, span), spec, cancelled, claim=_claim(spec))
 
 
 def _isolated_work(
@@ -97,31 +106,34 @@ def _isolated_work(
         cancelled.set()
         isolated.kill()
 
-    def run() -> ToolOutcome:
+    def run(tell: Tell | None = None) -> ToolOutcome:
         try:
-            return _settled(spec, call, isolated.run, span)
+            return _settled(spec, call, isolated.run, span, tell)
         except ChildDied as died:
             if not cancelled:
                 raise  # as every worker that dies: the machine decides what that means
             return settle(call, died)  # nobody waits for this any more
 
-    return Work(run, spec, cancelled, cancel=cancel)
+    return Work(run, spec, cancelled, claim=_claim(spec), cancel=cancel)
 
 
 def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
     """Take an error that no worker had to the user's policy and encoder."""
     terms = spec.terms
-    return Work(lambda: settle_error(call, error, terms.encoder, terms.policy), spec, Cancelled())
+    return Work(lambda: settle_error(_own(call), error, terms.encoder, terms.policy), spec, Cancelled())
 
 
 def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
     """Ask the user's `halt_when`; what it raises is its answer."""
     predicate: Callable[[StepResult], Any] = spec.call_options["halt_when"]
 
+    def decide() -> bool:
+        answer = predicate(step_result)
+        return bool(asyncio.run(_await(answer)) if inspect.isawaitable(answer) else answer)
+
     def ask() -> Any:
         try:
-            answer = predicate(step_result)
-            return bool(asyncio.run(_await(answer)) if inspect.isawaitable(answer) else answer)
+            return contained(decide)()
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 
@@ -134,7 +146,7 @@ def parse_work(spec: TurnSpec, text: str) -> Work:
 
     def read() -> tuple[Any, str | None, AllmError | None]:
         try:
-            return parse(text, model), None, None
+            return contained(parse)(text, model), None, None
         except ValueError as error:
             return None, str(error), None
         except Exception as error:  # noqa: BLE001 - the type's own code; the model cannot mend it
@@ -143,7 +155,9 @@ def parse_work(spec: TurnSpec, text: str) -> Work:
     return Work(read, spec, Cancelled())
 
 
-def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None) -> ToolOutcome:
+def _settled(
+    spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None, tell: Tell | None = None
+) -> ToolOutcome:
     if span is not None:
         span.start()
     try:
@@ -151,15 +165,15 @@ def _settled(spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Sp
             result = invoke()
             if inspect.isawaitable(result):
                 result = asyncio.run(_await(result))
-    except ChildDied:
+    except (ChildDied, ProcessKilled):
         raise
-    except (Exception, asyncio.CancelledError, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
+    except BaseException as error:  # noqa: BLE001 - it is the outcome
         result = error
-    return _outcome(spec, call, result, span)
+    return _outcome(spec, call, result, span, tell)
 
 
 async def _asettled(
-    spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None
+    spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None, tell: Tell | None = None
 ) -> ToolOutcome:
     if span is not None:
         span.start()
@@ -168,22 +182,37 @@ async def _asettled(
             result = invoke()
             if inspect.isawaitable(result):
                 result = await result
-    except (Exception, *_EXITS) as error:  # noqa: BLE001 - it is the outcome
+    except ProcessKilled:
+        raise
+    except BaseException as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
         result = error
-    if not spec.terms.has_user_code:
+    if tell is None:
         return _outcome(spec, call, result, span)
-    try:  # it may block, and the event loop is the caller's
-        return await asyncio.to_thread(_outcome, spec, call, result, span)
-    except _EXITS as error:  # what would end the loop ends only this
-        raise RuntimeError(f"left with {type(error).__name__}: {error}") from None
+    # What the user's code makes of it may block, and the event loop is the caller's.
+    return await asyncio.to_thread(_outcome, spec, call, result, span, tell)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants this task to end; a handler may also raise what something else was cancelled with."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _inside(spec: TurnSpec) -> AbstractContextManager[None]:
     return _OUTSIDE if spec.inside is None else spec.inside.entered(spec.id)
 
 
-def _outcome(spec: TurnSpec, call: ToolCall, result: Any, span: Span | None) -> ToolOutcome:
-    outcome = settle(call, result, spec.terms.encoder, spec.terms.policy)
+def _outcome(
+    spec: TurnSpec, call: ToolCall, result: Any, span: Span | None, tell: Tell | None = None
+) -> ToolOutcome:
+    if tell is None:
+        outcome = settle(call, result, policy=spec.terms.policy)
+    elif tell(failure(call, result)):
+        outcome = settle(_own(call), result, spec.terms.encoder, spec.terms.policy)
+    else:
+        return settle(call, result)  # nobody waits for it
     if span is not None:
         span.stop(result=outcome.raw)
     return outcome
@@ -204,6 +233,15 @@ def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolC
     if form.takes_context:
         return lambda: handler(_copied(call.arguments), context())
     return lambda: handler(_copied(call.arguments))
+
+
+def _claim(spec: TurnSpec) -> LockType | None:
+    return allocate_lock() if spec.terms.has_user_code else None
+
+
+def _own(call: ToolCall) -> ToolCall:
+    """The call, for the user's code to do with what it likes."""
+    return msgspec.structs.replace(call, arguments=_copied(call.arguments), metadata=_copied(call.metadata))
 
 
 def _copied(value: Any) -> Any:

@@ -7,19 +7,20 @@ Rule of this file: a batch is a frozen value, and each call is in exactly one of
     of a manual tool                     manual     never; the caller answers it after the step
     that waits for a free worker         queue      another call's worker is free again
     that a worker runs                   running    it returns, takes too long, or crashes (see below)
-    whose error the user's code settles  settling   it is settled; what settles it crashes or takes too long: it halts
+    that the user's code settles         settling   it is settled; what settles it crashes, or takes too long
     that has its tool message            answered   never
 
 Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without what those require
 fail before any worker: they go to `settling`, or, where no code of the user's has a part in it, to `answered` at once.
-At most `max_concurrency` calls are running. A call whose worker crashed is run once more if its tool's `effect` says
-that twice is as good as once; no other call is ever run twice.
+At most `max_concurrency` calls have been started and not answered. A call whose worker crashed in the handler is run
+once more if its tool's `effect` says that twice is as good as once; no other call is ever run twice. The user's policy
+is asked once: where it comes to no end, a call that failed halts the chat with its own error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -41,22 +42,25 @@ from .tool_errors import (
     call_cancelled,
     help_needed,
     invalid_arguments,
+    not_settled,
     timed_out,
     unknown_tool,
     worker_crashed,
 )
 from .tools import AnswerEvent, Policy, ToolOutcome, answer_message, settle_error
 
-__all__ = ["Batch", "Change", "begin", "close", "crashed", "returned", "took_too_long"]
+__all__ = ["Batch", "Change", "begin", "close", "crashed", "handled", "returned", "took_too_long"]
 
 T = TypeVar("T")
 
 
 class Settling(msgspec.Struct, frozen=True):
-    """An error on its way through the user's code; `started` calls were seen to start by the stream's reader."""
+    """A call on its way through the user's code, with the `error` it failed with, if it did; `started` calls were seen
+    to start by the stream's reader.
+    """
 
     call: ToolCall
-    error: AllmError
+    error: Any
     started: bool
 
 
@@ -81,6 +85,11 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     def over(self) -> bool:
         """Whether every call that is not left to the caller has its answer."""
         return not (self.running or self.settling or self.queue)
+
+    @property
+    def started(self) -> int:
+        """How many calls were started, and have no answer yet."""
+        return len(self.running) + sum(each.started for each in self.settling.values())
 
     @property
     def open_calls(self) -> tuple[ToolCall, ...]:
@@ -115,6 +124,14 @@ def begin(options: Options, turn: int, thread: Thread, response: Response) -> Ch
         if error is not None:
             batch = _fail(batch, call, error, events, effects, started=False)
     return _changed(batch, events, effects)
+
+
+def handled(batch: Batch, call_id: str, error: Any) -> Change | None:
+    """A worker's handler is over; what it came to is being settled. None when nobody waits for that."""
+    call = batch.running.get(call_id)
+    if call is None:
+        return None
+    return _to_settling(batch, Settling(call, error, started=True)), ()
 
 
 def returned(batch: Batch, call_id: str, outcome: ToolOutcome) -> Change | None:
@@ -187,13 +204,20 @@ def _lost(
         call = batch.running[call_id]
         batch = _fail(batch, call, error(call), events, effects, started=True)
     elif call_id in batch.settling:
-        # The user's policy did not come to an end, which halts as a policy that raises does.
         settling = batch.settling[call_id]
-        outcome = settle_error(settling.call, settling.error, policy="halt")
+        outcome = _unsettled(batch, settling)
         batch = _answer(batch, settling.call, outcome, events, started=settling.started)
     else:
         return None
     return _changed(batch, events, effects)
+
+
+def _unsettled(batch: Batch, settling: Settling) -> ToolOutcome:
+    """The outcome of a call whose settling came to no end: as the policy's word has it; a function's is to halt."""
+    policy = batch.options.on_tool_error
+    word: Policy = "continue" if policy == "continue" else "halt"
+    error = settling.error if settling.error is not None else not_settled(settling.call)
+    return settle_error(settling.call, error, policy=word)
 
 
 def _fail(
@@ -207,12 +231,19 @@ def _fail(
 ) -> Batch:
     """The batch after a call failed without a worker to settle its error in."""
     if batch.options.errors_need_user_code:
-        effects.append(SettleError(call, error, batch.turn))
-        running = _without(batch.running, call.id)
-        settling = {**batch.settling, call.id: Settling(call, error, started)}
-        return msgspec.structs.replace(batch, running=running, settling=settling)
+        effects.append(SettleError(call, error, _timeout(batch, call), batch.turn))
+        return _to_settling(batch, Settling(call, error, started))
     policy: Policy = "halt" if batch.options.on_tool_error == "halt" else "continue"
     return _answer(batch, call, settle_error(call, error, policy=policy), events, started=started)
+
+
+def _to_settling(batch: Batch, settling: Settling) -> Batch:
+    call_id = settling.call.id
+    return msgspec.structs.replace(
+        batch,
+        running=_without(batch.running, call_id),
+        settling={**batch.settling, call_id: settling},
+    )
 
 
 def _answer(
@@ -242,7 +273,7 @@ def _changed(batch: Batch, events: Sequence[Event], effects: Sequence[Effect] = 
 
 def _start(batch: Batch) -> Change:
     limit = batch.options.max_concurrency
-    free = len(batch.queue) if limit is None else max(0, limit - len(batch.running))
+    free = len(batch.queue) if limit is None else max(0, limit - batch.started)
     calls = batch.queue[:free]
     if not calls:
         return batch, ()
@@ -259,8 +290,8 @@ def _run(batch: Batch, call: ToolCall) -> RunTool:
 
 
 def _timeout(batch: Batch, call: ToolCall) -> float | None:
-    own = batch.options.tools[call.name].timeout
-    return batch.options.tool_timeout if own is None else own
+    tool = batch.options.tools.get(call.name)
+    return batch.options.tool_timeout if tool is None or tool.timeout is None else tool.timeout
 
 
 def _checkpoint(batch: Batch) -> Checkpoint:

@@ -69,7 +69,8 @@ class CancelModel(msgspec.Struct, frozen=True):
 class RunTool(msgspec.Struct, frozen=True):
     """Run the handler in a worker of its own, settle its result there, and answer `ToolReturned`.
 
-    Units: `timeout` in seconds from the worker's start, then `ToolTimedOut`; None is no limit.
+    Where code of the user's has a part in the settling, say `HandlerEnded` before it.
+    Units: `timeout` in seconds for the handler, and as many for that code, then `ToolTimedOut`; None is no limit.
     """
 
     call: ToolCall
@@ -81,11 +82,12 @@ class RunTool(msgspec.Struct, frozen=True):
 
 class SettleError(msgspec.Struct, frozen=True):
     """Take an error that never had a worker to the user's policy and encoder (`tools.settle_error`), in a worker, and
-    answer `ToolReturned`. If that worker crashes or takes too long, say so: the call then halts the chat.
+    answer `ToolReturned`. If that worker crashes or takes longer than `timeout` seconds, say so.
     """
 
     call: ToolCall
     error: AllmError
+    timeout: float | None
     turn: int
 
 

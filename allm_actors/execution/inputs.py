@@ -7,7 +7,7 @@ that comes twice changes nothing, so nobody has to guard against telling too muc
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,7 @@ __all__ = [
     "AnswerParsed",
     "Cancelled",
     "HaltAnswered",
+    "HandlerEnded",
     "Input",
     "ModelEnded",
     "ModelEvents",
@@ -50,6 +51,17 @@ class ModelFailed(msgspec.Struct, frozen=True):
     preflight: bool = False
 
 
+class HandlerEnded(msgspec.Struct, frozen=True):
+    """A call's handler is over, and code of the user's is asked what that means: a policy, an encoder, or both.
+
+    `error` is what the handler failed with, if it did. Told only where there is such code; `ToolReturned` follows.
+    """
+
+    call_id: str
+    error: Any = None
+    turn: int | None = None
+
+
 class ToolReturned(msgspec.Struct, frozen=True):
     """A call has its outcome: from the tool's worker, or from the one that was asked to settle an error.
 
@@ -70,7 +82,7 @@ class ToolCrashed(msgspec.Struct, frozen=True):
 
 
 class ToolTimedOut(msgspec.Struct, frozen=True):
-    """A call's time is over; its worker may still be running."""
+    """The time of a call's handler is over, or of the code that settles it; its worker may still be running."""
 
     call_id: str
     turn: int | None = None
@@ -107,6 +119,7 @@ Input = (
     ModelEvents
     | ModelEnded
     | ModelFailed
+    | HandlerEnded
     | ToolReturned
     | ToolCrashed
     | ToolTimedOut

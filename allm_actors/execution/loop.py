@@ -11,6 +11,7 @@ below knows leaves the state as it is, the same object, with no effects.
     Parsing   AnswerParsed               as above, with the value; or, as often as allowed, CallModel with what is wrong
     Asking    ModelFailed, preflight     Finish with Refused; on a later turn the chat halts with `error`
     Asking    ModelFailed                Emit an ErrorEvent, and go on as if the model had ended
+    Batch     HandlerEnded               (nothing; what it failed with is known)
     Batch     ToolReturned               Checkpoint, Emit the answer, and RunTool for a call that waits
     Batch     ToolCrashed, ToolTimedOut  the same with an error as the answer, or SettleError
     Batch     (the last call answered)   Emit StepCompleted; the gates (see `gates`) halt the chat, or CallModel
@@ -69,6 +70,7 @@ from .inputs import (
     AnswerParsed,
     Cancelled,
     HaltAnswered,
+    HandlerEnded,
     Input,
     ModelEnded,
     ModelEvents,
@@ -111,6 +113,8 @@ def step(state: LoopState, input: Input) -> Transition:
             return _parsed(state, phase.response, input)
         case ToolReturned() if isinstance(phase, Batch) and input.turn in (None, state.turn):
             return _batch(state, batches.returned(phase, input.call_id, input.outcome))
+        case HandlerEnded() if isinstance(phase, Batch) and input.turn in (None, state.turn):
+            return _batch(state, batches.handled(phase, input.call_id, input.error))
         case ToolCrashed() if isinstance(phase, Batch) and input.turn in (None, state.turn):
             return _batch(state, batches.crashed(phase, input.call_id, input.reason))
         case ToolTimedOut() if isinstance(phase, Batch) and input.turn in (None, state.turn):

@@ -116,6 +116,7 @@ LANDINGS: Final[dict[str, Landing]] = {
     ANY_OTHER: Landing("completed", "awaiting_tools"),
 }
 _STOPPED: Final = ("cancelled", "interrupted")
+_REASONS: Final = frozenset(LANDINGS) - {GOING_ON, ANY_OTHER}  # a tool may halt with any other word
 
 
 def opened(start: object) -> Session:
@@ -183,7 +184,8 @@ def apply_chat_result(session: Session, result: ChatResult) -> Session:
         left = result.final_response.tool_calls
     asked = (result.pending_question, result.pending_tool_call_id)
     error = metadata.get("on_tool_error_exception") or metadata.get("error") or metadata
-    return _land(session, reason or ANY_OTHER, thread, metadata, left, asked, error)
+    row = reason if reason in _REASONS else ANY_OTHER
+    return _land(session, row, thread, metadata, left, asked, error)
 
 
 def apply_step_result(session: Session, result: StepResult) -> Session:
@@ -329,14 +331,14 @@ def _came_to(step: StepResult, failure: object) -> str:
 
 def _land(
     session: Session,
-    reason: str,
+    row: str,
     thread: Thread,
     metadata: dict[str, Any],
     left: object,
     asked: tuple[str | None, str | None],
     error: object,
 ) -> Session:
-    landing = LANDINGS.get(reason, LANDINGS[ANY_OTHER])
+    landing = LANDINGS[row]
     calls = [call for call in left if isinstance(call, ToolCall)] if isinstance(left, list) else []
     pending = _still_open(thread, calls) if calls else []
     questions = {

@@ -19,6 +19,7 @@ __all__ = [
     "invalid_return",
     "not_encoded",
     "not_found",
+    "not_settled",
     "policy_raised",
     "predicate_raised",
     "timed_out",
@@ -90,19 +91,28 @@ def not_encoded(call: ToolCall, error: Exception) -> ToolError:
     return _error("encoding_failed", call, message, cause=describe(error))
 
 
-def invalid_return(call: ToolCall, message: str, **metadata: Any) -> ToolError:
+def not_settled(call: ToolCall) -> ToolError:
+    """What the handler gave was lost, because the user's code that makes a text of it came to no end."""
+    message = (
+        f"{call.name} has answered, but what makes a text of its answer came to no end; the answer is lost"
+    )
+    return _error("encoding_failed", call, message)
+
+
+def invalid_return(call: ToolCall, message: str, cause: str | None = None, **metadata: Any) -> ToolError:
     """A handler, or a policy, gave something that has no meaning."""
-    error = _error("invalid_return", call, message)
+    error = _error("invalid_return", call, message, cause=cause)
     error.metadata.update(metadata)
     return error
 
 
 def policy_raised(call: ToolCall, raised: Exception) -> ToolError:
     """The user's `on_tool_error` function raised; what it raised is in the metadata, as an error that can be stored."""
-    message = f"on_tool_error raised {describe(raised)}"
+    said = describe(raised)
+    message = f"on_tool_error raised {said}"
     if not isinstance(raised, AllmError):
-        raised = _error("handler_raised", call, message, cause=describe(raised))
-    return invalid_return(call, message, on_tool_error_raised=True, on_tool_error_exception=raised)
+        raised = _error("handler_raised", call, message, cause=said)
+    return invalid_return(call, message, said, on_tool_error_raised=True, on_tool_error_exception=raised)
 
 
 def predicate_raised(raised: Exception) -> AllmError:

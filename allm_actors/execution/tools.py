@@ -59,6 +59,7 @@ __all__ = [
     "answer_message",
     "as_policy",
     "encode",
+    "failure",
     "halt_metadata",
     "repair",
     "settle",
@@ -72,7 +73,16 @@ AnswerEvent: TypeAlias = ToolResultEncoded | AskUserRequested | ToolHalt
 
 AWAITING_USER: Final = "<awaiting user response>"
 RESERVED_HALTS: Final = frozenset(
-    {"ask_user", "max_turns", "halt_when", "tool_error", "cancelled", "completed", "interrupted"}
+    {
+        "ask_user",
+        "cancelled",
+        "completed",
+        "halt_when",
+        "interrupted",
+        "manual_tool_calls",
+        "max_turns",
+        "tool_error",
+    }
 )
 
 
@@ -135,17 +145,22 @@ def settle(
 ) -> ToolOutcome:
     """The outcome of a call whose handler returned `result`, or raised it."""
     match result:
-        case BaseException():
-            return settle_error(call, handler_raised(call, result), encoder, policy)
-        case Err(reason):
-            error = handler_raised(call, reason) if isinstance(reason, BaseException) else reason
-            return settle_error(call, error, encoder, policy)
+        case BaseException() | Err():
+            return settle_error(call, failure(call, result), encoder, policy)
         case AskUser():
             return _asked(call, result, encoder, policy)
         case Halt():
             return _halted(call, result, encoder, policy)
         case _:
             return _answered(call, result if isinstance(result, Ok) else Ok(result), encoder, policy)
+
+
+def failure(call: ToolCall, result: object) -> Any:
+    """What a call failed with whose handler returned `result`, or raised it; None when it did not fail."""
+    reason = result.reason if isinstance(result, Err) else result
+    if isinstance(reason, BaseException):
+        return handler_raised(call, reason)
+    return reason if isinstance(result, Err) else None
 
 
 def settle_error(

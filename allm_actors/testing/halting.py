@@ -45,6 +45,8 @@ def prove_halting(
     """
     if handlers not in ("wild", "own"):
         raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
+    if schedules < 1:
+        raise ValueError(f"schedules must be 1 or more, got: {schedules!r}; without any, nothing is proved")
     proof = Proof()
 
     def schedule(host: SimHost) -> None:
@@ -53,18 +55,18 @@ def prove_halting(
         proof.schedules += 1
         proof.crashed += conversation.deaths > 0
 
-    half = schedules // 2 if crash else schedules
-    common: dict[str, Any] = {"store": store, "shrinks": shrinks}
-    try:
-        explore_chat(schedule, seeds=range(seed, seed + half), **common)
-    except ScenarioFailed as failure:
-        _say_how(failure, 2 if crash else 1, crash, handlers)  # of two, the first is without faults
-        raise
-    try:
-        explore_chat(schedule, seeds=range(seed + half, seed + schedules), faults=_faults(), **common)
-    except ScenarioFailed as failure:
-        _say_how(failure, 1, crash, handlers)
-        raise
+    half = seed + (schedules // 2 if crash else schedules)
+    again = 2 if crash else 1  # of two, the first is without faults
+    for seeds, faults, alone in (
+        (range(seed, half), None, again),
+        (range(half, seed + schedules), _faults(), 1),
+    ):
+        try:
+            if seeds:
+                explore_chat(schedule, seeds=seeds, faults=faults, store=store, shrinks=shrinks)
+        except ScenarioFailed as failure:
+            _say_how(failure, alone, crash, handlers)
+            raise
     if proof.never_run:
         warnings.warn(_unproved(proof), stacklevel=2)
     return proof

@@ -251,9 +251,7 @@ class Schedule:
 
     @property
     def _concurrency(self) -> int | None:
-        # A call whose error the user's code settles has no worker any more, and no event says since when.
-        settled_by_user = callable(self.options.get("on_tool_error")) or "tool_result_encoder" in self.options
-        return None if settled_by_user else self.options.get("max_concurrency")
+        return self.options.get("max_concurrency")
 
     # Between turns.
 

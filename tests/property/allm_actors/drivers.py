@@ -381,7 +381,7 @@ class Pure:
             case RunTool(call, tool, _, _, turn):
                 settled = settle(call, self.handled(tool, call), self.encoder, self.policy)
                 return [ToolReturned(call.id, settled, turn)]
-            case SettleError(call, error, turn):
+            case SettleError(call, error, _, turn):
                 return [ToolReturned(call.id, settle_error(call, error, self.encoder, self.policy), turn)]
             case AskHalt(turn, result):
                 return [HaltAnswered(turn, _tried(self.halt_when, result))]

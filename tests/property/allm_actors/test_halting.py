@@ -33,12 +33,19 @@ from supervisors import ScenarioFailed, SimulationError, Stuck
 SCHEDULES, CRASHED = 1100, 500  # of each part; at least so many of them have somebody killed
 ENOUGH = 400
 """Schedules in which a planted bug must be found."""
-RARE = {
-    "a death is told for the job before": 2000,
-    # A worker that takes no message is killed after a second, and its second job ends with it.
-    "a worker gets the next job before it is done": 2000,
+RARE: dict[str, dict[str, Any]] = {
+    "a death is told for the job before": {"schedules": 2000},
+    # A worker that takes no message is killed after a second, and its second job ends with it: that takes long turns.
+    "a worker gets the next job before it is done": {
+        "schedules": 1500,
+        "crash": False,
+        "max_turns": 6,
+        "mode": "auto",
+        "on_tool_error": "continue",
+        "halt_when": lambda _step: False,
+    },
 }
-"""More of them for one that needs two things at once: a worker's second job, and its death in it."""
+"""More of them, or others, for a bug that needs two things at once: a worker's second job, and its death in it."""
 
 
 def engine() -> allm.Engine:
@@ -127,6 +134,19 @@ def test_the_proof_says_which_handler_never_ran() -> None:
 
 def _refuses(arguments: Any) -> Any:
     raise allm.ToolError("invalid_arguments", tool_name="odd", message="no")
+
+
+@pytest.mark.parametrize("crash", [True, False])
+@pytest.mark.parametrize("schedules", [1, 2, 3])
+def test_a_proof_of_few_schedules_is_one(schedules: int, crash: bool) -> None:
+    proof = prove_halting(engine(), schedules=schedules, crash=crash)
+    assert proof.schedules == schedules
+    assert crash or not proof.crashed
+
+
+def test_a_proof_of_nothing_is_none() -> None:
+    with pytest.raises(ValueError, match="schedules must be 1 or more, got: 0"):
+        prove_halting(engine(), schedules=0)
 
 
 def test_handlers_are_wild_or_own() -> None:
@@ -450,7 +470,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 def test_the_proof_catches(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     PLANTED[bug](monkeypatch)
     with pytest.raises(ScenarioFailed) as failure:
-        prove_halting(engine(), schedules=RARE.get(bug, ENOUGH), seed=0, shrinks=0)
+        prove_halting(engine(), **{"schedules": ENOUGH, **RARE.get(bug, {})}, shrinks=0)
     # A law was broken, or a turn never ended: not a mistake in the planting.
     assert isinstance(failure.value.__cause__, AssertionError | SimulationError | Stuck), repr(
         failure.value.__cause__

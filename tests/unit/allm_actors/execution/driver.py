@@ -129,7 +129,7 @@ class World:
                         call.id, settle(call, self.call(tool, call), self.encoder, self.policy), turn
                     )
                 ]
-            case SettleError(call, error, turn):
+            case SettleError(call, error, _, turn):
                 return [ToolReturned(call.id, settle_error(call, error, self.encoder, self.policy), turn)]
             case AskHalt(turn, result):
                 return [HaltAnswered(turn, self.judge(result))]

@@ -20,6 +20,7 @@ from allm_actors.execution.effects import (
 from allm_actors.execution.inputs import (
     Cancelled,
     HaltAnswered,
+    HandlerEnded,
     ModelEnded,
     ModelEvents,
     ModelFailed,
@@ -150,11 +151,43 @@ def test_a_custom_encoder_hears_of_errors_too():
     assert kinds(effects) == [Checkpoint, SettleError]
 
 
-def test_an_error_that_is_being_settled_does_not_hold_a_worker():
+def test_a_call_that_is_being_settled_was_started_and_is_not_answered():
     made = [("c0", "echo"), ("c1", "echo")]
     state, _ = ran_until_tools(*made, tools=tools(echo=echo), max_concurrency=1, on_tool_error="function")
     state, effects = loop.step(state, ToolTimedOut("c0"))
+    assert [effect.timeout for effect in effects if isinstance(effect, SettleError)] == [30.0]
+    assert RunTool not in kinds(effects), "or two would run at once, for whoever reads the events"
+    state, effects = loop.step(state, ToolReturned("c0", settle(calls(("c0", "echo"))[2], 1)))
     assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c1"]
+
+
+@pytest.mark.parametrize("lost", [ToolCrashed("c0", "killed"), ToolTimedOut("c0")])
+@pytest.mark.parametrize("policy", ["continue", "halt", "function"])
+def test_a_call_whose_handler_is_over_is_not_run_or_settled_again(lost, policy):
+    again = Tool(name="echo", description="", schema={}, handler=echo, effect="pure")
+    rules = {"on_tool_error": policy, "custom_encoder": True}
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=again), **rules)
+    state, effects = loop.step(state, HandlerEnded("c0", "no such city"))
+    assert effects == ()
+    state, effects = loop.step(state, lost)
+    assert not {RunTool, SettleError} & set(kinds(effects))
+    (message,) = state.steps[0].tool_results
+    assert message.content == '{"error":"no such city"}'
+    assert isinstance(state.phase, loop.Finished) is (policy != "continue")
+
+
+def test_what_a_handler_gave_is_lost_with_what_makes_a_text_of_it():
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), custom_encoder=True)
+    state, _ = loop.step(state, HandlerEnded("c0"))
+    state, _ = loop.step(state, ToolCrashed("c0", "killed"))
+    assert "what makes a text of its answer came to no end" in state.steps[0].tool_results[0].content
+
+
+def test_a_handler_is_over_once():
+    state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), custom_encoder=True)
+    state, _ = loop.step(state, HandlerEnded("c0"))
+    for news in (HandlerEnded("c0"), HandlerEnded("c1"), HandlerEnded("c0", turn=3)):
+        assert loop.step(state, news) == (state, ())
 
 
 # --- news that changes nothing ----------------------------------------------------------------------------------------

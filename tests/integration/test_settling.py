@@ -1,0 +1,289 @@
+"""What the user's code makes of a tool's end: asked once, in time, and with values of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.testing import SimHost, explore_chat, script
+
+HI = [allm.user("hi")]
+ENDLESS = 1e6
+
+
+def says(text: str) -> list[Any]:
+    return [script.text(text), script.finish("stop")]
+
+
+def calls(*made: tuple[str, str]) -> list[Any]:
+    """Calls, as (id, name)."""
+    return [*(script.tool_call(name, {}, id=id) for id, name in made), script.finish("tool_calls")]
+
+
+def tool(name: str, handler: Any, **options: Any) -> allm.Tool:
+    return allm.Tool(name=name, description="", schema={}, handler=handler, **options)
+
+
+def fake(*scripts: list[Any], tools: Any = ()) -> allm.Engine:
+    return allm.Engine(adapter="fake", tools=tools, adapter_opts={"scripts": list(scripts)})
+
+
+def fails(_arguments: Any) -> Any:
+    raise LookupError("no such city")
+
+
+def chat(
+    host: SimHost, *tools: allm.Tool, called: tuple[tuple[str, str], ...] = (("c0", "t"),), **options: Any
+) -> Any:
+    """What a chat comes to that calls the tools once."""
+    session = host.session("s", fake(calls(*called), says("done"), tools=list(tools)))
+    return session.reply("hi", **options).result()
+
+
+def told(result: Any) -> str:
+    """The first answer of a tool that the model was given."""
+    content = next(message.content for message in result.thread.messages if message.role == "tool")
+    assert isinstance(content, str)
+    return content
+
+
+# --- once ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("effect", ["once", "pure"])
+@pytest.mark.parametrize("seconds", [0.3, ENDLESS])
+def test_a_policy_that_takes_longer_than_the_tool_may_is_asked_once(effect: Any, seconds: float) -> None:
+    asked = []
+    with SimHost() as host:
+
+        def policy(_call: Any, error: Any) -> str:
+            asked.append(error.reason)
+            host.sleep(seconds)
+            return "halt"
+
+        result = chat(host, tool("t", handler=fails, timeout=0.2, effect=effect), on_tool_error=policy)
+        assert asked == ["handler_raised"]
+        assert result.halted_reason == "tool_error"
+        assert "no such city" in told(result)
+        assert host.now <= 0.5, "the policy has as much time as the tool, and no more"
+
+
+def test_a_policy_is_asked_once_when_its_worker_is_killed() -> None:
+    asked = []
+    with SimHost() as host:
+
+        def policy(_call: Any, error: Any) -> str:
+            asked.append(error.reason)
+            host.sleep(ENDLESS)
+            return "continue"
+
+        def kill() -> None:
+            host.sleep(1.0)
+            host.kill("tool")
+
+        host.client(kill)
+        result = chat(host, tool("t", handler=fails, effect="pure"), on_tool_error=policy)
+        assert (asked, result.halted_reason) == (["handler_raised"], "tool_error")
+        assert "no such city" in told(result)
+
+
+def test_a_handler_that_fails_when_its_time_is_over_fails_once_for_the_policy() -> None:
+    """Whichever comes first, its end or that of its time: in any order."""
+
+    def scenario(host: SimHost) -> None:
+        asked = []
+
+        def handler(_arguments: Any) -> Any:
+            host.sleep(0.2)
+            raise LookupError("late")
+
+        def policy(_call: Any, error: Any) -> str:
+            asked.append(error.reason)
+            host.sleep(host.pick(0.0, 0.1))
+            return "continue"
+
+        result = chat(host, tool("t", handler=handler, timeout=0.2), on_tool_error=policy)
+        host.run_until_idle()
+        assert result.halted_reason == "completed"
+        assert asked in (["handler_raised"], ["timeout"])
+        assert told(result).startswith(
+            '{"error":"t raised' if asked == ["handler_raised"] else '{"error":"t did not'
+        )
+
+    explore_chat(scenario, seeds=range(150))
+
+
+def test_a_policy_is_not_asked_about_a_call_that_was_cancelled() -> None:
+    asked = []
+    with SimHost() as host:
+
+        def handler(_arguments: Any, context: Any) -> Any:
+            context.cancelled.wait()
+            raise LookupError("left")
+
+        waits = tool("t", handler=handler)
+        session = host.session("s", fake(calls(("c0", "t")), says("done"), tools=[waits]))
+        turn = session.reply("hi", on_tool_error=lambda _call, error: asked.append(error))
+        next(event for event in turn if event.tag == "tool_execution_started")
+        turn.close()
+        host.run_until_idle()
+        assert asked == []
+        assert turn.result().halted_reason == "cancelled"
+
+
+def test_an_encoder_that_comes_to_no_end_costs_the_answer_and_not_the_chat() -> None:
+    with SimHost() as host:
+
+        def encoder(_value: Any) -> str:
+            host.sleep(ENDLESS)
+            return "never"
+
+        gives = tool("t", handler=lambda _: 1, timeout=0.2)
+        result = chat(host, gives, tool_result_encoder=encoder)
+        assert result.halted_reason == "completed"
+        assert "what makes a text of its answer came to no end" in told(result)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_more_calls_than_may_are_started_and_not_answered(seed: int) -> None:
+    """Also while the error of one that took too long is being given its text."""
+    with SimHost(seed=seed) as host:
+        waits = tool("t", handler=lambda _, context: context.cancelled.wait())
+        quick = tool("q", handler=lambda _: 1)
+        asked = [("c0", "t"), *((f"c{n}", "q") for n in range(1, 5))]
+        session = host.session("s", fake(calls(*asked), says("done"), tools=[waits, quick]))
+        options = {"max_concurrency": 1, "tool_timeout": 0.5, "tool_result_encoder": lambda _: "x"}
+        open_now, most = 0, 0
+        for event in session.reply("hi", **options):
+            open_now += (event.tag == "tool_execution_started") - (event.tag == "tool_result_encoded")
+            most = max(most, open_now)
+        assert most == 1
+
+
+# --- exits --------------------------------------------------------------------------------------------------------
+
+
+class Odd(BaseException):
+    """What no library knows."""
+
+
+EXITS = [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Odd]
+
+
+def leaves(kind: type[BaseException]) -> Callable[..., Any]:
+    def function(*_arguments: Any) -> Any:
+        raise kind("away")
+
+    return function
+
+
+@pytest.mark.parametrize("kind", EXITS)
+def test_a_handler_that_leaves_has_failed_and_nothing_more(kind: type[BaseException]) -> None:
+    asked = []
+
+    async def later(_arguments: Any) -> Any:
+        raise kind("away")
+
+    for handler in (leaves(kind), later):
+        engine = fake(calls(("c0", "t")), says("done"), tools=[tool("t", handler=handler)])
+        result = allm.chat(
+            engine, HI, on_tool_error=lambda _, error: asked.append(error.reason) or "continue"
+        )
+        assert result.halted_reason == "completed"
+        assert told(result) == f'{{"error":"t left with {kind.__name__}: away"}}'
+    assert asked == ["handler_exit", "handler_exit"]
+
+
+@pytest.mark.parametrize("kind", EXITS)
+def test_a_policy_that_leaves_is_one_that_raises(kind: type[BaseException]) -> None:
+    engine = fake(calls(("c0", "t")), says("done"), tools=[tool("t", handler=fails)])
+    result = allm.chat(engine, HI, on_tool_error=leaves(kind))
+    assert result.halted_reason == "tool_error"
+    error = result.metadata["on_tool_error_exception"]
+    assert error.message == f"on_tool_error raised RuntimeError: left with {kind.__name__}: away"
+
+
+@pytest.mark.parametrize("kind", EXITS)
+def test_an_encoder_that_leaves_is_one_that_raises(kind: type[BaseException]) -> None:
+    engine = fake(calls(("c0", "nope")), says("done"), tools=[tool("t", handler=fails)])
+    result = allm.chat(engine, HI, tool_result_encoder=leaves(kind))
+    assert result.halted_reason == "completed"
+    assert "tool nope not in engine.tools" in told(result)
+
+
+@pytest.mark.parametrize("kind", EXITS)
+def test_a_predicate_that_leaves_is_one_that_raises(kind: type[BaseException]) -> None:
+    engine = fake(calls(("c0", "t")), says("done"), tools=[tool("t", handler=fails)])
+    result = allm.chat(engine, HI, halt_when=leaves(kind))
+    assert result.halted_reason == "error"
+    assert (
+        result.metadata["error"].message == f"halt_when raised RuntimeError: left with {kind.__name__}: away"
+    )
+
+
+def test_a_type_that_leaves_is_one_that_cannot_be_made() -> None:
+    @dataclass
+    class Leaves:
+        x: int
+        __post_init__ = leaves(SystemExit)
+
+    result = allm.chat(fake(says('{"x": 1}')), HI, response_model=Leaves)
+    assert result.halted_reason == "error"
+    assert "its own code raised RuntimeError: left with SystemExit: away" in result.metadata["error"].message
+
+
+def test_who_reads_an_answer_and_is_killed_is_not_the_model() -> None:
+    with SimHost() as host:
+
+        def predicate(_step: Any) -> bool:
+            host.sleep(ENDLESS)
+            return False
+
+        def kill() -> None:
+            host.sleep(1.0)
+            host.kill("tool")
+
+        host.client(kill)
+        result = chat(host, tool("t", handler=lambda _: 1), halt_when=predicate)
+        assert result.metadata["error"].message.startswith("halt_when did not answer, its process ended")
+
+
+# --- values of one's own ------------------------------------------------------------------------------------------
+
+
+def test_nobody_can_change_the_conversation_through_a_call() -> None:
+    def handler(arguments: Any, context: Any) -> Any:
+        arguments.clear()
+        context.tool_call.arguments.clear()
+        context.tool_call.arguments["x"] = []
+        raise LookupError("no")
+
+    def policy(call: Any, _error: Any) -> str:
+        call.arguments.clear()
+        return "continue"
+
+    asked = [script.tool_call("t", {"city": ["Paris"]}, id="c0"), script.finish("tool_calls")]
+    for calling in (
+        asked,
+        [script.tool_call("nope", {"city": ["Paris"]}, id="c0"), script.finish("tool_calls")],
+    ):
+        engine = fake(calling, says("done"), tools=[tool("t", handler=handler)])
+        result = allm.chat(engine, HI, on_tool_error=policy)
+        (call,) = result.thread.messages[1].tool_calls
+        assert call.arguments == {"city": ["Paris"]}
+
+
+@pytest.mark.parametrize("reason", ["manual_tool_calls", "going on", "any other"])
+def test_a_tool_halts_with_a_word_of_its_own_or_not_at_all(reason: str) -> None:
+    with allm.Host() as host:
+        halts = tool("t", handler=lambda _: allm.Halt(reason, 1))
+        session = host.session("s", fake(calls(("c0", "t")), says("done"), tools=[halts]))
+        result = session.reply("hi").result()
+        assert result.halted_reason == ("completed" if reason == "manual_tool_calls" else reason)
+        assert session.status == "completed"
+        allm.validate(session.value)
