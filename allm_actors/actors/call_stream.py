@@ -12,6 +12,7 @@ from typing import Any
 from allm_actors.data import AllmError, StreamError
 from allm_actors.engine.engine import Engine
 
+from .adapter import close
 from .call import CallSpec, call_spec
 from .host import Host
 from .stateless import default_host
@@ -65,9 +66,7 @@ class _Call:
         self._host.call(self._spec)
 
     def unbegun(self) -> Any:
-        close = getattr(self._spec.opened, "close", None)
-        if close is not None:
-            close()
+        close(self._spec.opened)
         return StreamError("cancelled", message="the call was closed before it began")
 
 

@@ -83,7 +83,7 @@ class CallActor(Process):
     def handle_continue(self, _arg: Any) -> None:
         """Begin."""
         ref = self.ref
-        self.spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.send(_Cancel()))
+        self.spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.inform(_Cancel()))
         self.begin()
 
     def on_receive(self, message: Any) -> None:

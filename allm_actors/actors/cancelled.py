@@ -27,9 +27,8 @@ class Cancelled:
 
     def __init__(self) -> None:
         self._is_set = False
-        self._awaited: Future[None] | None = (
-            None  # few wait, and a future costs more than all else of a call's flag
-        )
+        # Few wait, and a future costs more than all else of a call's flag.
+        self._awaited: Future[None] | None = None
 
     def set(self) -> None:
         """Say that the call was cancelled."""

@@ -19,12 +19,16 @@ from .keeper import Create
 from .ledger import Ledger
 from .ports import SESSIONS, Ports
 from .protocol import Forked
+from .seat import snapshot
 
 __all__ = ["Changes"]
 
 
 class Changes:
-    """The changes of one session; `under_way` while one is being stored. Thread: the session actor's."""
+    """The changes of one session. `under_way`: one is being stored, or the session is loaded anew.
+
+    Thread: the session actor's.
+    """
 
     __slots__ = ("_ledger", "_ports", "under_way")
 
@@ -45,7 +49,7 @@ class Changes:
         copy, ref = msgspec.structs.replace(self._ledger.value, id=id), self._ledger.ref
         if self._ports.whereis((SESSIONS, id)) is not None:
             raise _taken(id)
-        self.under_way = True
+        self.wait()
 
         def done(stored: bool, error: BaseException | None) -> None:
             if stored:
@@ -59,8 +63,12 @@ class Changes:
 
     def save(self) -> None:
         """Store what could not be stored before."""
-        self.under_way = True
+        self.wait()
         self._ledger.save(lambda _error: self.settle())
+
+    def wait(self) -> None:
+        """Whatever is asked from now on waits, until `settle`."""
+        self.under_way = True
 
     def settle(self) -> None:
         """What was being stored is stored, or not."""
@@ -69,11 +77,11 @@ class Changes:
     def _take_over(self, asked: From, session: Session) -> Any:
         before = self._ledger.value
         self._ledger.put(session)
-        self.under_way = True
+        self.wait()
 
         def stored(error: StoreError | None) -> None:
             if error is None:
-                asked.reply(session)
+                asked.reply(snapshot(session))
             else:
                 self._ledger.put(before)
                 asked.fail(error)

@@ -57,9 +57,8 @@ class Channel:
     )
 
     def __init__(self, limit: int = 256) -> None:
-        self._lock = (
-            threading.RLock()
-        )  # a stream may be collected, and cancel its turn, while this thread holds it
+        # A stream may be collected, and cancel its turn, while this thread holds it.
+        self._lock = threading.RLock()
         self._buffer: deque[Event] = deque()
         self._window = Window(limit)
         self._wakes: list[_Wake] = []  # of the reader, and of whoever closes the stream over its head

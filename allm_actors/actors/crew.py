@@ -3,7 +3,7 @@
 Rule of this file: nothing here knows what is worked on. Workers are started by the host's supervisors, and report to
 the session's actor, as deadlines do, by message.
 
-Thread: the session actor's, but for `rest`, which is also its killer's.
+Thread: the session actor's. `dismiss`, `rest`, `call_off` and what `alarm` returns may also be its killer's.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from allm_actors.engine.adapter import Call
-from allm_actors.execution.effects import CallModel
+from allm_actors.engine.wire import Transport
 from supervisors import ProcessRef
 
 from .alarms import Alarms
 from .bench import Post
-from .ports import Ports, model_call
-from .protocol import AlarmRang, ModelJob, ToolJob, TurnSpec, WorkerLost, WorkerReady
+from .ports import Ports
+from .protocol import AlarmRang, ModelJob, ToolJob, WorkerLost, WorkerReady
 
 __all__ = ["Crew"]
 
@@ -33,6 +32,11 @@ class Crew:
         self._ports, self.ref = ports, ref
         self._alarms: Alarms | None = None
         self._tokens = 0
+
+    @property
+    def transport(self) -> Transport:
+        """The host's way to the network."""
+        return self._ports.transport
 
     def next_token(self) -> int:
         """A number that no job of this actor has had; the first is 1."""
@@ -52,10 +56,6 @@ class Crew:
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; what it still says is stale."""
         self._ports.dismiss(worker, reason)
-
-    def model_call(self, spec: TurnSpec, effect: CallModel) -> tuple[Any, Any, Call]:
-        """The adapter, the request and the call for one model call. Raises what refuses it."""
-        return model_call(spec, effect, self._ports.transport)
 
     def alarm(self, seconds: float, token: int) -> Callable[[], object]:
         """Have the actor told when this token's time is up; returns what calls that off."""

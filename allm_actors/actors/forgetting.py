@@ -15,7 +15,7 @@ from supervisors.runtime.signals import Signal
 from .keeper import Delete
 from .ports import SESSIONS, Ports
 from .protocol import Forget
-from .reaching import cause_of, error_of
+from .reaching import cause_of
 from .seat import Cell
 
 __all__ = ["Eraser", "forget"]
@@ -78,7 +78,7 @@ def forget(ports: Ports, id: str, cell: Cell, deleted: Future[Any], tries: int =
             deleted.fail(cause_of(gone, id))
 
     def answered(answer: Future[Any]) -> None:
-        error = error_of(answer)
+        error = answer.error
         if isinstance(error, ProcessDown):
             ports.when_whole(again)  # it died before it could: by itself, or with its host
         elif error is not None:
@@ -87,7 +87,7 @@ def forget(ports: Ports, id: str, cell: Cell, deleted: Future[Any], tries: int =
             deleted.set()
 
     def started(start: Future[Any]) -> None:
-        error = error_of(start)
+        error = start.error
         if error is None and start.get() is None:
             again()  # it is alive after all
         elif error is not None and not isinstance(error, ProcessDown):

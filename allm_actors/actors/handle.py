@@ -9,9 +9,8 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
 from typing import Any, Protocol
-from weakref import ReferenceType, ref
-
-import msgspec
+from weakref import ReferenceType
+from weakref import ref as weak
 
 from allm_actors.data import Message, Session, ToolCall
 from allm_actors.data.codec import to_msgpack
@@ -24,8 +23,8 @@ from .channel import Channel
 from .ending import ending
 from .ports import SESSIONS, Ports
 from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec, WhenBusy
-from .reaching import ask, ensure, error_of
-from .seat import Seat
+from .reaching import ask, ensure
+from .seat import Seat, snapshot
 from .stream import Turn
 from .turns import turn_spec, view_of
 
@@ -92,12 +91,7 @@ class SessionHandle:
 
         A snapshot: what is done to its lists is not done to the session.
         """
-        value = self._seat.cell.value
-        thread = msgspec.structs.replace(value.thread, messages=list(value.thread.messages))
-        pending = list(value.pending_tool_calls)
-        return msgspec.structs.replace(
-            value, thread=thread, pending_tool_calls=pending, metadata=dict(value.metadata)
-        )
+        return snapshot(self._seat.cell.value)
 
     @property
     def status(self) -> str:
@@ -162,7 +156,9 @@ class SessionHandle:
         return self._forked(id)
 
     def stop(self) -> Any:
-        """End the session's actor once it has handled what waits; the conversation stays in the store."""
+        """End the session's actor: the turn that runs is interrupted, and those that wait with it. The conversation
+        stays in the store. False: there was none.
+        """
         ref = self._ports.whereis((SESSIONS, self.id))
         stopped: Any = Future()
         if ref is None:
@@ -201,7 +197,7 @@ class SessionHandle:
         )
         self._host.check_turn(spec)
         turn = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
-        self._last = ref(spec.channel)
+        self._last = weak(spec.channel)
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if self._host.attached:
             spec.channel.home = spec.loop
@@ -273,6 +269,5 @@ def _stored(message: Message) -> Message:
 
 
 def _refuse(spec: TurnSpec, future: Future[Any]) -> None:
-    error = error_of(future)
-    if error is not None:
-        spec.channel.end(error=error)
+    if future.error is not None:
+        spec.channel.end(error=future.error)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 from weakref import WeakValueDictionary
 
-from allm_actors.data import EngineError, Session
+from allm_actors.data import EngineError, Session, StoreError
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_count, is_seconds
@@ -48,6 +48,7 @@ from .call import CallSpec
 from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
+from .ledger import store_error
 from .loops import current_loop
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
@@ -125,6 +126,7 @@ class Host:
         self._given_loop: asyncio.AbstractEventLoop | None = None
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # as long as anybody looks at one
         self._looking = threading.RLock()
+        self._made_ports: Ports | None = None
         self._pid = os.getpid()
         self.transport = HttpxTransport()
 
@@ -134,9 +136,10 @@ class Host:
         """Start the tree; harmless when it runs. One that has died is replaced; the handles of its sessions are not."""
         with self._lock:
             if self._root is not None and not self._root.is_alive():
+                self._refuse_at_home()
                 self._stop(*self._taken())
             if self._root is None:
-                self._starting = True
+                self._starting, self._unwanted = True, False
                 try:
                     self._start()
                 finally:
@@ -151,10 +154,7 @@ class Host:
 
         Raises RuntimeError on the event loop that the host lives on: leave the `async with` block instead.
         """
-        if self._given_loop is not None and current_loop() is self._given_loop:
-            raise RuntimeError(
-                "stopping here would stop the event loop that has to do it; leave the `async with` block"
-            )
+        self._refuse_at_home()
         with self._lock:
             if self._starting:
                 # By a signal's handler, in the middle of the start: it stops when it has begun.
@@ -163,7 +163,7 @@ class Host:
             system, root = self._taken()
         closed = self._given_loop is not None and self._given_loop.is_closed()
         if closed:
-            self._given_loop = None  # what lived on it died with it
+            self._bury(system)
         elif self._pid == os.getpid():  # otherwise what would have to stop has stayed with its threads
             self._stop(system, root)
 
@@ -200,7 +200,7 @@ class Host:
             self._given_loop = None
             return
         if self._given_loop is not None and self._given_loop.is_closed():
-            self._given_loop = None  # what lived on it died with it
+            self._bury(system)
             return
         left = _countdown(self._shutdown_timeout)
         try:
@@ -239,12 +239,13 @@ class Host:
         A second turn while one runs is queued (at most `queue_limit`), rejected, or interrupts the first. `api_key` is
         a key or a function that returns one, asked at each model call and never stored.
 
-        Raises TypeError and ValueError for arguments of the wrong kind.
+        Raises TypeError and ValueError for arguments of the wrong kind, EngineError when the host does not run,
+        StoreError when what is stored cannot be loaded, SessionError when the host stops meanwhile.
         """
         check_id(id)
         if when_busy not in ("queue", "reject", "interrupt"):
             raise ValueError(f"when_busy must be 'queue', 'reject' or 'interrupt'; got: {when_busy!r}")
-        if not _is_count(queue_limit):
+        if not is_count(queue_limit):
             raise ValueError(f"queue_limit must be a whole number >= 0; got: {queue_limit!r}")
         if not (system is None or isinstance(system, str)):
             raise TypeError(f"system must be a text, got {type(system).__name__}")
@@ -270,15 +271,16 @@ class Host:
 
     def session_ids(self) -> Any:
         """The names of all stored sessions, sorted (an awaitable in a host that was entered with `async with`)."""
-        store: Any = self._ports().whereis(STORE)
-        ids: Future[Any] = store.ask(ListIds(), block=False)
+        ids: Future[Any] = Future()
+        self._ports().ask_store(ListIds(), partial(_answer, ids))
         return ids if self.attached else ids.get()
 
     def delete_session(self, id: str) -> Any:
         """Forget the session of that name: what runs is interrupted, and what is stored of it is gone.
 
         An awaitable in a host that was entered with `async with`. Harmless when there is none: whoever uses the session
-        meanwhile, or after it, begins a new conversation. Raises StoreError, and SessionError when the host is stopped.
+        meanwhile, or after it, begins a new conversation. Raises StoreError, EngineError when the host does not run,
+        and SessionError when it stops meanwhile.
         """
         check_id(id)
         deleted: Future[Any] = Future()
@@ -307,11 +309,17 @@ class Host:
         return self._system
 
     def run(self, spec: TurnSpec) -> None:
-        """Run a stateless turn in a session of its own. Returns at once; what fails ends the turn's channel."""
+        """Run a stateless turn in a session of its own. Returns at once; what fails ends the turn's channel.
+
+        Raises EngineError when the host does not run.
+        """
         start_turn(self._ports(), spec)
 
     def call(self, spec: CallSpec) -> None:
-        """Run a call that is not chat in a process of its own. Returns at once; what fails ends its channel."""
+        """Run a call that is not chat in a process of its own. Returns at once; what fails ends its channel.
+
+        Raises EngineError when the host does not run.
+        """
         start_call(self._ports(), spec)
 
     def tool_loop(self) -> asyncio.AbstractEventLoop | None:
@@ -390,6 +398,21 @@ class Host:
         finally:  # also when it is a tool of this host that stops it, and is killed with it
             system.stop(SHUTDOWN, left())
 
+    def _bury(self, system: System | None) -> None:
+        """What lived on a closed event loop died with it; the threads and the store did not."""
+        self._given_loop = None
+        if system is not None and self._pid == os.getpid():
+            system.kill()
+            system.stop()
+            with contextlib.suppress(StoreError):
+                self._store.close()
+
+    def _refuse_at_home(self) -> None:
+        if self._given_loop is not None and current_loop() is self._given_loop:
+            raise RuntimeError(
+                "this would stop the event loop that has to do it; leave the `async with` block, and enter a new one"
+            )
+
     def _close_transport(self, system: System, seconds: float) -> None:
         closing = self.transport.aclose()
         try:
@@ -406,7 +429,7 @@ class Host:
 
     def _ports(self) -> Ports:
         self._running_root()
-        ports: Ports | None = getattr(self, "_made_ports", None)
+        ports = self._made_ports
         if ports is None or ports.system is not self._system:
             system = self.system
             # Not this host: nothing that runs may keep one that everybody has dropped.
@@ -423,7 +446,12 @@ class Host:
         if self._root is None:
             raise EngineError("invalid_engine", message="this host is not running: use it in a `with` block")
         if not self._root.is_alive():
-            text = f"this host's tree has died ({self._root.exit_reason}); start() begins a new one from the store"
+            way = (
+                "leave the `async with` block and enter a new one"
+                if self.attached
+                else "start() begins a new one"
+            )
+            text = f"this host's tree has died ({self._root.exit_reason}); {way}, from the store"
             raise EngineError("invalid_engine", message=text)
         self.check_home()
         return self._root
@@ -440,14 +468,17 @@ class Host:
             raise EngineError("invalid_engine", message=text)
 
 
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _countdown(seconds: float) -> Callable[[], float]:
     """How much of these seconds is left, whenever it is asked."""
     end = time.monotonic() + seconds
     return lambda: max(0.0, end - time.monotonic())
+
+
+def _answer(future: Future[Any], answer: Any, error: BaseException | None) -> None:
+    if error is None:
+        future.set(answer)
+    else:
+        future.fail(store_error(error))
 
 
 def _loop_of(system: System) -> asyncio.AbstractEventLoop:

@@ -7,21 +7,22 @@ the store does not have yet, and after a failed one everything is written again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from allm_actors.data import Session, StoreError, Thread
 from allm_actors.execution.storable import storable
 from allm_actors.execution.tools import repair
+from supervisors import ProcessRef
 
-from .crew import Crew
 from .log import log
 from .ports import Ports
 from .protocol import Saved
 from .seat import Cell
 from .store import Save
 
-__all__ = ["Ledger", "Stored"]
+__all__ = ["Ledger", "Stored", "store_error"]
 
 Stored = Callable[[StoreError | None], object]
 
@@ -32,13 +33,14 @@ class Ledger:
     Thread: the session actor's; readers look at the cell.
     """
 
-    __slots__ = ("_cell", "_next_token", "_pending", "_ports", "_stored", "ref", "stale", "unsaved")
+    __slots__ = ("_cell", "_pending", "_ports", "_saves", "_stored", "ref", "stale", "unsaved")
 
-    def __init__(self, cell: Cell, ports: Ports, crew: Crew) -> None:
-        self._cell, self._ports, self._next_token, self.ref = cell, ports, crew.next_token, crew.ref
+    def __init__(self, cell: Cell, ports: Ports, ref: ProcessRef[Any]) -> None:
+        self._cell, self._ports, self.ref = cell, ports, ref
+        self._saves = 0
         self._stored = 0
         self._pending: dict[int, Stored] | None = None
-        self.stale = False  # somebody else has saved the session: ours cannot be
+        self.stale = False  # what the store has is what counts: ours cannot be stored
         self.unsaved = False  # what the session is could not be stored
 
     @property
@@ -79,13 +81,16 @@ class Ledger:
 
     def save(self, done: Stored) -> None:
         """Have the value stored: the actor is told `Saved`, and `settle` calls `done`."""
-        token, ref, session, keep = self._next_token(), self.ref, self.value, self._stored
+        self._saves += 1
+        token, ref, session, keep = self._saves, self.ref, self.value, self._stored
         self._pending = self._pending if self._pending is not None else {}
         self._pending[token] = done
         self._stored = len(session.thread.messages)
-        self._ports.ask_store(
-            Save(session, keep), lambda _answer, error: ref.send(Saved(token, _store_error(error)))
-        )
+
+        def answered(_answer: Any, error: BaseException | None) -> None:
+            ref.send(Saved(token, None if error is None else store_error(error)))
+
+        self._ports.ask_store(Save(session, keep), answered)
 
     def settle(self, token: int, error: StoreError | None) -> None:
         """The store has answered: go on with what waited for it."""
@@ -94,7 +99,7 @@ class Ledger:
         if error is not None:
             log.error("a session could not be stored", session_id=self.value.id, error=str(error))
             self._stored = 0  # what the store has is unknown
-            self.stale = error.reason == "conflict"
+            self.stale = error.reason in ("conflict", "unencodable")
         if done is not None:
             done(error)
 
@@ -112,7 +117,8 @@ def _shared(old: Thread, new: Thread) -> int:
     return count
 
 
-def _store_error(error: BaseException | None) -> StoreError | None:
-    if error is None or isinstance(error, StoreError):
+def store_error(error: BaseException) -> StoreError:
+    """What a store said instead of an answer; one that died meanwhile said nothing."""
+    if isinstance(error, StoreError):
         return error
     return StoreError("unavailable", message=f"the session store did not answer: {error}", cause=repr(error))

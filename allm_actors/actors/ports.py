@@ -206,12 +206,4 @@ def _step_request(spec: TurnSpec, effect: CallModel) -> Request:
 
 
 def _when_done(future: Future[Any], done: Callable[[Any, BaseException | None], object]) -> None:
-    def settled(future: Future[Any]) -> None:
-        try:
-            answer = future.get(timeout=0)
-        except Exception as error:  # noqa: BLE001 - handed on as a value
-            done(None, error)
-        else:
-            done(answer, None)
-
-    future.add_done_callback(settled)
+    future.add_done_callback(lambda over: done(over.get() if over.error is None else None, over.error))

@@ -48,6 +48,7 @@ __all__ = [
     "ModelDone",
     "ModelJob",
     "ModelRefused",
+    "Ready",
     "Recover",
     "Saved",
     "SubmitToolResults",
@@ -114,6 +115,11 @@ class Cancel:
     """End the turn of that id, running or queued; None is the one that runs."""
 
     turn_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Ask: answered once the session's state is loaded."""
 
 
 class Receipt:
@@ -271,7 +277,7 @@ class ToolDone(msgspec.Struct, frozen=True):
 
 
 class AlarmRang(msgspec.Struct, frozen=True):
-    """A tool's or a model's time may be up."""
+    """A tool's or a model's time may be up, or that of a session with nothing to do."""
 
 
 class Saved(msgspec.Struct, frozen=True):

@@ -13,13 +13,13 @@ from allm_actors.data import AllmError, SessionError
 from supervisors import NOPROC, ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
 from .ports import SESSIONS, Ports
-from .protocol import Fork, SubmitToolResults
+from .protocol import Fork, Ready, SubmitToolResults
 from .seat import Seat
 from .session import SessionActor
 
-__all__ = ["ask", "cause_of", "ensure", "error_of", "ours_in", "session_spec"]
+__all__ = ["ask", "cause_of", "ensure", "ours_in", "session_spec"]
 
-TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
+_TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
 _DEPTH = 12  # of errors in errors that are looked into
 
 
@@ -30,26 +30,15 @@ def session_spec(seat: Seat) -> ChildSpec:
 
 
 def ensure(ports: Ports, seat: Seat) -> Future[Any]:
-    """Have the session's actor started and its state loaded."""
-    future: Future[Any] = Future()
-    _find(ports, seat, future, future.set, TRIES)
-    return future
+    """Have the session's actor started and its state loaded, by whomever."""
+    return ask(ports, seat, Ready())
 
 
 def ask(ports: Ports, seat: Seat, message: Any) -> Future[Any]:
     """Ask the session's actor, starting it if need be."""
     future: Future[Any] = Future()
-    _offer(ports, seat, message, future, TRIES)
+    _offer(ports, seat, message, future, _TRIES)
     return future
-
-
-def error_of(future: Future[Any]) -> BaseException | None:
-    """What a future that is done would raise, or None."""
-    try:
-        future.get(timeout=0)
-    except Exception as error:  # noqa: BLE001 - handed on as a value
-        return error
-    return None
 
 
 def cause_of(error: BaseException | None, id: str | None) -> BaseException:
@@ -76,7 +65,7 @@ def _offer(ports: Ports, seat: Seat, message: Any, future: Future[Any], tries: i
         ref.ask(message, block=False).add_done_callback(answered)
 
     def answered(answer: Future[Any]) -> None:
-        error = error_of(answer)
+        error = answer.error
         if error is None:
             future.set(answer.get())
         elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(message, error.reason):
@@ -105,7 +94,7 @@ def _find(
             future.fail(_gone(seat.id, gone))
 
     def started(start: Future[Any]) -> None:
-        error = error_of(start)
+        error = start.error
         if error is None:
             again()
         elif isinstance(error, ProcessDown):

@@ -57,6 +57,7 @@ from .assignment import Assignment, Patience
 from .bench import Bench
 from .crew import Crew
 from .ending import unstored
+from .ports import model_call
 from .protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
 from .tools import tool_actor_for
@@ -165,6 +166,8 @@ class TurnRun:
         if worker is None or worker.post is None:
             return False
         worker.post.ref = ref
+        if worker.window is not None:
+            ref.send(Wake())  # it may have read ahead, and waited, before we knew whom to wake
         return True
 
     def batch(self, message: ModelBatch) -> None:
@@ -332,7 +335,7 @@ class TurnRun:
     def _call_model(self, effect: CallModel) -> None:
         turn, opened, self._opened = effect.turn, self._opened, None
         try:
-            adapter, request, call = self._crew.model_call(self.spec, effect)
+            adapter, request, call = model_call(self.spec, effect, self._crew.transport)
         except (AllmError, TypeError, ValueError) as error:
             close(opened)
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))

@@ -18,7 +18,7 @@ from .inside import Inside
 from .ports import Ports
 from .protocol import TurnSpec, WhenBusy
 
-__all__ = ["Cell", "Outlets", "Seat"]
+__all__ = ["Cell", "Outlets", "Seat", "snapshot"]
 
 
 class Cell:
@@ -46,6 +46,17 @@ class Cell:
     def note(self, checkpoint: Checkpoint) -> None:
         """The session has this thread from now on; it is made when somebody looks."""
         self._noted = checkpoint
+
+
+def snapshot(session: Session) -> Session:
+    """The session, with lists and metadata of its own."""
+    thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))
+    return msgspec.structs.replace(
+        session,
+        thread=thread,
+        pending_tool_calls=list(session.pending_tool_calls),
+        metadata=dict(session.metadata),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

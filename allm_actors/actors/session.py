@@ -48,6 +48,7 @@ from .protocol import (
     ModelBatch,
     ModelDone,
     ModelRefused,
+    Ready,
     Recover,
     Saved,
     SubmitToolResults,
@@ -85,7 +86,7 @@ class SessionActor(Process):
         super().__init__()
         self._seat = seat
         self._crew = Crew(seat.ports, self.ref)
-        self._ledger = Ledger(seat.cell, seat.ports, self._crew)
+        self._ledger = Ledger(seat.cell, seat.ports, self.ref)
         self._changes = Changes(self._ledger, seat.ports)
         self._run: TurnRun | None = None
         self._queue: deque[TurnSpec] | None = None
@@ -123,6 +124,7 @@ class SessionActor(Process):
         assert self._seat.id is not None
         if not self._seat.ports.claim(self._seat.id, self.ref):
             return IGNORE  # another incarnation was quicker
+        self.ref.add_exit_callback(self._release)
         self._load()
         return DEFER_START
 
@@ -139,7 +141,6 @@ class SessionActor(Process):
                 self._reloaded(signal)
             case Loaded(error=None, session=session):
                 self._ledger.revive(session)
-                self.ref.add_exit_callback(self._release)
                 self.start_succeeded()
                 self._rest()
             case Loaded(error=error) if self.incarnation:
@@ -161,7 +162,9 @@ class SessionActor(Process):
         for spec in self._queue or ():
             self._end(spec, reason)
         self._queue = None
+        self._crew.call_off(_IDLE)
         if self._run is None:
+            self._crew.rest()
             self._leave()
         else:
             self._run.cancel("interrupted")
@@ -195,7 +198,7 @@ class SessionActor(Process):
     # Messages.
 
     def on_receive(self, message: Any) -> Any:  # noqa: C901 - one row for each message
-        """Doors ask, workers report."""
+        """Doors ask, workers report. Stale news, of a turn that is over, is nobody's."""
         run = self._run
         match message:
             case ToolDone(token, outcome) if run is not None:
@@ -217,38 +220,50 @@ class SessionActor(Process):
             case ModelRefused(token, error) if run is not None:
                 run.model_refused(token, error)
             case AlarmRang():
-                for token in self._crew.late():
-                    if run is not None:
-                        run.expired(token)
-                    elif token == _IDLE and not self._changes.under_way and self._closing is None:
-                        self._doze()
+                self._rang(run)
             case WorkerLost(token, why) if run is not None:
                 run.died(token, why)
             case Deleted(error):
                 self._deleted(error)
             case Forked():
                 self._settled()
-            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() if self._closing is not None:
-                return NO_REPLY  # our death tells whoever asked to ask our successor
-            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() if self._changes.under_way:
-                self.stash()  # what is being stored may have to be taken back
-            case Begin(spec):
-                self._admit(spec)
             case Cancel(turn_id):
                 self._cancel(turn_id)
+            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() | Ready():
+                return self._asked_for(message)
+            case _:
+                pass
+        return None
+
+    def _rang(self, run: TurnRun | None) -> None:
+        for token in self._crew.late():
+            if run is not None:
+                run.expired(token)
+            elif token == _IDLE and not self._changes.under_way and self._closing is None:
+                self._doze()
+
+    def _asked_for(self, message: Any) -> Any:
+        if self._closing is not None:
+            return NO_REPLY  # our death tells whoever asked to ask our successor
+        if self._changes.under_way:
+            self.stash()  # what is being stored may have to be taken back
+            return None
+        match message:
+            case Begin(spec):
+                self._admit(spec)
             case SubmitToolResults(results, receipt):
                 receipt.signed = True
-                return self._changes.submit(self._asked("submit_tool_results"), results)
+                return self._changes.submit(self._asker("submit_tool_results"), results)
             case Recover():
-                return self._changes.recover(self._asked("recover"))
+                return self._changes.recover(self._asker("recover"))
             case Fork(id, receipt):
                 receipt.signed = True
-                return self._changes.fork(self._asked(), id)
+                return self._changes.fork(self._asker(), id)
             case Forget():
-                self._forgetting = self._asked()
+                self._forgetting = self._asker()
                 self._close(NORMAL)
                 return NO_REPLY
-            case _:  # stale news of a turn that is over
+            case _:  # whether we are here
                 pass
         return None
 
@@ -341,7 +356,8 @@ class SessionActor(Process):
             self.ref,
             spec.id,
         )  # not the spec itself: that would make a circle of it and its channel
-        spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.send(Cancel(turn_id)))
+        # Whoever was killed with a turn of his own open may still call that off.
+        spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.inform(Cancel(turn_id)))
 
     def _owe(self, spec: TurnSpec) -> None:
         if self._outlets is None:
@@ -396,7 +412,7 @@ class SessionActor(Process):
         while not self._changes.under_way:
             if self._ledger.stale:
                 # What is asked meanwhile is asked of what somebody else has made of it.
-                self._changes.under_way = True
+                self._changes.wait()
                 self._load()
             elif not self._queue:
                 self._rest()
@@ -487,7 +503,7 @@ class SessionActor(Process):
         if self._run is None:
             self._next()
 
-    def _asked(self, operation: str | None = None) -> From:
+    def _asker(self, operation: str | None = None) -> From:
         """Who asks. Raises SessionBusy for an operation that cannot be during a turn."""
         if operation is not None and self._run is not None:
             raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from allm_actors.data import EngineError, Session, StreamError, Thread
+from allm_actors.data import EngineError, Session, StreamError
 from supervisors import ChildSpec, Future
 
 from .adapter import close
@@ -18,7 +18,7 @@ from .caller import CallActor, end_call
 from .ending import ending
 from .ports import SESSIONS, Ports
 from .protocol import TurnSpec
-from .reaching import error_of, session_spec
+from .reaching import session_spec
 from .seat import Cell, Seat
 from .streamer import StreamCallActor
 
@@ -29,7 +29,7 @@ _DEAD = "the host has died, or is being restarted; try again"
 
 def start_turn(ports: Ports, spec: TurnSpec) -> None:
     """Start the session of a stateless turn; what fails ends the turn's channel."""
-    child = session_spec(Seat(ports=ports, cell=Cell(Session()), first=spec))
+    child = session_spec(Seat(ports=ports, cell=Cell(Session(thread=spec.thread)), first=spec))
     _start(ports, child, partial(_end_turn, spec))
 
 
@@ -42,9 +42,8 @@ def start_call(ports: Ports, spec: CallSpec) -> None:
 
 def _start(ports: Ports, child: ChildSpec, failed: Callable[[BaseException], object]) -> None:
     def started(future: Future[Any]) -> None:
-        error = error_of(future)
-        if error is not None:
-            failed(error)
+        if future.error is not None:
+            failed(future.error)
 
     def start(_gone: object = None) -> None:
         sessions: Any = ports.whereis(SESSIONS)
@@ -64,7 +63,7 @@ def _end_turn(spec: TurnSpec, error: BaseException) -> None:
     if isinstance(error, EngineError):
         spec.channel.end(error=error)
         return
-    result, last = ending(spec, Thread(), error)
+    result, last = ending(spec, spec.thread, error)
     spec.channel.end(result, last=last)
 
 

@@ -23,15 +23,17 @@ from .protocol import TurnSpec
 __all__ = ["StatelessCall", "default_host"]
 
 _default: list[Host] = []
-_default_lock = threading.Lock()
+_default_lock = threading.RLock()  # a signal's handler may call while its thread makes the host
 
 
 def default_host() -> Host:
     """The process-wide host of stateless calls: made here, started by the first call, stopped at interpreter exit."""
     with _default_lock:
         if not _default:
-            _default.append(Host())
-            atexit.register(_stop_default)
+            host = Host()
+            if not _default:
+                _default.append(host)
+                atexit.register(_stop_default)
         return _default[0]
 
 
@@ -44,7 +46,10 @@ def _stop_default() -> None:
 
 
 def _forget_default() -> None:
-    # A forked child has none of the parent's threads: its first call starts a host of its own.
+    # A forked child has none of the parent's threads: its first call starts a host of its own, and whoever held the
+    # lock will never let go of it.
+    global _default_lock  # noqa: PLW0603 - the lock of another process is none
+    _default_lock = threading.RLock()
     _default.clear()
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from allm_actors.data import AllmError, ErrorEvent
 from allm_actors.execution.audio import SpeechFold, TranscriptionFold
+from supervisors import ProcessRef
 
 from .call import CallSpec, failed, signed
 from .caller import CallActor, Expired
@@ -86,6 +87,11 @@ class StreamCallActor(CallActor):
         self._fold.apply(event)
         self.spec.channel.publish([event])
         self._over()
+
+    def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
+        super()._ready(token, ref)
+        if self._worker is ref:
+            ref.send(Wake())  # it may have read ahead, and waited, before we knew whom to wake
 
     def _take(self, events: Any) -> None:
         self._heard += 1

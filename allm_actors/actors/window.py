@@ -29,9 +29,8 @@ class Window:
         """Producer: whether more may be sent now. After False, wait until the consumer's `take` has said True."""
         if self.sent - self.taken < self.limit:
             return True
-        self._starved = (
-            True  # set before the second look, so that a `take` in between is seen by one side at least
-        )
+        # Set before the second look, so that a `take` in between is seen by one side at least.
+        self._starved = True
         if self.sent - self.taken < self.limit:
             self._starved = False
             return True

@@ -17,11 +17,11 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import AllmError, StepResult, Tool, ToolCall, ToolError
+from allm_actors.data import AllmError, StepResult, Tool, ToolCall
 from allm_actors.data.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.isolated import ChildDied, IsolatedCall
-from allm_actors.execution.tool_errors import describe
+from allm_actors.execution.tool_errors import describe, not_found
 from allm_actors.execution.tools import ToolOutcome, failure, settle, settle_error
 from allm_actors.telemetry import Span
 from supervisors import ProcessKilled, ProcessRef
@@ -227,8 +227,7 @@ def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolC
     if executor is not None:
         return lambda: executor.execute(tool, _copied(call.arguments), context())
     if handler is None:
-        why = f"tool {tool.name!r} has no handler; give it one, or make it manual"
-        error = ToolError("not_found", tool_name=tool.name, tool_call_id=call.id, message=why)
+        error = not_found(call)
         return lambda: error
     if form.takes_context:
         return lambda: handler(_copied(call.arguments), context())

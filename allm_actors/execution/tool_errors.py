@@ -52,7 +52,7 @@ def help_needed(call: ToolCall, why: str) -> ToolError:
 
 def not_found(call: ToolCall) -> ToolError:
     """The tool is known but has no handler to run."""
-    return _error("not_found", call, f"tool {call.name} has no handler")
+    return _error("not_found", call, f"tool {call.name!r} has no handler; give it one, or make it manual")
 
 
 def timed_out(call: ToolCall, timeout: float | None = None) -> ToolError:

@@ -58,18 +58,12 @@ def crashes(
     *roles: str, chance: float = 0.05, at_most: int = 3, nth: int | None = None, **others: Any
 ) -> Faults:
     """`Faults` that kill who does this in a host, before or after one of its messages: `adapter` (it has one after each
-    delay), `session`, `store`, `supervisor`; the first three when nobody is named. Other fields are those of `Faults`.
+    delay), `tool` (one for each job after its first; a client may kill it in a job, with `host.kill("tool")`),
+    `session`, `store`, `supervisor`. Nobody named: adapters, sessions and stores. Other fields are those of `Faults`.
 
-    Raises: ValueError for a role that nobody has, and for `tool`: a tool gets no message, so have a client kill it.
+    Raises: ValueError for a role that nobody has.
     """
-    known = [role for role in MORTALS if role != "tool"]
-    for role in roles:
-        if role == "tool":
-            raise ValueError(
-                "a tool handles no messages between which it could die; use host.kill('tool') in a client"
-            )
-        if role not in known:
-            raise ValueError(f"nobody in a host is a {role!r}; there are: {', '.join(known)}")
+    _check_roles(roles)
     wanted = roles or ("adapter", "session", "store")
     return Faults(
         kill=lambda ref: role_of(ref) in wanted, kill_chance=chance, at_most=at_most, nth=nth, **others
@@ -178,12 +172,19 @@ class SimHost(Host):
         return self._store.load(id)
 
     def living(self, *roles: str) -> list[Ref[Any]]:
-        """The processes that do this (all, when nothing is named), oldest first."""
+        """The processes that do this (all, when nothing is named), oldest first.
+
+        Raises ValueError for a role that nobody has.
+        """
+        _check_roles(roles)
         wanted = roles or tuple(MORTALS)
         return [ref for ref in self.system.processes() if role_of(ref) in wanted]
 
     def kill(self, *roles: str) -> bool:
-        """Kill one of the processes that do this, picked by the simulation. False: there is none."""
+        """Kill one of the processes that do this, picked by the simulation. False: there is none.
+
+        Raises ValueError for a role that nobody has.
+        """
         found = self.living(*roles)
         if found:
             exit_process(self.pick(*found), "kill")
@@ -230,6 +231,12 @@ class SimHost(Host):
     def _resume_collecting(self) -> None:
         if self._collects:
             gc.enable()
+
+
+def _check_roles(roles: Sequence[str]) -> None:
+    for role in roles:
+        if role not in MORTALS:
+            raise ValueError(f"nobody in a host is a {role!r}; there are: {', '.join(MORTALS)}")
 
 
 def _unplayable(what: str, advice: str) -> EngineError:

@@ -95,6 +95,11 @@ class Future(pykka.Future[T], Generic[T]):
         """Whether `get` would return, or raise the stored exception, at once."""
         return self._done
 
+    @property
+    def error(self) -> BaseException | None:
+        """What `get` would raise, as far as it is known. To look at it raises nothing: its traceback does not grow."""
+        return None if self._exc_info is None else self._exc_info[1]
+
     def set(self, value: T | None = None) -> None:
         """Store the value, unless the future was settled before: then count it in `late`."""
         if not self._gate.acquire(False):

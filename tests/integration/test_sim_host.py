@@ -17,7 +17,7 @@ import allm_actors as allm
 from allm_actors.actors.store import MemoryStore
 from allm_actors.data import MessageCompleted, MessageStarted, TextDelta
 from allm_actors.testing import ScenarioFailed, SimHost, crashes, explore_chat, run_chat, script
-from supervisors import Faults, Future, Stuck
+from supervisors import KILLED, Faults, Future, Stuck
 
 DAY = 86400.0
 SAYS = [script.text("Hello."), script.finish("stop")]
@@ -527,10 +527,26 @@ def test_it_cannot_be_entered_on_an_event_loop() -> None:
 
 
 def test_a_role_that_nobody_has_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'modem'.*adapter, session, store, supervisor"):
-        crashes("modem")
-    with pytest.raises(ValueError, match=r"host.kill\('tool'\)"):
-        crashes("tool")
+    with SimHost() as host:
+        for ask in (crashes, host.kill, host.living):
+            with pytest.raises(ValueError, match=r"'modem'.*adapter, tool, session, store, supervisor"):
+                ask("modem")
+
+
+def test_a_tool_may_die_between_two_jobs() -> None:
+    asked = [
+        [script.tool_call("add", {"a": 1, "b": n}, id=f"c{n}"), script.finish("tool_calls")] for n in (1, 2)
+    ]
+    killed = []
+
+    def scenario(host: SimHost) -> Any:
+        host.system.reports.subscribe(lambda report: killed.append(report.reason))
+        return host.session("s", engine(*asked, SAYS)).reply("hi").result()
+
+    result = run_chat(scenario, faults=crashes("tool", chance=1.0, at_most=1))
+    assert result.halted_reason == "completed"
+    assert "crashed" in result.steps[1].tool_results[0].content
+    assert KILLED in killed
 
 
 def test_a_turn_that_nothing_ends_is_said_to_be_stuck() -> None:

@@ -310,7 +310,7 @@ def a_tool_that_takes_too_long_is_waited_for(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_silent_model_is_waited_for(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(crew, "model_call", lambda *args: _patient(*ports.model_call(*args)))
+    patch.setattr(run, "model_call", lambda *args: _patient(*ports.model_call(*args)))
 
 
 def _patient(adapter: Any, request: Any, call: Any) -> Any:
@@ -391,7 +391,8 @@ def a_cancel_is_not_heard(patch: pytest.MonkeyPatch) -> None:
 
 def a_turn_is_not_stored(patch: pytest.MonkeyPatch) -> None:
     def save(self: ledger.Ledger, done: ledger.Stored) -> None:
-        token = self._next_token()
+        self._saves += 1
+        token = self._saves
         self._pending = {**(self._pending or {}), token: done}
         self.ref.send(Saved(token))
 

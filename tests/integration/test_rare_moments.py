@@ -1,0 +1,400 @@
+"""Moments that are rare: somebody dies, starts, forks or leaves between two steps that seem to be one."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import allm_actors as allm
+from allm_actors.actors import default_host, stateless
+from allm_actors.actors.crew import Crew
+from allm_actors.actors.protocol import Begin
+from allm_actors.actors.session import SessionActor
+from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.data import Message, MessageCompleted, Session, StoreError, Thread
+from allm_actors.engine.script import stage
+from allm_actors.testing import SimHost, script
+from supervisors import ProcessRef
+from supervisors import exit as exit_process
+from tests.integration.stage import SOON, Hold, until
+
+SAYS = [script.text("Hello."), script.finish("stop")]
+
+
+def fake(*scripts: list[Any], **fields: Any) -> allm.Engine:
+    return allm.Engine(adapter="fake", adapter_opts={"scripts": list(scripts)}, **fields)
+
+
+class Says:
+    """An adapter that is asked on a thread, and says many things at once."""
+
+    name = "says"
+
+    def __init__(self, words: int = 1) -> None:
+        self.words = words
+
+    def requires_structured_finalize(self, request: Any) -> bool:
+        return False
+
+    def stream(self, request: Any, call: Any) -> Iterator[Any]:
+        yield from stage([*[script.text("x") for _ in range(self.words)], script.finish("stop")])
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """What `work` gives, on a thread of its own; it must not hang."""
+    gave: list[Any] = []
+    thread = threading.Thread(target=lambda: gave.append(work()), daemon=True)
+    thread.start()
+    thread.join(SOON)
+    assert gave, "it hangs"
+    return gave[0]
+
+
+# --- a turn's own end ---------------------------------------------------------------------------------------------
+
+
+def test_a_chat_in_a_tool_that_is_killed_is_called_off() -> None:
+    held, killed = Hold(), threading.Event()
+
+    class Held(Says):
+        def stream(self, request: Any, call: Any) -> Iterator[Any]:
+            held.wait()
+            yield from stage([script.tool_call("look"), script.finish("tool_calls")])
+
+    look = allm.Tool(name="look", description="", schema={}, handler=lambda _: 1)
+
+    def agent(_arguments: Any) -> str:
+        try:
+            return str(allm.chat(allm.Engine(adapter=Held(), tools=[look]), [allm.user("inner")]))
+        finally:
+            killed.set()
+
+    tool = allm.Tool(name="agent", description="", schema={}, handler=agent, timeout=0.3)
+    calls = [script.tool_call("agent"), script.finish("tool_calls")]
+    outer = allm.chat(fake(calls, SAYS, tools=[tool]), [allm.user("outer")])
+    assert "did not answer" in outer.thread.messages[2].content
+    assert killed.wait(SOON)
+    held.open()
+    until(lambda: default_host().stats().turns == 0)
+
+
+@pytest.mark.parametrize("dispatcher", ["loop", "threads", "pool"])
+def test_a_model_that_reads_ahead_while_its_supervisor_restarts_is_woken(
+    dispatcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hire, dies = Crew.hire, [True]
+    with allm.Host(dispatcher=dispatcher) as host:
+
+        def hire_from_the_dead(self: Crew, job: Any) -> Any:
+            if dies:
+                dies.clear()
+                exit_process(host.system.whereis("adapters"), "kill")
+            return hire(self, job)
+
+        monkeypatch.setattr(Crew, "hire", hire_from_the_dead)
+        turn = host.session("s", allm.Engine(adapter=Says(30))).reply("hi")
+        assert in_time(turn.result).final_response.text() == "x" * 30
+
+
+def test_a_dropped_turn_ends_although_its_session_died_as_it_was_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ask, held = ProcessRef.ask, Hold()
+
+    def ask_the_dying(self: Any, message: Any, **options: Any) -> Any:
+        if isinstance(message, Begin):
+            monkeypatch.setattr(ProcessRef, "ask", ask)
+            exit_process(self, "kill")
+        return ask(self, message, **options)
+
+    class Held(Says):
+        def stream(self, request: Any, call: Any) -> Iterator[Any]:
+            held.wait()
+            yield from stage(SAYS)
+
+    with allm.Host() as host:
+        chat = host.session("s", allm.Engine(adapter=Held()))
+        monkeypatch.setattr(ProcessRef, "ask", ask_the_dying)
+        gc.collect()
+        gc.disable()
+        try:
+            turn = chat.reply("hi")
+            assert host.stats().turns == 1
+            del turn
+            held.open()
+            until(lambda: host.stats().turns == 0)
+        finally:
+            gc.enable()
+
+
+# --- a session's value --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before its session is there", "before its first message"])
+def test_a_run_that_cannot_start_keeps_the_conversation(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = fake(SAYS, SAYS)
+    session, _ = allm.session.start(engine, [allm.user("one")])
+    supervisor: Any = default_host().system.whereis("sessions")
+    if moment == "before its first message":
+        monkeypatch.setattr(SessionActor, "handle_continue", lambda self, _: exit_process(self.ref, "kill"))
+    else:
+        start = type(supervisor).start_child_soon
+
+        def start_from_the_dead(self: Any, spec: Any) -> Any:
+            exit_process(self, "kill")
+            return start(self, spec)
+
+        monkeypatch.setattr(type(supervisor), "start_child_soon", start_from_the_dead)
+    stream = allm.session.stream_reply(engine, session, "two")
+    after, result = stream.finish()
+    assert (after.status, result.halted_reason) == ("error", "error")
+    assert [message.content for message in after.thread.messages] == ["one", "Hello.", "two"]
+
+
+class SlowStore(MemoryStore):
+    """Takes its time to load."""
+
+    def __init__(self, error: StoreError | None = None) -> None:
+        super().__init__()
+        self.hold, self.error = Hold(), error
+        self.save([Save(Session(id="s", thread=Thread.from_messages([allm.user("a"), allm.user("b")])))])
+
+    def load(self, id: str) -> Session | None:
+        self.hold.wait()
+        if self.error is not None:
+            raise self.error
+        return super().load(id)
+
+
+class Slow:
+    """No `MemoryStore` by type, so that it has a thread of its own."""
+
+    def __init__(self, store: SlowStore) -> None:
+        for name in ("open", "load", "save", "delete", "ids", "close"):
+            setattr(self, name, getattr(store, name))
+
+
+@pytest.mark.parametrize("error", [None, StoreError("corrupt", message="unreadable")])
+def test_whoever_asks_for_a_session_that_somebody_loads_waits_for_it_too(error: StoreError | None) -> None:
+    store, seen = SlowStore(error), []
+
+    def look() -> None:
+        try:
+            seen.append(len(host.session("s", fake(SAYS)).messages))
+        except StoreError as failure:
+            seen.append(failure)
+
+    with allm.Host(store=Slow(store)) as host:
+        threads = [threading.Thread(target=look) for _ in range(2)]
+        threads[0].start()
+        assert store.hold.reached.wait(SOON)
+        threads[1].start()
+        time.sleep(0.05)  # as long as it would take to answer too early
+        assert not seen
+        store.hold.open()
+        for thread in threads:
+            thread.join(SOON)
+    assert seen == [2, 2] if error is None else all(isinstance(each, StoreError) for each in seen)
+
+
+def test_what_cannot_be_stored_does_not_stay(tmp_path: Path) -> None:
+    class Odd(Says):
+        asked = 0
+
+        def stream(self, request: Any, call: Any) -> Iterator[Any]:
+            self.asked += 1
+            for event in stage(SAYS):
+                if isinstance(event, MessageCompleted) and self.asked == 1:
+                    said = Message(role="assistant", content="x", metadata={"raw": object()})
+                    yield msgspec.structs.replace(event, message=said)
+                else:
+                    yield event
+
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", allm.Engine(adapter=Odd()))
+        result = chat.reply("hi").result()
+        assert result.metadata["error"].reason == "unencodable"
+        assert chat.reply("again").result().halted_reason == "completed"
+        assert [message.content for message in chat.messages] == ["hi", "again", "Hello."]
+
+
+def test_what_a_session_answers_is_a_snapshot() -> None:
+    manual = allm.Tool(name="pay", description="", schema={}, manual=True)
+    calls = [script.tool_call("pay", id="c1"), script.tool_call("pay", id="c2"), script.finish("tool_calls")]
+    with allm.Host() as host:
+        chat = host.session("s", fake(calls, SAYS, tools=[manual]))
+        chat.reply("hi").result()
+        chat.submit_tool_result("c1", "x").pending_tool_calls.clear()
+        assert [call.id for call in chat.pending_tool_calls] == ["c2"]
+        chat.submit_tool_result("c2", "y")
+        chat.recover().thread.messages.clear()
+        assert len(chat.messages) == 4
+
+
+def test_a_session_that_dies_before_it_hears_what_it_is_gives_its_name_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loaded = SessionActor._loaded
+
+    def die_first(self: Any, session: Any, error: Any) -> None:
+        if self._seat.id == "b":
+            exit_process(self.ref, "kill")
+        loaded(self, session, error)
+
+    with SimHost(3) as host:
+        chat = host.session("a", fake(SAYS))
+        monkeypatch.setattr(SessionActor, "_loaded", die_first)
+        with pytest.raises(allm.SessionError):
+            host.session("b", fake(SAYS))
+        monkeypatch.setattr(SessionActor, "_loaded", loaded)
+        host.run_until_idle()
+        assert chat.fork("b").messages == []
+
+
+def test_a_session_that_ends_leaves_no_timer() -> None:
+    with allm.Host(idle_timeout=3600.0) as host:
+        for number in range(20):
+            host.session(f"s{number}", fake(SAYS)).stop()
+        until(lambda: host.stats().sessions == 0)
+        timers: Any = host.system.timers
+        until(lambda: not any(timer.pending for timer in timers._heap))
+
+
+# --- a host's own life --------------------------------------------------------------------------------------------
+
+
+def test_a_stop_in_a_start_that_fails_does_not_stop_the_next() -> None:
+    class Locked(MemoryStore):
+        first = True
+
+        def open(self) -> None:
+            if self.first:
+                self.first = False
+                host.stop()
+                raise StoreError("locked", message="locked")
+
+    host = allm.Host(store=Locked())
+    with pytest.raises(StoreError, match="locked"):
+        host.start()
+    with host:
+        assert host.running
+
+
+def test_a_call_may_be_made_by_whoever_interrupts_the_making_of_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[allm.Host] = []
+    monkeypatch.setattr(stateless, "_default", [])
+    host = stateless.Host
+
+    def interrupted() -> allm.Host:
+        monkeypatch.setattr(stateless, "Host", host)
+        made.append(default_host())  # what a signal's handler may do
+        return host()
+
+    monkeypatch.setattr(stateless, "Host", interrupted)
+    assert in_time(default_host) is made[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_does_not_wait_for_its_parents_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, host = Hold(), stateless.Host
+    monkeypatch.setattr(stateless, "_default", [])
+
+    def slowly() -> allm.Host:
+        held.wait()
+        return host()
+
+    monkeypatch.setattr(stateless, "Host", slowly)
+    making = threading.Thread(target=default_host)
+    making.start()
+    assert held.reached.wait(SOON)
+    child = os.fork()
+    if child == 0:
+        stateless.Host = host  # type: ignore[misc]
+        default_host()
+        os._exit(0)
+    held.open()
+    making.join(SOON)
+    until(lambda: os.waitpid(child, os.WNOHANG) != (0, 0))
+
+
+def test_a_host_whose_loop_was_closed_lets_go_of_its_store(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    host = allm.Host(store=path)
+    loop = asyncio.new_event_loop()
+
+    async def enter() -> None:
+        await host.__aenter__()
+        await host.session("s", fake(SAYS)).reply("hi")
+
+    loop.run_until_complete(enter())
+    loop.close()
+    host.stop()
+    until(lambda: not any(thread.name.startswith("supervisors-pinned") for thread in threading.enumerate()))
+    assert not list(tmp_path.glob("s.db-*")), "the write-ahead log is folded into the file"
+    with allm.Host(store=path) as again:
+        assert len(again.session("s", fake(SAYS)).messages) == 2
+
+
+def test_an_attached_host_whose_tree_has_died_is_not_started_on_its_loop() -> None:
+    async def scenario() -> None:
+        async with allm.Host() as host:
+            exit_process(host.system.whereis("host"), "kill")
+            await asyncio.to_thread(until, lambda: not host.running)
+            with pytest.raises(allm.EngineError, match="enter a new one, from the store"):
+                host.session("s", fake(SAYS))
+            began = time.monotonic()
+            with pytest.raises(RuntimeError, match="leave the `async with` block, and enter a new one"):
+                host.start()
+            assert time.monotonic() - began < SOON
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_store_that_dies_is_no_answer_to_who_asks_for_names(when: str) -> None:
+    hold = Hold()
+
+    class Asked(MemoryStore):
+        def ids(self) -> list[str]:
+            hold.wait()
+            return []
+
+    class Own:
+        """Has a thread of its own."""
+
+    store: Any = Own()
+    for name in ("open", "load", "save", "delete", "close", "ids"):
+        setattr(store, name, getattr(Asked(), name))
+    with allm.Host(store=store) as host:
+        actor = host.system.whereis("store")
+        assert actor is not None
+        if when == "before":
+            with SimHost(1) as simulated:
+                simulated.session("s", fake(SAYS))
+                simulated.kill("store")
+                with pytest.raises(StoreError, match="being restarted"):
+                    simulated.session_ids()
+            hold.open()
+            return
+
+        def kill() -> None:
+            assert hold.reached.wait(SOON)
+            exit_process(actor, "kill")
+            hold.open()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(StoreError, match="did not answer"):
+            host.session_ids()
+        killer.join(SOON)
