@@ -1,6 +1,6 @@
 """The scripted voice, and the scripted ear.
 
-Rule of this file: by themselves they undo each other.
+Rule of this file: by themselves they undo each other, and a stream is made of the response that the whole call has.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from allm_actors.data import (
     TranscriptionStarted,
 )
 from allm_actors.data.audio import FORMATS
+from allm_actors.data.predicates import one_of
 from allm_actors.engine.adapter import Call
 
 from .scripted import ScriptedFake
@@ -46,36 +47,37 @@ class FakeSpeech(ScriptedFake[SpeechResponse]):
     error = SpeechAdapterError
 
     def synthesize(self, request: SpeechRequest, call: Call) -> SpeechResponse:
-        """The clip."""
+        """The clip. Raises `malformed_response` for one without a single byte, as every provider's adapter does."""
         self.capture(request, call)
-        return self.answer(request, call)
+        return self._audible(self.answer(request, call))
 
     def stream_synthesize(self, request: SpeechRequest, call: Call) -> Iterator[SpeechEvent]:
         """The clip in its pieces; an error that is scripted comes in place of what is left of it."""
         self.capture(request, call)
-        events: list[SpeechEvent] = [_started(request, call)]
+        events: list[SpeechEvent] = []
         try:
-            value, fields = self._next(call)
-            value, failure = self._cut(value)
-            whole = value if isinstance(value, SpeechResponse) else self.build(request, value, fields)
-            pieces = [_bytes(whole)] if value is whole else _pieces(request, value)
-            events += map(AudioDelta, filter(None, pieces))
+            value, fields, failure = self.take(call)
+            whole = self.whole(request, call, value, fields)
+            pieces = [_bytes(whole)] if isinstance(value, SpeechResponse) else _pieces(request, value)
+            events += [_speech_started(whole), *map(AudioDelta, filter(None, pieces))]
             if failure is not None:
                 raise failure
-            metadata = {**request.metadata, **whole.metadata}
-            events.append(
-                SpeechCompleted(request_id=call.request_id, id=whole.id, usage=whole.usage, metadata=metadata)
-            )
+            events.append(_speech_completed(self._audible(whole)))
         except AllmError as error:
             events.append(ErrorEvent(error))
         return iter(events)
 
     def build(self, request: SpeechRequest, value: Any, fields: Mapping[str, Any]) -> SpeechResponse:
         """The scripted bytes, or those of the text."""
-        format = request.format or "mp3"
-        audio = Audio.from_bytes(b"".join(_pieces(request, value)), FORMATS[format])
-        own = {"provider": self.name, "format": format, "sample_rate": request.sample_rate}
-        return SpeechResponse(**{**own, **fields, "audio": audio})
+        own = {"provider": self.name, "format": request.format or "mp3", "sample_rate": request.sample_rate}
+        said = {**own, **fields}
+        audio = Audio(source=("binary", b"".join(_pieces(request, value))), mime_type=_mime(said["format"]))
+        return SpeechResponse(**{**said, "audio": audio})
+
+    def _audible(self, response: SpeechResponse) -> SpeechResponse:
+        if not _bytes(response):
+            raise self.error("malformed_response", provider=self.name, message="the clip is empty")
+        return response
 
 
 class FakeTranscription(ScriptedFake[TranscriptionResponse]):
@@ -95,25 +97,16 @@ class FakeTranscription(ScriptedFake[TranscriptionResponse]):
     def stream_transcribe(self, request: TranscriptionRequest, call: Call) -> Iterator[TranscriptionEvent]:
         """The text, segment by segment: first a guess, then the segment."""
         self.capture(request, call)
-        own = {"request_id": call.request_id, "model": request.model, "provider": self.name}
-        events: list[TranscriptionEvent] = [TranscriptionStarted(**own)]
+        events: list[TranscriptionEvent] = []
         try:
-            value, fields = self._next(call)
-            value, failure = self._cut(value)
-            given = isinstance(value, TranscriptionResponse)
-            whole = value if given else self.build(request, value, fields)
-            for segment in value if isinstance(value, list) else [whole.text]:
+            value, fields, failure = self.take(call)
+            whole = self.whole(request, call, value, fields)
+            events.append(_transcription_started(whole))
+            for segment in value if isinstance(value, list | tuple) else [whole.text]:
                 events += [PartialTranscript(segment[:1]), CommittedTranscript(segment, whole.language)]
             if failure is not None:
                 raise failure
-            names = ("text", "language", "duration_seconds", "usage")
-            events.append(
-                TranscriptionCompleted(
-                    **{name: getattr(whole, name) for name in names},
-                    request_id=call.request_id,
-                    metadata={**request.metadata, **whole.metadata},
-                )
-            )
+            events.append(_transcription_completed(whole))
         except AllmError as error:
             events.append(ErrorEvent(error))
         return iter(events)
@@ -145,16 +138,52 @@ def _pieces(request: SpeechRequest, value: Any) -> list[bytes]:
 
 
 def _bytes(response: SpeechResponse) -> bytes:
-    return b"" if response.audio is None else response.audio.to_bytes()
+    try:
+        return b"" if response.audio is None else response.audio.to_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"speech_script has a clip that cannot be read: {error}") from None
 
 
-def _started(request: SpeechRequest, call: Call) -> SpeechStarted:
-    format = request.format or "mp3"
+def _mime(format: Any) -> str | None:
+    """The MIME type of a format; None is the format of bytes that nobody knows. Raises ValueError for any other."""
+    if format is None:
+        return None
+    if not one_of(format, FORMATS):
+        raise ValueError(
+            f"format in speech_script must be one of {', '.join(FORMATS)}, or None, got: {format!r}"
+        )
+    return FORMATS[format]
+
+
+def _speech_started(whole: SpeechResponse) -> SpeechStarted:
     return SpeechStarted(
-        request_id=call.request_id,
-        model=request.model,
-        provider="fake",
-        format=format,
-        mime_type=FORMATS[format],
-        sample_rate=request.sample_rate,
+        request_id=whole.request_id,
+        model=whole.model,
+        provider=whole.provider,
+        format=whole.format,
+        mime_type=None if whole.audio is None else whole.audio.mime_type,
+        sample_rate=whole.sample_rate,
+    )
+
+
+def _speech_completed(whole: SpeechResponse) -> SpeechCompleted:
+    return SpeechCompleted(
+        request_id=whole.request_id, id=whole.id, usage=whole.usage, metadata=whole.metadata
+    )
+
+
+def _transcription_started(whole: TranscriptionResponse) -> TranscriptionStarted:
+    return TranscriptionStarted(
+        request_id=whole.request_id, model=whole.model, provider=whole.provider, session_id=whole.id
+    )
+
+
+def _transcription_completed(whole: TranscriptionResponse) -> TranscriptionCompleted:
+    return TranscriptionCompleted(
+        text=whole.text,
+        language=whole.language,
+        duration_seconds=whole.duration_seconds,
+        request_id=whole.request_id,
+        usage=whole.usage,
+        metadata=whole.metadata,
     )

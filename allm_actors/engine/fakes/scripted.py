@@ -35,10 +35,22 @@ class ScriptedFake(Generic[_Response]):
 
     def answer(self, request: Any, call: Call) -> _Response:
         """The response of the entry at the cursor. Raises the entry's error."""
-        value, fields = self._next(call)
-        value, failure = self._cut(value)
+        value, fields, failure = self.take(call)
         if failure is not None:
             raise failure
+        return self.whole(request, call, value, fields)
+
+    def take(self, call: Call) -> tuple[Any, Mapping[str, Any], AllmError | None]:
+        """What the entry at the cursor says: the answer, its other fields, and the error with which it breaks off.
+
+        Raises the entry's error, when it is nothing else.
+        """
+        value, fields = self._next(call)
+        value, failure = self._cut(value)
+        return value, fields, failure
+
+    def whole(self, request: Any, call: Call, value: Any, fields: Mapping[str, Any]) -> _Response:
+        """The response that `value` is, or is made into, with what the request and the call say besides."""
         response: Any = value
         if not isinstance(value, msgspec.Struct):
             response = self.build(request, value, fields)

@@ -18,7 +18,9 @@ from allm_actors.data import (
     ImageRequest,
     ImageResponse,
     ModerationRequest,
+    SpeechAdapterError,
     SpeechRequest,
+    SpeechResponse,
     TranscriptionAdapterError,
     TranscriptionRequest,
 )
@@ -219,6 +221,61 @@ class TestAudio:
         assert (data.data, failure.error.reason) == (b"a", "timeout")
         with pytest.raises(Exception, match="timeout"):
             fake.synthesize(SpeechRequest(input="x"), call(**options))
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            script.ok(b"RIFF", format="wav", sample_rate=8000, model="m", id="i"),
+            script.ok(
+                SpeechResponse(
+                    audio=Audio.from_bytes(b"RIFF", "audio/wav"),
+                    format="wav",
+                    sample_rate=8000,
+                    model="m",
+                    id="i",
+                )
+            ),
+        ],
+        ids=["fields", "whole"],
+    )
+    def test_a_stream_says_what_is_scripted_of_the_clip(self, entry):
+        options = {"speech_script": [entry] * 2}
+        started, data, completed = FakeSpeech().stream_synthesize(SPEECH, call(**options))
+        assert (started.format, started.mime_type, started.sample_rate) == ("wav", "audio/wav", 8000)
+        assert (started.model, data.data, completed.id) == ("m", b"RIFF", "i")
+        spoken = FakeSpeech().synthesize(SPEECH, call(**options))
+        assert (spoken.format, spoken.audio.mime_type) == ("wav", "audio/wav")
+
+    def test_a_stream_says_what_is_scripted_of_the_transcript(self):
+        entry = script.ok(("Hello ", "world"), id="i", model="m", provider="p")
+        events = FakeTranscription().stream_transcribe(CLIP, call(transcription_script=[entry]))
+        started, _, first, _, second, completed = events
+        assert (started.session_id, started.model, started.provider) == ("i", "m", "p")
+        assert (first.text, second.text, completed.text) == ("Hello ", "world", "Hello world")
+
+    @pytest.mark.parametrize("silence", [b"", [], SpeechResponse()], ids=["bytes", "pieces", "whole"])
+    def test_a_clip_without_a_byte_is_malformed_however_it_is_asked_for(self, silence):
+        options = {"speech_script": [script.ok(silence)] * 2}
+        *_, last = FakeSpeech().stream_synthesize(SPEECH, call(**options))
+        assert (last.error.reason, last.error.message) == ("malformed_response", "the clip is empty")
+        with pytest.raises(SpeechAdapterError, match="the clip is empty"):
+            FakeSpeech().synthesize(SPEECH, call(**options))
+
+    @pytest.mark.parametrize("method", ["synthesize", "stream_synthesize"])
+    @pytest.mark.parametrize(
+        ("entry", "message"),
+        [
+            (script.ok(b"a", format="ogg"), "format in speech_script must be one of mp3, .*, got: 'ogg'"),
+            (
+                script.ok(SpeechResponse(audio=Audio.from_file("/no/such/file.mp3"))),
+                "speech_script has a clip that cannot be read: .*/no/such/file.mp3",
+            ),
+        ],
+        ids=["format", "file"],
+    )
+    def test_a_clip_that_nobody_could_hand_out_is_refused(self, method, entry, message):
+        with pytest.raises(ValueError, match=message):
+            getattr(FakeSpeech(), method)(SPEECH, call(speech_script=[entry]))
 
 
 QUESTIONS = {
