@@ -44,7 +44,9 @@ class FakeSpeech(ScriptedFake[SpeechResponse]):
 
     script = "speech_script"
     what = "speech"
+    takes = "bytes, or a list of bytes"
     error = SpeechAdapterError
+    response = SpeechResponse
 
     def synthesize(self, request: SpeechRequest, call: Call) -> SpeechResponse:
         """The clip. Raises `malformed_response` for one without a single byte, as every provider's adapter does."""
@@ -58,7 +60,7 @@ class FakeSpeech(ScriptedFake[SpeechResponse]):
         try:
             value, fields, failure = self.take(call)
             whole = self.whole(request, call, value, fields)
-            pieces = [_bytes(whole)] if isinstance(value, SpeechResponse) else _pieces(request, value)
+            pieces = [_bytes(whole)] if isinstance(value, SpeechResponse) else self._pieces(request, value)
             events += [_speech_started(whole), *map(AudioDelta, filter(None, pieces))]
             if failure is not None:
                 raise failure
@@ -71,8 +73,23 @@ class FakeSpeech(ScriptedFake[SpeechResponse]):
         """The scripted bytes, or those of the text."""
         own = {"provider": self.name, "format": request.format or "mp3", "sample_rate": request.sample_rate}
         said = {**own, **fields}
-        audio = Audio(source=("binary", b"".join(_pieces(request, value))), mime_type=_mime(said["format"]))
+        data = b"".join(self._pieces(request, value))
+        audio = Audio(source=("binary", data), mime_type=_mime(said["format"]))
         return SpeechResponse(**{**said, "audio": audio})
+
+    def _pieces(self, request: SpeechRequest, value: Any) -> list[bytes]:
+        if value is None:
+            words = request.input.split(" ")
+            said = [f"{' ' if at else ''}{word}" for at, word in enumerate(words) if word or at]
+            return list(map(self._encoded, said))
+        return [value] if isinstance(value, bytes) else self.items(value, bytes)
+
+    def _encoded(self, text: str) -> bytes:
+        try:
+            return text.encode()
+        except UnicodeEncodeError as error:
+            message = f"the request has a text that is not valid Unicode: {error.reason}"
+            raise self.error("invalid_request", provider=self.name, message=message) from None
 
     def _audible(self, response: SpeechResponse) -> SpeechResponse:
         if not _bytes(response):
@@ -87,7 +104,9 @@ class FakeTranscription(ScriptedFake[TranscriptionResponse]):
 
     script = "transcription_script"
     what = "transcription"
+    takes = "a text, or a list of texts"
     error = TranscriptionAdapterError
+    response = TranscriptionResponse
 
     def transcribe(self, request: TranscriptionRequest, call: Call) -> TranscriptionResponse:
         """The text."""
@@ -117,7 +136,9 @@ class FakeTranscription(ScriptedFake[TranscriptionResponse]):
         """The scripted text, or the one in the clip."""
         if value is None:
             value = self._heard(request)
-        text = value if isinstance(value, str) else " ".join(filter(None, map(str.strip, value)))
+        text = value
+        if not isinstance(value, str):
+            text = " ".join(filter(None, map(str.strip, self.items(value, str))))
         own = {"provider": self.name, "language": request.language}
         return TranscriptionResponse(**{**own, **fields, "text": text})
 
@@ -130,16 +151,14 @@ class FakeTranscription(ScriptedFake[TranscriptionResponse]):
             raise self.error("invalid_request", provider=self.name, message=message, metadata=cause) from None
 
 
-def _pieces(request: SpeechRequest, value: Any) -> list[bytes]:
-    if value is None:
-        words = request.input.split(" ")
-        return [f"{' ' if at else ''}{word}".encode() for at, word in enumerate(words) if word or at]
-    return [value] if isinstance(value, bytes) else list(value)
-
-
 def _bytes(response: SpeechResponse) -> bytes:
+    audio: Any = response.audio
+    if not isinstance(audio, Audio | None):
+        raise TypeError(
+            f"audio of a SpeechResponse in speech_script must be an Audio, got: {type(audio).__name__}"
+        )
     try:
-        return b"" if response.audio is None else response.audio.to_bytes()
+        return b"" if audio is None else audio.to_bytes()
     except (OSError, ValueError) as error:
         raise ValueError(f"speech_script has a clip that cannot be read: {error}") from None
 

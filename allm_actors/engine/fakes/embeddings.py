@@ -7,26 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any
 
 from allm_actors.data import Embedding, EmbeddingAdapterError, EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.adapter import Call
 
-from .scripted import ScriptedFake
+from .scripted import ScriptedFake, numbered
 
 __all__ = ["FakeEmbeddings"]
 
 
 class FakeEmbeddings(ScriptedFake[EmbeddingResponse]):
-    """`embed_script`; `ok` takes a list of vectors. By itself: vectors of length 1 that follow from the text, so that
-    equal texts have equal vectors and texts with words in common are closer. `dimensions` of the request (default 16);
-    `max_batch_size` in the constructor.
+    """`embed_script`; `ok` takes a list of vectors, or of `Embedding`s. By itself: vectors of length 1 that follow from
+    the text, so that equal texts have equal vectors and texts with words in common are closer. `dimensions` of the
+    request (default 16); `max_batch_size` in the constructor.
     """
 
     script = "embed_script"
     what = "embedding"
+    takes = "a list of vectors"
     error = EmbeddingAdapterError
+    response = EmbeddingResponse
 
     def __init__(self, max_batch_size: int = 2048) -> None:
         super().__init__()
@@ -48,10 +51,25 @@ class FakeEmbeddings(ScriptedFake[EmbeddingResponse]):
         """The scripted vectors, or vectors of the words."""
         if value is None:
             value = [_vector(text, request.dimensions or 16) for text in request.input]
-        embeddings = [Embedding(vector=list(vector), index=index) for index, vector in enumerate(value)]
+        if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
+            raise self.misfit(value)
+        embeddings = numbered([self._embedding(each, value) for each in value])
         tokens = sum(len(text.split()) for text in request.input)
         usage = Usage(input_tokens=tokens, total_tokens=tokens)
         return EmbeddingResponse(**{"usage": usage, **fields, "embeddings": embeddings})
+
+    def _embedding(self, given: Any, value: Any) -> Embedding:
+        if isinstance(given, Embedding):
+            return given
+        vector: list[Any] | None = list(given) if isinstance(given, Iterable) else None
+        if vector is None or not all(map(_is_real, vector)):
+            raise self.misfit(value)
+        return Embedding(vector=[float(number) for number in vector])
+
+
+def _is_real(value: Any) -> bool:
+    """Whether it is a number, numpy's among them, which True is not."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _vector(text: str, dimensions: int) -> list[float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import ImageAdapterError, ImageRequest, ImageResponse, ImageUsage
+from allm_actors.data import Image, ImageAdapterError, ImageRequest, ImageResponse, ImageUsage
 from allm_actors.engine.adapter import Call
 
 from .scripted import ScriptedFake
@@ -25,7 +25,10 @@ class FakeImages(ScriptedFake[ImageResponse]):
 
     script = "image_script"
     what = "image"
+    takes = "a list of Image"
     error = ImageAdapterError
+    response = ImageResponse
+    usage = ImageUsage
 
     def generate(self, request: ImageRequest, call: Call) -> ImageResponse:
         """As the script says."""
@@ -44,12 +47,19 @@ class FakeImages(ScriptedFake[ImageResponse]):
         """All there are."""
         return ("generate", "edit", "variation")
 
+    def whole(
+        self, request: ImageRequest, call: Call, value: Any, fields: Mapping[str, Any]
+    ) -> ImageResponse:
+        """The response, in which the pictures are counted, unless a whole one says how many there are."""
+        response = super().whole(request, call, value, fields)
+        images = response.usage.images or len(response.images)
+        return msgspec.structs.replace(response, usage=msgspec.structs.replace(response.usage, images=images))
+
     def build(self, _request: ImageRequest, value: Any, fields: Mapping[str, Any]) -> ImageResponse:
         """The scripted pictures."""
-        said = fields.get("usage") or ImageUsage()
-        usage = ImageUsage(**said) if isinstance(said, Mapping) else said
-        usage = msgspec.structs.replace(usage, images=len(value))
-        return ImageResponse(**{**fields, "images": list(value), "usage": usage})
+        images = self.items(value, Image)
+        usage = msgspec.structs.replace(fields.get("usage", ImageUsage()), images=len(images))
+        return ImageResponse(**{**fields, "images": images, "usage": usage})
 
     def _unscripted(self) -> tuple[Any, Mapping[str, Any]]:
         raise self._used_up()

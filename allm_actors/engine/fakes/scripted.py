@@ -1,32 +1,40 @@
 """A script for whatever is not chat: its entries, its cursors, and the rest of a response.
 
-Rule of this file: as in `fake`: no network, no keys, nothing that waits. An entry that is not in the table is refused.
+Rule of this file: as in `fake`: no network, no keys, nothing that waits. An entry that is not in the table is refused,
+and so is an answer that is not of the fake's kind: what is wrong with a script is never said to be the adapter's fault.
 """
 
 from __future__ import annotations
 
+import reprlib
 import threading
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from allm_actors.data import AdapterError, AllmError
+from allm_actors.data import AdapterError, AllmError, ImageUsage, Usage
+from allm_actors.data.predicates import one_of
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import Counter, Recorded, show
 
-__all__ = ["ScriptedFake"]
+__all__ = ["ScriptedFake", "numbered"]
 
 _Response = TypeVar("_Response", bound=msgspec.Struct)
+_Kind = TypeVar("_Kind")
+_TAGS = ("ok", "error", "retry_until_call")
 
 
 class ScriptedFake(Generic[_Response]):
-    """A script, its cursors, and the rest of a response."""
+    """A script, its cursors, and the rest of a response. `takes` says what `ok` takes besides a whole response."""
 
     name = "fake"
     script: str
     what: str
+    takes: str
     error: type[AdapterError]
+    response: type[_Response]
+    usage: type[Usage | ImageUsage] = Usage
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -34,7 +42,10 @@ class ScriptedFake(Generic[_Response]):
         self._visits: dict[Hashable, Counter] = {}
 
     def answer(self, request: Any, call: Call) -> _Response:
-        """The response of the entry at the cursor. Raises the entry's error."""
+        """The response of the entry at the cursor.
+
+        Raises the entry's error, and TypeError or ValueError for an entry that cannot be played.
+        """
         value, fields, failure = self.take(call)
         if failure is not None:
             raise failure
@@ -50,9 +61,15 @@ class ScriptedFake(Generic[_Response]):
         return value, fields, failure
 
     def whole(self, request: Any, call: Call, value: Any, fields: Mapping[str, Any]) -> _Response:
-        """The response that `value` is, or is made into, with what the request and the call say besides."""
+        """The response that `value` is, or is made into, with what the request and the call say besides.
+
+        Raises TypeError for a value that no response can be made of, and for fields that a response does not have.
+        """
+        fields = self._fields(fields)
         response: Any = value
-        if not isinstance(value, msgspec.Struct):
+        if isinstance(value, self.response):
+            response = msgspec.structs.replace(value, **fields)
+        else:
             response = self.build(request, value, fields)
         changes = {
             "request_id": response.request_id or call.request_id,
@@ -62,8 +79,20 @@ class ScriptedFake(Generic[_Response]):
         return msgspec.structs.replace(response, **changes)  # type: ignore[no-any-return]
 
     def build(self, request: Any, value: Any, fields: Mapping[str, Any]) -> _Response:
-        """A response of what a script says, or, for the value None, of the request alone."""
+        """A response of what a script says, or, for the value None, of the request alone. Raises TypeError."""
         raise NotImplementedError
+
+    def items(self, value: Any, kind: type[_Kind]) -> list[_Kind]:
+        """What is scripted, as a list of `kind`. Raises TypeError for anything else."""
+        if not isinstance(value, list | tuple) or not all(isinstance(item, kind) for item in value):
+            raise self.misfit(value)
+        return list(value)
+
+    def misfit(self, value: Any) -> TypeError:
+        """The error for what is no answer."""
+        whole = self.response.__name__
+        got = f"one {type(value).__name__}" if isinstance(value, msgspec.Struct) else reprlib.repr(value)
+        return TypeError(f"ok(…) in {self.script} takes {self.takes}, or a whole {whole}, got: {got}")
 
     def capture(self, request: Any, call: Call) -> None:
         """Show the request, and the call, to whoever wants to see them."""
@@ -80,7 +109,7 @@ class ScriptedFake(Generic[_Response]):
         cursor = call.options.get("script_cursor") or self._counter(self._cursors, key)
         with self._lock:
             while cursor.value < len(script):
-                tag, *rest = _entry(script[cursor.value], self.script)
+                tag, *rest = self._entry(script[cursor.value])
                 if tag == "retry_until_call":
                     self._not_yet(rest[0], (key, cursor.value))
                 cursor.take()
@@ -96,9 +125,35 @@ class ScriptedFake(Generic[_Response]):
     def _cut(self, value: Any) -> tuple[Any, AllmError | None]:
         """A list of pieces without the error at its end, and that error."""
         *pieces, last = value if isinstance(value, list | tuple) and value else (None,)
-        if not (isinstance(last, tuple) and last[:1] == ("error",)):
+        if not (isinstance(last, list | tuple) and tuple(last[:1]) == ("error",)):
             return value, None
-        return pieces, self._failure(*_entry(last, self.script)[1:])
+        return pieces, self._failure(*self._entry(last)[1:])
+
+    def _entry(self, entry: Any) -> Sequence[Any]:
+        if not isinstance(entry, list | tuple) or not 1 < len(entry) < 4 or entry[0] not in _TAGS:
+            shown, tags = reprlib.repr(entry), ", ".join(_TAGS)
+            raise ValueError(f"unknown entry of {self.script}: {shown}; entries begin with one of: {tags}")
+        tag, value, *fields = entry
+        if not all(isinstance(each, Mapping) for each in fields):
+            raise TypeError(f"the fields of {tag}(…) in {self.script} are a mapping, got: {fields[0]!r}")
+        if tag == "retry_until_call" and not isinstance(value, int):
+            raise TypeError(f"retry_until_call(n) in {self.script} takes a whole number, got: {value!r}")
+        return entry
+
+    def _fields(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        known, name = self.response.__struct_fields__, self.response.__name__
+        for field in fields:
+            if field not in known:
+                has = ", ".join(known)
+                raise TypeError(f"ok(…) in {self.script} has a field {field!r}; those of {name} are: {has}")
+        return {**fields, "usage": self._usage(fields["usage"])} if "usage" in fields else fields
+
+    def _usage(self, said: Any) -> Usage | ImageUsage:
+        kind = self.usage
+        usage = kind(**said) if isinstance(said, Mapping) else said
+        if not isinstance(usage, kind):
+            raise TypeError(f"usage in {self.script} is {kind.__name__} or a mapping, got: {said!r}")
+        return usage
 
     def _not_yet(self, until: int, key: Hashable) -> None:
         visits = self._counter(self._visits, key)
@@ -109,6 +164,9 @@ class ScriptedFake(Generic[_Response]):
     def _failure(self, reason: Any, fields: Mapping[str, Any] | None = None) -> AllmError:
         if isinstance(reason, AllmError):
             return reason
+        if not one_of(reason, self.error.reasons):
+            reasons = ", ".join(sorted(self.error.reasons))
+            raise ValueError(f"error(reason) in {self.script} takes one of {reasons}, got: {reason!r}")
         return self.error(reason, **{"provider": self.name, **(fields or {})})
 
     def _used_up(self) -> AllmError:
@@ -133,8 +191,8 @@ class ScriptedFake(Generic[_Response]):
             return counters.setdefault(key, Counter())
 
 
-def _entry(entry: Any, script: str) -> Sequence[Any]:
-    tags = ("ok", "error", "retry_until_call")
-    if isinstance(entry, list | tuple) and len(entry) > 1 and entry[0] in tags:
-        return entry
-    raise ValueError(f"unknown entry of {script}: {entry!r}; entries begin with one of: {', '.join(tags)}")
+def numbered(items: Sequence[Any]) -> list[Any]:
+    """What has an index, in the order of the script, unless the script says another."""
+    if any(item.index for item in items):
+        return list(items)
+    return [msgspec.structs.replace(item, index=index) for index, item in enumerate(items)]

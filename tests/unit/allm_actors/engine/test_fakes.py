@@ -1,14 +1,18 @@
 """The scripted providers of what is not chat."""
 
 import math
+import re
 
 import pytest
 
 from allm_actors.data import (
     Audio,
     ClassificationAdapterError,
+    ClassificationAnswer,
     ClassificationQuestion,
     ClassificationRequest,
+    ClassificationResponse,
+    Embedding,
     EmbeddingAdapterError,
     EmbeddingRequest,
     ErrorEvent,
@@ -17,12 +21,15 @@ from allm_actors.data import (
     ImagePart,
     ImageRequest,
     ImageResponse,
+    ImageUsage,
     ModerationRequest,
+    ModerationResult,
     SpeechAdapterError,
     SpeechRequest,
     SpeechResponse,
     TranscriptionAdapterError,
     TranscriptionRequest,
+    Usage,
 )
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import Counter
@@ -137,15 +144,110 @@ class TestScripts:
         assert as_it_is.value is own
 
     @pytest.mark.parametrize(
+        ("method", "value", "takes"),
+        [
+            ("generate", PICTURE, "a list of Image, or a whole ImageResponse, got: one Image"),
+            ("generate", b"abc", "a list of Image, or a whole ImageResponse, got: b'abc'"),
+            ("generate", "abc", "got: 'abc'"),
+            ("generate", [b"x"], r"got: \[b'x'\]"),
+            ("generate", None, "got: None"),
+            ("generate", SpeechResponse(), "a whole ImageResponse, got: one SpeechResponse"),
+            ("embed", 1.0, "a list of vectors, or a whole EmbeddingResponse, got: 1.0"),
+            ("embed", [1.0, 2.0], r"got: \[1.0, 2.0\]"),
+            ("embed", ["abc"], r"got: \['abc'\]"),
+            ("embed", [[True]], r"got: \[\[True\]\]"),
+            ("moderate", [True], r"a list of ModerationResult, .*, got: \[True\]"),
+            ("moderate", ModerationResult(flagged=True), "got: one ModerationResult"),
+            ("synthesize", "abc", "bytes, or a list of bytes, .*, got: 'abc'"),
+            ("synthesize", ["abc"], r"got: \['abc'\]"),
+            ("synthesize", Audio.from_bytes(b"x", "audio/wav"), "got: one Audio"),
+            ("stream_synthesize", Audio.from_bytes(b"x", "audio/wav"), "got: one Audio"),
+            ("transcribe", [b"abc"], r"a text, or a list of texts, .*, got: \[b'abc'\]"),
+            ("stream_transcribe", 7, "got: 7"),
+            (
+                "classify",
+                ClassificationAnswer(type="yes_no"),
+                "answers by the ids of the questions, .*, got: one ClassificationAnswer",
+            ),
+            ("classify", "yes", "got: 'yes'"),
+        ],
+    )
+    def test_an_answer_of_another_kind_is_refused_with_what_belongs_there(self, method, value, takes):
+        fake, request = next((fake, request) for fake, name, request in ASKED if name == method)
+        with pytest.raises(TypeError, match=rf"ok\(…\) in {fake.script} takes .*{takes}"):
+            getattr(fake(), method)(request, call(**{fake.script: [script.ok(value)]}))
+
+    def test_fields_stand_beside_a_whole_response_too(self):
+        whole = ImageResponse(images=[PICTURE], model="other", id="x")
+        response = FakeImages().generate(CAT, call(image_script=[script.ok(whole, model="mine")]))
+        assert (response.model, response.id) == ("mine", "x")
+
+    def test_usage_may_be_a_mapping_everywhere(self):
+        entry = script.ok([[1.0]], usage={"input_tokens": 7})
+        request = EmbeddingRequest(input=["hi"])
+        assert FakeEmbeddings().embed(request, call(embed_script=[entry])).usage == Usage(input_tokens=7)
+
+    def test_pictures_are_counted_where_a_whole_response_does_not(self):
+        entries = [
+            script.ok(ImageResponse(images=[PICTURE])),
+            script.ok(ImageResponse(images=[PICTURE], usage=ImageUsage(images=5))),
+        ]
+        fake = FakeImages()
+        assert [fake.generate(CAT, call(image_script=entries)).usage.images for _ in entries] == [1, 5]
+
+    def test_an_error_may_end_pieces_that_were_stored_as_lists(self):
+        events = FakeTranscription().stream_transcribe(
+            CLIP, call(transcription_script=[["ok", ["a", ["error", "timeout"]]]])
+        )
+        *_, committed, failure = events
+        assert (committed.text, failure.error.reason) == ("a", "timeout")
+
+    @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
             ({"image_script": [("perhaps", 1)]}, ValueError, "entries begin with one of: ok, error"),
+            ({"image_script": [("ok",)]}, ValueError, r"unknown entry of image_script: \('ok',\)"),
+            ({"image_script": [("ok", [], {}, 1)]}, ValueError, "unknown entry of image_script"),
+            (
+                {"image_script": [("ok", [], 5)]},
+                TypeError,
+                r"fields of ok\(…\) in image_script are a mapping, got: 5",
+            ),
+            (
+                {"image_script": [script.ok([], size=1)]},
+                TypeError,
+                "has a field 'size'; those of ImageResponse are",
+            ),
+            (
+                {"image_script": [script.ok([], usage=1)]},
+                TypeError,
+                "usage in image_script is ImageUsage or",
+            ),
+            (
+                {"image_script": [script.error(["a"])]},
+                ValueError,
+                r"image_script takes one of .*, got: \['a'\]",
+            ),
+            ({"image_script": [script.retry_until_call("2")]}, TypeError, "takes a whole number, got: '2'"),
             ({"image_script": "ok"}, TypeError, "image_script in adapter_opts must be a list"),
             ({"image_script": [], "script_cursor": 1}, TypeError, "must be a Counter"),
             ({"image_script": [], "capture": 1}, TypeError, "capture in adapter_opts must be"),
             ({"image_script": [], "record": 1}, TypeError, "record in adapter_opts must be"),
         ],
-        ids=["entry", "text", "cursor", "capture", "record"],
+        ids=[
+            "entry",
+            "empty",
+            "long",
+            "fields",
+            "field",
+            "usage",
+            "reason",
+            "until",
+            "text",
+            "cursor",
+            "capture",
+            "record",
+        ],
     )
     def test_what_cannot_be_played_is_refused(self, options, error, message):
         with pytest.raises(error, match=message):
@@ -180,6 +282,17 @@ class TestEmbeddings:
         cat, kitten, tax = self.embed("the grey cat sleeps", "the grey cat eats", "quarterly income report")
         assert sum(map(float.__mul__, cat, kitten)) > sum(map(float.__mul__, cat, tax))
 
+    def test_embeddings_may_be_scripted_as_they_are(self):
+        request = EmbeddingRequest(input=["a", "b"])
+        entries = [
+            script.ok([Embedding(vector=[1.0]), Embedding(vector=[2.0])]),
+            script.ok([Embedding(vector=[2.0], index=1), Embedding(vector=[1.0])]),
+            script.ok(((1,), (2,))),
+        ]
+        fake = FakeEmbeddings()
+        said = [fake.embed(request, call(embed_script=entries)).vectors() for _ in entries]
+        assert said == [[[1.0], [2.0]]] * 3
+
     def test_too_many_texts_are_refused(self):
         with pytest.raises(EmbeddingAdapterError) as refused:
             FakeEmbeddings(2).embed(EmbeddingRequest(input=["a", "b", "c"]), call())
@@ -192,6 +305,14 @@ def test_by_itself_everything_is_clean():
     assert len(fake.moderate(ModerationRequest(input=["a", picture, "b"]), call()).results) == 1
     with pytest.raises(Exception, match="no scripted moderation"):
         fake.moderate(ModerationRequest(input=["a"]), call(moderation_script=[]))
+
+
+def test_verdicts_are_numbered_unless_the_script_numbers_them():
+    fake, request = FakeModeration(), ModerationRequest(input=["a", "b"])
+    bad, good = ModerationResult(flagged=True), ModerationResult(flagged=False, index=1)
+    entries = [script.ok([bad, bad]), script.ok([good, bad])]
+    said = [fake.moderate(request, call(moderation_script=entries)).results for _ in entries]
+    assert [[result.index for result in results] for results in said] == [[0, 1], [1, 0]]
 
 
 class TestAudio:
@@ -213,6 +334,20 @@ class TestAudio:
         )
         *_, last = FakeTranscription().stream_transcribe(request, call())
         assert isinstance(last, ErrorEvent)
+
+    def test_a_text_that_has_no_bytes_is_refused(self):
+        request = SpeechRequest(input="\ud83d")
+        with pytest.raises(SpeechAdapterError, match="not valid Unicode") as refused:
+            FakeSpeech().synthesize(request, call())
+        assert refused.value.reason == "invalid_request"
+        assert [event.error.reason for event in FakeSpeech().stream_synthesize(request, call())] == [
+            "invalid_request"
+        ]
+
+    def test_a_response_without_an_audio_in_it_is_refused(self):
+        entry = script.ok(SpeechResponse(audio=b"RIFF"))
+        with pytest.raises(TypeError, match="SpeechResponse in speech_script must be an Audio, got: bytes"):
+            FakeSpeech().synthesize(SPEECH, call(speech_script=[entry]))
 
     def test_pieces_may_end_with_an_error(self):
         options = {"speech_script": [script.ok([b"a", script.error("timeout")])] * 2}
@@ -304,3 +439,30 @@ class TestClassification:
     def test_a_script_that_does_not_fit_the_questions_is_malformed(self):
         with pytest.raises(ClassificationAdapterError, match="differ"):
             self.classify(script.ok({"team": "b"}))
+
+    @pytest.mark.parametrize(
+        ("answers", "message"),
+        [
+            ({"team": "b"}, r"no answer to \['mood', 'spam'\], and nobody asked \[\]"),
+            (
+                {"team": "b", "mood": 1, "spam": 1, "ham": 1},
+                r"no answer to \[\], and nobody asked \['ham'\]",
+            ),
+            ({"team": "c", "mood": 1, "spam": 1}, "'team' must be one of a, b, got: 'c'"),
+            ({"team": ["a"], "mood": 1, "spam": 1}, r"'team' must be one of a, b, got: \['a'\]"),
+            ({"team": "b", "mood": 77, "spam": 1}, "'mood' must be a number from 0 to 1, got: 77.0"),
+            ({"team": "b", "mood": "angry", "spam": 1}, "'mood' must be a number from 0 to 1, got: 'angry'"),
+            ({"team": "b", "mood": 1, "spam": 7}, "'spam' must be a number from 0 to 1, got: 7.0"),
+            (
+                {"team": "b", "mood": 1, "spam": ClassificationAnswer(type="score", score=1.0)},
+                "'spam' must be a ClassificationAnswer of type 'yes_no', or its value, got: 1.0",
+            ),
+        ],
+    )
+    def test_an_answer_that_was_not_possible_is_malformed(self, answers, message):
+        for value in (answers, ClassificationResponse(answers=answers)):
+            with pytest.raises(ClassificationAdapterError, match="classification_script: ") as refused:
+                self.classify(script.ok(value))
+            assert refused.value.reason == "malformed_response"
+            if value is answers:
+                assert re.search(message, refused.value.message)
