@@ -24,7 +24,7 @@ from allm_actors.data import AdapterError, ErrorEvent, Event, MessageStarted, Re
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.script import count_calls, preflight, stage
 
-__all__ = ["Counter", "FakeAdapter", "Playback", "Recorded", "show"]
+__all__ = ["Counter", "FakeAdapter", "Playback", "Recorded", "cursor_key", "show"]
 
 _OPTIONS = frozenset(
     {"script", "scripts", "stream_script", "usage", "request_id", "record", "cleanup_observer"}
@@ -145,7 +145,7 @@ class FakeAdapter:
         options = {**self._own, **call.options}
         _refuse_misspelt(options)
         scripts = _scripts(options)
-        key = _cursor_key(options, call, scripts)
+        key = cursor_key(options, call, scripts)
         show(options, "record", Recorded(request, call))
         cleanup = _cleanup(options.get("cleanup_observer"))
         if self._times_out(options.get("retry_until_call"), key):
@@ -177,9 +177,11 @@ class FakeAdapter:
         with self._lock:
             return self._cursors.setdefault(key, Counter())
 
-    def _times_out(self, until: int | None, key: Hashable) -> bool:
+    def _times_out(self, until: Any, key: Hashable) -> bool:
         if until is None:
             return False
+        if not isinstance(until, int):
+            raise TypeError(f"retry_until_call in adapter_opts must be a whole number, got: {until!r}")
         with self._lock:
             failures = self._failures.setdefault(key, Counter())
         if failures.take() < until - 1:
@@ -199,6 +201,25 @@ def show(options: Mapping[str, Any], name: str, seen: Any) -> None:
         to(seen)
     else:
         raise TypeError(f"{name} in adapter_opts must be a list or a callable, got: {to!r}")
+
+
+def cursor_key(options: Mapping[str, Any], call: Call, script: Sequence[Any]) -> Hashable:
+    """Whose cursor a call moves: the option's, the engine's, or that of all who have the same script.
+
+    Raises TypeError for a `script_cursor` that is no `Counter`, and for a `cursor_key` that is not hashable.
+    """
+    cursor = options.get("script_cursor")
+    if cursor is not None and not isinstance(cursor, Counter):
+        raise TypeError(f"script_cursor in adapter_opts must be a Counter, got: {cursor!r}")
+    key = options.get("cursor_key")
+    if key is None:
+        return repr(script) if call.cursor_key is None else call.cursor_key
+    try:
+        hash(key)
+    except TypeError:
+        text = f"cursor_key in adapter_opts must be hashable, such as a text, got: {key!r}"
+        raise TypeError(text) from None
+    return key  # type: ignore[no-any-return]
 
 
 def _scripts(options: Mapping[str, Any]) -> list[Sequence[Any]]:
@@ -233,16 +254,6 @@ def _nested(name: str, value: Sequence[Any]) -> list[Sequence[Any]]:
     raise TypeError(f"{name} in adapter_opts must be a list of scripts, one per call, got in it: {wrong!r}")
 
 
-def _cursor_key(options: Mapping[str, Any], call: Call, scripts: Sequence[Sequence[Any]]) -> Hashable:
-    cursor = options.get("script_cursor")
-    if cursor is not None and not isinstance(cursor, Counter):
-        raise TypeError(f"script_cursor in adapter_opts must be a Counter, got: {cursor!r}")
-    for key in (options.get("cursor_key"), call.cursor_key):
-        if key is not None:
-            return key
-    return repr(scripts)
-
-
 def _entries_at(scripts: Sequence[Sequence[Any]], index: int) -> Sequence[Any]:
     if index < len(scripts):
         return scripts[index]
@@ -273,7 +284,15 @@ def _request_id(value: Any) -> str | None:
 
 
 def _usage(value: Any) -> Usage | None:
-    return Usage(**value) if isinstance(value, Mapping) else value
+    if value is None or isinstance(value, Usage):
+        return value
+    if not isinstance(value, Mapping):
+        raise TypeError(f"usage in adapter_opts must be a Usage or a mapping of its fields, got: {value!r}")
+    unknown = [name for name in value if name not in Usage.__struct_fields__]
+    if unknown:
+        known = ", ".join(Usage.__struct_fields__)
+        raise TypeError(f"usage in adapter_opts has fields that Usage has not: {unknown}; there are: {known}")
+    return Usage(**value)
 
 
 def _refuse_misspelt(options: Mapping[str, Any]) -> None:

@@ -1,10 +1,13 @@
 """What the entries of a script mean: entries to events.
 
-Rule of this file: pure, and strict: an entry that is not in the table is refused before anything is played.
+Rule of this file: pure, and strict: an entry that is not in the table is refused before anything is played, and so is
+one with too much, too little or the wrong thing in it. What goes wrong is explained where it is caught, so that a
+script that can be played pays nothing for it.
 """
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
@@ -30,6 +33,7 @@ from allm_actors.data import (
     ToolCallStarted,
     Usage,
 )
+from allm_actors.data.predicates import one_of
 from allm_actors.engine.adapter import Delay
 from allm_actors.engine.arguments import read_arguments
 
@@ -37,13 +41,17 @@ __all__ = ["count_calls", "preflight", "stage"]
 
 _FINISHES = get_args(FinishReason)
 _FAKE = "fake"
+_UNPLAYABLE = (TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
 def preflight(entries: Sequence[Any]) -> AllmError | None:
-    """The error with which the call itself is refused, when the script begins with one."""
-    if not entries or _tag(entries[0]) != "preflight_error":
-        return None
-    return _adapter_error(*_reason(entries[0]))
+    """The error with which the call itself is refused, when the script begins with one. Raises as `stage`."""
+    try:
+        if not entries or _tag(entries[0]) != "preflight_error":
+            return None
+        return _adapter_error(*_reason(entries[0]))
+    except _UNPLAYABLE as error:
+        raise _explained(entries, entries[0], error) from None
 
 
 def count_calls(entries: Sequence[Any]) -> int:
@@ -58,20 +66,22 @@ def stage(
     first_call: int = 0,
     request_id: str | None = None,
 ) -> list[Event | Delay]:
-    """All that a script plays. Raises ValueError or TypeError for an entry that cannot be played.
+    """All that a script plays. Raises ValueError or TypeError, which name the entry, for one that cannot be played.
 
     `usage` is used in place of the script's; calls without an id are numbered from `first_call`; the completed message
     carries the `request_id`.
     """
     stage = _Stage(usage, first_call, request_id)
-    for entry in entries:
-        perform = _ENTRIES.get(_tag(entry))
-        if perform is None:
-            raise ValueError(
-                f"unknown script entry {entry!r}; entries begin with one of: {', '.join(_ENTRIES)}"
-            )
-        if not stage.finished:
-            perform(stage, entry)
+    entry: Any = None
+    try:
+        for entry in entries:
+            perform = _ENTRIES.get(_tag(entry))
+            if perform is None:
+                raise ValueError(f"entries begin with one of: {', '.join(_ENTRIES)}")
+            if not stage.finished:
+                perform(stage, entry)
+    except _UNPLAYABLE as error:
+        raise _explained(entries, entry, error) from None
     if not stage.finished:
         stage.finish(None)
     return stage.events
@@ -97,8 +107,7 @@ class _Stage:
             self.text.append(fragment)
             self.events.append(TextDelta(fragment))
 
-    def call(self, fields: Mapping[str, Any]) -> None:
-        call = _tool_call(fields, f"c{self.next_call}")
+    def call(self, call: ToolCall) -> None:
         self.next_call += 1
         self.calls.append(call)
         completed = ToolCallCompleted(
@@ -138,71 +147,124 @@ class _Stage:
         self.usage = fields if isinstance(fields, Usage) else Usage(**fields)
 
 
-def _refuse_late_preflight(_: _Stage, entry: Sequence[Any]) -> None:
-    raise ValueError(f"preflight_error must be the first entry of a script, got: {entry!r}")
+def _refuse_late_preflight(_stage: _Stage, _entry: Sequence[Any]) -> None:
+    raise ValueError("preflight_error must be the first entry of a script")
+
+
+def _tool_call(
+    stage: _Stage, id: Any = None, name: Any = None, arguments: Any = None, raw_arguments: Any = None
+) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"a tool_call has a name, got: {name!r}")
+    if id is not None and not isinstance(id, str):
+        raise TypeError(f"the id of a tool_call is a string, got: {id!r}")
+    if arguments is None:
+        arguments = {}
+    elif not isinstance(arguments, dict):
+        raise TypeError(f"arguments are a dict, and JSON text is for raw_arguments, got: {arguments!r}")
+    metadata: dict[str, Any] = {}
+    if raw_arguments is None:
+        raw_arguments = msgspec.json.encode(arguments).decode()
+    elif not isinstance(raw_arguments, str):
+        raise TypeError(f"raw_arguments are JSON text, got: {raw_arguments!r}")
+    elif not arguments:
+        arguments, metadata = read_arguments(raw_arguments)
+    stage.call(
+        ToolCall(
+            id=id or f"c{stage.next_call}",
+            name=name,
+            arguments=arguments,
+            raw_arguments=raw_arguments,
+            metadata=metadata,
+        )
+    )
+
+
+def _tool_call_delta(stage: _Stage, id: Any, arguments_delta: Any) -> None:
+    if not isinstance(id, str) or not isinstance(arguments_delta, str):
+        raise TypeError(
+            f"a tool_call_delta has an id and a fragment of text, got: {id!r}, {arguments_delta!r}"
+        )
+    stage.events.append(ToolCallDelta(id, arguments_delta))
 
 
 _ENTRIES: dict[str, Callable[[_Stage, Any], None]] = {
-    "text": lambda stage, entry: stage.say(entry[1]),
-    "text_delta": lambda stage, entry: stage.say(entry[1]),
-    "tool_call": lambda stage, entry: stage.call(_fields("id name arguments raw_arguments", entry)),
-    "tool_call_delta": lambda stage, entry: stage.events.append(
-        ToolCallDelta(**_fields("id arguments_delta", entry))
-    ),
-    "usage": lambda stage, entry: stage.consume(entry[1]),
-    "raw_chunk": lambda stage, entry: stage.events.append(RawChunk(entry[1])),
-    "delay": lambda stage, entry: stage.wait(entry[1]),
-    "sleep": lambda stage, entry: stage.sleep(entry[1]),
+    "text": lambda stage, entry: stage.say(_only(entry)),
+    "text_delta": lambda stage, entry: stage.say(_only(entry)),
+    "tool_call": lambda stage, entry: _spread(_tool_call, stage, entry),
+    "tool_call_delta": lambda stage, entry: _spread(_tool_call_delta, stage, entry),
+    "usage": lambda stage, entry: stage.consume(_only(entry)),
+    "raw_chunk": lambda stage, entry: stage.events.append(RawChunk(_only(entry))),
+    "delay": lambda stage, entry: stage.wait(_only(entry)),
+    "sleep": lambda stage, entry: stage.sleep(_only(entry)),
     "error": lambda stage, entry: stage.error(_adapter_error(*_reason(entry))),
     "error_event": lambda stage, entry: stage.error(_adapter_error(*_reason(entry))),
     "stream_error": lambda stage, entry: stage.error(_stream_error(*_reason(entry))),
-    "finish": lambda stage, entry: stage.finish(entry[1]),
+    "finish": lambda stage, entry: stage.finish(_only(entry)),
     "preflight_error": _refuse_late_preflight,
+}
+_WRITTEN = {
+    "text": "text(fragment)",
+    "text_delta": "text(fragment)",
+    "tool_call": "tool_call(name, arguments, id=…, raw_arguments=…)",
+    "tool_call_delta": "tool_call_delta(id, fragment)",
+    "usage": "usage(**fields)",
+    "raw_chunk": "raw_chunk(payload)",
+    "delay": "delay(seconds)",
+    "sleep": "delay(seconds)",
+    "error": "error(reason, **fields)",
+    "error_event": "error(reason, **fields)",
+    "stream_error": "error(StreamError(reason, **fields))",
+    "finish": "finish(reason)",
+    "preflight_error": "preflight_error(reason, **fields)",
 }
 
 
 def _tag(entry: Any) -> str:
     if isinstance(entry, (tuple, list)) and entry and isinstance(entry[0], str):
         return entry[0]
-    raise TypeError(
-        f"a script entry is a tuple that begins with its kind, such as ('text', 'hi'), got: {entry!r}"
-    )
+    raise TypeError("an entry is a tuple that begins with its kind, such as ('text', 'hi')")
 
 
-def _fields(names: str, entry: Sequence[Any]) -> dict[str, Any]:
-    """The fields of an entry in either form: `(tag, {…})` or `(tag, value, value, …)`."""
-    if len(entry) == 2 and isinstance(entry[1], Mapping):
-        return dict(entry[1])
-    return dict(zip(names.split(), entry[1:], strict=False))
+def _explained(entries: Sequence[Any], entry: Any, error: Exception) -> Exception:
+    """The error for an entry that cannot be played: where it is, what is wrong with it, and what belongs there."""
+    place = next(at for at, each in enumerate(entries) if each is entry)
+    text = f"script entry [{place}], {reprlib.repr(entry)}, cannot be played: {error}"
+    if isinstance(entry, (tuple, list)) and entry and one_of(entry[0], _WRITTEN):
+        text += f"; it is written as script.{_WRITTEN[entry[0]]}"
+    return TypeError(text) if isinstance(error, TypeError | AttributeError) else ValueError(text)
 
 
-def _tool_call(fields: Mapping[str, Any], default_id: str) -> ToolCall:
-    raw = fields.get("raw_arguments")
-    arguments: dict[str, Any] = fields.get("arguments") or {}
-    metadata: dict[str, Any] = {}
-    if raw is None:
-        raw = msgspec.json.encode(arguments).decode()
-    elif not arguments:
-        arguments, metadata = read_arguments(raw)
-    return ToolCall(
-        id=fields.get("id") or default_id,
-        name=fields["name"],
-        arguments=arguments,
-        raw_arguments=raw,
-        metadata=metadata,
-    )
+def _only(entry: Sequence[Any]) -> Any:
+    """The one value of an entry."""
+    if len(entry) != 2:
+        raise ValueError(f"it has one value, got: {len(entry) - 1}")
+    return entry[1]
+
+
+def _spread(perform: Callable[..., None], stage: _Stage, entry: Sequence[Any]) -> None:
+    """Perform an entry in either form: `(tag, {…})` or `(tag, value, value, …)`."""
+    if len(entry) == 2 and isinstance(entry[1], (dict, Mapping)):
+        perform(stage, **entry[1])
+    else:
+        perform(stage, *entry[1:])
 
 
 def _reason(entry: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+    if not 2 <= len(entry) <= 3:
+        raise ValueError(f"it has a reason and, perhaps, fields, got: {len(entry) - 1} values")
     return entry[1], dict(entry[2]) if len(entry) > 2 else {}
 
 
 def _adapter_error(reason: Any, fields: dict[str, Any]) -> AllmError:
     if isinstance(reason, AllmError):
         return reason
-    if reason in AdapterError.reasons:
-        return AdapterError(reason, **{"provider": _FAKE, **fields})
-    return AdapterError("unknown", **{"provider": _FAKE, "cause": reason, **fields})
+    if not one_of(reason, AdapterError.reasons):
+        reason, fields = "unknown", {"cause": reason, **fields}
+    cause = fields.get("cause")
+    if isinstance(cause, BaseException) and not isinstance(cause, AllmError):
+        fields = {**fields, "cause": repr(cause)}  # it is stored with its error, and an exception cannot be
+    return AdapterError(reason, **{"provider": _FAKE, **fields})
 
 
 def _stream_error(reason: Any, fields: dict[str, Any]) -> AllmError:

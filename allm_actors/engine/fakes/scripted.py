@@ -16,7 +16,7 @@ import msgspec
 from allm_actors.data import AdapterError, AllmError, ImageUsage, Usage
 from allm_actors.data.predicates import one_of
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.fake import Counter, Recorded, show
+from allm_actors.engine.fake import Counter, Recorded, cursor_key, show
 
 __all__ = ["ScriptedFake", "numbered"]
 
@@ -105,7 +105,7 @@ class ScriptedFake(Generic[_Response]):
             return self._unscripted()
         if not isinstance(script, list | tuple):
             raise TypeError(f"{self.script} in adapter_opts must be a list of entries, got: {script!r}")
-        key = self._key(call, script)
+        key = cursor_key(call.options, call, script)
         cursor = call.options.get("script_cursor") or self._counter(self._cursors, key)
         with self._lock:
             while cursor.value < len(script):
@@ -176,15 +176,6 @@ class ScriptedFake(Generic[_Response]):
             message=f"no scripted {self.what} is left: give {self.script} in adapter_opts an entry for each call",
             metadata={"cause": f"no_scripted_{self.what}"},
         )
-
-    def _key(self, call: Call, script: Sequence[Any]) -> Hashable:
-        cursor = call.options.get("script_cursor")
-        if cursor is not None and not isinstance(cursor, Counter):
-            raise TypeError(f"script_cursor in adapter_opts must be a Counter, got: {cursor!r}")
-        for key in (call.options.get("cursor_key"), call.cursor_key):
-            if key is not None:
-                return key
-        return repr(script)
 
     def _counter(self, counters: dict[Hashable, Counter], key: Hashable) -> Counter:
         with self._lock:

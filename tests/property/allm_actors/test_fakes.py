@@ -1,4 +1,4 @@
-"""What a fake is scripted to say it says alike, whole and in pieces."""
+"""What a fake is scripted to say it says alike, whole and in pieces; what it cannot say it refuses by its place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import allm_actors as allm
 from allm_actors.data.audio import FORMATS
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fakes import FakeSpeech, FakeTranscription
+from allm_actors.engine.script import stage
 from allm_actors.execution.audio import AudioFold, SpeechFold, TranscriptionFold
+from allm_actors.execution.fold import fold
 from allm_actors.testing import script, strategies
 
 law = settings(max_examples=200, derandomize=True)
@@ -94,3 +96,28 @@ def test_a_scripted_transcript_is_the_fold_of_its_stream(request: Any, entry: An
     assert whole(streamed, request, entry, name) == whole(
         FakeTranscription().transcribe, request, entry, name
     )
+
+
+KINDS = (
+    *("text", "text_delta", "tool_call", "tool_call_delta", "usage", "raw_chunk", "delay"),
+    *("error", "error_event", "stream_error", "finish", "preflight_error", "nope"),
+)
+ANYTHING = strategies.json_values() | st.sampled_from(["stop", "timeout", RuntimeError("boom"), b"x"])
+ENTRIES = st.lists(
+    st.builds(lambda kind, values: (kind, *values), st.sampled_from(KINDS), st.lists(ANYTHING, max_size=3)),
+    max_size=3,
+)
+
+
+@law
+@given(ENTRIES)
+def test_a_script_is_played_to_what_can_be_stored_or_refused_by_the_place_of_an_entry(script: Any) -> None:
+    try:
+        events = stage(script)
+    except (TypeError, ValueError) as refusal:
+        told = str(refusal)
+    else:
+        response = fold(events).response()
+        assert allm.from_json(allm.to_json(response)) == response
+        return
+    assert told.startswith("script entry [")

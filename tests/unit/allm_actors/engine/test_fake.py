@@ -140,6 +140,72 @@ def test_a_script_that_cannot_be_played_is_refused_at_the_call(options, names):
 
 
 @pytest.mark.parametrize(
+    ("entry", "error", "what"),
+    [
+        (("text",), ValueError, "it has one value, got: 0; it is written as script.text"),
+        (("text", "a", "b"), ValueError, "it has one value, got: 2"),
+        (("finish",), ValueError, r"written as script.finish\(reason\)"),
+        (("raw_chunk",), ValueError, r"written as script.raw_chunk\(payload\)"),
+        (("error",), ValueError, "it has a reason and, perhaps, fields, got: 0 values"),
+        (("error", "rate_limited", 5), TypeError, r"written as script.error\(reason, \*\*fields\)"),
+        (s.error("timeout", colour="red"), TypeError, "AdapterError has no field 'colour'"),
+        (("stream_error", "nope"), ValueError, "StreamError reason must be one of"),
+        (("tool_call",), TypeError, "a tool_call has a name, got: None"),
+        (("tool_call", "c0"), TypeError, "a tool_call has a name, got: None"),
+        (("tool_call", {"arguments": {}}), TypeError, r"written as script.tool_call\(name, arguments"),
+        (("tool_call", {"name": "t", "bogus": 1}), TypeError, "unexpected keyword argument 'bogus'"),
+        (("tool_call", "c", "t", {}, "{}", 5), TypeError, "positional arguments"),
+        (("tool_call", {"name": "t", "id": 5}), TypeError, "id of a tool_call is a string, got: 5"),
+        (s.tool_call("t", raw_arguments=5), TypeError, "raw_arguments are JSON text, got: 5"),
+        (s.tool_call("t", '{"x":1}'), TypeError, "arguments are a dict, and JSON text is for raw_arguments"),
+        (s.tool_call("t", {"a": "\ud800"}), ValueError, "surrogates not allowed"),
+        (s.tool_call_delta("c", 5), TypeError, "a fragment of text, got: 'c', 5"),
+        (("usage", 5), TypeError, r"written as script.usage\(\*\*fields\)"),
+        (("nope", 1), ValueError, "entries begin with one of: text"),
+        (5, TypeError, "an entry is a tuple that begins with its kind"),
+    ],
+    ids=repr,
+)
+def test_an_entry_that_cannot_be_played_is_named_with_how_it_is_written(entry, error, what):
+    with pytest.raises(error, match=what) as refused:
+        play(s.delay(0), entry)
+    assert str(refused.value).startswith("script entry [1], ")
+    assert "cannot be played: " in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [("preflight_error",), ("preflight_error", "timeout", 5), ("preflight_error", "timeout", {"x": 1})],
+)
+def test_a_refusal_that_cannot_be_played_is_named_too(entry):
+    with pytest.raises((TypeError, ValueError), match=r"script entry \[0\].*script.preflight_error\(reason"):
+        play(entry)
+
+
+def test_a_cause_is_plain_data():
+    events = play(s.error(["a"]), s.error(RuntimeError("boom")), s.error("unknown", cause=OSError("full")))
+    errors = [e.error for e in events if isinstance(e, ErrorEvent)]
+    assert {error.reason for error in errors} == {"unknown"}
+    assert [error.cause for error in errors] == [["a"], "RuntimeError('boom')", "OSError('full')"]
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"usage": 5}, "usage in adapter_opts must be a Usage or a mapping of its fields, got: 5"),
+        ({"usage": [("input_tokens", 3)]}, "usage in adapter_opts must be a Usage or a mapping"),
+        ({"usage": {"inputs": 3}}, r"fields that Usage has not: \['inputs'\]; there are: input_tokens"),
+        ({"retry_until_call": "2"}, "retry_until_call in adapter_opts must be a whole number, got: '2'"),
+        ({"cursor_key": []}, r"cursor_key in adapter_opts must be hashable, such as a text, got: \[\]"),
+        ({"cursor_key": ([],)}, "cursor_key in adapter_opts must be hashable"),
+    ],
+)
+def test_an_option_that_means_nothing_is_refused_with_what_belongs_there(options, what):
+    with pytest.raises(TypeError, match=what):
+        play(s.text("a"), **options)
+
+
+@pytest.mark.parametrize(
     "options",
     [{"script": "hi"}, {"scripts": [s.text("a")]}, {"script": [s.text]}, {"record": 3, "script": []}],
 )
