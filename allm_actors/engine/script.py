@@ -68,10 +68,18 @@ def stage(
 ) -> list[Event | Delay]:
     """All that a script plays. Raises ValueError or TypeError, which name the entry, for one that cannot be played.
 
-    `usage` is used in place of the script's; calls without an id are numbered from `first_call`; the completed message
-    carries the `request_id`.
+    `usage` is used in place of the script's; calls without an id are numbered from `first_call` by their places
+    among the calls, past ids that the script gives to others; the completed message carries the `request_id`.
     """
-    stage = _Stage(usage, first_call, request_id)
+    stage = _play(entries, _Stage(usage, first_call, request_id))
+    if stage.own:
+        renamed = _renamed(range(first_call, stage.next_call), stage.own)
+        if renamed:
+            stage = _play(entries, _Stage(usage, first_call, request_id, renamed))
+    return stage.events
+
+
+def _play(entries: Sequence[Any], stage: _Stage) -> _Stage:
     entry: Any = None
     try:
         for entry in entries:
@@ -84,19 +92,39 @@ def stage(
         raise _explained(entries, entry, error) from None
     if not stage.finished:
         stage.finish(None)
-    return stage.events
+    return stage
+
+
+def _renamed(places: Sequence[int], own: Mapping[int, str]) -> dict[str, str]:
+    """Other ids for the calls whose number another call of the script has for its own id.
+
+    They get the numbers of the calls that have an id of their own and use none, of which there are enough: so no
+    number leaves the script, and none meets those of the next one.
+    """
+    taken = set(own.values())
+    clashing = [f"c{place}" for place in places if place not in own and f"c{place}" in taken]
+    spare = [f"c{place}" for place in own if f"c{place}" not in taken]
+    return dict(zip(clashing, spare, strict=False))
 
 
 class _Stage:
     """What was played so far."""
 
-    def __init__(self, usage: Usage | None, next_call: int, request_id: str | None) -> None:
+    def __init__(
+        self,
+        usage: Usage | None,
+        next_call: int,
+        request_id: str | None,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
         self.events: list[Event | Delay] = [MessageStarted()]
         self.text: list[str] = []
         self.calls: list[ToolCall] = []
         self.fixed_usage = usage
         self.usage: Usage | None = None
         self.next_call = next_call
+        self.own: dict[int, str] = {}  # ids that the script gives, by the place of their call
+        self.renamed = renamed
         self.request_id = request_id
         self.finished = False
 
@@ -106,6 +134,14 @@ class _Stage:
         if fragment:
             self.text.append(fragment)
             self.events.append(TextDelta(fragment))
+
+    def identify(self, given: str | None) -> str:
+        """The id of the next call."""
+        if given:
+            self.own[self.next_call] = given
+            return given
+        id = f"c{self.next_call}"
+        return id if self.renamed is None else self.renamed.get(id, id)
 
     def call(self, call: ToolCall) -> None:
         self.next_call += 1
@@ -171,7 +207,7 @@ def _tool_call(
         arguments, metadata = read_arguments(raw_arguments)
     stage.call(
         ToolCall(
-            id=id or f"c{stage.next_call}",
+            id=stage.identify(id),
             name=name,
             arguments=arguments,
             raw_arguments=raw_arguments,

@@ -40,7 +40,7 @@ def tool_call(
     id: str | None = None,
     raw_arguments: str | None = None,
 ) -> Entry:
-    """The model calls a tool. Without an `id` calls are numbered through a script: `c0`, `c1`, …
+    """The model calls a tool. Without an `id` calls are numbered through a script: `c0`, `c1`, …, past those it gives.
 
     `raw_arguments` is the JSON text the model wrote; text that is not a JSON object makes a call with
     `metadata["arguments_error"]`.

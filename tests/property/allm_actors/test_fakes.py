@@ -121,3 +121,19 @@ def test_a_script_is_played_to_what_can_be_stored_or_refused_by_the_place_of_an_
         assert allm.from_json(allm.to_json(response)) == response
         return
     assert told.startswith("script entry [")
+
+
+@law
+@given(
+    st.integers(0, 3),
+    st.lists(
+        st.none() | st.integers(0, 6).map("c{}".format), max_size=5, unique_by=lambda id: id or object()
+    ),
+)
+def test_calls_of_a_script_have_different_ids_and_those_that_were_given(first: int, given: Any) -> None:
+    events = stage([script.tool_call("t", id=id) for id in given], first_call=first)
+    ids = [event.id for event in events if isinstance(event, allm.ToolCallStarted)]
+    assert len(set(ids)) == len(ids)
+    assert [id for id, own in zip(ids, given, strict=True) if own] == [own for own in given if own]
+    numbered = {id for id, own in zip(ids, given, strict=True) if not own}
+    assert numbered <= {f"c{first + place}" for place in range(len(given))}

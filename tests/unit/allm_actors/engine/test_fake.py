@@ -72,6 +72,23 @@ def test_calls_are_numbered_through_all_scripts_unless_they_have_an_id():
     assert [c.id for c in first[-1].message.tool_calls] == ["c0", "mine"]
 
 
+def ids(events):
+    return [e.id for e in events if isinstance(e, ToolCallStarted)]
+
+
+def test_a_number_that_the_script_gives_to_a_call_is_left_to_it():
+    first, second = s.tool_call("t", {"n": 1}), s.tool_call("t", {"n": 2}, id="c0")
+    events = play(first, second, s.finish("tool_calls"))
+    assert ids(events) == ["c1", "c0"]
+    assert [c.id for c in events[-1].message.tool_calls] == ["c1", "c0"]
+    assert ids(play(second, first)) == ["c0", "c1"]
+
+
+def test_numbers_stay_within_their_script():
+    fake = FakeAdapter(scripts=[[s.tool_call("t", id="c1"), s.tool_call("t")], [s.tool_call("t")]])
+    assert [ids(fake.play(ASK, call())) for _ in range(2)] == [["c1", "c0"], ["c2"]]
+
+
 def test_raw_arguments_are_read_and_their_errors_kept():
     good, bad = [
         e
