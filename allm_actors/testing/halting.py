@@ -15,6 +15,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+import msgspec
+
+from allm_actors.actors.turns import turn_spec
 from allm_actors.engine.engine import Engine
 from supervisors import Faults
 
@@ -41,12 +44,10 @@ def prove_halting(
     `options` are those of `reply`, over those that a schedule draws (give `max_turns=3` and it is 3 in all of them);
     `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation, with arguments
     that mostly fit their schemas; `proof.runs` is how often each was run, and a warning names those that never were.
-    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small; ValueError for other handlers.
+    Raises: `ScenarioFailed` for the first schedule that breaks a law, made small. TypeError, ValueError and EngineError
+    for what no schedule could be made of, such as a misspelt option, or a handler of one's own that is asynchronous.
     """
-    if handlers not in ("wild", "own"):
-        raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
-    if schedules < 1:
-        raise ValueError(f"schedules must be 1 or more, got: {schedules!r}; without any, nothing is proved")
+    _check(engine, schedules, handlers, options)
     proof = Proof()
 
     def schedule(host: SimHost) -> None:
@@ -70,6 +71,19 @@ def prove_halting(
     if proof.never_run:
         warnings.warn(_unproved(proof), stacklevel=2)
     return proof
+
+
+def _check(engine: Engine, schedules: int, handlers: str, options: dict[str, Any]) -> None:
+    if not isinstance(engine, Engine):
+        raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
+    if handlers not in ("wild", "own"):
+        raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
+    if schedules < 1:
+        raise ValueError(f"schedules must be 1 or more, got: {schedules!r}; without any, nothing is proved")
+    here = [msgspec.structs.replace(tool, isolation="thread") for tool in engine.tools]
+    spec = turn_spec("chat", engine.merge(adapter="fake", tools=here), options, operation="reply")
+    if handlers == "own":
+        SimHost().check_turn(spec)
 
 
 def _unproved(proof: Proof) -> str:

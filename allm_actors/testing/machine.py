@@ -26,11 +26,13 @@ from allm_actors.actors.stream import Turn
 from allm_actors.data import AllmError, ChatResult, Session, SessionError, SessionStatusError, StoreError
 from allm_actors.data.validate import validate
 from allm_actors.engine.engine import Engine
+from allm_actors.execution.options import DEFAULT_MAX_TURNS
 
+from .drawn import drawn_options, option_of, passes_of, retries_of
 from .exploring import quiet
 from .laws import Observed, answered, check_turn
 from .simhost import MORTALS, SimHost
-from .wild import Wild, wild_engine, wild_options
+from .wild import Wild, wild_engine
 
 __all__ = ["SessionMachine"]
 
@@ -55,7 +57,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     def wild(self, engine: Engine, *, own_handlers: bool = False) -> Engine:
         """That engine with a model, and handlers unless the own ones shall run, that do anything."""
-        self._given = wild_options(self._wild, engine)
+        self._given = drawn_options(self._wild, engine, self.options, own_handlers=own_handlers)
         return wild_engine(self._wild, engine, self.host.sleep, own_handlers=own_handlers)
 
     # The world.
@@ -68,7 +70,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.host = SimHost(seed).__enter__()
         self._deaths, self._forks, self._mortal = 0, itertools.count(1), mortal and self.crash
         self._engine = self.engine()
-        self._given |= self.options
+        self._given = self._given or dict(self.options)
         self.chat: SessionHandle = self.host.session(_CHAT, self._engine)
 
     def teardown(self) -> None:
@@ -268,9 +270,9 @@ class SessionMachine(RuleBasedStateMachine):
                 said=None,
                 events=events,
                 result=result,
-                limit=int(self._given.get("max_turns") or self._engine.params.get("max_turns") or 8),
-                passes=2 if self._given.get("structured_finalize") else 1,
-                retries=self._given.get("max_retries", 0),
+                limit=int(option_of(self._engine, self._given, "max_turns", DEFAULT_MAX_TURNS)),
+                passes=passes_of(self._engine, self._given),
+                retries=retries_of(self._engine, self._given),
                 failed=len(self._wild.failed) - failed,
                 undisturbed=read is None and self._deaths == deaths,
             )

@@ -9,9 +9,10 @@ Units: virtual seconds.
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,12 +34,13 @@ from allm_actors.data import (
 )
 from allm_actors.data.validate import validate
 from allm_actors.engine.engine import Engine
-from allm_actors.execution.options import DEFAULT_MAX_RETRIES
+from allm_actors.execution.options import DEFAULT_MAX_TURNS, DEFAULT_TOOL_TIMEOUT
 from supervisors import KILLED, is_clean
 
+from .drawn import PATIENCE, drawn_options, option_of, passes_of, retries_of
 from .laws import Observed, answered, check_turn
 from .simhost import SimHost, role_of
-from .wild import PATIENCE, Wild, wild_engine, wild_options
+from .wild import Wild, wild_engine
 
 __all__ = ["Proof", "Schedule"]
 
@@ -60,6 +62,8 @@ class Proof:
     tool_runs: int = 0
     runs: Counter[str] = field(default_factory=Counter)
     """How often each tool's handler was run, by name; with `handlers="own"`, those that never ran too."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """How many of those runs failed, with `handlers="own"`: the handler raised, or returned an `Err`."""
     deaths: Counter[str] = field(default_factory=Counter)
     """Processes that were killed, by what they do."""
     crashed: int = 0
@@ -75,10 +79,12 @@ class Proof:
         ends = ", ".join(f"{reason} {count}" for reason, count in self.halted.most_common())
         deaths = ", ".join(f"{role} {count}" for role, count in self.deaths.most_common()) or "none"
         never = f"\nnever run: {', '.join(self.never_run)}" if self.never_run else ""
+        runs = [f"{name} {count} of {self.runs[name]}" for name, count in self.failures.items() if count]
+        failed = f"\nfailed: {', '.join(runs)}" if runs else ""
         return (
             f"{self.schedules} schedules, {self.turns} turns, {self.model_calls} model calls, "
             f"{self.tool_runs} tool runs; the longest turn took {self.longest:g} virtual seconds\n"
-            f"ended: {ends}\nkilled, in {self.crashed} of them: {deaths}{never}"
+            f"ended: {ends}\nkilled, in {self.crashed} of them: {deaths}{failed}{never}"
         )
 
     @property
@@ -98,9 +104,13 @@ class Schedule:
         self.dice = self.wild.dice("user")
         self.deaths = 0
         self.crashed: list[str] = []
-        self.options = {**_drawn(self.wild, engine, options), **_bounds(engine), **options}
+        self.options = drawn_options(self.wild, engine, options, own_handlers=own)
         self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
-        self.slowest = max([PATIENCE["tool_timeout"], *(tool.timeout or 0.0 for tool in engine.tools)])
+        self.slowest = max(
+            _limits(
+                [*(tool.timeout for tool in engine.tools), self._said("tool_timeout", DEFAULT_TOOL_TIMEOUT)]
+            )
+        )
         self.when_busy: WhenBusy = self.dice.choice(["queue", "queue", "reject", "interrupt"])
         host._idle_timeout = self.dice.choice([None, None, 0.5])  # noqa: SLF001 - no session was asked for yet
         self._crash = crash
@@ -159,7 +169,7 @@ class Schedule:
                 events=events,
                 result=result,
                 limit=self._limit,
-                passes=2 if self.options.get("structured_finalize") else 1,
+                passes=passes_of(self.engine, self.options),
                 retries=self._retries,
                 asked=self.wild.asked.count(turn.id),
                 failed=self.wild.failed.count(turn.id),
@@ -229,7 +239,7 @@ class Schedule:
         self._in_time(seconds)
 
     def _in_time(self, seconds: float) -> None:
-        step = PATIENCE["request_timeout"] + _MOST_CALLS * 2 * self.slowest
+        step = max(_limits([self._said("request_timeout")])) + _MOST_CALLS * 2 * self.slowest
         bound = (self._limit + 1 + self._retries) * step + _THINKING
         assert seconds <= bound, f"the turn took {seconds} virtual seconds of {bound}"
 
@@ -243,15 +253,19 @@ class Schedule:
 
     @property
     def _limit(self) -> int:
-        return int(self.options.get("max_turns") or 8)  # always there, if the engine has one
+        return int(self._said("max_turns", DEFAULT_MAX_TURNS))
 
     @property
     def _retries(self) -> int:
-        return self.options.get("max_retries", DEFAULT_MAX_RETRIES) if "response_model" in self.options else 0
+        return retries_of(self.engine, self.options)
 
     @property
     def _concurrency(self) -> int | None:
-        return self.options.get("max_concurrency")
+        limit: int | None = self._said("max_concurrency")
+        return limit
+
+    def _said(self, name: str, default: Any = None) -> Any:
+        return option_of(self.engine, self.options, name, default)
 
     # Between turns.
 
@@ -328,20 +342,13 @@ class Schedule:
         self.proof.tool_runs += len(self.wild.ran)
         for name, count in self.wild.runs.items():
             self.proof.runs[name] += count
+        self.proof.failures.update(self.wild.failures)
         self.proof.seen.update(self.wild.seen)
 
 
-def _drawn(wild: Wild, engine: Engine, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that are drawn, without the form of an answer where one is given: there can be one only."""
-    drawn, forms = wild_options(wild, engine), ("response_format", "response_model", "max_retries")
-    fixed = any(name in given for name in forms)
-    return {name: value for name, value in drawn.items() if not (fixed and name in forms)}
-
-
-def _bounds(engine: Engine) -> dict[str, Any]:
-    """What the engine itself says about how the loop goes on: that stands."""
-    names = ("max_turns", "mode", "max_concurrency", "on_tool_error", "tool_timeout")
-    return {name: engine.params[name] for name in names if engine.params.get(name) is not None}
+def _limits(seconds: Sequence[float | None]) -> list[float]:
+    """Those of them that are limits, and what a wild run is given: nothing of it may take longer."""
+    return [*PATIENCE.values(), *(each for each in seconds if each is not None and each != math.inf)]
 
 
 def _answers(session: Session) -> list[tuple[str, Any]]:

@@ -203,7 +203,10 @@ class SimHost(Host):
         """Raises EngineError for an asynchronous tool, or an adapter that reads a network."""
         for tool in spec.options.tools.values():
             if inspect.iscoroutinefunction(tool.handler):
-                raise _unplayable(f"tool {tool.name!r} is a coroutine function", "give it a plain function")
+                advice = (
+                    "give it a plain function, or leave it to be played: prove_halting(…, handlers='wild')"
+                )
+                raise _unplayable(f"tool {tool.name!r} is a coroutine function", advice)
         adapter = spec.adapter
         waits = callable(getattr(adapter, "batches", None)) and not callable(getattr(adapter, "play", None))
         if waits or inspect.isasyncgenfunction(getattr(adapter, "stream", None)):

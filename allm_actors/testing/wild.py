@@ -1,4 +1,4 @@
-"""A model, tools and options that do anything that they can do, drawn from a seed.
+"""A model and tools that do anything that they can do, drawn from a seed.
 
 Rule of this file: what one model call or one tool run does depends on the seed and on its number alone, never on the
 order in which a schedule comes to it, so that a failing schedule can be made smaller. Everything is counted, so that a
@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +47,7 @@ from allm_actors.data import (
     ToolError,
     ToolResultEncoded,
 )
-from allm_actors.data.build import json_schema, takes_context
+from allm_actors.data.build import takes_context
 from allm_actors.data.compact import TOOL_HELP, with_help
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.engine import Engine
@@ -59,20 +58,16 @@ from .fitting import fitting
 
 __all__ = [
     "AGES",
-    "PATIENCE",
     "Wild",
     "WildModel",
     "WildStream",
     "own_tools",
     "wild_engine",
-    "wild_options",
     "wild_tools",
 ]
 
 AGES = 1e6
 """How long what hangs would hang, if nothing ended it."""
-PATIENCE = {"stream_timeout": 30.0, "request_timeout": 90.0, "tool_timeout": 20.0}
-"""What a wild run is given, so that nothing that hangs can hold it up."""
 
 _MOST_CALLS = 4
 
@@ -94,6 +89,8 @@ class Wild:
     """The request id and the call id of every tool run."""
     runs: Counter[str] = field(default_factory=Counter)
     """How often each tool ran, by its name; one that never ran is there too."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """How often a tool's own handler failed, by its name: it raised, or returned an `Err`."""
     misled: list[str] = field(default_factory=list)
     """The call id of every tool run that was given what is left of broken arguments."""
     seen: Counter[str] = field(default_factory=Counter)
@@ -315,13 +312,20 @@ def _counted(wild: Wild, tool: Tool) -> Callable[..., Any] | None:
     def handler(arguments: Mapping[str, Any], context: Any) -> Any:
         _begins(wild, tool, context)
         try:
-            return own(arguments, context) if wants else own(arguments)
+            result = own(arguments, context) if wants else own(arguments)
         except ToolError as error:
             if error.reason == "invalid_arguments":  # its function was not called
                 wild.ran.remove((context.request_id, context.tool_call.id))
                 wild.runs[tool.name] -= 1
                 wild.seen["tool: refuses its arguments"] += 1
+            else:
+                wild.failures[tool.name] += 1
             raise
+        except Exception:
+            wild.failures[tool.name] += 1
+            raise
+        wild.failures[tool.name] += isinstance(result, Err)
+        return result
 
     handler.takes_context = True  # type: ignore[attr-defined]
     return handler
@@ -379,83 +383,3 @@ def _act(
                 "halts opaquely": Halt("odd", Opaque()),
             }[act]
     return "late"
-
-
-# --- options ------------------------------------------------------------------------------------------------------
-
-
-def wild_options(wild: Wild, engine: Engine) -> dict[str, Any]:
-    """Options of a call of this engine: any that decide how the loop goes on or what a model is asked with, and those
-    that end what hangs, where anything does.
-    """
-    dice = wild.dice("options")
-    options: dict[str, Any] = dict(PATIENCE if wild.hangs else {"tool_timeout": math.inf})
-    if dice.random() < 0.8:
-        options["max_turns"] = dice.randint(1, 4)
-    if dice.random() < 0.15:
-        options["mode"] = "manual"
-    if dice.random() < 0.5:
-        options["max_concurrency"] = dice.randint(1, 3)
-    if dice.random() < 0.5:
-        options["on_tool_error"] = dice.choice(_POLICIES)
-    if dice.random() < 0.3:
-        options["halt_when"] = dice.choice(_PREDICATES)
-    if dice.random() < 0.2:
-        options["tool_result_encoder"] = _shout
-    if dice.random() < 0.2:
-        options |= {"structured_finalize": True, "response_format": json_schema("answer", {"type": "object"})}
-    if dice.random() < 0.25:
-        options.pop("response_format", None)  # a type brings its own
-        options |= {"response_model": dice.choice(_MODELS), "max_retries": dice.randint(0, 2)}
-    if dice.random() < 0.2:
-        options["tool_choice"] = dice.choice(
-            ["auto", "none", "required", *(tool.name for tool in engine.tools)]
-        )
-    if dice.random() < 0.2:
-        options["prompt_cache"] = dice.choice([True, False, {"key": "k", "retention": "long"}])
-    return options
-
-
-@dataclass
-class Answer:
-    """What an answer may have to fit."""
-
-    x: int
-
-
-@dataclass
-class Unmakeable:
-    """A type whose own code fails, whatever the answer."""
-
-    x: int
-
-    def __post_init__(self) -> None:
-        _raises(self)
-
-
-def _raises(_call: object, _error: object = None) -> Any:
-    raise RuntimeError("a function of the user's")
-
-
-def _shout(value: Any) -> str:
-    if isinstance(value, Err):
-        raise TypeError("this encoder has no word for errors")
-    return str(value).upper()
-
-
-_POLICIES: list[Any] = [
-    "continue",
-    "halt",
-    lambda call, _error: ("continue", {"instead": call.name}),
-    lambda _call, _error: ("continue", Opaque()),
-    lambda _call, _error: "halt",
-    _raises,
-    lambda _call, _error: 42,
-]
-_MODELS: list[Any] = [Answer, Answer, Answer, Unmakeable]
-_PREDICATES: list[Any] = [
-    lambda _step: False,
-    lambda step: bool(step.tool_results),
-    lambda _step: "truthy",
-    _raises,
-]

@@ -48,6 +48,16 @@ RARE: dict[str, dict[str, Any]] = {
 """More of them, or others, for a bug that needs two things at once: a worker's second job, and its death in it."""
 
 
+FORMAT = allm.json_schema("cat", {"type": "object"})
+
+
+@dataclasses.dataclass
+class Cat:
+    """What an answer may have to be."""
+
+    name: str
+
+
 def engine() -> allm.Engine:
     """Tools of every kind; what they do is drawn."""
     tools = [allm.Tool(name=name, description="", schema={}) for name in ("search", "book", "pay")]
@@ -116,6 +126,8 @@ def test_own_handlers_are_run_with_what_fits_them_and_counted() -> None:
     assert proof.runs["book"] > 10
     assert proof.tool_runs == proof.runs.total()
     assert set(proof.runs) == {"search", "book"}
+    assert proof.failures == {"search": 0, "book": proof.runs["book"]}
+    assert f"failed: book {proof.runs['book']} of {proof.runs['book']}" in str(proof)
     assert proof.never_run == []
     assert proof.seen["tool: refuses its arguments"] > 0  # a model does not always read the schema
 
@@ -147,6 +159,70 @@ def test_a_proof_of_few_schedules_is_one(schedules: int, crash: bool) -> None:
 def test_a_proof_of_nothing_is_none() -> None:
     with pytest.raises(ValueError, match="schedules must be 1 or more, got: 0"):
         prove_halting(engine(), schedules=0)
+
+
+@pytest.mark.parametrize(
+    ("params", "holds"),
+    [
+        ({"halt_when": lambda _step: False}, lambda proof: proof.halted["halt_when"] == 0),
+        (
+            {"request_timeout": 4.0, "stream_timeout": 2.0, "tool_timeout": 3.0, "max_turns": 2},
+            lambda proof: 0 < proof.longest < 30,
+        ),
+        ({"mode": "manual"}, lambda proof: proof.tool_runs == 0),
+        ({"on_tool_error": "halt", "max_turns": 1}, lambda proof: proof.halted["max_turns"] > 0),
+    ],
+)
+def test_what_an_engine_says_stands(params: dict[str, Any], holds: Callable[[Proof], bool]) -> None:
+    searching = allm.Engine(
+        adapter="fake", tools=[allm.Tool(name="t", description="", schema={})], params=params
+    )
+    assert holds(prove_halting(searching, schedules=150))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"response_model": Cat},
+        {"response_format": FORMAT},
+        {"response_model": Cat, "structured_finalize": True},
+    ],
+)
+@pytest.mark.parametrize("place", ["engine", "call"])
+def test_an_answer_has_the_one_form_that_is_asked_for(form: dict[str, Any], place: str) -> None:
+    own = engine() if place == "call" else engine().merge(params=form)
+    assert prove_halting(own, schedules=60, **(form if place == "call" else {})).schedules == 60
+
+
+def test_an_own_handler_may_wait_as_long_as_its_time() -> None:
+    waits = allm.Tool(
+        name="waits", description="", schema={}, handler=lambda _, context: context.cancelled.wait()
+    )
+    proof = prove_halting(allm.Engine(adapter="fake", tools=[waits]), schedules=60, handlers="own")
+    assert proof.longest >= 30.0
+
+
+async def _later(_arguments: Any) -> Any:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "options", "message"),
+    [
+        ("x", {}, "expected an Engine, got str"),
+        (None, {"max_truns": 3}, "max_turns"),
+        (None, {"max_turns": "3"}, "max_turns must be"),
+        (
+            allm.Tool(name="t", description="", schema={}, handler=_later),
+            {"handlers": "own"},
+            "handlers='wild'",
+        ),
+    ],
+)
+def test_what_no_schedule_can_be_made_of_is_refused_at_once(wrong: Any, options: Any, message: str) -> None:
+    given = allm.Engine(adapter="fake", tools=[wrong]) if isinstance(wrong, allm.Tool) else wrong or engine()
+    with pytest.raises((TypeError, ValueError, allm.EngineError), match=message):
+        prove_halting(given, schedules=5, **options)
 
 
 def test_handlers_are_wild_or_own() -> None:

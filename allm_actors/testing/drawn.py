@@ -1,0 +1,140 @@
+"""The options of a wild call: what its user has said stands, everything else is drawn from the seed.
+
+Rule of this file: an option is drawn that decides how the loop goes on, or what a model is asked with; and those that
+end what hangs, where anything does.
+
+Units: virtual seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from allm_actors.data import Err
+from allm_actors.data.build import json_schema
+from allm_actors.engine.engine import Engine
+from allm_actors.execution.options import DEFAULT_MAX_RETRIES
+
+from .wild import Opaque, Wild
+
+__all__ = ["PATIENCE", "drawn_options", "option_of", "passes_of", "retries_of"]
+
+PATIENCE = {"stream_timeout": 30.0, "request_timeout": 90.0, "tool_timeout": 20.0}
+"""What a wild run is given, so that nothing that hangs can hold it up."""
+
+_FORMS = frozenset({"response_format", "response_model", "max_retries", "structured_finalize"})
+
+
+def drawn_options(
+    wild: Wild, engine: Engine, given: Mapping[str, Any], *, own_handlers: bool = False
+) -> dict[str, Any]:
+    """The options of a call of this engine: those that are given, and those that neither they nor the engine say."""
+    told = {name for name in (*engine.params, *given) if option_of(engine, given, name) is not None}
+    if engine.tool_result_encoder is not None:
+        told.add("tool_result_encoder")
+    if told & _FORMS:  # an answer has one form
+        told |= _FORMS
+    if own_handlers:  # they wait as long as they may, and that is for their user to say
+        told.add("tool_timeout")
+    drawn = _drawn(wild, engine)
+    return {**{name: value for name, value in drawn.items() if name not in told}, **given}
+
+
+def option_of(engine: Engine, options: Mapping[str, Any], name: str, default: Any = None) -> Any:
+    """What a call with these options goes by: theirs, else the engine's."""
+    for value in (options.get(name), engine.params.get(name)):
+        if value is not None:
+            return value
+    return default
+
+
+def retries_of(engine: Engine, options: Mapping[str, Any]) -> int:
+    """How often an answer may be asked for again, because it does not fit."""
+    if option_of(engine, options, "response_model") is None:
+        return 0
+    return int(option_of(engine, options, "max_retries", DEFAULT_MAX_RETRIES))
+
+
+def passes_of(engine: Engine, options: Mapping[str, Any]) -> int:
+    """How often the model is asked for a whole answer: twice where the last one gives it a form."""
+    formed = any(
+        option_of(engine, options, name) is not None for name in ("response_format", "response_model")
+    )
+    return 2 if formed and option_of(engine, options, "structured_finalize") else 1
+
+
+def _drawn(wild: Wild, engine: Engine) -> dict[str, Any]:
+    dice = wild.dice("options")
+    options: dict[str, Any] = dict(PATIENCE if wild.hangs else {"tool_timeout": math.inf})
+    if dice.random() < 0.8:
+        options["max_turns"] = dice.randint(1, 4)
+    if dice.random() < 0.15:
+        options["mode"] = "manual"
+    if dice.random() < 0.5:
+        options["max_concurrency"] = dice.randint(1, 3)
+    if dice.random() < 0.5:
+        options["on_tool_error"] = dice.choice(_POLICIES)
+    if dice.random() < 0.3:
+        options["halt_when"] = dice.choice(_PREDICATES)
+    if dice.random() < 0.2:
+        options["tool_result_encoder"] = _shout
+    if dice.random() < 0.2:
+        options |= {"structured_finalize": True, "response_format": json_schema("answer", {"type": "object"})}
+    if dice.random() < 0.25:
+        options.pop("response_format", None)  # a type brings its own
+        options |= {"response_model": dice.choice(_MODELS), "max_retries": dice.randint(0, 2)}
+    if dice.random() < 0.2:
+        options["tool_choice"] = dice.choice(
+            ["auto", "none", "required", *(tool.name for tool in engine.tools)]
+        )
+    if dice.random() < 0.2:
+        options["prompt_cache"] = dice.choice([True, False, {"key": "k", "retention": "long"}])
+    return options
+
+
+@dataclass
+class Answer:
+    """What an answer may have to fit."""
+
+    x: int
+
+
+@dataclass
+class Unmakeable:
+    """A type whose own code fails, whatever the answer."""
+
+    x: int
+
+    def __post_init__(self) -> None:
+        _raises(self)
+
+
+def _raises(_call: object, _error: object = None) -> Any:
+    raise RuntimeError("a function of the user's")
+
+
+def _shout(value: Any) -> str:
+    if isinstance(value, Err):
+        raise TypeError("this encoder has no word for errors")
+    return str(value).upper()
+
+
+_POLICIES: list[Any] = [
+    "continue",
+    "halt",
+    lambda call, _error: ("continue", {"instead": call.name}),
+    lambda _call, _error: ("continue", Opaque()),
+    lambda _call, _error: "halt",
+    _raises,
+    lambda _call, _error: 42,
+]
+_MODELS: list[Any] = [Answer, Answer, Answer, Unmakeable]
+_PREDICATES: list[Any] = [
+    lambda _step: False,
+    lambda step: bool(step.tool_results),
+    lambda _step: "truthy",
+    _raises,
+]
