@@ -10,6 +10,7 @@ server.address); they have no names for rate limits.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
@@ -33,18 +34,28 @@ def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
     """Log what ends, inside this block, with a structlog logger (None: structlog's own, as it is configured).
 
     Spans are logged at info, exceptions and retries at warning, responses of providers at debug.
-    `content` adds texts, tool arguments and tool results.
+    `content` adds texts, tool arguments and tool results. Raises TypeError for what is no structlog logger.
     """
     if logger is None:
         import structlog
 
         logger = structlog.get_logger("allm_actors")
+    _check(logger)
     id = f"log_events-{next(_numbers)}"
     attach(id, lambda event: _log(logger, event, content=content), _LOGGED)
     try:
         yield
     finally:
         detach(id)
+
+
+def _check(logger: Any) -> None:
+    able = all(callable(getattr(logger, name, None)) for name in ("debug", "info", "warning"))
+    if isinstance(logger, logging.Logger) or not able:
+        advice = (
+            "pass structlog.get_logger(…); structlog.stdlib writes to the loggers of the standard library"
+        )
+        raise TypeError(f"log_events wants a structlog logger, got {type(logger).__name__}; {advice}")
 
 
 def _log(logger: Any, event: Event, *, content: bool) -> None:
@@ -109,7 +120,7 @@ def _result(result: Any, content: bool) -> dict[str, Any]:
     line = {"outcome": type(result).__name__}
     if isinstance(result, Err):
         line |= _tool_failure(result.reason, content)
-    return line | ({"gen_ai.tool.call.result": repr(result)} if content else {})
+    return line | ({"gen_ai.tool.call.result": _told(repr, result)} if content else {})
 
 
 def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
@@ -117,12 +128,25 @@ def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
     if not isinstance(reason, BaseException):
         return {"error.type": "Err"}
     raised = reason.__cause__
-    ours = isinstance(reason, ToolError) and reason.cause is None
     return {
         "error.type": _type_of(reason),
         "exception.type": type(raised).__name__ if raised is not None else None,
-        "error.message": _short(str(reason)) if ours or content else None,
+        "error.message": _short(_told(str, reason)) if content or _is_ours(reason) else None,
     }
+
+
+def _is_ours(reason: BaseException) -> bool:
+    """Whether these are the library's own words: it makes its errors without raising them, or names the arguments."""
+    if not isinstance(reason, ToolError) or reason.cause is not None:
+        return False
+    return reason.__traceback__ is None or "arguments" in reason.metadata
+
+
+def _told(how: Callable[[Any], str], value: Any) -> str:
+    try:
+        return how(value)
+    except Exception:  # noqa: BLE001 - `__repr__` and `__str__` are the user's code
+        return f"<{type(value).__name__}>"
 
 
 def _short(text: str) -> str:
@@ -152,14 +176,16 @@ _DESCRIBED: Mapping[str, Callable[[Any, bool], dict[str, Any]]] = {
 
 
 def _type_of(failure: Any) -> str:
-    """A word for what went wrong: an error's own reason, otherwise its class."""
+    """A word for what went wrong: an error's own reason, otherwise its class; `exit` for a process that ended."""
     reason = getattr(failure, "reason", failure)
-    return reason if isinstance(reason, str) else type(failure).__name__
+    if not isinstance(reason, str):
+        return type(failure).__name__
+    return reason if reason.isidentifier() else "exit"
 
 
 def _without_keys(value: Any) -> Any:
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, Mapping):
-        return {name: _without_keys(item) for name, item in value.items()}
+        return {_without_keys(name): _without_keys(item) for name, item in value.items()}
     return [_without_keys(item) for item in value] if isinstance(value, list | tuple) else value

@@ -75,7 +75,7 @@ def emit(name: str, measurements: Mapping[str, float], metadata: Mapping[str, An
     for id, handler in handlers:
         try:
             handler(event)
-        except (Exception, SystemExit, KeyboardInterrupt, GeneratorExit):  # noqa: BLE001 - what it measures goes on
+        except BaseException:  # noqa: BLE001 - what it measures goes on; who was killed hears of it at his next step
             detach(id)
             _log.exception("telemetry handler %r raised at %s and was detached", id, name)
 

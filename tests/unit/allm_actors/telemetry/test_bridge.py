@@ -1,11 +1,14 @@
 """A log line says what happened, not what was said, and never a key."""
 
+import logging
+
 import pytest
 import structlog
 
 from allm_actors import telemetry
 from allm_actors.data import (
     AdapterError,
+    AllmError,
     ChatResult,
     EmbeddingResponse,
     Err,
@@ -17,6 +20,7 @@ from allm_actors.data import (
     ToolError,
     Usage,
 )
+from allm_actors.execution.tool_errors import policy_raised
 from allm_actors.telemetry import Span
 
 KEY = "sk-canary0123456789"
@@ -99,6 +103,59 @@ def test_a_tool_that_failed_says_why_in_our_words_and_in_its_own_with_the_conten
     assert "ada" not in repr(fields[0])
     assert "city" not in repr(fields[2:4])
     assert fields[4]["error.message"] == "pay raised KeyError: 'ada'"
+
+
+def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
+    def raised(error):
+        try:
+            raise error
+        except AllmError as said:
+            return said
+
+    policy = policy_raised(ToolCall(id="c0", name="pay", arguments={}), ValueError("secret"))
+    own = raised(ToolError("handler_raised", message="secret"))
+    fits = raised(
+        ToolError("invalid_arguments", message="argument x: missing", metadata={"arguments": ["x"]})
+    )
+    with telemetry.log_events(lines):
+        for reason in (policy, own, fits):
+            Span("tool", {}).start().stop(result=Err(reason))
+        Span("tool", {}).start().exception("exit", "Crash(exc=B('secret'))")
+    fields = [fields for _, _, fields in written(lines)]
+    assert "secret" not in repr(fields)
+    assert [each["error.type"] for each in fields] == [
+        "invalid_return",
+        "handler_raised",
+        "invalid_arguments",
+        "exit",
+    ]
+    assert fields[2]["error.message"] == "argument x: missing"
+
+
+def test_a_key_in_the_name_of_an_argument_is_redacted_too(lines):
+    call = ToolCall(id="c0", name="search", arguments={KEY: "v", "in": {KEY: 1}})
+    with telemetry.log_events(lines, content=True):
+        Span("tool", {"tool_call": call}).start().stop(result=Ok(1))
+    assert KEY not in repr(written(lines))
+
+
+def test_a_value_that_cannot_be_shown_is_a_line_all_the_same(lines):
+    class Broken:
+        def __repr__(self):
+            raise RuntimeError("a row whose session is closed")
+
+    with telemetry.log_events(lines, content=True):
+        for _ in range(2):
+            Span("tool", {}).start().stop(result=Err(Broken()))
+    assert [fields["gen_ai.tool.call.result"] for _, _, fields in written(lines)] == ["<Err>", "<Err>"]
+
+
+@pytest.mark.parametrize("logger", [3, logging.getLogger("x"), object()])
+def test_only_a_structlog_logger_is_taken(logger):
+    refused = pytest.raises(TypeError, match=r"wants a structlog logger, got .*; pass structlog.get_logger")
+    with refused, telemetry.log_events(logger):
+        pass
+    assert not telemetry.listening()
 
 
 def test_a_turn_of_a_session_is_found_by_its_name(lines):

@@ -1,5 +1,6 @@
 """Who listens hears what they asked for, and can break nothing."""
 
+import asyncio
 import threading
 
 import pytest
@@ -58,7 +59,17 @@ def test_a_span_ends_once_and_not_before_it_began(attach):
     ]
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+        BaseException(),
+    ],
+)
 def test_a_handler_that_raises_is_detached_and_the_others_go_on(attach, caplog, error):
     heard = []
 
