@@ -50,6 +50,7 @@ class Channel:
         "_wakes",
         "_window",
         "_withdrawn",
+        "drafting",
         "home",
         "inside",
         "on_cancel",
@@ -72,6 +73,9 @@ class Channel:
         self.inside: Inside | None = None  # who must not wait, for the turn waits for them
         self._withdrawn = False  # it was refused while it waited, and must not begin
         self._begun = False
+        # Whether what the model says is no answer yet, for one in the asked-for form will follow. It changes when the
+        # reader has taken all that was said before.
+        self.drafting = False
 
     # The writer's side.
 

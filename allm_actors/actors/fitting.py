@@ -20,9 +20,11 @@ def check_fits(result: Response | StepResult | ChatResult, model: Any) -> None:
     """Raises the error of a call that failed, UnwrapError for an answer that was cut short, and ValidationError for one
     that is no value of the type.
     """
-    error = getattr(result, "metadata", {}).get("error")
-    if isinstance(error, AllmError):
-        raise error
+    metadata = getattr(result, "metadata", {})
+    passes = metadata.get("structured_finalize") or {}
+    for error in (metadata.get("error"), passes.get("pass_2_error")):
+        if isinstance(error, AllmError):
+            raise error
     response = result if isinstance(result, Response) else _response_of(result)
     if response is None or response.parsed is not None or response.finish_reason in _WITHOUT_ANSWER:
         return

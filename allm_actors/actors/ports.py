@@ -182,10 +182,13 @@ def _why(reason: Reason) -> str:
 
 
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:
-    """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent."""
-    request = _step_request(spec, effect)
-    spec.growing.validate(request)
-    check_capabilities(resolve_model_ref(spec.engine, spec.call_options, spec.request), request)
+    """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent.
+
+    Before a draft is asked for, the same is said of the answer that will be made of it.
+    """
+    request = _checked(spec, effect)
+    if effect.purpose == "draft" and effect.turn == 0:
+        _checked(spec, msgspec.structs.replace(effect, purpose="finalize"))
     request = with_finalize(spec.adapter, request)
     request_id = spec.options.request_id or ""
     return (
@@ -193,6 +196,13 @@ def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple
         request,
         call_for(spec.engine, spec.call_options, request_id, transport, parts=spec.parts),
     )
+
+
+def _checked(spec: TurnSpec, effect: CallModel) -> Request:
+    request = _step_request(spec, effect)
+    spec.growing.validate(request)
+    check_capabilities(resolve_model_ref(spec.engine, spec.call_options, spec.request), request)
+    return request
 
 
 def _step_request(spec: TurnSpec, effect: CallModel) -> Request:

@@ -333,6 +333,7 @@ class TurnRun:
     # Workers.
 
     def _call_model(self, effect: CallModel) -> None:
+        self.spec.channel.drafting = effect.purpose == "draft"
         turn, opened, self._opened = effect.turn, self._opened, None
         try:
             adapter, request, call = model_call(self.spec, effect, self._crew.transport)

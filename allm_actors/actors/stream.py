@@ -227,6 +227,11 @@ class EventStream:
             self._channel.cancel()
 
     @property
+    def drafting(self) -> bool:
+        """Whether what is read now is no answer yet, because one in the asked-for form follows it."""
+        return self._channel.drafting
+
+    @property
     def left(self) -> bool:
         """Whether its reader has closed it."""
         return self._closed
@@ -272,7 +277,9 @@ class EventStream:
 
 
 class _ToTheEnd:
-    """The events of a stream; at their end, what keeps the answer from being a value is raised."""
+    """The events of a stream, without those of a draft; at their end, what keeps the answer from being a value is
+    raised.
+    """
 
     def __init__(self, stream: EventStream, model: Any) -> None:
         self._stream, self._model = stream, model
@@ -282,7 +289,7 @@ class _ToTheEnd:
 
     def __next__(self) -> Event:
         try:
-            return next(self._stream)
+            return next(event for event in self._stream if self._counts(event))
         except StopIteration:
             if not self._stream.left:
                 check_fits(self._stream.result(), self._model)
@@ -292,12 +299,15 @@ class _ToTheEnd:
         return self
 
     async def __anext__(self) -> Event:
-        try:
-            return await anext(self._stream)
-        except StopAsyncIteration:
-            if not self._stream.left:
-                check_fits(await self._stream.aresult(), self._model)
-            raise
+        async for event in self._stream:
+            if self._counts(event):
+                return event
+        if not self._stream.left:
+            check_fits(await self._stream.aresult(), self._model)
+        raise StopAsyncIteration
+
+    def _counts(self, event: Event) -> bool:
+        return isinstance(event, ChatCompleted) or not self._stream.drafting
 
 
 class Turn(EventStream):

@@ -132,14 +132,16 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
-    """The assignments of a `.env` file: `KEY=VALUE` lines, without `export ` and one pair of double quotes."""
+    """The assignments of a `.env` file: `KEY=VALUE` lines, without `export `, one pair of double quotes, and the space
+    around either.
+    """
     found = {}
     for line in text.splitlines():
         name, equals, value = line.strip().removeprefix("export ").partition("=")
         if equals and _NAME.fullmatch(name.strip()):
             value = value.strip()
             quoted = len(value) >= 2 and value[0] == value[-1] == '"'
-            found[name.strip()] = value[1:-1] if quoted else value
+            found[name.strip()] = value[1:-1].strip() if quoted else value
     return found
 
 
@@ -181,7 +183,7 @@ def _dotenv_keys() -> dict[str, Secret]:
             return {}
         if _dotenv is None:
             try:
-                parsed = parse_dotenv(_dotenv_path.read_text(encoding="utf-8"))
+                parsed = parse_dotenv(_dotenv_path.read_text(encoding="utf-8-sig"))
             except FileNotFoundError:
                 parsed = {}
             _dotenv = {name: Secret(text) for name, text in parsed.items() if text}

@@ -129,12 +129,14 @@ class Receiving:
         call = self._calls.get(event.id)
         if call is None:
             call = self._calls[event.id] = _Call(event.id, event.name)
+        name: object = event.name
+        metadata: object = event.metadata
         call.complete = ToolCall(
             id=event.id,
-            name=event.name,
+            name=name if isinstance(name, str) else str(name),
             arguments=event.arguments,
             raw_arguments=event.raw_arguments,
-            metadata=event.metadata,
+            metadata=metadata if isinstance(metadata, dict) else {},
         )
 
     def _message_completed(self, event: MessageCompleted) -> None:

@@ -63,6 +63,48 @@ def test_a_stream_of_partial_values():
         allm.stream(says(GOOD), HI).partials()
 
 
+def drafted(*last):
+    """An engine whose first pass answers with a draft, and the second with `last`."""
+    tool = allm.Tool(name="t", description="", schema={}, handler=lambda _: 1)
+    scripts = [[script.text(GOOD.replace("Ash", "draft")), script.finish("stop")], list(last)]
+    return allm.Engine(adapter="fake", tools=[tool], adapter_opts={"scripts": scripts})
+
+
+FINAL = [script.text('{"name": "As'), script.text('h", "age": 3}'), script.finish("stop")]
+TWICE = {"response_model": Cat, "structured_finalize": True}
+
+
+def test_a_draft_is_no_answer():
+    assert list(allm.stream(drafted(*FINAL), HI, **TWICE).partials()) == [Cat("As", None), Cat("Ash", 3)]
+
+    async def main():
+        return [value async for value in allm.aio.stream(drafted(*FINAL), HI, **TWICE).partials()]
+
+    assert asyncio.run(main()) == [Cat("As", None), Cat("Ash", 3)]
+    with allm.Host() as host:
+        turn = host.session("s", drafted(*FINAL)).reply("A cat?", **TWICE)
+        assert list(turn.partials()) == [Cat("As", None), Cat("Ash", 3)]
+
+
+def test_where_the_last_pass_is_refused_there_is_no_answer():
+    refused = drafted(script.preflight_error("rate_limited"))
+    with pytest.raises(allm.AdapterError, match="rate_limited"):
+        list(allm.stream(refused, HI, **TWICE).partials())
+
+
+@pytest.mark.parametrize("wrong", [{"type": "json_object"}, "text"])
+def test_a_form_that_no_last_pass_can_have_is_refused_before_the_first(wrong):
+    engine = drafted(*FINAL)
+    with pytest.raises(allm.ValidationError, match="structured_finalize"):
+        allm.chat(engine, HI, response_format=wrong, structured_finalize=True)
+    with allm.Host() as host, pytest.raises(allm.ValidationError, match="structured_finalize"):
+        host.session("s", engine).reply("hi", response_format=wrong, structured_finalize=True).result()
+    able = allm.ModelRef(id="m", provider="fake", capabilities={"json_native": False})
+    with pytest.raises(allm.ValidationError, match="json_native_disabled"):
+        allm.chat(engine, HI, model=able, **TWICE)
+    assert allm.chat(engine, HI, **TWICE).final_response.parsed == Cat("Ash", 3), "nothing was asked before"
+
+
 def cut_short(reason):
     script_ = [script.text('{"name": "Ash", "age": 3'), script.finish(reason)]
     return allm.Engine(adapter="fake", adapter_opts={"script": script_})

@@ -278,6 +278,28 @@ def test_nobody_can_change_the_conversation_through_a_call() -> None:
         assert call.arguments == {"city": ["Paris"]}
 
 
+@pytest.mark.parametrize("odd", [{"metadata": None}, {"name": ["t"]}, {"name": None}, {"arguments": None}])
+def test_a_call_that_an_adapter_makes_badly_is_answered(odd: dict[str, Any]) -> None:
+    made = {"id": "c0", "name": "t", "arguments": {}, "raw_arguments": "{}", "metadata": {}} | odd
+
+    class Careless:
+        name, asked = "careless", 0
+
+        def requires_structured_finalize(self, request: Any) -> bool:
+            return False
+
+        def stream(self, request: Any, call: Any) -> Any:
+            self.asked += 1
+            if self.asked == 1:
+                yield allm.ToolCallCompleted(**made)
+            yield allm.MessageCompleted(allm.assistant(""), "tool_calls" if self.asked == 1 else "stop")
+
+    engine = allm.Engine(adapter=Careless(), tools=[tool("t", handler=lambda _: 1)])
+    result = allm.chat(engine, HI)
+    assert result.halted_reason == "completed"
+    assert len(result.steps[0].tool_results) == 1
+
+
 @pytest.mark.parametrize("reason", ["manual_tool_calls", "going on", "any other"])
 def test_a_tool_halts_with_a_word_of_its_own_or_not_at_all(reason: str) -> None:
     with allm.Host() as host:

@@ -108,6 +108,19 @@ def test_a_secret_never_shows_itself():
         copy.deepcopy(secret)
 
 
+@pytest.mark.parametrize("text", ["\ufeff{}=dotenv", '{}=" dotenv "', "{} = dotenv "])
+def test_what_editors_add_to_a_dotenv_is_no_part_of_the_key(tmp_path, text):
+    (tmp_path / ".env").write_text(text.format(NAMES[0]), encoding="utf-8")
+    keys.configure(load_dotenv=True, dotenv_path=tmp_path / ".env")
+    assert found() == ("dotenv", "dotenv")
+
+
+def test_a_key_of_spaces_is_none(tmp_path):
+    (tmp_path / ".env").write_text(f'{NAMES[0]}="  "')
+    keys.configure(load_dotenv=True, dotenv_path=tmp_path / ".env")
+    assert found() is None
+
+
 def test_the_dotenv_grammar():
     text = (
         "# A=comment\n\nexport A=1\r\n B = spaced \nC=\"quo ted\"\nD='single'\nE=a=b#c\n1F=no\nG\nH=\n"
