@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asyncio import AbstractEventLoop
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from weakref import ReferenceType
 from weakref import ref as weak
 
@@ -81,6 +81,12 @@ class SessionHandle:
         self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
         # Of the turn that was begun last; it is its reader's, who may drop it.
         self._last: ReferenceType[Channel] | None = None
+
+    def __reduce__(self) -> NoReturn:
+        """A session lives in its host's process. Raises TypeError."""
+        raise TypeError(
+            f"a session cannot be sent to another process; send its name, {self.id!r}, and open it there"
+        )
 
     def __repr__(self) -> str:
         return f"<session {self.id!r} {self.status}>"

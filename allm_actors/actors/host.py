@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 from weakref import WeakValueDictionary
 
 from allm_actors.data import EngineError, Session, StoreError
@@ -63,6 +63,7 @@ __all__ = ["NO_LIMIT", "Host"]
 
 NO_LIMIT = sys.maxsize
 _MOMENT = 0.1  # seconds that connections have to close, also when nothing is left of the time to stop
+_AT_REST = "this host is not running: call start(), or use it in a `with` block"
 _DISPATCHERS = {"pool": PoolDispatcher, "threads": PinnedDispatcher}
 
 
@@ -166,6 +167,10 @@ class Host:
             self._bury(system)
         elif self._pid == os.getpid():  # otherwise what would have to stop has stayed with its threads
             self._stop(system, root)
+
+    def __reduce__(self) -> NoReturn:
+        """A host lives in its process. Raises TypeError."""
+        raise TypeError("a host cannot be sent to another process; open one there, on the same file")
 
     def __del__(self) -> None:
         root = getattr(self, "_root", None)
@@ -294,18 +299,15 @@ class Host:
         return tree(self._running_root())
 
     def stats(self) -> HostStats:
-        """How busy it is, in numbers: see `HostStats`. It asks nobody, and never waits.
-
-        Raises EngineError when the host does not run.
-        """
-        self._running_root()
-        return stats_of(self.system)
+        """How busy it is, in numbers: see `HostStats`. It asks nobody, never waits, and a host at rest has zeros."""
+        system = self._system
+        return HostStats() if system is None else stats_of(system)
 
     @property
     def system(self) -> System:
         """The system the tree runs in, for introspection and reports."""
         if self._system is None:
-            raise EngineError("invalid_engine", message="this host is not running: use it in a `with` block")
+            raise EngineError("invalid_engine", message=_AT_REST)
         return self._system
 
     def run(self, spec: TurnSpec) -> None:
@@ -444,7 +446,7 @@ class Host:
 
     def _running_root(self) -> ProcessRef[Any]:
         if self._root is None:
-            raise EngineError("invalid_engine", message="this host is not running: use it in a `with` block")
+            raise EngineError("invalid_engine", message=_AT_REST)
         if not self._root.is_alive():
             way = (
                 "leave the `async with` block and enter a new one"

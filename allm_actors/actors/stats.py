@@ -26,13 +26,13 @@ class HostStats(msgspec.Struct, frozen=True, kw_only=True):
     not chat. `hanging` calls were killed and still run on their threads: see `max_zombies` of `Host`.
     """
 
-    sessions: int
-    turns: int
-    waiting: int
-    model_calls: int
-    tool_calls: int
-    other_calls: int
-    hanging: int
+    sessions: int = 0
+    turns: int = 0
+    waiting: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+    other_calls: int = 0
+    hanging: int = 0
 
 
 def stats_of(system: System) -> HostStats:

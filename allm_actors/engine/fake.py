@@ -260,12 +260,13 @@ def _entries_at(scripts: Sequence[Sequence[Any]], index: int) -> Sequence[Any]:
     have = (
         "nothing is scripted"
         if not scripts
-        else f"the script has {len(scripts)} and this is call {index + 1}"
+        else f"the script has {len(scripts)} and this is call {index + 1} of this engine and those derived from it"
     )
     raise AdapterError(
         "no_scripted_response",
         provider=FakeAdapter.name,
-        message=f"no scripted response: {have}; give adapter_opts scripts=[[…], […]] with one list per call",
+        message=f"no scripted response: {have}; give adapter_opts scripts=[[…], […]] with one list per call, "
+        "and a script_cursor where it shall begin anew",
     )
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import copy as copying
 import gc
+import pickle
 import sqlite3
 import sys
 import threading
@@ -366,8 +368,18 @@ def test_a_host_tells_how_busy_it_is(any_host):
     until(lambda: any_host.stats().model_calls == 1)
     any_host.stop()
     asked.join(SOON)
-    with pytest.raises(allm.EngineError, match="not running"):
-        any_host.stats()
+    assert any_host.stats() == allm.HostStats(), "a health check may come at any moment"
+    with pytest.raises(allm.EngineError, match=r"not running: call start\(\), or use it in a `with` block"):
+        any_host.tree()
+
+
+@pytest.mark.parametrize("copy", [pickle.dumps, copying.copy, copying.deepcopy])
+def test_a_host_and_its_sessions_stay_in_their_process(copy):
+    with allm.Host() as host:
+        with pytest.raises(TypeError, match="a host cannot be sent to another process; open one there"):
+            copy(host)
+        with pytest.raises(TypeError, match="send its name, 'ada', and open it there"):
+            copy(host.session("ada", fake(says("x"))))
 
 
 def test_a_second_reply_waits_for_the_first(any_host):
