@@ -141,7 +141,11 @@ class EngineError(AllmError):
 
 
 class AdapterError(AllmError):
-    """The provider refused, failed or could not be reached. `status` is HTTP's, `retry_after_ms` milliseconds."""
+    """The provider refused, failed or could not be reached. `status` is HTTP's, `retry_after_ms` milliseconds.
+
+    Each has a `request_id`, that of the call or None. Where it is no field, as in those below, it is what
+    `metadata["request_id"]` said when the error was made.
+    """
 
     kind = "adapter error"
     fields: ClassVar[tuple[str, ...]] = ("provider", "status", "retry_after_ms", "request_id")
@@ -165,6 +169,16 @@ class AdapterError(AllmError):
     status: int | None
     retry_after_ms: int | None
     request_id: str | None
+
+    def __init__(self, reason: str, *, request_id: str | None = None, **fields: Any) -> None:
+        if "request_id" in self.fields:
+            super().__init__(reason, request_id=request_id, **fields)
+            return
+        if request_id is not None:
+            fields["metadata"] = {**(fields.get("metadata") or {}), "request_id": request_id}
+        super().__init__(reason, **fields)
+        told: object = self.metadata  # what was stored by anybody may hold anything there
+        self.request_id = told.get("request_id") if isinstance(told, dict) else None
 
     def default_message(self) -> str:
         return (

@@ -18,6 +18,7 @@ from allm_actors.data import (
     ToolError,
     ValidationError,
 )
+from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.testing import strategies
 
 
@@ -84,6 +85,26 @@ def test_an_unknown_reason_or_field_is_refused():
         ToolError("timeout", status=5)
     with pytest.raises(TypeError, match="errors must be a list, got: tuple"):
         ValidationError("invalid_request", ())
+
+
+@pytest.mark.parametrize("cls", [AdapterError, *AdapterError.__subclasses__()])
+def test_every_adapter_error_has_the_id_of_its_request(cls):
+    error = cls("timeout", provider="p", request_id="r1")
+    assert error.request_id == "r1"
+    assert cls("timeout").request_id is None
+    for other in (
+        pickle.loads(pickle.dumps(error)),
+        from_json(to_json(error)),
+        from_msgpack(to_msgpack(error)),
+    ):
+        assert (other, other.request_id) == (error, "r1")
+
+
+def test_an_error_of_what_is_not_chat_has_the_id_in_its_metadata():
+    assert ImageAdapterError("timeout", metadata={"request_id": "r1"}).request_id == "r1"
+    error = ImageAdapterError("timeout", metadata={"a": 1}, request_id="r1")
+    assert error.metadata == {"a": 1, "request_id": "r1"}
+    assert "request_id" not in error.to_fields()
 
 
 def test_equal_fields_make_equal_errors():
