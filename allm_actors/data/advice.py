@@ -60,8 +60,8 @@ _BELONGS: dict[tuple[str, str], str] = {
             "not_a_list": "a list",
             "not_a_map": "a dict",
             "not_a_boolean": "True or False",
-            "invalid_image": "an Image",
-            "invalid_audio": "an Audio",
+            "invalid_image": "an Image with a source, as Image.from_file and the like make it",
+            "invalid_audio": "an Audio with a source, as Audio.from_file and the like make it",
         }.items()
     },
 }
@@ -70,6 +70,14 @@ _ADVICE: dict[tuple[str, str], str] = {
         "structured_finalize",
         "requires_json_schema",
     ): "it needs a response_format of allm.json_schema(name, type)",
+    (
+        "content",
+        "invalid_part_type",
+    ): "each part must be a TextPart, an ImagePart or a DocumentPart, with a source as Image.from_file makes it",
+    (
+        "",
+        "invalid_part_type",
+    ): "each must be a text or an ImagePart, with a source as Image.from_file and the like make it",
     ("messages", "empty"): "give at least one message, such as [allm.user('…')]",
     ("tools", "duplicate_name"): "a model could not tell two tools of one name apart; rename one",
     (

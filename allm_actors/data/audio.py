@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .sources import bytes_of
+from .sources import bytes_of, check_given
 
 __all__ = ["FORMATS", "Audio", "AudioFormat", "AudioSource"]
 
@@ -45,14 +45,16 @@ class Audio(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_bytes(cls, data: bytes, mime_type: str) -> Audio:
-        """The clip in `data`."""
+        """The clip in `data`. Raises TypeError unless they are bytes with a MIME type."""
+        check_given("Audio.from_bytes", data, bytes, mime_type, "audio/wav")
         return cls(source=("binary", data), mime_type=mime_type)
 
     @classmethod
     def from_base64(cls, text: str, mime_type: str) -> Audio:
-        """The clip in Base64 `text`, kept as it is."""
+        """The clip in Base64 `text`, kept as it is. Raises TypeError unless it is text with a MIME type."""
+        check_given("Audio.from_base64", text, str, mime_type, "audio/wav")
         return cls(source=("base64", text), mime_type=mime_type)
 
     def to_bytes(self) -> bytes:
-        """The bytes. Raises ValueError (`invalid_base64`), or OSError for an unreadable file."""
+        """The bytes. Raises ValueError (`invalid_source`, `invalid_base64`), or OSError for an unreadable file."""
         return bytes_of(self.source, "clip")

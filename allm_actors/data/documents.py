@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from .sources import bytes_of, data_uri_of
+from .sources import bytes_of, check_given, check_url, data_uri_of
 
 __all__ = ["MIME_TYPES", "Document", "DocumentSource"]
 
@@ -54,26 +54,34 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_bytes(cls, data: bytes, mime_type: str, title: str | None = None) -> Document:
         """The document in `data`. Raises TypeError unless they are bytes with a MIME type."""
-        _given("from_bytes", data, bytes, mime_type)
+        check_given("Document.from_bytes", data, bytes, mime_type, "application/pdf")
         return cls(source=("binary", data), mime_type=mime_type, title=title)
 
     @classmethod
     def from_base64(cls, text: str, mime_type: str, title: str | None = None) -> Document:
         """The document in Base64 `text`, kept as it is. Raises TypeError unless it is text with a MIME type."""
-        _given("from_base64", text, str, mime_type)
+        check_given("Document.from_base64", text, str, mime_type, "application/pdf")
         return cls(source=("base64", text), mime_type=mime_type, title=title)
 
     @classmethod
     def from_url(cls, url: str, mime_type: str | None = None, title: str | None = None) -> Document:
-        """The document behind `url`, which the provider fetches; without a MIME type, that of its extension."""
+        """The document behind `url`, which the provider fetches; without a MIME type, that of its extension.
+
+        Raises TypeError for what is no text.
+        """
+        check_url("Document.from_url", url)
         return cls(source=("url", url), mime_type=mime_type or _type_of(url), title=title)
 
     def to_bytes(self) -> bytes:
-        """The bytes. Raises ValueError (`invalid_base64`, `remote_source`), or OSError for an unreadable file."""
+        """The bytes. Raises ValueError (`invalid_source`, `invalid_base64`, `remote_source`), or OSError for an
+        unreadable file.
+        """
         return bytes_of(self.source, "document")
 
     def to_data_uri(self) -> str:
-        """The document as a data URI. Raises ValueError (`remote_source`, `missing_mime_type`) or OSError."""
+        """The document as a data URI. Raises ValueError (`invalid_source`, `remote_source`, `missing_mime_type`) or
+        OSError.
+        """
         return data_uri_of(self.source, self.mime_type, "document")
 
 
@@ -82,10 +90,3 @@ def _type_of(url: str) -> str | None:
         return MIME_TYPES.get(PurePosixPath(urlsplit(url).path).suffix.lower())
     except ValueError:  # no URL at all, as the provider will say
         return None
-
-
-def _given(maker: str, data: object, kind: type, mime_type: object) -> None:
-    if not (isinstance(data, kind) and isinstance(mime_type, str)):
-        got = f"{type(data).__name__} and {type(mime_type).__name__}"
-        wanted = f"{kind.__name__} and a MIME type such as 'application/pdf'"
-        raise TypeError(f"Document.{maker} takes {wanted}, got {got}")

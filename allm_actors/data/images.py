@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .sources import bytes_of, data_uri_of
+from .sources import bytes_of, check_given, check_url, data_uri_of
 
 __all__ = ["Image", "ImageRequest", "ImageResponse", "ImageSource", "ImageUsage"]
 
@@ -44,18 +44,22 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_bytes(cls, data: bytes, mime_type: str) -> Image:
         """The picture in `data`. Raises TypeError unless they are bytes with a MIME type."""
-        _given("from_bytes", data, bytes, mime_type)
+        check_given("Image.from_bytes", data, bytes, mime_type, "image/png")
         return cls(source=("binary", data), mime_type=mime_type)
 
     @classmethod
     def from_base64(cls, text: str, mime_type: str) -> Image:
         """The picture in Base64 `text`, kept as it is. Raises TypeError unless it is text with a MIME type."""
-        _given("from_base64", text, str, mime_type)
+        check_given("Image.from_base64", text, str, mime_type, "image/png")
         return cls(source=("base64", text), mime_type=mime_type)
 
     @classmethod
     def from_url(cls, url: str) -> Image:
-        """The picture behind `url`. Providers fetch it; to be changed it may have to be fetched first."""
+        """The picture behind `url`. Providers fetch it; to be changed it may have to be fetched first.
+
+        Raises TypeError for what is no text.
+        """
+        check_url("Image.from_url", url)
         return cls(source=("url", url))
 
     @classmethod
@@ -79,18 +83,16 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         return cls.from_base64(payload, mime_type)
 
     def to_bytes(self) -> bytes:
-        """The bytes. Raises ValueError (`invalid_base64`, `remote_source`), or OSError for an unreadable file."""
+        """The bytes. Raises ValueError (`invalid_source`, `invalid_base64`, `remote_source`), or OSError for an
+        unreadable file.
+        """
         return bytes_of(self.source, "image")
 
     def to_data_uri(self) -> str:
-        """The picture as a data URI. Raises ValueError (`remote_source`, `missing_mime_type`) or OSError."""
+        """The picture as a data URI. Raises ValueError (`invalid_source`, `remote_source`, `missing_mime_type`) or
+        OSError.
+        """
         return data_uri_of(self.source, self.mime_type, "image")
-
-
-def _given(maker: str, data: object, kind: type, mime_type: object) -> None:
-    if not (isinstance(data, kind) and isinstance(mime_type, str)):
-        got = f"{type(data).__name__} and {type(mime_type).__name__}"
-        raise TypeError(f"Image.{maker} takes {kind.__name__} and a MIME type such as 'image/png', got {got}")
 
 
 class ImageUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,19 +10,33 @@ from typing import Any, get_args
 
 from .audio import FORMATS, Audio
 from .classification import ClassificationQuestion, ClassificationRequest, QuestionType
+from .documents import Document
 from .embeddings import EmbeddingRequest, TaskType
 from .images import Image, ImageRequest
-from .messages import ImagePart
+from .messages import DocumentPart, ImagePart
 from .moderation import ModerationRequest
 from .predicates import is_number, is_positive, one_of
+from .sources import is_source
 from .speech import SpeechRequest
 from .transcription import TranscriptionRequest
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "has_source", "is_whole"]
 
 Failure = tuple[Any, str]
 _TASKS = frozenset(get_args(TaskType))
 _TYPES = frozenset(get_args(QuestionType))
+
+
+def is_whole(part: Any) -> bool:
+    """Whether a part of a message says where the bytes of its picture, or its document, are; a text has none."""
+    if isinstance(part, ImagePart):
+        return has_source(part.image, Image)
+    return not isinstance(part, DocumentPart) or has_source(part.document, Document)
+
+
+def has_source(value: Any, cls: type[Any]) -> bool:
+    """Whether it is a picture, a document or a clip that says where its bytes are."""
+    return isinstance(value, cls) and is_source(value.source)
 
 
 def _image(request: Any) -> Iterator[Failure]:
@@ -36,11 +50,11 @@ def _image(request: Any) -> Iterator[Failure]:
         yield "size", "invalid_shape"
     if isinstance(request.input_images, list):
         for index, image in enumerate(request.input_images):
-            if not isinstance(image, Image):
+            if not has_source(image, Image):
                 yield ["input_images", index], "invalid_image"
     else:
         yield "input_images", "not_a_list"
-    if not isinstance(request.mask, Image | None):
+    if request.mask is not None and not has_source(request.mask, Image):
         yield "mask", "invalid_image"
     yield from _for_operation(request)
 
@@ -89,7 +103,7 @@ def _speech(request: Any) -> Iterator[Failure]:
 
 
 def _transcription(request: Any) -> Iterator[Failure]:
-    if not isinstance(request.audio, Audio):
+    if not has_source(request.audio, Audio):
         yield "audio", "invalid_audio"
     yield from _texts(request, "language", "prompt")
 
@@ -140,7 +154,7 @@ def _inputs(values: Any, kind: Any, code: str) -> Iterator[Failure]:
         yield "input", "empty"
     else:
         for index, value in enumerate(values):
-            if not isinstance(value, kind):
+            if not (isinstance(value, kind) and is_whole(value)):
                 yield ["input", index], code
             elif value == "":
                 yield ["input", index], "empty"

@@ -13,11 +13,14 @@ from . import requirements
 from .advice import in_words
 from .compact import TOOL_HELP, is_built_in
 from .errors import ValidationError
-from .messages import Message, Part, Role
+from .images import Image
+from .messages import ImagePart, Message, Part, Role, TextPart
 from .pairing import unpaired
 from .predicates import is_number, is_positive, one_of
 from .requests import Request
+from .requirements import is_whole
 from .sessions import Session, SessionStatus
+from .sources import is_source
 from .threads import Thread
 from .tools import TOOL_NAME, Tool
 
@@ -56,7 +59,8 @@ def validate(value: Any) -> None:
     - classification request: `questions` not_a_map, empty, and of each invalid_type, `instructions` empty, `type`
       unknown, `criteria` not_a_map, empty, not_a_list, too_few_levels, invalid_shape; `state` empty
 
-    A value of a wrong type where a message, a tool or a thread belongs is invalid_type.
+    A value of a wrong type where a message, a tool or a thread belongs is invalid_type. A picture, a document or a clip
+    that does not say where its bytes are is no part, no image and no audio.
     """
     for cls, (reason, failures) in _RULES.items():
         if isinstance(value, cls):
@@ -191,9 +195,17 @@ def _detail(value: Any, errors: list[Failure]) -> dict[str, Any]:
 
 
 def _foreign_part(content: Any) -> str | None:
+    """What the first part is that cannot be sent; None where all can."""
     for part in content:
+        kind = type(part)
+        if kind is TextPart or (
+            kind is ImagePart and type(part.image) is Image and is_source(part.image.source)
+        ):
+            continue  # as most are
         if not isinstance(part, Part):
-            return "Map" if isinstance(part, dict) else type(part).__name__
+            return "Map" if isinstance(part, dict) else kind.__name__
+        if not is_whole(part):
+            return f"{type(part).__name__} whose source is none"
     return None
 
 

@@ -40,6 +40,7 @@ from allm_actors.data import (
     TranscriptionRequest,
     TranscriptionResponse,
 )
+from allm_actors.data.sources import check_source
 
 __all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "variation_of"]
 
@@ -169,7 +170,8 @@ def request_of(
     """The request that a call means: `given` itself when it is one, otherwise one with it and these fields.
 
     Raises TypeError for a field that does not exist, naming the nearest one (or of the `others` that a call may have),
-    for a value that no provider could take there, and for fields beside a whole request.
+    for a value that no provider could take there, and for fields beside a whole request, and ValueError for a picture
+    that does not say where its bytes are.
     """
     cls = capability.request
     known = [name for name in cls.__struct_fields__ if name != capability.field]
@@ -184,10 +186,21 @@ def request_of(
         kind = _KINDS.get(name)
         if kind is not None and not kind[1](value):
             raise TypeError(f"{door}: {name} must be {kind[0]}, got: {_shown(value)}")
-    if isinstance(given, cls):
-        return given
     read = _READ.get(cls)
-    return cls(**{capability.field: given if read is None else read(given), **fields})
+    if isinstance(given, cls):
+        request = given
+    else:
+        request = cls(**{capability.field: given if read is None else read(given), **fields})
+    if cls is ImageRequest:
+        _check_sources(request)
+    return request
+
+
+def _check_sources(request: ImageRequest) -> None:
+    pictures: Any = request.input_images
+    for image in (*(pictures if isinstance(pictures, list | tuple) else ()), request.mask):
+        if isinstance(image, Image):
+            check_source(image.source, "image")
 
 
 def _hint(capability: Capability, name: str, known: Sequence[str], others: Collection[str]) -> str:
