@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from .responses import Response
-from .shapes import Field, Shape, shape_of
+from .shapes import CODES, Field, Shape, shape_of
 
 __all__ = ["Unencodable", "getter", "plain", "refusal"]
 
@@ -27,6 +27,7 @@ _BASES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
     (dict, dict),
 )
 _PLAIN = (str, int, float, bytes, type(None))
+_REQUESTS = frozenset(cls for cls in CODES if cls.__name__.endswith("Request"))
 _HANDLER = "give the tool without its handler (handler=None), and the engine that runs it the one with it"
 
 
@@ -48,8 +49,11 @@ def getter(shape: Shape) -> Callable[[Any], tuple[Any, ...]]:
     """How to take a value of this shape apart for a codec.
 
     The value that a response was parsed into may be of any type of the user's; it is written as the plain data that its
-    text was, unless its type was registered.
+    text was, unless its type was registered. A request with a key among its options is not taken apart: it raises
+    Unencodable.
     """
+    if shape.cls in _REQUESTS:
+        return _without_key(shape)
     if shape.cls is not Response:
         return shape.get
     at, get = [field.name for field in shape.fields].index("parsed"), shape.get
@@ -59,6 +63,22 @@ def getter(shape: Shape) -> Callable[[Any], tuple[Any, ...]]:
         return values if values[at] is None else (*values[:at], _data(values[at]), *values[at + 1 :])
 
     return fields
+
+
+def _without_key(shape: Shape) -> Callable[[Any], tuple[Any, ...]]:
+    at, get = [field.name for field in shape.fields].index("options"), shape.get
+
+    def fields(request: Any) -> tuple[Any, ...]:
+        values = get(request)
+        if _has_key(values[at]):
+            raise Unencodable
+        return values
+
+    return fields
+
+
+def _has_key(options: Any) -> bool:
+    return isinstance(options, dict) and "api_key" in options
 
 
 def refusal(value: Any, *, null_is_default: bool = False) -> TypeError:
@@ -104,6 +124,8 @@ def _find(value: Any, path: str, above: tuple[int, ...], nulls: bool) -> tuple[s
             f"{path}.{lost.name}",
             f"it is None, and would be read as {_default(lost)}; leave it out",
         )
+    if type(value) in _REQUESTS and _has_key(value.options):
+        return f"{path}.options['api_key']", "a key is never written; pass api_key= with the call"
     if id(value) in above:
         return path, "it contains itself"
     places = _places(value, path)

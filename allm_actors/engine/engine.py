@@ -19,6 +19,7 @@ from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder,
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.kinds import check_kinds
 from allm_actors.engine.places import split
+from allm_actors.engine.secret import held_in
 
 __all__ = ["Engine"]
 
@@ -26,9 +27,6 @@ _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
 _CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
-_KEY_HEADERS = frozenset(
-    {"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"}
-)
 _OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
 
 
@@ -293,10 +291,11 @@ def _to_fields(engine: Engine) -> dict[str, Any]:
             raise TypeError(
                 f"an Engine is stored with the name of its {name}, and {value!r} is an object, not a name"
             )
-    headers = engine.adapter_opts.get("headers")
-    if isinstance(headers, Mapping) and any(str(header).lower() in _KEY_HEADERS for header in headers):
+    held = held_in(engine.adapter_opts)
+    if held is not None:
         raise TypeError(
-            "an Engine is stored without keys, and its adapter_opts have one in headers; pass it with the call"
+            f"an Engine is stored without keys, and its adapter_opts have one in {held}; pass it with the call, "
+            "as api_key= or in adapter_opts="
         )
     plain: dict[str, Any] = {field.name: getattr(engine, field.name) for field in fields(Engine)}
     plain["tools"] = list(engine.tools)

@@ -21,6 +21,7 @@ __all__ = [
     "KeySource",
     "Remembered",
     "Secret",
+    "held_in",
     "hidden_in",
     "hides",
     "key_of",
@@ -37,6 +38,10 @@ SECRET_HEADERS: Final = re.compile(
 _SECRET_QUERY: Final = re.compile(
     r"(?i).*(?:key|auth|token|secret|pass|passw(?:or)?d|passphrase|pwd|sig|signature|credential|code|session|jwt)"
     r"|sid|x-amz-.*"
+)
+# An adapter's option that is a key by its name, also one that no adapter of ours has.
+_SECRET_OPTION: Final = re.compile(
+    r"(?i)key|auth|(?:.*[-_])?(?:(?:api|access|secret|private)[-_]?key|secret|token|passw(?:or)?d|credentials?|jwt|bearer)"
 )
 # A key under whatever name: no word is like that.
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{20,}")
@@ -150,6 +155,25 @@ def scrub(value: Any, *keys: Secret | None) -> Any:
 def hides(name: str, value: str) -> bool:
     """Whether a parameter of a URL is one that nobody else may read."""
     return bool(_SECRET_QUERY.fullmatch(name) or _RANDOM.fullmatch(value))
+
+
+def held_in(options: Mapping[str, Any]) -> str | None:
+    """Which of an adapter's options is, or holds, what nobody else may read; None where all may be shown."""
+    for name, value in options.items():
+        if value is not None and _SECRET_OPTION.fullmatch(str(name)):
+            return str(name)
+    for name, is_secret in (("headers", CREDENTIAL_HEADERS.fullmatch), ("query", _SECRET_QUERY.fullmatch)):
+        given = options.get(name)
+        if isinstance(given, Mapping) and any(is_secret(str(each).lower()) for each in given):
+            return name
+    return "base_url" if _hides_something(options.get("base_url")) else None
+
+
+def _hides_something(url: Any) -> bool:
+    try:
+        return isinstance(url, str) and bool(hidden_in({}, url.strip()))
+    except ValueError:  # no URL at all: a call says so
+        return False
 
 
 def hidden_in(

@@ -304,6 +304,23 @@ def test_a_none_that_would_be_read_as_something_else_is_refused(value, place):
     assert from_msgpack(to_msgpack(value)) == value
 
 
+REQUESTS = [cls for cls in CODES if cls.__name__.endswith("Request")]
+
+
+@pytest.mark.parametrize("cls", REQUESTS, ids=lambda cls: cls.__name__)
+def test_a_request_with_a_key_among_its_options_is_not_written(cls):
+    fields = {field.name: field.make_default() for field in shape_of(cls).fields}
+    request = cls(**fields | {"options": {"api_key": "sk-canary"}})
+    for write in (to_json, to_msgpack):
+        for value, path in ((request, cls.__name__), (Ok([request]), "Ok.value[0]")):
+            with pytest.raises(
+                TypeError, match="a key is never written; pass api_key= with the call"
+            ) as refused:
+                write(value)
+            assert str(refused.value).startswith(f"{path}.options['api_key'] cannot be encoded: ")
+            assert "sk-canary" not in str(refused.value)
+
+
 DEFAULTED = [
     (shape, field)
     for shape in map(shape_of, CODES)

@@ -310,3 +310,56 @@ def test_an_engine_with_a_key_in_a_header_is_not_stored():
     for name in ("params", "context", "adapter_opts", "metadata"):
         with pytest.raises(TypeError, match="never holds a key"):
             Engine("openai:m", **{name: {"api_key": "sk-canary"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"base_url": "https://ada:sk-canary@h/v1"}, "base_url"),
+        ({"base_url": "https://sk-canary@h/v1"}, "base_url"),
+        ({"base_url": "https://h/v1?key=sk-canary"}, "base_url"),
+        ({"query": {"key": "sk-canary"}}, "query"),
+        ({"query": {"X-Amz-Signature": "sk-canary"}}, "query"),
+        *(
+            ({"headers": {name: "sk-canary"}}, "headers")
+            for name in ("X-Auth-Token", "Cookie", "My-Key", "x-secret", "Ocp-Apim-Subscription-Key")
+        ),
+        *(
+            ({name: "sk-canary"}, name)
+            for name in (
+                "key",
+                "token",
+                "secret",
+                "apikey",
+                "password",
+                "secret_key",
+                "aws_secret_access_key",
+            )
+        ),
+    ],
+    ids=str,
+)
+def test_an_engine_with_a_key_in_its_options_is_not_stored(options, place):
+    for write in (to_json, to_msgpack):
+        with pytest.raises(
+            TypeError, match=rf"stored without keys.* in {place}; pass it with the call"
+        ) as refused:
+            write(Engine("openai:m", adapter_opts=options))
+        assert "sk-canary" not in str(refused.value)
+
+
+def test_an_engine_with_options_that_are_no_key_is_stored():
+    options = {
+        "base_url": "https://h:8080/v1",
+        "query": {"api-version": "2024-10-21"},
+        "headers": {"x-request-source": "a", "accept": "b"},
+        "cursor_key": 5,
+        "max_tokens": 5,
+        "token": None,
+        "stream_timeout": 3.0,
+    }
+    for engine in (
+        Engine("openai:m", adapter_opts=options),
+        Engine("openai:m", adapter_opts={"base_url": "http://["}),
+    ):
+        assert from_json(to_json(engine)) == from_msgpack(to_msgpack(engine)) == engine
