@@ -120,5 +120,8 @@ def _at(value: Any, path: list[Any]) -> Any:
 
 def _shown(field: str, value: Any) -> str:
     plain = value is None or isinstance(value, str | int | float | bool | tuple)
-    text = repr(value) if plain and field in _SHOWN else ""
+    try:
+        text = repr(value) if plain and field in _SHOWN else ""
+    except ValueError:  # a number with more digits than Python writes
+        text = ""
     return text if 0 < len(text) <= _LONGEST else type(value).__name__

@@ -21,10 +21,10 @@ import msgspec
 
 from .audio import Audio
 from .documents import Document
-from .errors import AllmError, ValidationError
+from .errors import ValidationError
 from .foreign import Unencodable, getter, plain, refusal
 from .images import Image, ImageRequest
-from .misreading import Misread, found, kind_of, unknown_word, why
+from .misreading import UNREADABLE, Misread, found, kind_of, unknown_word, why
 from .responses import Response, Usage
 from .shapes import Field, Shape, shape_of, shape_of_tag
 from .tools import Tool
@@ -222,12 +222,17 @@ def _top(tree: Any, as_: type[Any] | str | None) -> Any:
     if as_ is None:
         what = f'is {found(tree)} without a "__type__"; say what it is, as in from_json(text, as_=Message)'
         raise _problem("format", "missing_type_tag", what=what)
-    shape = shape_of_tag(as_) if isinstance(as_, str) else shape_of(as_)
+    wanted: object = as_
+    shape = shape_of_tag(wanted) if isinstance(wanted, str) else _shape_of_class(wanted)
     if shape is None:
         name = as_ if isinstance(as_, str) else getattr(as_, "__name__", type(as_).__name__)
         what = f"cannot be read: as_={name!r} is no class or tag of this library, such as Message or 'ALLM.Message'"
         raise _problem("format", "unknown_type_tag", what=what)
     return _read(shape, tree)
+
+
+def _shape_of_class(cls: object) -> Shape | None:
+    return shape_of(cls) if isinstance(cls, type) else None
 
 
 def _raise(tree: Any) -> Any:
@@ -273,7 +278,7 @@ def _raise_tagged(tree: dict[str, Any]) -> Any:
         return _read(_known(shape_of_tag(tag)), tree["data"])
     try:
         return reader(tree["data"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         what = f'is tagged {tag!r}, and its "data" ({found(tree["data"])}) is not that'
         raise _problem("data", "malformed_struct", what=what) from None
 
@@ -293,7 +298,7 @@ def _read(shape: Shape, data: Any) -> Any:
         return shape.build(values)
     except ValidationError as refused:
         raise Misread(refused.errors, f"cannot be {shape.tag}: {refused}") from None
-    except (TypeError, ValueError, LookupError, AllmError) as error:
+    except UNREADABLE as error:
         raise _problem("data", "malformed_struct", what=f"cannot be {shape.tag} ({why(error)})") from None
 
 

@@ -66,7 +66,8 @@ class AllmError(Exception):
         **fields: Any,
     ) -> None:
         cls = type(self)
-        if self.reasons and reason not in self.reasons:
+        given: object = reason
+        if self.reasons and not (isinstance(given, str) and given in self.reasons):
             raise ValueError(f"{cls.__name__} reason must be one of {sorted(self.reasons)}, got: {reason!r}")
         for name in fields:
             if name not in self.fields:

@@ -10,9 +10,15 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["Misread", "found", "kind_of", "place", "unknown_word", "why"]
+from .errors import AllmError
+
+__all__ = ["UNREADABLE", "Misread", "found", "kind_of", "place", "unknown_word", "why"]
 
 _LONGEST_WORD, _LONGEST_WHY, _STEPS = 24, 160, 12
+
+
+UNREADABLE = (AllmError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError)
+"""What putting a value together from data of any shape may raise."""
 
 
 class Misread(Exception):

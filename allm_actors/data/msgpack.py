@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from .errors import AllmError, StoreError
+from .errors import StoreError
 from .foreign import Unencodable, getter, plain, refusal
-from .misreading import found, place, why
+from .misreading import UNREADABLE, found, place, why
 from .shapes import Shape, shape_of, shape_of_code
 
 __all__ = ["SCHEMA_VERSION", "from_msgpack", "to_msgpack"]
@@ -59,11 +59,8 @@ def from_msgpack(data: bytes) -> Any:
         return _unpack(head[1])
     except RecursionError:
         raise _corrupt("they are nested too deeply") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise _located(head[1], error) from None
-
-
-_UNREADABLE = (AllmError, TypeError, ValueError, LookupError)
 
 
 def _located(tree: Any, error: Exception) -> StoreError:
@@ -85,7 +82,7 @@ def _located(tree: Any, error: Exception) -> StoreError:
 def _is_readable(tree: Any) -> bool:
     try:
         _unpack(tree)
-    except (*_UNREADABLE, RecursionError):
+    except (*UNREADABLE, RecursionError):
         return False
     return True
 
@@ -255,8 +252,7 @@ def _unpack_map(content: list[Any]) -> dict[Any, Any]:
 
 
 def _unpack_text(content: list[Any]) -> str:
-    text: bytes = content[1]
-    return text.decode("utf-8", "surrogatepass")
+    return bytes.decode(content[1], "utf-8", "surrogatepass")
 
 
 Unpacker = Callable[[list[Any]], Any]

@@ -44,18 +44,21 @@ def _matched(messages: list[Any]) -> bool:
             calls = _calls(message)
             if calls and waiting:
                 return False
-            waiting.update([call.id for call in calls])
+            ids = [call.id for call in calls if type(call.id) is str]
+            if len(ids) < len(calls):
+                return False
+            waiting.update(ids)
     return not waiting
 
 
-def _sort(messages: list[Any]) -> tuple[dict[int, dict[str, ToolCall]], list[tuple[list[Any], str]]]:
+def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tuple[list[Any], str]]]:
     """The open calls by the index of their message, and the answers that answer none of them."""
-    calls: dict[int, dict[str, ToolCall]] = {}
-    known: set[str] = set()
+    calls: dict[int, dict[Any, ToolCall]] = {}
+    known: set[Any] = set()
     failures: list[tuple[list[Any], str]] = []
     for index, message in enumerate(messages):
         if _is(message, "assistant"):
-            calls[index] = {call.id: call for call in _calls(message)}
+            calls[index] = {_id(call): call for call in _calls(message)}
             known |= calls[index].keys()
         elif _is(message, "tool") and isinstance(message.tool_call_id, str):
             made = next((i for i in reversed(calls) if message.tool_call_id in calls[i]), None)
@@ -65,6 +68,12 @@ def _sort(messages: list[Any]) -> tuple[dict[int, dict[str, ToolCall]], list[tup
                 code = "already_answered" if message.tool_call_id in known else "unknown_tool_call_id"
                 failures.append((["messages", index, "tool_call_id"], code))
     return calls, failures
+
+
+def _id(call: ToolCall) -> object:
+    """Its id; of a call whose id is no text one that no answer has."""
+    id: object = call.id
+    return id if isinstance(id, str) else object()
 
 
 def _is(message: Any, role: str) -> bool:

@@ -128,12 +128,26 @@ def test_any_text_is_a_value_or_a_validation_error(text):
     assert len(problems) == 1
 
 
+CONTENTS = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 256) | st.text(max_size=2) | st.binary(max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.builds(
+            lambda code, fields: {None: [code, *fields]}, st.integers(0, 120), st.lists(inner, max_size=3)
+        )
+    ),
+    max_leaves=6,
+)
+
+
 @given(
     st.binary()
+    | CONTENTS.map(lambda tree: msgspec.msgpack.encode([1, tree]))
     | st.tuples(VALUES.map(to_msgpack), st.integers(0, 400), st.binary(max_size=2)).map(
         lambda cut: cut[0][: cut[1]] + cut[2] + cut[0][cut[1] + len(cut[2]) :]
     )
 )
+@example(msgspec.msgpack.encode([1, {None: [3, "x"]}]))
 def test_any_bytes_are_a_value_or_a_store_error(data):
     try:
         from_msgpack(data)

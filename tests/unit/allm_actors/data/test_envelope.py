@@ -65,6 +65,9 @@ def test_an_image_of_two_bytes():
     )
 
 
+CALL = ToolCall(id="c", name="f", arguments={})
+
+
 @pytest.mark.parametrize(
     ("image", "source"),
     [
@@ -239,6 +242,10 @@ def test_text_that_is_no_json(text):
         ('{"role": "user"}', dict, ("format", "unknown_type_tag")),
         ("[]", None, ("format", "missing_type_tag")),
         ("5", None, ("format", "missing_type_tag")),
+        *(
+            ("{}", as_, ("format", "unknown_type_tag"))
+            for as_ in ([Message], {}, CALL, 5, b"ALLM.Message", list[int])
+        ),
         ("[]", Message, ("data", "malformed_struct")),
         (tagged("ALLM.Message", role="robot"), None, ("_unknown", "atom_decode_failed")),
         (tagged("ALLM.Response", finish_reason="tired"), None, ("_unknown", "atom_decode_failed")),
@@ -253,6 +260,8 @@ def test_text_that_is_no_json(text):
         (tagged("ALLM.Tool", manual=3), None, ("data", "malformed_struct")),
         (tagged("ALLM.Error.ToolError"), None, ("data", "malformed_struct")),
         (tagged("ALLM.Ok", value={"__type__": "bytes", "data": "?"}), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Ok", value={"__type__": "float", "data": 10**400}), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Engine", retry=[["base_delay_ms", 10**400]]), None, ("data", "malformed_struct")),
     ],
 )
 def test_json_that_is_no_value(text, as_, expected):
@@ -337,9 +346,6 @@ def test_no_field_with_a_default_loses_a_none(shape, field):
     with pytest.raises((TypeError, ValueError), match=r"is None|tool None: |Tool manual must be") as refused:
         to_json(shape.cls(**{**defaults, field.name: None}))
     assert field.name in str(refused.value)
-
-
-CALL = ToolCall(id="c", name="f", arguments={})
 
 
 @pytest.mark.parametrize(

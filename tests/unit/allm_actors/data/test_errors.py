@@ -81,6 +81,9 @@ def test_a_failure_of_any_shape_is_listed_and_kept(entry, shown):
 def test_an_unknown_reason_or_field_is_refused():
     with pytest.raises(ValueError, match=r"AdapterError reason must be one of .*, got: 'bored'"):
         AdapterError("bored")
+    for reason in ([], {}, None):
+        with pytest.raises(ValueError, match="AdapterError reason must be one of"):
+            AdapterError(reason)
     with pytest.raises(TypeError, match="ToolError has no field 'status'"):
         ToolError("timeout", status=5)
     with pytest.raises(TypeError, match="errors must be a list, got: tuple"):

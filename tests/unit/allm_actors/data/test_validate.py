@@ -5,6 +5,7 @@ import contextlib
 import msgspec
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from allm_actors.data import (
     Document,
@@ -307,6 +308,56 @@ def test_nothing_else_is_validated(value):
 )
 def test_what_the_strategies_draw_is_valid(value):
     validate(value)
+
+
+GREAT = 10**5000  # more digits than Python writes
+ODD = st.recursive(
+    strategies.json_values()
+    | st.sampled_from([b"x", float("nan"), object(), HI, PICTURE])
+    | st.sampled_from([1, -1]).map(lambda sign: sign * GREAT)
+    | st.just(1).map(lambda one: (one * GREAT, one)),
+    lambda inner: st.lists(inner, max_size=2) | st.tuples(inner, inner) | st.dictionaries(st.text(), inner),
+    max_leaves=3,
+)
+
+
+@given(st.data())
+def test_anything_at_all_is_valid_or_a_validation_error(data):
+    value = data.draw(strategies.requests() | strategies.sessions() | strategies.image_requests())
+    field = data.draw(st.sampled_from(value.__struct_fields__))
+    with contextlib.suppress(ValidationError):
+        validate(msgspec.structs.replace(value, **{field: data.draw(ODD)}))
+
+
+@given(st.lists(ODD, max_size=2), ODD, st.lists(ODD, max_size=2))
+def test_calls_and_answers_with_any_id_are_paired_or_are_not(ids, answered, more):
+    messages = [calling(*ids), answer(answered), calling(*more)]
+    for value in (Thread(messages=messages), Request(messages=messages)):
+        with contextlib.suppress(ValidationError):
+            validate(value)
+
+
+@pytest.mark.parametrize("id", [[], {}, 5, None], ids=str)
+def test_a_call_whose_id_is_no_text_has_no_answer(id):
+    validate(Thread(messages=[calling(id)]))
+    assert failures(Request(messages=[calling(id), answer("c0")])) == [
+        (["messages", 1, "tool_call_id"], "unknown_tool_call_id"),
+        (["messages", 0, "tool_calls"], "unanswered_tool_call"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Request(messages=[HI], temperature=GREAT), "expected a number from 0 to 2, got int"),
+        (Request(messages=[HI], max_tokens=-GREAT), "expected a whole number above 0, got int"),
+        (ImageRequest(prompt="a", n=-GREAT), "expected a whole number above 0, got int"),
+        (ImageRequest(prompt="a", size=(GREAT, 0)), "two whole numbers above 0, got tuple"),
+    ],
+    ids=["temperature", "max_tokens", "n", "size"],
+)
+def test_a_number_that_cannot_be_shown_is_called_one(value, words):
+    assert words in message_of(value)
 
 
 # --- the message --------------------------------------------------------------------------------------------------
