@@ -1,10 +1,10 @@
 """Values as JSON: `{"__type__": "ALLM.Message", "data": {…}}`, nested everywhere.
 
 Rule of this file: the shape is the Elixir library's, and reading is total: any text gives a value or a
-`ValidationError`. What JSON cannot say travels in an envelope of its own (`tuple`, `bytes`, `float`, and `map` for
-dicts with other than text keys or with a key `__type__`), so that a round trip is identity; what would come back as
-something else is refused. Fields that the Elixir library does not have are written only when they say something. A type
-nobody knows stays a dict.
+`ValidationError`. What JSON cannot say travels in an envelope of its own (`tuple`, `bytes`, `float`, `map` for dicts
+with other than text keys or with a key `__type__`, `text` for what UTF-8 has no form for, `int` for more digits than
+Python reads), so that a round trip is identity; what would come back as something else is refused. Fields that the
+Elixir library does not have are written only when they say something. A type nobody knows stays a dict.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .errors import ValidationError
 from .foreign import Unencodable, getter, plain, refusal
 from .images import Image, ImageRequest
 from .misreading import UNREADABLE, Misread, found, kind_of, unknown_word, why
+from .predicates import is_utf8
 from .responses import Response, Usage
 from .shapes import Field, Shape, shape_of, shape_of_tag
 from .tools import Tool
@@ -32,6 +33,7 @@ from .tools import Tool
 __all__ = ["from_json", "to_json"]
 
 _AS_IT_IS = frozenset({str, int, bool, type(None)})
+_GREAT = 2**2048  # fewer digits than the least that Python can be told to read
 _QUIET: dict[type[Any], tuple[str, ...]] = {
     Tool: ("summary", "timeout", "isolation", "effect"),
     Usage: ("cache_write_input_tokens",),
@@ -81,9 +83,9 @@ def _text(tree: Any) -> str:
     try:
         return msgspec.json.encode(tree).decode()
     except (
-        UnicodeEncodeError
-    ):  # half of a surrogate pair, as a cut stream may leave it: UTF-8 has no form for it
-        return json.dumps(tree, separators=(",", ":"))
+        ValueError
+    ):  # half of a surrogate pair, as a cut stream may leave it, or a number of thousands of digits
+        return msgspec.json.encode(_sayable(tree)).decode()
 
 
 def _tree(text: str | bytes) -> Any:
@@ -152,6 +154,25 @@ def _lower_bytes(value: bytes) -> dict[str, Any]:
 
 def _lower_tuple(value: tuple[Any, ...]) -> dict[str, Any]:
     return _envelope("tuple", _lower_list(list(value)))
+
+
+def _sayable(tree: Any) -> Any:
+    """The tree with an envelope around what the encoder has refused."""
+    if type(tree) is str:
+        return tree if is_utf8(tree) else _envelope("text", _base64_of(tree))
+    if type(tree) is int:
+        return tree if abs(tree) < _GREAT else _envelope("int", hex(tree))
+    if type(tree) is list:
+        return [_sayable(item) for item in tree]
+    if type(tree) is not dict:
+        return tree
+    if all(map(is_utf8, tree)):
+        return {key: _sayable(item) for key, item in tree.items()}
+    return _envelope("map", [[_sayable(key), _sayable(item)] for key, item in tree.items()])
+
+
+def _base64_of(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
 
 
 def _envelope(tag: str, data: Any) -> dict[str, Any]:
@@ -374,6 +395,10 @@ def _read_pairs(data: Any) -> dict[Any, Any]:
     return pairs
 
 
+def _read_text(data: Any) -> str:
+    return base64.b64decode(data, validate=True).decode("utf-8", "surrogatepass")
+
+
 def _list(data: Any) -> list[Any]:
     if type(data) is not list:
         raise TypeError("not a list")
@@ -385,6 +410,8 @@ _plain_readers: dict[str, Callable[[Any], Any]] = {
     "map": _read_pairs,
     "bytes": lambda data: base64.b64decode(data, validate=True),
     "float": float,
+    "text": _read_text,
+    "int": lambda data: int(data, 16),
 }
 
 

@@ -17,6 +17,7 @@ import msgspec
 from .errors import StoreError
 from .foreign import Unencodable, getter, plain, refusal
 from .misreading import UNREADABLE, found, place, why
+from .predicates import is_utf8
 from .shapes import Shape, shape_of, shape_of_code
 
 __all__ = ["SCHEMA_VERSION", "from_msgpack", "to_msgpack"]
@@ -202,22 +203,14 @@ def _is_default(value: Any, default: Any) -> bool:
 
 def _without_surrogates(tree: Any) -> Any:
     if type(tree) is str:
-        return tree if _is_utf8(tree) else {None: [_LONE_SURROGATES, tree.encode("utf-8", "surrogatepass")]}
+        return tree if is_utf8(tree) else {None: [_LONE_SURROGATES, tree.encode("utf-8", "surrogatepass")]}
     if type(tree) is list:
         return [_without_surrogates(item) for item in tree]
     if type(tree) is not dict:
         return tree
-    if all(key is None or _is_utf8(key) for key in tree):
+    if all(key is None or is_utf8(key) for key in tree):
         return {key: _without_surrogates(item) for key, item in tree.items()}
     return {None: [_MAP, *(_without_surrogates(part) for item in tree.items() for part in item)]}
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

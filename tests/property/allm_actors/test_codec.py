@@ -51,11 +51,23 @@ LEAVES = st.one_of(
     st.floats(allow_nan=False) | st.just(math.nan),
     st.binary(max_size=5),
     st.text(st.characters(exclude_categories=()), max_size=5),
+    st.text("a\ud83d\ude00", max_size=5),
+    st.sampled_from([1, -1]).map(lambda sign: sign * 10**5000),
     strategies.messages(),
     strategies.errors(),
-    st.builds(dict, __type__=st.sampled_from(["ALLM.Message", "ALLM.Future", "tuple", "map", "", 5, None])),
+    st.builds(
+        dict,
+        __type__=st.sampled_from(["ALLM.Message", "ALLM.Future", "tuple", "map", "text", "int", "", 5, None]),
+    ),
 )
-KEYS = st.one_of(st.text(max_size=3), st.integers(), st.none(), st.tuples(st.integers()), st.just("__type__"))
+KEYS = st.one_of(
+    st.text(max_size=3),
+    st.text("a\ud83d\ude00", max_size=3),
+    st.integers(),
+    st.none(),
+    st.tuples(st.integers()),
+    st.just("__type__"),
+)
 
 
 def containers(inner):
@@ -98,7 +110,7 @@ def test_an_envelope_has_a_tag_and_the_known_fields(value):
 
 
 TAGS = st.sampled_from(
-    [shape_of(cls).tag for cls in CODES] + ["tuple", "map", "bytes", "float", "ALLM.Future"]
+    [shape_of(cls).tag for cls in CODES] + ["tuple", "map", "bytes", "float", "text", "int", "ALLM.Future"]
 )
 FIELDS = st.sampled_from(sorted({field.key for cls in CODES for field in shape_of(cls).fields}))
 TREES = st.recursive(

@@ -152,11 +152,23 @@ def test_typed_values_inside_maps_come_back_typed():
         float("inf"),
         "\ud800",
         {"\ud800": "\udfff"},
+        "\ud83d\ude00",
+        {"\ud83d\ude00": ["a", "😀"]},
+        {"__type__": "\ud83d\ude00"},
+        {"__type__": "text", "data": "eA=="},
+        [10**5000, -(10**5000), {"a": 2**14000}],
     ],
-    ids=str,
+    ids=range(16),
 )
 def test_what_json_cannot_say_comes_back_as_it_was(value):
     assert from_json(to_json(RawChunk(value))) == RawChunk(value)
+
+
+def test_text_with_half_a_character_is_json_that_everybody_reads():
+    text = to_json(Message(role="user", content="a\ud83d", metadata={"b": "c"}))
+    assert json.loads(text)["data"]["content"] == {"__type__": "text", "data": "Ye2gvQ=="}
+    assert json.loads(text)["data"]["metadata"] == {"b": "c"}
+    assert from_json(tagged("ALLM.Message", role="user", content="a\ud83d")).content == "a\ud83d"
 
 
 def test_enums_and_subclasses_become_what_they_stand_for():
@@ -260,6 +272,8 @@ def test_text_that_is_no_json(text):
         (tagged("ALLM.Tool", manual=3), None, ("data", "malformed_struct")),
         (tagged("ALLM.Error.ToolError"), None, ("data", "malformed_struct")),
         (tagged("ALLM.Ok", value={"__type__": "bytes", "data": "?"}), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Ok", value={"__type__": "text", "data": "/w=="}), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Ok", value={"__type__": "int", "data": 5}), None, ("data", "malformed_struct")),
         (tagged("ALLM.Ok", value={"__type__": "float", "data": 10**400}), None, ("data", "malformed_struct")),
         (tagged("ALLM.Engine", retry=[["base_delay_ms", 10**400]]), None, ("data", "malformed_struct")),
     ],
