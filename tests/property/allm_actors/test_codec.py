@@ -3,7 +3,7 @@
 import math
 
 import msgspec
-from hypothesis import example, given
+from hypothesis import assume, example, given, reject
 from hypothesis import strategies as st
 
 from allm_actors.data import EVENTS, ChatCompleted, Message, Ok, StoreError, ValidationError
@@ -57,7 +57,9 @@ LEAVES = st.one_of(
     strategies.errors(),
     st.builds(
         dict,
-        __type__=st.sampled_from(["ALLM.Message", "ALLM.Future", "tuple", "map", "text", "int", "", 5, None]),
+        __type__=st.sampled_from(
+            ["ALLM.Message", "ALLM.Future", "tuple", "map", "text", "int", "value", "", 5, None]
+        ),
     ),
 )
 KEYS = st.one_of(
@@ -100,6 +102,31 @@ def test_both_are_exact_for_whatever_metadata_holds(value):
     assert to_msgpack(from_json(to_json(message))) == stored
 
 
+SOURCES = st.tuples(
+    st.sampled_from(["binary", "base64", "url", "file", "ftp", 5]), st.sampled_from(["aGk=", "?", b"x"])
+)
+ODD = (
+    ANYTHING
+    | SOURCES
+    | st.lists(st.integers(1, 9), min_size=2, max_size=2)
+    | st.just({"type": "url", "value": "u"})
+)
+
+
+@given(VALUES, st.data())
+def test_both_are_exact_for_whatever_stands_in_a_field(value, data):
+    shape = shape_of(type(value))
+    field = data.draw(st.sampled_from([field for field in shape.fields if field.kind != "absent"]))
+    odd = data.draw(ODD | st.lists(ODD, max_size=2) | st.lists(ODD, max_size=2).map(tuple))
+    items = dict(zip([each.name for each in shape.fields], shape.get(value), strict=True))
+    try:
+        value = shape.build(items | {field.name: odd})
+    except (TypeError, ValueError):  # it refuses such a field itself
+        reject()
+    assume(shape.get(value)[shape.fields.index(field)] is not None or field.make_default() is None)
+    assert to_msgpack(from_json(to_json(value))) == to_msgpack(value)
+
+
 @given(VALUES)
 def test_an_envelope_has_a_tag_and_the_known_fields(value):
     tree = msgspec.json.decode(to_json(value))
@@ -110,7 +137,8 @@ def test_an_envelope_has_a_tag_and_the_known_fields(value):
 
 
 TAGS = st.sampled_from(
-    [shape_of(cls).tag for cls in CODES] + ["tuple", "map", "bytes", "float", "text", "int", "ALLM.Future"]
+    [shape_of(cls).tag for cls in CODES]
+    + ["tuple", "map", "bytes", "float", "text", "int", "value", "ALLM.Future"]
 )
 FIELDS = st.sampled_from(sorted({field.key for cls in CODES for field in shape_of(cls).fields}))
 TREES = st.recursive(

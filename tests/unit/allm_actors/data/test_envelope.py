@@ -164,6 +164,42 @@ def test_what_json_cannot_say_comes_back_as_it_was(value):
     assert from_json(to_json(RawChunk(value))) == RawChunk(value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        Thread(messages=[{"a": 1}, {}, None, 5, Thread(), {"__type__": "ALLM.Message"}, HI]),
+        Thread(messages=("x", {"a": 1}, HI)),
+        Thread(messages="x"),
+        Session(thread={"messages": []}),
+        Message(role="robot", content="x", metadata=[1]),
+        Message(role=[], content="x", metadata=HI),
+        ToolCall(id="a", name="b", arguments=[1]),
+        Response(finish_reason="end_turn", usage=5),
+        *(
+            Image(source=source)
+            for source in (
+                ("binary", "aGk="),
+                ("binary", "not b64!"),
+                ("base64", b"x"),
+                ("ftp", "x"),
+                ["url", "x"],
+                {"type": "url", "value": "x"},
+                "x",
+            )
+        ),
+        ImageRequest(prompt="x", size=[10, 20]),
+        ImageRequest(prompt="x", size=(10, 0), operation="paint"),
+        ValidationError("invalid_request", [["a", "b"], ("c", "d"), (1, ["e", "f"]), "gh", {}]),
+    ],
+    ids=range(18),
+)
+def test_what_stands_where_something_else_belongs_comes_back_as_it_was(value):
+    for whole in (value, Message(role="user", content="hi", metadata={"it": value})):
+        text = to_json(whole)
+        assert repr(from_json(text)) == repr(whole)
+        assert to_msgpack(from_json(text)) == to_msgpack(whole)
+
+
 def test_text_with_half_a_character_is_json_that_everybody_reads():
     text = to_json(Message(role="user", content="a\ud83d", metadata={"b": "c"}))
     assert json.loads(text)["data"]["content"] == {"__type__": "text", "data": "Ye2gvQ=="}
@@ -273,6 +309,7 @@ def test_text_that_is_no_json(text):
         (tagged("ALLM.Error.ToolError"), None, ("data", "malformed_struct")),
         (tagged("ALLM.Ok", value={"__type__": "bytes", "data": "?"}), None, ("data", "malformed_struct")),
         (tagged("ALLM.Ok", value={"__type__": "text", "data": "/w=="}), None, ("data", "malformed_struct")),
+        (tagged("ALLM.Message", role={"__type__": "value"}), None, ("data", "missing")),
         (tagged("ALLM.Ok", value={"__type__": "int", "data": 5}), None, ("data", "malformed_struct")),
         (tagged("ALLM.Ok", value={"__type__": "float", "data": 10**400}), None, ("data", "malformed_struct")),
         (tagged("ALLM.Engine", retry=[["base_delay_ms", 10**400]]), None, ("data", "malformed_struct")),
