@@ -45,7 +45,7 @@ _BELONGS: dict[tuple[str, str], str] = {
     ("name", "reserved_tool_name"): "a name that is no word of tool_choice (say it with name=)",
     ("content", "invalid_type"): "text, or a list of TextPart, ImagePart and DocumentPart",
     ("speed", "must_be_positive"): "a number above 0",
-    ("size", "invalid_shape"): "a text such as '1024x1024', or two whole numbers above 0",
+    ("size", "invalid_shape"): "a text such as '1024x1024', or a tuple of two whole numbers above 0",
     ("messages", "invalid_type"): "a list of messages, such as [allm.user('…')]",
     ("messages.*", "invalid_type"): "a Message, such as allm.user('…') makes",
     ("tools", "invalid_type"): "a list of tools (see allm.tool)",

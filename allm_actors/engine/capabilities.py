@@ -16,6 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import msgspec
+
 from allm_actors.data import (
     AdapterError,
     Audio,
@@ -191,9 +193,15 @@ def request_of(
         request = given
     else:
         request = cls(**{capability.field: given if read is None else read(given), **fields})
-    if cls is ImageRequest:
-        _check_sources(request)
-    return request
+    return _picture_request(request) if cls is ImageRequest else request
+
+
+def _picture_request(request: ImageRequest) -> ImageRequest:
+    """The request with its size as providers are told it: a list, as JSON has it, means the same."""
+    _check_sources(request)
+    size: Any = request.size
+    is_pair = isinstance(size, list) and _is_size(size)
+    return msgspec.structs.replace(request, size=tuple(size)) if is_pair else request
 
 
 def _check_sources(request: ImageRequest) -> None:
@@ -216,16 +224,28 @@ def _shown(value: Any) -> str:
 
 
 def edit_of(image: Image | Sequence[Image], options: dict[str, Any]) -> dict[str, Any]:
-    """The options that make a request for pictures an edit of these."""
+    """The options that make a request for pictures an edit of these.
+
+    Raises TypeError for what is no picture, and for pictures that are said twice.
+    """
     images = (
         [image] if isinstance(image, Image) else list(image) if isinstance(image, list | tuple) else [image]
     )
-    return {**options, "operation": "edit", "input_images": [_checked(each) for each in images]}
+    return _changing("edit", [_checked(each) for each in images], options)
 
 
 def variation_of(image: Image, options: dict[str, Any]) -> dict[str, Any]:
-    """The options that make a request for pictures a variation of this one."""
-    return {**options, "operation": "variation", "input_images": [_checked(image)]}
+    """The options that make a request for pictures a variation of this one. Raises TypeError, as `edit_of` does."""
+    return _changing("variation", [_checked(image)], options)
+
+
+def _changing(operation: str, images: list[Image], options: dict[str, Any]) -> dict[str, Any]:
+    for name in ("operation", "input_images"):
+        if options.get(name) is not None:
+            raise TypeError(
+                f"{_DOORS[operation]} takes no {name}: its name says what it does, and pictures come after the engine"
+            )
+    return {**options, "operation": operation, "input_images": images}
 
 
 def asking(questions: Any, options: dict[str, Any]) -> dict[str, Any]:

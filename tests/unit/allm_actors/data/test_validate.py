@@ -352,9 +352,10 @@ def test_a_call_whose_id_is_no_text_has_no_answer(id):
         (Request(messages=[HI], temperature=GREAT), "expected a number from 0 to 2, got int"),
         (Request(messages=[HI], max_tokens=-GREAT), "expected a whole number above 0, got int"),
         (ImageRequest(prompt="a", n=-GREAT), "expected a whole number above 0, got int"),
-        (ImageRequest(prompt="a", size=(GREAT, 0)), "two whole numbers above 0, got tuple"),
+        (ImageRequest(prompt="a", size=(GREAT, 0)), "a tuple of two whole numbers above 0, got tuple"),
+        (ImageRequest(prompt="a", size=[1, 2]), "a tuple of two whole numbers above 0, got list"),
     ],
-    ids=["temperature", "max_tokens", "n", "size"],
+    ids=["temperature", "max_tokens", "n", "size", "list"],
 )
 def test_a_number_that_cannot_be_shown_is_called_one(value, words):
     assert words in message_of(value)

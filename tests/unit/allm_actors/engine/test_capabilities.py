@@ -5,7 +5,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 import allm_actors as allm
-from allm_actors.data import AllmError, EmbeddingRequest, EngineError, ImageRequest, ModelRef
+from allm_actors.data import AllmError, EmbeddingRequest, EngineError, Image, ImageRequest, ModelRef
 from allm_actors.data.codec import from_json, to_json
 from allm_actors.engine import adapters, behaviours
 from allm_actors.engine.adapters import find_capable
@@ -126,6 +126,7 @@ def test_an_option_that_means_nothing_is_refused(given, name, message):
 
 
 IMAGE = "generate_image"
+PICTURE = Image.from_bytes(b"x", "image/png")
 SIZE = r"size must be \(width, height\) in pixels, or a text such as '1024x1024', got: "
 
 
@@ -161,12 +162,29 @@ def test_an_option_of_a_picture_that_no_provider_could_take_is_refused(fields, m
 
 @pytest.mark.parametrize(
     "fields",
-    [{"size": (64, 64)}, {"size": [64, 64]}, {"size": "auto"}, {"n": 99}, {"quality": "any word"}],
+    [{"size": (64, 64)}, {"size": "auto"}, {"n": 99}, {"quality": "any word"}],
     ids=str,
 )
 def test_an_option_of_a_picture_that_some_provider_might_take_is_sent(fields):
     ((name, value),) = fields.items()
     assert getattr(request_of(CAPABILITIES["image"], "a cat", fields), name) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"), [("a cat", {"size": [64, 32]}), (ImageRequest(size=[64, 32]), {})]
+)
+def test_a_size_that_is_a_list_is_sent_as_the_pair_that_it_is(given, fields):
+    assert request_of(CAPABILITIES["image"], given, fields).size == (64, 32)
+
+
+@pytest.mark.parametrize(
+    "options", [{"input_images": [PICTURE, PICTURE]}, {"operation": "generate"}], ids=str
+)
+def test_a_change_of_a_picture_says_its_pictures_once(options):
+    for change, door in ((edit_of, "edit_image"), (variation_of, "image_variations")):
+        with pytest.raises(TypeError, match=f"{door} takes no {next(iter(options))}: .* after the engine"):
+            change(PICTURE, options)
+        assert change(PICTURE, dict.fromkeys(options))["input_images"] == [PICTURE]
 
 
 @ROWS
