@@ -34,7 +34,7 @@ _BELONGS: dict[tuple[str, str], str] = {
     (
         "prompt_cache",
         "invalid_shape",
-    ): "True, or a dict with 'key' and with 'retention', which is 'short' or 'long'",
+    ): "as an option of a call True, otherwise a dict with 'key' and with 'retention', which is 'short' or 'long'",
     ("role", "unknown"): _one_of(get_args(Role)),
     ("status", "unknown"): _one_of(get_args(SessionStatus)),
     ("operation", "unknown"): _one_of(["generate", "edit", "variation"]),
@@ -51,6 +51,8 @@ _BELONGS: dict[tuple[str, str], str] = {
     ("tools", "invalid_type"): "a list of tools (see allm.tool)",
     ("tools.*", "invalid_type"): "a Tool (see allm.tool)",
     ("thread", "invalid_type"): "a Thread",
+    ("questions.*", "invalid_type"): "a ClassificationQuestion, as ClassificationQuestion.choice(…) makes it",
+    ("criteria", "invalid_shape"): "None, or a dict with what 'true' and what 'false' means",
     ("schema", "not_a_map"): "a dict with a JSON Schema",
     **{
         ("", code): words
@@ -78,6 +80,14 @@ _ADVICE: dict[tuple[str, str], str] = {
         "",
         "invalid_part_type",
     ): "each must be a text or an ImagePart, with a source as Image.from_file and the like make it",
+    ("input_images", "invalid_count"): "an edit is of one picture or two, and a variation of one",
+    (
+        "input_images",
+        "must_be_empty",
+    ): "a picture is changed with operation='edit', as allm.edit_image says it",
+    ("prompt", "required_for_operation"): "say what is to be seen, as a text that is not empty",
+    ("prompt", "not_allowed_for_operation"): "a variation has none; with one it is an edit",
+    ("criteria", "too_few_levels"): "a scale has two levels or more",
     ("messages", "empty"): "give at least one message, such as [allm.user('…')]",
     ("tools", "duplicate_name"): "a model could not tell two tools of one name apart; rename one",
     (
@@ -96,7 +106,9 @@ _ADVICE: dict[tuple[str, str], str] = {
 def in_words(value: Any, field: Any, code: str) -> str | None:
     """What belongs into the field of the value, and what is there; None for a code that says it all."""
     path = field if isinstance(field, list) else [field]
-    name = path[-1] if isinstance(path[-1], str) else f"{path[-2] if len(path) > 1 else ''}.*"
+    is_id = len(path) == 2 and path[0] == "questions"  # which may be called like a field
+    named = isinstance(path[-1], str) and not is_id
+    name = path[-1] if named else f"{path[-2] if len(path) > 1 else ''}.*"
     belongs = _BELONGS.get((name, code)) or _BELONGS.get(("", code))
     if belongs is None:
         return _ADVICE.get((name, code)) or _ADVICE.get(("", code))

@@ -17,7 +17,7 @@ from . import docstrings
 from .handlers import handler_of, takes_context
 from .images import ImageRequest
 from .messages import Content, Message, Part
-from .normal import normalize
+from .normal import normalized
 from .requests import Request
 from .schema import json_schema, of_function
 from .signature import signature_of
@@ -70,25 +70,26 @@ def assistant(text: str) -> Message:
 
 
 def tool_result(id: str, content: Any) -> Message:
-    """The tool message that answers the call `id`; content other than text or parts is written as JSON."""
+    """The tool message that answers the call `id`; content other than text or parts is written as JSON.
+
+    Raises TypeError for what JSON has no form for.
+    """
     if isinstance(content, str) or _are_parts(content):
         return Message(role="tool", content=content, tool_call_id=id)
-    return Message(role="tool", content=msgspec.json.encode(content).decode(), tool_call_id=id)
+    return Message(role="tool", content=_json_of(content), tool_call_id=id)
 
 
 def request(messages: Iterable[Message] | Thread | str | None = None, /, **options: Any) -> Request:
     """A request of messages; options are the fields of `Request`. A text is one user message.
 
-    Raises TypeError for messages that are none, or that are given twice, and for an unknown option, naming the nearest
-    one.
+    Raises TypeError for what holds no messages, or messages that are given twice, and for an unknown option, naming the
+    nearest one. Whether each of them is one is for `validate` to say.
     """
     _check_options("request", Request, options)
     given = _once("request", "messages", messages, options)
     if isinstance(given, Thread):
         given = given.messages
-    if not isinstance(given, Iterable):
-        raise TypeError(f"allm.request takes messages, a Thread or a text, got {type(given).__name__}")
-    return Request(messages=[user(given)] if isinstance(given, str) else list(given), **options)
+    return Request(messages=[user(given)] if isinstance(given, str) else _messages(given), **options)
 
 
 def image_request(prompt: str | None = None, /, **options: Any) -> ImageRequest:
@@ -136,7 +137,7 @@ def tool(
     `tool(name=…, description=…, schema=…, handler=…)` takes them as they are: the handler gets the arguments as one
     dict, and the `ToolContext` if it has a second parameter. Options are the other fields of `Tool`.
     Raises TypeError for an unknown option, a missing part, a method that is not bound, or a parameter that JSON has
-    nothing for, and ValueError for a name that no provider takes.
+    nothing for, and ValueError for a name that no provider takes, or a schema that contains itself.
     """
     _check_options("tool", Tool, options)
     if function is not None:
@@ -153,8 +154,26 @@ def tool(
         raise TypeError(
             f"tool {name!r}: schema must be a dict with a JSON Schema, got {type(schema).__name__}"
         )
-    own = {"name": _checked_name(name), "schema": normalize(schema, anew=True)}
+    own = {"name": _checked_name(name), "schema": normalized(schema, f"tool {name!r}", anew=True)}
     return Tool(**{**parts, **own}, handler=handler, **options)
+
+
+def _messages(given: Any) -> list[Any]:
+    if isinstance(given, (Mapping, bytes, bytearray)) or not isinstance(given, Iterable):
+        raise TypeError(f"allm.request takes messages, a Thread or a text, got {type(given).__name__}")
+    return list(given)
+
+
+def _json_of(content: Any) -> str:
+    try:
+        return msgspec.json.encode(content).decode()
+    except RecursionError:
+        why = "it contains itself, or is nested too deeply"
+    except UnicodeEncodeError:
+        why = "there is half of a surrogate pair in it"
+    except (TypeError, ValueError) as error:
+        why = f"{error}; give text, plain data or parts of a message, and of an error its text"
+    raise TypeError(f"allm.tool_result cannot write this {type(content).__name__} as JSON: {why}")
 
 
 def _checked_name(name: Any) -> Any:

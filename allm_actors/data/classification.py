@@ -32,20 +32,32 @@ class ClassificationQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def choice(cls, instructions: Any, options: Iterable[str] | Mapping[str, Any]) -> ClassificationQuestion:
-        """Exactly one of these options, which may have descriptions."""
-        described = dict(options) if isinstance(options, Mapping) else dict.fromkeys(options)
+        """Exactly one of these options, which may have descriptions. Raises TypeError for anything but several."""
+        if isinstance(options, Mapping):
+            described: dict[str, Any] = dict(options)
+        else:
+            described = dict.fromkeys(_several("choice", "options", options))
         return cls(type="choice", instructions=instructions, criteria=described)
 
     @classmethod
     def score(cls, instructions: Any, levels: Iterable[Any]) -> ClassificationQuestion:
-        """A place on a scale of levels, from low to high."""
-        return cls(type="score", instructions=instructions, criteria=list(levels))
+        """A place on a scale of levels, from low to high. Raises TypeError for anything but several."""
+        return cls(type="score", instructions=instructions, criteria=_several("score", "levels", levels))
 
     @classmethod
     def yes_no(cls, instructions: Any, *, true: Any = None, false: Any = None) -> ClassificationQuestion:
         """Yes or no, with what either means where that is not obvious."""
         given = {name: said for name, said in (("true", true), ("false", false)) if said is not None}
         return cls(type="yes_no", instructions=instructions, criteria=given or None)
+
+
+def _several(builder: str, what: str, given: Any) -> list[Any]:
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        got = type(given).__name__
+        raise TypeError(
+            f"ClassificationQuestion.{builder} takes {what} as a list, such as ['a', 'b'], got {got}"
+        )
+    return list(given)
 
 
 class ClassificationAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -310,10 +310,7 @@ class ValidationError(AllmError):
     def default_message(self, words: Sequence[str | None] = ()) -> str:
         """What is printed when no message was given; `words` are what is to be added to each failure."""
         said = [*words, *[None] * (len(self.errors) - len(words))]
-        listed = "; ".join(
-            _failure(entry) + (f" ({more})" if more else "")
-            for entry, more in zip(self.errors, said, strict=True)
-        )
+        listed = "; ".join(_failure(entry, more) for entry, more in zip(self.errors, said, strict=True))
         return f"{self.kind}: {self.reason} ({len(self.errors)} error(s))" + (f" {listed}" if listed else "")
 
 
@@ -370,13 +367,28 @@ class SessionStatusError(AllmError, ValueError):
     status: str | None
 
 
-def _failure(entry: Any) -> str:
+# What providers ask of the parts of messages; what `validate` asks has words of its own.
+_ADVICE = {
+    "missing_mime_type": "say what it is, with mime_type=, as in 'image/png'",
+    "unsupported_image_format": "pictures are image/png, image/jpeg, image/webp or image/gif",
+    "unresolvable_image": "its file cannot be read, or its Base64 not be decoded",
+    "unresolvable_document": "its file cannot be read, or its Base64 not be decoded",
+    "image_too_large": "send a smaller one, or its URL",
+    "document_too_large": "send a smaller one, or its URL",
+    "unsupported_document_format": "the provider does not read that type; send its text, with TextPart",
+    "image_in_system_message": "put it into a user message",
+    "document_in_system_message": "put it into a user message",
+}
+
+
+def _failure(entry: Any, words: str | None = None) -> str:
     """One of `errors` in words. What is no pair of a field and a code is listed all the same, by what it is."""
     if not (isinstance(entry, (list, tuple)) and len(entry) == 2):
         return _word(entry)
     field, code = entry
     where = ".".join(map(_word, field)) if isinstance(field, (list, tuple)) else _word(field)
-    return f"{where}: {_word(code)}"
+    more = words or (_ADVICE.get(code) if isinstance(code, str) else None)
+    return f"{where}: {_word(code)}" + (f" ({more})" if more else "")
 
 
 def _word(value: Any) -> str:

@@ -10,7 +10,7 @@ from enum import Enum
 from operator import is_
 from typing import Any
 
-__all__ = ["normalize"]
+__all__ = ["normalize", "normalized"]
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -32,6 +32,16 @@ def normalize(schema: Any, *, anew: bool = False) -> Any:
         items = [normalize(item, anew=anew) for item in schema]
         return schema if kind is list and not anew and all(map(is_, items, schema)) else items
     return schema
+
+
+def normalized(schema: Any, owner: str, *, anew: bool = False) -> Any:
+    """As `normalize`. Raises ValueError, naming the owner, for a schema that contains itself."""
+    try:
+        return normalize(schema, anew=anew)
+    except RecursionError:
+        raise ValueError(
+            f"{owner}: its schema contains itself, or is nested too deeply to be sent; refer to a part with $ref"
+        ) from None
 
 
 def _is_same(tree: Mapping[str, Any], schema: Mapping[Any, Any]) -> bool:

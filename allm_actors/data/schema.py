@@ -14,7 +14,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import msgspec
 
 from . import docstrings
-from .normal import normalize
+from .normal import normalized
 from .signature import Argument, Signature, signature_of
 
 __all__ = ["json_schema", "of_function", "of_type"]
@@ -34,10 +34,16 @@ def json_schema(name: str, schema: Schema | type[Any] | Any, strict: bool = True
     """A `response_format` that asks for JSON: `schema` is a JSON Schema, or a type (Struct, dataclass, TypedDict, …).
 
     Shape: `{"type": "json_schema", "name": name, "schema": {…}, "strict": strict}`. A type's schema is made strict when
-    `strict` is set: every property is required and no other is allowed. Raises TypeError for a type without a schema.
+    `strict` is set: every property is required and no other is allowed. Raises TypeError for a type without a schema,
+    and for what is neither, and ValueError for a schema that contains itself.
     """
+    if isinstance(schema, (str, bytes, list)):
+        got = type(schema).__name__
+        raise TypeError(
+            f"json_schema {name!r}: a schema is a dict or a type, got {got}; read JSON with json.loads first"
+        )
     if isinstance(schema, Mapping):
-        tree = normalize(schema, anew=True)
+        tree = normalized(schema, f"json_schema {name!r}", anew=True)
     else:
         tree = _walk(of_type(schema), _strict) if strict else of_type(schema)
     return {"type": "json_schema", "name": name, "schema": tree, "strict": strict}

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from .normal import normalize
+from .normal import normalized
 from .predicates import is_number
 
 __all__ = ["TOOL_NAME", "AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
@@ -55,7 +55,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         if not (self.timeout is None or (is_number(self.timeout) and self.timeout > 0)):
             must = f"timeout must be a positive number of seconds, got: {self.timeout!r}"
             raise ValueError(f"tool {self.name!r}: {must}")
-        msgspec.structs.force_setattr(self, "schema", _normal(self))
+        msgspec.structs.force_setattr(self, "schema", normalized(self.schema, f"tool {self.name!r}"))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function behind the tool, as if it had not been decorated."""
@@ -69,14 +69,6 @@ def _one_of(tool: Tool, field: str, words: tuple[str, ...]) -> None:
     if value not in words:
         known = f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}"
         raise ValueError(f"tool {tool.name!r}: {field} must be {known}, got: {value!r}")
-
-
-def _normal(tool: Tool) -> Any:
-    try:
-        return normalize(tool.schema)
-    except RecursionError:
-        message = f"tool {tool.name!r}: its schema contains itself, or is nested too deeply to be sent"
-        raise ValueError(message) from None
 
 
 class Ok(msgspec.Struct, frozen=True):

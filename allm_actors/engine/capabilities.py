@@ -180,7 +180,7 @@ def request_of(
     door = _DOORS.get(str(fields.get("operation")), capability.door)
     for name, value in fields.items():
         if name not in known:
-            raise TypeError(f"{door} has no option {name!r}{_hint(capability, name, known, others)}")
+            raise TypeError(f"{door} has no option {name!r}{_hint(capability, door, name, known, others)}")
         if isinstance(given, cls):
             raise TypeError(
                 f"{name!r} is said in the {cls.__name__}, not beside it: {cls.__name__}({name}=…)"
@@ -191,6 +191,10 @@ def request_of(
     read = _READ.get(cls)
     if isinstance(given, cls):
         request = given
+    elif cls is ClassificationRequest and "questions" not in fields:
+        raise TypeError(
+            f"{door} needs questions, such as {{'topic': ClassificationQuestion.choice('Which?', ['a', 'b'])}}"
+        )
     else:
         request = cls(**{capability.field: given if read is None else read(given), **fields})
     return _picture_request(request) if cls is ImageRequest else request
@@ -211,8 +215,10 @@ def _check_sources(request: ImageRequest) -> None:
             check_source(image.source, "image")
 
 
-def _hint(capability: Capability, name: str, known: Sequence[str], others: Collection[str]) -> str:
+def _hint(capability: Capability, door: str, name: str, known: Sequence[str], others: Collection[str]) -> str:
     near = get_close_matches(name, (*known, *others, capability.field), n=1)
+    if near == [capability.field] and door == _DOORS["variation"]:
+        return "; a variation has no prompt: with one it is edit_image(engine, image, prompt)"
     if near == [capability.field]:
         return f"; {capability.field!r} is what the call takes after the engine, and takes once"
     return f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known)}"

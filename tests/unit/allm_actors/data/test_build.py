@@ -73,6 +73,29 @@ def test_a_tool_result_of_parts_stays_parts():
     assert tool_result("c0", [TextPart(text="a")]).content == [TextPart(text="a")]
 
 
+CIRCLE = {}
+CIRCLE["again"] = CIRCLE
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ({"a": "\ud800"}, "this dict as JSON: there is half of a surrogate pair in it"),
+        (CIRCLE, "this dict as JSON: it contains itself"),
+        (
+            ToolError("timeout"),
+            "this ToolError as JSON: .*; give text, plain data or .*, and of an error its text",
+        ),
+        ([object()], "this list as JSON: .* give text"),
+        ([10**5000], "this list as JSON: .* give text"),
+    ],
+    ids=range(5),
+)
+def test_a_tool_result_without_a_form_in_json_says_why(content, why):
+    with pytest.raises(TypeError, match=f"allm.tool_result cannot write {why}"):
+        tool_result("c0", content)
+
+
 def test_a_request_of_messages_a_thread_or_a_text():
     assert request([user("hi")], temperature=0.5).temperature == 0.5
     assert request(Thread(messages=[user("hi")])) == request([user("hi")]) == request("hi")
@@ -95,8 +118,13 @@ def test_a_request_for_pictures():
         (lambda: request(5), "allm.request takes messages, a Thread or a text, got int"),
         (lambda: request(user("hi")), "allm.request takes messages, a Thread or a text, got Message"),
         (request, "allm.request takes messages, a Thread or a text, got NoneType"),
+        (
+            lambda: request({"role": "user", "content": "hi"}),
+            "allm.request takes messages, a Thread or a text, got dict",
+        ),
+        (lambda: request(b"hi"), "allm.request takes messages, a Thread or a text, got bytes"),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_what_no_request_can_be_made_of_says_what_can(build, message):
     with pytest.raises(TypeError) as refused:

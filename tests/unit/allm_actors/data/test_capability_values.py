@@ -103,6 +103,15 @@ class TestQuestions:
         assert ClassificationQuestion.yes_no("Is it?").criteria is None
         assert ClassificationQuestion.yes_no("Is it?", true="it is").criteria == {"true": "it is"}
 
+    @pytest.mark.parametrize("given", ["billing", b"billing", 5, None], ids=str)
+    def test_what_there_is_to_choose_from_is_several(self, given):
+        for build, what in (
+            (ClassificationQuestion.choice, "options"),
+            (ClassificationQuestion.score, "levels"),
+        ):
+            with pytest.raises(TypeError, match=rf"takes {what} as a list, such as \['a', 'b'\], got"):
+                build("Which?", given)
+
     def test_the_value_of_an_answer(self):
         assert ClassificationAnswer(type="choice", choice="a").value() == "a"
         assert ClassificationAnswer(type="score", score=1.5).value() == 1.5

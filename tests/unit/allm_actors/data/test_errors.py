@@ -48,6 +48,14 @@ def test_a_validation_error_counts_and_lists_its_failures():
     )
 
 
+def test_a_part_that_cannot_be_sent_says_what_to_do():
+    error = ValidationError("invalid_message", [(["content", 0, 1], "unresolvable_image"), ("a", [])])
+    assert (
+        "content.0.1: unresolvable_image (its file cannot be read, or its Base64 not be decoded); a: (list)"
+        in str(error)
+    )
+
+
 class Mute:
     def __str__(self):
         raise RuntimeError("not for printing")

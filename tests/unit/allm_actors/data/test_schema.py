@@ -190,6 +190,18 @@ def test_a_schema_that_contains_itself_is_refused():
     schema["properties"] = {"again": schema}
     with pytest.raises(ValueError, match="tool 't': its schema contains itself"):
         Tool(name="t", description="", schema=schema)
+    with pytest.raises(ValueError, match="tool 't': its schema contains itself"):
+        tool(name="t", description="", schema=schema)
+    with pytest.raises(ValueError, match="json_schema 't': its schema contains itself"):
+        json_schema("t", schema)
+
+
+@pytest.mark.parametrize("schema", ['{"type": "object"}', b"{}", [{"type": "object"}]], ids=repr)
+def test_a_schema_is_a_dict_or_a_type(schema):
+    with pytest.raises(
+        TypeError, match=r"json_schema 't': a schema is a dict or a type, got .*; read JSON with"
+    ):
+        json_schema("t", schema)
 
 
 # --- functions ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allm_actors.data import (
+    ClassificationQuestion,
+    ClassificationRequest,
     Document,
     DocumentPart,
     EmbeddingRequest,
@@ -15,6 +17,7 @@ from allm_actors.data import (
     ImagePart,
     ImageRequest,
     Message,
+    ModerationRequest,
     Request,
     Session,
     TextPart,
@@ -393,6 +396,34 @@ def message_of(value):
 def test_a_failure_says_what_belongs_there_and_what_is_there(changes, words):
     request = Request(**{"messages": [Message(role="user", content="hi")], **changes})
     assert words in message_of(request)
+
+
+def question(**fields):
+    asked = ClassificationQuestion(**{"type": "yes_no", "instructions": "?"} | fields)
+    return ClassificationRequest(state="a", questions={"messages": asked})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (
+            Request(messages=[HI], prompt_cache=True),
+            "expected as an option of a call True, otherwise a dict with",
+        ),
+        (ImageRequest(operation="edit", prompt="a"), "an edit is of one picture or two"),
+        (ImageRequest(prompt="a", input_images=[PICTURE]), "as allm.edit_image says it"),
+        (ImageRequest(), "say what is to be seen"),
+        (ImageRequest(operation="variation", prompt="a", input_images=[PICTURE]), "with one it is an edit"),
+        (ClassificationRequest(state="a", questions={"messages": 5}), "a ClassificationQuestion, as"),
+        (question(criteria=5), "None, or a dict with what 'true' and what 'false' means, got int"),
+        (question(type="score", criteria=["one"]), "two levels or more"),
+        (ModerationRequest(input=[5]), "each must be a text or an ImagePart"),
+        (Request(messages=[Message(role="user", content=[5])]), "each part must be a TextPart"),
+    ],
+    ids=range(10),
+)
+def test_every_failure_says_what_to_do(value, words):
+    assert words in message_of(value)
 
 
 def test_what_was_said_is_not_in_the_message():

@@ -152,8 +152,12 @@ SIZE = r"size must be \(width, height\) in pixels, or a text such as '1024x1024'
         ({"operation": "edit", "size": b"x" * 99}, "edit_image: size must be .* got: a bytes"),
         ({"operation": "variation", "zz": 1}, "image_variations has no option 'zz'"),
         ({"operation": []}, "operation must be a text"),
+        (
+            {"operation": "variation", "prompt": "b"},
+            r"has no prompt: with one it is edit_image\(engine, image, prompt",
+        ),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_an_option_of_a_picture_that_no_provider_could_take_is_refused(fields, message):
     with pytest.raises(TypeError, match=message):
@@ -185,6 +189,13 @@ def test_a_change_of_a_picture_says_its_pictures_once(options):
         with pytest.raises(TypeError, match=f"{door} takes no {next(iter(options))}: .* after the engine"):
             change(PICTURE, options)
         assert change(PICTURE, dict.fromkeys(options))["input_images"] == [PICTURE]
+
+
+def test_a_classification_without_questions_says_what_they_are():
+    with pytest.raises(
+        TypeError, match=r"classify needs questions, such as {'topic': ClassificationQuestion.choice"
+    ):
+        request_of(CAPABILITIES["classify"], "a state", {})
 
 
 @ROWS
