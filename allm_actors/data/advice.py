@@ -97,7 +97,10 @@ _ADVICE: dict[tuple[str, str], str] = {
     ("", "empty"): "it must not be empty",
     ("", "unknown_tool_call_id"): "no message before it makes the call that it answers",
     ("", "already_answered"): "the call that it answers has an answer already",
-    ("", "unanswered_tool_call"): "each of its calls needs an answer, as allm.tool_result(id, …) makes",
+    (
+        "",
+        "unanswered_tool_call",
+    ): "each of its calls needs an id and an answer of its own, as allm.tool_result(id, …) makes",
     ("", "required_for_status"): "a session of that status has one",
     ("", "error_required_for_status"): "a session that ended in an error has it in metadata['error']",
 }

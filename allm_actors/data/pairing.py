@@ -1,7 +1,7 @@
 """Which tool messages answer which calls; a provider refuses a conversation where they do not match.
 
 Rule of this file: a tool message answers the nearest call with its id that came before it and is still open. Ids may be
-used again by later messages.
+used again by later messages, and not by another call of the same: one answer cannot be for two.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def _matched(messages: list[Any]) -> bool:
             waiting.remove(message.tool_call_id)
         elif role == "assistant" and message.metadata:
             calls = _calls(message)
-            if calls and waiting:
-                return False
-            ids = [call.id for call in calls if type(call.id) is str]
-            if len(ids) < len(calls):
-                return False
-            waiting.update(ids)
+            if calls:
+                if waiting:
+                    return False
+                waiting = {call.id for call in calls if type(call.id) is str}
+                if len(waiting) < len(calls):
+                    return False
     return not waiting
 
 
@@ -58,7 +58,7 @@ def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tup
     failures: list[tuple[list[Any], str]] = []
     for index, message in enumerate(messages):
         if _is(message, "assistant"):
-            calls[index] = {_id(call): call for call in _calls(message)}
+            calls[index] = _by_id(_calls(message))
             known |= calls[index].keys()
         elif _is(message, "tool") and isinstance(message.tool_call_id, str):
             made = next((i for i in reversed(calls) if message.tool_call_id in calls[i]), None)
@@ -70,10 +70,13 @@ def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tup
     return calls, failures
 
 
-def _id(call: ToolCall) -> object:
-    """Its id; of a call whose id is no text one that no answer has."""
-    id: object = call.id
-    return id if isinstance(id, str) else object()
+def _by_id(calls: list[ToolCall]) -> dict[Any, ToolCall]:
+    """The calls of a message. One whose id is no text, or is another's, has a place that no answer can reach."""
+    found: dict[Any, ToolCall] = {}
+    for call in calls:
+        id: object = call.id
+        found[id if isinstance(id, str) and id not in found else object()] = call
+    return found
 
 
 def _is(message: Any, role: str) -> bool:

@@ -162,6 +162,13 @@ def test_calls_may_be_open_only_in_the_last_assistant_message():
     ]
 
 
+def test_one_answer_is_not_for_two_calls_of_a_message():
+    assert failures(Request(messages=[HI, calling("c0", "c0"), answer("c0")])) == [
+        (["messages", 1, "tool_calls"], "unanswered_tool_call")
+    ]
+    validate(Thread(messages=[calling("c0", "c0")]))
+
+
 def test_ids_may_be_used_again():
     validate(Thread(messages=[calling("c0"), answer("c0"), calling("c0"), answer("c0")]))
 
