@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from allm_actors.data import Tool
-from allm_actors.data.build import takes_context
+from allm_actors.data.build import context_of
 from allm_actors.data.compact import is_built_in
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.tools import Encoder, Policy, as_policy, encode
@@ -21,10 +21,12 @@ __all__ = ["Form", "Terms"]
 
 
 class Form(NamedTuple):
-    """How a tool is called: by the engine's or call's `executor` or by its own handler, and in what way."""
+    """How a tool is called: by the engine's or call's `executor`, or by its own handler, with the `context` in its place
+    (see `context_of`).
+    """
 
     executor: Any
-    takes_context: bool
+    context: str | None
     asynchronous: bool
 
 
@@ -55,6 +57,6 @@ class Terms:
         runs = handler if executor is None else executor.execute
         return Form(
             executor,
-            handler is not None and executor is None and takes_context(handler),
+            context_of(handler) if handler is not None and executor is None else None,
             runs is not None and inspect.iscoroutinefunction(runs),
         )

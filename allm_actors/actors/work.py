@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall
+from allm_actors.data.build import called
 from allm_actors.data.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.isolated import ChildDied, IsolatedCall
@@ -229,9 +230,9 @@ def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolC
     if handler is None:
         error = not_found(call)
         return lambda: error
-    if form.takes_context:
-        return lambda: handler(_copied(call.arguments), context())
-    return lambda: handler(_copied(call.arguments))
+    if form.context is None:
+        return lambda: handler(_copied(call.arguments))
+    return lambda: called(handler, form.context, _copied(call.arguments), context())
 
 
 def _claim(spec: TurnSpec) -> LockType | None:

@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack, overload
 import msgspec
 
 from . import docstrings
-from .handlers import handler_of, takes_context
+from .handlers import called, context_of, handler_of, takes_context
 from .images import ImageRequest
 from .messages import Content, Message, Part
 from .normal import normalized
@@ -26,6 +26,8 @@ from .tools import TOOL_NAME, Effect, Isolation, Tool
 
 __all__ = [
     "assistant",
+    "called",
+    "context_of",
     "image_request",
     "json_schema",
     "request",

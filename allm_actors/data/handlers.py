@@ -14,9 +14,9 @@ from typing import Any
 
 from .convert import convert, shown
 from .errors import ToolError
-from .signature import CONTEXT, Signature
+from .signature import CONTEXT, CONTEXT_TYPE, Signature
 
-__all__ = ["handler_of", "takes_context"]
+__all__ = ["called", "context_of", "handler_of", "takes_context"]
 
 Handler = Callable[..., Any]
 
@@ -43,21 +43,42 @@ def handler_of(function: Callable[..., Any], signature: Signature, tool_name: st
 
 
 def takes_context(handler: Handler) -> bool:
-    """Whether a handler wants the context: it says so, or it has a second positional parameter without a default.
+    """Whether a handler wants the context; see `context_of`."""
+    return context_of(handler) is not None
 
-    A second parameter named `context` counts with a default too. A callable without a readable signature takes one.
+
+def context_of(handler: Handler) -> str | None:
+    """How a handler gets the context: "" in second place, or by this name; None when it wants none.
+
+    It wants it if it says so, in a second positional parameter without a default, or in any that is named `context` or
+    annotated `ToolContext`. A callable without a readable signature wants none.
     """
     told = getattr(handler, "takes_context", None)
     if isinstance(told, bool):
-        return told
+        return "" if told else None
     try:
         parameters = list(inspect.signature(handler).parameters.values())
     except (TypeError, ValueError):
-        return False
+        return None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) < 2:
-        return False
-    return positional[1].default is inspect.Parameter.empty or positional[1].name == CONTEXT
+    second = positional[1] if len(positional) > 1 else None
+    if second is not None and (second.default is inspect.Parameter.empty or _is_context(second)):
+        return ""
+    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return next((p.name for p in named if p not in positional[:1] and _is_context(p)), None)
+
+
+def called(handler: Handler, place: str | None, arguments: Any, context: Any) -> Any:
+    """What the handler gives for these arguments, and the context where it wants it (`context_of`)."""
+    if place is None:
+        return handler(arguments)
+    return handler(arguments, context) if place == "" else handler(arguments, **{place: context})
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    written = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
+    return parameter.name == CONTEXT or written.rpartition(".")[2] == CONTEXT_TYPE
 
 
 def _is_async(function: Any) -> bool:

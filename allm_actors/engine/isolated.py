@@ -23,7 +23,7 @@ from functools import reduce
 from typing import IO, Any
 
 from allm_actors.data import Tool
-from allm_actors.data.build import takes_context
+from allm_actors.data.build import called, context_of
 from allm_actors.engine.adapter import ToolContext
 
 __all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
@@ -178,7 +178,7 @@ def _answer(address: tuple[str, str], call: bytes) -> bytes:
         handler: Any = found.handler if isinstance(found, Tool) else found
         arguments, context = pickle.loads(call)  # noqa: S301 - it comes from our parent
         context = replace(context, cancelled=_NeverCancelled())
-        result = handler(arguments, context) if takes_context(handler) else handler(arguments)
+        result = called(handler, context_of(handler), arguments, context)
         if inspect.isawaitable(result):
             result = asyncio.run(_awaited(result))
         return pickle.dumps((True, result))

@@ -47,7 +47,7 @@ from allm_actors.data import (
     ToolError,
     ToolResultEncoded,
 )
-from allm_actors.data.build import takes_context
+from allm_actors.data.build import called, context_of
 from allm_actors.data.compact import TOOL_HELP, with_help
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.engine import Engine
@@ -306,13 +306,13 @@ def _counted(wild: Wild, tool: Tool) -> Callable[..., Any] | None:
     if own is None or tool.manual or inspect.iscoroutinefunction(own):
         return own  # a simulated host says what is wrong with the last
     wild.runs[tool.name] += 0
-    wants = takes_context(own)
+    place = context_of(own)
 
     @functools.wraps(own)
     def handler(arguments: Mapping[str, Any], context: Any) -> Any:
         _begins(wild, tool, context)
         try:
-            result = own(arguments, context) if wants else own(arguments)
+            result = called(own, place, arguments, context)
         except ToolError as error:
             if error.reason == "invalid_arguments":  # its function was not called
                 wild.ran.remove((context.request_id, context.tool_call.id))

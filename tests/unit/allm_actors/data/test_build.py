@@ -23,7 +23,7 @@ from allm_actors.data.build import (
     tool_result,
     user,
 )
-from allm_actors.data.handlers import takes_context
+from allm_actors.data.handlers import called, context_of, takes_context
 from allm_actors.data.validate import validate
 
 
@@ -532,6 +532,28 @@ def test_plain_handlers_are_asked_for_their_parameters():
     assert takes_context(lambda arguments, context=None: 1)
     assert takes_context(Two())
     assert takes_context(functools.partial(lambda a, b, c: 1, 1))
+
+
+def test_a_plain_handler_gets_the_context_where_it_wants_it():
+    class ToolContext: ...
+
+    def by_type(arguments, ctx: ToolContext = None):
+        return ctx
+
+    def by_text(arguments, n=1, ctx: "allm.ToolContext" = None):  # noqa: F821 - it is not looked up
+        return ctx
+
+    def by_name(arguments, *, context):
+        return context
+
+    def by_name_with_default(arguments, n=1, *, context=None):
+        return context
+
+    for handler in (by_type, by_text, by_name, by_name_with_default):
+        assert called(handler, context_of(handler), {}, "given") == "given"
+    for handler in (lambda arguments, n=1: n, lambda context: context, dict):
+        assert context_of(handler) is None
+    assert called(lambda context: context, None, "arguments", "given") == "arguments"
 
 
 # --- models that validate themselves ------------------------------------------------------------------------------
