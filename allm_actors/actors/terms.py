@@ -21,8 +21,8 @@ __all__ = ["Form", "Terms"]
 
 
 class Form(NamedTuple):
-    """How a tool is called: by the engine's or call's `executor`, or by its own handler, with the `context` in its place
-    (see `context_of`).
+    """How a tool is called: by the engine's or call's `executor`, or by its own handler, with the `context` where that
+    wants it (see `context_of`).
     """
 
     executor: Any
