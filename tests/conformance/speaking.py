@@ -1,4 +1,5 @@
-"""How a provider says the simplest things, in each dialect: some text, piece by piece, and that it will not or cannot.
+"""How a provider says the simplest things, in each dialect: some text, piece by piece, calls, what it took, and that it
+will not or cannot.
 
 The rule of this file: a row for each dialect, and nothing here knows our encoders or decoders.
 """
@@ -6,24 +7,30 @@ The rule of this file: a row for each dialect, and nothing here knows our encode
 import json
 from dataclasses import dataclass, field
 
+from allm_actors.data import Usage
 from tests.conformance import aws_frames
 
 
 @dataclass(frozen=True)
 class Speech:
-    """What comes before the text, each of its pieces, and what comes after; and a failure in between, if there is one.
+    """What comes before the text, each of its pieces, each call, and the end; and, if there is one, a failure between.
 
-    `words` are bodies of refusals, by reason; what a provider never says is not there.
+    `end` is told why the answer ends and what it took, and `ends` has the provider's words for why. `words` are bodies
+    of refusals, by reason; what a provider never says is not there.
     """
 
     before: list[bytes]
     piece: object
-    after: list[bytes]
+    call: object
+    end: object
+    ends: dict[str, str]
     failure: bytes | None = None
     words: dict[str, object] = field(default_factory=dict)
 
-    def chunks(self, text):
-        return [*self.before, *map(self.piece, text), *self.after]
+    def answer(self, scene):
+        calls = [chunk for at, call in enumerate(scene.tool_calls) for chunk in self.call(at, call)]
+        end = self.end(self.ends[scene.finish_reason], scene.usage or Usage(input_tokens=1, output_tokens=1))
+        return [*self.before, *map(self.piece, scene.text), *calls, *end]
 
     def broken(self, text):
         return [*self.before, self.piece(text[0]), self.failure]
@@ -52,11 +59,144 @@ def openai_chunk(delta=None, finish=None):
     )
 
 
-def gemini_part(text, finish=None):
-    candidate = {"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}
-    return sse(
-        {"candidates": [candidate | ({"finishReason": finish} if finish else {})], "modelVersion": "m"}
-    )
+def gemini_part(part):
+    candidate = {"content": {"role": "model", "parts": [part]}, "index": 0}
+    return sse({"candidates": [candidate], "modelVersion": "m"})
+
+
+def openai_call(at, call):
+    """The id and the name, and the arguments in two pieces."""
+    written = json.dumps(call.arguments)
+    begun = {"index": at, "id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+    more = [{"index": at, "function": {"arguments": piece}} for piece in (written[:5], written[5:])]
+    return [openai_chunk({"tool_calls": [each]}) for each in (begun, *more)]
+
+
+def responses_call(at, call):
+    """An item of its own, after that of the text."""
+    written = json.dumps(call.arguments)
+    item = {"type": "function_call", "id": f"fc{at}", "call_id": call.id, "name": call.name}
+    place = {"output_index": at + 1}
+    return [
+        named({"type": "response.output_item.added", **place, "item": item | {"arguments": ""}}),
+        *(
+            named(
+                {
+                    "type": "response.function_call_arguments.delta",
+                    "item_id": f"fc{at}",
+                    **place,
+                    "delta": piece,
+                }
+            )
+            for piece in (written[:5], written[5:])
+        ),
+        named({"type": "response.output_item.done", **place, "item": item | {"arguments": written}}),
+    ]
+
+
+def responses_end(status, usage):
+    """`incomplete` says why, and is an event of its own."""
+    response = {"id": "r", "model": "m", "status": status}
+    response["usage"] = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    if status == "incomplete":
+        response["incomplete_details"] = {"reason": "max_output_tokens"}
+    return [named({"type": f"response.{status}", "response": response})]
+
+
+def anthropic_call(at, call):
+    """A block of its own, after that of the text."""
+    block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+    written = json.dumps(call.arguments)
+    return [
+        named({"type": "content_block_start", "index": at + 1, "content_block": block}),
+        *(
+            named(
+                {
+                    "type": "content_block_delta",
+                    "index": at + 1,
+                    "delta": {"type": "input_json_delta", "partial_json": piece},
+                }
+            )
+            for piece in (written[:5], written[5:])
+        ),
+        named({"type": "content_block_stop", "index": at + 1}),
+    ]
+
+
+def anthropic_end(stop, usage):
+    """All of the usage: the last that is said counts."""
+    counts = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    return [
+        named({"type": "message_delta", "delta": {"stop_reason": stop}, "usage": counts}),
+        named({"type": "message_stop"}),
+    ]
+
+
+def gemini_end(finish, usage):
+    """An empty part, and why."""
+    counts = {"promptTokenCount": usage.input_tokens, "candidatesTokenCount": usage.output_tokens}
+    candidate = {"content": {"role": "model", "parts": [{"text": ""}]}, "index": 0, "finishReason": finish}
+    return [sse({"candidates": [candidate], "usageMetadata": counts, "modelVersion": "m"})]
+
+
+def ollama_call(at, call):
+    """Whole, and without an id."""
+    function = {"index": at, "name": call.name, "arguments": call.arguments}
+    message = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+    return [line({"model": "m", "message": message, "done": False})]
+
+
+def ollama_end(reason, usage):
+    """The last line."""
+    counts = {"prompt_eval_count": usage.input_tokens, "eval_count": usage.output_tokens}
+    return [line({"model": "m", "message": {"content": ""}, "done": True, "done_reason": reason, **counts})]
+
+
+def cohere_call(at, call):
+    """The id and the name, and the arguments in two pieces."""
+    written = json.dumps(call.arguments)
+
+    def event(kind, calls):
+        return named({"type": kind, "index": at, "delta": {"message": {"tool_calls": calls}}})
+
+    begun = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": ""}}
+    return [
+        event("tool-call-start", begun),
+        *(event("tool-call-delta", {"function": {"arguments": each}}) for each in (written[:5], written[5:])),
+        named({"type": "tool-call-end", "index": at}),
+    ]
+
+
+def cohere_end(finish, usage):
+    """The last event."""
+    tokens = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+    return [
+        named({"type": "content-end", "index": 0}),
+        named({"type": "message-end", "delta": {"finish_reason": finish, "usage": {"tokens": tokens}}}),
+    ]
+
+
+def bedrock_call(at, call):
+    """A block of its own, after that of the text."""
+    place, written = {"contentBlockIndex": at + 1}, json.dumps(call.arguments)
+    begun = {"toolUse": {"toolUseId": call.id, "name": call.name}}
+    return [
+        aws("contentBlockStart", {**place, "start": begun}),
+        *(
+            aws("contentBlockDelta", {**place, "delta": {"toolUse": {"input": piece}}})
+            for piece in (written[:5], written[5:])
+        ),
+        aws("contentBlockStop", place),
+    ]
+
+
+def bedrock_end(stop, usage):
+    """Why, and then how much."""
+    counts = {"inputTokens": usage.input_tokens, "outputTokens": usage.output_tokens}
+    return [
+        aws("messageStop", {"stopReason": stop}),
+        aws("metadata", {"usage": counts | {"totalTokens": sum(counts.values())}}),
+    ]
 
 
 def openai_words(code, kind=None):
@@ -86,7 +226,20 @@ SPEECHES = {
     "openai_chat": Speech(
         before=[openai_chunk({"role": "assistant", "content": ""})],
         piece=lambda text: openai_chunk({"content": text}),
-        after=[openai_chunk(finish="stop"), b"data: [DONE]\n\n"],
+        call=openai_call,
+        end=lambda finish, usage: [
+            openai_chunk(finish=finish),
+            sse(
+                {
+                    "id": "r",
+                    "model": "m",
+                    "choices": [],
+                    "usage": {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens},
+                }
+            ),
+            b"data: [DONE]\n\n",
+        ],
+        ends={"stop": "stop", "length": "length", "tool_calls": "tool_calls"},
         failure=sse(openai_words("rate_limit_exceeded")),
         words=_OPENAI_WORDS,
     ),
@@ -100,11 +253,9 @@ SPEECHES = {
         piece=lambda text: named(
             {"type": "response.output_text.delta", "item_id": "m1", "output_index": 0, "delta": text}
         ),
-        after=[
-            named(
-                {"type": "response.completed", "response": {"id": "r", "model": "m", "status": "completed"}}
-            )
-        ],
+        call=responses_call,
+        end=responses_end,
+        ends={"stop": "completed", "length": "incomplete", "tool_calls": "completed"},
         failure=named({"type": "error", "code": "rate_limit_exceeded", "message": "Slow down."}),
         words=_OPENAI_WORDS,
     ),
@@ -118,13 +269,9 @@ SPEECHES = {
         piece=lambda text: named(
             {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
         ),
-        after=[
-            named({"type": "content_block_stop", "index": 0}),
-            named(
-                {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}
-            ),
-            named({"type": "message_stop"}),
-        ],
+        call=anthropic_call,
+        end=anthropic_end,
+        ends={"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"},
         failure=named(anthropic_words("rate_limit_error")),
         words={
             "authentication_failed": anthropic_words("authentication_error"),
@@ -137,8 +284,10 @@ SPEECHES = {
     ),
     "gemini": Speech(
         before=[],
-        piece=gemini_part,
-        after=[gemini_part("", "STOP")],
+        piece=lambda text: gemini_part({"text": text}),
+        call=lambda _, call: [gemini_part({"functionCall": {"name": call.name, "args": call.arguments}})],
+        end=gemini_end,
+        ends={"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP"},
         failure=sse(gemini_words("RESOURCE_EXHAUSTED")),
         words={
             "authentication_failed": gemini_words("UNAUTHENTICATED"),
@@ -156,7 +305,9 @@ SPEECHES = {
         piece=lambda text: line(
             {"model": "m", "message": {"role": "assistant", "content": text}, "done": False}
         ),
-        after=[line({"model": "m", "message": {"content": ""}, "done": True, "done_reason": "stop"})],
+        call=ollama_call,
+        end=ollama_end,
+        ends={"stop": "stop", "length": "length", "tool_calls": "stop"},
         words={
             "authentication_failed": {"error": "unauthorized"},
             "rate_limited": {"error": "too many requests"},
@@ -179,10 +330,9 @@ SPEECHES = {
         piece=lambda text: named(
             {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": text}}}}
         ),
-        after=[
-            named({"type": "content-end", "index": 0}),
-            named({"type": "message-end", "delta": {"finish_reason": "COMPLETE"}}),
-        ],
+        call=cohere_call,
+        end=cohere_end,
+        ends={"stop": "COMPLETE", "length": "MAX_TOKENS", "tool_calls": "TOOL_CALL"},
         words={
             "authentication_failed": {"message": "invalid api token"},
             "rate_limited": {"message": "slow down"},
@@ -194,11 +344,9 @@ SPEECHES = {
     "bedrock": Speech(
         before=[aws("messageStart", {"role": "assistant"})],
         piece=lambda text: aws("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}}),
-        after=[
-            aws("contentBlockStop", {"contentBlockIndex": 0}),
-            aws("messageStop", {"stopReason": "end_turn"}),
-            aws("metadata", {"usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}}),
-        ],
+        call=bedrock_call,
+        end=bedrock_end,
+        ends={"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"},
         failure=aws_frames.frame(
             {":message-type": "exception", ":exception-type": "throttlingException"},
             b'{"message": "Slow down."}',

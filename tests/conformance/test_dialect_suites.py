@@ -13,16 +13,6 @@ from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.speaking import SPEECHES
 from tests.integration.wires import DIALECTS, ROWS, options_for, stream_type
 
-STATUSES = {
-    "authentication_failed": 401,
-    "rate_limited": 429,
-    "invalid_request": 400,
-    "context_length_exceeded": 400,
-    "content_filter": 400,
-    "provider_unavailable": 503,
-    "unknown": 418,
-}
-
 
 class Server:
     """One dialect's server; `dialect` is set by the test class."""
@@ -32,21 +22,29 @@ class Server:
     @contextmanager
     def stage(self, scene):
         """See `AdapterSuite.stage`; skips a failure that this provider has no words for."""
-        unspoken = STATUSES.keys() - SPEECHES[self.dialect].words.keys()
-        if scene.kind == "refuses" and scene.reason in unspoken:
+        if scene.status is not None and scene.kind == "refuses" and scene.reason not in self.speech.words:
             pytest.skip(f"{self.dialect} has no words for {scene.reason}")
+        if scene.kind == "breaks" and self.speech.failure is None:
+            pytest.skip(f"{self.dialect} has no word for a rate limit inside a stream")
         row = ROWS[self.dialect]
         with LoopbackServer(lambda _request: self.reply(scene)) as server:
             options = options_for(self.dialect, row, server.url)
             engine = allm.Engine(adapter=row.name, model="m", adapter_opts=options, retry=False)
             yield Stage(
-                engine=engine, requests=lambda: len(server.requests), cleanups=lambda: server.abandoned
+                engine=engine,
+                requests=lambda: len(server.requests),
+                cleanups=lambda: server.abandoned,
+                sent=lambda: [f"{each.target}\n{each.body.decode()}" for each in server.requests],
             )
 
+    @property
+    def speech(self):
+        return SPEECHES[self.dialect]
+
     def reply(self, scene):
-        speech, typed = SPEECHES[self.dialect], {"content-type": stream_type(self.dialect)}
+        speech, typed = self.speech, {"content-type": stream_type(self.dialect)}
         if scene.kind == "answers":
-            return Reply(headers=typed, chunks=speech.chunks(scene.text))
+            return Reply(headers=typed, chunks=speech.answer(scene))
         if scene.kind == "stalls":
             said = [*speech.before, speech.piece(scene.text[0])]
             return Reply(headers=typed, chunks=said, then="stall")
@@ -61,7 +59,7 @@ class Server:
                 return FAULTS["HTML with status 200"]
         waits = {} if scene.retry_after_ms is None else {"retry-after-ms": str(scene.retry_after_ms)}
         body = json.dumps(speech.words[scene.reason]).encode()
-        return Reply(status=STATUSES[scene.reason], body=body, headers=waits)
+        return Reply(status=scene.status, body=body, headers=waits)
 
     @pytest.fixture(autouse=True)
     def _key(self, monkeypatch):
@@ -83,8 +81,6 @@ class Stream(Server, StreamSuite):
 
     def test_a_failure_in_the_middle_is_an_event(self):
         """An event of the stream has no header to say how long to wait."""
-        if SPEECHES[self.dialect].failure is None:
-            pytest.skip(f"{self.dialect} has no word for a rate limit inside a stream")
         assert self.breaks("rate_limited").reason == "rate_limited"
 
 

@@ -48,13 +48,19 @@ class Fake:
             "record": asked,
         }
         engine = allm.Engine(adapter="fake", adapter_opts=options)
-        yield Stage(engine=engine, requests=lambda: 0, cleanups=lambda: cleanups.value)
+        yield Stage(
+            engine=engine,
+            cleanups=lambda: cleanups.value,
+            sent=lambda: [allm.to_json(each.request) for each in asked],
+        )
 
     def _script(self, scene: Scene, fields: dict[str, Any]) -> list[Any]:
         said = [script.text(piece) for piece in scene.text]
         match scene.kind:
             case "answers":
-                return [*said, script.finish("stop")]
+                calls = [script.tool_call(call.name, call.arguments, id=call.id) for call in scene.tool_calls]
+                used = [] if scene.usage is None else [("usage", scene.usage)]
+                return [*said, *calls, *used, script.finish(scene.finish_reason)]
             case "refuses":
                 return [script.preflight_error(scene.reason, **fields)]
             case "breaks":
@@ -69,7 +75,9 @@ class Fake:
 
 
 class TestFakeAdapter(Fake, AdapterSuite):
-    pass
+    def test_it_asks_as_often_as_the_policy_says(self) -> None:
+        """A script says what each call does, and not what becomes of it when it is asked again."""
+        pytest.skip("the fake never tries again: there is nobody to ask")
 
 
 class TestFakeStream(Fake, StreamSuite):
@@ -87,13 +95,11 @@ class TestFakeStream(Fake, StreamSuite):
 # --- a provider over a real socket --------------------------------------------------------------------------------
 
 
-_STATUS = {
-    "authentication_failed": (401, "invalid_api_key"),
-    "rate_limited": (429, "rate_limit_exceeded"),
-    "invalid_request": (400, None),
-    "context_length_exceeded": (400, "context_length_exceeded"),
-    "content_filter": (400, "content_policy_violation"),
-    "provider_unavailable": (503, None),
+_CODES = {
+    "authentication_failed": "invalid_api_key",
+    "rate_limited": "rate_limit_exceeded",
+    "context_length_exceeded": "context_length_exceeded",
+    "content_filter": "content_policy_violation",
 }
 
 
@@ -112,10 +118,17 @@ class Loopback:
                 ),
                 requests=lambda: len(server.requests),
                 cleanups=lambda: server.abandoned,
+                sent=lambda: [request.body for request in server.requests],
             )
 
     def _reply(self, scene: Scene) -> Reply:
-        chunks = chat_completions(text=scene.text)
+        used = scene.usage and {
+            "prompt_tokens": scene.usage.input_tokens,
+            "completion_tokens": scene.usage.output_tokens,
+        }
+        chunks = chat_completions(
+            text=scene.text, tool_calls=scene.tool_calls, finish=scene.finish_reason, usage=used
+        )
         if scene.kind == "answers":
             return Reply(chunks=chunks)
         if scene.kind == "stalls":
@@ -137,9 +150,9 @@ class Loopback:
                 return FAULTS["HTML with status 200"]
             case "unknown":
                 return Reply(status=418)
-        status, code = _STATUS[str(scene.reason)]
+        assert scene.status is not None
         headers = {} if scene.retry_after_ms is None else {"retry-after-ms": str(scene.retry_after_ms)}
-        return refusal(status, "No.", code=code, headers=headers)
+        return refusal(scene.status, "No.", code=_CODES.get(scene.reason or ""), headers=headers)
 
 
 class TestOpenAICompatibleAdapter(Loopback, AdapterSuite):
@@ -302,7 +315,7 @@ def test_the_executor_suite_finds_wrong_executors(wrong: Callable[..., Any], law
 
 
 @pytest.mark.parametrize(
-    ("suite", "laws"), [(AdapterSuite, 13), (StreamSuite, 15), (ExecutorSuite, 11), (EncoderSuite, 9)]
+    ("suite", "laws"), [(AdapterSuite, 23), (StreamSuite, 17), (ExecutorSuite, 11), (EncoderSuite, 9)]
 )
 def test_there_are_as_many_laws_as_promised(suite: type[Any], laws: int) -> None:
-    assert len([name for name in vars(suite) if name.startswith("test_")]) == laws
+    assert len([name for name in dir(suite) if name.startswith("test_")]) == laws

@@ -6,7 +6,11 @@
         @contextmanager
         def stage(self, scene: Scene) -> Iterator[Stage]:
             with my_server(scene) as server:
-                yield Stage(engine=allm.Engine(adapter=MyAdapter(server.url), model="m"))
+                yield Stage(
+                    engine=allm.Engine(adapter=MyAdapter(server.url), model="m"),
+                    requests=lambda: len(server.requests),
+                    sent=lambda: [request.body for request in server.requests],
+                )
 
 Rule of this package: a law is a method with a name that says it; what a law needs is a hook with one question. Nothing
 here knows how the adapter works: it is looked at through `generate`, `stream_generate` and `step`, as users look at it.

@@ -1,4 +1,4 @@
-"""Thirteen laws of one answer: what an adapter says comes back, and what it fails with is said in the common words.
+"""Laws of one answer: what a provider says comes back, and what it fails with is said in the common words.
 
 Rule of this file: a failure may be raised by the call or be in the response; either way it is an `AdapterError` with
 the right reason, and nothing else is ever raised.
@@ -6,35 +6,70 @@ the right reason, and nothing else is ever raised.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
-from allm_actors.data import AdapterError, Message
+from allm_actors.data import AdapterError, Usage
 from allm_actors.facade import generate
 
-from .scenes import QUESTION, REQUEST_ID, Scene, Stage
+from .requests import CALLS, FORECAST, RequestLaws, answer_with_tools, question
+from .scenes import REQUEST_ID, Scene, require
 
 __all__ = ["AdapterSuite"]
 
 
-class AdapterSuite:
-    """Subclass it, and implement `stage`."""
+class AdapterSuite(RequestLaws):
+    """Subclass it, and implement `stage`; without `requests` and `sent` in the `Stage`, some laws are skipped."""
 
     patience = 0.3
     """The `request_timeout` of the laws about time, in seconds; more, if your provider needs that long to be asked."""
-
-    def stage(self, scene: Scene) -> AbstractContextManager[Stage]:
-        """The scene, for the time of a `with` block. Skip with `pytest.skip` what your provider never does."""
-        raise NotImplementedError(f"{type(self).__name__} needs stage(scene), a context manager of a Stage")
 
     def test_an_answer_comes_back(self) -> None:
         """The text, a way it ended, and an assistant's message."""
         scene = Scene(kind="answers")
         with self.stage(scene) as stage:
-            response = generate(stage.engine, [_question()])
-        assert response.text() == "".join(scene.text)
-        assert response.finish_reason == "stop"
-        assert response.tool_calls == []
+            response = generate(stage.engine, [question()])
+        text = "".join(scene.text)
+        assert response.text() == text, f"the provider said {text!r}, and {response.text()!r} came back"
+        assert response.finish_reason == "stop", (
+            f"it ended with {response.finish_reason!r}, which is no 'stop'"
+        )
+        assert response.tool_calls == [], "the provider made no call"
+
+    def test_an_answer_that_was_cut_off_says_so(self) -> None:
+        """`length`: whoever reads half an answer must know that it is half."""
+        scene = Scene(kind="answers", finish_reason="length")
+        with self.stage(scene) as stage:
+            said = generate(stage.engine, [question()]).finish_reason
+        message = f"it was cut off, and MessageCompleted.finish_reason is {said!r}: make it 'length'"
+        require(said == "length", scene, "finish_reason", message)
+
+    def test_tool_calls_come_back(self) -> None:
+        """All of them, in order, with their arguments and ids of their own."""
+        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
+        with self.stage(scene) as stage:
+            response = answer_with_tools(stage, [question()], tools=[FORECAST])
+        calls = [(call.name, call.arguments) for call in response.tool_calls]
+        made = [(call.name, call.arguments) for call in CALLS]
+        message = (
+            f"the provider made the calls {made}, and {calls} came back: tell a ToolCallCompleted for each"
+        )
+        require(calls == made, scene, "tool_calls", message)
+        ids = {call.id for call in response.tool_calls if call.id}
+        assert len(ids) == len(CALLS), f"{len(CALLS)} calls need as many ids, and these have {ids}"
+        end = response.finish_reason
+        assert end == "tool_calls", (
+            f"it ended with {end!r}: an answer that makes calls ends with 'tool_calls'"
+        )
+
+    def test_what_it_used_comes_back(self) -> None:
+        """Tokens in and tokens out."""
+        used = Usage(input_tokens=21, output_tokens=13)
+        scene = Scene(kind="answers", usage=used)
+        with self.stage(scene) as stage:
+            usage = generate(stage.engine, [question()]).usage
+        told = (usage.input_tokens, usage.output_tokens)
+        message = f'21 tokens in and 13 out became {told}: tell RawChunk(("usage", Usage(…))) before the message\'s end'
+        require(told == (21, 13), scene, "usage", message)
 
     def test_authentication_failed(self) -> None:
         """A key that is not accepted, HTTP 401."""
@@ -83,7 +118,7 @@ class AdapterSuite:
     def test_a_request_timeout_is_accepted(self) -> None:
         """And does not hurt a call that is quick."""
         with self.stage(Scene(kind="answers")) as stage:
-            assert generate(stage.engine, [_question()], request_timeout=30.0).finish_reason == "stop"
+            assert generate(stage.engine, [question()], request_timeout=30.0).finish_reason == "stop"
 
     def fails(
         self,
@@ -98,7 +133,7 @@ class AdapterSuite:
         options = options if request_id is None else {**options, "request_id": request_id}
         with self.stage(scene) as stage:
             try:
-                response = generate(stage.engine.merge(retry=False), [_question()], **options)
+                response = generate(stage.engine.merge(retry=False), [question()], **options)
             except AdapterError as raised:
                 error: Any = raised
             else:
@@ -108,7 +143,3 @@ class AdapterSuite:
         assert error.reason == reason, f"{scene}: it failed with {error!r}"
         assert error.message, f"{scene}: its error says nothing"
         return error
-
-
-def _question() -> Message:
-    return Message(role="user", content=QUESTION)

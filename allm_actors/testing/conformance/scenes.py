@@ -1,38 +1,92 @@
 """What a provider does in one law, and where the law finds it.
 
-Rule of this file: a scene says what happens, never how; whoever implements `stage` makes it happen.
+Rule of this file: a scene says what happens, never how; whoever implements `stage` makes it happen. A scene knows which
+of its fields were looked at: a law about a field that nobody has looked at was not played, and is skipped, not failed.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from threading import Event as ThreadEvent
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from unittest import SkipTest
 
+from allm_actors.data import FinishReason, ToolCall, Usage
 from allm_actors.engine.engine import Engine
 
-__all__ = ["QUESTION", "REQUEST_ID", "Scene", "Stage", "soon"]
+__all__ = [
+    "AGAIN",
+    "QUESTION",
+    "REQUEST_ID",
+    "STATUSES",
+    "Looked",
+    "Scene",
+    "Stage",
+    "require",
+    "skip",
+    "soon",
+]
 
 QUESTION = "Hello?"
 REQUEST_ID = "req-conformance"
+AGAIN = {"max_attempts": 2, "base_delay": 0.0, "jitter": 0.0}
+"""The `retry` of the laws that count requests: once more, at once."""
+STATUSES = {
+    "authentication_failed": 401,
+    "rate_limited": 429,
+    "invalid_request": 400,
+    "context_length_exceeded": 400,
+    "content_filter": 400,
+    "unsupported_feature": 400,
+    "provider_unavailable": 503,
+    "unknown": 418,
+}
+"""The HTTP status that a provider refuses with, by the reason that becomes of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scene:
-    """What the provider does when it is asked.
+class Looked:
+    """A scene that keeps the names of its fields that were looked at in `looked_at`."""
 
-    `answers` with `text`, in these pieces; `refuses` with `reason` before anything is said; `breaks` with `reason`
-    after the first piece; `stalls` after the first piece, for ever. What it fails with carries `retry_after_ms`
-    (milliseconds) where there is one, and so does a scripted failure the `request_id`, which is that of the call.
-    """
+    looked_at: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    if not TYPE_CHECKING:  # a type checker would believe that a scene has every name
+
+        def __getattribute__(self, name: str) -> Any:
+            if not name.startswith("_") and name != "looked_at":
+                self.looked_at.add(name)
+            return object.__getattribute__(self, name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene(Looked):
+    """What the provider does when it is asked."""
 
     kind: Literal["answers", "refuses", "breaks", "stalls"]
+    """`answers` says all of it; `refuses` fails before anything is said; `breaks` says the first piece of `text`, and
+    fails; `stalls` says the first piece, and nothing more, for ever."""
     text: tuple[str, ...] = ("Hello ", "there, ", "you.")
+    """The pieces that it says, in order, each on its own."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """The calls that it makes after the text, in order; where your format has no ids, theirs are for nothing."""
+    usage: Usage | None = None
+    """What it says that the answer took: `input_tokens` and `output_tokens`. None: nothing needs to be said."""
+    finish_reason: FinishReason = "stop"
+    """Why its answer ends, in the library's words; say it in the provider's: `stop`, `length` or `tool_calls`."""
     reason: str | None = None
+    """What `AdapterError.reason` must say of the failure; None where nothing fails."""
     retry_after_ms: int | None = None
+    """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     request_id: str | None = None
+    """The id of the call, for providers that are scripts: an adapter knows it from `call.request_id`."""
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status of a refusal; None for what no status says, such as a timeout."""
+        return STATUSES.get(self.reason or "")
 
     def __str__(self) -> str:
         return self.kind if self.reason is None else f"{self.kind}: {self.reason}"
@@ -40,11 +94,62 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The provider, ready. `requests()` and `cleanups()` count what has arrived at it and what was cleaned up there."""
+    """The provider, ready; what is counted is counted there, not in the adapter."""
 
     engine: Engine
+    """An engine whose adapter is the one to be tried, with all that it needs: a URL, a key."""
     requests: Callable[[], int] | None = None
+    """How many requests have arrived; where only `sent` is given, that many."""
     cleanups: Callable[[], int] | None = None
+    """How many answers were let go before their end."""
+    sent: Callable[[], Sequence[Any]] | None = None
+    """What has arrived, one item for each request: bytes, a text or JSON, in which its words can be found."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is known how many requests have arrived."""
+        return self.requests is not None or self.sent is not None
+
+    def asked(self) -> int:
+        """How many requests have arrived. Skips the law where the stage does not count them."""
+        if self.requests is not None:
+            return self.requests()
+        if self.sent is None:
+            skip(
+                "give Stage(requests=…): a function that says how many requests have arrived at your provider"
+            )
+        return len(self.sent())
+
+    def last_sent(self) -> str:
+        """The last request, as a text. Skips the law where the stage does not keep what was sent."""
+        if self.sent is None:
+            skip(
+                "give Stage(sent=…): a function that gives what has arrived at your provider, request by request"
+            )
+        sent = self.sent()
+        assert sent, (
+            "Stage.sent() is empty after a call: it must have an item for each request that has arrived"
+        )
+        last = sent[-1]
+        if isinstance(last, bytes | bytearray):
+            return last.decode(errors="replace")
+        return last if isinstance(last, str) else json.dumps(last, default=str, ensure_ascii=False)
+
+
+def skip(why: str) -> NoReturn:
+    """End the law as skipped; pytest and unittest both know this exception."""
+    raise SkipTest(why)
+
+
+def require(held: bool, scene: Looked, name: str, message: str) -> None:
+    """Fail with the message unless `held`; skip where the stage has not looked at the field that the law is about."""
+    if held:
+        return
+    if name not in scene.looked_at:
+        skip(
+            f"your stage never looks at scene.{name}: let your provider do what it says, and this law can be tried"
+        )
+    raise AssertionError(message)
 
 
 def soon(condition: Callable[[], Any], seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""Fourteen laws of a stream, and that it is lazy.
+"""Laws of a stream: what its events are, how it fails, when it asks, and that it is let go.
 
 Rule of this file: events are read one by one, as a user reads them. A failure before the first fragment is raised by
 the call or is the one error event; after it, it is always an event.
@@ -7,6 +7,7 @@ the call or is the one error event; after it, it is always an event.
 from __future__ import annotations
 
 import itertools
+import json
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -15,16 +16,20 @@ from allm_actors.data import (
     AllmError,
     ErrorEvent,
     Event,
-    Message,
     MessageCompleted,
     MessageStarted,
     StreamError,
     TextCompleted,
     TextDelta,
+    ToolCallCompleted,
+    ToolCallDelta,
+    ToolCallStarted,
+    ValidationError,
 )
 from allm_actors.facade import stream_generate
 
-from .scenes import QUESTION, Scene, Stage, soon
+from .requests import CALLS, FORECAST, REFUSALS, question
+from .scenes import AGAIN, Scene, Stage, require, skip, soon
 
 __all__ = ["StreamSuite"]
 
@@ -79,7 +84,7 @@ class StreamSuite:
         """Started, the fragments in order, the whole text, completed."""
         scene = Scene(kind="answers")
         with self.stage(scene) as stage:
-            events = list(stream_generate(stage.engine, [_question()]))
+            events = list(stream_generate(stage.engine, [question()]))
         assert isinstance(events[0], MessageStarted), events[0]
         fragments = [event.delta for event in events if isinstance(event, TextDelta)]
         assert "".join(fragments) == "".join(scene.text)
@@ -93,11 +98,40 @@ class StreamSuite:
         last = max(at for at, event in enumerate(events) if isinstance(event, TextDelta | TextCompleted))
         assert events.index(ends[0]) > last, "text came after the message was complete"
 
+    def test_a_tool_call_is_begun_and_completed_once(self) -> None:
+        """Each under its own id, before the message is complete; its fragments are its arguments."""
+        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
+        with self.stage(scene) as stage:
+            events = self.tool_events(stage)
+        ids = [event.id for event in events if isinstance(event, ToolCallCompleted)]
+        message = f"the provider made {len(CALLS)} calls, and there are {len(ids)} ToolCallCompleted"
+        require(len(ids) == len(CALLS), scene, "tool_calls", message)
+        begun = [event.id for event in events if isinstance(event, ToolCallStarted)]
+        assert sorted(begun) == sorted(ids), f"the calls {begun} were begun, and the calls {ids} completed"
+        for call_id in ids:
+            _is_one_call(events, call_id)
+
     def test_a_failure_in_the_middle_is_an_event(self) -> None:
         """What was said before stays; how long to wait is kept."""
         error = self.breaks("rate_limited", retry_after_ms=500)
         assert isinstance(error, AdapterError)
         assert error.retry_after_ms == 500
+
+    def test_nothing_is_asked_again_after_the_first_event(self) -> None:
+        """A reader has seen it, and would read it twice: not even with retries, and of a failure that is worth one."""
+        scene = Scene(kind="breaks", reason="rate_limited")
+        with self.stage(scene) as stage:
+            events = _read(stage, retry=AGAIN)
+            count = stage.asked() if stage.counts else 1
+        said = [event.delta for event in events if isinstance(event, TextDelta)]
+        assert said.count(scene.text[0]) < 2, (
+            f"{scene}: a reader has read {said}, the beginning more than once: after the first event nothing is tried "
+            "again; tell the ErrorEvent"
+        )
+        assert count == 1, (
+            f"{scene}: requests: {count}; after the first event nothing is tried again: tell the ErrorEvent"
+        )
+        _one_error(events)
 
     def test_a_cancelled_stream_is_an_event(self) -> None:
         """The provider gives up in the middle."""
@@ -106,8 +140,10 @@ class StreamSuite:
     def test_leaving_early_cleans_up_once(self) -> None:
         """Within half a second of the reader's leaving."""
         with self.stage(Scene(kind="stalls")) as stage:
-            assert stage.cleanups is not None, "the Stage must count cleanups for this law"
-            stream = stream_generate(stage.engine, [_question()])
+            assert stage.cleanups is not None, (
+                "the Stage must count cleanups for this law: give it cleanups=…"
+            )
+            stream = stream_generate(stage.engine, [question()])
             taken = list(itertools.islice(stream, 2))
             assert len(taken) == 2
             assert stage.cleanups() == 0, "it was cleaned up before anybody left"
@@ -127,12 +163,21 @@ class StreamSuite:
     def test_nothing_happens_before_the_first_pull(self) -> None:
         """An unread stream asks nobody."""
         with self.stage(Scene(kind="answers")) as stage:
-            assert stage.requests is not None, "the Stage must count requests for this law"
-            stream = stream_generate(stage.engine, [_question()])
-            assert not soon(stage.requests, 0.05), "it was asked before anybody read"
+            assert stage.counts, "the Stage must count requests for this law: give it requests=…, or sent=…"
+            stream = stream_generate(stage.engine, [question()])
+            assert not soon(stage.asked, 0.05), "it was asked before anybody read"
             next(stream)
-            assert soon(stage.requests, 5.0)
+            assert soon(stage.asked, 5.0)
             stream.close()
+
+    def tool_events(self, stage: Stage) -> list[Event]:
+        """The events of an answer to a request with a tool. Skips the law where the adapter refuses it."""
+        try:
+            return _read(stage, tools=[FORECAST])
+        except (AdapterError, ValidationError) as refused:
+            if refused.reason not in REFUSALS:
+                raise
+            skip(f"the adapter refuses tools, as it may: {refused}")
 
     def refuses(self, reason: str, *, retry_after_ms: int | None = None, **options: Any) -> AdapterError:
         """The error of a call that is refused, after a look at what else was said."""
@@ -163,8 +208,28 @@ class StreamSuite:
         return error
 
 
-def _read(stage: Stage, **options: Any) -> list[Event]:
-    return list(stream_generate(stage.engine.merge(retry=False), [_question()], **options))
+def _read(stage: Stage, *, retry: Any = False, **options: Any) -> list[Event]:
+    return list(stream_generate(stage.engine.merge(retry=retry), [question()], **options))
+
+
+def _is_one_call(events: list[Event], call_id: str) -> None:
+    """Look that a call is begun, written and completed, in that order, and before the end."""
+    kinds = ToolCallStarted | ToolCallDelta | ToolCallCompleted | MessageCompleted
+    told = [each for each in events if isinstance(each, kinds)]
+    first, *written, last, end = [
+        each for each in told if isinstance(each, MessageCompleted) or each.id == call_id
+    ]
+    assert isinstance(first, ToolCallStarted), (
+        f"a call begins with ToolCallStarted, and this one with {first!r}"
+    )
+    assert isinstance(last, ToolCallCompleted), (
+        f"a call ends with ToolCallCompleted, and this one with {last!r}"
+    )
+    assert isinstance(end, MessageCompleted), f"{end!r} came after MessageCompleted"
+    text = "".join(each.arguments_delta for each in written if isinstance(each, ToolCallDelta))
+    assert not text or json.loads(text) == last.arguments, (
+        f"the fragments of a call are {text!r}, and its arguments {last.arguments!r}"
+    )
 
 
 def _one_error(events: list[Event]) -> AllmError:
@@ -172,7 +237,3 @@ def _one_error(events: list[Event]) -> AllmError:
     assert len(errors) == 1, f"{len(errors)} errors among {[type(event).__name__ for event in events]}"
     assert isinstance(errors[0], AllmError), errors[0]
     return errors[0]
-
-
-def _question() -> Message:
-    return Message(role="user", content=QUESTION)

@@ -1,0 +1,158 @@
+"""Laws of what arrives at the provider: all that the caller said, and as often as the caller's `retry` wants it.
+
+Rule of this file: requests are counted, and read, where they arrive. A stage that does neither skips these laws. What
+an adapter cannot send it may refuse, but not leave out.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from allm_actors.data import AdapterError, Message, Response, Tool, ToolCall, ValidationError
+from allm_actors.engine.retry import next_delay, policy_of
+from allm_actors.facade import generate
+
+from .scenes import AGAIN, QUESTION, Scene, Stage, skip
+
+__all__ = ["CALLS", "FORECAST", "REFUSALS", "RequestLaws", "answer_with_tools", "question"]
+
+FORECAST = Tool(
+    name="forecast",
+    description="How the weather of a city will be.",
+    schema={
+        "type": "object",
+        "properties": {
+            "city": {"type": "string"},
+            "days": {"type": "array", "items": {"type": "integer"}},
+        },
+        "required": ["city"],
+    },
+)
+CALLS = (
+    ToolCall(id="call_lisbon", name="forecast", arguments={"city": "Lisbon"}),
+    ToolCall(id="call_porto", name="forecast", arguments={"city": "Porto", "days": [1, 2]}),
+)
+REFUSALS = frozenset({"unsupported_capability", "unsupported_feature"})
+_TALK = (
+    Message(role="user", content="Where does the parrot live?"),
+    Message(role="assistant", content="In the lighthouse."),
+    Message(role="user", content="And who feeds it?"),
+)
+_SYSTEM = Message(role="system", content="Answer like a pirate.")
+
+
+class RequestLaws:
+    """The laws of an adapter's requests; a part of `AdapterSuite`."""
+
+    model = "the-model-of-the-suite"
+    """The model that the laws about it ask for; another, if your adapter takes only those that it knows."""
+
+    def stage(self, scene: Scene) -> AbstractContextManager[Stage]:
+        """The scene, for the time of a `with` block. Skip with `pytest.skip` what your provider never does."""
+        raise NotImplementedError(f"{type(self).__name__} needs stage(scene), a context manager of a Stage")
+
+    def test_without_retries_it_asks_once(self) -> None:
+        """`retry=False` is kept, also where trying again might help."""
+        count, _ = self.refused("provider_unavailable", retry=False)
+        assert count == 1, (
+            f"requests: {count}, for a call with retry=False; try again only where "
+            "next_delay(policy_of(call.retry), attempt, error, jitter) says how long to wait"
+        )
+
+    def test_it_asks_as_often_as_the_policy_says(self) -> None:
+        """An overloaded provider is asked once more, if that is what the caller wants."""
+        count, error = self.refused("provider_unavailable", retry=AGAIN)
+        wanted = 2 if _worth_a_retry(error) else 1
+        assert count == wanted, (
+            f"requests: {count}, and retry={AGAIN} means {wanted} for {error!r}; it is the adapter that tries "
+            "again, if next_delay(policy_of(call.retry), attempt, error, jitter) says when"
+        )
+
+    def test_a_refused_key_is_not_tried_again(self) -> None:
+        """It will not be accepted the next time either."""
+        count, error = self.refused("authentication_failed", retry=AGAIN)
+        if count > 1 and _worth_a_retry(error):
+            skip(
+                f"your stage refuses a key with HTTP {error.status}, which is worth trying again: use scene.status"
+            )
+        assert count == 1, (
+            f"requests: {count}, with a key that was refused; next_delay() gives None for such an error, which means: "
+            "tell it, and do not ask again"
+        )
+
+    def test_the_model_is_sent(self) -> None:
+        """The one that the request names."""
+        self.finds([question()], [self.model], "request.model")
+
+    def test_the_whole_conversation_is_sent(self) -> None:
+        """What the system says, and what was said before, in its order."""
+        sent = self.finds(
+            [_SYSTEM, *_TALK], [str(each.content) for each in (_SYSTEM, *_TALK)], "the messages"
+        )
+        places = [sent.index(str(message.content)) for message in _TALK]
+        assert places == sorted(places), (
+            "the messages were sent in another order than that of request.messages"
+        )
+
+    def test_tools_are_sent_or_refused(self) -> None:
+        """Their names, descriptions and parameters: a model must not answer as if it had none."""
+        words = [FORECAST.name, FORECAST.description, "days"]
+        self.finds([question()], words, "request.tools", tools=[FORECAST])
+
+    def test_a_tools_answer_is_sent_back(self) -> None:
+        """With the call that it answers."""
+        call, answer = CALLS[0], "Sunny, 21 degrees."
+        messages = [
+            question(),
+            Message(role="assistant", content="", metadata={"tool_calls": [call]}),
+            Message(role="tool", content=answer, tool_call_id=call.id),
+        ]
+        self.finds(messages, ["Lisbon", answer], "the tool's call and its answer", tools=[FORECAST])
+
+    def finds(self, messages: list[Message], words: list[str], what: str, **options: Any) -> str:
+        """The request that was sent, after a look that every one of the words is in it."""
+        with self.stage(Scene(kind="answers")) as stage:
+            answer_with_tools(stage, messages, model=self.model, **options)
+            sent = stage.last_sent()
+        lost = [word for word in words if word not in sent]
+        assert not lost, (
+            f"{lost} is not in what was sent: the adapter leaves out {what}; send it, or raise "
+            'ValidationError("unsupported_capability", …) in stream(), before anything is sent'
+        )
+        return sent
+
+    def refused(self, reason: str, *, retry: Any) -> tuple[int, AdapterError]:
+        """How many requests a call of a provider that refuses takes, and its error."""
+        scene = Scene(kind="refuses", reason=reason)
+        with self.stage(scene) as stage:
+            stage.asked()  # skips at once where nobody counts
+            try:
+                response = generate(stage.engine.merge(retry=retry), [question()])
+            except AdapterError as raised:
+                error: Any = raised
+            else:
+                error = response.metadata.get("error")
+            count = stage.asked()
+        assert isinstance(error, AdapterError), f"{scene}: it failed with {error!r}"
+        assert error.reason == reason, f"{scene}: it failed with {error!r}"
+        return count, error
+
+
+def answer_with_tools(stage: Stage, messages: list[Message], **options: Any) -> Response:
+    """The answer to a request that not every adapter can send; one that refuses to is right, and the law is skipped."""
+    try:
+        return generate(stage.engine, messages, **options)
+    except (AdapterError, ValidationError) as refused:
+        if refused.reason not in REFUSALS:
+            raise
+        skip(f"the adapter refuses it, as it may: {refused}")
+
+
+def question() -> Message:
+    """What every law asks that does not care."""
+    return Message(role="user", content=QUESTION)
+
+
+def _worth_a_retry(error: AdapterError) -> bool:
+    return next_delay(policy_of(AGAIN), 1, error, 0.0) is not None

@@ -1,0 +1,350 @@
+"""An adapter that keeps every law, over a provider of a few lines, and adapters that each break one.
+
+Rule of this file: a wrong adapter is the right one with one mistake in it, said in its docstring.
+"""
+
+import asyncio
+import itertools
+import json
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+import allm_actors as allm
+from allm_actors.engine.retry import next_delay, policy_of
+from allm_actors.testing.conformance import Stage
+
+
+class Provider:
+    """Does what a scene says, and keeps what it was asked."""
+
+    def __init__(self, scene):
+        self.scene, self.sent, self.left = scene, [], 0
+
+    async def answer(self, body):
+        """Pieces, calls, and the end; whoever leaves before it is counted."""
+        self.sent.append(json.dumps(body))
+        scene, ended = self.scene, False
+        try:
+            if scene.kind == "refuses":
+                if scene.reason == "timeout":
+                    await asyncio.Event().wait()
+                ended = True
+                raise Refused(scene)
+            for piece in scene.text if scene.kind == "answers" else scene.text[:1]:
+                yield "say", piece
+            if scene.kind == "stalls":
+                await asyncio.Event().wait()
+            ended = True
+            if scene.kind == "breaks":
+                raise Refused(scene)
+            for call in scene.tool_calls:
+                yield "call", call
+            yield "end", (scene.finish_reason, scene.usage)
+        finally:
+            self.left += not ended
+
+
+class Refused(Exception):
+    """The provider will not."""
+
+
+class Right:
+    """Keeps every law. `requests` of the provider are the bodies that `body` makes."""
+
+    name = "right"
+
+    def __init__(self, provider):
+        self.provider = provider
+
+    def requires_structured_finalize(self, request):
+        return False
+
+    def stream(self, request, call):
+        return self.attempts(self.body(request), call)
+
+    def body(self, request):
+        """What is sent: everything that the caller said."""
+        return {
+            "model": request.model,
+            "messages": [msgspec.to_builtins(message) for message in request.messages],
+            "tools": [[tool.name, tool.description, tool.schema] for tool in request.tools],
+        }
+
+    async def attempts(self, body, call):
+        for attempt in itertools.count(1):
+            begun = False
+            try:
+                async for event in self.answer(body, call):
+                    begun = True
+                    yield event
+                return
+            except allm.AdapterError as error:
+                if self.delay(call, attempt, error, begun) is None:
+                    yield allm.ErrorEvent(error)
+                    return
+
+    def delay(self, call, attempt, error, begun):
+        """Seconds until the next attempt, or None."""
+        return None if begun else next_delay(policy_of(call.retry), attempt, error, 0.0)
+
+    async def answer(self, body, call):
+        said, calls, begun = [], [], False
+        try:
+            async for kind, value in self.provider.answer(body):
+                if not begun:
+                    begun = True
+                    yield allm.MessageStarted()
+                if kind == "say":
+                    said.append(value)
+                    yield allm.TextDelta(value)
+                elif kind == "call":
+                    for event in self.called(value):
+                        yield event
+                    calls.append(value)
+                else:
+                    for event in self.end("".join(said), calls, *value):
+                        yield event
+        except Refused:
+            raise self.failure(call) from None
+
+    def called(self, call):
+        """The events of a call."""
+        written = json.dumps(call.arguments)
+        return [
+            allm.ToolCallStarted(call.id, call.name),
+            *(allm.ToolCallDelta(call.id, piece) for piece in (written[:3], written[3:])),
+            allm.ToolCallCompleted(call.id, call.name, call.arguments, written),
+        ]
+
+    def end(self, text, calls, reason, usage):
+        """The events of the end."""
+        used = [] if usage is None else [allm.RawChunk(("usage", usage))]
+        message = allm.Message(
+            role="assistant", content=text, metadata={"tool_calls": calls} if calls else {}
+        )
+        return [*used, allm.TextCompleted(text), allm.MessageCompleted(message, reason)]
+
+    def failure(self, call):
+        scene = self.provider.scene
+        return allm.AdapterError(
+            scene.reason,
+            provider=self.name,
+            message="the provider will not",
+            status=scene.status,
+            retry_after_ms=scene.retry_after_ms,
+            request_id=call.request_id,
+        )
+
+
+class OnStage:
+    """A stage on which `adapter` asks the provider."""
+
+    adapter = Right
+
+    @contextmanager
+    def stage(self, scene):
+        if scene.reason == "cancelled":
+            pytest.skip("only scripts do that")
+        provider = Provider(scene)
+        yield Stage(
+            engine=allm.Engine(adapter=self.adapter(provider)),
+            cleanups=lambda: provider.left,
+            sent=lambda: provider.sent,
+        )
+
+
+# --- how often it asks --------------------------------------------------------------------------------------------
+
+
+class AsksFiveTimes(Right):
+    """Whatever `retry` says, and whatever the failure is."""
+
+    def delay(self, call, attempt, error, begun):
+        return None if begun or attempt == 5 else 0.0
+
+
+class AsksOnceMore(Right):
+    """Also with `retry=False`."""
+
+    def delay(self, call, attempt, error, begun):
+        return None if begun or attempt == 2 or error.status == 401 else 0.0
+
+
+class TriesRefusedKeysAgain(Right):
+    """As if a key got better."""
+
+    def delay(self, call, attempt, error, begun):
+        worth = attempt < policy_of(call.retry).max_attempts and error.status == 401
+        return 0.0 if worth else super().delay(call, attempt, error, begun)
+
+
+class NeverTriesAgain(Right):
+    """Though the caller wants it."""
+
+    def delay(self, call, attempt, error, begun):
+        return None
+
+
+class TriesAgainAfterText(Right):
+    """Its reader reads the beginning twice."""
+
+    def delay(self, call, attempt, error, begun):
+        return super().delay(call, attempt, error, False)
+
+
+class HidesThatItTriesAgain(TriesAgainAfterText):
+    """The second time it keeps to itself what was said already."""
+
+    async def attempts(self, body, call):
+        seen = 0
+        for attempt in itertools.count(1):
+            try:
+                at = 0
+                async for event in self.answer(body, call):
+                    at += 1
+                    if at > seen:
+                        seen = at
+                        yield event
+                return
+            except allm.AdapterError as error:
+                if self.delay(call, attempt, error, False) is None:
+                    yield allm.ErrorEvent(error)
+                    return
+
+
+# --- what it sends ------------------------------------------------------------------------------------------------
+
+
+class LeavesOut(Right):
+    """One field of the body."""
+
+    field = ""
+
+    def body(self, request):
+        return super().body(request) | {self.field: None}
+
+
+class DropsTheModel(LeavesOut):
+    """The provider takes its own."""
+
+    field = "model"
+
+
+class DropsTools(LeavesOut):
+    """And says nothing."""
+
+    field = "tools"
+
+
+class DropsHistory(Right):
+    """Only what was said last is sent."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"messages": body["messages"][-1:]}
+
+
+class DropsTheSystem(Right):
+    """What the caller wants of the model."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"messages": [each for each in body["messages"] if each["role"] != "system"]}
+
+
+class SendsItBackwards(Right):
+    """The last message first."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"messages": body["messages"][::-1]}
+
+
+class DropsToolAnswers(Right):
+    """The model never hears what became of its call."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"messages": [each for each in body["messages"] if each["role"] != "tool"]}
+
+
+class DropsCallsOfHistory(Right):
+    """A tool's answer answers nothing."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"messages": [each | {"metadata": {}} for each in body["messages"]]}
+
+
+# --- what it tells ------------------------------------------------------------------------------------------------
+
+
+class EveryEndIsAStop(Right):
+    """Also half an answer's."""
+
+    def end(self, text, calls, reason, usage):
+        return super().end(text, calls, "stop", usage)
+
+
+class DropsUsage(Right):
+    """Nobody knows what it cost."""
+
+    def end(self, text, calls, reason, usage):
+        return super().end(text, calls, reason, None)
+
+
+class SwapsUsage(Right):
+    """What went in came out."""
+
+    def end(self, text, calls, reason, usage):
+        swapped = usage and allm.Usage(input_tokens=usage.output_tokens, output_tokens=usage.input_tokens)
+        return super().end(text, calls, reason, swapped)
+
+
+class DropsCalls(Right):
+    """Only text is told."""
+
+    def called(self, call):
+        return []
+
+    def end(self, text, calls, reason, usage):
+        return super().end(text, [], reason, usage)
+
+
+class DropsArguments(Right):
+    """A call without them."""
+
+    def called(self, call):
+        return super().called(msgspec.structs.replace(call, arguments={}))
+
+
+class GivesAllCallsOneId(Right):
+    """Answers cannot be told apart."""
+
+    def called(self, call):
+        return super().called(msgspec.structs.replace(call, id="call"))
+
+
+class NeverBeginsACall(Right):
+    """It is complete at once."""
+
+    def called(self, call):
+        return super().called(call)[1:]
+
+
+class WritesOtherArguments(Right):
+    """The fragments are not what is completed."""
+
+    def called(self, call):
+        started, *_, completed = super().called(call)
+        return [started, allm.ToolCallDelta(call.id, '{"city": "Rome"}'), completed]
+
+
+class WritesAfterTheCall(Right):
+    """A fragment of what is complete."""
+
+    def called(self, call):
+        started, *written, completed = super().called(call)
+        return [started, completed, *written]

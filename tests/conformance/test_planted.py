@@ -1,0 +1,118 @@
+"""Each mistake that is planted in an adapter makes a law fail, with words that say what is wrong."""
+
+from contextlib import contextmanager
+from unittest import SkipTest
+
+import pytest
+
+from allm_actors.testing.conformance import AdapterSuite, Scene, Stage, StreamSuite
+from allm_actors.testing.conformance.requests import RequestLaws
+from tests.conformance import planted
+
+
+class TestRightAdapter(planted.OnStage, AdapterSuite):
+    pass
+
+
+class TestRightStream(planted.OnStage, StreamSuite):
+    pass
+
+
+A, S = AdapterSuite, StreamSuite
+TABLE = [
+    (planted.AsksFiveTimes, A, "test_without_retries_it_asks_once", "retry=False"),
+    (planted.AsksFiveTimes, A, "test_it_asks_as_often_as_the_policy_says", "requests: 5"),
+    (planted.AsksFiveTimes, A, "test_a_refused_key_is_not_tried_again", "a key that was refused"),
+    (planted.AsksOnceMore, A, "test_without_retries_it_asks_once", "requests: 2"),
+    (planted.TriesRefusedKeysAgain, A, "test_a_refused_key_is_not_tried_again", "do not ask again"),
+    (planted.NeverTriesAgain, A, "test_it_asks_as_often_as_the_policy_says", "requests: 1"),
+    (planted.TriesAgainAfterText, S, "test_nothing_is_asked_again_after_the_first_event", "more than once"),
+    (planted.HidesThatItTriesAgain, S, "test_nothing_is_asked_again_after_the_first_event", "requests: 2"),
+    (planted.DropsTheModel, A, "test_the_model_is_sent", "leaves out request.model"),
+    (planted.DropsTools, A, "test_tools_are_sent_or_refused", "leaves out request.tools"),
+    (planted.DropsHistory, A, "test_the_whole_conversation_is_sent", "In the lighthouse"),
+    (planted.DropsTheSystem, A, "test_the_whole_conversation_is_sent", "Answer like a pirate"),
+    (planted.SendsItBackwards, A, "test_the_whole_conversation_is_sent", "another order"),
+    (planted.DropsToolAnswers, A, "test_a_tools_answer_is_sent_back", "Sunny"),
+    (planted.DropsCallsOfHistory, A, "test_a_tools_answer_is_sent_back", "Lisbon"),
+    (planted.EveryEndIsAStop, A, "test_an_answer_that_was_cut_off_says_so", "make it 'length'"),
+    (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "ends with 'tool_calls'"),
+    (planted.DropsUsage, A, "test_what_it_used_comes_back", r"became \(None, None\)"),
+    (planted.SwapsUsage, A, "test_what_it_used_comes_back", r"became \(13, 21\)"),
+    (planted.DropsCalls, A, "test_tool_calls_come_back", "ToolCallCompleted for each"),
+    (planted.DropsCalls, S, "test_a_tool_call_is_begun_and_completed_once", "there are 0 ToolCallCompleted"),
+    (planted.DropsArguments, A, "test_tool_calls_come_back", "Lisbon"),
+    (planted.GivesAllCallsOneId, A, "test_tool_calls_come_back", None),
+    (planted.NeverBeginsACall, S, "test_a_tool_call_is_begun_and_completed_once", "were begun"),
+    (planted.WritesOtherArguments, S, "test_a_tool_call_is_begun_and_completed_once", "the fragments"),
+    (planted.WritesAfterTheCall, S, "test_a_tool_call_is_begun_and_completed_once", "ends with"),
+]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "suite", "law", "says"),
+    TABLE,
+    ids=[f"{adapter.__name__}-{law.removeprefix('test_')}" for adapter, _, law, _ in TABLE],
+)
+def test_a_planted_mistake_fails_its_law_and_is_named(adapter, suite, law, says):
+    planted_suite = type("Planted", (planted.OnStage, suite), {"adapter": adapter})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(planted_suite, law)()
+
+
+def test_every_law_of_requests_is_broken_by_something_planted():
+    laws = {name for name in vars(RequestLaws) if name.startswith("test_")}
+    assert laws == {law for _, _, law, _ in TABLE} & laws
+
+
+class Earlier:
+    """A stage that plays text and failures, and knows of nothing else."""
+
+    @contextmanager
+    def stage(self, scene):
+        known = Scene(kind=scene.kind, text=scene.text, reason=scene.reason)
+        provider = planted.Provider(known)
+        yield Stage(
+            engine=planted.allm.Engine(adapter=planted.Right(provider)), cleanups=lambda: provider.left
+        )
+
+
+@pytest.mark.parametrize(
+    ("law", "says"),
+    [
+        ("test_without_retries_it_asks_once", "give Stage"),
+        ("test_the_model_is_sent", "give Stage"),
+        ("test_an_answer_that_was_cut_off_says_so", "never looks at scene.finish_reason"),
+        ("test_tool_calls_come_back", "never looks at scene.tool_calls"),
+        ("test_what_it_used_comes_back", "never looks at scene.usage"),
+    ],
+)
+def test_what_a_stage_does_not_play_is_skipped_with_what_to_give(law, says):
+    suite = type("Suite", (Earlier, AdapterSuite), {})()
+    with pytest.raises(SkipTest, match=says):
+        getattr(suite, law)()
+
+
+def test_a_key_refused_with_a_status_worth_a_retry_is_the_stages_doing():
+    class Overloaded(planted.Right):
+        def failure(self, call):
+            error = super().failure(call)
+            error.status = 500
+            return error
+
+    suite = type("Suite", (planted.OnStage, AdapterSuite), {"adapter": Overloaded})()
+    with pytest.raises(SkipTest, match=r"use scene\.status"):
+        suite.test_a_refused_key_is_not_tried_again()
+
+
+def test_a_scene_knows_which_of_its_fields_were_looked_at():
+    scene = Scene(kind="refuses", reason="rate_limited")
+    assert scene.looked_at == set()
+    assert (scene.status, scene.kind) == (429, "refuses")
+    assert scene.looked_at == {"status", "reason", "kind"}
+    assert scene == Scene(kind="refuses", reason="rate_limited")
+
+
+def test_whats_not_a_refusal_has_no_status():
+    assert Scene(kind="answers").status is None
+    assert Scene(kind="refuses", reason="timeout").status is None
