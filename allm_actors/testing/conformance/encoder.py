@@ -1,4 +1,4 @@
-"""Nine laws of a tool result encoder: equal values, equal texts, and nothing that a model needs is lost.
+"""Laws of a tool result encoder: equal values, equal texts, and nothing that a model needs is lost.
 
 Rule of this file: an encoder need not write JSON; one that does is held to it (`json = True`).
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from allm_actors.data import Err, Message, Ok, Tool
+from allm_actors.data import Err, Message, Ok, Tool, ToolError, ToolExecutionCompleted
 from allm_actors.engine.adapter import ToolResultEncoder
 from allm_actors.engine.engine import Engine
-from allm_actors.facade import step
+from allm_actors.facade import stream_step
 from allm_actors.testing import script
 
 __all__ = ["EncoderSuite"]
@@ -29,11 +29,11 @@ class EncoderSuite:
 
     def test_a_text_stays_as_it_is(self) -> None:
         """Quotes, line ends and all."""
-        assert self.text('It "rains"\nin Lisbon') == 'It "rains"\nin Lisbon'
+        self.stays('It "rains"\nin Lisbon')
 
     def test_an_empty_text_stays_empty(self) -> None:
         """Nothing is not a word."""
-        assert self.text("") == ""
+        self.stays("")
 
     def test_a_map(self) -> None:
         """Its keys and values."""
@@ -47,7 +47,10 @@ class EncoderSuite:
         """None, 42 and True are three things."""
         for value in (None, 42, True, False):
             self.keeps(value)
-        assert len({self.text(value) for value in (None, 42, True, False)}) == 4
+        texts = [self.text(value) for value in (None, 42, True, False)]
+        assert len(set(texts)) == 4, (
+            f"None, 42, True and False became {texts}: the model must tell them apart"
+        )
 
     def test_a_fraction(self) -> None:
         """To the last digit."""
@@ -60,20 +63,36 @@ class EncoderSuite:
     def test_an_error_is_marked(self) -> None:
         """With its reason."""
         text = self.text(Err("not_found"), wrapped=True)
-        assert "not_found" in text
+        do = 'the encoder is given Err("not_found") and makes {"error": "not_found"} of it, or says it in its own way'
+        assert "not_found" in text, f"the reason is not in {text!r}: {do}"
         if self.json:
-            assert list(json.loads(text)) == ["error"]
+            assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error: {do}"
 
     def test_equal_values_have_equal_texts(self) -> None:
         """Whatever the order in which a map was made: what does not change is not paid for twice by a prompt cache."""
-        assert self.text({"a": 1, "b": [2]}) == self.text(dict([("b", [2]), ("a", 1)]))  # noqa: C406
-        assert self.text({"a": 1}) == self.text({"a": 1})
+        there, back = self.text({"a": 1, "b": [2]}), self.text(dict([("b", [2]), ("a", 1)]))  # noqa: C406
+        assert there == back, (
+            f"one value became {there!r} and {back!r}: sort the keys of maps, at every depth"
+        )
+        inside, out = self.text([{"a": 1, "b": 2}]), self.text([dict([("b", 2), ("a", 1)])])  # noqa: C406
+        assert inside == out, (
+            f"one value became {inside!r} and {out!r}: sort the keys of maps, at every depth"
+        )
+        assert self.text({"a": 1}) == self.text({"a": 1}), "the same value became two texts"
+
+    def stays(self, value: str) -> None:
+        """Look that a text is given as it is."""
+        text = self.text(value)
+        assert text == value, (
+            f"the text {value!r} became {text!r}: give a str back as it is, without quotes: the model reads it"
+        )
 
     def keeps(self, value: Any, as_: Any = None) -> None:
         """Look that the text of a value says the value."""
         text = self.text(value, wrapped=as_ is not None)
         if self.json:
-            assert json.loads(text) == (value if as_ is None else as_), text
+            wanted = value if as_ is None else as_
+            assert _read(text) == wanted, f"{value!r} became {text!r}, which is not the JSON of {wanted!r}"
 
     def text(self, value: Any, *, wrapped: bool = False) -> str:
         """What the model reads when a handler gives this. `wrapped` values are not the handler's own `Ok` or `Err`."""
@@ -86,6 +105,20 @@ class EncoderSuite:
             tool_result_encoder=self.encoder(),
             adapter_opts={"script": calls},
         )
-        (message,) = step(engine, [Message(role="user", content="?")]).tool_results
+        stream = stream_step(engine, [Message(role="user", content="?")])
+        (raw,) = [event.result for event in stream if isinstance(event, ToolExecutionCompleted)]
+        failed = raw.reason if isinstance(raw, Err) else None
+        assert not isinstance(failed, ToolError), f"the encoder made no text of {value!r}: {failed}"
+        (message,) = stream.result().tool_results
         assert isinstance(message.content, str), f"{value!r} became {message.content!r}"
         return message.content
+
+
+def _read(text: str) -> Any:
+    """The value of a JSON text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise AssertionError(
+            f"{text!r} is not JSON: write JSON for all but texts, or set `json = False` in the suite"
+        ) from None

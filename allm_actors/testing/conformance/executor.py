@@ -1,10 +1,17 @@
-"""Eleven laws of a tool executor: what a handler answers arrives as it is, and what it does wrong is said.
+"""Laws of a tool executor: what a handler answers arrives as it is, and what it does wrong is said.
+
+    class Plain:
+        def execute(self, tool, arguments, context):
+            if tool.handler is None:
+                raise ToolError("not_found", tool_name=tool.name)
+            return tool.handler(arguments, context) if takes_context(tool.handler) else tool.handler(arguments)
 
 Rule of this file: an executor is looked at through a step in which a scripted model calls one tool.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from allm_actors.data import (
@@ -18,7 +25,8 @@ from allm_actors.data import (
     ToolError,
     ToolExecutionCompleted,
 )
-from allm_actors.engine.adapter import ToolExecutor
+from allm_actors.data.build import tool as made_tool
+from allm_actors.engine.adapter import ToolContext, ToolExecutor
 from allm_actors.engine.engine import Engine
 from allm_actors.facade import stream_step
 from allm_actors.testing import script
@@ -26,6 +34,13 @@ from allm_actors.testing import script
 __all__ = ["ExecutorSuite"]
 
 ARGUMENTS = {"city": "Lisbon", "days": [1, 2]}
+UNCHANGED = "return what tool.handler gives, unchanged"
+AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
+LET_THROUGH = "let what a handler raises through, SystemExit as well; the library makes a ToolError of it"
+WITH_CONTEXT = (
+    "call tool.handler(arguments, context) where takes_context(tool.handler), of allm_actors.data.build, and "
+    "tool.handler(arguments) elsewhere"
+)
 
 
 class ExecutorSuite:
@@ -37,28 +52,36 @@ class ExecutorSuite:
 
     def test_ok_passes_through(self) -> None:
         """A value, told as one."""
-        assert self.raw(lambda _: Ok({"rain": 3})) == Ok({"rain": 3})
+        self.passes(Ok({"rain": 3}))
 
     def test_err_passes_through(self) -> None:
         """A reason, told as one."""
-        assert self.raw(lambda _: Err("no such city")) == Err("no such city")
+        self.passes(Err("no such city"))
 
     def test_a_question_passes_through(self) -> None:
         """A question to the user halts the step."""
-        assert self.raw(lambda _: AskUser("which city?")) == AskUser("which city?")
+        self.passes(AskUser("which city?"))
 
     def test_the_options_of_a_question_pass_through(self) -> None:
         """With all that belongs to it."""
-        asked = AskUser("which city?", choices=["Lisbon", "Porto"])
-        assert self.raw(lambda _: asked) == asked
+        self.passes(AskUser("which city?", choices=["Lisbon", "Porto"]))
 
     def test_a_halt_passes_through(self) -> None:
         """Its reason and its result."""
-        assert self.raw(lambda _: Halt("booked", {"id": 7})) == Halt("booked", {"id": 7})
+        self.passes(Halt("booked", {"id": 7}))
 
     def test_a_plain_value_is_ok(self) -> None:
         """Whatever is returned is an answer."""
-        assert self.raw(lambda _: [1, 2]) == Ok([1, 2])
+        self.passes([1, 2], Ok([1, 2]))
+
+    def test_an_awaitable_is_waited_for(self) -> None:
+        """A handler may be a coroutine function; what it returns may be returned, or awaited by an asynchronous one."""
+
+        async def handler(_: Any) -> Any:
+            return {"rain": 3}
+
+        raw = self.raw(handler)
+        assert raw == Ok({"rain": 3}), f"a coroutine function's {{'rain': 3}} became {raw!r}: {AWAITED}"
 
     def test_what_is_raised_is_handler_raised(self) -> None:
         """With the exception as its cause."""
@@ -67,8 +90,12 @@ class ExecutorSuite:
             raise LookupError("no such city")
 
         error = self.error(handler)
-        assert error.reason == "handler_raised"
-        assert "no such city" in str(error)
+        assert error.reason == "handler_raised", (
+            f"a handler raised LookupError, and it is {error!r}: {LET_THROUGH}"
+        )
+        assert "no such city" in str(error), (
+            f"a handler's LookupError('no such city') became {error!r}: {LET_THROUGH}"
+        )
 
     def test_an_exit_is_handler_exit(self) -> None:
         """`SystemExit` ends the tool and nothing else."""
@@ -76,11 +103,25 @@ class ExecutorSuite:
         def handler(_: Any) -> Any:
             raise SystemExit(3)
 
-        assert self.error(handler).reason == "handler_exit"
+        error = self.error(handler)
+        assert error.reason == "handler_exit", (
+            f"a handler raised SystemExit, and it is {error!r}: {LET_THROUGH}"
+        )
+
+    def test_a_tool_error_stays_what_it_is(self) -> None:
+        """The model must read which argument does not fit, as the handler of a decorated function says it."""
+        error = self.error(made_tool(name="forecast")(_forecast_of_a_day))
+        assert error.reason == "invalid_arguments", (
+            f"a handler raised ToolError('invalid_arguments'), and it is {error!r}: {LET_THROUGH}"
+        )
 
     def test_a_tool_without_a_handler_is_not_found(self) -> None:
         """There is nothing to run."""
-        assert self.error(None).reason == "not_found"
+        error = self.error(None)
+        assert error.reason == "not_found", (
+            f"tool.handler is None, and the error is {error!r}: look at it first, and "
+            'raise ToolError("not_found", tool_name=tool.name)'
+        )
 
     def test_the_arguments_arrive_and_are_the_handlers_own(self) -> None:
         """Equal to what the model said; changing them changes nothing of the conversation."""
@@ -91,10 +132,15 @@ class ExecutorSuite:
             arguments["days"].append(3)
             return "ok"
 
-        step = self.step(handler)[1]
-        assert got == [ARGUMENTS]
+        _, step, raw = self.step(handler)
+        assert got == [ARGUMENTS], (
+            f"the model called with {ARGUMENTS}, and the handler was run with each of {got}, which made {raw!r}: "
+            "run it once, with the arguments that execute() was given"
+        )
         assert step.response is not None
-        assert step.response.tool_calls[0].arguments == ARGUMENTS
+        assert step.response.tool_calls[0].arguments == ARGUMENTS, (
+            "the handler changed its arguments, and with them the conversation: give it those that execute() was given"
+        )
 
     def test_a_second_parameter_gets_the_context(self) -> None:
         """The call, the caller's context, and the engine."""
@@ -104,13 +150,23 @@ class ExecutorSuite:
             got.append(context)
             return "ok"
 
-        engine = self.step(handler)[0]
-        assert got[0].context == {"user": "Ana"}
-        assert got[0].tool_call.name == "forecast"
-        assert got[0].tool_call.id == "c0"
-        assert got[0].request_id
-        assert got[0].engine == engine
-        assert not got[0].cancelled
+        engine, _, raw = self.step(handler)
+        assert got, f"a handler of (arguments, context) was not run, which made {raw!r}: {WITH_CONTEXT}"
+        _is_of_the_call(got[0], engine)
+
+    def test_a_decorated_tool_gets_its_context(self) -> None:
+        """A parameter that is annotated as `ToolContext`: the signature of such a handler is that of its function."""
+        _, _, raw = self.step(made_tool(name="forecast")(_whose_forecast), arguments={})
+        assert raw == Ok("Ana"), (
+            f"@tool made a handler of f(context: ToolContext), which gave {raw!r}: {WITH_CONTEXT}"
+        )
+
+    def passes(self, given: Any, arrives: Any = None) -> None:
+        """Look that a handler's answer arrives as it is, or as what is said."""
+        raw = self.raw(lambda _: given)
+        assert raw == (given if arrives is None else arrives), (
+            f"a handler gave {given!r}, and execute() made it {raw!r}: {UNCHANGED}"
+        )
 
     def raw(self, handler: Any) -> Any:
         """What the handler's answer arrives as."""
@@ -119,15 +175,19 @@ class ExecutorSuite:
     def error(self, handler: Any) -> ToolError:
         """The error that the tool ended with; the model was told of it."""
         _, step, raw = self.step(handler)
-        assert isinstance(raw, Err), raw
+        assert isinstance(raw, Err), f"nothing could be answered, and {raw!r} was: {LET_THROUGH}"
         assert isinstance(raw.reason, ToolError), raw.reason
         assert '"error"' in str(step.tool_results[0].content)
         return raw.reason
 
-    def step(self, handler: Any) -> tuple[Engine, StepResult, Any]:
+    def step(
+        self, handler: Tool | Callable[..., Any] | None, arguments: dict[str, Any] = ARGUMENTS
+    ) -> tuple[Engine, StepResult, Any]:
         """One step in which the tool is called once: the engine, the result, and what the handler gave."""
-        calls = [script.tool_call("forecast", ARGUMENTS, id="c0"), script.finish("tool_calls")]
-        tool = Tool(name="forecast", description="", schema={}, handler=handler)
+        calls = [script.tool_call("forecast", arguments, id="c0"), script.finish("tool_calls")]
+        tool = handler
+        if not isinstance(tool, Tool):
+            tool = Tool(name="forecast", description="", schema={}, handler=tool)
         engine = Engine(
             adapter="fake", tools=[tool], tool_executor=self.executor(), adapter_opts={"script": calls}
         )
@@ -138,3 +198,25 @@ class ExecutorSuite:
         result: StepResult = stream.result()
         assert [message.tool_call_id for message in result.tool_results] == ["c0"]
         return engine, result, completed[0].result
+
+
+def _is_of_the_call(context: Any, engine: Engine) -> None:
+    """Look that a handler was given the context of its call."""
+    say = "the handler was not given the context that execute() was given"
+    assert isinstance(context, ToolContext), f"{say}, but {context!r}: {WITH_CONTEXT}"
+    assert context.context == {"user": "Ana"}, say
+    assert context.tool_call is not None, say
+    assert (context.tool_call.name, context.tool_call.id) == ("forecast", "c0"), say
+    assert context.request_id, say
+    assert context.engine == engine, say
+    assert not context.cancelled, say
+
+
+def _whose_forecast(context: ToolContext) -> str:
+    """Whom it is for."""
+    return str(context.context["user"])
+
+
+def _forecast_of_a_day(city: str, days: int) -> str:
+    """The forecast of a city, for one day."""
+    return f"{city}: {days}"

@@ -1,0 +1,223 @@
+"""Each mistake that is planted in a tool executor or an encoder makes a law fail, with words that say what is wrong."""
+
+import inspect
+import json
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.data.build import takes_context
+from allm_actors.testing.conformance import EncoderSuite, ExecutorSuite
+
+
+def plain(tool, arguments, context):
+    """The right one."""
+    if tool.handler is None:
+        raise allm.ToolError("not_found", tool_name=tool.name)
+    return tool.handler(arguments, context) if takes_context(tool.handler) else tool.handler(arguments)
+
+
+def gives_arguments_alone(tool, arguments, context):
+    return tool.handler(arguments)
+
+
+def counts_parameters(tool, arguments, context):
+    if tool.handler is None:
+        raise allm.ToolError("not_found", tool_name=tool.name)
+    wanted = len(inspect.signature(tool.handler).parameters)
+    return tool.handler(*(arguments, context)[:wanted])
+
+
+def returns_nothing(tool, arguments, context):
+    plain(tool, arguments, context)
+
+
+def wraps(tool, arguments, context):
+    return {"answer": plain(tool, arguments, context)}
+
+
+def swallows(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except BaseException as error:  # noqa: BLE001 - the mistake
+        return str(error)
+
+
+def raises_its_own(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except BaseException as error:
+        raise RuntimeError("the tool failed") from error
+
+
+async def forgets_to_await(tool, arguments, context):
+    return plain(tool, arguments, context)
+
+
+def runs_it_twice(tool, arguments, context):
+    plain(tool, arguments, context)
+    return plain(tool, arguments, context)
+
+
+def gives_another_context(tool, arguments, context):
+    return plain(tool, arguments, allm.ToolContext(context={}))
+
+
+EXECUTORS = [
+    (gives_arguments_alone, "test_a_second_parameter_gets_the_context", "takes_context"),
+    (gives_arguments_alone, "test_a_decorated_tool_gets_its_context", "takes_context"),
+    (gives_arguments_alone, "test_a_tool_without_a_handler_is_not_found", "tool.handler is None"),
+    (counts_parameters, "test_a_decorated_tool_gets_its_context", "takes_context"),
+    (returns_nothing, "test_ok_passes_through", "unchanged"),
+    (returns_nothing, "test_err_passes_through", "unchanged"),
+    (returns_nothing, "test_a_question_passes_through", "unchanged"),
+    (returns_nothing, "test_the_options_of_a_question_pass_through", "unchanged"),
+    (returns_nothing, "test_a_halt_passes_through", "unchanged"),
+    (wraps, "test_a_plain_value_is_ok", "unchanged"),
+    (swallows, "test_what_is_raised_is_handler_raised", "raises through"),
+    (swallows, "test_an_exit_is_handler_exit", "raises through"),
+    (raises_its_own, "test_what_is_raised_is_handler_raised", "raises through"),
+    (raises_its_own, "test_an_exit_is_handler_exit", "raises through"),
+    (raises_its_own, "test_a_tool_error_stays_what_it_is", "raises through"),
+    (forgets_to_await, "test_an_awaitable_is_waited_for", "awaits it"),
+    (runs_it_twice, "test_the_arguments_arrive_and_are_the_handlers_own", "run it once"),
+    (gives_another_context, "test_a_second_parameter_gets_the_context", "was not given the context"),
+]
+
+
+def of(table):
+    return [f"{wrong.__name__}-{law.removeprefix('test_')}" for wrong, law, _ in table]
+
+
+@pytest.mark.parametrize(("wrong", "law", "says"), EXECUTORS, ids=of(EXECUTORS))
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_planted_executor_fails_its_law_and_is_told_what_to_do(wrong, law, says):
+    class Suite(ExecutorSuite):
+        def executor(self):
+            return type("Wrong", (), {"execute": staticmethod(wrong)})()
+
+    with pytest.raises(AssertionError, match=says):
+        getattr(Suite(), law)()
+
+
+def test_every_law_of_executors_is_broken_by_something_planted():
+    laws = {name for name in vars(ExecutorSuite) if name.startswith("test_")}
+    assert laws == {law for _, law, _ in EXECUTORS}
+
+
+# --- encoders -----------------------------------------------------------------------------------------------------
+
+
+def right(value):
+    """The right one, with `json` of the standard library."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, allm.Ok):
+        value = {"ok": value.value}
+    if isinstance(value, allm.Err):
+        value = {"error": str(value.reason)}
+    return json.dumps(value, sort_keys=True)
+
+
+class TestRight(EncoderSuite):
+    def encoder(self):
+        return right
+
+
+def quotes(value):
+    return json.dumps(value)
+
+
+def unsorted(value):
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def sorted_above(value):
+    if isinstance(value, dict):
+        value = dict(sorted(value.items()))
+    return unsorted(value)
+
+
+def shortens(value):
+    return right(value)[:20]
+
+
+def bytes_of(value):
+    return right(value).encode()
+
+
+def prints(value):
+    return value if isinstance(value, str) else repr(value)
+
+
+def says_nothing_of_nothing(value):
+    return "" if value is None or value is False else right(value)
+
+
+def rounds(value):
+    return right(round(value) if isinstance(value, float) else value)
+
+
+def sorts_lists(value):
+    return right(sorted(value, key=str) if isinstance(value, list) else value)
+
+
+def unwraps(value):
+    return right(value.value if isinstance(value, allm.Ok) else value)
+
+
+def hides_reasons(value):
+    return right({"error": "it failed"} if isinstance(value, allm.Err) else value)
+
+
+def gives_reasons_alone(value):
+    return right(json.dumps(str(value.reason)) if isinstance(value, allm.Err) else value)
+
+
+ENCODERS = [
+    (quotes, "test_a_text_stays_as_it_is", "without quotes"),
+    (quotes, "test_an_empty_text_stays_empty", "without quotes"),
+    (unsorted, "test_equal_values_have_equal_texts", "sort the keys"),
+    (sorted_above, "test_equal_values_have_equal_texts", "at every depth"),
+    (shortens, "test_a_map", "is not JSON"),
+    (bytes_of, "test_a_text_stays_as_it_is", "gave bytes, not text"),
+    (bytes_of, "test_a_map", "gave bytes, not text"),
+    (prints, "test_a_map", "json = False"),
+    (says_nothing_of_nothing, "test_nothing_a_number_and_a_truth", "is not JSON"),
+    (rounds, "test_a_fraction", "is not the JSON of 0.1"),
+    (sorts_lists, "test_a_list", "is not the JSON"),
+    (unwraps, "test_ok_is_marked", "is not the JSON of {'ok'"),
+    (hides_reasons, "test_an_error_is_marked", "the reason is not in"),
+    (gives_reasons_alone, "test_an_error_is_marked", "not marked as an error"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "law", "says"), ENCODERS, ids=of(ENCODERS))
+def test_a_planted_encoder_fails_its_law_and_is_told_what_to_do(wrong, law, says):
+    class Suite(EncoderSuite):
+        def encoder(self):
+            return wrong
+
+    with pytest.raises(AssertionError, match=says):
+        getattr(Suite(), law)()
+
+
+def test_every_law_of_encoders_is_broken_by_something_planted():
+    laws = {name for name in vars(EncoderSuite) if name.startswith("test_")}
+    assert laws == {law for _, law, _ in ENCODERS}
+
+
+def test_an_encoder_that_writes_no_json_keeps_the_laws_that_are_left():
+    class Suite(EncoderSuite):
+        json = False
+
+        def encoder(self):
+            return lambda value: (
+                value if isinstance(value, str) else "; ".join(sorted(repr(value).split(", ")))
+            )
+
+    suite = Suite()
+    suite.test_a_map()
+    suite.test_nothing_a_number_and_a_truth()
+    suite.test_an_error_is_marked()
