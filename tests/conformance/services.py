@@ -62,6 +62,17 @@ def answered(row, **changes) -> Reply:
     return Reply(**{"status": said.status, "headers": said.headers, "body": said.body, **changes})
 
 
+def pictures(row, count: int) -> Reply:
+    """The answer, with so many pictures."""
+    wire = json.loads(answer(row.dialect).body)
+    if row.provider.name == "gemini":
+        content = wire["candidates"][0]["content"]
+        content["parts"] = [part for part in content["parts"] if "inlineData" in part][:1] * count
+    else:
+        wire["data"] = wire["data"][:1] * count
+    return answered(row, body=json.dumps(wire).encode())
+
+
 def refused(row, reason: str, retry_after_ms: int | None = None) -> Reply:
     """How the provider refuses for that reason. Its words quote a key, as some do."""
     name = row.provider.name

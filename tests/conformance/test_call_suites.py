@@ -14,7 +14,7 @@ import allm_actors as allm
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.fakes import FAKES
 from allm_actors.testing import conformance, script
-from allm_actors.testing.conformance import CallScene
+from allm_actors.testing.conformance import CallScene, Stage
 
 PICTURE = allm.Image.from_bytes(b"x", "image/png")
 SCRIPTS = {name: fake.script for name, fake in FAKES.items()}
@@ -27,14 +27,24 @@ class Faked:
     adapter: Any = "fake"
 
     @contextmanager
-    def stage(self, scene: CallScene) -> Iterator[allm.Engine]:
-        entries = [script.ok([PICTURE])] if self.name == "image" else None
+    def stage(self, scene: CallScene) -> Iterator[Stage]:
+        entries = [script.ok([PICTURE] * scene.images)] if self.name == "image" else None
         if scene.reason is not None:
             failure = script.error(scene.reason, retry_after_ms=scene.retry_after_ms)
             pieces = {"speech": [b"a", failure], "transcribe": ["a", failure]}
-            entries = [script.ok(pieces[self.name]) if scene.streamed else failure]
-        opts = {} if entries is None else {SCRIPTS[self.name]: entries}
-        yield allm.Engine(**{CAPABILITIES[self.name].slot: self.adapter}, adapter_opts=opts)
+            entries = [script.ok(pieces[self.name])] if scene.streamed else [failure] * 9
+        asked: list[Any] = []
+        opts = {"capture": asked} | ({} if entries is None else {SCRIPTS[self.name]: entries})
+        yield Stage(
+            engine=allm.Engine(**{CAPABILITIES[self.name].slot: self.adapter}, adapter_opts=opts),
+            sent=lambda: [sent_of(request) for request in asked],
+        )
+
+
+def sent_of(request: Any) -> Any:
+    """All of a request that a provider would get."""
+    fields = msgspec.structs.asdict(request)
+    return {name: value for name, value in fields.items() if name != "metadata"}
 
 
 class TestFakeImages(Faked, conformance.ImageSuite):
@@ -165,9 +175,9 @@ def test_each_law_can_be_broken(suite: Any, law: str, spoil: Any) -> None:
 def test_a_wrong_reason_is_seen(suite: Any) -> None:
     class Broken(suite):  # type: ignore[misc]
         @contextmanager
-        def stage(self, scene: CallScene) -> Iterator[allm.Engine]:
-            with super().stage(CallScene(reason="unknown")) as engine:
-                yield engine
+        def stage(self, scene: CallScene) -> Iterator[Stage]:
+            with super().stage(CallScene(reason="unknown")) as stage:
+                yield stage
 
     with pytest.raises(AssertionError, match="it failed with"):
         Broken().test_timeout()
@@ -177,9 +187,9 @@ def test_a_wrong_reason_is_seen(suite: Any) -> None:
 def test_a_provider_that_answers_all_the_same_is_seen(suite: Any) -> None:
     class Broken(suite):  # type: ignore[misc]
         @contextmanager
-        def stage(self, scene: CallScene) -> Iterator[allm.Engine]:
-            with super().stage(CallScene()) as engine:
-                yield engine
+        def stage(self, scene: CallScene) -> Iterator[Stage]:
+            with super().stage(CallScene()) as stage:
+                yield stage
 
     with pytest.raises(AssertionError, match="it answered"):
         Broken().test_timeout()

@@ -12,7 +12,7 @@ from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.services import SERVICES
 from allm_actors.testing import conformance
 from allm_actors.testing.loopback import LoopbackServer, Reply
-from tests.conformance.services import ROWS, SECRET, answer, answered, refused
+from tests.conformance.services import ROWS, SECRET, answer, answered, pictures, refused
 
 MODELS = {("image", "openai"): "dall-e-2", ("embed", "gemini"): "gemini-embedding-001"}
 PIECE = b"\xff\xfb some of the clip"
@@ -22,6 +22,8 @@ def reply(row, scene):
     streamed = {"headers": answer(row.dialect).headers, "chunks": [PIECE, PIECE]}
     match scene.reason:
         case None:
+            if row.span == "image":
+                return pictures(row, scene.images)
             return Reply(**streamed) if scene.streamed else answered(row)
         case "timeout":
             return Reply(first_byte_delay=math.inf)
@@ -51,7 +53,10 @@ class Served:
             fields = {f"{slot}_adapter": row.provider.name, f"{slot}_model": MODELS.get(self.row)}
             keys.put(row.provider.name, SECRET)
             try:
-                yield allm.Engine(**fields, adapter_opts=opts)
+                yield conformance.Stage(
+                    engine=allm.Engine(**fields, adapter_opts=opts),
+                    sent=lambda: [request.body for request in server.requests],
+                )
             finally:
                 keys.delete(row.provider.name)
             for request in server.requests:

@@ -280,10 +280,3 @@ def suite_of(base: type[Any], how: str) -> Any:
 def test_a_suite_finds_what_breaks_its_laws(how: str, base: type[Any], law: str) -> None:
     with pytest.raises((AssertionError, ValueError)):
         getattr(suite_of(base, how), law)()
-
-
-@pytest.mark.parametrize(
-    ("suite", "laws"), [(AdapterSuite, 23), (StreamSuite, 17), (ExecutorSuite, 14), (EncoderSuite, 9)]
-)
-def test_there_are_as_many_laws_as_promised(suite: type[Any], laws: int) -> None:
-    assert len([name for name in dir(suite) if name.startswith("test_")]) == laws

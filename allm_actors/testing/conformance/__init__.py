@@ -17,8 +17,11 @@ here knows how the adapter works: it is looked at through `generate`, `stream_ge
 """
 
 from .adapter import AdapterSuite
-from .calls import (
-    CallScene,
+from .calls import CallScene
+from .encoder import EncoderSuite
+from .executor import ExecutorSuite
+from .scenes import Scene, Stage
+from .services import (
     ClassificationSuite,
     EmbeddingSuite,
     ImageSuite,
@@ -26,9 +29,6 @@ from .calls import (
     SpeechSuite,
     TranscriptionSuite,
 )
-from .encoder import EncoderSuite
-from .executor import ExecutorSuite
-from .scenes import Scene, Stage
 from .stream import StreamSuite
 
 __all__ = [

@@ -10,10 +10,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from allm_actors.data import AdapterError, Message, Response, Tool, ToolCall, ValidationError
-from allm_actors.engine.retry import next_delay, policy_of
 from allm_actors.facade import generate
 
-from .scenes import AGAIN, QUESTION, Scene, Stage, skip
+from .scenes import AGAIN, QUESTION, Scene, Stage, skip, skip_if_worth_a_retry, worth_a_retry
 
 __all__ = ["CALLS", "FORECAST", "REFUSALS", "RequestLaws", "answer_with_tools", "question"]
 
@@ -63,7 +62,7 @@ class RequestLaws:
     def test_it_asks_as_often_as_the_policy_says(self) -> None:
         """An overloaded provider is asked once more, if that is what the caller wants."""
         count, error = self.refused("provider_unavailable", retry=AGAIN)
-        wanted = 2 if _worth_a_retry(error) else 1
+        wanted = 2 if worth_a_retry(error) else 1
         assert count == wanted, (
             f"requests: {count}, and retry={AGAIN} means {wanted} for {error!r}; it is the adapter that tries "
             "again, if next_delay(policy_of(call.retry), attempt, error, jitter) says when"
@@ -72,10 +71,7 @@ class RequestLaws:
     def test_a_refused_key_is_not_tried_again(self) -> None:
         """It will not be accepted the next time either."""
         count, error = self.refused("authentication_failed", retry=AGAIN)
-        if count > 1 and _worth_a_retry(error):
-            skip(
-                f"your stage refuses a key with HTTP {error.status}, which is worth trying again: use scene.status"
-            )
+        skip_if_worth_a_retry(count, error)
         assert count == 1, (
             f"requests: {count}, with a key that was refused; next_delay() gives None for such an error, which means: "
             "tell it, and do not ask again"
@@ -152,7 +148,3 @@ def answer_with_tools(stage: Stage, messages: list[Message], **options: Any) -> 
 def question() -> Message:
     """What every law asks that does not care."""
     return Message(role="user", content=QUESTION)
-
-
-def _worth_a_retry(error: AdapterError) -> bool:
-    return next_delay(policy_of(AGAIN), 1, error, 0.0) is not None

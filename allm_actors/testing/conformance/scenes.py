@@ -14,8 +14,9 @@ from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from unittest import SkipTest
 
-from allm_actors.data import FinishReason, ToolCall, Usage
+from allm_actors.data import AdapterError, FinishReason, ToolCall, Usage
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.retry import next_delay, policy_of
 
 __all__ = [
     "AGAIN",
@@ -27,7 +28,9 @@ __all__ = [
     "Stage",
     "require",
     "skip",
+    "skip_if_worth_a_retry",
     "soon",
+    "worth_a_retry",
 ]
 
 QUESTION = "Hello?"
@@ -97,7 +100,7 @@ class Stage:
     """The provider, ready; what is counted is counted there, not in the adapter."""
 
     engine: Engine
-    """An engine whose adapter is the one to be tried, with all that it needs: a URL, a key."""
+    """An engine whose adapter is the one to be tried, in its slot, with all that it needs: a URL, a key."""
     requests: Callable[[], int] | None = None
     """How many requests have arrived; where only `sent` is given, that many."""
     cleanups: Callable[[], int] | None = None
@@ -147,9 +150,23 @@ def require(held: bool, scene: Looked, name: str, message: str) -> None:
         return
     if name not in scene.looked_at:
         skip(
-            f"your stage never looks at scene.{name}: let your provider do what it says, and this law can be tried"
+            f"{message}. Or your stage does not play it, for it never looks at scene.{name}: "
+            "let your provider do what that says, and this law can be tried"
         )
     raise AssertionError(message)
+
+
+def worth_a_retry(error: AdapterError) -> bool:
+    """Whether a policy of two attempts makes the second one after this error."""
+    return next_delay(policy_of(AGAIN), 1, error, 0.0) is not None
+
+
+def skip_if_worth_a_retry(count: int, error: AdapterError) -> None:
+    """Skip the law where a refused key was tried again because the stage says it with such a status."""
+    if count > 1 and worth_a_retry(error):
+        skip(
+            f"your stage refuses a key with HTTP {error.status}, which is worth trying again: use scene.status"
+        )
 
 
 def soon(condition: Callable[[], Any], seconds: float) -> bool:

@@ -1,0 +1,263 @@
+"""Laws of each service: pictures, embeddings, verdicts, speech, transcripts, answers to questions.
+
+    class TestMyImages(ImageSuite):
+        @contextmanager
+        def stage(self, scene: CallScene) -> Iterator[Stage]:
+            with my_server(scene) as server:
+                yield Stage(
+                    engine=allm.Engine(image_adapter=MyImages(server.url)),
+                    sent=lambda: [request.body for request in server.requests],
+                )
+
+Rule of this file: what holds for all of them is in `calls.py`; here is what an answer of each has to be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors import facade
+from allm_actors.data import (
+    AdapterError,
+    Audio,
+    AudioDelta,
+    ClassificationQuestion,
+    CommittedTranscript,
+    ErrorEvent,
+    Image,
+    ImageRequest,
+    ModerationResult,
+    SpeechCompleted,
+    SpeechStarted,
+    TranscriptionCompleted,
+)
+from allm_actors.engine.adapters import find_capable
+from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.engine import Engine
+
+from .calls import CallScene, CallSuite
+from .scenes import require
+
+__all__ = [
+    "ClassificationSuite",
+    "EmbeddingSuite",
+    "ImageSuite",
+    "ModerationSuite",
+    "SpeechSuite",
+    "TranscriptionSuite",
+]
+
+QUESTIONS = {
+    "team": ClassificationQuestion.choice("Which team?", ["billing", "support"]),
+    "mood": ClassificationQuestion.score("How upset?", ["calm", "angry"]),
+    "spam": ClassificationQuestion.yes_no("Is it spam?"),
+}
+
+
+class ImageSuite(CallSuite):
+    """Pictures."""
+
+    name = "image"
+    words = ("a grey cat",)
+
+    def ask(self, engine: Engine, **options: Any) -> Any:
+        """A cat."""
+        return facade.generate_image(engine, "a grey cat", **options)
+
+    def test_pictures_are_counted(self) -> None:
+        """`usage.images` is how many there are."""
+        response = self.answered()
+        images, counted = response.images, response.usage.images
+        assert images, "a provider that answers makes a picture, and there is none"
+        assert all(isinstance(image, Image) for image in images), f"these are no Images: {images}"
+        assert counted == len(images), (
+            f"there are {len(images)} pictures, and usage.images is {counted}: "
+            "answer with usage=ImageUsage(images=len(images))"
+        )
+
+    def test_as_many_pictures_come_as_were_asked_for(self) -> None:
+        """None of what was paid for is lost."""
+        scene = CallScene(images=3)
+        with self.ready(scene) as stage:
+            count = len(self.ask(stage.engine, n=3).images)
+        message = f"n=3 was asked for, and {count} came: send request.n, and answer with all that comes"
+        require(count == 3, scene, "images", message)
+
+    def test_an_operation_that_is_not_supported_is_refused(self) -> None:
+        """Before anything is sent, and with its name; any other is not."""
+        picture = Image.from_bytes(b"", "image/png")
+        requests = {
+            "generate": ImageRequest(prompt="a cat"),
+            "edit": ImageRequest(operation="edit", prompt="a hat", input_images=[picture]),
+            "variation": ImageRequest(operation="variation", input_images=[picture]),
+        }
+        for operation, request in requests.items():
+            self.holds_to_its_operations(operation, request)
+
+    def holds_to_its_operations(self, operation: str, request: ImageRequest) -> None:
+        """Look that an operation is carried out, or refused, as `supported_operations()` says."""
+        with self.ready(CallScene()) as stage:
+            adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
+            refused, count = None, 0
+            try:
+                facade.generate_image(stage.engine, request)
+            except AdapterError as error:
+                refused, count = error, stage.asked() if stage.counts else 0
+        if operation in adapter.supported_operations():
+            assert refused is None, (
+                f"supported_operations() has {operation!r}, and it was refused: {refused!r}"
+            )
+            return
+        assert refused is not None, f"{operation} was carried out, and supported_operations() lacks it"
+        assert refused.reason == "unsupported_operation", f"{operation}: it failed with {refused!r}"
+        assert refused.metadata.get("operation") == operation, (
+            f"{operation!r} was refused without its name: raise "
+            'ImageAdapterError("unsupported_operation", metadata={"operation": request.operation})'
+        )
+        assert count == 0, (
+            f"{operation!r} was refused after requests: {count}; look at it before anything is sent"
+        )
+
+
+class EmbeddingSuite(CallSuite):
+    """Vectors."""
+
+    name = "embed"
+    texts = words = ("a grey cat", "a dog", "income tax")
+
+    def ask(self, engine: Engine, **options: Any) -> Any:
+        """Three texts."""
+        return facade.embed(engine, list(self.texts), **options)
+
+    def test_there_is_a_vector_for_each_text_with_its_index(self) -> None:
+        """All of one length, which is not zero."""
+        response = self.answered()
+        assert sorted(each.index for each in response.embeddings) == list(range(len(self.texts)))
+        assert {len(vector) for vector in response.vectors()} == {response.dimensions()} != {0}
+        assert all(isinstance(value, float) for vector in response.vectors() for value in vector)
+
+    def test_context_length_exceeded(self) -> None:
+        """A text that is too long."""
+        self.fails("context_length_exceeded")
+
+
+class ModerationSuite(CallSuite):
+    """Verdicts."""
+
+    name = "moderate"
+    words = ("Hello!", "Goodbye!")
+
+    def ask(self, engine: Engine, **options: Any) -> Any:
+        """Two texts."""
+        return facade.moderate(engine, ["Hello!", "Goodbye!"], **options)
+
+    def test_there_is_a_verdict_for_each_text_with_its_index(self) -> None:
+        """And each is a verdict, not a guess."""
+        results = self.answered().results
+        assert [result.index for result in results] == [0, 1]
+        assert all(
+            isinstance(result, ModerationResult) and type(result.flagged) is bool for result in results
+        )
+
+    def test_scores_are_probabilities_of_categories(self) -> None:
+        """Floats from 0 to 1, of categories that were judged."""
+        for result in self.answered().results:
+            assert result.category_scores.keys() <= result.categories.keys()
+            assert all(
+                isinstance(score, float) and 0 <= score <= 1 for score in result.category_scores.values()
+            )
+
+
+class SpeechSuite(CallSuite):
+    """Clips, and clips in pieces."""
+
+    name = "speech"
+    words = ("Good morning.",)
+
+    def ask(self, engine: Engine, **options: Any) -> Any:
+        """Good morning."""
+        return facade.synthesize(engine, "Good morning.", **options)
+
+    def test_the_clip_has_bytes_and_a_type(self) -> None:
+        """`audio/…`, and the format that came."""
+        response = self.answered()
+        assert response.audio.to_bytes()
+        assert response.audio.mime_type.startswith("audio/")
+
+    def test_a_stream_is_a_beginning_pieces_and_an_end(self) -> None:
+        """No piece is empty, and nothing follows the end."""
+        first, *pieces, last = self.told(CallScene(streamed=True))
+        assert isinstance(first, SpeechStarted)
+        assert pieces
+        assert all(isinstance(piece, AudioDelta) and piece.data for piece in pieces)
+        assert isinstance(last, SpeechCompleted)
+
+    def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
+        """As an event, exactly one."""
+        *_, last = told = self.told(CallScene(reason="network_error", streamed=True))
+        assert sum(isinstance(event, ErrorEvent) for event in told) == 1
+        assert last.error.reason == "network_error"
+
+    def told(self, scene: CallScene) -> list[Any]:
+        """Every event of a stream."""
+        with self.ready(scene) as stage:
+            return list(facade.stream_synthesize(stage.engine, "Good morning."))
+
+
+class TranscriptionSuite(CallSuite):
+    """Transcripts, and transcripts in pieces."""
+
+    name = "transcribe"
+    clip = Audio.from_bytes(b"Good morning.", "audio/mpeg")
+    """A clip that your provider understands."""
+
+    def ask(self, engine: Engine, **options: Any) -> Any:
+        """The clip."""
+        return facade.transcribe(engine, self.clip, **options)
+
+    def test_there_is_a_text(self) -> None:
+        """Of the clip, which says something."""
+        assert self.answered().text
+
+    def test_a_stream_ends_with_all_that_it_committed(self) -> None:
+        """Trimmed, and joined with one space."""
+        *events, last = self.told(CallScene(streamed=True))
+        committed = [event.text.strip() for event in events if isinstance(event, CommittedTranscript)]
+        assert isinstance(last, TranscriptionCompleted)
+        assert last.text == " ".join(text for text in committed if text)
+
+    def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
+        """As an event, exactly one."""
+        *_, last = told = self.told(CallScene(reason="network_error", streamed=True))
+        assert sum(isinstance(event, ErrorEvent) for event in told) == 1
+        assert last.error.reason == "network_error"
+
+    def told(self, scene: CallScene) -> list[Any]:
+        """Every event of a stream."""
+        with self.ready(scene) as stage:
+            return list(facade.stream_transcribe(stage.engine, self.clip))
+
+
+class ClassificationSuite(CallSuite):
+    """Answers to typed questions."""
+
+    name = "classify"
+    words = ("I was charged twice!", "billing", "How upset?", "Is it spam?")
+
+    def ask(self, engine: Engine, **options: Any) -> Any:
+        """A question of each type."""
+        return facade.classify(engine, "I was charged twice!", QUESTIONS, **options)
+
+    def test_each_question_has_an_answer_of_its_type(self) -> None:
+        """And of no other."""
+        answers = self.answered().answers
+        assert {id: answer.type for id, answer in answers.items()} == {
+            id: q.type for id, q in QUESTIONS.items()
+        }
+
+    def test_answers_are_within_what_was_asked(self) -> None:
+        """An option that there is, a place on the scale, a probability."""
+        answers = self.answered().answers
+        assert answers["team"].value() in QUESTIONS["team"].criteria
+        assert 0 <= answers["mood"].value() <= len(QUESTIONS["mood"].criteria) - 1
+        assert 0 <= answers["spam"].value() <= 1

@@ -1,0 +1,265 @@
+"""Each mistake that is planted in an adapter of what is not chat makes a law fail, in words that say what is wrong."""
+
+import json
+from contextlib import contextmanager
+from functools import partial
+from unittest import SkipTest
+
+import msgspec
+import pytest
+
+import allm_actors as allm
+from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.testing.conformance import CallScene, ImageSuite, Stage
+from tests.conformance.test_call_suites import SUITES, Spoilt
+
+PICTURE = allm.Image.from_bytes(b"x", "image/png")
+
+
+class Provider:
+    """Makes as many pictures as the scene says, and keeps what it was asked."""
+
+    def __init__(self, scene):
+        self.scene, self.sent = scene, []
+
+    def draw(self, **body):
+        self.sent.append(json.dumps(body))
+        if self.scene.kind == "refuses":
+            raise allm.ImageAdapterError(
+                self.scene.reason,
+                provider="right",
+                message="no",
+                status=self.scene.status,
+                retry_after_ms=self.scene.retry_after_ms,
+            )
+        return [PICTURE] * self.scene.images
+
+
+class Right:
+    """Keeps every law."""
+
+    name = "right"
+
+    def __init__(self, provider):
+        self.provider = provider
+
+    def supported_operations(self):
+        return ("generate",)
+
+    def generate(self, request, call):
+        if request.operation not in self.supported_operations():
+            raise allm.ImageAdapterError(
+                "unsupported_operation", provider=self.name, metadata={"operation": request.operation}
+            )
+        images = self.provider.draw(prompt=request.prompt, n=request.n)
+        return allm.ImageResponse(
+            images=images, usage=allm.ImageUsage(images=len(images)), metadata=request.metadata
+        )
+
+
+class OnStage:
+    adapter = Right
+
+    @contextmanager
+    def stage(self, scene):
+        provider = Provider(scene)
+        yield Stage(engine=allm.Engine(image_adapter=self.adapter(provider)), sent=lambda: provider.sent)
+
+
+class TestRightImages(OnStage, ImageSuite):
+    pass
+
+
+class GivesOneOfMany(Right):
+    """The others are lost."""
+
+    def generate(self, request, call):
+        response = super().generate(request, call)
+        return msgspec.structs.replace(response, images=response.images[:1], usage=allm.ImageUsage(images=1))
+
+
+class TriesThreeTimes(Right):
+    """By itself, whatever it failed with."""
+
+    def generate(self, request, call):
+        for _ in range(2):
+            try:
+                return super().generate(request, call)
+            except allm.ImageAdapterError:
+                continue
+        return super().generate(request, call)
+
+
+class CountsNothing(Right):
+    """As the guide once had it."""
+
+    def generate(self, request, call):
+        return msgspec.structs.replace(super().generate(request, call), usage=allm.ImageUsage())
+
+
+class RefusesWithoutAName(Right):
+    """Which operation was it?"""
+
+    def generate(self, request, call):
+        if request.operation != "generate":
+            raise allm.ImageAdapterError("unsupported_operation", provider=self.name)
+        return super().generate(request, call)
+
+
+class RefusesTooLate(Right):
+    """After it has asked."""
+
+    def generate(self, request, call):
+        self.provider.draw(prompt=request.prompt, n=request.n)
+        return super().generate(request, call)
+
+
+class DoesWhatItSaysItCannot(Right):
+    """Every operation."""
+
+    def generate(self, request, call):
+        return super().generate(msgspec.structs.replace(request, operation="generate"), call)
+
+
+class CannotDoWhatItSays(Right):
+    """An operation too many is promised."""
+
+    def supported_operations(self):
+        return ("generate", "edit")
+
+    def generate(self, request, call):
+        if request.operation == "edit":
+            raise allm.ImageAdapterError("unsupported_operation", provider=self.name)
+        return super().generate(request, call)
+
+
+class DrawsWhatItLikes(Right):
+    """The prompt is not sent."""
+
+    def generate(self, request, call):
+        return super().generate(msgspec.structs.replace(request, prompt="a dog"), call)
+
+
+class SendsMetadata(Right):
+    """The caller's own notes."""
+
+    def generate(self, request, call):
+        asked = msgspec.structs.replace(request, prompt=f"{request.prompt} {request.metadata}")
+        return super().generate(asked, call)
+
+
+class LosesMetadata(Right):
+    """The caller's own notes."""
+
+    def generate(self, request, call):
+        return msgspec.structs.replace(super().generate(request, call), metadata={})
+
+
+class RaisesTheWrongError(Right):
+    """That of chat."""
+
+    def generate(self, request, call):
+        try:
+            return super().generate(request, call)
+        except allm.ImageAdapterError as error:
+            raise allm.AdapterError(error.reason, provider=self.name, message="no") from None
+
+
+OPERATIONS = "test_an_operation_that_is_not_supported_is_refused"
+TABLE = [
+    (GivesOneOfMany, "test_as_many_pictures_come_as_were_asked_for", "n=3 was asked for, and 1 came"),
+    (TriesThreeTimes, "test_without_retries_it_asks_once", "requests: 3, for a call with retry=False"),
+    (TriesThreeTimes, "test_it_never_tries_again_by_itself", "requests: 6"),
+    (TriesThreeTimes, "test_a_refused_key_is_not_tried_again", "requests: 3, with a key"),
+    (CountsNothing, "test_pictures_are_counted", r"usage=ImageUsage\(images=len\(images\)\)"),
+    (RefusesWithoutAName, OPERATIONS, r'metadata=\{"operation": request.operation\}'),
+    (RefusesTooLate, OPERATIONS, "refused after requests: 1"),
+    (DoesWhatItSaysItCannot, OPERATIONS, r"carried out, and supported_operations\(\) lacks it"),
+    (CannotDoWhatItSays, OPERATIONS, "has 'edit', and it was refused"),
+    (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
+    (SendsMetadata, "test_what_it_is_asked_about_is_sent", "only comes back"),
+    (LosesMetadata, "test_metadata_comes_back_unchanged", "metadata=request.metadata"),
+    (RaisesTheWrongError, "test_provider_unavailable", "raise ImageAdapterError"),
+]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "law", "says"),
+    TABLE,
+    ids=[f"{adapter.__name__}-{law.removeprefix('test_')}" for adapter, law, _ in TABLE],
+)
+def test_a_planted_mistake_fails_its_law_and_is_named(adapter, law, says):
+    suite = type("Planted", (OnStage, ImageSuite), {"adapter": adapter})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(suite, law)()
+
+
+class Stubborn(Spoilt):
+    """Any fake, asked three times before its failure is told."""
+
+    def __init__(self, name):
+        super().__init__(name, None)
+
+    def call(self, request, call):
+        ask = partial(getattr(self._fake, self._method), request, call)
+        for _ in range(2):
+            try:
+                return ask()
+            except allm.AdapterError:
+                continue
+        return ask()
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
+@pytest.mark.parametrize(
+    "law",
+    [
+        "test_without_retries_it_asks_once",
+        "test_it_never_tries_again_by_itself",
+        "test_a_refused_key_is_not_tried_again",
+    ],
+)
+def test_an_adapter_of_any_service_that_tries_again_by_itself_is_seen(suite, law):
+    planted = type("Planted", (suite,), {"adapter": Stubborn(suite.name)})()
+    with pytest.raises(AssertionError, match="make one request"):
+        getattr(planted, law)()
+
+
+class AnEngineAlone:
+    """A stage of before: an engine, and one picture whatever is asked for."""
+
+    @contextmanager
+    def stage(self, scene):
+        known = CallScene(reason=scene.reason, retry_after_ms=scene.retry_after_ms)
+        yield allm.Engine(image_adapter=Right(Provider(known)))
+
+
+class TestAnEngineAlone(AnEngineAlone, ImageSuite):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("law", "says"),
+    [
+        ("test_without_retries_it_asks_once", r"give Stage\(requests=…\)"),
+        ("test_it_never_tries_again_by_itself", r"give Stage\(requests=…\)"),
+        ("test_what_it_is_asked_about_is_sent", r"give Stage\(sent=…\)"),
+        ("test_as_many_pictures_come_as_were_asked_for", r"1 came.*never looks at scene\.images"),
+    ],
+)
+def test_what_a_stage_does_not_play_is_skipped_with_what_to_give(law, says):
+    suite = type("Suite", (AnEngineAlone, ImageSuite), {})()
+    with pytest.raises(SkipTest, match=says):
+        getattr(suite, law)()
+
+
+def test_a_scene_has_the_kind_of_what_happens():
+    assert CallScene().kind == "answers"
+    assert CallScene(reason="rate_limited").kind == "refuses"
+    assert CallScene(reason="rate_limited").status == 429
+    assert CallScene(reason="network_error", streamed=True).kind == "breaks"
+    assert str(CallScene(reason="timeout")) == "refuses: timeout"
+
+
+def test_every_capability_has_a_suite():
+    assert {suite.name for suite in SUITES} == set(CAPABILITIES)
