@@ -77,7 +77,8 @@ class AdapterSuite(RequestLaws):
 
     def test_rate_limited(self) -> None:
         """Too many calls, HTTP 429; how long to wait is kept."""
-        assert self.fails("rate_limited", retry_after_ms=500).retry_after_ms == 500
+        error = self.fails("rate_limited", retry_after_ms=500)
+        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
 
     def test_timeout(self) -> None:
         """A provider that does not begin."""
@@ -113,7 +114,8 @@ class AdapterSuite(RequestLaws):
 
     def test_the_request_id_is_on_the_error(self) -> None:
         """The call's own, so that a log line finds its call."""
-        assert self.fails("provider_unavailable", request_id=REQUEST_ID).request_id == REQUEST_ID
+        found = self.fails("provider_unavailable", request_id=REQUEST_ID).request_id
+        assert found == REQUEST_ID, f"the error has the id {found!r}: give it request_id=call.request_id"
 
     def test_a_request_timeout_is_accepted(self) -> None:
         """And does not hurt a call that is quick."""

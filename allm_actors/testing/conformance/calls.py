@@ -128,7 +128,8 @@ class CallSuite:
 
     def test_rate_limited(self) -> None:
         """Too many calls, HTTP 429; how long to wait is kept."""
-        assert self.fails("rate_limited", retry_after_ms=500).retry_after_ms == 500
+        error = self.fails("rate_limited", retry_after_ms=500)
+        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
 
     def test_invalid_request(self) -> None:
         """A request that the provider does not understand, HTTP 400."""

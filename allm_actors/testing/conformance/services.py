@@ -132,9 +132,17 @@ class EmbeddingSuite(CallSuite):
     def test_there_is_a_vector_for_each_text_with_its_index(self) -> None:
         """All of one length, which is not zero."""
         response = self.answered()
-        assert sorted(each.index for each in response.embeddings) == list(range(len(self.texts)))
-        assert {len(vector) for vector in response.vectors()} == {response.dimensions()} != {0}
-        assert all(isinstance(value, float) for vector in response.vectors() for value in vector)
+        places = sorted(each.index for each in response.embeddings)
+        assert places == list(range(len(self.texts))), (
+            f"{len(self.texts)} texts became embeddings with index {places}: "
+            "give each text an Embedding whose index is its place"
+        )
+        lengths = {len(vector) for vector in response.vectors()}
+        assert lengths == {response.dimensions()} != {0}, (
+            f"the vectors of one model have the lengths {lengths}"
+        )
+        values = [value for vector in response.vectors() for value in vector]
+        assert all(isinstance(value, float) for value in values), f"not all of these are floats: {values[:9]}"
 
     def test_context_length_exceeded(self) -> None:
         """A text that is too long."""
@@ -154,17 +162,24 @@ class ModerationSuite(CallSuite):
     def test_there_is_a_verdict_for_each_text_with_its_index(self) -> None:
         """And each is a verdict, not a guess."""
         results = self.answered().results
-        assert [result.index for result in results] == [0, 1]
-        assert all(
-            isinstance(result, ModerationResult) and type(result.flagged) is bool for result in results
+        assert all(isinstance(result, ModerationResult) for result in results), (
+            f"not all are verdicts: {results}"
         )
+        places = [result.index for result in results]
+        assert places == [0, 1], (
+            f"two texts became verdicts with index {places}: give each text a ModerationResult with its place, in order"
+        )
+        flags = [result.flagged for result in results]
+        assert all(type(flag) is bool for flag in flags), f"flagged is True or False, and here it is {flags}"
 
     def test_scores_are_probabilities_of_categories(self) -> None:
         """Floats from 0 to 1, of categories that were judged."""
         for result in self.answered().results:
-            assert result.category_scores.keys() <= result.categories.keys()
-            assert all(
-                isinstance(score, float) and 0 <= score <= 1 for score in result.category_scores.values()
+            scores = result.category_scores
+            unjudged = sorted(scores.keys() - result.categories.keys())
+            assert not unjudged, f"category_scores has {unjudged}, which categories lacks"
+            assert all(isinstance(score, float) and 0 <= score <= 1 for score in scores.values()), (
+                f"a score is a float from 0 to 1: {scores}"
             )
 
 
@@ -180,23 +195,33 @@ class SpeechSuite(CallSuite):
 
     def test_the_clip_has_bytes_and_a_type(self) -> None:
         """`audio/…`, and the format that came."""
-        response = self.answered()
-        assert response.audio.to_bytes()
-        assert response.audio.mime_type.startswith("audio/")
+        audio = self.answered().audio
+        assert audio.to_bytes(), "the clip is empty"
+        assert audio.mime_type.startswith("audio/"), (
+            f"a clip's type is audio/…, and here it is {audio.mime_type!r}"
+        )
 
     def test_a_stream_is_a_beginning_pieces_and_an_end(self) -> None:
         """No piece is empty, and nothing follows the end."""
-        first, *pieces, last = self.told(CallScene(streamed=True))
-        assert isinstance(first, SpeechStarted)
-        assert pieces
-        assert all(isinstance(piece, AudioDelta) and piece.data for piece in pieces)
-        assert isinstance(last, SpeechCompleted)
+        told = self.told(CallScene(streamed=True))
+        kinds = [type(event).__name__ for event in told]
+        assert len(told) > 2, (
+            f"a stream is SpeechStarted, AudioDeltas and SpeechCompleted, and this one {kinds}"
+        )
+        first, *pieces, last = told
+        assert isinstance(first, SpeechStarted), (
+            f"a stream begins with SpeechStarted, and this one is {kinds}"
+        )
+        assert isinstance(last, SpeechCompleted), (
+            f"a stream ends with SpeechCompleted, and this one is {kinds}"
+        )
+        for piece in pieces:
+            assert isinstance(piece, AudioDelta), f"between its beginning and its end a stream has {piece!r}"
+            assert piece.data, "an AudioDelta is empty: leave it out"
 
     def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
         """As an event, exactly one."""
-        *_, last = told = self.told(CallScene(reason="network_error", streamed=True))
-        assert sum(isinstance(event, ErrorEvent) for event in told) == 1
-        assert last.error.reason == "network_error"
+        _ends_with_its_error(self.told(CallScene(reason="network_error", streamed=True)))
 
     def told(self, scene: CallScene) -> list[Any]:
         """Every event of a stream."""
@@ -217,20 +242,23 @@ class TranscriptionSuite(CallSuite):
 
     def test_there_is_a_text(self) -> None:
         """Of the clip, which says something."""
-        assert self.answered().text
+        assert self.answered().text, "a clip that says something became an empty text"
 
     def test_a_stream_ends_with_all_that_it_committed(self) -> None:
         """Trimmed, and joined with one space."""
-        *events, last = self.told(CallScene(streamed=True))
-        committed = [event.text.strip() for event in events if isinstance(event, CommittedTranscript)]
-        assert isinstance(last, TranscriptionCompleted)
-        assert last.text == " ".join(text for text in committed if text)
+        told = self.told(CallScene(streamed=True))
+        assert told, "a stream of an answer has no events"
+        last = told[-1]
+        assert isinstance(last, TranscriptionCompleted), (
+            f"a stream ends with TranscriptionCompleted, not {last!r}"
+        )
+        committed = [event.text.strip() for event in told if isinstance(event, CommittedTranscript)]
+        whole = " ".join(text for text in committed if text)
+        assert last.text == whole, f"it committed {committed}, and its last event says {last.text!r}"
 
     def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
         """As an event, exactly one."""
-        *_, last = told = self.told(CallScene(reason="network_error", streamed=True))
-        assert sum(isinstance(event, ErrorEvent) for event in told) == 1
-        assert last.error.reason == "network_error"
+        _ends_with_its_error(self.told(CallScene(reason="network_error", streamed=True)))
 
     def told(self, scene: CallScene) -> list[Any]:
         """Every event of a stream."""
@@ -250,14 +278,28 @@ class ClassificationSuite(CallSuite):
 
     def test_each_question_has_an_answer_of_its_type(self) -> None:
         """And of no other."""
-        answers = self.answered().answers
-        assert {id: answer.type for id, answer in answers.items()} == {
-            id: q.type for id, q in QUESTIONS.items()
-        }
+        types = {id: answer.type for id, answer in self.answered().answers.items()}
+        wanted = {id: asked.type for id, asked in QUESTIONS.items()}
+        assert types == wanted, f"the questions are {wanted}, and the answers {types}"
 
     def test_answers_are_within_what_was_asked(self) -> None:
         """An option that there is, a place on the scale, a probability."""
         answers = self.answered().answers
-        assert answers["team"].value() in QUESTIONS["team"].criteria
-        assert 0 <= answers["mood"].value() <= len(QUESTIONS["mood"].criteria) - 1
-        assert 0 <= answers["spam"].value() <= 1
+        lost = sorted(QUESTIONS.keys() - answers.keys())
+        assert not lost, f"there are no answers to {lost}"
+        team, mood, spam = (answers[name].value() for name in ("team", "mood", "spam"))
+        options, top = QUESTIONS["team"].criteria, len(QUESTIONS["mood"].criteria) - 1
+        assert team in options, f"a choice among {options} is {team!r}"
+        assert 0 <= mood <= top, f"a score from 0 to {top} is {mood!r}"
+        assert 0 <= spam <= 1, f"a probability is {spam!r}"
+
+
+def _ends_with_its_error(told: list[Any]) -> None:
+    kinds = [type(event).__name__ for event in told]
+    assert kinds.count(ErrorEvent.__name__) == 1, (
+        f"a stream that breaks off has one ErrorEvent, and this one is {kinds}"
+    )
+    last = told[-1]
+    assert isinstance(last, ErrorEvent), f"nothing follows the ErrorEvent, and here it is {kinds}"
+    reason = getattr(last.error, "reason", None)
+    assert reason == "network_error", f"a connection broke, and the error is {last.error!r}"

@@ -50,7 +50,8 @@ class StreamSuite:
 
     def test_refused_rate_limited(self) -> None:
         """Too many calls."""
-        assert self.refuses("rate_limited", retry_after_ms=500).retry_after_ms == 500
+        error = self.refuses("rate_limited", retry_after_ms=500)
+        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
 
     def test_refused_invalid_request(self) -> None:
         """A request that the provider does not understand."""
@@ -85,16 +86,22 @@ class StreamSuite:
         scene = Scene(kind="answers")
         with self.stage(scene) as stage:
             events = list(stream_generate(stage.engine, [question()]))
-        assert isinstance(events[0], MessageStarted), events[0]
-        fragments = [event.delta for event in events if isinstance(event, TextDelta)]
-        assert "".join(fragments) == "".join(scene.text)
-        assert len(fragments) > 1, "the whole text came in one piece"
-        assert [event.text for event in events if isinstance(event, TextCompleted)] in (
-            [],
-            ["".join(scene.text)],
+        assert isinstance(events[0], MessageStarted), (
+            f"a stream begins with MessageStarted, not with {events[0]!r}"
         )
+        fragments = [event.delta for event in events if isinstance(event, TextDelta)]
+        text = "".join(scene.text)
+        assert "".join(fragments) == text, (
+            f"the provider said {scene.text}, and the fragments are {fragments}"
+        )
+        assert len(fragments) > 1, "the whole text came in one piece: tell a TextDelta for each that arrives"
+        whole = [event.text for event in events if isinstance(event, TextCompleted)]
+        assert whole in ([], [text]), f"the text is {text!r}, and TextCompleted says {whole}"
         ends = [event for event in events if isinstance(event, MessageCompleted)]
-        assert [event.finish_reason for event in ends] == ["stop"]
+        reasons = [event.finish_reason for event in ends]
+        assert reasons == ["stop"], (
+            f"an answer ends with one MessageCompleted, here with 'stop', not with {reasons}"
+        )
         last = max(at for at, event in enumerate(events) if isinstance(event, TextDelta | TextCompleted))
         assert events.index(ends[0]) > last, "text came after the message was complete"
 
@@ -114,8 +121,8 @@ class StreamSuite:
     def test_a_failure_in_the_middle_is_an_event(self) -> None:
         """What was said before stays; how long to wait is kept."""
         error = self.breaks("rate_limited", retry_after_ms=500)
-        assert isinstance(error, AdapterError)
-        assert error.retry_after_ms == 500
+        assert isinstance(error, AdapterError), f"the provider failed, and the error is {error!r}"
+        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
 
     def test_nothing_is_asked_again_after_the_first_event(self) -> None:
         """A reader has seen it, and would read it twice: not even with retries, and of a failure that is worth one."""
@@ -145,7 +152,7 @@ class StreamSuite:
             )
             stream = stream_generate(stage.engine, [question()])
             taken = list(itertools.islice(stream, 2))
-            assert len(taken) == 2
+            assert len(taken) == 2, f"the provider said a piece, and the stream was only {taken}"
             assert stage.cleanups() == 0, "it was cleaned up before anybody left"
             stream.close()
             assert soon(stage.cleanups, 0.5), "nothing was cleaned up within 0.5 s"
