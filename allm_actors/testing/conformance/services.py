@@ -71,7 +71,7 @@ class ImageSuite(CallSuite):
         assert images, "a provider that answers makes a picture, and there is none"
         assert all(isinstance(image, Image) for image in images), f"these are no Images: {images}"
         assert counted == len(images), (
-            f"there are {len(images)} pictures, and usage.images is {counted}: "
+            f"pictures: {len(images)}, and usage.images is {counted}; "
             "answer with usage=ImageUsage(images=len(images))"
         )
 
