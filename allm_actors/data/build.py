@@ -14,7 +14,7 @@ from typing import Any, TypedDict, Unpack, overload
 import msgspec
 
 from . import docstrings
-from .handlers import called, context_of, handler_of, takes_context
+from .handlers import called, context_of, handler_of
 from .images import ImageRequest
 from .messages import Content, Message, Part
 from .normal import normalized
@@ -32,7 +32,6 @@ __all__ = [
     "json_schema",
     "request",
     "system",
-    "takes_context",
     "tool",
     "tool_result",
     "user",

@@ -16,7 +16,7 @@ from .convert import convert, shown
 from .errors import ToolError
 from .signature import CONTEXT, CONTEXT_TYPE, Signature
 
-__all__ = ["called", "context_of", "handler_of", "takes_context"]
+__all__ = ["called", "context_of", "handler_of"]
 
 Handler = Callable[..., Any]
 
@@ -40,11 +40,6 @@ def handler_of(function: Callable[..., Any], signature: Signature, tool_name: st
     functools.update_wrapper(handler, function)
     handler.takes_context = signature.context is not None
     return handler  # type: ignore[no-any-return]  # a function that was given an attribute
-
-
-def takes_context(handler: Handler) -> bool:
-    """Whether a handler wants the context; see `context_of`."""
-    return context_of(handler) is not None
 
 
 def context_of(handler: Handler) -> str | None:

@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from .errors import ToolError
+from .handlers import called, context_of
 from .normal import normalized
 from .predicates import is_number
 
@@ -56,6 +58,16 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
             must = f"timeout must be a positive number of seconds, got: {self.timeout!r}"
             raise ValueError(f"tool {self.name!r}: {must}")
         msgspec.structs.force_setattr(self, "schema", normalized(self.schema, f"tool {self.name!r}"))
+
+    def run(self, arguments: Any, context: Any) -> Any:
+        """What the handler gives for these arguments, as the library runs it: with the context where it wants that.
+
+        A coroutine function gives a coroutine. Raises what the handler raises, and ToolError(`not_found`) without one.
+        """
+        if self.handler is None:
+            text = f"tool {self.name!r} has no handler; give it one, or make it manual"
+            raise ToolError("not_found", tool_name=self.name, message=text)
+        return called(self.handler, context_of(self.handler), arguments, context)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function behind the tool, as if it had not been decorated."""

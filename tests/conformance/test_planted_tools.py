@@ -6,15 +6,12 @@ import json
 import pytest
 
 import allm_actors as allm
-from allm_actors.data.build import takes_context
 from allm_actors.testing.conformance import EncoderSuite, ExecutorSuite
 
 
 def plain(tool, arguments, context):
     """The right one."""
-    if tool.handler is None:
-        raise allm.ToolError("not_found", tool_name=tool.name)
-    return tool.handler(arguments, context) if takes_context(tool.handler) else tool.handler(arguments)
+    return tool.run(arguments, context)
 
 
 def gives_arguments_alone(tool, arguments, context):
@@ -64,10 +61,10 @@ def gives_another_context(tool, arguments, context):
 
 
 EXECUTORS = [
-    (gives_arguments_alone, "test_a_second_parameter_gets_the_context", "takes_context"),
-    (gives_arguments_alone, "test_a_decorated_tool_gets_its_context", "takes_context"),
+    (gives_arguments_alone, "test_a_second_parameter_gets_the_context", "tool.run"),
+    (gives_arguments_alone, "test_a_decorated_tool_gets_its_context", "tool.run"),
     (gives_arguments_alone, "test_a_tool_without_a_handler_is_not_found", "tool.handler is None"),
-    (counts_parameters, "test_a_decorated_tool_gets_its_context", "takes_context"),
+    (counts_parameters, "test_a_decorated_tool_gets_its_context", "tool.run"),
     (returns_nothing, "test_ok_passes_through", "unchanged"),
     (returns_nothing, "test_err_passes_through", "unchanged"),
     (returns_nothing, "test_a_question_passes_through", "unchanged"),

@@ -12,7 +12,6 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.data import AdapterError, MessageCompleted, MessageStarted, StreamError, TextDelta
-from allm_actors.data.build import takes_context
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import Counter
 from allm_actors.testing import script
@@ -188,9 +187,7 @@ class TestOwnExecutor(ExecutorSuite):
 
 class PlainExecutor:
     def execute(self, tool: allm.Tool, arguments: Any, context: Any) -> Any:
-        if tool.handler is None:
-            raise allm.ToolError("not_found", tool_name=tool.name)
-        return tool.handler(arguments, context) if takes_context(tool.handler) else tool.handler(arguments)
+        return tool.run(arguments, context)
 
 
 class AsyncExecutor:

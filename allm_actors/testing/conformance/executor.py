@@ -2,9 +2,7 @@
 
     class Plain:
         def execute(self, tool, arguments, context):
-            if tool.handler is None:
-                raise ToolError("not_found", tool_name=tool.name)
-            return tool.handler(arguments, context) if takes_context(tool.handler) else tool.handler(arguments)
+            return tool.run(arguments, context)
 
 Rule of this file: an executor is looked at through a step in which a scripted model calls one tool.
 """
@@ -37,10 +35,7 @@ ARGUMENTS = {"city": "Lisbon", "days": [1, 2]}
 UNCHANGED = "return what tool.handler gives, unchanged"
 AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
 LET_THROUGH = "let what a handler raises through, SystemExit as well; the library makes a ToolError of it"
-WITH_CONTEXT = (
-    "call tool.handler(arguments, context) where takes_context(tool.handler), of allm_actors.data.build, and "
-    "tool.handler(arguments) elsewhere"
-)
+WITH_CONTEXT = "call tool.run(arguments, context), which gives the handler the context where it wants it"
 
 
 class ExecutorSuite:

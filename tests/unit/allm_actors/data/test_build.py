@@ -23,7 +23,7 @@ from allm_actors.data.build import (
     tool_result,
     user,
 )
-from allm_actors.data.handlers import called, context_of, takes_context
+from allm_actors.data.handlers import called, context_of
 from allm_actors.data.validate import validate
 
 
@@ -493,8 +493,8 @@ def test_the_context_goes_where_the_function_wants_it():
 
     assert by_type.handler({"a": 1}, "ctx") == by_name.handler({"a": 1}, "ctx") == (1, "ctx")
     assert by_type.handler.takes_context
-    assert takes_context(by_name.handler)
-    assert not takes_context(without.handler)
+    assert context_of(by_name.handler) is not None
+    assert context_of(without.handler) is None
     assert without.handler({"a": 1}, "ctx") == 1
 
 
@@ -524,14 +524,14 @@ def test_plain_handlers_are_asked_for_their_parameters():
     class Two:
         def __call__(self, arguments, ctx): ...
 
-    assert not takes_context(lambda arguments: 1)
-    assert not takes_context(lambda arguments, n=1: n)
-    assert not takes_context(lambda *arguments: 1)
-    assert not takes_context(dict)
-    assert takes_context(lambda arguments, whatever: 1)
-    assert takes_context(lambda arguments, context=None: 1)
-    assert takes_context(Two())
-    assert takes_context(functools.partial(lambda a, b, c: 1, 1))
+    assert context_of(lambda arguments: 1) is None
+    assert context_of(lambda arguments, n=1: n) is None
+    assert context_of(lambda *arguments: 1) is None
+    assert context_of(dict) is None
+    assert context_of(lambda arguments, whatever: 1) is not None
+    assert context_of(lambda arguments, context=None: 1) is not None
+    assert context_of(Two()) is not None
+    assert context_of(functools.partial(lambda a, b, c: 1, 1)) is not None
 
 
 def test_a_plain_handler_gets_the_context_where_it_wants_it():
@@ -553,7 +553,11 @@ def test_a_plain_handler_gets_the_context_where_it_wants_it():
         assert called(handler, context_of(handler), {}, "given") == "given"
     for handler in (lambda arguments, n=1: n, lambda context: context, dict):
         assert context_of(handler) is None
+        made = Tool(name="t", description="", schema={}, handler=handler)
+        assert made.run({}, "given") != "given"
     assert called(lambda context: context, None, "arguments", "given") == "arguments"
+    with pytest.raises(ToolError, match="tool 't' has no handler; give it one"):
+        Tool(name="t", description="", schema={}).run({}, "given")
 
 
 # --- models that validate themselves ------------------------------------------------------------------------------
