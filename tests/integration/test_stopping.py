@@ -205,13 +205,15 @@ def test_calls_that_hang_are_counted_and_the_next_ones_are_refused(caplog: pytes
         engine = allm.Engine("fake", tools=[dig], adapter_opts={"scripts": [calls, says]})
         return host.session(name, engine).reply("Dig!").result().thread.messages[2].content
 
+    def reports() -> list[str]:
+        return [line for line in caplog.messages if line.startswith("zombie: ToolActor")]
+
     with allm.Host(max_zombies=2) as host:
         try:
             assert [told(name).count("did not answer within 0.05 s") for name in "abc"] == [1, 1, 1]
-            until(lambda: len(host.system.zombies) == 3, 5.0)
-            reports = [line for line in caplog.messages if line.startswith("zombie: ToolActor")]
-            assert len(reports) == 3
-            assert all("deaf.wait(30)" in line for line in reports)
+            until(lambda: len(reports()) == 3, 5.0)  # told after they are counted
+            assert len(host.system.zombies) == 3
+            assert all("deaf.wait(30)" in line for line in reports())
             assert "3 calls that were killed still hang on their threads" in told("d")
             chat = host.session("e", allm.Engine("fake", adapter_opts={"script": says}))
             assert chat.reply("hi").result().halted_reason == "completed"
