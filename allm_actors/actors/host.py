@@ -248,15 +248,7 @@ class Host:
         StoreError when what is stored cannot be loaded, SessionError when the host stops meanwhile.
         """
         check_id(id)
-        if when_busy not in ("queue", "reject", "interrupt"):
-            raise ValueError(f"when_busy must be 'queue', 'reject' or 'interrupt'; got: {when_busy!r}")
-        if not is_count(queue_limit):
-            raise ValueError(f"queue_limit must be a whole number >= 0; got: {queue_limit!r}")
-        if not (system is None or isinstance(system, str)):
-            raise TypeError(f"system must be a text, got {type(system).__name__}")
-        if not isinstance(engine, Engine):
-            raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
-        check_source(api_key)
+        _check_session(engine, when_busy, queue_limit, system, api_key)
         with self._looking:  # two cells of one session would show two values of it
             cell = self._cells.setdefault(id, Cell(Session(id=id)))
         seat = Seat(
@@ -474,6 +466,18 @@ def _countdown(seconds: float) -> Callable[[], float]:
     """How much of these seconds is left, whenever it is asked."""
     end = time.monotonic() + seconds
     return lambda: max(0.0, end - time.monotonic())
+
+
+def _check_session(engine: Any, when_busy: Any, queue_limit: Any, system: Any, api_key: Any) -> None:
+    if when_busy not in ("queue", "reject", "interrupt"):
+        raise ValueError(f"when_busy must be 'queue', 'reject' or 'interrupt'; got: {when_busy!r}")
+    if not is_count(queue_limit):
+        raise ValueError(f"queue_limit must be a whole number >= 0; got: {queue_limit!r}")
+    if not (system is None or isinstance(system, str)):
+        raise TypeError(f"system must be a text, got {type(system).__name__}")
+    if not isinstance(engine, Engine):
+        raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
+    check_source(api_key)
 
 
 def _answer(future: Future[Any], answer: Any, error: BaseException | None) -> None:

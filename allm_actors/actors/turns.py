@@ -90,22 +90,13 @@ def turn_spec(
     Raises: TypeError for a wrong type or a misspelt option, ValueError for a rule that means nothing, ValidationError
     for messages that cannot be sent, EngineError for an adapter that does not exist.
     """
-    if not isinstance(engine, Engine):
-        raise TypeError(f"expected an Engine first, got {type(engine).__name__}; see allm.Engine(adapter=…)")
-    given = _given(engine, options)
-    params = resolve_params(engine, given)
-    check_kinds({**_of_engine(engine), **params, **given})
-    _refuse_what_cannot_work(engine, given)
+    given, params = _checked(engine, options)
     id = new_id()  # of this turn alone: two may be asked with one request_id
     request_id = given.setdefault("request_id", id)
-    if callable(given.get("api_key")):
-        given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors
     rules = _rules(kind, engine, given, params, request_id, resolve_model_ref(engine, given, request))
     thread = thread if thread is not None else Thread()
     if request is not None:
-        if request.response_format is not None and "response_model" in given:
-            raise TypeError("response_model makes its own response_format: take it out of the request")
-        request = complete_request(engine, request, given)
+        request = _complete(engine, request, given)
     elif operation is None:
         validate(thread)
     return TurnSpec(
@@ -152,6 +143,25 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
         refused(spec, effect, failure)
         raise failure
     return opened
+
+
+def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the call, and those over the engine's `params`. Raises what `turn_spec` does for options."""
+    if not isinstance(engine, Engine):
+        raise TypeError(f"expected an Engine first, got {type(engine).__name__}; see allm.Engine(adapter=…)")
+    given = _given(engine, options)
+    params = resolve_params(engine, given)
+    check_kinds({**_of_engine(engine), **params, **given})
+    _refuse_what_cannot_work(engine, given)
+    if callable(given.get("api_key")):
+        given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors
+    return given, params
+
+
+def _complete(engine: Engine, request: Request, given: Mapping[str, Any]) -> Request:
+    if request.response_format is not None and "response_model" in given:
+        raise TypeError("response_model makes its own response_format: take it out of the request")
+    return complete_request(engine, request, given)
 
 
 def _given(engine: Engine, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from supervisors import Faults
 from .exploring import ScenarioFailed, explore_chat, say_how
 from .schedule import Proof, Schedule
 from .simhost import SimHost, crashes
+from .watching import watched
 
 __all__ = ["Proof", "prove_halting"]
 
@@ -45,7 +46,8 @@ def prove_halting(
     `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation, with arguments
     that mostly fit their schemas; `proof.runs` is how often each was run, and a warning names those that never were.
     Raises: `ScenarioFailed` for the first schedule that breaks a law, made small. TypeError, ValueError and EngineError
-    for what no schedule could be made of, such as a misspelt option, or a handler of one's own that is asynchronous.
+    for what no schedule could be made of, such as a misspelt option, or a handler of one's own that is asynchronous. A
+    handler that waits for the real world holds the proof up; after 20 seconds its stack is shown on stderr.
     """
     _check(engine, schedules, handlers, options)
     proof = Proof()
@@ -58,16 +60,14 @@ def prove_halting(
 
     half = seed + (schedules // 2 if crash else schedules)
     again = 2 if crash else 1  # of two, the first is without faults
-    for seeds, faults, alone in (
-        (range(seed, half), None, again),
-        (range(half, seed + schedules), _faults(), 1),
-    ):
-        try:
-            if seeds:
+    parts = ((range(seed, half), None, again), (range(half, seed + schedules), _faults(), 1))
+    with watched(lambda: (proof.schedules, proof.turns)):
+        for seeds, faults, alone in filter(lambda part: part[0], parts):
+            try:
                 explore_chat(schedule, seeds=seeds, faults=faults, store=store, shrinks=shrinks)
-        except ScenarioFailed as failure:
-            _say_how(failure, alone, crash, handlers)
-            raise
+            except ScenarioFailed as failure:
+                _say_how(failure, alone, crash, handlers)
+                raise
     if proof.never_run:
         warnings.warn(_unproved(proof), stacklevel=2)
     return proof

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,12 @@ from allm_actors.execution.effects import Emit
 from allm_actors.execution.inputs import ModelEvents
 from allm_actors.execution.options import Options
 from allm_actors.execution.tools import answer_message
+from allm_actors.testing import halting
 from allm_actors.testing.halting import Proof, prove_halting
 from allm_actors.testing.wild import _TOOL_ACTS, _WILD
 from supervisors import ScenarioFailed, SimulationError, Stuck
 
+SOON = 10.0
 SCHEDULES, CRASHED = 1100, 500  # of each part; at least so many of them have somebody killed
 ENOUGH = 400
 """Schedules in which a planted bug must be found."""
@@ -200,6 +205,31 @@ def test_an_own_handler_may_wait_as_long_as_its_time() -> None:
     )
     proof = prove_halting(allm.Engine(adapter="fake", tools=[waits]), schedules=60, handlers="own")
     assert proof.longest >= 30.0
+
+
+def test_a_handler_that_waits_for_the_real_world_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = threading.Event()
+
+    def dig(_arguments: Any) -> int:
+        waits.wait(SOON)
+        return 1
+
+    write = sys.stderr.write
+
+    def seen(text: str) -> int:
+        waits.set()
+        return write(text)
+
+    monkeypatch.setattr(halting, "watched", functools.partial(halting.watched, patience=0.2))
+    monkeypatch.setattr(sys.stderr, "write", seen)
+    own = allm.Engine(adapter="fake", tools=[allm.Tool(name="dig", description="", schema={}, handler=dig)])
+    prove_halting(own, schedules=20, handlers="own", crash=False)
+    assert waits.is_set(), "nobody has said that it hangs"
+    said = capsys.readouterr().err
+    assert "a schedule has run for 0.2 seconds of real time" in said
+    assert "waits.wait(SOON)" in said
 
 
 async def _later(_arguments: Any) -> Any:

@@ -1,0 +1,52 @@
+"""A watch over simulations, in real time: one that hangs says where.
+
+Rule of this file: it only looks. A simulation takes milliseconds; one that takes as long as this waits for something
+that is no part of it, and nothing in it can see that.
+
+Units: real seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["watched"]
+
+_PATIENCE = 20.0
+
+
+@contextmanager
+def watched(progress: Callable[[], object], patience: float = _PATIENCE) -> Iterator[None]:
+    """While the block runs: where `progress()` has been the same for so long, say on stderr what its handlers do."""
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(progress, patience, over), name="watcher", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _watch(progress: Callable[[], object], patience: float, over: threading.Event) -> None:
+    seen: object = None
+    while not over.wait(patience):
+        now = progress()
+        if now == seen:
+            sys.stderr.write(_said(patience))
+            return
+        seen = now
+
+
+def _said(patience: float) -> str:
+    stacks = (traceback.extract_stack(frame) for frame in sys._current_frames().values())  # noqa: SLF001 - documented
+    busy = [stack for stack in stacks if any(frame.filename.endswith("wild.py") for frame in stack)]
+    shown = "\n".join("".join(stack.format()[-4:]) for stack in busy)
+    return (
+        f"a schedule has run for {patience:g} seconds of real time: a handler waits for the real world, where nothing "
+        f"of the simulation can end it; wait with `context.cancelled.wait`, or with what the simulation knows\n{shown}"
+    )
