@@ -60,7 +60,7 @@ class TurnSpans:
         span = self._tools[call.id, turn] = Span("tool", {**self._about, "tool": tool, "tool_call": call})
         return span
 
-    def lost(self, call_id: str, turn: int, why: str) -> None:
+    def lost(self, call_id: str, turn: int, why: Any) -> None:
         """Nobody waits for that tool any more."""
         span = self._tools.pop((call_id, turn), None)
         if span is not None:
@@ -95,8 +95,7 @@ class TurnSpans:
 
     def broken(self, why: Any, kind: str = "exit") -> None:
         """The turn comes to nothing: its runner died (`exit`), or it was refused (`error`)."""
-        for call_id, turn in list(self._tools):
-            self.lost(call_id, turn, why)
+        self._lose_tools(why)
         for name in ("stream", "generate", "step", "chat"):  # the innermost first
             span = self._open.pop(name, None)
             if span is not None:
@@ -107,7 +106,12 @@ class TurnSpans:
             if type(event) not in _OF_ONE_ANSWER:
                 self._steps.apply(event)
             if isinstance(event, StepCompleted):
+                self._lose_tools("cancelled")  # those that a cancel has cut off: the innermost ends first
                 self._end("step", step_result=self._steps.step_result())
+
+    def _lose_tools(self, why: Any) -> None:
+        for call_id, turn in list(self._tools):
+            self.lost(call_id, turn, why)
 
     def _begin(self, name: str) -> None:
         self._open[name] = Span(name, self._about).start()
@@ -122,8 +126,7 @@ class TurnSpans:
         self._end("generate", response=response)
 
     def _finish(self, result: Response | StepResult | ChatResult | Refused) -> None:
-        for call_id, turn in list(self._tools):
-            self.lost(call_id, turn, "cancelled")
+        self._lose_tools("cancelled")
         if isinstance(result, Refused):
             self.broken(result.error, "error")
             return

@@ -135,3 +135,18 @@ def test_a_tool_that_takes_too_long_ends_with_an_exception():
     (ended,) = [event for event in events if event.name == "allm.tool.exception"]
     assert (ended.metadata["kind"], ended.metadata["reason"]) == ("exit", "timeout")
     check(events, "chat")
+
+
+@pytest.mark.parametrize("call", [allm.stream, allm.stream_step])
+def test_spans_nest_when_the_reader_leaves_in_the_middle_of_a_tool(call):
+    waits = allm.Tool(
+        name="waits", description="", schema={}, handler=lambda _, context: context.cancelled.wait()
+    )
+    asks = [script.tool_call("waits"), script.finish("tool_calls")]
+    engine = allm.Engine("fake", tools=[waits], adapter_opts={"script": asks})
+    with measured() as events:
+        with call(engine, HI) as stream:
+            next(event for event in stream if event.tag == "tool_execution_started")
+        stream.result()
+    check(events, "chat" if call is allm.stream else "step")
+    assert "allm.tool.exception" in [event.name for event in events]
