@@ -1,5 +1,6 @@
 """Spans nest as calls do, each ends once, and whoever measures changes nothing."""
 
+import threading
 from collections import Counter
 from contextlib import contextmanager
 
@@ -139,14 +140,19 @@ def test_a_tool_that_takes_too_long_ends_with_an_exception():
 
 @pytest.mark.parametrize("call", [allm.stream, allm.stream_step])
 def test_spans_nest_when_the_reader_leaves_in_the_middle_of_a_tool(call):
-    waits = allm.Tool(
-        name="waits", description="", schema={}, handler=lambda _, context: context.cancelled.wait()
-    )
+    begun = threading.Event()
+
+    def waits(_arguments, context):
+        begun.set()
+        context.cancelled.wait(10)
+
+    tool = allm.Tool(name="waits", description="", schema={}, handler=waits)
     asks = [script.tool_call("waits"), script.finish("tool_calls")]
-    engine = allm.Engine("fake", tools=[waits], adapter_opts={"script": asks})
+    engine = allm.Engine("fake", tools=[tool], adapter_opts={"script": asks})
     with measured() as events:
         with call(engine, HI) as stream:
             next(event for event in stream if event.tag == "tool_execution_started")
+            assert begun.wait(10)
         stream.result()
     check(events, "chat" if call is allm.stream else "step")
     assert "allm.tool.exception" in [event.name for event in events]
