@@ -140,11 +140,11 @@ def test_a_tool_that_takes_too_long_ends_with_an_exception():
 
 @pytest.mark.parametrize("call", [allm.stream, allm.stream_step])
 def test_spans_nest_when_the_reader_leaves_in_the_middle_of_a_tool(call):
-    begun = threading.Event()
+    begun, left = threading.Event(), threading.Event()
 
-    def waits(_arguments, context):
+    def waits(_arguments):
         begun.set()
-        context.cancelled.wait(10)
+        left.wait(10)
 
     tool = allm.Tool(name="waits", description="", schema={}, handler=waits)
     asks = [script.tool_call("waits"), script.finish("tool_calls")]
@@ -154,5 +154,6 @@ def test_spans_nest_when_the_reader_leaves_in_the_middle_of_a_tool(call):
             next(event for event in stream if event.tag == "tool_execution_started")
             assert begun.wait(10)
         stream.result()
+    left.set()
     check(events, "chat" if call is allm.stream else "step")
     assert "allm.tool.exception" in [event.name for event in events]
