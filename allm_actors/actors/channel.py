@@ -50,7 +50,7 @@ class Channel:
         "_wakes",
         "_window",
         "_withdrawn",
-        "drafting",
+        "drafts",
         "home",
         "inside",
         "on_cancel",
@@ -73,9 +73,9 @@ class Channel:
         self.inside: Inside | None = None  # who must not wait, for the turn waits for them
         self._withdrawn = False  # it was refused while it waited, and must not begin
         self._begun = False
-        # Whether what the model says is no answer yet, for one in the asked-for form will follow. It changes when the
-        # reader has taken all that was said before.
-        self.drafting = False
+        # How many of the first events are no answer yet, because one in the asked-for form follows them: None while the
+        # model still writes such.
+        self.drafts: int | None = 0
 
     # The writer's side.
 
@@ -108,6 +108,10 @@ class Channel:
             wakes, self._wakes = self._wakes, []
         for wake in wakes:
             wake()
+
+    def drafting(self, drafting: bool) -> None:
+        """Whether what is published from now on is a draft."""
+        self.drafts = None if drafting else self.drafts if self.drafts is not None else self._window.sent
 
     def end(self, result: Any = None, error: BaseException | None = None, last: Sequence[Event] = ()) -> bool:
         """The turn is over: the `last` events, then `result`, or `error` to raise. False if it already was."""

@@ -1,4 +1,5 @@
-"""Who runs a tool of a session, and must not wait for a turn of it: that would begin when the tool is over.
+"""Who runs a tool of a session, or other code of the user's for it, and must not wait for a turn of it: that would
+begin when the code is over.
 
 Rule of this file: it knows the callers themselves, the process of a `def` tool and the task of an `async def` one. What
 a tool has started, and left behind, may wait for what it likes.
@@ -28,7 +29,7 @@ class Inside:
 
     @contextmanager
     def entered(self, turn: str) -> Iterator[None]:
-        """Around the user's code, which works for this turn."""
+        """Around code of the user's that works for this turn: a handler, a policy, an encoder, `halt_when`, a type."""
         caller = _task() or current_process()
         self._callers[caller] = turn
         try:
@@ -43,8 +44,8 @@ class Inside:
             return
         if any(self._callers.get(caller) == running for caller in (_task(), current_process()) if caller):
             text = (
-                f"this tool runs in a turn of session {self._session!r}, and waits here for a turn that begins when "
-                "that one is over, so it was called off; begin it when the tool has returned, or ask another session"
+                f"this code runs in a turn of session {self._session!r}, and waits here for a turn that begins when "
+                "that one is over, so it was called off; begin it when the code has returned, or ask another session"
             )
             raise SessionBusy("busy", message=text)
 

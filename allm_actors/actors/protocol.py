@@ -43,7 +43,7 @@ __all__ = [
     "Forget",
     "Fork",
     "Forked",
-    "HandlerOver",
+    "HandlerDone",
     "ModelBatch",
     "ModelDone",
     "ModelJob",
@@ -262,7 +262,7 @@ class CallJob(ToolJob, frozen=True, kw_only=True, eq=False):
     asynchronous: bool = False
 
 
-class HandlerOver(msgspec.Struct, frozen=True):
+class HandlerDone(msgspec.Struct, frozen=True):
     """A tool's handler is over, with this error if it failed; code of the user's makes something of it now."""
 
     token: int

@@ -239,6 +239,7 @@ class TurnRun:
             if self._spans is not None:
                 self._spans.lost(worker.call_id, worker.turn, why)
             if not worker.take_over():
+                # Killed between its claim and its word of it: what its handler came to is lost, and not made again.
                 self._feed(HandlerEnded(worker.call_id, None, worker.turn))
             self._feed(worker.died(why))
 
@@ -333,7 +334,7 @@ class TurnRun:
     # Workers.
 
     def _call_model(self, effect: CallModel) -> None:
-        self.spec.channel.drafting = effect.purpose == "draft"
+        self.spec.channel.drafting(effect.purpose == "draft")
         turn, opened, self._opened = effect.turn, self._opened, None
         try:
             adapter, request, call = model_call(self.spec, effect, self._crew.transport)

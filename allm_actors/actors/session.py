@@ -44,7 +44,7 @@ from .protocol import (
     Forget,
     Fork,
     Forked,
-    HandlerOver,
+    HandlerDone,
     ModelBatch,
     ModelDone,
     ModelRefused,
@@ -203,7 +203,7 @@ class SessionActor(Process):
         match message:
             case ToolDone(token, outcome) if run is not None:
                 run.returned(token, outcome)
-            case HandlerOver(token, error) if run is not None:
+            case HandlerDone(token, error) if run is not None:
                 run.handled(token, error)
             case Saved(token, error):
                 self._saved(token, error)
@@ -411,7 +411,7 @@ class SessionActor(Process):
             self.exit()
         while not self._changes.under_way:
             if self._ledger.stale:
-                # What is asked meanwhile is asked of what somebody else has made of it.
+                # What is asked meanwhile is asked of what the store has.
                 self._changes.wait()
                 self._load()
             elif not self._queue:

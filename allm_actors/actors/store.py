@@ -123,7 +123,7 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | Path, *, patience: float = 5.0) -> None:
-        self.path = str(path)
+        self.path = str(path) if str(path) == ":memory:" else str(Path(path).absolute())
         self._patience = patience
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes

@@ -117,6 +117,7 @@ class EventStream:
         self._ready: deque[Event] = deque()
         self._begun = begun
         self._closed = self._exhausted = False
+        self._read = 0
 
     def __iter__(self) -> Self:
         return self
@@ -125,6 +126,7 @@ class EventStream:
         while True:
             while self._ready:
                 event = self._ready.popleft()
+                self._read += 1
                 if self._view.shows(event):
                     return event
             if self._exhausted or self._closed:
@@ -140,6 +142,7 @@ class EventStream:
         while True:
             while self._ready:
                 event = self._ready.popleft()
+                self._read += 1
                 if self._view.shows(event):
                     return event
             if self._exhausted or self._closed:
@@ -228,8 +231,9 @@ class EventStream:
 
     @property
     def drafting(self) -> bool:
-        """Whether what is read now is no answer yet, because one in the asked-for form follows it."""
-        return self._channel.drafting
+        """Whether what was read last is no answer yet, because one in the asked-for form follows it."""
+        drafts = self._channel.drafts
+        return drafts is None or self._read <= drafts
 
     @property
     def left(self) -> bool:

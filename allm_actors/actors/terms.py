@@ -37,7 +37,8 @@ class Terms:
 
     def __init__(self, engine: Engine, options: Mapping[str, Any]) -> None:
         encoder: Any = options.get("tool_result_encoder") or engine.tool_result_encoder
-        self.encoder: Encoder = encode if encoder is None else contained(getattr(encoder, "encode", encoder))
+        function = encoder if callable(encoder) else getattr(encoder, "encode", None)
+        self.encoder: Encoder = encode if function is None else contained(function)
         policy = as_policy(options.get("on_tool_error"))
         self.policy: Policy = contained(policy) if callable(policy) else policy
         self.has_user_code = encoder is not None or callable(policy)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from supervisors import Process
 
 from .loops import call_on
-from .protocol import ANSWERED, CallJob, HandlerOver, ToolDone, ToolJob
+from .protocol import ANSWERED, CallJob, HandlerDone, ToolDone, ToolJob
 
 __all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
@@ -156,14 +156,14 @@ class AsyncCallWorker(AsyncToolActor):
 
 
 def _work_of(job: ToolJob) -> Callable[[], Any]:
-    return job.work if job.claim is None else partial(job.work, partial(_tell, job, job.claim))
+    return job.work if job.claim is None else partial(job.work, partial(_claim_and_tell, job, job.claim))
 
 
-def _tell(job: ToolJob, claim: LockType, error: Any) -> bool:
-    """Tell that the handler is over, with this error if it failed; whether the rest is this worker's to do."""
+def _claim_and_tell(job: ToolJob, claim: LockType, error: Any) -> bool:
+    """Claim what comes after the handler, and tell that it is over, failed with this or not. False: it is taken."""
     mine = claim.acquire(False)
     if mine:
-        job.session.send(HandlerOver(job.token, error))
+        job.session.send(HandlerDone(job.token, error))
     return mine
 
 

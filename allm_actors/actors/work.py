@@ -29,6 +29,7 @@ from supervisors import ProcessKilled, ProcessRef
 
 from .cancelled import Cancelled
 from .contained import contained
+from .loops import current_loop, on_thread
 from .protocol import ToolJob, TurnSpec
 from .terms import Form
 
@@ -121,7 +122,12 @@ def _isolated_work(
 def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
     """Take an error that no worker had to the user's policy and encoder."""
     terms = spec.terms
-    return Work(lambda: settle_error(_own(call), error, terms.encoder, terms.policy), spec, Cancelled())
+
+    def run() -> ToolOutcome:
+        with _inside(spec):
+            return settle_error(_own(call), error, terms.encoder, terms.policy)
+
+    return Work(run, spec, Cancelled())
 
 
 def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
@@ -134,7 +140,8 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
 
     def ask() -> Any:
         try:
-            return contained(decide)()
+            with _inside(spec):
+                return contained(decide)()
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 
@@ -147,7 +154,8 @@ def parse_work(spec: TurnSpec, text: str) -> Work:
 
     def read() -> tuple[Any, str | None, AllmError | None]:
         try:
-            return contained(parse)(text, model), None, None
+            with _inside(spec):
+                return contained(parse)(text, model), None, None
         except ValueError as error:
             return None, str(error), None
         except Exception as error:  # noqa: BLE001 - the type's own code; the model cannot mend it
@@ -176,6 +184,7 @@ def _settled(
 async def _asettled(
     spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None, tell: Tell | None = None
 ) -> ToolOutcome:
+    task = asyncio.current_task()
     if span is not None:
         span.start()
     try:
@@ -186,19 +195,24 @@ async def _asettled(
     except ProcessKilled:
         raise
     except BaseException as error:
-        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+        if _is_over(task, error):
             raise
         result = error
     if tell is None:
         return _outcome(spec, call, result, span)
     # What the user's code makes of it may block, and the event loop is the caller's.
-    return await asyncio.to_thread(_outcome, spec, call, result, span, tell)
+    mine = tell(failure(call, result))
+    return await on_thread(partial(_outcome, spec, call, result, span, lambda _error: mine))
 
 
-def _is_cancelled() -> bool:
-    """Whether somebody wants this task to end; a handler may also raise what something else was cancelled with."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+def _is_over(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
+    """Whether nobody awaits this task any more: somebody wants it to end, or its loop is gone.
+
+    A handler may raise the same by itself, or because something else was cancelled.
+    """
+    if isinstance(error, GeneratorExit):
+        return current_loop() is None or asyncio.current_task() is not task
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
 
 
 def _inside(spec: TurnSpec) -> AbstractContextManager[None]:
@@ -211,7 +225,8 @@ def _outcome(
     if tell is None:
         outcome = settle(call, result, policy=spec.terms.policy)
     elif tell(failure(call, result)):
-        outcome = settle(_own(call), result, spec.terms.encoder, spec.terms.policy)
+        with _inside(spec):
+            outcome = settle(_own(call), result, spec.terms.encoder, spec.terms.policy)
     else:
         return settle(call, result)  # nobody waits for it
     if span is not None:

@@ -54,7 +54,8 @@ class ModelFailed(msgspec.Struct, frozen=True):
 class HandlerEnded(msgspec.Struct, frozen=True):
     """A call's handler is over, and code of the user's is asked what that means: a policy, an encoder, or both.
 
-    `error` is what the handler failed with, if it did. Told only where there is such code; `ToolReturned` follows.
+    `error` is what the handler failed with, if it did. Told only where there is such code. `ToolReturned` follows, or
+    `ToolCrashed` or `ToolTimedOut`, where that code comes to no end.
     """
 
     call_id: str

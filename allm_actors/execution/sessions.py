@@ -116,7 +116,7 @@ LANDINGS: Final[dict[str, Landing]] = {
     ANY_OTHER: Landing("completed", "awaiting_tools"),
 }
 _STOPPED: Final = ("cancelled", "interrupted")
-_REASONS: Final = frozenset(LANDINGS) - {GOING_ON, ANY_OTHER}  # a tool may halt with any other word
+_REASONS: Final = frozenset(LANDINGS) - {GOING_ON, ANY_OTHER}  # what a tool halts with is another
 
 
 def opened(start: object) -> Session:

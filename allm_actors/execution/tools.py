@@ -77,6 +77,7 @@ RESERVED_HALTS: Final = frozenset(
         "ask_user",
         "cancelled",
         "completed",
+        "error",
         "halt_when",
         "interrupted",
         "manual_tool_calls",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
-from allm_actors.data import Err, Response, ToolCall, ToolError
+from allm_actors.data import AllmError, Err, Response, ToolCall, ToolError
 from allm_actors.data.redaction import redact
 
 from .bus import Event, attach, detach
@@ -51,7 +51,7 @@ def log_events(logger: Any = None, *, content: bool = False) -> Iterator[None]:
 
 def _check(logger: Any) -> None:
     able = all(callable(getattr(logger, name, None)) for name in ("debug", "info", "warning"))
-    if isinstance(logger, logging.Logger) or not able:
+    if isinstance(logger, (logging.Logger, logging.LoggerAdapter)) or not able:
         advice = (
             "pass structlog.get_logger(…); structlog.stdlib writes to the loggers of the standard library"
         )
@@ -176,7 +176,9 @@ _DESCRIBED: Mapping[str, Callable[[Any, bool], dict[str, Any]]] = {
 
 
 def _type_of(failure: Any) -> str:
-    """A word for what went wrong: an error's own reason, otherwise its class; `exit` for a process that ended."""
+    """A word for what went wrong: our errors' own reason, otherwise the class; `exit` for a process that ended."""
+    if isinstance(failure, BaseException) and not isinstance(failure, AllmError):
+        return type(failure).__name__  # others' reasons are sentences
     reason = getattr(failure, "reason", failure)
     if not isinstance(reason, str):
         return type(failure).__name__

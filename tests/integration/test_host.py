@@ -1377,7 +1377,7 @@ def test_a_tool_that_waits_for_its_own_session_is_told_so(any_host):
     chat = any_host.session("s", engine)
     assert chat.reply("hi").result().halted_reason == "completed"
     assert said[0][0] == "busy"
-    assert "begin it when the tool has returned" in said[0][1]
+    assert "begin it when the code has returned" in said[0][1]
     # What was refused does not happen.
     assert shape(chat.reply("more").result().thread)[2:] == ["T(c0) refused", "A one", "U more", "A two"]
 

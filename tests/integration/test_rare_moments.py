@@ -320,12 +320,23 @@ def test_a_child_does_not_wait_for_its_parents_host(monkeypatch: pytest.MonkeyPa
     assert held.reached.wait(SOON)
     child = os.fork()
     if child == 0:
-        stateless.Host = host  # type: ignore[misc]
-        default_host()
+        try:
+            stateless.Host = host  # type: ignore[misc]
+            default_host()
+        except BaseException:  # noqa: BLE001 - a child that raises would go on as a second pytest
+            os._exit(1)
         os._exit(0)
     held.open()
     making.join(SOON)
-    until(lambda: os.waitpid(child, os.WNOHANG) != (0, 0))
+    ended: list[int] = []
+
+    def has_ended() -> bool:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        ended.extend([status] if pid else [])
+        return bool(ended)
+
+    until(has_ended)
+    assert ended == [0]
 
 
 def test_a_host_whose_loop_was_closed_lets_go_of_its_store(tmp_path: Path) -> None:

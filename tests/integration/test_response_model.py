@@ -86,6 +86,17 @@ def test_a_draft_is_no_answer():
         assert list(turn.partials()) == [Cat("As", None), Cat("Ash", 3)]
 
 
+def test_a_draft_is_no_answer_when_the_next_turn_does_not_wait_for_the_reader():
+    tool = allm.Tool(name="t", description="", schema={}, handler=lambda _: 1)
+    draft = [script.text(GOOD.replace("Ash", "draft")), script.finish("stop")]
+    scripts = [draft, FINAL, [script.text("x"), script.finish("stop")]]
+    with allm.Host() as host:
+        chat = host.session("s", allm.Engine("fake", tools=[tool], adapter_opts={"scripts": scripts}))
+        values = chat.reply("A cat?", **TWICE).partials()
+        assert chat.reply("And then?").result().final_response.text() == "x"
+        assert list(values) == [Cat("As", None), Cat("Ash", 3)]
+
+
 def test_where_the_last_pass_is_refused_there_is_no_answer():
     refused = drafted(script.preflight_error("rate_limited"))
     with pytest.raises(allm.AdapterError, match="rate_limited"):

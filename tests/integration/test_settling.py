@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +16,7 @@ import allm_actors as allm
 from allm_actors.testing import SimHost, explore_chat, script
 
 HI = [allm.user("hi")]
-ENDLESS = 1e6
+ENDLESS, SOON = 1e6, 10.0
 
 
 def says(text: str) -> list[Any]:
@@ -165,6 +168,76 @@ def test_no_more_calls_than_may_are_started_and_not_answered(seed: int) -> None:
         assert most == 1
 
 
+def later(handler: Callable[..., Any]) -> Callable[..., Any]:
+    async def asynchronous(arguments: Any) -> Any:
+        return handler(arguments)
+
+    return asynchronous
+
+
+def test_the_policies_of_many_asynchronous_tools_do_not_wait_for_one_another() -> None:
+    """However few threads the event loop has for others."""
+    count = 3 * (min(32, (os.cpu_count() or 1) + 4))
+    asked, all_asked = [], threading.Barrier(count)
+
+    def policy(_call: Any, error: Any) -> str:
+        asked.append(error.reason)
+        all_asked.wait(SOON)
+        return "continue"
+
+    many = [script.tool_call("t", id=f"c{number}") for number in range(count)]
+    engine = fake([*many, script.finish("tool_calls")], says("done"), tools=[tool("t", handler=later(fails))])
+    assert allm.chat(engine, HI, on_tool_error=policy).halted_reason == "completed"
+    assert asked == ["handler_raised"] * count
+
+
+def test_a_policy_that_hangs_does_not_hold_its_callers_event_loop() -> None:
+    held = threading.Event()
+    hangs = tool("t", handler=later(fails), timeout=0.1)
+
+    async def main() -> allm.ChatResult:
+        engine = fake(calls(("c0", "t")), says("done"), tools=[hangs])
+        return await allm.aio.chat(engine, HI, on_tool_error=lambda *_: held.wait(SOON) and "continue")
+
+    began = time.monotonic()
+    assert asyncio.run(main()).halted_reason == "tool_error"
+    assert time.monotonic() - began < SOON / 2
+    held.set()
+
+
+@pytest.mark.parametrize("who", ["handler", "policy", "encoder", "halt_when", "type"])
+def test_nobody_waits_in_a_turn_for_the_next_one_of_its_session(who: str) -> None:
+    refused: list[BaseException] = []
+
+    def waits(*_: Any) -> Any:
+        try:
+            session.reply("and now?").result()
+        except allm.SessionBusy as busy:
+            refused.append(busy)
+        raise LookupError("no")
+
+    @dataclass
+    class Cat:
+        name: str
+        __post_init__ = waits
+
+    handler = waits if who == "handler" else fails
+    options: dict[str, Any] = {
+        "handler": {},
+        "policy": {"on_tool_error": waits},
+        "encoder": {"tool_result_encoder": waits},
+        "halt_when": {"halt_when": waits},
+        "type": {"response_model": Cat, "max_retries": 0},
+    }[who]
+    with SimHost() as host:
+        engine = fake(calls(("c0", "t")), says('{"name": "Ash"}'), tools=[tool("t", handler=handler)])
+        session = host.session("s", engine)
+        session.reply("hi", **options).result()
+        assert host.now < 1.0
+    assert refused
+    assert "this code runs in a turn of session 's'" in str(refused[0])
+
+
 # --- exits --------------------------------------------------------------------------------------------------------
 
 
@@ -300,12 +373,18 @@ def test_a_call_that_an_adapter_makes_badly_is_answered(odd: dict[str, Any]) -> 
     assert len(result.steps[0].tool_results) == 1
 
 
-@pytest.mark.parametrize("reason", ["manual_tool_calls", "going on", "any other"])
+@pytest.mark.parametrize("encoder", [str, repr, lambda value: f"<{value}>"])
+def test_what_can_be_called_is_an_encoder(encoder: Callable[[Any], str]) -> None:
+    engine = fake(calls(("c0", "t")), says("done"), tools=[tool("t", handler=lambda _: 7)])
+    assert told(allm.chat(engine, HI, tool_result_encoder=encoder)) == encoder(7)
+
+
+@pytest.mark.parametrize("reason", ["manual_tool_calls", "error", "going on", "any other"])
 def test_a_tool_halts_with_a_word_of_its_own_or_not_at_all(reason: str) -> None:
     with allm.Host() as host:
         halts = tool("t", handler=lambda _: allm.Halt(reason, 1))
         session = host.session("s", fake(calls(("c0", "t")), says("done"), tools=[halts]))
         result = session.reply("hi").result()
-        assert result.halted_reason == ("completed" if reason == "manual_tool_calls" else reason)
+        assert result.halted_reason == ("completed" if reason in ("manual_tool_calls", "error") else reason)
         assert session.status == "completed"
         allm.validate(session.value)

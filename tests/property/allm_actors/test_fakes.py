@@ -61,7 +61,7 @@ def whole(ask: Any, request: Any, entry: Any, name: str) -> Any:
         return type(error), str(error)
     response = msgspec.structs.replace(response, raw=None)
     if isinstance(response, allm.SpeechResponse):
-        clip = allm.Audio.from_bytes(response.audio.to_bytes(), response.audio.mime_type)
+        clip = allm.Audio(source=("binary", response.audio.to_bytes()), mime_type=response.audio.mime_type)
         response = msgspec.structs.replace(response, audio=clip)
     return response
 

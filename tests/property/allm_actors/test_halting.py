@@ -175,7 +175,8 @@ def test_a_proof_of_nothing_is_none() -> None:
             lambda proof: 0 < proof.longest < 30,
         ),
         ({"mode": "manual"}, lambda proof: proof.tool_runs == 0),
-        ({"on_tool_error": "halt", "max_turns": 1}, lambda proof: proof.halted["max_turns"] > 0),
+        ({"on_tool_error": "continue"}, lambda proof: proof.halted["tool_error"] == 0),
+        ({"max_turns": 1, "mode": "auto"}, lambda proof: proof.model_calls <= 4 * proof.turns),
     ],
 )
 def test_what_an_engine_says_stands(params: dict[str, Any], holds: Callable[[Proof], bool]) -> None:

@@ -192,6 +192,21 @@ def test_a_file_that_is_gone_is_not_written_to(tmp_path: Path, replaced: bool) -
     store.close()
 
 
+def test_a_file_stays_where_it_is_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = SQLiteStore("s.db")
+    store.open()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    store.save([Save(session("a"))])
+    store.open()
+    assert store.load("s") == session("a")
+    store.close()
+    assert not (tmp_path / "elsewhere" / "s.db").exists()
+
+
 def test_a_store_that_is_opened_again_takes_the_file_that_is_there(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "s.db")
     store.open()

@@ -187,7 +187,9 @@ def test_a_handler_is_over_once():
     state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), custom_encoder=True)
     state, _ = loop.step(state, HandlerEnded("c0"))
     for news in (HandlerEnded("c0"), HandlerEnded("c1"), HandlerEnded("c0", turn=3)):
-        assert loop.step(state, news) == (state, ())
+        after, effects = loop.step(state, news)
+        assert after is state
+        assert effects == ()
 
 
 # --- news that changes nothing ----------------------------------------------------------------------------------------
@@ -201,6 +203,8 @@ def stray():
         ModelEnded(7),
         ModelFailed(7, RATE_LIMITED),
         ToolReturned("c9", outcome),
+        HandlerEnded("c9"),
+        HandlerEnded("c0", None, 3),
         ToolReturned("c0", outcome, 3),
         ToolCrashed("c0", "x", 3),
         ToolTimedOut("c0", 3),

@@ -121,6 +121,7 @@ def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
         for reason in (policy, own, fits):
             Span("tool", {}).start().stop(result=Err(reason))
         Span("tool", {}).start().exception("exit", "Crash(exc=B('secret'))")
+        Span("chat", {}).start().exception("error", UnicodeDecodeError("utf-8", b"x", 0, 1, "secret"))
     fields = [fields for _, _, fields in written(lines)]
     assert "secret" not in repr(fields)
     assert [each["error.type"] for each in fields] == [
@@ -128,6 +129,7 @@ def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
         "handler_raised",
         "invalid_arguments",
         "exit",
+        "UnicodeDecodeError",
     ]
     assert fields[2]["error.message"] == "argument x: missing"
 
@@ -150,7 +152,9 @@ def test_a_value_that_cannot_be_shown_is_a_line_all_the_same(lines):
     assert [fields["gen_ai.tool.call.result"] for _, _, fields in written(lines)] == ["<Err>", "<Err>"]
 
 
-@pytest.mark.parametrize("logger", [3, logging.getLogger("x"), object()])
+@pytest.mark.parametrize(
+    "logger", [3, logging.getLogger("x"), logging.LoggerAdapter(logging.getLogger("x")), object()]
+)
 def test_only_a_structlog_logger_is_taken(logger):
     refused = pytest.raises(TypeError, match=r"wants a structlog logger, got .*; pass structlog.get_logger")
     with refused, telemetry.log_events(logger):
