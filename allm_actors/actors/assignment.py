@@ -65,13 +65,13 @@ class Assignment:
         """Take out of its hands what its handler comes to; False when that is over, and its word of it on the way."""
         return self.claim is None or self.handled or self.claim.acquire(False)
 
-    def died(self, why: str) -> Input:
-        """How the machine is told that this worker ended without an answer."""
+    def died(self, why: str, *, begun: bool = True) -> Input:
+        """How the machine is told that this worker ended without an answer, or never began."""
         match self.kind:
             case "model":
                 return ModelFailed(self.turn, _broken(why))
             case "tool":
-                return ToolCrashed(self.call_id, why, self.turn)
+                return ToolCrashed(self.call_id, why, self.turn, begun)
             case "parse":
                 return AnswerParsed(self.turn, error=_unanswered("what reads the answer", why))
             case _:

@@ -191,7 +191,7 @@ class CallActor(Process):
         token, ref = job.token, self.ref
         worker = self._ports.hire(
             job,
-            lambda why: ref.inform(WorkerLost(token, why)),
+            lambda why, begun: ref.inform(WorkerLost(token, why, begun)),
             lambda late: ref.send(WorkerReady(token, late)),
         )
         if worker is not None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from allm_actors.data import Event, SessionBusy
+from allm_actors.data import EngineError, Event, SessionBusy
 from supervisors import Future
 
 from .inside import Inside
@@ -46,6 +47,7 @@ class Channel:
         "_hungry",
         "_hurried",
         "_lock",
+        "_pid",
         "_result",
         "_wakes",
         "_window",
@@ -73,6 +75,7 @@ class Channel:
         self.inside: Inside | None = None  # who must not wait, for the turn waits for them
         self._withdrawn = False  # it was refused while it waited, and must not begin
         self._begun = False
+        self._pid = os.getpid()
         # How many of the first events are no answer yet, because one in the asked-for form follows them: None while the
         # model still writes such.
         self.drafts: int | None = 0
@@ -266,9 +269,11 @@ class Channel:
         return taken
 
     def _block(self, ready: Callable[[], bool]) -> None:
-        gate: Future[None] = (
-            Future()
-        )  # the runtime knows of this wait: a pool replaces us, a simulation goes on
+        if self._pid != os.getpid():
+            text = "this turn runs in the process that was forked, and its threads have stayed there; begin another"
+            raise EngineError("invalid_engine", message=text)
+        # The runtime knows of this wait: a pool replaces us, a simulation goes on.
+        gate: Future[None] = Future()
         with self._lock:
             if ready():
                 return

@@ -48,7 +48,7 @@ class Crew:
         post, token, ref = Post(job.token), job.token, self.ref
         post.ref = self._ports.hire(
             job,
-            lambda why: ref.inform(WorkerLost(post.token, why)),
+            lambda why, begun: ref.inform(WorkerLost(post.token, why, begun)),
             lambda worker: ref.send(WorkerReady(token, worker)),
         )
         return post

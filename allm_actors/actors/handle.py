@@ -144,6 +144,7 @@ class SessionHandle:
 
         A handle that has begun none ends the turn that runs, whoever has begun it.
         """
+        self._host.check_home()
         if self._last is not None:
             channel = self._last()
             if channel is not None:
@@ -165,6 +166,7 @@ class SessionHandle:
         """End the session's actor: the turn that runs is interrupted, and those that wait with it. The conversation
         stays in the store. False: there was none.
         """
+        self._host.check_home()
         ref = self._ports.whereis((SESSIONS, self.id))
         stopped: Any = Future()
         if ref is None:

@@ -218,8 +218,8 @@ class Host:
 
     @property
     def running(self) -> bool:
-        """Whether the tree runs."""
-        return self._root is not None and self._root.is_alive()
+        """Whether the tree runs; in a forked child it does not."""
+        return self._root is not None and self._root.is_alive() and self._pid == os.getpid()
 
     @property
     def attached(self) -> bool:
@@ -293,7 +293,7 @@ class Host:
     def stats(self) -> HostStats:
         """How busy it is, in numbers: see `HostStats`. It asks nobody, never waits, and a host at rest has zeros."""
         system = self._system
-        return HostStats() if system is None else stats_of(system)
+        return HostStats() if system is None or self._pid != os.getpid() else stats_of(system)
 
     @property
     def system(self) -> System:

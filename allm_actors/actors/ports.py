@@ -99,13 +99,13 @@ class Ports:
     def hire(
         self,
         job: ModelJob | ToolJob,
-        lost: Callable[[str], object],
+        lost: Callable[[str, bool], object],
         late: Callable[[ProcessRef[Any]], object],
     ) -> ProcessRef[Any] | None:
         """Start a worker for `job` under its supervisor, here and now.
 
         None while the supervisor is being restarted: then `late(ref)` is called when the worker has begun, on any
-        thread. `lost(why)` is called once if the worker ends without an answer or cannot be started.
+        thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot be started.
         """
         if isinstance(job, ModelJob):
             name: str = ADAPTERS
@@ -121,7 +121,7 @@ class Ports:
         except Exception as error:  # noqa: BLE001 - handed on as a reason
             # Only what a supervisor never had is offered to its successor: a tool must not run twice.
             if not (isinstance(error, ProcessDown) and error.reason is NOPROC):
-                lost(str(error))
+                lost(str(error), False)
                 return None
         self.when_whole(lambda gone: self._hire_late(name, worker, job, lost, late, gone))
         return None
@@ -131,28 +131,28 @@ class Ports:
         name: str,
         worker: type[Process],
         job: ModelJob | ToolJob,
-        lost: Callable[[str], object],
+        lost: Callable[[str, bool], object],
         late: Callable[[ProcessRef[Any]], object],
         gone: BaseException | None,
     ) -> None:
         if gone is not None:
-            lost(str(gone))
+            lost(str(gone), False)
             return
         try:
             ref = self._spawn(name, worker, job, lost)
         except Exception as error:  # noqa: BLE001 - handed on as a reason
-            lost(str(error))
+            lost(str(error), False)
             return
         late(ref)
         # The session may have died before it heard of this one.
         job.session.add_exit_callback(lambda _reason: self.dismiss(ref, SHUTDOWN))
 
     def _spawn(
-        self, name: str, worker: type[Process], job: ModelJob | ToolJob, lost: Callable[[str], object]
+        self, name: str, worker: type[Process], job: ModelJob | ToolJob, lost: Callable[[str, bool], object]
     ) -> ProcessRef[Any]:
         def ended(reason: Reason) -> None:
             if reason is not ANSWERED:
-                lost(_why(reason))
+                lost(_why(reason), True)
 
         supervisor: Any = self.whereis(name)
         if supervisor is None:

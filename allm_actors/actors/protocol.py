@@ -184,10 +184,11 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost(Signal):
-    """A worker has ended without an answer, or could not be started."""
+    """A worker has ended without an answer, or could not be started and has not `begun`."""
 
     token: int
     why: str
+    begun: bool = True
 
 
 class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):

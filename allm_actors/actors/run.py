@@ -232,8 +232,8 @@ class TurnRun:
         self._dismiss(worker)
         self._feed(ToolTimedOut(worker.call_id, worker.turn))
 
-    def died(self, token: int, why: str) -> None:
-        """A worker ended without an answer."""
+    def died(self, token: int, why: str, *, begun: bool = True) -> None:
+        """A worker ended without an answer, or there was none."""
         worker = self._forget(token)
         if worker is not None:
             if self._spans is not None:
@@ -241,7 +241,7 @@ class TurnRun:
             if not worker.take_over():
                 # Killed between its claim and its word of it: what its handler came to is lost, and not made again.
                 self._feed(HandlerEnded(worker.call_id, None, worker.turn))
-            self._feed(worker.died(why))
+            self._feed(worker.died(why, begun=begun))
 
     def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
         """Let go of every worker, without a word to the machine. `why` and `kind` are told to telemetry."""

@@ -221,8 +221,8 @@ class SessionActor(Process):
                 run.model_refused(token, error)
             case AlarmRang():
                 self._rang(run)
-            case WorkerLost(token, why) if run is not None:
-                run.died(token, why)
+            case WorkerLost(token, why, begun) if run is not None:
+                run.died(token, why, begun=begun)
             case Deleted(error):
                 self._deleted(error)
             case Forked():

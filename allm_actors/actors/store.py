@@ -9,6 +9,7 @@ Source: https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html, 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 import time
@@ -148,6 +149,7 @@ class SQLiteStore:
             )
             try:
                 self._prepare(self._db)
+                self._check_rights()
                 self._file = self._found()
             except BaseException:
                 self.close()
@@ -218,15 +220,26 @@ class SQLiteStore:
             raise self._error(
                 "not_a_store", "is a database of another program; pass store= a path of your own"
             )
+        self._check_version(version)
+        self._write_ahead(db)
+        db.execute("PRAGMA synchronous = NORMAL")
+        if not tables:
+            self._create(db)
+
+    def _check_version(self, version: int) -> None:
+        # At each write, too: another process may have made the file a newer one's.
         if version > SCHEMA_VERSION:
             advice = (
                 f"has schema {version}, we know {SCHEMA_VERSION}; upgrade allm-actors, or use another file"
             )
             raise self._error("newer_schema", advice)
-        self._write_ahead(db)
-        db.execute("PRAGMA synchronous = NORMAL")
-        if not tables:
-            self._create(db)
+
+    def _check_rights(self) -> None:
+        path = Path(self.path)
+        if path.exists() and not all(os.access(place, os.W_OK) for place in (path, path.parent)):
+            raise self._error(
+                "unavailable", "cannot be written; look at the rights of the file and of its folder"
+            )
 
     def _write_ahead(self, db: sqlite3.Connection) -> None:
         # To change the journal SQLite wants the file for itself, and does not wait for it, whatever its timeout.
@@ -257,6 +270,8 @@ class SQLiteStore:
             raise self._error("unavailable", advice)
         db.execute(begin)
         try:
+            if self._file is not None and begin != "BEGIN":
+                self._check_version(_pragma(db, "user_version"))
             yield db
         except BaseException:
             if db.in_transaction:  # SQLite itself rolls an interrupted one back
@@ -293,6 +308,12 @@ class SQLiteStore:
             advice = f"cannot be used ({error}); check that its folder exists, can be written, and has room"
             raise self._error("unavailable", advice) from error
         except sqlite3.DatabaseError as error:
+            if "malformed" in str(error):
+                advice = (
+                    f"has a damaged place ({error}); sessions elsewhere in it may be whole: stop the host and restore "
+                    "a backup, or save what can be read with sqlite3's .recover"
+                )
+                raise self._error("corrupt", advice) from error
             advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
             raise self._error("not_a_store", advice) from error
 

@@ -42,6 +42,7 @@ from .tool_errors import (
     call_cancelled,
     help_needed,
     invalid_arguments,
+    not_begun,
     not_settled,
     timed_out,
     unknown_tool,
@@ -147,8 +148,10 @@ def returned(batch: Batch, call_id: str, outcome: ToolOutcome) -> Change | None:
     return _changed(batch, events)
 
 
-def crashed(batch: Batch, call_id: str, reason: str) -> Change | None:
-    """A worker is gone; None when nobody waits for it."""
+def crashed(batch: Batch, call_id: str, reason: str, *, begun: bool = True) -> Change | None:
+    """A worker is gone, or there was none to begin with; None when nobody waits for it."""
+    if not begun:
+        return _lost(batch, call_id, lambda call: not_begun(call, reason))
     if call_id in batch.running and call_id not in batch.repeated:
         call = batch.running[call_id]
         if batch.options.tools[call.name].effect != "once":

@@ -75,11 +75,12 @@ class ToolReturned(msgspec.Struct, frozen=True):
 
 
 class ToolCrashed(msgspec.Struct, frozen=True):
-    """A call's worker died without an outcome; `reason` is text for people."""
+    """A call's worker died without an outcome, or never `begun`; `reason` is text for people."""
 
     call_id: str
     reason: str
     turn: int | None = None
+    begun: bool = True
 
 
 class ToolTimedOut(msgspec.Struct, frozen=True):

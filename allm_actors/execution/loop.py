@@ -116,7 +116,7 @@ def step(state: LoopState, input: Input) -> Transition:
         case HandlerEnded() if isinstance(phase, Batch) and input.turn in (None, state.turn):
             return _batch(state, batches.handled(phase, input.call_id, input.error))
         case ToolCrashed() if isinstance(phase, Batch) and input.turn in (None, state.turn):
-            return _batch(state, batches.crashed(phase, input.call_id, input.reason))
+            return _batch(state, batches.crashed(phase, input.call_id, input.reason, begun=input.begun))
         case ToolTimedOut() if isinstance(phase, Batch) and input.turn in (None, state.turn):
             return _batch(state, batches.took_too_long(phase, input.call_id))
         case HaltAnswered() if isinstance(phase, Judging) and input.turn == state.turn:

@@ -17,6 +17,7 @@ __all__ = [
     "help_needed",
     "invalid_arguments",
     "invalid_return",
+    "not_begun",
     "not_encoded",
     "not_found",
     "not_settled",
@@ -65,6 +66,11 @@ def worker_crashed(call: ToolCall, reason: str) -> ToolError:
     """The worker that ran the handler is gone."""
     message = f"{call.name} crashed ({reason}); whether it took effect is unknown"
     return _error("handler_exit", call, message)
+
+
+def not_begun(call: ToolCall, reason: str) -> ToolError:
+    """There was no worker for it."""
+    return _error("handler_exit", call, f"{call.name} was not begun: {reason}")
 
 
 def call_cancelled(call: ToolCall, why: str, *, started: bool) -> ToolError:

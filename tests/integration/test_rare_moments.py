@@ -339,6 +339,45 @@ def test_a_child_does_not_wait_for_its_parents_host(monkeypatch: pytest.MonkeyPa
     assert ended == [0]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_in_a_forked_child_nothing_waits_for_what_stayed_behind() -> None:
+    held = Hold()
+
+    class Held(Says):
+        def stream(self, request: Any, call: Any) -> Iterator[Any]:
+            held.wait()
+            yield from stage(SAYS)
+
+    with allm.Host() as host:
+        chat = host.session("s", allm.Engine(adapter=Held()))
+        turn = chat.reply("hi")
+        child = os.fork()
+        if child == 0:
+            wrong = 0
+            try:
+                wrong += host.running or host.stats() != allm.HostStats()
+                for use in (turn.result, lambda: list(turn), chat.stop, chat.cancel):
+                    try:
+                        use()
+                        wrong += 1
+                    except allm.EngineError:
+                        pass
+            except BaseException:  # noqa: BLE001 - a child that raises would go on as a second pytest
+                os._exit(9)
+            os._exit(wrong)
+        ended: list[int] = []
+
+        def has_ended() -> bool:
+            pid, status = os.waitpid(child, os.WNOHANG)
+            ended.extend([status] if pid else [])
+            return bool(ended)
+
+        until(has_ended)
+        held.open()
+        assert ended == [0]
+        assert turn.result().halted_reason == "completed"
+
+
 def test_a_host_whose_loop_was_closed_lets_go_of_its_store(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     host = allm.Host(store=path)

@@ -214,7 +214,7 @@ def test_calls_that_hang_are_counted_and_the_next_ones_are_refused(caplog: pytes
             until(lambda: len(reports()) == 3, 5.0)  # told after they are counted
             assert len(host.system.zombies) == 3
             assert all("deaf.wait(30)" in line for line in reports())
-            assert "3 calls that were killed still hang on their threads" in told("d")
+            assert "dig was not begun: 3 calls that were killed still hang on their threads" in told("d")
             chat = host.session("e", allm.Engine("fake", adapter_opts={"script": says}))
             assert chat.reply("hi").result().halted_reason == "completed"
         finally:

@@ -19,6 +19,7 @@ from allm_actors.data import AdapterError
 __all__ = ["Inflow", "Limits", "ReadSource", "Source"]
 
 _AHEAD_BYTES = 64 * 1024
+_DOUBT = 0.05  # seconds to look for what came while nobody could look: the process may have been stopped, or asleep
 
 
 class Limits(Protocol):
@@ -52,7 +53,18 @@ class Source(Protocol):
 class Inflow:
     """The reader's end of one body."""
 
-    __slots__ = ("_ended", "_failure", "_feed", "_limits", "_loop", "_since", "_source", "_timer", "_waiting")
+    __slots__ = (
+        "_ended",
+        "_failure",
+        "_feed",
+        "_in_doubt",
+        "_limits",
+        "_loop",
+        "_since",
+        "_source",
+        "_timer",
+        "_waiting",
+    )
 
     def __init__(self, source: Source, limits: Limits) -> None:
         self._source, self._limits = source, limits
@@ -62,6 +74,7 @@ class Inflow:
         self._ended = False
         self._failure: BaseException | None = None
         self._since = 0.0
+        self._in_doubt = False
         self._timer: asyncio.TimerHandle | None = None
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
@@ -132,6 +145,7 @@ class Inflow:
         return False
 
     def _set_timer(self) -> None:
+        self._in_doubt = False
         end = self._limits.silence_ends(self._since)
         self._timer = self._loop.call_at(end, self._look) if end is not None else None
 
@@ -143,6 +157,9 @@ class Inflow:
         end = self._limits.silence_ends(self._since)
         if end is not None and self._loop.time() < end:
             self._set_timer()
+        elif not self._in_doubt:
+            self._in_doubt = True
+            self._timer = self._loop.call_later(_DOUBT, self._look)
         else:
             self._stop()
             self.end(self._limits.silent())

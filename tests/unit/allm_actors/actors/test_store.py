@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import subprocess
 import sys
@@ -205,6 +206,50 @@ def test_a_file_stays_where_it_is_when_the_process_goes_elsewhere(
     assert store.load("s") == session("a")
     store.close()
     assert not (tmp_path / "elsewhere" / "s.db").exists()
+
+
+def test_a_file_that_somebody_upgrades_is_not_written_to(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as newer:
+        newer.execute("PRAGMA user_version = 2")
+    with pytest.raises(StoreError, match="has schema 2, we know 1") as refused:
+        store.save([Save(session("a"))])
+    assert refused.value.reason == "newer_schema"
+    store.close()
+
+
+@pytest.mark.parametrize("place", ["s.db", "."])
+def test_what_cannot_be_written_is_not_opened(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+    readonly = tmp_path / place
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != readonly and access(path, mode))
+    with pytest.raises(StoreError, match="cannot be written; look at the rights of the file"):
+        SQLiteStore(tmp_path / "s.db").open()
+
+
+def test_a_damaged_page_is_no_reason_to_throw_the_file_away(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    store = SQLiteStore(path)
+    store.open()
+    names = [f"s{number}" for number in range(200)]
+    store.save([Save(session("x" * 500, id=name)) for name in names])
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(4096 * 20)
+        file.write(b"\xff" * 4096)
+    store.open()
+    whole, said = 0, []
+    for name in names:
+        try:
+            whole += store.load(name) is not None
+        except StoreError as error:
+            said.append((error.reason, "sessions elsewhere in it may be whole" in str(error)))
+    assert whole > 100
+    assert set(said) == {("corrupt", True)}
+    store.close()
 
 
 def test_a_store_that_is_opened_again_takes_the_file_that_is_there(tmp_path: Path) -> None:

@@ -1,0 +1,69 @@
+"""A body that falls silent is given up; one that nobody could look at meanwhile is not."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from allm_actors.data import AdapterError
+from allm_actors.engine.http import inflow
+from allm_actors.engine.http.inflow import Inflow
+
+
+class Source:
+    def pour(self, sink: Inflow) -> None:
+        """It has nothing yet."""
+
+    def hold(self) -> None:
+        """It holds nothing."""
+
+
+class Limits:
+    def silence_ends(self, since: float) -> float | None:
+        """Long ago: whoever looks is late."""
+        return 0.0
+
+    def silent(self) -> AdapterError:
+        return AdapterError("timeout")
+
+    def failure(self, error: Exception) -> Exception:
+        return error
+
+
+async def read(after: float | None) -> list[bytes]:
+    """What is read of a body whose bytes come so late."""
+    loop, got = asyncio.get_running_loop(), []
+    body = Inflow(Source(), Limits())  # type: ignore[arg-type]
+
+    def keep(data: bytes) -> bool:
+        got.append(data)
+        return False
+
+    if after is not None:
+        loop.call_later(after, body.put, b"x")
+    await body.pour(keep)
+    return got
+
+
+def test_what_lay_there_when_the_process_woke_up_is_read() -> None:
+    assert asyncio.run(read(0.001)) == [b"x"]
+
+
+def test_a_body_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inflow, "_DOUBT", 0.001)
+    with pytest.raises(AdapterError, match="timeout"):
+        asyncio.run(read(None))
+
+
+def test_a_body_that_comes_for_too_long_is_given_up() -> None:
+    async def scenario() -> None:
+        body = Inflow(Source(), Limits())  # type: ignore[arg-type]
+        for number in range(10):
+            asyncio.get_running_loop().call_later(number * 0.02, body.put, b"x")
+        with pytest.raises(AdapterError, match="timeout"):
+            await body.pour(lambda data: got.append(data) is None)
+
+    got: list[bytes] = []
+    asyncio.run(scenario())
+    assert 1 < len(got) < 10
