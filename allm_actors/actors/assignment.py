@@ -35,7 +35,6 @@ class Assignment:
         "call_off",
         "cancel",
         "claim",
-        "handled",
         "kind",
         "patience",
         "post",
@@ -53,8 +52,7 @@ class Assignment:
         self.process: type[Process] | None = None
         self.patience: Patience | None = None
         self.timeout: float | None = None
-        self.claim: LockType | None = None
-        self.handled = False
+        self.claim: LockType | None = None  # None: there is nothing to settle, or it is being settled
 
     @property
     def ref(self) -> ProcessRef[Any] | None:
@@ -63,7 +61,7 @@ class Assignment:
 
     def take_over(self) -> bool:
         """Take out of its hands what its handler comes to; False when that is over, and its word of it on the way."""
-        return self.claim is None or self.handled or self.claim.acquire(False)
+        return self.claim is None or self.claim.acquire(False)
 
     def died(self, why: str, *, begun: bool = True) -> Input:
         """How the machine is told that this worker ended without an answer, or never began."""

@@ -203,7 +203,7 @@ class TurnRun:
         """A tool's handler is over: the user's policy and encoder have as much time again."""
         worker = self._workers.get(token)
         if worker is not None:
-            worker.handled = True
+            worker.claim = None
             self._set_alarm(worker, token)
             self._feed(HandlerEnded(worker.call_id, error, worker.turn))
 
@@ -383,11 +383,12 @@ class TurnRun:
     def _hire_tool(self, call: ToolCall, turn: int, work: Work, timeout: float | None) -> None:
         worker = Assignment("tool", turn, call.id)
         token = self._tokens[call.id, turn] = self._put_to_work(worker, work, call.name, call.id)
-        worker.timeout = timeout
-        self._set_alarm(worker, token)
+        if timeout is not None and timeout != math.inf:
+            worker.timeout = timeout
+            worker.call_off = self._crew.alarm(timeout, token)
 
     def _set_alarm(self, worker: Assignment, token: int) -> None:
-        if worker.timeout is not None and worker.timeout != math.inf:
+        if worker.timeout is not None:
             worker.call_off = self._crew.alarm(worker.timeout, token)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:

@@ -87,7 +87,7 @@ class ToolActor(Worker):
 
     def begin(self, job: ToolJob) -> None:
         """Run the work."""
-        work = _work_of(job)
+        work = job.work if job.claim is None else _claiming(job, job.claim)
         self.answer(job, work() if job.context is None else job.context.copy().run(work))
 
 
@@ -132,8 +132,9 @@ class AsyncToolActor(Worker):
         assert job.loop is not None
         if not self.ref.is_alive():
             return  # killed before its loop came to it
-        work: Coroutine[Any, Any, Any] = _work_of(job)()
-        self._task = job.loop.create_task(work, context=job.context and job.context.copy())
+        work = job.work if job.claim is None else _claiming(job, job.claim)
+        coroutine: Coroutine[Any, Any, Any] = work()
+        self._task = job.loop.create_task(coroutine, context=job.context and job.context.copy())
         self._task.add_done_callback(partial(self._done, job))
 
     def _done(self, job: ToolJob, task: asyncio.Task[Any]) -> None:
@@ -155,8 +156,8 @@ class AsyncCallWorker(AsyncToolActor):
     stays = False
 
 
-def _work_of(job: ToolJob) -> Callable[[], Any]:
-    return job.work if job.claim is None else partial(job.work, partial(_claim_and_tell, job, job.claim))
+def _claiming(job: ToolJob, claim: LockType) -> Callable[[], Any]:
+    return partial(job.work, partial(_claim_and_tell, job, claim))
 
 
 def _claim_and_tell(job: ToolJob, claim: LockType, error: Any) -> bool:
