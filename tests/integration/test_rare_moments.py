@@ -198,7 +198,8 @@ def test_whoever_asks_for_a_session_that_somebody_loads_waits_for_it_too(error: 
         threads[0].start()
         assert store.hold.reached.wait(SOON)
         threads[1].start()
-        time.sleep(0.05)  # as long as it would take to answer too early
+        actor: Any = host.system.whereis(("sessions", "s"))
+        until(lambda: seen or actor.load().waiting)  # it has asked, or was answered too early
         assert not seen
         store.hold.open()
         for thread in threads:
