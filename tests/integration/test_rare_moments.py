@@ -59,6 +59,19 @@ def in_time(work: Callable[[], Any]) -> Any:
     return gave[0]
 
 
+def exit_of(child: int) -> int:
+    """How a forked child ended; it must, in time."""
+    ended: list[int] = []
+
+    def has_ended() -> bool:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        ended.extend([status] if pid else [])
+        return bool(ended)
+
+    until(has_ended)
+    return ended[0]
+
+
 # --- a turn's own end ---------------------------------------------------------------------------------------------
 
 
@@ -329,15 +342,7 @@ def test_a_child_does_not_wait_for_its_parents_host(monkeypatch: pytest.MonkeyPa
         os._exit(0)
     held.open()
     making.join(SOON)
-    ended: list[int] = []
-
-    def has_ended() -> bool:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        ended.extend([status] if pid else [])
-        return bool(ended)
-
-    until(has_ended)
-    assert ended == [0]
+    assert exit_of(child) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -366,16 +371,9 @@ def test_in_a_forked_child_nothing_waits_for_what_stayed_behind() -> None:
             except BaseException:  # noqa: BLE001 - a child that raises would go on as a second pytest
                 os._exit(9)
             os._exit(wrong)
-        ended: list[int] = []
-
-        def has_ended() -> bool:
-            pid, status = os.waitpid(child, os.WNOHANG)
-            ended.extend([status] if pid else [])
-            return bool(ended)
-
-        until(has_ended)
+        status = exit_of(child)
         held.open()
-        assert ended == [0]
+        assert status == 0
         assert turn.result().halted_reason == "completed"
 
 
