@@ -1,16 +1,19 @@
 """What a worker of a turn was given to do, and how the machine is told what became of it.
 
-Rule of this file: nothing here acts but `Patience`, which sets deadlines and calls them off.
+Rule of this file: nothing here acts but what is patient: it sets deadlines, and calls them off.
 """
 
 from __future__ import annotations
 
+import math
 from _thread import LockType
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from allm_actors.data import AdapterError, StreamError
+from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.secret import Remembered
 from allm_actors.execution.inputs import (
     AnswerParsed,
     HaltAnswered,
@@ -18,13 +21,32 @@ from allm_actors.execution.inputs import (
     ModelFailed,
     ToolCrashed,
     ToolReturned,
+    ToolTimedOut,
 )
 from supervisors import Process, ProcessRef
 
 from .bench import Post
 from .window import Window
 
-__all__ = ["Assignment", "Patience"]
+__all__ = ["Assignment", "Patience", "patience_with"]
+
+Alarm = Callable[[float, int], Callable[[], object]]
+
+
+class Patience(Protocol):
+    """How long a model call may take. Units: seconds."""
+
+    def begin(self) -> None:
+        """The model's turn: from now on it is silent."""
+
+    def end(self) -> None:
+        """It has said something."""
+
+    def call_off(self) -> None:
+        """The call is over."""
+
+    def over(self, turn: int, *, silent: bool) -> Input | None:
+        """A deadline has come, of a silence or the other: what the machine is told, or None if that is nothing."""
 
 
 class Assignment:
@@ -44,14 +66,22 @@ class Assignment:
         "window",
     )
 
-    def __init__(self, kind: str, turn: int, call_id: str = "", window: Window | None = None) -> None:
-        self.kind, self.turn, self.call_id, self.window = kind, turn, call_id, window
+    def __init__(
+        self,
+        kind: str,
+        turn: int,
+        call_id: str = "",
+        *,
+        window: Window | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.kind, self.turn, self.call_id = kind, turn, call_id
+        self.window, self.timeout = window, timeout
         self.post: Post | None = None
         self.call_off: Callable[[], object] | None = None
         self.cancel: Callable[[], object] | None = None
         self.process: type[Process] | None = None
         self.patience: Patience | None = None
-        self.timeout: float | None = None
         self.claim: LockType | None = None  # None: there is nothing to settle, or it is being settled
 
     @property
@@ -71,9 +101,20 @@ class Assignment:
             case "tool":
                 return ToolCrashed(self.call_id, why, self.turn, begun)
             case "parse":
-                return AnswerParsed(self.turn, error=_unanswered("what reads the answer", why))
+                return AnswerParsed(self.turn, error=_unanswered(_READS, f", its process ended: {why}", why))
             case _:
-                return HaltAnswered(self.turn, _unanswered("halt_when", why))
+                return HaltAnswered(self.turn, _unanswered("halt_when", f", its process ended: {why}", why))
+
+    def timed_out(self) -> Input:
+        """How the machine is told that this worker, which is no model's, took too long."""
+        within = f" within {self.timeout:g} s; tool_timeout allows more, in seconds"
+        match self.kind:
+            case "tool":
+                return ToolTimedOut(self.call_id, self.turn)
+            case "parse":
+                return AnswerParsed(self.turn, error=_unanswered(_READS, within, "timeout"))
+            case _:
+                return HaltAnswered(self.turn, _unanswered("halt_when", within, "timeout"))
 
     def returned(self, answer: Any) -> Input:
         """How the machine is told this worker's answer."""
@@ -84,52 +125,85 @@ class Assignment:
         return HaltAnswered(self.turn, answer)
 
 
-class Patience:
-    """How long a model may be silent, and how long its whole call may take: for adapters that keep no time themselves.
+def patience_with(adapter: Any, call: Call, token: int, alarm: Alarm) -> Patience | None:
+    """How long to wait for this adapter's call, where it does not see to that itself: with `batches` it does."""
+    name = getattr(adapter, "name", type(adapter).__name__)
+    if not callable(getattr(adapter, "batches", None)):
+        timed = call.stream_timeout or call.request_timeout
+        return _WithModel(token, name, call, alarm) if timed else None
+    return _WithVault(token, name, call, alarm) if isinstance(call.api_key, Remembered) else None
 
-    What keeps the adapter waiting, a reader who is behind, is not the model's silence. Units: seconds.
+
+class _WithVault:
+    """How long the user's function for the key may take, which the adapter's own time does not count."""
+
+    __slots__ = ("_call_off", "_name", "_seconds", "_source")
+
+    def __init__(self, token: int, name: str, call: Call, alarm: Alarm) -> None:
+        assert isinstance(call.api_key, Remembered)
+        self._name, self._source = name, call.api_key
+        self._seconds = min(keys.PATIENCE, call.request_timeout or math.inf)
+        self._call_off = alarm(self._seconds, token)
+
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def call_off(self) -> None:
+        self._call_off()
+
+    def over(self, turn: int, *, silent: bool) -> Input | None:  # noqa: ARG002
+        if not self._source.asking:
+            return None  # it has answered, and the rest is the adapter's
+        return ModelFailed(turn, keys.unanswered(self._name, self._seconds), preflight=True)
+
+
+class _WithModel:
+    """How long a model may be silent, and how long its whole call may take.
+
+    What keeps the adapter waiting, a reader who is behind, is not the model's silence.
     """
 
-    __slots__ = ("_alarm", "_idle", "_token", "_whole", "call", "name")
+    __slots__ = ("_alarm", "_call", "_idle", "_name", "_token", "_whole")
 
-    def __init__(
-        self, token: int, name: str, call: Call, alarm: Callable[[float, int], Callable[[], object]]
-    ):
-        self._token, self.name, self.call, self._alarm = token, name, call, alarm
+    def __init__(self, token: int, name: str, call: Call, alarm: Alarm) -> None:
+        self._token, self._name, self._call, self._alarm = token, name, call, alarm
         self._idle: Callable[[], object] | None = None
         self._whole = None if call.request_timeout is None else alarm(call.request_timeout, token)
         self.begin()
 
     def begin(self) -> None:
-        """The model's turn: from now on it is silent."""
         self.end()
-        if self.call.stream_timeout is not None:
-            self._idle = self._alarm(self.call.stream_timeout, -self._token)
+        if self._call.stream_timeout is not None:
+            self._idle = self._alarm(self._call.stream_timeout, -self._token)
 
     def end(self) -> None:
-        """It has said something."""
         if self._idle is not None:
             self._idle()
             self._idle = None
 
     def call_off(self) -> None:
-        """The call is over."""
         self.end()
         if self._whole is not None:
             self._whole()
 
-    def error(self, *, silent: bool) -> AdapterError:
-        """What the answer ends with when this is over."""
-        took, option, limit = "took longer than", "request_timeout", self.call.request_timeout
+    def over(self, turn: int, *, silent: bool) -> Input | None:
+        took, option, limit = "took longer than", "request_timeout", self._call.request_timeout
         if silent:
-            took, option, limit = "said nothing for", "stream_timeout", self.call.stream_timeout
-        text = f"{self.name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
+            took, option, limit = "said nothing for", "stream_timeout", self._call.stream_timeout
+        text = f"{self._name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
         phase = "idle" if silent else "total"
-        return AdapterError("timeout", provider=self.name, message=text, metadata={"phase": phase})
+        error = AdapterError("timeout", provider=self._name, message=text, metadata={"phase": phase})
+        return ModelFailed(turn, error)
 
 
-def _unanswered(what: str, why: str) -> StreamError:
-    return StreamError("unknown", message=f"{what} did not answer, its process ended: {why}", cause=why)
+_READS = "the code of response_model"
+
+
+def _unanswered(what: str, how: str, cause: str) -> StreamError:
+    return StreamError("unknown", message=f"{what} did not answer{how}", cause=cause)
 
 
 def _broken(why: str) -> StreamError:

@@ -48,12 +48,11 @@ from allm_actors.execution.inputs import (
     ModelEnded,
     ModelEvents,
     ModelFailed,
-    ToolTimedOut,
 )
 from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .adapter import adapter_actor_for, close
-from .assignment import Assignment, Patience
+from .assignment import Assignment, patience_with
 from .bench import Bench
 from .crew import Crew
 from .ending import unstored
@@ -215,22 +214,23 @@ class TurnRun:
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
-        """A tool's time is up; or a model's, whose silence has the token's negative."""
-        found = self._workers.get(abs(token))
-        if found is not None and not found.take_over():
-            self._set_alarm(found, token)
-            return
-        worker = self._forget(abs(token))
+        """The time of a tool, or of a function of the user's, is up; or a model's: a silence has the negative token."""
+        worker = self._workers.get(abs(token))
         if worker is None:
             return
         if worker.patience is not None:
-            self._dismiss(worker)
-            self._feed(ModelFailed(worker.turn, worker.patience.error(silent=token < 0)))
+            news = worker.patience.over(worker.turn, silent=token < 0)
+            if news is None:
+                return
+        elif worker.take_over():
+            news = worker.timed_out()
+        else:
+            self._set_alarm(worker, token)
             return
         if self._spans is not None:
             self._spans.lost(worker.call_id, worker.turn, "timeout")
-        self._dismiss(worker)
-        self._feed(ToolTimedOut(worker.call_id, worker.turn))
+        self._drop(abs(token))
+        self._feed(news)
 
     def died(self, token: int, why: str, *, begun: bool = True) -> None:
         """A worker ended without an answer, or there was none."""
@@ -355,9 +355,8 @@ class TurnRun:
             stays=True,
         )
         self.model = token = self._employ(worker, adapter_actor_for(job), job)
-        if (call.stream_timeout or call.request_timeout) and not callable(getattr(adapter, "batches", None)):
-            name = getattr(adapter, "name", type(adapter).__name__)
-            patience = worker.patience = Patience(token, name, call, self._crew.alarm)
+        patience = worker.patience = patience_with(adapter, call, token, self._crew.alarm)
+        if patience is not None:
             worker.call_off = patience.call_off
 
     def _close_opened(self) -> None:
@@ -381,18 +380,18 @@ class TurnRun:
         self._ask("parse", effect.turn, parse_work(self.spec, effect.text))
 
     def _hire_tool(self, call: ToolCall, turn: int, work: Work, timeout: float | None) -> None:
-        worker = Assignment("tool", turn, call.id)
+        worker = Assignment("tool", turn, call.id, timeout=timeout)
         token = self._tokens[call.id, turn] = self._put_to_work(worker, work, call.name, call.id)
-        if timeout is not None and timeout != math.inf:
-            worker.timeout = timeout
-            worker.call_off = self._crew.alarm(timeout, token)
+        self._set_alarm(worker, token)
 
     def _set_alarm(self, worker: Assignment, token: int) -> None:
-        if worker.timeout is not None:
-            worker.call_off = self._crew.alarm(worker.timeout, token)
+        timeout = worker.timeout
+        if timeout is not None and timeout != math.inf:
+            worker.call_off = self._crew.alarm(timeout, token)
 
     def _ask(self, kind: str, turn: int, work: Work) -> None:
-        self._put_to_work(Assignment(kind, turn), work, kind, kind)
+        worker = Assignment(kind, turn, timeout=self.spec.options.tool_timeout)
+        self._set_alarm(worker, self._put_to_work(worker, work, kind, kind))
 
     def _put_to_work(self, worker: Assignment, work: Work, name: str, call_id: str) -> int:
         job = work.job(self._crew.next_token(), self._ref, name, call_id)

@@ -129,12 +129,15 @@ def view_of(spec: TurnSpec) -> View:
 def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     """Open the first model call of a stateless turn, here and now, so that what refuses it is raised in the caller.
 
-    Nothing is sent: an adapter does no I/O before its first pull.
+    Nothing is sent: an adapter does no I/O before its first pull. None where a function has the key: it may take its
+    time, and the caller may be an event loop, so it is asked, and the call opened, where such a function may wait.
     """
     structured = spec.options.structured_finalize
     effect = CallModel(0, spec.thread, "draft" if structured else "answer")
     try:
         adapter, request, call = model_call(spec, effect, transport)
+        if callable(call.api_key):
+            return None
         opened, failure = try_open_call(adapter, request, call)
     except (AllmError, TypeError, ValueError) as error:
         refused(spec, effect, error)

@@ -18,13 +18,14 @@ import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from allm_actors.data import EngineError
 from allm_actors.engine.kinds import check_source, kind_of, let_go
 from allm_actors.engine.secret import KeySource, Secret
 
 __all__ = [
+    "PATIENCE",
     "KeySource",
     "Secret",
     "check_source",
@@ -35,8 +36,11 @@ __all__ = [
     "find",
     "parse_dotenv",
     "put",
+    "unanswered",
 ]
 
+PATIENCE: Final = 30.0
+"""How many seconds an `api_key=` function may take."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _lock = threading.Lock()
@@ -154,8 +158,17 @@ def _asked(provider: str, source: Callable[[], Any]) -> Any:
         let_go(key)
     except Exception as error:  # noqa: BLE001 - somebody's vault; what it says may quote what it guards
         trouble = f"failed with {type(error).__name__}"
+    raise _keyless(provider, trouble)
+
+
+def unanswered(provider: str, seconds: float) -> EngineError:
+    """The error of a call whose `api_key=` function has not answered for so many seconds."""
+    return _keyless(provider, f"did not answer within {seconds:g} s")
+
+
+def _keyless(provider: str, trouble: str) -> EngineError:
     message = f"the api_key= function for {provider!r} {trouble}; it must return a key, or None"
-    raise EngineError("missing_key", provider=provider, message=message)
+    return EngineError("missing_key", provider=provider, message=message)
 
 
 def _check_named(function: str, provider: object) -> None:

@@ -87,17 +87,25 @@ class Secret:
 
 
 class Remembered:
-    """A user's function for a key, that remembers what it said last, so that it can be taken out of errors."""
+    """A user's function for a key, that remembers what it said last, so that it can be taken out of errors.
 
-    __slots__ = ("_source", "said")
+    `asking` says that it is being asked. Thread: any may look.
+    """
+
+    __slots__ = ("_source", "asking", "said")
 
     def __init__(self, source: Callable[[], Any]) -> None:
         self._source = source
+        self.asking = False
         self.said: Secret | None = None
 
     def __call__(self) -> Any:
         """Ask the function."""
-        key = self._source()
+        self.asking = True
+        try:
+            key = self._source()
+        finally:
+            self.asking = False
         self.said = Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
         return key
 
