@@ -149,6 +149,17 @@ class Process(Life):
         """The request being handled, if it is one: keep it, return `NO_REPLY`, and `reply` later from anywhere."""
         return self._actor_request
 
+    def label(self) -> str | None:
+        """What the process is about, beside its class and its name: shown in the tree, in reports and in the log.
+
+        Asked when somebody looks, and once more when the process is killed or crashes. Thread: any, at any moment.
+        Source: Erlang's `proc_lib:set_label`.
+        """
+        return None
+
+    def _actor_label(self) -> str | None:
+        return self.label()
+
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def exit(self, reason: Reason = NORMAL) -> NoReturn:

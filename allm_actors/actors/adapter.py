@@ -135,6 +135,11 @@ class AdapterActor(Process):
             case _:
                 pass
 
+    def label(self) -> str:
+        """The provider, and who asks it."""
+        job = self._job
+        return f"{getattr(job.adapter, 'name', type(job.adapter).__name__)} for {job.session}"
+
     def terminate(self, _reason: Any) -> None:
         """Close what is open."""
         self._close()

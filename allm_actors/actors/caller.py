@@ -72,6 +72,10 @@ class CallActor(Process):
         self._plan = conduct(spec.request, spec.policy, random.random, spec.batch_size)
         self._ask: Ask | None = None
 
+    def label(self) -> str:
+        """What is asked for, and the call's id."""
+        return f"{self.spec.capability.span} {self.spec.call.request_id}"
+
     # Life.
 
     def init(self) -> Any:

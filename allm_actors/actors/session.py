@@ -113,6 +113,11 @@ class SessionActor(Process):
         """How many turns wait for it."""
         return len(self._queue or ())
 
+    def label(self) -> str | None:
+        """The call, where it is the session of a stateless one."""
+        first = self._seat.first
+        return None if first is None else f"call {first.id}"
+
     # Life.
 
     def init(self) -> Any:

@@ -62,6 +62,11 @@ class Worker(Process):
         if reason is not ANSWERED:
             self.cancel()
 
+    def label(self) -> str | None:
+        """The tool, and whose call it is."""
+        job = self._job
+        return None if job is None else f"{job.name} for {job.session}"
+
     def cancel(self) -> None:
         """Nobody wants the answer any more. Thread: any."""
         job = self._job

@@ -9,16 +9,16 @@ Units: virtual seconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from allm_actors.data import Err
 from allm_actors.data.build import json_schema
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import DEFAULT_MAX_RETRIES
 
-from .wild import Opaque, Wild
+from .wild import AGES, Opaque, Wild
 
 __all__ = ["PATIENCE", "drawn_options", "option_of", "passes_of", "retries_of"]
 
@@ -29,9 +29,17 @@ _FORMS = frozenset({"response_format", "response_model", "max_retries", "structu
 
 
 def drawn_options(
-    wild: Wild, engine: Engine, given: Mapping[str, Any], *, own_handlers: bool = False
+    wild: Wild,
+    engine: Engine,
+    given: Mapping[str, Any],
+    sleep: Callable[[float], object],
+    *,
+    own_handlers: bool = False,
 ) -> dict[str, Any]:
-    """The options of a call of this engine: those that are given, and those that neither they nor the engine say."""
+    """The options of a call of this engine: those that are given, and those that neither they nor the engine say.
+
+    `sleep` waits in virtual time: what is drawn may hang, where it has a time.
+    """
     told = {name for name in (*engine.params, *given) if option_of(engine, given, name) is not None}
     if engine.tool_result_encoder is not None:
         told.add("tool_result_encoder")
@@ -39,7 +47,8 @@ def drawn_options(
         told |= _FORMS
     if own_handlers:  # they wait as long as they may, and that is for their user to say
         told.add("tool_timeout")
-    drawn = _drawn(wild, engine)
+    ends = option_of(engine, given, "tool_timeout") != math.inf
+    drawn = _drawn(wild, engine, _hanging(sleep) if wild.hangs and ends else None)
     return {**{name: value for name, value in drawn.items() if name not in told}, **given}
 
 
@@ -66,7 +75,7 @@ def passes_of(engine: Engine, options: Mapping[str, Any]) -> int:
     return 2 if formed and option_of(engine, options, "structured_finalize") else 1
 
 
-def _drawn(wild: Wild, engine: Engine) -> dict[str, Any]:
+def _drawn(wild: Wild, engine: Engine, hanging: _Hanging | None) -> dict[str, Any]:
     dice = wild.dice("options")
     options: dict[str, Any] = dict(PATIENCE if wild.hangs else {"tool_timeout": math.inf})
     if dice.random() < 0.8:
@@ -76,16 +85,17 @@ def _drawn(wild: Wild, engine: Engine) -> dict[str, Any]:
     if dice.random() < 0.5:
         options["max_concurrency"] = dice.randint(1, 3)
     if dice.random() < 0.5:
-        options["on_tool_error"] = dice.choice(_POLICIES)
+        options["on_tool_error"] = dice.choice([*_POLICIES, *([hanging.policy] if hanging else [])])
     if dice.random() < 0.3:
-        options["halt_when"] = dice.choice(_PREDICATES)
+        options["halt_when"] = dice.choice([*_PREDICATES, *([hanging.predicate] if hanging else [])])
     if dice.random() < 0.2:
         options["tool_result_encoder"] = _shout
     if dice.random() < 0.2:
         options |= {"structured_finalize": True, "response_format": json_schema("answer", {"type": "object"})}
     if dice.random() < 0.25:
         options.pop("response_format", None)  # a type brings its own
-        options |= {"response_model": dice.choice(_MODELS), "max_retries": dice.randint(0, 2)}
+        models = [*_MODELS, *([hanging.model] if hanging else [])]
+        options |= {"response_model": dice.choice(models), "max_retries": dice.randint(0, 2)}
     if dice.random() < 0.2:
         options["tool_choice"] = dice.choice(
             ["auto", "none", "required", *(tool.name for tool in engine.tools)]
@@ -110,6 +120,28 @@ class Unmakeable:
 
     def __post_init__(self) -> None:
         _raises(self)
+
+
+class _Hanging(NamedTuple):
+    """Functions, and a type, of the user's that never come to an end."""
+
+    policy: Callable[..., Any]
+    predicate: Callable[..., Any]
+    model: type
+
+
+def _hanging(sleep: Callable[[float], object]) -> _Hanging:
+    def hang(*_: object) -> None:
+        sleep(AGES)
+
+    @dataclass
+    class Endless:
+        x: int
+
+        def __post_init__(self) -> None:
+            hang()
+
+    return _Hanging(hang, hang, Endless)
 
 
 def _raises(_call: object, _error: object = None) -> Any:

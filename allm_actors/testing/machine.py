@@ -48,6 +48,7 @@ class SessionMachine(RuleBasedStateMachine):
     host, `chat` the session.
     """
 
+    host: SimHost
     options: ClassVar[dict[str, Any]] = {}
     crash: ClassVar[bool] = True
 
@@ -57,8 +58,9 @@ class SessionMachine(RuleBasedStateMachine):
 
     def wild(self, engine: Engine, *, own_handlers: bool = False) -> Engine:
         """That engine with a model, and handlers unless the own ones shall run, that do anything."""
-        self._given = drawn_options(self._wild, engine, self.options, own_handlers=own_handlers)
-        return wild_engine(self._wild, engine, self.host.sleep, own_handlers=own_handlers)
+        given, sleep = self.options, self.host.sleep
+        self._given = drawn_options(self._wild, engine, given, sleep, own_handlers=own_handlers)
+        return wild_engine(self._wild, engine, sleep, own_handlers=own_handlers)
 
     # The world.
 

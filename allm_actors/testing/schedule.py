@@ -104,7 +104,7 @@ class Schedule:
         self.dice = self.wild.dice("user")
         self.deaths = 0
         self.crashed: list[str] = []
-        self.options = drawn_options(self.wild, engine, options, own_handlers=own)
+        self.options = drawn_options(self.wild, engine, options, host.sleep, own_handlers=own)
         self.engine = wild_engine(self.wild, engine, host.sleep, own_handlers=own)
         self.slowest = max(
             _limits(
@@ -239,7 +239,10 @@ class Schedule:
         self._in_time(seconds)
 
     def _in_time(self, seconds: float) -> None:
-        step = max(_limits([self._said("request_timeout")])) + _MOST_CALLS * 2 * self.slowest
+        functions = (
+            2 * _MOST_CALLS + 2
+        )  # of a step: the handler and the policy of each call, a predicate, a type
+        step = max(_limits([self._said("request_timeout")])) + functions * self.slowest
         bound = (self._limit + 1 + self._retries) * step + _THINKING
         assert seconds <= bound, f"the turn took {seconds} virtual seconds of {bound}"
 

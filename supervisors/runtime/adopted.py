@@ -215,6 +215,9 @@ class _Adopted(pykka.ThreadingActor):
             f"{type(self).__name__} sets self.ref, by which supervision knows it: call yours something else"
         )
 
+    def _actor_label(self) -> str | None:
+        return None
+
     @property
     def _actor_box(self) -> _Inbox:
         return cast("_Inbox", self.actor_inbox)

@@ -23,13 +23,13 @@ import pykka
 from pykka import messages
 
 from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError
-from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason
+from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
 from supervisors.runtime.death import claim, conclude, release
 from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import CALLBACK_FAILURES, running
+from supervisors.runtime.running import CALLBACK_FAILURES, label_of, running
 from supervisors.runtime.seam import Seam
 from supervisors.runtime.signals import (
     IGNORE,
@@ -283,6 +283,8 @@ class Life(Seam):
         ref = self._actor_ref
         if not claim(ref):
             return
+        if not is_clean(reason):
+            ref.label = label_of(self)
         if farewell is not None:
             farewell()
         self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
@@ -339,6 +341,9 @@ class Life(Seam):
             self._actor_stop_reason = reason
         if self._actor_stop_event is not None:
             self._actor_stop_event.set()
+
+    def _actor_label(self) -> str | None:
+        return None
 
     def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:  # noqa: ARG002
         """Whether the end of this child asks for nothing, and is not told. Thread: the one it died on."""

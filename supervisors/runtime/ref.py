@@ -20,7 +20,7 @@ from supervisors.errors import MailboxFull, ProcessDown
 from supervisors.reasons import NOPROC, NORMAL, Reason
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import MailboxLoad
-from supervisors.runtime.running import CALLBACK_FAILURES, check_callback, fenced, guard, running
+from supervisors.runtime.running import CALLBACK_FAILURES, check_callback, fenced, guard, label_of, running
 from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Ref(pykka.ActorRef[A]):
         "heir",
         "holdings",
         "killed",
+        "label",
         "linked",
         "name",
         "number",
@@ -76,6 +77,7 @@ class Ref(pykka.ActorRef[A]):
         self.system = system
         self.number = system.next_number()
         self.name: Hashable = None
+        self.label: str | None = None  # the last one, of a process that did not end well
         self.parent: Ref[Any] | None = None
         self.linked = False
         self.killed = False
@@ -88,8 +90,10 @@ class Ref(pykka.ActorRef[A]):
         self.waiting: Wait | None = None
 
     def __str__(self) -> str:
-        label = f"{self.actor_class.__name__}#{self.number}"
-        return label if self.name is None else f"{label} {self.name!r}"
+        name = "" if self.name is None else f" {self.name!r}"
+        owner = self.actor_inbox.owner
+        label = self.label if owner is None else label_of(owner)
+        return f"{self.actor_class.__name__}#{self.number}{name}" + (f" ({label})" if label else "")
 
     def __repr__(self) -> str:
         return f"<ActorRef {self}>"

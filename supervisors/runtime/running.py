@@ -25,6 +25,7 @@ __all__ = [
     "check_callback",
     "fenced",
     "guard",
+    "label_of",
     "running",
     "runs_here",
 ]
@@ -43,6 +44,8 @@ class Mortal(Protocol):
         ...
 
     def _actor_ask_to_stop(self, reason: Reason) -> None: ...
+
+    def _actor_label(self) -> str | None: ...
 
     def _actor_kill(self) -> None: ...
 
@@ -75,6 +78,15 @@ class _Running(threading.local):
 
 
 running = _Running()
+
+
+def label_of(process: Mortal) -> str | None:
+    """The process's own word of what it is about; None also where its code fails, for this is asked about trouble."""
+    try:
+        return process._actor_label()  # noqa: SLF001
+    except CALLBACK_FAILURES:
+        return None
+
 
 CALLBACK_FAILURES: Final = (Exception, ProcessKilled, SystemExit)
 """What a callback may raise without keeping others from being called. A killed caller is stopped at its next call."""

@@ -425,14 +425,14 @@ def _patient(adapter: Any, request: Any, call: Any) -> Any:
 
 
 def an_endless_model_is_listened_to(patch: pytest.MonkeyPatch) -> None:
-    honest = assignment.Patience.__init__
+    honest = assignment._WithModel.__init__
 
-    def init(self: assignment.Patience, *args: Any) -> None:
+    def init(self: assignment._WithModel, *args: Any) -> None:
         honest(self, *args)
         if self._whole is not None:
             self._whole()
 
-    patch.setattr(assignment.Patience, "__init__", init)
+    patch.setattr(assignment._WithModel, "__init__", init)
 
 
 def a_dead_worker_is_not_noticed(patch: pytest.MonkeyPatch) -> None:
@@ -531,6 +531,16 @@ def the_users_message_is_lost(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def a_function_of_the_users_is_waited_for(patch: pytest.MonkeyPatch) -> None:
+    set_alarm = run.TurnRun._set_alarm
+
+    def only_for_tools(self: run.TurnRun, worker: Any, token: int) -> None:
+        if worker.kind == "tool":
+            set_alarm(self, worker, token)
+
+    patch.setattr(run.TurnRun, "_set_alarm", only_for_tools)
+
+
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     # The third gate stops what the first two stop, if they do not.
     "the gate of questions is removed": without_gates(1, 3),
@@ -554,6 +564,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "too many tools at once": too_many_tools_at_once,
     "the last halt wins": the_last_halt_wins,
     "a tool that takes too long is waited for": a_tool_that_takes_too_long_is_waited_for,
+    "a function of the user's is waited for": a_function_of_the_users_is_waited_for,
     "a silent model is waited for": a_silent_model_is_waited_for,
     "an endless model is listened to": an_endless_model_is_listened_to,
     "a dead worker is not noticed": a_dead_worker_is_not_noticed,

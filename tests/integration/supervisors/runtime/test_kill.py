@@ -329,3 +329,40 @@ def test_the_loop_keeps_running_after_a_zombie(log: Log) -> None:
         exit(ref, "kill")
         hung.release.set()
         assert Echo.start().ask(1, timeout=SOON) == 1
+
+
+class Clerk(Echo):
+    """Has a word for what it is about; `about` may be what no word can be made of."""
+
+    def __init__(self, about: Any) -> None:
+        super().__init__()
+        self.about = about
+
+    def label(self) -> str | None:
+        return None if self.about is None else "file " + self.about
+
+
+def test_a_process_says_what_it_is_about(system: System) -> None:  # noqa: ARG001
+    assert str(Clerk.start("42", name="c")) == "Clerk#1 'c' (file 42)"
+    assert str(Clerk.start(None)) == "Clerk#2"
+    assert str(Clerk.start(42)) == "Clerk#3"  # its own word is broken, and it is spoken of all the same
+
+
+@pytest.mark.real(HANGS)
+def test_the_report_of_a_kill_says_what_the_process_was_about(system: System) -> None:
+    reports: list[Any] = []
+    system.reports.subscribe(reports.append)
+    hung = Hung()
+    ref = Clerk.start("42")
+    hang(ref, hung)
+    exit(ref, "kill")
+    assert {(each.kind, str(each.ref)) for each in reports} >= {("zombie", "Clerk#1 (file 42)")}
+    hung.release.set()
+    assert hung.left.wait(SOON)
+    assert str(ref) == "Clerk#1 (file 42)"
+
+
+def test_of_an_orderly_end_nobody_asks(system: System) -> None:  # noqa: ARG001
+    ref = Clerk.start("42")
+    ref.stop()
+    assert str(ref) == "Clerk#1"
