@@ -342,7 +342,7 @@ class Clerk(Echo):
         return None if self.about is None else "file " + self.about
 
 
-def test_a_process_says_what_it_is_about(system: System) -> None:  # noqa: ARG001
+def test_a_process_says_what_it_is_about(system: System) -> None:
     assert str(Clerk.start("42", name="c")) == "Clerk#1 'c' (file 42)"
     assert str(Clerk.start(None)) == "Clerk#2"
     assert str(Clerk.start(42)) == "Clerk#3"  # its own word is broken, and it is spoken of all the same
@@ -362,7 +362,7 @@ def test_the_report_of_a_kill_says_what_the_process_was_about(system: System) ->
     assert str(ref) == "Clerk#1 (file 42)"
 
 
-def test_of_an_orderly_end_nobody_asks(system: System) -> None:  # noqa: ARG001
+def test_of_an_orderly_end_nobody_asks(system: System) -> None:
     ref = Clerk.start("42")
     ref.stop()
     assert str(ref) == "Clerk#1"
