@@ -1,4 +1,4 @@
-"""Code of the user's that never returns: a predicate, a type, a function for a key. Each holds a turn up only so long."""
+"""Code of the user's that never returns, a predicate, a type, a function for a key, holds a turn up only so long."""
 
 from __future__ import annotations
 
