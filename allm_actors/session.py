@@ -153,12 +153,12 @@ def _open(
             f"expected a Session after the engine, got {type(session).__name__}; see session.start(…)"
         )
     begun = begin(session, operation, messages)
-    given = {name: value for name, value in options.items() if value is not None}
-    context = given.get("context", {})
-    if isinstance(context, Mapping):
-        given["context"] = {**session.context, **context}
-    if session.id is not None:
-        given.setdefault("session_id", session.id)
+    given = dict(options)
+    context = given.get("context")
+    if context is None or isinstance(context, Mapping):
+        given["context"] = {**session.context, **(context or {})}
+    if given.get("session_id") is None:
+        given["session_id"] = session.id
     return open_stream(
         lambda source, channel, view: SessionStream(begun, source, channel, view),
         kind,

@@ -15,6 +15,7 @@ from weakref import ref as weak
 from allm_actors.data import Message, Session, ToolCall
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.keys import either
 from allm_actors.execution.options import Kind
 from allm_actors.execution.sessions import Operation, said_by_user, spoken
 from supervisors import Future
@@ -189,7 +190,9 @@ class SessionHandle:
     def _begin(
         self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
     ) -> Turn:
-        options = {"session_id": self.id, "api_key": self._api_key, **options}
+        # Who forwards an option of None says nothing, above all not whose key it shall be.
+        own = {"session_id": options.get("session_id") or self.id}
+        options = {**options, **own, "api_key": either(options.get("api_key"), self._api_key)}
         spec = turn_spec(
             kind,
             self.engine,

@@ -32,6 +32,7 @@ __all__ = [
     "clear",
     "configure",
     "delete",
+    "either",
     "fetch",
     "find",
     "parse_dotenv",
@@ -133,6 +134,22 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
         f"(looked in: {', '.join(sources)}){hint}",
         metadata={"checked_sources": sources, "variables": list(names)},
     )
+
+
+def either(first: KeySource, second: KeySource) -> KeySource:
+    """A source that says what `first` says, or, where that is nothing, what `second` says."""
+    if second is None or not (first is None or callable(first) or isinstance(first, str | Secret)):
+        return first
+    if not callable(first):
+        return second if _secret(first) is None else first
+
+    def ask() -> Any:
+        key: Any = first()
+        if isinstance(key, str | Secret | None) and _secret(key) is None:
+            return second() if callable(second) else second
+        return key
+
+    return ask
 
 
 def parse_dotenv(text: str) -> dict[str, str]:

@@ -27,6 +27,7 @@ from allm_actors.data import (
     ToolCallDelta,
     ToolCallStarted,
 )
+from allm_actors.engine import keys
 from allm_actors.testing import Counter, script
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply
@@ -620,6 +621,58 @@ def test_an_adapter_that_quotes_its_key_is_not_quoted(tale, form, at_once, given
             assert KEY not in shown
         assert KEY not in allm.to_json(chat.value)
     assert KEY not in caplog.text
+
+
+NO_KEY = {
+    "none": None,
+    "empty": "",
+    "blank": "  ",
+    "an empty secret": keys.Secret(""),
+    "a function of none": lambda: None,
+    "a function of an empty one": lambda: "",
+}
+
+
+@pytest.mark.parametrize("given", NO_KEY.values(), ids=NO_KEY)
+@pytest.mark.parametrize("own", ["the-tenants-key", lambda: "the-tenants-key"], ids=["key", "function"])
+def test_a_turn_without_a_key_has_its_sessions_and_never_the_programs(own, given, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "the-operators-key")
+    answer = Reply(chunks=chat_completions(text="Hello."))
+    with LoopbackServer(itertools.repeat(answer)) as server, allm.Host() as host:
+        engine = allm.Engine("openai:gpt-4o", adapter_opts={"base_url": server.url, "endpoint": "chat_completions"})
+        chat = host.session("tenant", engine, api_key=own)
+        chat.reply("hi", api_key=given).result()
+        chat.reply("hi", api_key="another-key").result()
+        sent = [request.headers["authorization"] for request in server.requests]
+    assert sent == ["Bearer the-tenants-key", "Bearer another-key"]
+
+
+def test_a_turn_whose_key_is_none_of_the_kinds_is_refused():
+    with allm.Host() as host, pytest.raises(TypeError, match="api_key"):
+        host.session("s", fake(), api_key="k").reply("hi", api_key=42)
+
+
+def test_a_cache_that_is_switched_off_is_off_everywhere():
+    seen = []
+    scripts = [[script.text("ok"), script.finish("stop")]] * 20
+    opts = {"scripts": scripts, "record": lambda one: seen.append(one.request.prompt_cache)}
+    engine = allm.Engine(adapter="fake", adapter_opts=opts, params={"prompt_cache": True})
+    with allm.Host() as host:
+        chat, value = host.session("s", engine), allm.Session()
+        ways = [
+            lambda **options: allm.chat(engine, HI, **options),
+            lambda **options: allm.generate(engine, HI, **options),
+            lambda **options: allm.session.start(engine, HI, **options),
+            lambda **options: allm.session.reply(engine, value, "hi", **options),
+            lambda **options: chat.reply("hi", **options).result(),
+        ]
+        for ask in ways:
+            ask()
+            ask(prompt_cache=None)
+            ask(prompt_cache=False)
+            on, *off = (seen.pop(0) for _ in "123")
+            assert on is not None
+            assert off == [None, None]
 
 
 # --- awaited ------------------------------------------------------------------------------------------------------
