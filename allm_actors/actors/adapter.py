@@ -36,10 +36,14 @@ _END = object()
 
 
 def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
-    """The actor class for a call: on the event loop, unless the adapter, or whoever has the key, may block."""
+    """The actor class for a call: on the event loop, unless the adapter, or whoever has the key, may block.
+
+    To open an asynchronous generator runs none of its code, and the rest of it waits on an event loop anyway.
+    """
     adapter = job.adapter
     if not any(callable(getattr(adapter, form, None)) for form in ("play", "batches")):
-        return BlockingAdapterActor
+        stream = getattr(adapter, "stream", None)
+        return AdapterActor if inspect.isasyncgenfunction(stream) else BlockingAdapterActor
     return ThreadedAdapterActor if callable(job.call.api_key) else AdapterActor
 
 

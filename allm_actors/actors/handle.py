@@ -191,8 +191,9 @@ class SessionHandle:
         self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
     ) -> Turn:
         # Who forwards an option of None says nothing, above all not whose key it shall be.
-        own = {"session_id": options.get("session_id") or self.id}
-        options = {**options, **own, "api_key": either(options.get("api_key"), self._api_key)}
+        options = {**options, "api_key": either(options.get("api_key"), self._api_key)}
+        if options.get("session_id") is None:
+            options["session_id"] = self.id
         spec = turn_spec(
             kind,
             self.engine,

@@ -157,14 +157,22 @@ class Ports:
         supervisor: Any = self.whereis(name)
         if supervisor is None:
             raise ProcessDown(NOPROC)
-        hanging = len(self.system.zombies)
-        if hanging > self._max_zombies and worker.dispatcher == "blocking":
+        hanging = self._hanging(name) if worker.dispatcher == "blocking" else 0
+        if hanging > self._max_zombies:
             log.error("a call was refused: too many before it hang", role=name, hanging=hanging)
             raise TooManyHang(
                 f"{hanging} calls that were killed still hang on their threads; none is begun until some of them end"
             )
         ref: ProcessRef[Any] = supervisor.spawn_child(worker, job, on_exit=ended)
         return ref
+
+    def _hanging(self, name: str) -> int:
+        """How many of those hang that this supervisor had; those of the other one are no reason to refuse a call."""
+        zombies = self.system.zombies
+        if len(zombies) <= self._max_zombies:
+            return 0
+        parents = (zombie.ref.parent for zombie in zombies.list())
+        return sum(parent is not None and parent.name == name for parent in parents)
 
     def dismiss(self, worker: ProcessRef[Any], reason: Any) -> None:
         """End a worker; one whose handler does not end is killed when its patience is over."""

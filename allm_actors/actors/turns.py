@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from allm_actors.data import AllmError, Message, ModelRef, Request, Thread, ValidationError
+from allm_actors.data import AdapterError, AllmError, Message, ModelRef, Request, Thread, ValidationError
 from allm_actors.data.compact import with_help
 from allm_actors.data.structured import response_format_of
 from allm_actors.data.validate import validate
@@ -142,6 +142,8 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     except (AllmError, TypeError, ValueError) as error:
         refused(spec, effect, error)
         raise
+    if isinstance(failure, AdapterError):
+        failure = failure.of_call(call.request_id)
     if failure is not None:
         refused(spec, effect, failure)
         raise failure

@@ -181,6 +181,17 @@ class AdapterError(AllmError):
         told: object = self.metadata  # what was stored by anybody may hold anything there
         self.request_id = told.get("request_id") if isinstance(told, dict) else None
 
+    def of_call(self, request_id: str | None) -> AdapterError:
+        """This error, as one of the call of that id; itself, where it has an id already, or there is none."""
+        if request_id is None or self.request_id is not None:
+            return self
+        signed = type(self).from_fields(self.to_fields())
+        if "request_id" not in self.fields:
+            signed.metadata = {**signed.metadata, "request_id": request_id}
+        signed.request_id = request_id
+        signed.__cause__, signed.__traceback__ = self.__cause__, self.__traceback__
+        return signed
+
     def default_message(self) -> str:
         return (
             f"{self.kind} ({self.provider}): {self.reason}"

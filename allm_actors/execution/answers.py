@@ -36,14 +36,18 @@ REJECTED = "rejected"
 """In a response's metadata: why it was asked for again."""
 
 
-def whole(response: Response, unfinished: frozenset[str]) -> Response:
+def whole(response: Response, unfinished: frozenset[str], repeated: str | None = None) -> Response:
     """The response as a step acts on it: an answer that ended in no usable way is an error, never asked for again.
 
-    Calls named in `unfinished` were cut off: they are marked, so that no handler sees what is left of them.
+    Calls named in `unfinished` were cut off: they are marked, so that no handler sees what is left of them. A call can
+    be answered by its id alone: where two have the same, `repeated`, or one has none, no call is run.
     """
     match response.finish_reason:
         case "stop" | "length" | "content_filter":
             return response
+        case "tool_calls" if repeated is not None or not all(map(_named, response.tool_calls)):
+            response = msgspec.structs.replace(response, tool_calls=[*filter(_named, response.tool_calls)])
+            return as_error(response, _nameless(repeated))
         case "tool_calls" if response.tool_calls:
             calls = [_marked(call) if call.id in unfinished else call for call in response.tool_calls]
             return msgspec.structs.replace(response, tool_calls=calls) if unfinished else response
@@ -107,6 +111,17 @@ def _assistant(response: Response, **metadata: Any) -> Message:
 def _marked(call: ToolCall) -> ToolCall:
     why = call.metadata.get("arguments_error", "the call was cut off before its arguments were complete")
     return msgspec.structs.replace(call, metadata={**call.metadata, "arguments_error": why})
+
+
+def _named(call: ToolCall) -> bool:
+    id: object = call.id
+    return isinstance(id, str) and id != ""
+
+
+def _nameless(repeated: str | None) -> AdapterError:
+    what = "a call without an id" if not repeated else f"several calls with the id {repeated!r}"
+    message = f"the adapter made {what}; each call of an answer has an id of its own, a text"
+    return AdapterError("malformed_response", message=message)
 
 
 def _malformed(reason: str | None, raw: str | None) -> AdapterError:

@@ -129,6 +129,11 @@ class Fold:
         return partial(response)
 
     @property
+    def repeated_call(self) -> str | None:
+        """The id that two different calls of the answer have, if there is one: the first of them is lost."""
+        return self._receiving.repeated
+
+    @property
     def unfinished_calls(self) -> frozenset[str]:
         """The ids of the calls that began and were never completed."""
         return self._receiving.unfinished_calls

@@ -34,10 +34,12 @@ from typing import Final, TypeAlias
 import msgspec
 
 from allm_actors.data import (
+    AdapterError,
     AllmError,
     ChatCompleted,
     ChatResult,
     ErrorEvent,
+    Event,
     Message,
     MessageStarted,
     RawChunk,
@@ -148,14 +150,19 @@ def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
         events = tuple(event for event in events if type(event) in _MODEL_EVENTS)
     if not events:
         return state, ()
+    if ErrorEvent in map(type, events):
+        events = tuple(_of_call(state, event) for event in events)
     return msgspec.structs.replace(state, phase=phase.heard(events)), (Emit(events),)
 
 
 def _failed(state: LoopState, phase: Asking, news: ModelFailed) -> Transition:
     begun = phase.count or (state.retries and state.options.kind != "chat")
+    error = news.error
+    if isinstance(error, AdapterError):
+        error = error.of_call(state.options.request_id)
     if news.preflight and not begun:
-        return _refused(state, news.error)
-    phase, shown = _with_error(phase, news.error)
+        return _refused(state, error)
+    phase, shown = _with_error(phase, error)
     state, effects = _ended(msgspec.structs.replace(state, phase=phase), phase)
     return state, (*shown, *effects)
 
@@ -190,7 +197,7 @@ def _priced(state: LoopState, answer: Fold) -> tuple[Effect, ...]:
 def _received(state: LoopState, answer: Fold) -> Transition:
     response = _told(state, answer.response())
     if state.options.kind != "generate":
-        response = whole(response, answer.unfinished_calls)
+        response = _signed(state, whole(response, answer.unfinished_calls, answer.repeated_call))
     if response.finish_reason == "stop" and state.options.parses and _purpose(state) != "draft":
         state = msgspec.structs.replace(state, phase=Parsing(response))
         return state, (ParseAnswer(state.turn, response.text() or ""),)
@@ -213,6 +220,20 @@ def _told(state: LoopState, response: Response) -> Response:
     if response.request_id is not None or state.options.request_id is None:
         return response
     return msgspec.structs.replace(response, request_id=state.options.request_id)
+
+
+def _signed(state: LoopState, response: Response) -> Response:
+    """The response, whose error, if it has one, is of this run's call."""
+    error = response.metadata.get("error")
+    if not isinstance(error, AdapterError) or error.request_id is not None:
+        return response
+    return as_error(response, error.of_call(state.options.request_id))
+
+
+def _of_call(state: LoopState, event: Event) -> Event:
+    if isinstance(event, ErrorEvent) and isinstance(event.error, AdapterError):
+        return ErrorEvent(event.error.of_call(state.options.request_id))
+    return event
 
 
 def _answered(state: LoopState, response: Response, effects: tuple[Effect, ...] = ()) -> Transition:

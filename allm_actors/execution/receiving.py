@@ -56,11 +56,22 @@ class Receiving:
     Thread: not safe to share; one reader owns it.
     """
 
-    __slots__ = ("_blocks", "_calls", "_carried", "_finish_reason", "_message", "_usage", "error", "metadata")
+    __slots__ = (
+        "_blocks",
+        "_calls",
+        "_carried",
+        "_finish_reason",
+        "_message",
+        "_usage",
+        "error",
+        "metadata",
+        "repeated",
+    )
 
     def __init__(self, error: Any = None, metadata: dict[str, Any] | None = None) -> None:
         self.error = error
         self.metadata = metadata if metadata is not None else {}
+        self.repeated: str | None = None  # the id of a call that came again as another one
         self._blocks: dict[str | None, list[str]] = {}
         self._calls: dict[str, _Call] = {}
         self._carried: dict[str, Any] = {}
@@ -131,13 +142,16 @@ class Receiving:
             call = self._calls[event.id] = _Call(event.id, event.name)
         name: object = event.name
         metadata: object = event.metadata
-        call.complete = ToolCall(
+        complete = ToolCall(
             id=event.id,
             name=name if isinstance(name, str) else str(name),
             arguments=event.arguments,
             raw_arguments=event.raw_arguments,
             metadata=metadata if isinstance(metadata, dict) else {},
         )
+        if call.complete is not None and call.complete != complete:
+            self.repeated = event.id
+        call.complete = complete
 
     def _message_completed(self, event: MessageCompleted) -> None:
         metadata = dict(event.metadata)

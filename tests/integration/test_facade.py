@@ -639,7 +639,9 @@ def test_a_turn_without_a_key_has_its_sessions_and_never_the_programs(own, given
     monkeypatch.setenv("OPENAI_API_KEY", "the-operators-key")
     answer = Reply(chunks=chat_completions(text="Hello."))
     with LoopbackServer(itertools.repeat(answer)) as server, allm.Host() as host:
-        engine = allm.Engine("openai:gpt-4o", adapter_opts={"base_url": server.url, "endpoint": "chat_completions"})
+        engine = allm.Engine(
+            "openai:gpt-4o", adapter_opts={"base_url": server.url, "endpoint": "chat_completions"}
+        )
         chat = host.session("tenant", engine, api_key=own)
         chat.reply("hi", api_key=given).result()
         chat.reply("hi", api_key="another-key").result()

@@ -223,6 +223,69 @@ def test_calls_that_hang_are_counted_and_the_next_ones_are_refused(caplog: pytes
         assert told("f") == "done"
 
 
+class Waiting:
+    """An adapter that needs a thread, because `stream` may block; or, with a generator, none."""
+
+    name = "waiting"
+
+    def __init__(self, *, asynchronous: bool) -> None:
+        if asynchronous:
+            self.stream = self.generated
+
+    def stream(self, request: Any, call: Any) -> Any:
+        return self.generated(request, call)
+
+    async def generated(self, _request: Any, _call: Any) -> Any:
+        yield allm.MessageStarted()
+        yield allm.MessageCompleted(allm.assistant("hi"), "stop")
+
+
+def test_tools_that_hang_hold_up_no_model_and_keys_that_hang_no_tool() -> None:
+    deaf = threading.Event()
+    calls = [script.tool_call("look"), script.finish("tool_calls")]
+    says = [script.text("Well."), script.finish("stop")]
+
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    def hang() -> str:
+        """Look for ever."""
+        deaf.wait(30)
+        return "k"
+
+    def told(name: str, handler: Any, **options: Any) -> Any:
+        tool = allm.tool(name="look")(handler)
+        engine = allm.Engine("fake", tools=[tool], adapter_opts={"scripts": [calls, says]})
+        return host.session(name, engine).reply("Look!", **options).result().thread.messages[2].content
+
+    def asked(name: str, adapter: Any, **options: Any) -> Any:
+        return host.session(name, allm.Engine(adapter)).reply("Hi", **options).result()
+
+    with allm.Host(max_zombies=0) as host:
+        try:
+            told("a", hang, tool_timeout=0.05)
+            until(lambda: len(host.system.zombies) == 1)
+            assert "1 calls that were killed still hang" in told("b", look)
+            for n, adapter in enumerate([Waiting(asynchronous=False), Waiting(asynchronous=True), "fake"]):
+                options = {"adapter_opts": {"script": says}} if adapter == "fake" else {}
+                assert asked(f"c{n}", adapter, **options).halted_reason == "completed"
+        finally:
+            deaf.set()
+        until(lambda: not host.system.zombies)
+        deaf.clear()
+        try:
+            with pytest.raises(allm.EngineError, match="did not answer"):
+                asked("d", "openai:gpt-4o", api_key=hang, request_timeout=0.05)
+            until(lambda: len(host.system.zombies) == 1)
+            assert told("e", look) == "seen"
+            assert asked("f", Waiting(asynchronous=True)).halted_reason == "completed"
+            refused = asked("g", Waiting(asynchronous=False))
+            assert "still hang on their threads" in str(refused.metadata["error"])
+        finally:
+            deaf.set()
+
+
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, "many", None])
 def test_how_many_may_hang_is_a_number(wrong: Any) -> None:
     with pytest.raises(ValueError, match="max_zombies must be a whole number"):

@@ -33,7 +33,7 @@ from allm_actors.execution.loop import Options, start, step
 from allm_actors.execution.tools import encode, settle, settle_error
 
 HI = Thread().add_user("hi")
-RATE_LIMITED = AdapterError("rate_limited")
+RATE_LIMITED = AdapterError("rate_limited", request_id="r1")
 
 
 def text(words, finish="stop", **metadata):

@@ -5,11 +5,13 @@ import inspect
 import pytest
 
 from allm_actors.data import (
+    AdapterError,
     AskUser,
     ChatCompleted,
     ChatResult,
     EngineError,
     Err,
+    ErrorEvent,
     Halt,
     Message,
     MessageStarted,
@@ -410,6 +412,58 @@ def test_every_response_and_every_tool_knows_the_request_id():
     result, world = chat(calls(("c0", "echo")), text("done"), tools=tools(echo=echo))
     assert [step.response.request_id for step in result.steps] == ["r1", "r1"]
     assert [effect.request_id for effect in world.effects if isinstance(effect, RunTool)] == ["r1"]
+
+
+NAMELESS = AdapterError("rate_limited", cause="c", metadata={"k": 1})
+
+
+@pytest.mark.parametrize("kind", ["generate", "step", "chat"])
+@pytest.mark.parametrize("fails", [NAMELESS, broken(NAMELESS, "par"), calls(finish="tool_calls")])
+def test_every_error_of_an_adapter_knows_the_request_id(kind, fails):
+    result, world = chat(fails, kind=kind)
+    told = [event.error for event in world.events if isinstance(event, ErrorEvent)]
+    if isinstance(result, Refused):
+        told.append(result.error)
+    elif kind == "chat":
+        told.append(result.metadata["error"])
+    elif error := getattr(result, "response", result).metadata.get("error"):
+        told.append(error)
+    assert {error.request_id for error in told} <= {"r1"}
+    assert told or kind == "generate"
+    assert NAMELESS.request_id is None
+
+
+def test_an_error_of_another_call_stays_its_own():
+    other = AdapterError("rate_limited", request_id="another")
+    result, _ = chat(broken(other))
+    assert result.metadata["error"] is other
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([("a", "echo", {"x": 1}), ("a", "echo", {"x": 2})], "several calls with the id 'a'"),
+        ([("a", "echo"), ("b", "echo"), ("a", "other")], "several calls with the id 'a'"),
+        ([("", "echo", {"x": 1}), ("", "echo", {"x": 2})], "a call without an id"),
+        ([("", "echo")], "a call without an id"),
+        ([(None, "echo"), ("b", "echo")], "a call without an id"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["step", "chat"])
+def test_calls_that_cannot_be_told_apart_are_not_run(kind, made, said):
+    result, world = chat(calls(*made), tools=tools(echo=echo), kind=kind)
+    error = (result.metadata if kind == "chat" else result.response.metadata)["error"]
+    assert (error.reason, error.request_id) == ("malformed_response", "r1")
+    assert said in str(error)
+    assert not [effect for effect in world.effects if isinstance(effect, RunTool)]
+    validate(result.thread)
+
+
+def test_a_call_that_is_told_twice_is_one_call():
+    result, _ = chat(
+        calls(("a", "echo", {"x": 1}), ("a", "echo", {"x": 1})), text("ok"), tools=tools(echo=echo)
+    )
+    assert (result.halted_reason, len(result.steps[0].tool_results)) == ("completed", 1)
 
 
 def test_what_an_adapter_may_not_say_is_not_passed_on():

@@ -42,7 +42,7 @@ from allm_actors.execution.sessions import (
 )
 from tests.unit.allm_actors.execution.driver import HI, World, broken, calls, options, shape, text, tools
 
-ERROR = AdapterError("rate_limited")
+ERROR = AdapterError("rate_limited", request_id="r1")
 USER = Message(role="user", content="A")
 SYSTEM = Message(role="system", content="be brief")
 CALLS = [ToolCall(id=call_id, name="t", arguments={}) for call_id in ("m1", "m2")]
