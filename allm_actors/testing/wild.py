@@ -43,6 +43,7 @@ from allm_actors.data import (
     StepCompleted,
     Thread,
     Tool,
+    ToolCallCompleted,
     ToolCallStarted,
     ToolError,
     ToolResultEncoded,
@@ -144,15 +145,18 @@ class WildModel:
             raise AdapterError(dice.choice(["rate_limited", "authentication_failed"]), provider=self.name)
         if act == "refused badly":
             raise ValueError("an adapter may refuse with that")
-        return self._perform(act, dice)
+        words = [] if act == "fits" else self._words(dice)
+        said = stage([*words, *_ACTS[act](self, dice)])
+        if act in ("calls", "broken calls") and _confused(said):
+            self._wild.failed.append(call.request_id)
+            self._wild.seen["model: two calls with one id"] += 1
+        return self._perform(act, said, dice)
 
     def stream(self, request: Request, call: Call) -> Iterator[Event]:
         """As `play`, without a wait."""
         return (item for item in self.play(request, call) if not isinstance(item, Delay))
 
-    def _perform(self, act: str, dice: random.Random) -> Iterator[Event | Delay]:
-        words = [] if act == "fits" else self._words(dice)
-        said = stage([*words, *_ACTS[act](self, dice)])
+    def _perform(self, act: str, said: list[Event | Delay], dice: random.Random) -> Iterator[Event | Delay]:
         if act in (*_CUT_SHORT, "unfinished call"):
             said = [item for item in said if not isinstance(item, MessageCompleted)]
         match act:
@@ -195,13 +199,13 @@ class WildModel:
         return words
 
     def _calls(self, dice: random.Random, *, broken: bool = False) -> list[Any]:
-        ids = [f"c{i}" for i in range(_MOST_CALLS)]
-        if dice.random() < 0.2:
-            ids = ids[:2]
-        calls = [self._call(dice, dice.choice(ids)) for _ in range(dice.randint(1, _MOST_CALLS))]
+        ids = dice.sample([f"c{i}" for i in range(_MOST_CALLS + 1)], _MOST_CALLS + 1)
+        if dice.random() < 0.15:  # several calls may have one id
+            ids = dice.choices(ids[:3], k=_MOST_CALLS + 1)
+        calls = [self._call(dice, id) for id in ids[: dice.randint(1, _MOST_CALLS)]]
         if broken:
             raw = dice.choice(['{"x": ', "[1]", "7", ""])
-            bad = script.tool_call(dice.choice(self._names), id=dice.choice(ids), raw_arguments=raw)
+            bad = script.tool_call(dice.choice(self._names), id=ids[-1], raw_arguments=raw)
             calls.insert(dice.randint(0, len(calls)), bad)
         return [*calls, script.finish("tool_calls")]
 
@@ -219,6 +223,13 @@ class WildModel:
         reason = dice.choice(["rate_limited", "timeout", "provider_unavailable", "a reason of nobody's"])
         rest = [script.finish(dice.choice(["stop", "tool_calls"]))] if dice.random() < 0.5 else []
         return [*calls, script.error(reason), *rest]
+
+
+def _confused(said: Sequence[Event | Delay]) -> bool:
+    """Whether two different calls have one id."""
+    calls: dict[str, ToolCallCompleted] = {}
+    made = (event for event in said if isinstance(event, ToolCallCompleted))
+    return any(calls.setdefault(event.id, event) != event for event in made)
 
 
 class WildStream:

@@ -42,7 +42,7 @@ RARE: dict[str, dict[str, Any]] = {
     "a death is told for the job before": {"schedules": 2000},
     # A worker that takes no message is killed after a second, and its second job ends with it: that takes long turns.
     "a worker gets the next job before it is done": {
-        "schedules": 1500,
+        "schedules": 4000,
         "crash": False,
         "max_turns": 6,
         "mode": "auto",
@@ -531,6 +531,11 @@ def the_users_message_is_lost(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def two_calls_with_one_id_are_taken_for_one(patch: pytest.MonkeyPatch) -> None:
+    whole = loop.whole
+    patch.setattr(loop, "whole", lambda response, unfinished, _repeated: whole(response, unfinished))
+
+
 def a_function_of_the_users_is_waited_for(patch: pytest.MonkeyPatch) -> None:
     set_alarm = run.TurnRun._set_alarm
 
@@ -564,6 +569,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "too many tools at once": too_many_tools_at_once,
     "the last halt wins": the_last_halt_wins,
     "a tool that takes too long is waited for": a_tool_that_takes_too_long_is_waited_for,
+    "two calls with one id are taken for one": two_calls_with_one_id_are_taken_for_one,
     "a function of the user's is waited for": a_function_of_the_users_is_waited_for,
     "a silent model is waited for": a_silent_model_is_waited_for,
     "an endless model is listened to": an_endless_model_is_listened_to,
