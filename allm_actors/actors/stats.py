@@ -13,6 +13,7 @@ import msgspec
 from supervisors import System
 
 from .session import SessionActor
+from .strays import strays_of
 from .tools import AsyncCallWorker, CallWorker
 
 __all__ = ["HostStats", "stats_of"]
@@ -23,7 +24,7 @@ class HostStats(msgspec.Struct, frozen=True, kw_only=True):
 
     `sessions` are in memory, running or not; `turns` run, with those of calls without a session, and `waiting` ones
     stand in the queues of sessions. `model_calls` and `tool_calls` are what the turns wait for, `other_calls` what is
-    not chat. `hanging` calls were killed and still run on their threads: see `max_zombies` of `Host`.
+    not chat. `hanging` calls were ended and still run, on their threads (see `max_zombies` of `Host`) or event loops.
     """
 
     sessions: int = 0
@@ -47,5 +48,5 @@ def stats_of(system: System) -> HostStats:
         model_calls=sum(turn.model is not None for turn in turns),
         tool_calls=sum(turn.tools for turn in turns),
         other_calls=sum(isinstance(owner, CallWorker | AsyncCallWorker) for owner in owners),
-        hanging=len(system.zombies),
+        hanging=len(system.zombies) + strays_of(system),
     )

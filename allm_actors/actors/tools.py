@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from _thread import LockType
+from _thread import LockType, get_ident
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -20,6 +20,7 @@ from supervisors import Process
 
 from .loops import call_on
 from .protocol import ANSWERED, CallJob, HandlerDone, ToolDone, ToolJob
+from .strays import Farewell
 
 __all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
 
@@ -107,6 +108,7 @@ class AsyncToolActor(Worker):
     def __init__(self, job: ToolJob) -> None:
         super().__init__(job)
         self._task: asyncio.Task[Any] | None = None
+        self._ident: int | None = None
         self.continue_(job)
 
     def begin(self, job: ToolJob) -> None:
@@ -130,14 +132,18 @@ class AsyncToolActor(Worker):
         """Stop the coroutine."""
         super().cancel()
         job = self._job
-        if job is not None and job.loop is not None:
-            call_on(job.loop, lambda: self._task.cancel() if self._task is not None else None)
+        if job is None or job.loop is None:
+            return
+        farewell = Farewell(self.system, self.label(), lambda: self._task, self._ident)
+        if call_on(job.loop, farewell.say):
+            farewell.look_later()
 
     def _start(self, job: ToolJob) -> None:
         assert job.loop is not None
         if not self.ref.is_alive():
             return  # killed before its loop came to it
         work = job.work if job.claim is None else _claiming(job, job.claim)
+        self._ident = get_ident()
         coroutine: Coroutine[Any, Any, Any] = work()
         self._task = job.loop.create_task(coroutine, context=job.context and job.context.copy())
         self._task.add_done_callback(partial(self._done, job))

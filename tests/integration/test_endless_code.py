@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import queue
@@ -19,6 +20,7 @@ from allm_actors.engine import keys
 from allm_actors.testing import SimHost, script
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply
+from tests.integration.stage import until
 
 HI = [allm.user("hi")]
 ENDLESS, SOON = 1e6, 10.0
@@ -199,3 +201,59 @@ def test_operators_are_told_which_tool_of_which_session_hangs(locked: threading.
         line = told.get(timeout=SOON)
         locked.set()
     assert re.fullmatch(r"ToolActor#\d+ \(look_up for SessionActor#\d+ \('sessions', 'ada'\)\)", line)
+
+
+def one_call(tool: allm.Tool) -> allm.Engine:
+    calls = [script.tool_call(tool.name, {}), script.finish("tool_calls")]
+    scripts = [calls, [script.text("done"), script.finish("stop")]]
+    return allm.Engine(adapter="fake", tools=[tool], adapter_opts={"scripts": scripts})
+
+
+def test_a_coroutine_that_goes_on_is_counted_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, logger="allm_actors")
+    over: list[bool] = []
+
+    @allm.tool
+    async def deaf() -> str:
+        """Do not listen."""
+        while not over:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+        return "done"
+
+    with allm.Host() as host:
+        host.session("ada", one_call(deaf)).reply("hi", tool_timeout=0.05).result()
+        until(lambda: host.stats().hanging == 1)
+        until(lambda: lines_of(caplog, "a coroutine goes on after it was cancelled"))
+        (line,) = lines_of(caplog, "a coroutine goes on after it was cancelled")
+        assert re.search(r"who=\"deaf for SessionActor#\d+ \('sessions', 'ada'\)\"", line)
+        assert "in deaf > " in line
+        over.append(True)
+        until(lambda: host.stats().hanging == 0)
+
+
+def test_a_coroutine_that_blocks_everybodys_event_loop_is_told_once(
+    caplog: pytest.LogCaptureFixture, locked: threading.Event
+) -> None:
+    caplog.set_level(logging.ERROR, logger="allm_actors")
+
+    @allm.tool
+    async def blocks() -> str:
+        """Block."""
+        locked.wait(SOON)
+        return "done"
+
+    with allm.Host() as host:
+        for name in "abc":
+            host.session(name, one_call(blocks)).reply("hi", tool_timeout=0.05).result()
+        until(lambda: lines_of(caplog, "an event loop is blocked"))
+        (line,) = lines_of(caplog, "an event loop is blocked")
+        assert "in blocks > " in line
+        assert "('sessions', 'a')" in line
+        locked.set()
+        assert host.session("d", one_call(blocks)).reply("hi").result().halted_reason == "completed"
+        until(lambda: host.stats().hanging == 0)
+
+
+def lines_of(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
+    return [line for line in caplog.messages if line.startswith(event)]
