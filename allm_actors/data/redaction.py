@@ -15,6 +15,14 @@ _KEYS = re.compile(
     # AWS's: ids of keys, Bedrock's own keys, and the token that it quotes when it does not like a signature.
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\b(?:ABSK|bedrock-api-key-)[A-Za-z0-9_\-.=+/]{6,}"
     r"|(?i:\bx-amz-security-token[:=]\s*)[^\s'\"&]+"
+    # Those of other services, which a tool may bring: GitHub's, GitLab's, Slack's, of Stripe's hooks; signed JSON.
+    r"|\b(?:gh[opsur]_|github_pat_|glpat-|xox[abeoprs]-|xapp-|whsec_)[A-Za-z0-9_\-]{10,}"
+    r"|\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]*"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"
+    # The password of a URL, and what is called one.
+    r"|(?<=://)[^\s/:@]{0,200}:[^\s/@]{1,200}(?=@)"
+    r"|(?i:(?<![a-z])(?:password|passwd|pwd|client_secret|secret_access_key|access_token|refresh_token)[\"']?\s?[:=]\s?)"
+    r"[\"']?[^\s\"'&,;}]{4,400}"
     # What is called a key, as a field or a parameter: with a digit in it, for "api_key: required" says what is wrong.
     r"|\bapikey[-_][A-Za-z0-9_\-]{12,}"
     r"|(?i:\bapi[-_ ]?key[\"']?\s?[:=]\s?)[\"']?(?=[^\s\"'&,;]{0,400}[0-9])[^\s\"'&,;]{6,}"
