@@ -169,7 +169,7 @@ class Application:
     def _start_root(self) -> None:
         try:
             result = _start(self._spec)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, the end of the application is an orderly one
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, the end of the application is an orderly one
             _log.exception("the root of the application did not start")
             self._events.put(_RootEnded(Crash.of(exc)))
             return

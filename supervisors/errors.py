@@ -58,6 +58,14 @@ __all__ = [
 ]
 
 
+def shown(value: object) -> str:
+    """The `repr` of what is somebody else's; one that fails must not keep a death from being told."""
+    try:
+        return repr(value)
+    except Exception as exc:  # noqa: BLE001 - a reason may hold an exception of any make
+        return f"<{type(value).__name__}, whose repr failed with {type(exc).__name__}>"
+
+
 class SupervisorError(Exception):
     """Anything this package raises about processes and their supervision."""
 
@@ -133,7 +141,7 @@ class StartError(SupervisorError):
 
     def __init__(self, reason: Reason, spec: Any = None) -> None:
         who = "the process" if spec is None else f"child {getattr(spec, 'id', spec)!r}"
-        super().__init__(f"{who} did not start: {reason!r}")
+        super().__init__(f"{who} did not start: {shown(reason)}")
         self.reason = reason
         self.spec = spec
         self.__cause__ = getattr(reason, "exc", None)
@@ -161,7 +169,7 @@ class ProcessDown(SupervisorError, ActorDeadError):
     def __init__(self, reason: Reason = NOPROC, ref: Any = None) -> None:
         who = "the process" if ref is None else ref if isinstance(ref, ActorRef) else f"process {ref!r}"
         super().__init__(
-            f"{who} not found" if reason is NOPROC else f"{who} is down: {reason!r}"
+            f"{who} not found" if reason is NOPROC else f"{who} is down: {shown(reason)}"
         )  # Pykka's words
         self.reason = reason
         self.ref = ref

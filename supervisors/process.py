@@ -247,7 +247,7 @@ class Process(Life):
                 name=name,
                 incarnation=incarnation,
             )
-        except Exception as exc:  # noqa: BLE001 - told to whoever wanted the child
+        except BaseException as exc:  # noqa: BLE001 - told to whoever wanted the child
             me.signal(ChildStartFailed(tag, None, crash_of(exc)))
             return None
 

@@ -150,19 +150,19 @@ class DynamicChildren:
 
     def which_children(self) -> list[Child]:
         """All children; they have no ids."""
-        return [_line(entry) for entry in self._entries.values()]
+        return [_line(entry) for entry in list(self._entries.values())]
 
     def count_children(self, alive: Callable[[Ref], bool]) -> Counts:
         """How many children there are, and how many are alive."""
-        return count(self._entries.values(), alive)
+        return count(list(self._entries.values()), alive)
 
     def views(self) -> list[View]:
         """All children, in more detail."""
-        return [view(entry)._replace(id=None) for entry in self._entries.values()]
+        return [view(entry)._replace(id=None) for entry in list(self._entries.values())]
 
     def refs(self) -> list[Ref]:
         """The children that run."""
-        return [ref for ref, entry in self._entries.items() if entry.retry is None]
+        return [ref for ref, entry in list(self._entries.items()) if entry.retry is None]
 
     # restarting
 

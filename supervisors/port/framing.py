@@ -8,6 +8,7 @@ Source: Erlang/OTP `open_port`: `{line, L}`, `{packet, 4}`, `stream`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, Literal, Protocol, TypeAlias
 
 from supervisors.errors import BadSpec, SupervisorError
@@ -38,8 +39,8 @@ class Frames(Protocol):
         """What goes to the program. Raises: `FrameTooLong`."""
         ...
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """What has become complete by this. Raises: `FrameTooLong`."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What has become complete by this, frame by frame. Raises: `FrameTooLong`, after those before that one."""
         ...
 
     def rest(self) -> list[bytes]:
@@ -71,15 +72,14 @@ class _Lines:
     def encode(self, data: bytes) -> bytes:
         return data + b"\n"
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         *ended, begun = data.split(b"\n")
-        lines: list[bytes] = []
         for each in ended:
             self._keep(each)
-            lines.append(b"".join(self._parts))
+            line = b"".join(self._parts)
             self._parts, self._size = [], 0
+            yield line
         self._keep(begun)
-        return lines
 
     def rest(self) -> list[bytes]:
         return [b"".join(self._parts)] if self._size else []
@@ -102,9 +102,8 @@ class _Packets:
             raise FrameTooLong(self._max)
         return len(data).to_bytes(_HEAD) + data
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         self._buffer += data
-        packets: list[bytes] = []
         at = 0
         while len(self._buffer) - at >= _HEAD:
             size = int.from_bytes(self._buffer[at : at + _HEAD])
@@ -113,10 +112,9 @@ class _Packets:
             end = at + _HEAD + size
             if len(self._buffer) < end:
                 break
-            packets.append(bytes(self._buffer[at + _HEAD : end]))
+            yield bytes(self._buffer[at + _HEAD : end])
             at = end
         del self._buffer[:at]
-        return packets
 
     def rest(self) -> list[bytes]:
         return []
@@ -129,8 +127,8 @@ class _Stream:
     def encode(self, data: bytes) -> bytes:
         return data
 
-    def feed(self, data: bytes) -> list[bytes]:
-        return [data[at : at + self._max] for at in range(0, len(data), self._max)]
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        return iter([data[at : at + self._max] for at in range(0, len(data), self._max)])
 
     def rest(self) -> list[bytes]:
         return []

@@ -26,6 +26,7 @@ Written: TypeAlias = Callable[[bool], object]
 
 _CHUNK: Final = 65_536  # bytes
 _WINDOW: Final = 64  # chunks that may wait to be handled; with more the program waits, as its pipe is full
+_UNKNOWN: Final = 255
 _LEFT_OVER: Final = 64  # chunks that are still read once the program is dead; a pipe holds far less
 _STDERR: Final[Mapping[str, int | None]] = {
     "inherit": None,
@@ -37,7 +38,10 @@ _STDERR: Final[Mapping[str, int | None]] = {
 @final
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a program ended: its exit code, or, below zero, the signal that ended it. As a reason it is no clean one."""
+    """How a program ended: its exit code, or, below zero, the signal that ended it. As a reason it is no clean one.
+
+    255 where the system does not say, because SIGCHLD is ignored.
+    """
 
     code: int
 
@@ -78,6 +82,7 @@ class Program:
         self._input_ends = False
         self._reaped = False
         self._exited = False
+        self._status: int | None = None  # what its end is told as, where the system does not say
         self._done = False
         self._wake_out, self._wake_in = os.pipe()
         try:
@@ -169,7 +174,15 @@ class Program:
     def _watch(self) -> None:
         # Dead, but not reaped: until it is, its number belongs to nobody else, and the group can be killed safely.
         if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            try:
+                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                # SIGCHLD is ignored, perhaps since before this program: the system has reaped it, and its number may
+                # be somebody else's already.
+                self._status = _UNKNOWN
+                self._reap()
+                self._wake()
+                return
         else:
             self._popen.wait()
         self.kill()
@@ -191,7 +204,7 @@ class Program:
             raise
         finally:
             self._close()
-        self._on_exit(ExitStatus(self._popen.returncode))
+        self._on_exit(ExitStatus(self._popen.returncode if self._status is None else self._status))
 
     def _turn(self) -> None:
         poll = select.poll()

@@ -244,7 +244,10 @@ class _Adopted(pykka.ThreadingActor):
         running.process = self
         try:
             if ref.name is None or ref.system.names.register(ref.name, ref):
-                super()._actor_loop()
+                if not ref.buried:
+                    super()._actor_loop()
+                elif ref.name is not None:  # killed in this instant, by somebody who saw no name to give back
+                    ref.system.names.unregister(ref.name, ref)
             else:
                 pykka.ActorRegistry.unregister(ref)
                 self._actor_close(AlreadyStarted(ref.system.names.whereis(ref.name)))
@@ -260,9 +263,11 @@ class _Adopted(pykka.ThreadingActor):
         if self.actor_stopped.is_set():
             return
         with ref.system.lock:
+            if ref.buried:
+                return  # its death has the starter, and tells it
             starter, ref.starter = ref.starter, None
             ref.linked = ref.parent is not None
-        if starter is not None and not ref.buried:
+        if starter is not None:
             starter(Started(ref))
 
     def _handle_receive(self, message: Any) -> Any:

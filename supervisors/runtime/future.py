@@ -20,7 +20,7 @@ import pykka
 from pykka._future import _Unset
 
 from supervisors.errors import CallingSelf, Deadlock, ProcessKilled
-from supervisors.runtime.running import running, runs_here
+from supervisors.runtime.running import running, runs_here, survive
 from supervisors.runtime.timers import check_timeout
 
 if TYPE_CHECKING:
@@ -198,8 +198,8 @@ class Future(pykka.Future[T], Generic[T]):
                 return  # another thread took it
             try:
                 callback(self)
-            except Exception:  # noqa: BLE001 - the other callbacks must still be called
-                _log.exception("a done-callback of %r failed", self)
+            except BaseException as exc:  # noqa: BLE001 - see `survive`
+                survive(exc, "a done-callback of %r failed", self)
 
     def _wait(self, timeout: float | None) -> None:
         timeout = check_timeout(timeout)

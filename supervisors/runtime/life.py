@@ -29,7 +29,7 @@ from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import CALLBACK_FAILURES, label_of, running
+from supervisors.runtime.running import label_of, running, survive
 from supervisors.runtime.seam import Seam
 from supervisors.runtime.signals import (
     IGNORE,
@@ -133,12 +133,13 @@ class Life(Seam):
 
     def _actor_started(self, info: Any) -> None:
         ref = self._actor_ref
+        starter = None
         with ref.system.lock:
-            starter, ref.starter = ref.starter, None
-            ref.linked = ref.parent is not None
-            dead = ref.buried
+            if not ref.buried:  # else its death has the starter, and tells it
+                starter, ref.starter = ref.starter, None
+                ref.linked = ref.parent is not None
         ref.actor_inbox.release()
-        if starter is not None and not dead:
+        if starter is not None:
             starter(Started(ref, info))
 
     def _actor_ignored(self) -> None:
@@ -285,16 +286,18 @@ class Life(Seam):
             return
         if not is_clean(reason):
             ref.label = label_of(self)
-        if farewell is not None:
-            farewell()
-        self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
-        self._actor_fail_requests(reason)
-        for timer in list(self._actor_timers or ()):
-            timer.cancel()
-        if self.register_in_pykka:
-            pykka.ActorRegistry.unregister(ref)
-        release(ref)
-        conclude(ref, reason, self._actor_verdict)
+        try:
+            if farewell is not None:
+                farewell()
+            self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
+            self._actor_fail_requests(reason)
+            for timer in list(self._actor_timers or ()):
+                timer.cancel()
+            if self.register_in_pykka:
+                pykka.ActorRegistry.unregister(ref)
+        finally:  # whatever comes in between: somebody waits to hear of this
+            release(ref)
+            conclude(ref, reason, self._actor_verdict)
 
     def _actor_fail_requests(self, reason: Reason) -> None:
         ref = self._actor_ref
@@ -404,5 +407,5 @@ def _inherits(cls: type[Life], *names: str) -> bool:
 def _run_kill_callback(callback: Callable[[], object]) -> None:
     try:
         callback()
-    except CALLBACK_FAILURES:  # it must not keep the others, and the burial, from coming
-        _log.exception("an on_kill callback failed")
+    except BaseException as exc:  # noqa: BLE001 - see `survive`
+        survive(exc, "an on_kill callback failed")

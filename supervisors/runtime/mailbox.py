@@ -32,6 +32,10 @@ __all__ = ["Mailbox"]
 
 _log = logging.getLogger("supervisors")
 
+# How many owners may run on top of each other on one thread: a death tells children, whose deaths tell theirs, and a
+# stack has an end.
+_DEEPEST = 8
+
 _making = RLock()  # reentrant: a finalizer or a signal handler may come in
 
 
@@ -119,8 +123,12 @@ class Mailbox:
         if self.drained:
             return False
         if self._idle.acquire(False):
-            if len(lane) == 1:
-                self.run(1)
+            if len(lane) == 1 and running.nested < _DEEPEST:
+                running.nested += 1
+                try:
+                    self.run(1)
+                finally:
+                    running.nested -= 1
             else:
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
         return True

@@ -20,7 +20,7 @@ from supervisors.errors import MailboxFull, ProcessDown
 from supervisors.reasons import NOPROC, NORMAL, Reason
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import MailboxLoad
-from supervisors.runtime.running import CALLBACK_FAILURES, check_callback, fenced, guard, label_of, running
+from supervisors.runtime.running import check_callback, fenced, guard, label_of, running, survive
 from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
 
 if TYPE_CHECKING:
@@ -388,5 +388,5 @@ def run_exit_callback(callback: Callable[[Reason], object], reason: Reason) -> N
     """Run one observer of a death; what it raises is logged and goes no further, for others must still be told."""
     try:
         callback(reason)
-    except CALLBACK_FAILURES:
-        _log.exception("an exit callback failed")
+    except BaseException as exc:  # noqa: BLE001 - see `survive`
+        survive(exc, "an exit callback failed")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 import pykka
 
 from supervisors.reasons import Crash, Reason, is_clean
-from supervisors.runtime.running import CALLBACK_FAILURES, check_callback
+from supervisors.runtime.running import check_callback, survive
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -85,8 +85,8 @@ class _Feed(Generic[T]):
         for subscriber in self._subscribers:
             try:
                 subscriber(item)
-            except CALLBACK_FAILURES:
-                _log.exception("a subscriber failed")
+            except BaseException as exc:  # noqa: BLE001 - see `survive`
+                survive(exc, "a subscriber failed")
 
 
 class Reports(_Feed[Report]):

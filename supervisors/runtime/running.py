@@ -7,8 +7,9 @@ dict while nobody is fenced.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from supervisors.errors import BadSpec, ProcessKilled
 from supervisors.reasons import Reason
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
 
 __all__ = [
-    "CALLBACK_FAILURES",
     "Mortal",
     "Owner",
     "check_callback",
@@ -28,7 +28,10 @@ __all__ = [
     "label_of",
     "running",
     "runs_here",
+    "survive",
 ]
+
+_log = logging.getLogger("supervisors")
 
 
 class Mortal(Protocol):
@@ -68,6 +71,7 @@ class _Running(threading.local):
     """Per thread: the process whose turn it is (or none), and the worker of a pool that this thread is (or none).
 
     `host` is who has to be told when this thread waits for anything; outside a simulation nobody in particular has.
+    `nested` is how many processes run on top of each other.
     """
 
     process: Mortal | None = None
@@ -75,6 +79,7 @@ class _Running(threading.local):
     starting_for: Ref[Any] | None = None
     host: Dispatcher | None = None
     wait: Wait | None = None
+    nested: int = 0
 
 
 running = _Running()
@@ -84,12 +89,19 @@ def label_of(process: Mortal) -> str | None:
     """The process's own word of what it is about; None also where its code fails, for this is asked about trouble."""
     try:
         return process._actor_label()  # noqa: SLF001
-    except CALLBACK_FAILURES:
+    except BaseException:  # noqa: BLE001 - whatever it is
         return None
 
 
-CALLBACK_FAILURES: Final = (Exception, ProcessKilled, SystemExit)
-"""What a callback may raise without keeping others from being called. A killed caller is stopped at its next call."""
+def survive(exc: BaseException, message: str, *args: object) -> None:
+    """Log what a callback raised, and go on: others must still be called. A killed caller is stopped at its next call.
+
+    Ctrl-C, which strikes the main thread wherever it is, is raised again.
+    """
+    if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise exc
+    _log.error(message, *args, exc_info=exc)
+
 
 fenced: dict[Ref[Any], None] = {}
 """Killed processes whose handler has not returned yet."""

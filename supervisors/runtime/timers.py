@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from supervisors.errors import BadSpec
+from supervisors.runtime.running import survive
 from supervisors.spec import is_number
 
 __all__ = ["Clock", "Deadline", "RealClock", "TimerRef", "Timers", "check_timeout"]
@@ -278,8 +279,8 @@ class RealClock:
 def _do(action: Callable[[], object]) -> object:
     try:
         return action()
-    except Exception:  # noqa: BLE001 - the other timers must still fire
-        _log.exception("a timer failed")
+    except BaseException as exc:  # noqa: BLE001 - see `survive`
+        survive(exc, "a timer failed")
         return None
 
 

@@ -17,8 +17,10 @@ from typing import Any, Final, Literal, TypeAlias
 import pykka
 
 from supervisors.process import Future, exit
-from supervisors.reasons import SHUTDOWN
+from supervisors.reasons import SHUTDOWN, Reason
 from supervisors.runtime.ref import Ref
+from supervisors.runtime.running import running
+from supervisors.runtime.signals import ExitNotice
 from supervisors.task.handle import Task
 from supervisors.task.work import Ended, Returned
 
@@ -67,6 +69,9 @@ class Stream:
 
     def results(self) -> Iterator[Returned | Ended]:
         """Run; one result for each item."""
+        consumer = running.process
+        if consumer is not None:  # killed or crashed, it does not come to the end of this
+            consumer.ref.add_exit_callback(self._give_up)
         try:
             while self._fill():
                 ready = self._ready()
@@ -76,8 +81,13 @@ class Stream:
                     self._running.remove(ready)
                     yield self._result(ready)
         finally:
-            for each in self._running:
-                _stop(each.task.ref)
+            if consumer is not None:
+                consumer.ref.remove_exit_callback(self._give_up)
+            self._give_up()
+
+    def _give_up(self, _reason: Reason = None) -> None:
+        for each in list(self._running):
+            _stop(each.task.ref)
 
     def _fill(self) -> bool:
         # Whether there is anything left to wait for or to tell.
@@ -135,8 +145,9 @@ class Stream:
 
 
 def _stop(ref: Ref[Any]) -> None:
-    # Asked first; whoever does not end is killed, and nobody waits for it.
-    exit(ref, SHUTDOWN)
+    # Asked first; whoever does not end is killed, and nobody waits for it. Not by `exit`, which a killed consumer may
+    # not call any more.
+    ref.receive_exit(ExitNotice(None, SHUTDOWN))
     alarm = ref.system.timers.after(_PATIENCE, ref.kill)
     ref.add_exit_callback(lambda _reason: alarm.cancel())
 

@@ -249,6 +249,20 @@ def test_the_status_is_the_reason(script: str, reason: Any, number: Any, owner: 
     assert getattr(port.exit_reason, "signal", None) == number
 
 
+def test_a_program_whose_end_the_system_does_not_tell_has_ended_all_the_same(owner: Any, log: Log) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        port = sh("read go; exit 0")
+        watch(owner, port)
+        port.tell(b"go")
+        assert log.next().reason == ExitStatus(255), "nobody knows that it was a success"
+        other = sh("read go")
+        exit(other, "kill")
+        assert other.exit_reason is KILLED
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_a_failure_is_restarted_and_a_success_is_not(owner: Any, log: Log) -> None:
     spec = child(Port, ["sh", "-c", 'echo "$$"; read code; exit "$code"'], owner=owner)
     sup = Supervisor.start_link([spec.replace(restart="transient")])

@@ -466,6 +466,40 @@ def test_giving_up_a_stream_stops_its_tasks(tasks: TaskSupervisorRef, log: Log) 
         assert ref.exit_reason is SHUTDOWN
 
 
+@pytest.mark.real(STOPPING)
+@pytest.mark.parametrize("how", ["killed", "crashes"])
+def test_the_tasks_of_a_stream_end_with_who_reads_it(
+    how: str, tasks: TaskSupervisorRef, agent: Any, log: Log
+) -> None:
+    def watch(n: int) -> int:
+        process = current_process()
+        assert process is not None
+        if n:
+            log(process.ref)
+            with process.blocking():
+                assert process.stopping.wait(SOON)
+            process.check_stop()
+        return n
+
+    held = []
+
+    def stream(self: Agent) -> None:
+        results = tasks.async_stream(watch, range(100), max_concurrency=3, timeout=None)
+        held.append(results)  # as the traceback of a crash would
+        assert next(results) == Returned(0)
+        if how == "crashes":
+            raise ValueError("as told")
+        next(results)
+
+    agent.tell(stream)
+    refs = [log.next(), log.next()]
+    if how == "killed":
+        exit(agent, "kill")
+    for ref in refs:
+        assert dead(ref).wait(SOON)
+        assert ref.exit_reason is SHUTDOWN
+
+
 def test_a_process_that_streams_is_sent_no_messages(tasks: TaskSupervisorRef, agent: Any, log: Log) -> None:
     def stream(self: Agent) -> Any:
         return list(tasks.async_stream(lambda n: n, range(5), max_concurrency=2, timeout=SOON))

@@ -30,6 +30,24 @@ def start(world, children, id="a", **fields):
     return world.run(children.start_child(spec(id, **fields)))
 
 
+def test_a_look_is_not_disturbed_by_children_that_come_and_go(world):
+    # A child that ends by itself is forgotten on the thread it dies on, and a spawned one is taken in on the caller's.
+    children = dynamic()
+    for _ in range(3):
+        start(world, children, restart="temporary")
+    looked_at = []
+
+    def alive(ref):
+        looked_at.append(ref)
+        children.forgets(ref, NORMAL)
+        children.take_in(spec("b", restart="temporary"), f"new{len(looked_at)}", 0.0)
+        return True
+
+    assert children.count_children(alive).active == 3
+    assert looked_at == ["a1", "a2", "a3"]
+    assert refs(children) == ["new1", "new2", "new3"]
+
+
 class TestStarting:
     def test_there_are_no_children_at_first(self, world):
         children = dynamic()
