@@ -30,7 +30,7 @@ from typing import Any, ClassVar, NoReturn, Self, cast, final
 
 import pykka
 
-from supervisors.errors import ProcessKilled
+from supervisors.errors import ProcessKilled, shown
 from supervisors.reasons import NORMAL, Exit, Reason
 from supervisors.runtime import ties
 from supervisors.runtime.adopted import supervised
@@ -39,7 +39,7 @@ from supervisors.runtime.hooks import DEFER_START
 from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
 from supervisors.runtime.life import Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
-from supervisors.runtime.names import Name, check_name
+from supervisors.runtime.names import Name, Via, check_name
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import check_callback, guard
 from supervisors.runtime.signals import (
@@ -358,7 +358,10 @@ class Process(Life):
 
 
 class _Delivery:
-    """What a timer does: an ordinary message, which no limit of the mailbox holds up."""
+    """What a timer does: an ordinary message, which no limit of the mailbox holds up.
+
+    There is one thread for all timers: what a name may have to start first is started on another.
+    """
 
     __slots__ = ("_dest", "_message", "_system")
 
@@ -370,13 +373,44 @@ class _Delivery:
     def __call__(self) -> bool:
         # False: it will never be of use again, so a periodic timer may end.
         dest = self._dest
-        ref = dest if isinstance(dest, Ref) else self._system.names.whereis(dest)
+        if isinstance(dest, Ref):
+            self._give(dest)
+            return dest.is_alive()
+        ref = _seen(dest)
+        if ref is not None and ref.is_alive():
+            self._give(ref)
+        elif _may_start(dest):
+            self._system.apart(self._find)
+        else:
+            self._find()
+        return True
+
+    def _find(self) -> None:
+        try:
+            with self._system.activated():
+                ref = self._system.names.whereis(self._dest)
+        except Exception as exc:  # noqa: BLE001 - a registry of the user's, or a start that failed
+            self._system.dead_letters.add(
+                self._message, self._dest, None, f"its name led nowhere: {shown(exc)}"
+            )
+            return
         if ref is None:
-            self._system.dead_letters.add(self._message, dest, None, "no process of that name")
-            return True
+            self._system.dead_letters.add(self._message, self._dest, None, "no process of that name")
+        else:
+            self._give(ref)
+
+    def _give(self, ref: Ref[Any]) -> None:
         if not ref.actor_inbox.closed:
             ref.inform(self._message)
-        return ref.is_alive() or ref is not dest
+
+
+def _may_start(dest: Any) -> bool:
+    """Whether to look for this name may start its process, and wait for that: a look that does not has a door apart."""
+    return isinstance(dest, Via) and hasattr(dest.registry, "owner")
+
+
+def _seen(dest: Any) -> Ref[Any] | None:
+    return cast("Ref[Any] | None", dest.registry.owner(dest.key)) if _may_start(dest) else None
 
 
 def _as_signal(tag: Any, outcome: Outcome) -> ChildStarted | ChildIgnored | ChildStartFailed:

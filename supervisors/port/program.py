@@ -80,6 +80,7 @@ class Program:
         self._waiting = 0  # bytes that the program has not taken yet
         self._unhandled = 0
         self._input_ends = False
+        self._starter = os.getpid()
         self._reaped = False
         self._exited = False
         self._status: int | None = None  # what its end is told as, where the system does not say
@@ -263,6 +264,8 @@ class Program:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _signal(self, number: int) -> None:
+        if self._starter != os.getpid():
+            return  # a fork of who started it: it is not the child's to end
         with self._lock:
             if not self._reaped:
                 try:

@@ -76,6 +76,7 @@ class System:
         self.dead_letters = DeadLetters(self.clock, self.reports)
         self.zombies = Zombies(max_zombies, self.reports, self._escalate)
         self.stopped = False
+        self._pid = os.getpid()
         self._forced = dispatcher
         self._dispatchers: dict[str, Dispatcher] = {}
         self._scopes: dict[str, Groups] = {}
@@ -86,11 +87,15 @@ class System:
     @staticmethod
     def current() -> System:
         """The system of the innermost `with` block, else that of the running process, else the process-wide default."""
-        system = _entered.get()
-        if system is not None:
-            return system
-        process = running.process
-        return process.ref.system if process is not None else _default_system()
+        system, process = _entered.get(), running.process
+        if system is None and process is not None:
+            system = process.ref.system
+        return _default_system() if system is None or system.elsewhere else system
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is a forked child, and the processes have stayed with the parent's threads."""
+        return self._pid != os.getpid()
 
     def __enter__(self) -> Self:
         self._tokens.append(_entered.set(self))
@@ -172,6 +177,8 @@ class System:
         Each gets as long as its class says (`shutdown`), all together `timeout` seconds; who takes longer is killed.
         Called by a process it returns at once and the stop goes on without it.
         """
+        if self.elsewhere:
+            return
         if running.process is not None:
             self.apart(lambda: self.stop(reason, timeout))
             return
@@ -192,6 +199,8 @@ class System:
 
     def kill(self) -> None:
         """End all processes now, parents before children; nobody cleans up, and nobody is started again."""
+        if self.elsewhere:
+            return
         while living := [ref for ref in self.processes() if not ref.killed]:
             for ref in living:
                 ref.kill()

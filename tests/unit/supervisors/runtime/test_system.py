@@ -89,6 +89,31 @@ def test_a_forked_child_has_a_default_system_of_its_own():
     assert run.stdout == "7\n"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_child_that_is_forked_inside_of_a_system_has_its_own_and_ends_nothing_of_the_parents():
+    program = (
+        "import os, sys\n"
+        "from supervisors import Port, Process, System\n"
+        "class Echo(Process):\n"
+        "    def on_receive(self, message): return message\n"
+        "child = 0\n"
+        "with System() as system:\n"
+        "    Echo.start().ask(1)\n"
+        "    port = Port.start(['cat'])\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        answer = Echo.start().ask(7)\n"
+        "        sys.exit(answer)\n"  # and so leaves the block
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), port.is_alive(), system.elsewhere)\n"
+        "    port.ask(b'still there')\n"
+        "print(port.exit_reason)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert run.stdout == "7 True False\nSHUTDOWN\n"
+
+
 def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
     with System() as system:
         assert system.dispatcher("default") is system.dispatcher("default")
