@@ -172,9 +172,8 @@ class Engine:
 
 def merge_tools(tools: Iterable[Tool], over: Iterable[Tool]) -> list[Tool]:
     """`tools` with those of `over` in the place of a tool of the same name, or at the end."""
-    merged = {tool.name: tool for tool in tools}
-    merged.update((tool.name, tool) for tool in over)
-    return list(merged.values())
+    new = {tool.name: tool for tool in over}
+    return [*(new.pop(tool.name, tool) for tool in tools), *new.values()]
 
 
 class _Ids:

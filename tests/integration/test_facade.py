@@ -105,12 +105,33 @@ def test_generate_gives_a_response():
     assert allm.generate(fake(), HI).text() == "Hello there"
 
 
-def test_a_request_says_what_it_asks_for():
+BY = {
+    "generate": allm.generate,
+    "stream_generate": lambda *given, **options: allm.stream_generate(*given, **options).result(),
+    "aio.generate": lambda *given, **options: asyncio.run(allm.aio.generate(*given, **options)),
+    "aio.stream_generate": lambda *given, **options: asyncio.run(
+        allm.aio.stream_generate(*given, **options).aresult()
+    ),
+}
+
+
+@pytest.mark.parametrize("generate", BY.values(), ids=BY)
+def test_a_request_says_what_it_asks_for_unless_the_call_says_otherwise(generate):
     asked = []
-    request = allm.request("hi", temperature=0.5, model="own")
-    allm.generate(fake(record=asked), request, model="call", temperature=0.1, max_tokens=7, seed=3)
-    (sent, _) = asked[0]
-    assert (sent.model, sent.temperature, sent.max_tokens, sent.options) == ("own", 0.5, 7, {"seed": 3})
+    own = allm.tool(name="own", description="", schema={})
+    request = allm.request("hi", temperature=0.5, model="own", tools=[own], options={"seed": 2, "user": "u"})
+    engine = fake(record=asked).merge(params={"temperature": 0.9, "max_tokens": 9, "top_p": 0.1})
+    generate(engine, request)
+    generate(engine, request, model="call", temperature=0.0, max_tokens=7, seed=3, tools=[get_weather])
+    (plain, _), (called, _) = asked
+    assert (plain.model, plain.temperature, plain.max_tokens) == ("own", 0.5, 9)
+    assert (plain.options, [tool.name for tool in plain.tools]) == (
+        {"seed": 2, "user": "u", "top_p": 0.1},
+        ["own"],
+    )
+    assert (called.model, called.temperature, called.max_tokens) == ("own", 0.0, 7)
+    assert called.options == {"seed": 3, "user": "u", "top_p": 0.1}
+    assert [tool.name for tool in called.tools] == ["own", "get_weather"]
 
 
 def test_step_runs_the_tools_of_one_answer():
