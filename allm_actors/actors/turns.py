@@ -19,10 +19,11 @@ from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
-from allm_actors.engine.kinds import check_kinds
+from allm_actors.engine.kinds import check_kinds, check_times
 from allm_actors.engine.places import split
 from allm_actors.engine.resolve import (
     complete_request,
+    resolve_adapter_opts,
     resolve_model_ref,
     resolve_params,
     resolve_tools,
@@ -155,6 +156,7 @@ def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     given = _given(engine, options)
     params = resolve_params(engine, given)
     check_kinds({**_of_engine(engine), **params, **given})
+    check_times(resolve_adapter_opts(engine, given))
     _refuse_what_cannot_work(engine, given)
     if callable(given.get("api_key")):
         given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors

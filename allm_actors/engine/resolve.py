@@ -148,16 +148,17 @@ def call_for(
     """What an adapter is told beside the request; `parts` as for `step_request`. Raises as `split` does."""
     parts = parts_of(engine, options) if parts is None else parts
     retry = options.get("retry")
+    held = {
+        **parts.transport,
+        **resolve_adapter_opts(engine, options),
+        **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
+    }
     return Call(
         request_id=request_id,
         api_key=options.get("api_key"),
-        options={
-            **parts.transport,
-            **resolve_adapter_opts(engine, options),
-            **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
-        },
-        stream_timeout=parts.transport.get("stream_timeout"),
-        request_timeout=parts.transport.get("request_timeout"),
+        options=held,
+        stream_timeout=held.get("stream_timeout"),
+        request_timeout=held.get("request_timeout"),
         retry=engine.retry if retry is None else retry,
         cursor_key=engine.id,
         transport=transport,

@@ -246,6 +246,41 @@ def test_what_the_engine_says_holds_unless_the_call_says_otherwise():
     assert allm.chat(engine, HI, on_tool_error="halt").halted_reason == "tool_error"
 
 
+class Mute:
+    """An adapter that keeps no time itself: it says one word, and nothing more until it is let go."""
+
+    name = "mute"
+
+    def __init__(self):
+        self.left = threading.Event()
+
+    def stream(self, request, call):
+        yield MessageStarted()
+        yield TextDelta(id="t", delta="One ")
+        self.left.wait(SOON)
+
+
+@pytest.mark.parametrize("held_by", ["engine", "call", "option"])
+@pytest.mark.parametrize(("name", "phase"), [("stream_timeout", "idle"), ("request_timeout", "total")])
+@pytest.mark.parametrize("form", ["fake", "mute"])
+def test_a_time_holds_for_every_adapter_wherever_it_was_said(form, name, phase, held_by):
+    mute, said = Mute(), {name: 0.05}
+    engine = allm.Engine(mute)
+    if form == "fake":
+        engine = fake([script.text("One "), script.delay(60), script.finish("stop")])
+    options = {"option": said, "call": {"adapter_opts": said}, "engine": {}}[held_by]
+    if held_by == "engine":
+        engine = engine.merge(adapter_opts=said)
+    try:
+        response = allm.generate(engine, HI, **options)
+    finally:
+        mute.left.set()
+    error = response.metadata["error"]
+    assert (error.reason, error.provider, error.metadata) == ("timeout", form, {"phase": phase})
+    assert f"0.05 s; {name} allows more, in seconds" in str(error)
+    assert response.text() == "One "
+
+
 def test_halt_when_sees_each_step_and_an_error_of_its_own_is_data():
     seen = []
 

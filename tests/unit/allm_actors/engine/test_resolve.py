@@ -229,6 +229,21 @@ def test_tools_that_a_request_has_twice_stay_so_for_validation_to_say():
         assert names.count("a") == 2
 
 
+@pytest.mark.parametrize("name", ["stream_timeout", "request_timeout"])
+def test_a_time_may_be_an_option_or_one_of_the_adapters(name):
+    def time(options, **engine):
+        call = call_for(Engine(**engine), options, "r")
+        assert getattr(call, name) == call.options.get(name)
+        return getattr(call, name)
+
+    held = {"params": {name: 1.0}, "adapter_opts": {name: 2.0}}
+    assert time({}) is None
+    assert time({}, params={name: 1.0}) == 1.0
+    assert time({}, **held) == 2.0
+    assert time({"adapter_opts": {name: 3.0}}, **held) == 3.0
+    assert time({"adapter_opts": {name: 3.0}, name: 4.0}, **held) == 4.0
+
+
 def test_a_call_knows_who_asks_and_hides_the_key():
     engine = Engine(adapter_opts={"base_url": "u", "stream_timeout": 9.0}, retry=False)
     call = call_for(engine, {"api_key": "sk-1", "stream_timeout": 2.0, "adapter_opts": {"headers": {}}}, "r1")
