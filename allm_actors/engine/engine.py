@@ -18,7 +18,7 @@ from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.kinds import check_kinds
-from allm_actors.engine.places import split
+from allm_actors.engine.places import CALL, split
 from allm_actors.engine.secret import held_in
 
 __all__ = ["Engine"]
@@ -27,6 +27,8 @@ _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
 _CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
+# No default of a call: what an engine has a field for, and what is said of one call or one session alone.
+_NO_PARAMS = CALL | {"when_busy"}
 _OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
 
 
@@ -279,8 +281,17 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 def _params(value: Mapping[str, Any] | None) -> dict[str, Any]:
     held = _mapping("params", value)
     split(held)
+    for name in held:
+        if name in _NO_PARAMS:
+            raise TypeError(f"{name!r} among the params of an Engine would do nothing; {_place_of(name)}")
     check_kinds(held)
     return held
+
+
+def _place_of(name: str) -> str:
+    if name in Engine.__dataclass_fields__:
+        return f"it is an argument of the Engine: Engine({name}=…)"
+    return "say it to host.session(…)" if name == "when_busy" else f"say it with the call: {name}=…"
 
 
 def _to_fields(engine: Engine) -> dict[str, Any]:
@@ -311,6 +322,12 @@ def _from_fields(stored: dict[str, Any]) -> Engine:
     for name in _MAPPINGS:
         if isinstance(known.get(name), list):
             known[name] = dict(known[name])
+    if isinstance(
+        known.get("params"), Mapping
+    ):  # the Elixir library takes any name, and makes nothing of these
+        known["params"] = {
+            name: value for name, value in known["params"].items() if name not in _NO_PARAMS - {"api_key"}
+        }
     if isinstance(known.get("retry"), list):
         known["retry"] = elixir.delays_in_seconds(known["retry"])
     for name in _OBJECTS:

@@ -335,6 +335,13 @@ def test_a_source_of_keys_that_fails(host):
         ({"max_turn": 1}, TypeError, "'max_turns'"),
         ({"system": "x"}, TypeError, "allm.system("),
         ({"tool_timeout": -1}, ValueError, "seconds"),
+        ({"model": "m"}, TypeError, "Engine(model=…)"),
+        ({"tools": []}, TypeError, "Engine(tools=…)"),
+        ({"context": {}}, TypeError, "Engine(context=…)"),
+        ({"adapter_opts": {}}, TypeError, "Engine(adapter_opts=…)"),
+        ({"retry": False}, TypeError, "Engine(retry=…)"),
+        ({"request_id": "r"}, TypeError, "with the call"),
+        ({"when_busy": "queue"}, TypeError, "host.session("),
     ],
     ids=str,
 )
@@ -342,6 +349,7 @@ def test_params_that_no_call_could_take_are_refused_with_the_engine(params, kind
     refused(lambda: allm.Engine("fake", params=params), kind, words)
     ((name, value),) = params.items()
     refused(lambda: allm.Engine("fake").put_param(name, value), kind, words)
+    refused(lambda: allm.Engine("fake").merge(params=params), kind, words)
 
 
 def test_a_hosts_timeout_that_means_nothing():

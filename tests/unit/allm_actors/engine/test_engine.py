@@ -249,6 +249,15 @@ def test_the_retry_of_an_elixir_engine_is_read_in_seconds():
     assert read(retry=False).retry is False
 
 
+def test_params_of_an_elixir_engine_that_mean_nothing_are_left_out():
+    idle = {"model": "m", "tools": [], "context": {}, "adapter_opts": [], "retry": False, "request_id": "r"}
+    engine = read(params={**idle, "when_busy": "queue", "temperature": 0.5, "session_id": "s", "seed": 1})
+    assert engine.params == {"temperature": 0.5, "session_id": "s", "seed": 1}
+    assert engine.put_param("max_turns", 3).params["max_turns"] == 3
+    with pytest.raises(ValidationError, match="never holds a key"):
+        read(params={"api_key": "sk-canary"})
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["base_delay", "max_delay", "jitter"]),
