@@ -1,7 +1,8 @@
 """Who is asked, with which model, tools and defaults: one immutable value.
 
 Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new
-engine with the same `id`, which is how scripted adapters tell engines apart.
+engine with the same `id`, which is how scripted adapters tell engines apart. One that is read from a text without an
+`id` has none, so that it is equal to what the same text gives again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import count
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from allm_actors.data import EngineError, ModelRef, Tool, ValidationError
 from allm_actors.data.codec import register
@@ -47,7 +48,7 @@ class Engine:
     `EngineError("invalid_engine")` for two tools of one name.
     """
 
-    id: int
+    id: int | None
     adapter: str | Adapter | None
     model: str | ModelRef | None
     tools: tuple[Tool, ...]
@@ -154,7 +155,8 @@ class Engine:
         return self._with(**merged)
 
     def _with(self, **changes: Any) -> Self:
-        return type(self)(**({field.name: getattr(self, field.name) for field in fields(self)} | changes))
+        held = {field.name: getattr(self, field.name) for field in fields(self)} | changes
+        return _with_id(type(self)(**held), held["id"])
 
     def __hash__(self) -> int:
         return hash((Engine, self.id))
@@ -204,6 +206,13 @@ class _Ids:
 
 
 _ids = _Ids()
+_E = TypeVar("_E", bound=Engine)
+
+
+def _with_id(engine: _E, id: int | None) -> _E:
+    """The engine with this id, which may be none: a new engine is given one."""
+    object.__setattr__(engine, "id", id)
+    return engine
 
 
 def _unknown_field(name: str) -> str:
@@ -332,7 +341,7 @@ def _from_fields(stored: dict[str, Any]) -> Engine:
         known["retry"] = elixir.delays_in_seconds(known["retry"])
     for name in _OBJECTS:
         known[name] = _named(name, known.get(name))
-    return Engine(**known)
+    return _with_id(Engine(**known), known.get("id"))
 
 
 def _named(slot: str, value: Any) -> Any:
