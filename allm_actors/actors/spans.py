@@ -29,11 +29,11 @@ def spans_of(spec: TurnSpec) -> TurnSpans | None:
     return TurnSpans(spec) if listening() else None
 
 
-def refused(spec: TurnSpec, effect: CallModel, error: Exception) -> None:
-    """Tell of a turn whose first model call was refused in its caller."""
+def refused(spec: TurnSpec, error: Exception) -> None:
+    """Tell of a turn that was refused in its caller, before its model was asked."""
     spans = spans_of(spec)
     if spans is not None:
-        spans.wants(effect)
+        spans.asks()
         spans.broken(error, "error")
 
 
@@ -78,12 +78,7 @@ class TurnSpans:
         """This is about to be performed."""
         match effect:
             case CallModel():
-                if (
-                    self._kind != "generate" and "step" not in self._open
-                ):  # it may ask again for a better answer
-                    self._begin("step")
-                self._begin("generate")
-                self._begin("stream")
+                self.asks()
             case CancelModel():
                 self._end_model(None)
             case Emit(events) if self._kind == "chat":
@@ -92,6 +87,13 @@ class TurnSpans:
                 self._finish(result)
             case _:
                 pass
+
+    def asks(self) -> None:
+        """A model is about to be asked."""
+        if self._kind != "generate" and "step" not in self._open:  # it may ask again for a better answer
+            self._begin("step")
+        self._begin("generate")
+        self._begin("stream")
 
     def broken(self, why: Any, kind: str = "exit") -> None:
         """The turn comes to nothing: its runner died (`exit`), or it was refused (`error`)."""

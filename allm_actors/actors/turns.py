@@ -1,7 +1,7 @@
 """From what a caller typed to one turn: options sorted, rules checked, everything resolved.
 
 Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started:
-first of the options, then of the messages, then of the adapter.
+first of the options, then of the messages, then of the adapter. From the messages on, telemetry is told of a refusal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from allm_actors.data import AllmError, Message, ModelRef, Request, Thread, ValidationError
@@ -98,12 +99,10 @@ def turn_spec(
     thread = thread if thread is not None else Thread()
     if request is not None:
         request = _complete(engine, request, given)
-    elif operation is None:
-        validate(thread)
-    return TurnSpec(
+    spec_with = partial(
+        TurnSpec,
         id=id,
         engine=engine,
-        adapter=find_adapter(engine.adapter),
         options=rules,
         call_options=given,
         parts=split(params),
@@ -120,6 +119,13 @@ def turn_spec(
         system=system,
         inside=inside,
     )
+    try:
+        if operation is None and request is None:
+            validate(thread)
+        return spec_with(adapter=find_adapter(engine.adapter))
+    except AllmError as error:
+        refused(spec_with(adapter=None), error)
+        raise
 
 
 def view_of(spec: TurnSpec) -> View:
@@ -141,10 +147,10 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
             return None
         opened, failure = try_open_call(adapter, request, call)
     except (AllmError, TypeError, ValueError) as error:
-        refused(spec, effect, error)
+        refused(spec, error)
         raise
     if failure is not None:
-        refused(spec, effect, failure)
+        refused(spec, failure)
         raise failure
     return opened
 
