@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import itertools
 import logging
@@ -13,6 +14,7 @@ import traceback
 from typing import Literal
 
 import pytest
+import structlog
 
 import allm_actors as allm
 from allm_actors.data import (
@@ -166,6 +168,34 @@ def test_arguments_that_do_not_fit_are_told_to_the_model():
     assert "argument city" in answer
     assert "argument town" in answer
     assert result.halted_reason == "completed"
+
+
+@dataclasses.dataclass
+class Account:
+    iban: str
+
+    def __post_init__(self):
+        raise ValueError(f"{self.iban} is not an IBAN")
+
+
+def test_what_a_type_says_of_an_argument_is_for_the_model_and_not_for_a_log():
+    @allm.tool
+    def pay(to: Account) -> str:
+        """Pay."""
+        return to.iban
+
+    logs = [structlog.testing.CapturingLogger() for _ in range(2)]
+    engine = fake(calls("pay", to={"iban": "DE89-ADA"}, ADA="?"), HELLO, tools=[pay])
+    with allm.telemetry.log_events(logs[0]), allm.telemetry.log_events(logs[1], content=True):
+        result = allm.chat(engine, HI)
+    assert "DE89-ADA is not an IBAN; expected Account; argument ADA" in result.thread.messages[2].content
+    plain, whole = ([line.kwargs for line in log.calls if "outcome" in line.kwargs] for log in logs)
+    assert plain[0]["error.message"] == (
+        "argument to: does not fit; expected Account; an argument that is unexpected; the arguments are: to"
+    )
+    assert (plain[0]["error.type"], plain[0]["gen_ai.tool.name"]) == ("invalid_arguments", "pay")
+    assert "ADA" not in repr(logs[0].calls)
+    assert "DE89-ADA is not an IBAN" in whole[0]["error.message"]
 
 
 def test_a_tool_knows_the_call_it_works_for():
