@@ -630,6 +630,73 @@ def test_an_adapter_that_raises_gives_one_error(form, caplog):
     assert TextDelta("Hel") in events
 
 
+class Clumsy:
+    """An adapter whose code fails where it should have begun, or at its first event."""
+
+    name = "clumsy"
+
+    def __init__(self, error, *, begins):
+        self._error, self._begins = error, begins
+
+    def stream(self, _request, call):
+        key = call.api_key
+        return self._events() if self._begins else self._fail(key)
+
+    def _events(self):
+        yield MessageStarted()
+        raise self._error
+
+    def _fail(self, _key):
+        try:
+            {}["model"]
+        except KeyError:
+            raise self._error  # noqa: B904 - what failed before is what a traceback shows
+
+
+def locals_of(error):
+    """What the frames of an error hold, and of those that led to it."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            yield from frame.f_locals.values()
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("object of type 'int' has no len()"), ValueError("no")], ids=repr
+)
+def test_an_adapter_that_fails_before_it_begins_says_where_and_holds_no_key(error):
+    with allm.Host() as host:
+        session = host.session("s", allm.Engine(Clumsy(error, begins=False)), api_key=KEY)
+        with pytest.raises(StreamError) as caught:
+            session.reply("hi").result()
+    said = f"{type(error).__name__}: {error}"
+    assert (str(caught.value), caught.value.cause) == (f"the adapter failed before it began: {said}", said)
+    assert caught.value.__cause__ is error
+    told = "".join(traceback.format_exception(caught.value))
+    assert "in _fail" in told
+    assert "KeyError: 'model'" in told
+    held = list(locals_of(caught.value.__cause__))
+    assert held == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyError("model"), "KeyError: 'model'"), (MemoryError(), "MemoryError")], ids=repr
+)
+def test_a_call_that_broke_off_says_what_was_raised(error, said):
+    response = allm.generate(allm.Engine(Clumsy(error, begins=True)), HI)
+    failure = response.metadata["error"]
+    assert (str(failure), failure.cause) == (f"the model call broke off: {said}", said)
+
+
+def test_a_refusal_of_ours_stays_what_it_is():
+    refusal = allm.ValidationError("unsupported_capability", [("tools", "not_supported")])
+    with allm.Host() as host:
+        session = host.session("s", allm.Engine(Clumsy(refusal, begins=False)))
+        with pytest.raises(allm.ValidationError) as caught:
+            session.reply("hi").result()
+    assert caught.value is refusal
+
+
 KEY = "key-of-nobody-0123456789"
 
 
