@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from allm_actors.data import ChatResult, Event, MessageStarted, Response, StepCompleted, StepResult, Thread
 from allm_actors.engine.resolve import resolve_model
+from allm_actors.execution.costs import missing_costs
 from allm_actors.execution.effects import CallModel, CancelModel, Effect, Emit, Finish, Refused
 from allm_actors.execution.fold import Fold
 from allm_actors.execution.inputs import Input, ModelEnded, ModelFailed
@@ -72,7 +75,7 @@ class TurnSpans:
             if isinstance(news, ModelFailed):
                 self._end_model(None)
             else:
-                self._end_model(Fold().apply_all(state.phase.events).response())
+                self._end_model(_answer(state, state.phase))
 
     def wants(self, effect: Effect) -> None:
         """This is about to be performed."""
@@ -135,6 +138,14 @@ class TurnSpans:
         self._end_model(None)
         self._end("step", step_result=result if isinstance(result, StepResult) else None)
         self._end("chat", chat_result=result)
+
+
+def _answer(state: LoopState, phase: Asking) -> Response:
+    """The answer of one model call, with what it cost and for whom it is."""
+    response = Fold().apply_all(phase.events).response()
+    usage = msgspec.structs.replace(response.usage, **missing_costs(response.usage, state.options.pricing))
+    request_id = response.request_id or state.options.request_id
+    return msgspec.structs.replace(response, usage=usage, request_id=request_id)
 
 
 def _model_of(spec: TurnSpec) -> str | None:

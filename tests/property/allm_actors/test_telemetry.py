@@ -117,6 +117,19 @@ def test_a_call_that_is_refused_ends_with_an_exception(call):
     check(events, call.__name__)
 
 
+@pytest.mark.parametrize("call", [allm.chat, allm.step, allm.generate])
+def test_the_response_of_a_model_call_says_what_it_cost_and_for_whom_it_is(call):
+    counted = [script.text("Hi."), script.usage(input_tokens=4000, output_tokens=1000), script.finish("stop")]
+    model = allm.ModelRef(id="tiny-1", pricing={"input": 0.25, "output": 2.0})
+    engine = allm.Engine(adapter="fake", model=model, adapter_opts={"script": counted})
+    with measured() as events:
+        result = call(engine, HI, request_id="r1")
+    whole = {allm.chat: lambda: result.final_response, allm.step: lambda: result.response}
+    (told,) = [event.metadata["response"] for event in events if event.name == "allm.generate.stop"]
+    assert told == whole.get(call, lambda: result)()
+    assert (told.usage.total_cost, told.request_id) == (0.003, "r1")
+
+
 NESTED = ["chat", "step", "generate", "stream"]
 UNANSWERED = [allm.Message(role="tool", content="?", tool_call_id="nobody")]
 
