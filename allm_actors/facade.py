@@ -78,6 +78,7 @@ S = TypeVar("S", bound=EventStream)
 def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
     """One model call. A failure after it began is data: `finish_reason == "error"` and `metadata["error"]`.
 
+    The options win over what a request says, but for its `model`.
     Raises: TypeError, ValueError, ValidationError, EngineError; AdapterError for a scripted refusal.
     """
     response: Response = _result(stream_generate(engine, request, **options))

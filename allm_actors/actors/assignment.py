@@ -128,9 +128,9 @@ class Assignment:
 def patience_with(adapter: Any, call: Call, token: int, alarm: Alarm) -> Patience | None:
     """How long to wait for this adapter's call, where it does not see to that itself: with `batches` it does."""
     name = getattr(adapter, "name", type(adapter).__name__)
-    if not callable(getattr(adapter, "batches", None)):
-        timed = call.stream_timeout or call.request_timeout
-        return _WithModel(token, name, call, alarm) if timed else None
+    keeps_time = callable(getattr(adapter, "batches", None))
+    if not keeps_time and (call.stream_timeout or call.request_timeout):
+        return _WithModel(token, name, call, alarm)
     return _WithVault(token, name, call, alarm) if isinstance(call.api_key, Remembered) else None
 
 

@@ -27,10 +27,10 @@ from allm_actors.engine.adapters import find_capable
 from allm_actors.engine.calls import patient
 from allm_actors.engine.capabilities import CAPABILITIES, Capability, request_of
 from allm_actors.engine.engine import Engine
-from allm_actors.engine.kinds import check_kinds
+from allm_actors.engine.kinds import check_kinds, check_times
 from allm_actors.engine.places import TRANSPORT
 from allm_actors.engine.preflight import check_capabilities
-from allm_actors.engine.resolve import call_for
+from allm_actors.engine.resolve import call_for, resolve_adapter_opts
 from allm_actors.engine.retry import RetryPolicy, policy_of
 from allm_actors.engine.secret import Remembered, Secret, key_of, without_keys
 from allm_actors.engine.wire import Transport
@@ -91,7 +91,7 @@ def call_spec(
     request = request_of(capability, given, fields, _OPTIONS)
     told = said.pop("telemetry_metadata", {})
     model = _model(capability, engine, request, said.pop("model", None))
-    _check(said, told)
+    _check(engine, said, told)
     request_id = said.setdefault("request_id", new_id())
     request = msgspec.structs.replace(request, model=model.id if isinstance(model, ModelRef) else model)
     about = {"request_id": request_id, "engine": engine, "model": request.model, **capability.about(request)}
@@ -156,8 +156,9 @@ def _model(capability: Capability, engine: Engine, request: Any, given: Any) -> 
     return None
 
 
-def _check(said: Mapping[str, Any], told: Any) -> None:
+def _check(engine: Engine, said: Mapping[str, Any], told: Any) -> None:
     check_kinds(said)
+    check_times(resolve_adapter_opts(engine, said))
     if not isinstance(told, Mapping):
         raise TypeError(f"telemetry_metadata must be a mapping, got: {told!r}")
     if "api_key" in told:
@@ -201,7 +202,7 @@ def _batch_size(adapter: Any) -> int | None:
 def _patience(call: Call, capability: Capability | None) -> float | None:
     """Seconds that a call may take: what the call says, or its engine, or the capability; None is no limit."""
     default = None if capability is None else capability.patience
-    for seconds in (call.request_timeout, call.options.get("request_timeout"), default):
+    for seconds in (call.request_timeout, default):
         if seconds is not None:
             return None if seconds == math.inf else float(seconds)
     return None

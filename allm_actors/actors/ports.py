@@ -17,8 +17,10 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.isolated import ChildDied
 from allm_actors.engine.preflight import check_capabilities, with_finalize
 from allm_actors.engine.resolve import call_for, resolve_model_ref, step_request
+from allm_actors.engine.secret import AdapterFailed
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel
+from allm_actors.execution.tool_errors import describe
 from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
 from supervisors import exit as exit_process
 
@@ -186,7 +188,10 @@ class Ports:
 
 
 def _why(reason: Reason) -> str:
-    return str(reason.exc) if isinstance(reason, Crash) and isinstance(reason.exc, ChildDied) else str(reason)
+    if not isinstance(reason, Crash):
+        return str(reason)
+    # What these say is all there is to say: they carry what somebody else met with.
+    return str(reason.exc) if isinstance(reason.exc, ChildDied | AdapterFailed) else describe(reason.exc)
 
 
 def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:

@@ -26,6 +26,7 @@ from allm_actors.data import (
     ToolCall,
     ToolExecutionStarted,
 )
+from allm_actors.engine.secret import let_go_of_frames
 from allm_actors.execution import loop
 from allm_actors.execution.effects import (
     AskHalt,
@@ -49,6 +50,7 @@ from allm_actors.execution.inputs import (
     ModelEvents,
     ModelFailed,
 )
+from allm_actors.execution.tool_errors import describe
 from supervisors import SHUTDOWN, Process, ProcessRef
 
 from .adapter import adapter_actor_for, close
@@ -489,6 +491,7 @@ def _unstarted(effect: Effect, unbegun: frozenset[str]) -> Effect:
 def _as_error(error: Exception) -> AllmError:
     if isinstance(error, AllmError):
         return error
-    return StreamError(
-        "adapter_error", message=f"the adapter failed before it began: {error}", cause=repr(error)
-    )
+    said = describe(error)
+    failure = StreamError("adapter_error", message=f"the adapter failed before it began: {said}", cause=said)
+    failure.__cause__ = let_go_of_frames(error)
+    return failure

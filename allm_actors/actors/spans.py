@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from allm_actors.data import ChatResult, Event, MessageStarted, Response, StepCompleted, StepResult, Thread
 from allm_actors.engine.resolve import resolve_model
+from allm_actors.execution.costs import missing_costs
 from allm_actors.execution.effects import CallModel, CancelModel, Effect, Emit, Finish, Refused
 from allm_actors.execution.fold import Fold
 from allm_actors.execution.inputs import Input, ModelEnded, ModelFailed
@@ -29,11 +32,11 @@ def spans_of(spec: TurnSpec) -> TurnSpans | None:
     return TurnSpans(spec) if listening() else None
 
 
-def refused(spec: TurnSpec, effect: CallModel, error: Exception) -> None:
-    """Tell of a turn whose first model call was refused in its caller."""
+def refused(spec: TurnSpec, error: Exception) -> None:
+    """Tell of a turn that was refused in its caller, before its model was asked."""
     spans = spans_of(spec)
     if spans is not None:
-        spans.wants(effect)
+        spans.asks()
         spans.broken(error, "error")
 
 
@@ -72,18 +75,13 @@ class TurnSpans:
             if isinstance(news, ModelFailed):
                 self._end_model(None)
             else:
-                self._end_model(Fold().apply_all(state.phase.events).response())
+                self._end_model(_answer(state, state.phase))
 
     def wants(self, effect: Effect) -> None:
         """This is about to be performed."""
         match effect:
             case CallModel():
-                if (
-                    self._kind != "generate" and "step" not in self._open
-                ):  # it may ask again for a better answer
-                    self._begin("step")
-                self._begin("generate")
-                self._begin("stream")
+                self.asks()
             case CancelModel():
                 self._end_model(None)
             case Emit(events) if self._kind == "chat":
@@ -92,6 +90,13 @@ class TurnSpans:
                 self._finish(result)
             case _:
                 pass
+
+    def asks(self) -> None:
+        """A model is about to be asked."""
+        if self._kind != "generate" and "step" not in self._open:  # it may ask again for a better answer
+            self._begin("step")
+        self._begin("generate")
+        self._begin("stream")
 
     def broken(self, why: Any, kind: str = "exit") -> None:
         """The turn comes to nothing: its runner died (`exit`), or it was refused (`error`)."""
@@ -133,6 +138,14 @@ class TurnSpans:
         self._end_model(None)
         self._end("step", step_result=result if isinstance(result, StepResult) else None)
         self._end("chat", chat_result=result)
+
+
+def _answer(state: LoopState, phase: Asking) -> Response:
+    """The answer of one model call, with what it cost and for whom it is."""
+    response = Fold().apply_all(phase.events).response()
+    usage = msgspec.structs.replace(response.usage, **missing_costs(response.usage, state.options.pricing))
+    request_id = response.request_id or state.options.request_id
+    return msgspec.structs.replace(response, usage=usage, request_id=request_id)
 
 
 def _model_of(spec: TurnSpec) -> str | None:

@@ -1,7 +1,7 @@
 """From what a caller typed to one turn: options sorted, rules checked, everything resolved.
 
 Rule of this file: whatever is wrong with a call is said here, in the caller's own thread, before anything is started:
-first of the options, then of the messages, then of the adapter.
+first of the options, then of the messages, then of the adapter. From the messages on, telemetry is told of a refusal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from allm_actors.data import AdapterError, AllmError, Message, ModelRef, Request, Thread, ValidationError
@@ -19,10 +20,11 @@ from allm_actors.data.validate import validate
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
-from allm_actors.engine.kinds import check_kinds
+from allm_actors.engine.kinds import check_kinds, check_times
 from allm_actors.engine.places import split
 from allm_actors.engine.resolve import (
     complete_request,
+    resolve_adapter_opts,
     resolve_model_ref,
     resolve_params,
     resolve_tools,
@@ -97,12 +99,10 @@ def turn_spec(
     thread = thread if thread is not None else Thread()
     if request is not None:
         request = _complete(engine, request, given)
-    elif operation is None:
-        validate(thread)
-    return TurnSpec(
+    spec_with = partial(
+        TurnSpec,
         id=id,
         engine=engine,
-        adapter=find_adapter(engine.adapter),
         options=rules,
         call_options=given,
         parts=split(params),
@@ -119,6 +119,13 @@ def turn_spec(
         system=system,
         inside=inside,
     )
+    try:
+        if operation is None and request is None:
+            validate(thread)
+        return spec_with(adapter=find_adapter(engine.adapter))
+    except AllmError as error:
+        refused(spec_with(adapter=None), error)
+        raise
 
 
 def view_of(spec: TurnSpec) -> View:
@@ -140,12 +147,12 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
             return None
         opened, failure = try_open_call(adapter, request, call)
     except (AllmError, TypeError, ValueError) as error:
-        refused(spec, effect, error)
+        refused(spec, error)
         raise
     if isinstance(failure, AdapterError):
         failure = failure.of_call(call.request_id)
     if failure is not None:
-        refused(spec, effect, failure)
+        refused(spec, failure)
         raise failure
     return opened
 
@@ -157,6 +164,7 @@ def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     given = _given(engine, options)
     params = resolve_params(engine, given)
     check_kinds({**_of_engine(engine), **params, **given})
+    check_times(resolve_adapter_opts(engine, given))
     _refuse_what_cannot_work(engine, given)
     if callable(given.get("api_key")):
         given["api_key"] = Remembered(given["api_key"])  # so that what it says can be kept out of errors

@@ -94,13 +94,13 @@ def request(messages: Iterable[Message] | Thread | str | None = None, /, **optio
 
 
 def image_request(prompt: str | None = None, /, **options: Any) -> ImageRequest:
-    """A request for pictures; options are the other fields of `ImageRequest`.
+    """A request for pictures; options are the fields of `ImageRequest`. A prompt by its place wins over `prompt=`.
 
-    Raises TypeError for a prompt that is no text, or that is given twice, and for an unknown option, naming the nearest
-    one.
+    Raises TypeError for a prompt that is no text, and for an unknown option, naming the nearest one.
     """
     _check_options("image_request", ImageRequest, options)
-    given = _once("image_request", "prompt", prompt, options)
+    named = options.pop("prompt", None)
+    given = named if prompt is None else prompt
     return ImageRequest(prompt=None if given is None else _text("image_request", given), **options)
 
 

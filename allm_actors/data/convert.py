@@ -1,7 +1,8 @@
 """JSON values to the types a program asked for.
 
 Rule of this file: exact types, as JSON Schema has them: text is never taken for a number, and 3.0 is an integer. What
-is said about a mismatch names the place and the expected type, never the value.
+is said about a mismatch names the place and the expected type, never the value; but a type's own code says what it
+likes, which may be the value, and so there is a second text, for those who must not read it.
 """
 
 from __future__ import annotations
@@ -12,16 +13,28 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
-__all__ = ["convert", "shown"]
+__all__ = ["Misfit", "convert", "shown"]
 
 _EXACT = 2.0**53  # below it every whole number is a float of its own
+_NAMING = ("Object contains unknown field", "Invalid value")  # they quote what was sent
 _QUOTED = re.compile(r"Invalid enum value .*?(?= - at |$)", re.DOTALL)
+
+
+class Misfit(ValueError):
+    """A value that is none of the type's. Its text tells a model what to change.
+
+    `unquoted` says as much of it as can be said without a word of what was sent, or of the type's own code.
+    """
+
+    def __init__(self, text: str, unquoted: str) -> None:
+        super().__init__(text)
+        self.unquoted = unquoted
 
 
 def convert(value: Any, annotation: Any) -> Any:
     """The value as an instance of the annotated type: Struct, dataclass, TypedDict, datetime, pydantic model, …
 
-    Raises ValueError, whose text tells a model what to change.
+    Raises Misfit, a ValueError.
     """
     try:
         return msgspec.convert(value, annotation, dec_hook=_foreign)
@@ -29,7 +42,7 @@ def convert(value: Any, annotation: Any) -> Any:
         whole = _with_integers(value)
         if whole is not value:
             return convert(whole, annotation)
-        raise ValueError(_readable(str(error), annotation)) from None
+        raise Misfit(_readable(str(error), annotation), _unquoted(error, annotation)) from None
 
 
 def _with_integers(value: Any) -> Any:
@@ -71,6 +84,13 @@ def _readable(text: str, annotation: Any) -> str:
         .replace("`$", "`")
     )
     return text if text.startswith("Expected") else f"{text}; expected {shown(annotation)}"
+
+
+def _unquoted(error: msgspec.ValidationError, annotation: Any) -> str:
+    text = str(error)
+    if error.__cause__ is None and not text.startswith(_NAMING):  # a cause is what the type's own code raised
+        return _readable(text, annotation)
+    return f"does not fit; expected {shown(annotation)}"
 
 
 def _foreign(cls: type[Any], value: Any) -> Any:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from .convert import convert, shown
+from .convert import Misfit, convert, shown
 from .errors import ToolError
 from .signature import CONTEXT, CONTEXT_TYPE, Signature
 
@@ -89,27 +89,37 @@ def _bound(
         raise ToolError(
             "invalid_arguments",
             tool_name=tool_name,
-            message="; ".join(f"argument {name}: {problem}" for name, problem in problems),
-            metadata={"arguments": [name for name, _ in problems]},
+            message="; ".join(problem.said for problem in problems),
+            metadata={
+                "arguments": [problem.name for problem in problems],
+                "unquoted": "; ".join(problem.unquoted for problem in problems),
+            },
         )
     if signature.context is not None:
         values[signature.context.name] = context
     return values
 
 
-def _converted(
-    signature: Signature, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+class _Problem(NamedTuple):
+    """An argument at fault: what the model is told, and what a log may be, which is none of what the model sent."""
+
+    name: str
+    said: str
+    unquoted: str
+
+
+def _converted(signature: Signature, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[_Problem]]:
     values: dict[str, Any] = {}
-    problems: list[tuple[str, str]] = []
+    problems: list[_Problem] = []
     for argument in signature.arguments:
-        if argument.name in given:
+        name = argument.name
+        if name in given:
             try:
-                values[argument.name] = convert(given[argument.name], argument.type)
-            except ValueError as error:
-                problems.append((argument.name, str(error)))
+                values[name] = convert(given[name], argument.type)
+            except Misfit as misfit:
+                problems.append(_problem(name, str(misfit), misfit.unquoted))
         elif argument.required:
-            problems.append((argument.name, f"missing; expected {shown(argument.type)}"))
+            problems.append(_problem(name, f"missing; expected {shown(argument.type)}"))
     if len(values) == len(given):  # what was not given a value of its own was not there
         return values, problems
     known = {argument.name for argument in signature.arguments}
@@ -117,4 +127,15 @@ def _converted(
     if signature.open_ended:
         return others | values, problems
     names = ", ".join(argument.name for argument in signature.arguments) or "none"
-    return values, problems + [(name, f"unexpected; the arguments are: {names}") for name in others]
+    return values, problems + [_unexpected(name, names) for name in others]
+
+
+def _problem(name: str, said: str, unquoted: str | None = None) -> _Problem:
+    return _Problem(
+        name, f"argument {name}: {said}", f"argument {name}: {said if unquoted is None else unquoted}"
+    )
+
+
+def _unexpected(name: str, names: str) -> _Problem:
+    said = f"unexpected; the arguments are: {names}"
+    return _Problem(name, f"argument {name}: {said}", f"an argument that is {said}")

@@ -1,7 +1,8 @@
 """Who is asked, with which model, tools and defaults: one immutable value.
 
 Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new
-engine with the same `id`, which is how scripted adapters tell engines apart.
+engine with the same `id`, which is how scripted adapters tell engines apart. One that is read from a text without an
+`id` has none, so that it is equal to what the same text gives again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from itertools import count
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from allm_actors.data import EngineError, ModelRef, Tool, ValidationError
 from allm_actors.data.codec import register
@@ -18,7 +19,7 @@ from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
 from allm_actors.engine.kinds import check_kinds
-from allm_actors.engine.places import split
+from allm_actors.engine.places import CALL, split
 from allm_actors.engine.secret import held_in
 
 __all__ = ["Engine"]
@@ -27,6 +28,8 @@ _MAPPINGS = ("params", "context", "adapter_opts", "metadata")
 _SLOTS = tuple(capability.slot for capability in CAPABILITIES.values())
 _CHECKED = ("retry", "model", "tool_executor", "tool_result_encoder")
 _KEYS = ("api_key", "key", "token", "secret")
+# No default of a call: what an engine has a field for, and what is said of one call or one session alone.
+_NO_PARAMS = CALL | {"when_busy"}
 _OBJECTS = ("adapter", *_SLOTS, "tool_executor", "tool_result_encoder")
 
 
@@ -45,7 +48,7 @@ class Engine:
     `EngineError("invalid_engine")` for two tools of one name.
     """
 
-    id: int
+    id: int | None
     adapter: str | Adapter | None
     model: str | ModelRef | None
     tools: tuple[Tool, ...]
@@ -152,7 +155,8 @@ class Engine:
         return self._with(**merged)
 
     def _with(self, **changes: Any) -> Self:
-        return type(self)(**({field.name: getattr(self, field.name) for field in fields(self)} | changes))
+        held = {field.name: getattr(self, field.name) for field in fields(self)} | changes
+        return _with_id(type(self)(**held), held["id"])
 
     def __hash__(self) -> int:
         return hash((Engine, self.id))
@@ -172,9 +176,8 @@ class Engine:
 
 def merge_tools(tools: Iterable[Tool], over: Iterable[Tool]) -> list[Tool]:
     """`tools` with those of `over` in the place of a tool of the same name, or at the end."""
-    merged = {tool.name: tool for tool in tools}
-    merged.update((tool.name, tool) for tool in over)
-    return list(merged.values())
+    new = {tool.name: tool for tool in over}
+    return [*(new.pop(tool.name, tool) for tool in tools), *new.values()]
 
 
 class _Ids:
@@ -203,6 +206,13 @@ class _Ids:
 
 
 _ids = _Ids()
+_E = TypeVar("_E", bound=Engine)
+
+
+def _with_id(engine: _E, id: int | None) -> _E:
+    """The engine with this id, which may be none: a new engine is given one."""
+    object.__setattr__(engine, "id", id)
+    return engine
 
 
 def _unknown_field(name: str) -> str:
@@ -280,8 +290,17 @@ def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 def _params(value: Mapping[str, Any] | None) -> dict[str, Any]:
     held = _mapping("params", value)
     split(held)
+    for name in held:
+        if name in _NO_PARAMS:
+            raise TypeError(f"{name!r} among the params of an Engine would do nothing; {_place_of(name)}")
     check_kinds(held)
     return held
+
+
+def _place_of(name: str) -> str:
+    if name in Engine.__dataclass_fields__:
+        return f"it is an argument of the Engine: Engine({name}=…)"
+    return "say it to host.session(…)" if name == "when_busy" else f"say it with the call: {name}=…"
 
 
 def _to_fields(engine: Engine) -> dict[str, Any]:
@@ -312,11 +331,17 @@ def _from_fields(stored: dict[str, Any]) -> Engine:
     for name in _MAPPINGS:
         if isinstance(known.get(name), list):
             known[name] = dict(known[name])
+    if isinstance(
+        known.get("params"), Mapping
+    ):  # the Elixir library takes any name, and makes nothing of these
+        known["params"] = {
+            name: value for name, value in known["params"].items() if name not in _NO_PARAMS - {"api_key"}
+        }
     if isinstance(known.get("retry"), list):
         known["retry"] = elixir.delays_in_seconds(known["retry"])
     for name in _OBJECTS:
         known[name] = _named(name, known.get(name))
-    return Engine(**known)
+    return _with_id(Engine(**known), known.get("id"))
 
 
 def _named(slot: str, value: Any) -> Any:

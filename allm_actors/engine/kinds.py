@@ -14,7 +14,7 @@ from allm_actors.data import ModelRef, Tool, ValidationError
 from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
 
-__all__ = ["check_kinds", "check_source", "is_count", "is_seconds", "kind_of", "let_go"]
+__all__ = ["check_kinds", "check_source", "check_times", "is_count", "is_seconds", "kind_of", "let_go"]
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:
@@ -31,6 +31,11 @@ def check_kinds(options: Mapping[str, Any]) -> None:
     check_source(options.get("api_key"))
     if "retry" in options:
         policy_of(options["retry"])
+
+
+def check_times(adapter_opts: Mapping[str, Any]) -> None:
+    """Raises ValueError where a time that is kept for every adapter, whatever else it makes of its options, is none."""
+    check_kinds({name: adapter_opts.get(name) for name in ("stream_timeout", "request_timeout")})
 
 
 def check_source(source: object) -> None:

@@ -1,4 +1,5 @@
-"""Which model, tools and options a call uses: call over engine, and a request's own model over both.
+"""Which model, tools and options a call uses: the call's, over those of a request it was given, over the engine's.
+The model alone is the request's first.
 
 Rule of this file: None never wins over a value; where an option goes is in `places`.
 """
@@ -108,17 +109,25 @@ def step_request(
 def complete_request(
     engine: Engine, request: Request, options: Mapping[str, Any], *, stream: bool = True
 ) -> Request:
-    """`request` with the call's and the engine's values where it has none of its own."""
-    parts = split(resolve_params(engine, options))
+    """`request` under the call's options, and with the engine's values for what neither of them says.
+
+    Its tools stand in the place of the engine's; the call's are merged into them. Its model wins over the call's.
+    """
+    said = {name for name, value in options.items() if value is not None or name == "prompt_cache"}
+    parts = parts_of(engine, options)
     fields = {**parts.request, "prompt_cache": prompt_cache_of(engine, options)}
-    changes = {name: value for name, value in fields.items() if _unsaid(getattr(request, name))}
+    changes = {
+        name: value for name, value in fields.items() if name in said or _unsaid(getattr(request, name))
+    }
     choice = changes.get("tool_choice", request.tool_choice)
+    tools = merge_tools(request.tools or engine.tools, options.get("tools") or ())
+    of_the_call = {name: value for name, value in parts.provider.items() if name in said}
     return msgspec.structs.replace(
         request,
         model=resolve_model(engine, options, request),
-        tools=projected(request.tools or resolve_tools(engine, options), choice),
+        tools=projected(tools, choice),
         stream=stream,
-        options={**parts.provider, **request.options},
+        options={**parts.provider, **request.options, **of_the_call},
         **changes,
     )
 
@@ -139,16 +148,17 @@ def call_for(
     """What an adapter is told beside the request; `parts` as for `step_request`. Raises as `split` does."""
     parts = parts_of(engine, options) if parts is None else parts
     retry = options.get("retry")
+    held = {
+        **parts.transport,
+        **resolve_adapter_opts(engine, options),
+        **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
+    }
     return Call(
         request_id=request_id,
         api_key=options.get("api_key"),
-        options={
-            **parts.transport,
-            **resolve_adapter_opts(engine, options),
-            **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
-        },
-        stream_timeout=parts.transport.get("stream_timeout"),
-        request_timeout=parts.transport.get("request_timeout"),
+        options=held,
+        stream_timeout=held.get("stream_timeout"),
+        request_timeout=held.get("request_timeout"),
         retry=engine.retry if retry is None else retry,
         cursor_key=engine.id,
         transport=transport,

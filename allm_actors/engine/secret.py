@@ -9,6 +9,8 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping
 from operator import is_
+from traceback import clear_frames
+from types import TracebackType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
@@ -25,6 +27,7 @@ __all__ = [
     "hidden_in",
     "hides",
     "key_of",
+    "let_go_of_frames",
     "scrub",
     "without_key",
     "without_keys",
@@ -138,6 +141,28 @@ def without_key(error: Exception, source: Any) -> Exception:
         if isinstance(error, misuse):
             return misuse(text)
     return AdapterFailed(f"{type(error).__name__}: {text}")
+
+
+def let_go_of_frames(error: Exception) -> Exception:
+    """The error, whose traceback still says where, and holds nothing: what failed had the call, and with it the key.
+
+    Frames that still run are taken off its beginning.
+    """
+    for each in _history(error):
+        each.__traceback__ = _finished(each.__traceback__)
+        clear_frames(each.__traceback__)
+    return error
+
+
+def _finished(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None:
+        try:
+            trace.tb_frame.clear()
+        except RuntimeError:
+            trace = trace.tb_next
+        else:
+            break
+    return trace
 
 
 def without_keys(

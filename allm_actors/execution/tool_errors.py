@@ -94,7 +94,9 @@ def handler_raised(call: ToolCall, error: BaseException) -> AllmError:
 def not_encoded(call: ToolCall, error: Exception) -> ToolError:
     """The handler's result has no text."""
     message = f"the result of {call.name} cannot be encoded: {describe(error)}"
-    return _error("encoding_failed", call, message, cause=describe(error))
+    failure = _error("encoding_failed", call, message, cause=describe(error))
+    failure.__cause__ = error
+    return failure
 
 
 def not_settled(call: ToolCall) -> ToolError:

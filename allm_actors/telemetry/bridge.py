@@ -131,15 +131,18 @@ def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
     return {
         "error.type": _type_of(reason),
         "exception.type": type(raised).__name__ if raised is not None else None,
-        "error.message": _short(_told(str, reason)) if content or _is_ours(reason) else None,
+        "error.message": _short(_told(str, reason)) if content else _our_words(reason),
     }
 
 
-def _is_ours(reason: BaseException) -> bool:
-    """Whether these are the library's own words: it makes its errors without raising them, or names the arguments."""
+def _our_words(reason: BaseException) -> str | None:
+    """What of an error the library itself says: it makes its errors without raising them, or says what it quotes."""
     if not isinstance(reason, ToolError) or reason.cause is not None:
-        return False
-    return reason.__traceback__ is None or "arguments" in reason.metadata
+        return None
+    unquoted = reason.metadata.get("unquoted")  # arguments that do not fit, without what the model sent
+    if isinstance(unquoted, str):
+        return _short(unquoted)
+    return _short(_told(str, reason)) if reason.__traceback__ is None else None
 
 
 def _told(how: Callable[[Any], str], value: Any) -> str:

@@ -60,10 +60,10 @@ def refused(call, kind, *words):
     return caught.value
 
 
-def fake(*scripts, tools=(), **fields):
+def fake(*scripts, tools=(), adapter_opts=None, **fields):
     """An engine that plays these scripts, and then answers."""
-    played = [*scripts, *[ANSWER] * 4]
-    return allm.Engine(adapter="fake", tools=tools, adapter_opts={"scripts": played}, **fields)
+    opts = {"scripts": [*scripts, *[ANSWER] * 4], **(adapter_opts or {})}
+    return allm.Engine(adapter="fake", tools=tools, adapter_opts=opts, **fields)
 
 
 @pytest.fixture
@@ -236,6 +236,19 @@ def test_a_wrong_option_among_the_engines_params(name, value):
     )
 
 
+@pytest.mark.parametrize("value", ["x", 0, -1, True, math.nan], ids=repr)
+@pytest.mark.parametrize("name", ["stream_timeout", "request_timeout"])
+def test_a_wrong_time_among_an_adapters_options(name, value, host):
+    wrong = {name: value}
+    for opts, engine in (({}, fake(adapter_opts=wrong)), ({"adapter_opts": wrong}, fake())):
+        for call in (allm.chat, allm.stream, door("aio", "chat")):
+            refused(lambda c=call, e=engine, o=opts: c(e, HI, **o), ValueError, name, "seconds")
+        session = host.session(f"s{len(opts)}", engine)
+        refused(lambda s=session, o=opts: s.reply("hi", **o), ValueError, name, "seconds")
+    slot = allm.Engine(embed_adapter="fake", adapter_opts={"request_timeout": "soon"})
+    refused(lambda: allm.embed(slot, "hi"), ValueError, "request_timeout", "seconds")
+
+
 OURS = [o for o in WRONG_OPTIONS if not issubclass(o[2], allm.ValidationError)]
 
 
@@ -322,6 +335,13 @@ def test_a_source_of_keys_that_fails(host):
         ({"max_turn": 1}, TypeError, "'max_turns'"),
         ({"system": "x"}, TypeError, "allm.system("),
         ({"tool_timeout": -1}, ValueError, "seconds"),
+        ({"model": "m"}, TypeError, "Engine(model=…)"),
+        ({"tools": []}, TypeError, "Engine(tools=…)"),
+        ({"context": {}}, TypeError, "Engine(context=…)"),
+        ({"adapter_opts": {}}, TypeError, "Engine(adapter_opts=…)"),
+        ({"retry": False}, TypeError, "Engine(retry=…)"),
+        ({"request_id": "r"}, TypeError, "with the call"),
+        ({"when_busy": "queue"}, TypeError, "host.session("),
     ],
     ids=str,
 )
@@ -329,6 +349,7 @@ def test_params_that_no_call_could_take_are_refused_with_the_engine(params, kind
     refused(lambda: allm.Engine("fake", params=params), kind, words)
     ((name, value),) = params.items()
     refused(lambda: allm.Engine("fake").put_param(name, value), kind, words)
+    refused(lambda: allm.Engine("fake").merge(params=params), kind, words)
 
 
 def test_a_hosts_timeout_that_means_nothing():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import itertools
 import logging
@@ -13,6 +14,7 @@ import traceback
 from typing import Literal
 
 import pytest
+import structlog
 
 import allm_actors as allm
 from allm_actors.data import (
@@ -106,12 +108,33 @@ def test_generate_gives_a_response():
     assert allm.generate(fake(), HI).text() == "Hello there"
 
 
-def test_a_request_says_what_it_asks_for():
+BY = {
+    "generate": allm.generate,
+    "stream_generate": lambda *given, **options: allm.stream_generate(*given, **options).result(),
+    "aio.generate": lambda *given, **options: asyncio.run(allm.aio.generate(*given, **options)),
+    "aio.stream_generate": lambda *given, **options: asyncio.run(
+        allm.aio.stream_generate(*given, **options).aresult()
+    ),
+}
+
+
+@pytest.mark.parametrize("generate", BY.values(), ids=BY)
+def test_a_request_says_what_it_asks_for_unless_the_call_says_otherwise(generate):
     asked = []
-    request = allm.request("hi", temperature=0.5, model="own")
-    allm.generate(fake(record=asked), request, model="call", temperature=0.1, max_tokens=7, seed=3)
-    (sent, _) = asked[0]
-    assert (sent.model, sent.temperature, sent.max_tokens, sent.options) == ("own", 0.5, 7, {"seed": 3})
+    own = allm.tool(name="own", description="", schema={})
+    request = allm.request("hi", temperature=0.5, model="own", tools=[own], options={"seed": 2, "user": "u"})
+    engine = fake(record=asked).merge(params={"temperature": 0.9, "max_tokens": 9, "top_p": 0.1})
+    generate(engine, request)
+    generate(engine, request, model="call", temperature=0.0, max_tokens=7, seed=3, tools=[get_weather])
+    (plain, _), (called, _) = asked
+    assert (plain.model, plain.temperature, plain.max_tokens) == ("own", 0.5, 9)
+    assert (plain.options, [tool.name for tool in plain.tools]) == (
+        {"seed": 2, "user": "u", "top_p": 0.1},
+        ["own"],
+    )
+    assert (called.model, called.temperature, called.max_tokens) == ("own", 0.0, 7)
+    assert called.options == {"seed": 3, "user": "u", "top_p": 0.1}
+    assert [tool.name for tool in called.tools] == ["own", "get_weather"]
 
 
 def test_step_runs_the_tools_of_one_answer():
@@ -146,6 +169,34 @@ def test_arguments_that_do_not_fit_are_told_to_the_model():
     assert "argument city" in answer
     assert "argument town" in answer
     assert result.halted_reason == "completed"
+
+
+@dataclasses.dataclass
+class Account:
+    iban: str
+
+    def __post_init__(self):
+        raise ValueError(f"{self.iban} is not an IBAN")
+
+
+def test_what_a_type_says_of_an_argument_is_for_the_model_and_not_for_a_log():
+    @allm.tool
+    def pay(to: Account) -> str:
+        """Pay."""
+        return to.iban
+
+    logs = [structlog.testing.CapturingLogger() for _ in range(2)]
+    engine = fake(calls("pay", to={"iban": "DE89-ADA"}, ADA="?"), HELLO, tools=[pay])
+    with allm.telemetry.log_events(logs[0]), allm.telemetry.log_events(logs[1], content=True):
+        result = allm.chat(engine, HI)
+    assert "DE89-ADA is not an IBAN; expected Account; argument ADA" in result.thread.messages[2].content
+    plain, whole = ([line.kwargs for line in log.calls if "outcome" in line.kwargs] for log in logs)
+    assert plain[0]["error.message"] == (
+        "argument to: does not fit; expected Account; an argument that is unexpected; the arguments are: to"
+    )
+    assert (plain[0]["error.type"], plain[0]["gen_ai.tool.name"]) == ("invalid_arguments", "pay")
+    assert "ADA" not in repr(logs[0].calls)
+    assert "DE89-ADA is not an IBAN" in whole[0]["error.message"]
 
 
 def test_a_tool_knows_the_call_it_works_for():
@@ -224,6 +275,41 @@ def test_what_the_engine_says_holds_unless_the_call_says_otherwise():
     assert (result.halted_reason, result.metadata) == ("max_turns", {"max_turns": 2})
     assert result.thread.messages[2].content == "instead"
     assert allm.chat(engine, HI, on_tool_error="halt").halted_reason == "tool_error"
+
+
+class Mute:
+    """An adapter that keeps no time itself: it says one word, and nothing more until it is let go."""
+
+    name = "mute"
+
+    def __init__(self):
+        self.left = threading.Event()
+
+    def stream(self, request, call):
+        yield MessageStarted()
+        yield TextDelta(id="t", delta="One ")
+        self.left.wait(SOON)
+
+
+@pytest.mark.parametrize("held_by", ["engine", "call", "option"])
+@pytest.mark.parametrize(("name", "phase"), [("stream_timeout", "idle"), ("request_timeout", "total")])
+@pytest.mark.parametrize("form", ["fake", "mute"])
+def test_a_time_holds_for_every_adapter_wherever_it_was_said(form, name, phase, held_by):
+    mute, said = Mute(), {name: 0.05}
+    engine = allm.Engine(mute)
+    if form == "fake":
+        engine = fake([script.text("One "), script.delay(60), script.finish("stop")])
+    options = {"option": said, "call": {"adapter_opts": said}, "engine": {}}[held_by]
+    if held_by == "engine":
+        engine = engine.merge(adapter_opts=said)
+    try:
+        response = allm.generate(engine, HI, **options)
+    finally:
+        mute.left.set()
+    error = response.metadata["error"]
+    assert (error.reason, error.provider, error.metadata) == ("timeout", form, {"phase": phase})
+    assert f"0.05 s; {name} allows more, in seconds" in str(error)
+    assert response.text() == "One "
 
 
 def test_halt_when_sees_each_step_and_an_error_of_its_own_is_data():
@@ -543,6 +629,73 @@ def test_an_adapter_that_raises_gives_one_error(form, caplog):
     assert "division" in str(failure) or "adapter" in str(failure)
     assert events[-1].result.halted_reason == "error"
     assert TextDelta("Hel") in events
+
+
+class Clumsy:
+    """An adapter whose code fails where it should have begun, or at its first event."""
+
+    name = "clumsy"
+
+    def __init__(self, error, *, begins):
+        self._error, self._begins = error, begins
+
+    def stream(self, _request, call):
+        key = call.api_key
+        return self._events() if self._begins else self._fail(key)
+
+    def _events(self):
+        yield MessageStarted()
+        raise self._error
+
+    def _fail(self, _key):
+        try:
+            {}["model"]
+        except KeyError:
+            raise self._error  # noqa: B904 - what failed before is what a traceback shows
+
+
+def locals_of(error):
+    """What the frames of an error hold, and of those that led to it."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            yield from frame.f_locals.values()
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError("object of type 'int' has no len()"), ValueError("no")], ids=repr
+)
+def test_an_adapter_that_fails_before_it_begins_says_where_and_holds_no_key(error):
+    with allm.Host() as host:
+        session = host.session("s", allm.Engine(Clumsy(error, begins=False)), api_key=KEY)
+        with pytest.raises(StreamError) as caught:
+            session.reply("hi").result()
+    said = f"{type(error).__name__}: {error}"
+    assert (str(caught.value), caught.value.cause) == (f"the adapter failed before it began: {said}", said)
+    assert caught.value.__cause__ is error
+    told = "".join(traceback.format_exception(caught.value))
+    assert "in _fail" in told
+    assert "KeyError: 'model'" in told
+    held = list(locals_of(caught.value.__cause__))
+    assert held == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(KeyError("model"), "KeyError: 'model'"), (MemoryError(), "MemoryError")], ids=repr
+)
+def test_a_call_that_broke_off_says_what_was_raised(error, said):
+    response = allm.generate(allm.Engine(Clumsy(error, begins=True)), HI)
+    failure = response.metadata["error"]
+    assert (str(failure), failure.cause) == (f"the model call broke off: {said}", said)
+
+
+def test_a_refusal_of_ours_stays_what_it_is():
+    refusal = allm.ValidationError("unsupported_capability", [("tools", "not_supported")])
+    with allm.Host() as host:
+        session = host.session("s", allm.Engine(Clumsy(refusal, begins=False)))
+        with pytest.raises(allm.ValidationError) as caught:
+            session.reply("hi").result()
+    assert caught.value is refusal
 
 
 KEY = "key-of-nobody-0123456789"

@@ -81,6 +81,19 @@ def test_however_it_ends_the_model_is_told(how, words):
     assert result.halted_reason == "completed"
 
 
+def test_a_policy_sees_what_was_raised_there():
+    seen = []
+
+    def decide(call, error):
+        seen.append(error)
+        return "continue"
+
+    allm.chat(engine("fail", tools.fail, {"how": "raise"}), HI, on_tool_error=decide)
+    (error,) = seen
+    assert (error.reason, error.cause) == ("handler_raised", "LookupError: no such thing")
+    assert isinstance(error.__cause__, LookupError)
+
+
 def test_a_crash_is_met_once_more_where_that_does_no_harm(tmp_path):
     arguments = {"file": str(tmp_path / "tried")}
     assert told(allm.chat(engine("second_time", tools.second_time, arguments), HI)) == "the second time"

@@ -117,6 +117,68 @@ def test_a_call_that_is_refused_ends_with_an_exception(call):
     check(events, call.__name__)
 
 
+@pytest.mark.parametrize("call", [allm.chat, allm.step, allm.generate])
+def test_the_response_of_a_model_call_says_what_it_cost_and_for_whom_it_is(call):
+    counted = [script.text("Hi."), script.usage(input_tokens=4000, output_tokens=1000), script.finish("stop")]
+    model = allm.ModelRef(id="tiny-1", pricing={"input": 0.25, "output": 2.0})
+    engine = allm.Engine(adapter="fake", model=model, adapter_opts={"script": counted})
+    with measured() as events:
+        result = call(engine, HI, request_id="r1")
+    whole = {allm.chat: lambda: result.final_response, allm.step: lambda: result.response}
+    (told,) = [event.metadata["response"] for event in events if event.name == "allm.generate.stop"]
+    assert told == whole.get(call, lambda: result)()
+    assert (told.usage.total_cost, told.request_id) == (0.003, "r1")
+
+
+NESTED = ["chat", "step", "generate", "stream"]
+UNANSWERED = [allm.Message(role="tool", content="?", tool_call_id="nobody")]
+
+
+@pytest.mark.parametrize(
+    ("engine", "messages", "kind"),
+    [
+        (allm.Engine(), HI, allm.EngineError),
+        (allm.Engine("nobody"), HI, allm.EngineError),
+        (allm.Engine("fake"), [], allm.ValidationError),
+        (allm.Engine("fake"), UNANSWERED, allm.ValidationError),
+    ],
+    ids=["no adapter", "an unknown adapter", "no messages", "messages that cannot be sent"],
+)
+@pytest.mark.parametrize(
+    "name", ["chat", "stream", "step", "stream_step", "generate", "stream_generate"], ids=str
+)
+def test_what_is_refused_before_it_began_has_its_spans(name, engine, messages, kind):
+    outermost = {"stream": "chat", "stream_step": "step", "stream_generate": "generate"}.get(name, name)
+    spans = NESTED[NESTED.index(outermost) :]
+    with measured() as events, pytest.raises(kind) as raised:
+        getattr(allm, name)(engine, messages, request_id="r1", model="m", session_id="s1")
+    names = [event.name.removeprefix("allm.") for event in events]
+    assert names == [f"{span}.start" for span in spans] + [f"{span}.exception" for span in spans[::-1]]
+    for event in events:
+        about = event.metadata
+        assert (about["request_id"], about["model"], about["session_id"]) == ("r1", "m", "s1")
+        assert about["engine"] is engine
+    assert {event.metadata["reason"] for event in events[len(spans) :]} == {raised.value}
+    check(events, outermost)
+
+
+def test_a_sessions_turn_that_is_refused_has_its_spans():
+    with allm.Host() as host, measured() as events:
+        session = host.session("s1", allm.Engine())
+        for act in (lambda: session.reply("hi"), session.step):
+            with pytest.raises(allm.EngineError):
+                act()
+    ends = [event.name.split(".")[1] for event in events if event.name.endswith(".exception")]
+    assert ends == [*NESTED[::-1], *NESTED[:0:-1]]
+    assert {event.metadata["session_id"] for event in events} == {"s1"}
+
+
+def test_options_that_mean_nothing_are_no_call_to_tell_of():
+    with measured() as events, pytest.raises(ValueError, match="max_turns"):
+        allm.chat(allm.Engine(), HI, max_turns=0)
+    assert events == []
+
+
 def test_a_tool_that_takes_too_long_ends_with_an_exception():
     def waits(arguments, context):
         context.cancelled.wait(10)

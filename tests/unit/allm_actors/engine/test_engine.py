@@ -249,6 +249,29 @@ def test_the_retry_of_an_elixir_engine_is_read_in_seconds():
     assert read(retry=False).retry is False
 
 
+@pytest.mark.parametrize("fields", [{}, {"id": None}], ids=str)
+def test_an_engine_that_is_read_without_an_id_has_none(fields):
+    script = [["script", [text("hi"), ["finish", "stop"]]]]
+    engine, again = (read(adapter="fake", adapter_opts=script, **fields) for _ in range(2))
+    assert engine.id is None
+    assert (engine, hash(engine)) == (again, hash(again))
+    derived = engine.put_param("temperature", 0.5)
+    assert (derived.id, derived.merge(params={"temperature": 0.5})) == (None, derived)
+    assert from_json(to_json(derived)) == from_msgpack(to_msgpack(derived)) == derived
+    assert pickle.loads(pickle.dumps(derived)) == derived
+    assert "id=None" in repr(engine)
+    assert Engine("fake").id is not None
+
+
+def test_params_of_an_elixir_engine_that_mean_nothing_are_left_out():
+    idle = {"model": "m", "tools": [], "context": {}, "adapter_opts": [], "retry": False, "request_id": "r"}
+    engine = read(params={**idle, "when_busy": "queue", "temperature": 0.5, "session_id": "s", "seed": 1})
+    assert engine.params == {"temperature": 0.5, "session_id": "s", "seed": 1}
+    assert engine.put_param("max_turns", 3).params["max_turns"] == 3
+    with pytest.raises(ValidationError, match="never holds a key"):
+        read(params={"api_key": "sk-canary"})
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["base_delay", "max_delay", "jitter"]),

@@ -115,10 +115,14 @@ def test_the_prompt_cache_is_the_calls_or_else_the_engines(param, options, cache
         assert request.options == {}
 
 
-def test_a_requests_own_prompt_cache_stays():
+def test_a_requests_own_prompt_cache_stays_unless_the_call_says_otherwise():
     own = {"key": "r", "retention": "long"}
-    request = complete_request(Engine(), Request(messages=HI, prompt_cache=own), {"prompt_cache": True})
-    assert request.prompt_cache == own
+    engine, asked = Engine(params={"prompt_cache": True}), Request(messages=HI, prompt_cache=own)
+    assert complete_request(engine, asked, {}).prompt_cache == own
+    called = complete_request(engine, asked, {"prompt_cache": True})
+    assert called.prompt_cache == {"key": None, "retention": "short"}
+    for off in (None, False):
+        assert complete_request(engine, asked, {"prompt_cache": off}).prompt_cache is None
 
 
 def test_requests_have_compact_tools_as_stubs_except_a_forced_one():
@@ -185,6 +189,59 @@ def test_a_request_keeps_what_it_says_and_gets_the_rest():
     assert (got.temperature, got.max_tokens, got.model, got.options) == (0.0, 5, "n", {"top_p": 0.1})
     assert got.tools == [tool("a")]
     assert complete_request(engine, Request(messages=HI, tools=[tool("z")]), {}).tools == [tool("z")]
+
+
+def test_a_call_says_otherwise_than_a_request_but_for_its_model():
+    engine = Engine(params={"temperature": 0.5, "seed": 1}, tools=[tool("z")])
+    asked = Request(
+        messages=HI,
+        model="r",
+        temperature=0.1,
+        tool_choice="none",
+        response_format={"type": "json_object"},
+        structured_finalize=True,
+        metadata={"of": "request"},
+        options={"seed": 2, "top_p": 0.2, "user": "r"},
+        tools=[tool("a"), tool("b"), tool("c")],
+    )
+    options = {
+        "model": "c",
+        "temperature": 0.0,
+        "tool_choice": "auto",
+        "response_format": "text",
+        "structured_finalize": False,
+        "metadata": {"of": "call"},
+        "seed": 3,
+        "top_p": None,
+        "tools": [tool("b", "the call's"), tool("d")],
+    }
+    got = complete_request(engine, asked, options)
+    assert (got.model, got.temperature, got.tool_choice, got.response_format) == ("r", 0.0, "auto", "text")
+    assert (got.structured_finalize, got.metadata) == (False, {"of": "call"})
+    assert got.options == {"seed": 3, "top_p": 0.2, "user": "r"}
+    assert got.tools == [tool("a"), tool("b", "the call's"), tool("c"), tool("d")]
+
+
+def test_tools_that_a_request_has_twice_stay_so_for_validation_to_say():
+    asked = Request(messages=HI, tools=[tool("a"), tool("a")])
+    for options in ({}, {"tools": [tool("a", "new"), tool("b")]}):
+        names = [each.name for each in complete_request(Engine(), asked, options).tools]
+        assert names.count("a") == 2
+
+
+@pytest.mark.parametrize("name", ["stream_timeout", "request_timeout"])
+def test_a_time_may_be_an_option_or_one_of_the_adapters(name):
+    def time(options, **engine):
+        call = call_for(Engine(**engine), options, "r")
+        assert getattr(call, name) == call.options.get(name)
+        return getattr(call, name)
+
+    held = {"params": {name: 1.0}, "adapter_opts": {name: 2.0}}
+    assert time({}) is None
+    assert time({}, params={name: 1.0}) == 1.0
+    assert time({}, **held) == 2.0
+    assert time({"adapter_opts": {name: 3.0}}, **held) == 3.0
+    assert time({"adapter_opts": {name: 3.0}, name: 4.0}, **held) == 4.0
 
 
 def test_a_call_knows_who_asks_and_hides_the_key():

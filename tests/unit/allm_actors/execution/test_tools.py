@@ -61,6 +61,7 @@ def test_a_value_without_an_encoding_is_an_error():
     assert isinstance(outcome.raw, Err)
     assert outcome.raw.reason.reason == "encoding_failed"
     assert "cannot be encoded" in content(outcome)
+    assert isinstance(outcome.raw.reason.__cause__, TypeError)
 
 
 def test_an_encoder_that_gives_no_text_is_an_error():

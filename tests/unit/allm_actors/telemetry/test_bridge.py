@@ -115,7 +115,11 @@ def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
     policy = policy_raised(ToolCall(id="c0", name="pay", arguments={}), ValueError("secret"))
     own = raised(ToolError("handler_raised", message="secret"))
     fits = raised(
-        ToolError("invalid_arguments", message="argument x: missing", metadata={"arguments": ["x"]})
+        ToolError(
+            "invalid_arguments",
+            message="argument x: secret is not an IBAN",
+            metadata={"arguments": ["x"], "unquoted": "argument x: does not fit; expected Account"},
+        )
     )
     with telemetry.log_events(lines):
         for reason in (policy, own, fits):
@@ -131,7 +135,7 @@ def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
         "exit",
         "UnicodeDecodeError",
     ]
-    assert fields[2]["error.message"] == "argument x: missing"
+    assert fields[2]["error.message"] == "argument x: does not fit; expected Account"
 
 
 def test_a_key_in_the_name_of_an_argument_is_redacted_too(lines):
