@@ -95,7 +95,9 @@ def not_encoded(call: ToolCall, error: Exception) -> ToolError:
     """The handler's result has no text."""
     message = f"the result of {call.name} cannot be encoded: {describe(error)}"
     failure = _error("encoding_failed", call, message, cause=describe(error))
-    failure.__cause__ = error.with_traceback(None)  # whose frames hold the result, which may be a coroutine or a file
+    # Its frames, and those of what led to it, hold the result, which may be a coroutine or a file.
+    error.__context__ = None
+    failure.__cause__ = error.with_traceback(None)
     return failure
 
 
