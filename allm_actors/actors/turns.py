@@ -174,6 +174,7 @@ def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any]
 def _complete(engine: Engine, request: Request, given: Mapping[str, Any]) -> Request:
     if request.response_format is not None and "response_model" in given:
         raise TypeError("response_model makes its own response_format: take it out of the request")
+    check_kinds({"tools": request.tools})
     return complete_request(engine, request, given)
 
 

@@ -977,3 +977,10 @@ def test_a_name_that_no_file_can_hold_is_refused_and_harms_nobody(tmp_path):
         for call in (lambda: host.session("a\ud800", fake()), lambda: session.fork("a\ud800")):
             refused(call, ValueError, "'a\\ud800'")
         assert within(session.reply("hi").result).halted_reason == "completed"
+
+
+@pytest.mark.parametrize("tools", [["x"], "x", 7, [None]])
+def test_the_tools_of_a_request_are_tools(tools: Any) -> None:
+    engine = allm.Engine("fake", adapter_opts={"script": [script.finish("stop")]})
+    with pytest.raises(TypeError, match="tools must be a list of Tool values"):
+        allm.generate(engine, allm.request("hi", tools=tools))
