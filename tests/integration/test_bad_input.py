@@ -980,7 +980,7 @@ def test_a_name_that_no_file_can_hold_is_refused_and_harms_nobody(tmp_path):
 
 
 @pytest.mark.parametrize("tools", [["x"], "x", 7, [None]])
-def test_the_tools_of_a_request_are_tools(tools: Any) -> None:
+def test_the_tools_of_a_request_are_tools(tools):
     engine = allm.Engine("fake", adapter_opts={"script": [script.finish("stop")]})
     with pytest.raises(TypeError, match="tools must be a list of Tool values"):
         allm.generate(engine, allm.request("hi", tools=tools))
