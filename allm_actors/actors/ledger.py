@@ -97,11 +97,15 @@ class Ledger:
         done = (self._pending or {}).pop(token, None)
         self.unsaved = error is not None
         if error is not None:
-            log.error("a session could not be stored", session_id=self.value.id, error=str(error))
-            self._stored = 0  # what the store has is unknown
-            self.stale = error.reason in ("conflict", "unencodable")
+            self.lost(error)
         if done is not None:
             done(error)
+
+    def lost(self, error: StoreError) -> None:
+        """The store has something else, or cannot take what the session is."""
+        log.error("a session could not be stored", session_id=self.value.id, error=str(error))
+        self._stored = 0  # what the store has is unknown
+        self.stale = error.reason in ("conflict", "unencodable")
 
 
 def _shared(old: Thread, new: Thread) -> int:

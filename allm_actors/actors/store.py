@@ -50,7 +50,9 @@ class Store(Protocol):
 
     One that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or deleted since
     it was loaded or saved here, and keeps what it has. It must not take a session that was deleted and begun anew under
-    its name for the old one: what it tells versions apart by never comes again for a name, also not after `delete`.
+    its name for the old one: what it tells versions apart by never comes again for a name, also not after `delete`. A
+    `check(id)`, if it has one, raises what a save would be refused with: it is asked before a call is refused by a
+    status that may be an old one.
     """
 
     def open(self) -> None:
@@ -168,8 +170,14 @@ class SQLiteStore:
                 row = db.execute("SELECT header, revision FROM sessions WHERE id = ?", (id,)).fetchone()
                 rows = db.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
                 bodies = [body for (body,) in rows]
-            self._seen[id] = 0 if row is None else row[1]
-        return None if row is None else self._decode(id, row[0], bodies)
+            session = None if row is None else self._decode(id, row[0], bodies)
+            self._seen[id] = 0 if row is None else row[1]  # what cannot be read has not been seen
+        return session
+
+    def check(self, id: str) -> None:
+        """Raises StoreError(`conflict`) when somebody else has changed it since it was loaded or saved here."""
+        with self._errors(), self._alone(), self._transaction("BEGIN") as db:
+            self._seen_revision(db, id)
 
     def save(self, batch: Sequence[Save]) -> None:
         """Store the batch in one transaction."""
@@ -324,12 +332,16 @@ class SQLiteStore:
             raise self._error("not_a_store", advice) from error
 
     def _next_revision(self, db: sqlite3.Connection, name: str, written: int) -> int:
+        ours = self._seen_revision(db, name, written)
+        return ours + 1 if ours else _first_revision()
+
+    def _seen_revision(self, db: sqlite3.Connection, name: str, written: int = 0) -> int:
         row = db.execute("SELECT revision FROM sessions WHERE id = ?", (name,)).fetchone()
         stored, ours = row[0] if row else 0, written or self._seen.get(name, 0)
         if stored != ours:
             advice = f"has a newer session {name!r}: another host has saved it; ask again to go on from there"
             raise self._error("conflict", advice)
-        return ours + 1 if ours else _first_revision()
+        return ours
 
     def _check_kept(self, db: sqlite3.Connection, name: str, keep: int) -> None:
         # Whoever appends must know what is there: after a save that failed, the next one writes everything.

@@ -181,6 +181,43 @@ def test_who_has_seen_what_was_deleted_is_refused_however_far_its_successor_has_
     theirs.close()
 
 
+def test_what_cannot_be_read_is_not_overwritten_by_who_tried(tmp_path: Path) -> None:
+    mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
+    for store in (mine, theirs):
+        store.open()
+    mine.save([Save(session("a"))])
+    assert theirs.load("s") == session("a")
+    mine.save([Save(session("b"))])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+        db.execute("UPDATE messages SET body = x'00'")
+    with pytest.raises(StoreError, match="cannot be decoded"):
+        theirs.load("s")
+    with pytest.raises(StoreError, match="another host has saved it"):
+        theirs.save([Save(session("a", "c"))])
+    mine.close()
+    theirs.close()
+
+
+def test_a_look_finds_what_a_save_would_be_refused_with(tmp_path: Path) -> None:
+    mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
+    for store in (mine, theirs):
+        store.open()
+        store.check("s")
+    mine.save([Save(session("a"))])
+    mine.check("s")
+    with pytest.raises(StoreError, match="another host has saved it") as conflict:
+        theirs.check("s")
+    assert conflict.value.reason == "conflict"
+    theirs.load("s")
+    theirs.check("s")
+    theirs.delete("s")
+    theirs.check("s")
+    with pytest.raises(StoreError, match="another host has saved it"):
+        mine.check("s")
+    mine.close()
+    theirs.close()
+
+
 def test_who_deletes_a_session_may_begin_it_anew(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "s.db")
     store.open()
