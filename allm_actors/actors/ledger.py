@@ -69,7 +69,7 @@ class Ledger:
         if stored is None:
             self._stored = 0
             # Nothing else is left of what was never stored, or was deleted.
-            self._cell.value = Session(id=self.value.id)
+            self._cell.load(Session(id=self.value.id), self.ref.number)
             return
         self._stored = len(stored.thread.messages)
         pending = {call.id for call in stored.pending_tool_calls}
@@ -77,7 +77,7 @@ class Ledger:
         if thread is not stored.thread:
             log.warning("answered calls that a crash had left open", session_id=stored.id)
             self._stored = _shared(stored.thread, thread)
-        self._cell.value = msgspec.structs.replace(stored, thread=thread)
+        self._cell.load(msgspec.structs.replace(stored, thread=thread), self.ref.number)
 
     def save(self, done: Stored) -> None:
         """Have the value stored: the actor is told `Saved`, and `settle` calls `done`."""

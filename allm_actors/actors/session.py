@@ -402,6 +402,7 @@ class SessionActor(Process):
 
     def _release(self, _reason: object) -> None:
         if self._seat.id is not None:
+            self._seat.cell.release(self.ref.number)
             self._seat.ports.tell_store(Release(self._seat.id, self.ref.number))
 
     def _let_go(self, _reason: object) -> None:
