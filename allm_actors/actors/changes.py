@@ -17,7 +17,7 @@ from allm_actors.execution import sessions
 from supervisors import NO_REPLY, From
 
 from .keeper import Check, Create
-from .ledger import Ledger
+from .ledger import Ledger, settled
 from .ports import SESSIONS, Ports
 from .protocol import Checked, Forked
 from .seat import snapshot
@@ -51,7 +51,8 @@ class Changes:
 
     def fork(self, asked: From, id: str) -> Any:
         """Store a copy under a name that is free. Raises SessionError for one that is not."""
-        copy, ref = msgspec.structs.replace(self._ledger.value, id=id), self._ledger.ref
+        # The answers to calls that run now come to the session that made them, not to its copy.
+        copy, ref = settled(msgspec.structs.replace(self._ledger.value, id=id)), self._ledger.ref
         if self._ports.whereis((SESSIONS, id)) is not None:
             raise _taken(id)
         self.wait()

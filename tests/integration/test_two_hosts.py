@@ -316,3 +316,88 @@ def test_what_is_done_keeps_a_session_in_memory() -> None:
         assert [ref.name[1] for ref in host.living("session") if ref.name] == ["s"]
         host.advance(1.5)
         assert host.living("session") == []
+
+
+# --- what the log says -----------------------------------------------------------------------------------------------
+
+
+LEFT_OPEN = "calls that were left open are answered: what their tools have done is unknown session_id='s'"
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """Level and text of what the library has said."""
+    return [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "allm_actors"]
+
+
+def at_work(host: allm.Host, hold: Hold) -> Any:
+    """A session whose tool runs, and waits for the hold."""
+    works = allm.tool(name="works", description="", schema={}, handler=lambda _: hold.wait())
+    asks = [script.tool_call("works", {}, id="c0"), script.finish("tool_calls")]
+    engine = allm.Engine(adapter="fake", tools=[works], adapter_opts={"scripts": [asks, SAYS, SAYS, SAYS]})
+    chat = host.session("s", engine)
+    turn = chat.reply("hi")
+    reader, _ = on_thread(turn.result)
+    assert hold.reached.wait(SOON)
+    return chat, turn, reader
+
+
+def test_a_conflict_is_no_error_of_the_stores(
+    hosts: tuple[allm.Host, allm.Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = hosts
+    chat, other = one.session("s", fake(SAYS)), two.session("s", fake(SAYS, SAYS))
+    other.reply("first").result()
+    with pytest.raises(allm.StoreError):
+        chat.reply("second")
+    other.reply("third").result()
+    with pytest.raises(allm.StoreError):
+        chat.submit_tool_result("c1", "x")
+    said = lines(caplog)
+    assert {level for level, _ in said} == {"WARNING"}
+    assert all(text.startswith("another host has changed a session that is open here") for _, text in said)
+    assert len(said) == 2
+
+
+def test_who_looks_at_a_session_at_work_elsewhere_says_nothing_of_a_crash(
+    hosts: tuple[allm.Host, allm.Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two = hosts
+    hold = Hold()
+    _chat, turn, reader = at_work(one, hold)
+    looked = two.session("s", fake(SAYS))
+    assert [message.role for message in looked.messages] == ["user", "assistant", "tool"]
+    hold.open()
+    reader.join(SOON)
+    assert turn.result().halted_reason == "completed"
+    looked.stop()
+    assert lines(caplog) == []
+
+
+def test_a_fork_from_inside_a_tool_has_answers_and_no_trouble(
+    hosts: tuple[allm.Host, allm.Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = hosts
+    hold = Hold()
+    chat, _turn, reader = at_work(one, hold)
+    branch = chat.fork("t")
+    assert [message.role for message in one._store.load("t").thread.messages] == ["user", "assistant", "tool"]  # type: ignore[union-attr]
+    assert branch.reply("and?").result().halted_reason == "completed"
+    hold.open()
+    reader.join(SOON)
+    assert lines(caplog) == []
+
+
+def test_what_a_crash_left_open_is_told_when_its_answer_is_stored(
+    hosts: tuple[allm.Host, allm.Host], caplog: pytest.LogCaptureFixture
+) -> None:
+    one, _ = hosts
+    hold = Hold()
+    chat, turn, reader = at_work(one, hold)
+    exit_process(one.system.whereis(("sessions", "s")), "kill")
+    reader.join(SOON)
+    assert turn.result().halted_reason == "error"
+    hold.open()
+    assert (chat.status, lines(caplog)) == ("idle", [])
+    for _ in range(2):
+        assert chat.continue_("and?").result().halted_reason == "completed"
+        assert lines(caplog) == [("WARNING", LEFT_OPEN)]
