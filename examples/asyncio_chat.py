@@ -30,7 +30,7 @@ async def main() -> None:
     assert result.halted_reason == "completed"
 
     async with allm.Host() as host:
-        session = host.session("cafe", cafe)
+        session = await host.session("cafe", cafe)
         async for event in session.reply("Thank you!", tool_choice="none"):
             if isinstance(event, allm.TextDelta):
                 print(event.delta, end="")

@@ -111,7 +111,7 @@ async def main() -> None:
             print("leaves at", half, f"({ended.halted_reason})")
             if MODEL is None:
                 assert (half, ended.halted_reason) == ("Once upon ", "cancelled")
-            session = host.session("ada", agent)
+            session = await host.session("ada", agent)
             assert session.status == ("idle" if ended.halted_reason == "cancelled" else "completed")
             assert [message.role for message in session.messages] == ["user", "assistant"] * 2
 

@@ -39,6 +39,10 @@ class Alarms:
         """It is no deadline any more; harmless when it was none."""
         self._due.pop(token, None)
 
+    def has(self, token: int) -> bool:
+        """Whether it is a deadline."""
+        return token in self._due
+
     def rest(self) -> None:
         """Nothing is being done that might have deadlines soon: no timer, unless something has one."""
         if not self._due:

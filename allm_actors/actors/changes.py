@@ -1,12 +1,13 @@
 """What is asked of a session between its turns: results of calls, to recover, a fork.
 
 Rule of this file: one at a time. What it comes to is stored before it is answered; if it cannot be, nothing has
-changed. What is asked meanwhile waits, for it may have to be taken back.
+changed. What is asked meanwhile waits, for it may have to be taken back. Who is told of a conflict finds what the store
+has: it is loaded before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,13 +16,15 @@ from allm_actors.data import Session, SessionError, StoreError
 from allm_actors.execution import sessions
 from supervisors import NO_REPLY, From
 
-from .keeper import Create
-from .ledger import Ledger
+from .keeper import Check, Create
+from .ledger import Ledger, settled
 from .ports import SESSIONS, Ports
-from .protocol import Forked
+from .protocol import Checked, Forked
 from .seat import snapshot
 
 __all__ = ["Changes"]
+
+Tell = Callable[[Exception], object]
 
 
 class Changes:
@@ -30,10 +33,12 @@ class Changes:
     Thread: the session actor's.
     """
 
-    __slots__ = ("_ledger", "_ports", "under_way")
+    __slots__ = ("_ledger", "_owed", "_ports", "_refusal", "under_way")
 
     def __init__(self, ledger: Ledger, ports: Ports) -> None:
         self._ledger, self._ports = ledger, ports
+        self._refusal: tuple[Exception, Tell] | None = None  # and who is told of it
+        self._owed: Callable[[], object] | None = None  # what is told when the session is loaded anew
         self.under_way = False
 
     def submit(self, asked: From, results: Sequence[tuple[str, Any]]) -> Any:
@@ -46,7 +51,8 @@ class Changes:
 
     def fork(self, asked: From, id: str) -> Any:
         """Store a copy under a name that is free. Raises SessionError for one that is not."""
-        copy, ref = msgspec.structs.replace(self._ledger.value, id=id), self._ledger.ref
+        # The answers to calls that run now come to the session that made them, not to its copy.
+        copy, ref = settled(msgspec.structs.replace(self._ledger.value, id=id)), self._ledger.ref
         if self._ports.whereis((SESSIONS, id)) is not None:
             raise _taken(id)
         self.wait()
@@ -60,6 +66,39 @@ class Changes:
 
         self._ports.ask_store(Create(copy), done)
         return NO_REPLY
+
+    def doubt(self, refusal: Exception, tell: Tell) -> None:
+        """The session's status refuses something. `tell` it, unless the status is an old one, because another host has
+        changed the session: then `tell` that.
+        """
+        self._refusal = refusal, tell
+        self.wait()
+        ref = self._ledger.ref
+        self._ports.ask_store(
+            Check(str(self._ledger.value.id)), lambda _answer, error: ref.send(Checked(error))
+        )
+
+    def checked(self, error: BaseException | None) -> None:
+        """The store has looked."""
+        assert self._refusal is not None
+        (refusal, tell), self._refusal = self._refusal, None
+        if isinstance(error, StoreError) and error.reason == "conflict":
+            self._ledger.lost(error)
+            refusal = error
+        self.tell(lambda: tell(refusal))
+
+    def tell(self, tell: Callable[[], object]) -> None:
+        """Tell why something has not been done: now, or when what the store has is loaded."""
+        if self._ledger.stale:
+            self._owed = tell
+        else:
+            tell()
+
+    def told(self) -> None:
+        """What the store has is loaded, or will not be: tell what waited for that."""
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            owed()
 
     def save(self) -> None:
         """Store what could not be stored before."""
@@ -84,7 +123,7 @@ class Changes:
                 asked.reply(snapshot(session))
             else:
                 self._ledger.put(before)
-                asked.fail(error)
+                self.tell(lambda: asked.fail(error))
             self.settle()
 
         self._ledger.save(stored)

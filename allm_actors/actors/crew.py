@@ -70,6 +70,10 @@ class Crew:
         if self._alarms is not None:
             self._alarms.call_off(token)
 
+    def awaits(self, token: int) -> bool:
+        """Whether this token has a deadline."""
+        return self._alarms is not None and self._alarms.has(token)
+
     def late(self) -> list[int]:
         """The tokens whose time is up, the earliest first; each is told once."""
         return [] if self._alarms is None else self._alarms.over()

@@ -53,7 +53,7 @@ class Eraser(Process):
         """The store has answered."""
         match signal:
             case Erased(error=None):
-                self._cell.value = Session(id=self._id)
+                self._cell.load(Session(id=self._id), None)
                 self.start_succeeded()
                 self.ref.tell(None)  # comes after what was asked of the session meanwhile
             case Erased(error=error):

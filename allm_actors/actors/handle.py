@@ -7,12 +7,12 @@ and starts it where there is none, so it works across crashes, restarts and idle
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Generator, Sequence
+from typing import Any, NoReturn, Protocol, Self
 from weakref import ReferenceType
 from weakref import ref as weak
 
-from allm_actors.data import Message, Session, ToolCall
+from allm_actors.data import Message, Session, SessionError, ToolCall
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.keys import either
@@ -69,9 +69,10 @@ class SessionHandle:
 
     `reply`, `continue_` and `step` return a `Turn` at once. In a host that was entered with `async with`, what would
     block (`submit_tool_result`, `fork`, `stop`) returns an awaitable instead, and a refusal is raised by the turn.
+    `await session` gives the handle when the session is loaded; before that it has nothing to show there.
 
     Raises: SessionStatusError and SessionError for what the session's status forbids, SessionBusy as `when_busy` says,
-    StoreError when the session cannot be loaded.
+    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for a look at one that is not loaded yet.
     Thread: any thread may use it.
     """
 
@@ -82,6 +83,10 @@ class SessionHandle:
         self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
         # Of the turn that was begun last; it is its reader's, who may drop it.
         self._last: ReferenceType[Channel] | None = None
+        # What was loaded before is shown only if somebody works with it: else others may have gone on. The loads are
+        # counted first, because it may be loaded in between.
+        loads = seat.cell.loads
+        self._stale = -1 if seat.cell.holder is not None else loads
 
     def __reduce__(self) -> NoReturn:
         """A session lives in its host's process. Raises TypeError."""
@@ -90,7 +95,15 @@ class SessionHandle:
         )
 
     def __repr__(self) -> str:
-        return f"<session {self.id!r} {self.status}>"
+        return f"<session {self.id!r} {self.status if self._is_loaded() else 'not loaded'}>"
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Wait until the session is loaded; gives this handle. Raises StoreError when it cannot be, SessionError when
+        its host is stopped.
+        """
+        self._host.check_home()
+        yield from self.ensure().__await__()
+        return self
 
     @property
     def value(self) -> Session:
@@ -98,22 +111,22 @@ class SessionHandle:
 
         A snapshot: what is done to its lists is not done to the session.
         """
-        return snapshot(self._seat.cell.value)
+        return snapshot(self._shown())
 
     @property
     def status(self) -> str:
         """The status of `value`."""
-        return self._seat.cell.value.status
+        return self._shown().status
 
     @property
     def messages(self) -> list[Message]:
         """The messages of `value`, oldest first."""
-        return list(self._seat.cell.value.thread.messages)
+        return list(self._shown().thread.messages)
 
     @property
     def pending_tool_calls(self) -> list[ToolCall]:
         """The calls that wait for `submit_tool_result`."""
-        return list(self._seat.cell.value.pending_tool_calls)
+        return list(self._shown().pending_tool_calls)
 
     def reply(self, message: str | Message, **options: Any) -> Turn:
         """Add a user message and let the model answer, tools included."""
@@ -187,6 +200,18 @@ class SessionHandle:
 
     # Private: in order of use.
 
+    def _is_loaded(self) -> bool:
+        return self._seat.cell.loads > self._stale
+
+    def _shown(self) -> Session:
+        if not self._is_loaded():
+            text = (
+                f"session {self.id!r} is not loaded yet, so there is nothing to look at; await its handle first, as in "
+                "`session = await host.session(…)`, or a turn"
+            )
+            raise SessionError("not_loaded", message=text)
+        return self._seat.cell.value
+
     def _begin(
         self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
     ) -> Turn:
@@ -224,7 +249,7 @@ class SessionHandle:
 
     async def _afork(self, id: str) -> SessionHandle:
         await self.ask(Fork(id))
-        return self._forked(id)
+        return await self._forked(id)
 
     def _forked(self, id: str) -> SessionHandle:
         seat = self._seat

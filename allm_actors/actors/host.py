@@ -246,6 +246,9 @@ class Host:
 
         Raises TypeError and ValueError for arguments of the wrong kind, EngineError when the host does not run,
         StoreError when what is stored cannot be loaded, SessionError when the host stops meanwhile.
+
+        On the event loop of `async with` it returns at once, and `await host.session(…)` gives the handle when the
+        session is loaded, or raises what says why it cannot be.
         """
         check_id(id)
         _check_session(engine, when_busy, queue_limit, system, api_key)
@@ -262,7 +265,7 @@ class Host:
         )
         handle = SessionHandle(self, seat.ports, seat, engine, api_key)
         ensured = handle.ensure()
-        if not self.attached:
+        if self._may_wait():
             ensured.get()
         return handle
 
@@ -332,6 +335,11 @@ class Host:
         """Refuse, in its caller, a turn that cannot run on this host. There is none that a real one cannot run."""
 
     # Private: in order of use.
+
+    def _may_wait(self) -> bool:
+        # On a thread beside the caller's loop, too, but not where a loop would be held up, or stands still.
+        loop = self._given_loop
+        return loop is None or (loop.is_running() and current_loop() is None)
 
     def _start(self) -> None:
         self._pid = os.getpid()

@@ -16,6 +16,7 @@ from supervisors import NO_REPLY, From, Process
 from .store import MemoryStore, Save, Store
 
 __all__ = [
+    "Check",
     "Create",
     "Delete",
     "ListIds",
@@ -36,6 +37,13 @@ class Load:
 
     id: str
     owner: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Ask: nothing, or the `conflict` that a save of that session would be refused with."""
+
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,9 @@ class StoreActor(Process):
                 session = self._ask("load", id)
                 self._owners[id] = owner
                 return session
+            case Check(id):
+                self._flush()
+                return self._ask("check", id) if hasattr(self._store, "check") else None
             case Create(session):
                 self._flush()
                 return self._create(session)

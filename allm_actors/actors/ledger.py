@@ -22,7 +22,7 @@ from .protocol import Saved
 from .seat import Cell
 from .store import Save
 
-__all__ = ["Ledger", "Stored", "store_error"]
+__all__ = ["Ledger", "Stored", "settled", "store_error"]
 
 Stored = Callable[[StoreError | None], object]
 
@@ -33,13 +33,14 @@ class Ledger:
     Thread: the session actor's; readers look at the cell.
     """
 
-    __slots__ = ("_cell", "_pending", "_ports", "_saves", "_stored", "ref", "stale", "unsaved")
+    __slots__ = ("_cell", "_pending", "_ports", "_repaired", "_saves", "_stored", "ref", "stale", "unsaved")
 
     def __init__(self, cell: Cell, ports: Ports, ref: ProcessRef[Any]) -> None:
         self._cell, self._ports, self.ref = cell, ports, ref
         self._saves = 0
         self._stored = 0
         self._pending: dict[int, Stored] | None = None
+        self._repaired = False  # calls that were open are answered here, and not yet in the store
         self.stale = False  # what the store has is what counts: ours cannot be stored
         self.unsaved = False  # what the session is could not be stored
 
@@ -65,19 +66,16 @@ class Ledger:
 
     def revive(self, stored: Session | None) -> None:
         """Begin with what the store has; calls that a crash left open are answered, so that providers accept it."""
-        self.stale = self.unsaved = False
+        self.stale = self.unsaved = self._repaired = False
         if stored is None:
             self._stored = 0
             # Nothing else is left of what was never stored, or was deleted.
-            self._cell.value = Session(id=self.value.id)
+            self._cell.load(Session(id=self.value.id), self.ref.number)
             return
-        self._stored = len(stored.thread.messages)
-        pending = {call.id for call in stored.pending_tool_calls}
-        thread = repair(stored.thread, keep=pending)
-        if thread is not stored.thread:
-            log.warning("answered calls that a crash had left open", session_id=stored.id)
-            self._stored = _shared(stored.thread, thread)
-        self._cell.value = msgspec.structs.replace(stored, thread=thread)
+        session = settled(stored)
+        self._repaired = session is not stored
+        self._stored = _shared(stored.thread, session.thread)
+        self._cell.load(session, self.ref.number)
 
     def save(self, done: Stored) -> None:
         """Have the value stored: the actor is told `Saved`, and `settle` calls `done`."""
@@ -97,11 +95,33 @@ class Ledger:
         done = (self._pending or {}).pop(token, None)
         self.unsaved = error is not None
         if error is not None:
-            log.error("a session could not be stored", session_id=self.value.id, error=str(error))
-            self._stored = 0  # what the store has is unknown
-            self.stale = error.reason in ("conflict", "unencodable")
+            self.lost(error)
+        elif self._repaired:
+            # Only now it matters: who merely looks at a session at which another host works has changed nothing.
+            self._repaired = False
+            text = "calls that were left open are answered: what their tools have done is unknown"
+            log.warning(text, session_id=self.value.id)
         if done is not None:
             done(error)
+
+    def lost(self, error: StoreError) -> None:
+        """The store has something else, or cannot take what the session is."""
+        if error.reason == "conflict":  # two who share a session are no trouble, if that is what was wanted
+            log.warning(
+                "another host has changed a session that is open here",
+                session_id=self.value.id,
+                error=str(error),
+            )
+        else:
+            log.error("a session could not be stored", session_id=self.value.id, error=str(error))
+        self._stored = 0  # what the store has is unknown
+        self.stale = error.reason in ("conflict", "unencodable")
+
+
+def settled(session: Session) -> Session:
+    """The session with an answer to every call that nobody answers any more; itself when there is none."""
+    thread = repair(session.thread, keep={call.id for call in session.pending_tool_calls})
+    return session if thread is session.thread else msgspec.structs.replace(session, thread=thread)
 
 
 def _shared(old: Thread, new: Thread) -> int:

@@ -37,6 +37,7 @@ __all__ = [
     "Begin",
     "CallJob",
     "Cancel",
+    "Checked",
     "Continue",
     "Deleted",
     "Demand",
@@ -154,6 +155,12 @@ class Fork:
 
 class Forked(msgspec.Struct, frozen=True):
     """Note to self: the store has answered a fork."""
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """Note to self: the store has nothing newer than what refused a call, or this error says what it has."""
+
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,13 +22,19 @@ __all__ = ["Cell", "Outlets", "Seat", "snapshot"]
 
 
 class Cell:
-    """The last value of a session, for anybody to read. Written by the session's own actor only."""
+    """The last value of a session, for anybody to read. Written by the session's own actor only.
 
-    __slots__ = ("__weakref__", "_noted", "_value", "inside")
+    `loads` says how often it was loaded, and `holder` which actor, by its number, has loaded it and works with it. What
+    it was made with is nobody's session: whoever shows it looks whether it has been loaded.
+    """
+
+    __slots__ = ("__weakref__", "_noted", "_value", "holder", "inside", "loads")
 
     def __init__(self, value: Session) -> None:
         self._value = value
         self.inside = Inside(value.id)
+        self.loads = 0
+        self.holder: int | None = None
         self._noted: Checkpoint | None = None
 
     @property
@@ -42,6 +48,16 @@ class Cell:
     @value.setter
     def value(self, value: Session) -> None:
         self._value, self._noted = value, None
+
+    def load(self, value: Session, holder: int | None) -> None:
+        """This is what the store has; nobody works with what it has not."""
+        self.value, self.holder = value, holder
+        self.loads += 1
+
+    def release(self, holder: int) -> None:
+        """That actor has ended: what others do from now on is not seen here. Thread: the one it died on."""
+        if self.holder == holder:
+            self.holder = None
 
     def note(self, checkpoint: Checkpoint) -> None:
         """The session has this thread from now on; it is made when somebody looks."""

@@ -15,7 +15,14 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import AllmError, Session, SessionBusy, StoreError
+from allm_actors.data import (
+    AllmError,
+    Session,
+    SessionBusy,
+    SessionError,
+    SessionStatusError,
+    StoreError,
+)
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import Checkpoint
 from supervisors import (
@@ -39,6 +46,7 @@ from .protocol import (
     AlarmRang,
     Begin,
     Cancel,
+    Checked,
     Deleted,
     Demand,
     Forget,
@@ -232,6 +240,9 @@ class SessionActor(Process):
                 self._deleted(error)
             case Forked():
                 self._settled()
+            case Checked(error):
+                self._changes.checked(error)
+                self._settled()
             case Cancel(turn_id):
                 self._cancel(turn_id)
             case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() | Ready():
@@ -256,13 +267,14 @@ class SessionActor(Process):
         match message:
             case Begin(spec):
                 self._admit(spec)
-            case SubmitToolResults(results, receipt):
-                receipt.signed = True
-                return self._changes.submit(self._asker("submit_tool_results"), results)
+            case SubmitToolResults():
+                return self._submit(self._asker("submit_tool_results"), message)
             case Recover():
+                self._crew.call_off(_IDLE)
                 return self._changes.recover(self._asker("recover"))
             case Fork(id, receipt):
                 receipt.signed = True
+                self._crew.call_off(_IDLE)
                 return self._changes.fork(self._asker(), id)
             case Forget():
                 self._forgetting = self._asker()
@@ -271,6 +283,17 @@ class SessionActor(Process):
             case _:  # whether we are here
                 pass
         return None
+
+    def _submit(self, asked: From, message: SubmitToolResults) -> Any:
+        message.receipt.signed = True
+        try:
+            answer = self._changes.submit(asked, message.results)
+        except (SessionError, SessionStatusError) as refusal:
+            message.receipt.signed = False  # nothing was done: whoever comes after us may be asked
+            self._changes.doubt(refusal, asked.fail)
+            return NO_REPLY
+        self._crew.call_off(_IDLE)
+        return answer
 
     # Turns.
 
@@ -320,9 +343,12 @@ class SessionActor(Process):
             )
             thread = begun.thread if spec.operation is not None else spec.thread
             run = TurnRun(self, self._crew, spec, thread)
+        except (SessionError, SessionStatusError) as refusal:
+            self._owe(spec)
+            self._changes.doubt(refusal, lambda error: self._refuse(spec, error))
+            return False
         except (AllmError, ValueError) as error:
-            spec.channel.end(error=error)
-            self._forget(spec)
+            self._refuse(spec, error)
             return False
         self._before, self._run = before, run
         self._seat.cell.inside.turn = spec.id
@@ -351,9 +377,12 @@ class SessionActor(Process):
         self._ledger.put(before)
         self._ledger.unsaved = unsaved
         self._over(run)
-        run.spec.channel.end(error=error)
-        self._forget(run.spec)
+        self._changes.tell(lambda: self._refuse(run.spec, error))
         self._next()
+
+    def _refuse(self, spec: TurnSpec, error: Exception) -> None:
+        spec.channel.end(error=error)
+        self._forget(spec)
 
     def _accept(self, spec: TurnSpec) -> None:
         self._owe(spec)
@@ -373,6 +402,7 @@ class SessionActor(Process):
 
     def _release(self, _reason: object) -> None:
         if self._seat.id is not None:
+            self._seat.cell.release(self.ref.number)
             self._seat.ports.tell_store(Release(self._seat.id, self.ref.number))
 
     def _let_go(self, _reason: object) -> None:
@@ -410,6 +440,7 @@ class SessionActor(Process):
     def _next(self) -> None:
         """Nothing runs: begin what waits, or leave, or rest."""
         if self._closing is not None:
+            self._changes.told()
             self._leave()
             return
         if self._seat.id is None:
@@ -434,7 +465,8 @@ class SessionActor(Process):
         self._changes.save()
 
     def _rest(self) -> None:
-        if self._seat.idle_timeout is not None:
+        # What was refused meanwhile was no use: the time goes on.
+        if self._seat.idle_timeout is not None and not self._crew.awaits(_IDLE):
             self._crew.alarm(self._seat.idle_timeout, _IDLE)
 
     # For the turn that runs.
@@ -493,6 +525,7 @@ class SessionActor(Process):
         else:  # what waits will be told by the next save
             log.error("a session was not loaded anew", session_id=self._seat.id, error=str(loaded.error))
             self._ledger.stale = False
+        self._changes.told()
         self._settled()
 
     def _saved(self, token: int, error: StoreError | None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
 import threading
 import time
@@ -46,6 +47,12 @@ class Store(Protocol):
     """What a place for sessions can do. Every method may raise `StoreError`; none is called by two threads at once.
 
     One that has a `release(id)` is told when nobody works with that session any more, until it is loaded again.
+
+    One that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or deleted since
+    it was loaded or saved here, and keeps what it has. It must not take a session that was deleted and begun anew under
+    its name for the old one: what it tells versions apart by never comes again for a name, also not after `delete`. A
+    `check(id)`, if it has one, raises what a save would be refused with: it is asked before a call is refused by a
+    status that may be an old one.
     """
 
     def open(self) -> None:
@@ -84,7 +91,7 @@ def store_for(place: str | Path | Store | None) -> Store:
 
 
 class MemoryStore:
-    """Sessions in a dict: they outlive their actors, not the process."""
+    """Sessions in a dict: they outlive their actors, not the process. It is one host's: it looks for no conflicts."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
@@ -118,7 +125,8 @@ class SQLiteStore:
 
     A file that is removed or replaced while it is open is refused, too: what is written to it nobody would find again.
     Several hosts may use one file, for different sessions: who saves a session that somebody else has saved since it
-    was loaded is refused (`conflict`), so that nobody's messages are lost silently.
+    was loaded is refused (`conflict`), so that nobody's messages are lost silently. So is who has seen a session that
+    was deleted since, whatever has been begun under its name.
 
     Units: `patience` is how long it waits for another process to let go of the file, in seconds.
     """
@@ -162,8 +170,14 @@ class SQLiteStore:
                 row = db.execute("SELECT header, revision FROM sessions WHERE id = ?", (id,)).fetchone()
                 rows = db.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
                 bodies = [body for (body,) in rows]
-            self._seen[id] = 0 if row is None else row[1]
-        return None if row is None else self._decode(id, row[0], bodies)
+            session = None if row is None else self._decode(id, row[0], bodies)
+            self._seen[id] = 0 if row is None else row[1]  # what cannot be read has not been seen
+        return session
+
+    def check(self, id: str) -> None:
+        """Raises StoreError(`conflict`) when somebody else has changed it since it was loaded or saved here."""
+        with self._errors(), self._alone(), self._transaction("BEGIN") as db:
+            self._seen_revision(db, id)
 
     def save(self, batch: Sequence[Save]) -> None:
         """Store the batch in one transaction."""
@@ -318,12 +332,16 @@ class SQLiteStore:
             raise self._error("not_a_store", advice) from error
 
     def _next_revision(self, db: sqlite3.Connection, name: str, written: int) -> int:
+        ours = self._seen_revision(db, name, written)
+        return ours + 1 if ours else _first_revision()
+
+    def _seen_revision(self, db: sqlite3.Connection, name: str, written: int = 0) -> int:
         row = db.execute("SELECT revision FROM sessions WHERE id = ?", (name,)).fetchone()
         stored, ours = row[0] if row else 0, written or self._seen.get(name, 0)
         if stored != ours:
             advice = f"has a newer session {name!r}: another host has saved it; ask again to go on from there"
             raise self._error("conflict", advice)
-        return ours + 1
+        return ours
 
     def _check_kept(self, db: sqlite3.Connection, name: str, keep: int) -> None:
         # Whoever appends must know what is there: after a save that failed, the next one writes everything.
@@ -373,6 +391,12 @@ def _id(session: Session) -> str:
     if session.id is None:
         raise StoreError("unavailable", message="a session without an id cannot be stored; give it a name")
     return session.id
+
+
+def _first_revision() -> int:
+    # Not 1: somebody may still hold what was deleted under this name, and would be taken for the one who saved last as
+    # soon as the new session has come as far as the old one. Nothing of what was deleted has to be kept for that.
+    return secrets.randbelow(1 << 62) + 1
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

@@ -336,6 +336,7 @@ class SessionError(AllmError):
             "invalid_status_for_operation",
             "no_pending_tool_call",
             "unknown_tool_call_id",
+            "not_loaded",
             "closed",
         }
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .messages import Message, ToolCall
+from .messages import Content, Message, ToolCall
 from .threads import Thread
 
 __all__ = ["Session", "SessionStatus"]
@@ -37,9 +37,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         """This session with a user message appended."""
         return self.add(Message(role="user", content=text))
 
-    def add_tool_result(self, id: str, content: str) -> Session:
-        """This session with a tool message appended; no call stops being pending (see `submit_tool_result`)."""
+    def add_tool_result(self, id: str, content: Content) -> Session:
+        """This session with a tool message appended, its content as it is; no call stops being pending (see
+        `submit_tool_result`).
+        """
         return self.add(Message(role="tool", content=content, tool_call_id=id))
+
+    # As ALLM calls them; the others are called as those of a thread.
+    append = add
+    append_user = add_user
+    append_tool_result = add_tool_result
 
     @property
     def messages(self) -> list[Message]:

@@ -7,6 +7,7 @@ server, a real store and real actors where it takes those. What there is to prod
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import tempfile
 import threading
@@ -352,6 +353,17 @@ def _fork_over_another() -> AllmError:
     with allm.Host() as host:
         one, _two = host.session("one", fake()), host.session("two", fake())
         return raised(lambda: one.fork("two"))
+
+
+@produces(allm.SessionError, "not_loaded")
+def _not_awaited() -> AllmError:
+    """a look at a session of an `async with` host that was not awaited"""
+
+    async def look() -> AllmError:
+        async with allm.Host() as host:
+            return raised(lambda: host.session("s", fake()).status)
+
+    return asyncio.run(look())
 
 
 @produces(allm.SessionError, "closed")

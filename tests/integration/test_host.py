@@ -1239,6 +1239,24 @@ def test_what_another_host_has_deleted_stays_deleted(tmp_path):
         assert one.session("s", fake()).messages == []
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_what_another_host_has_begun_anew_under_a_name_is_not_what_was_deleted(tmp_path, turns):
+    path = tmp_path / "s.db"
+    with allm.Host(store=path) as one, allm.Host(store=path) as two:
+        mine = one.session("s", fake(says("one"), says("two"), says("three")))
+        mine.reply("mine").result()
+        mine.reply("mine, too").result()
+        two.delete_session("s")
+        theirs = two.session("s", fake(*[says("theirs")] * turns))
+        for _ in range(turns):
+            theirs.reply("not yours").result()
+        with pytest.raises(allm.StoreError, match="another host has saved it") as conflict:
+            mine.reply("and now?")
+        assert conflict.value.reason == "conflict"
+        assert shape(two._store.load("s").thread) == ["U not yours", "A theirs"] * turns
+        assert shape(mine.reply("and now?").result().thread)[-4:-2] == ["U not yours", "A theirs"]
+
+
 def test_a_fork_onto_a_name_that_is_taken_hides_no_conflict(tmp_path):
     path = tmp_path / "s.db"
     with allm.Host(store=path) as one, allm.Host(store=path) as two:

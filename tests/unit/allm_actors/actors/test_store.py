@@ -158,6 +158,95 @@ def test_who_saves_a_session_that_somebody_else_has_saved_is_refused(tmp_path: P
     theirs.close()
 
 
+@pytest.mark.parametrize("saves", range(1, 6))
+def test_who_has_seen_what_was_deleted_is_refused_however_far_its_successor_has_come(
+    tmp_path: Path, saves: int
+) -> None:
+    mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
+    for store in (mine, theirs):
+        store.open()
+    mine.save([Save(session("a"))])
+    mine.save([Save(session("a", "b"), keep=1)])
+    mine.save([Save(session("a", "b", "c"), keep=2)])
+
+    theirs.delete("s")
+    for _ in range(saves):
+        theirs.save([Save(session("x", "y", "z"))])
+
+    with pytest.raises(StoreError, match="another host has saved it") as refused:
+        mine.save([Save(session("a", "b", "c", "d"), keep=3)])
+    assert refused.value.reason == "conflict"
+    assert theirs.load("s") == session("x", "y", "z")
+    mine.close()
+    theirs.close()
+
+
+def test_what_cannot_be_read_is_not_overwritten_by_who_tried(tmp_path: Path) -> None:
+    mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
+    for store in (mine, theirs):
+        store.open()
+    mine.save([Save(session("a"))])
+    assert theirs.load("s") == session("a")
+    mine.save([Save(session("b"))])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+        db.execute("UPDATE messages SET body = x'00'")
+    with pytest.raises(StoreError, match="cannot be decoded"):
+        theirs.load("s")
+    with pytest.raises(StoreError, match="another host has saved it"):
+        theirs.save([Save(session("a", "c"))])
+    mine.close()
+    theirs.close()
+
+
+def test_a_look_finds_what_a_save_would_be_refused_with(tmp_path: Path) -> None:
+    mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
+    for store in (mine, theirs):
+        store.open()
+        store.check("s")
+    mine.save([Save(session("a"))])
+    mine.check("s")
+    with pytest.raises(StoreError, match="another host has saved it") as conflict:
+        theirs.check("s")
+    assert conflict.value.reason == "conflict"
+    theirs.load("s")
+    theirs.check("s")
+    theirs.delete("s")
+    theirs.check("s")
+    with pytest.raises(StoreError, match="another host has saved it"):
+        mine.check("s")
+    mine.close()
+    theirs.close()
+
+
+def test_who_deletes_a_session_may_begin_it_anew(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    for text in "abc":
+        store.save([Save(session(text))])
+        store.save([Save(session(text, "more"), keep=1)])
+        store.delete("s")
+    store.close()
+
+
+def test_a_session_that_was_counted_from_one_is_counted_on(tmp_path: Path) -> None:
+    """As files were written at first."""
+    mine, theirs = SQLiteStore(tmp_path / "s.db"), SQLiteStore(tmp_path / "s.db")
+    mine.open()
+    mine.save([Save(session("a"))])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as db:
+        db.execute("UPDATE sessions SET revision = 1")
+    for store in (mine, theirs):
+        store.open()
+        assert store.load("s") == session("a")
+    mine.save([Save(session("a", "b"), keep=1)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as db:
+        assert db.execute("SELECT revision FROM sessions").fetchall() == [(2,)]
+    with pytest.raises(StoreError, match="another host has saved it"):
+        theirs.save([Save(session("a", "c"), keep=1)])
+    mine.close()
+    theirs.close()
+
+
 def test_a_store_that_is_opened_again_lets_go_of_what_it_had_open(tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "s.db")
     store.open()

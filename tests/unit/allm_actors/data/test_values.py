@@ -1,5 +1,6 @@
 """Values: frozen, equal by content, and the little they can do."""
 
+import msgspec
 import pytest
 
 from allm_actors.data import (
@@ -209,13 +210,31 @@ def test_a_picture_without_bytes_says_why(take, error, words):
         take()
 
 
-def test_a_session_takes_messages_whatever_its_status():
-    session = Session(id="s", status="awaiting_tools").add_user("hi").add_tool_result("c0", "x")
+STATUSES = ("idle", "awaiting_user", "awaiting_tools", "completed", "error")
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_session_takes_messages_whatever_its_status(status):
+    call = ToolCall(id="c0", name="refund", arguments={})
+    before = Session(id="s", status=status, pending_tool_calls=[call], metadata={"n": 1})
+    parts = [TextPart(text="x")]
+    session = before.append_user("hi").append_tool_result("c0", "5").append_tool_result("c0", parts)
+    session = session.append(Message(role="assistant", content="Well."))
     assert [(m.role, m.content, m.tool_call_id) for m in session.messages] == [
         ("user", "hi", None),
-        ("tool", "x", "c0"),
+        ("tool", "5", "c0"),
+        ("tool", parts, "c0"),
+        ("assistant", "Well.", None),
     ]
-    assert (session.id, session.status) == ("s", "awaiting_tools")
+    assert msgspec.structs.replace(session, thread=before.thread) == before
+    assert before.messages == []
+
+
+def test_a_session_takes_messages_under_the_names_of_a_thread_too():
+    message = Message(role="system", content="Be brief.")
+    added = Session().add(message, message).add_user("hi").add_tool_result("c0", "x")
+    assert added == Session().append(message, message).append_user("hi").append_tool_result("c0", "x")
+    assert added.thread == Thread().add(message, message).add_user("hi").add(added.messages[-1])
 
 
 @pytest.mark.parametrize("cls", [Session, Response, ImageResponse, EmbeddingResponse, MessageStarted])
