@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import reduce
@@ -30,7 +31,9 @@ __all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
 
 _SERVE = "from allm_actors.engine.isolated import serve; serve()"
 _LENGTH = struct.Struct(">Q")
-_AFTERWARDS = 1.0  # seconds in which an answer that was written is read
+_AFTERWARDS = 1.0  # seconds in which an answer that was written is read, and a child that has answered ends
+_FLUSH = 0.5  # seconds for what the function has printed: nobody may be reading it
+_LOOK = 0.001
 
 
 class ChildDied(RuntimeError):
@@ -81,9 +84,7 @@ class IsolatedCall:
             if answer is None:
                 self.kill()
             answered.set()
-            with self._lock:  # until here its number was nobody else's, and could be killed
-                code = child.wait()
-                self._child = None
+            code = self._reap(child)
             child.stdout.close()
             with contextlib.suppress(OSError):
                 child.stdin.close()
@@ -101,6 +102,22 @@ class IsolatedCall:
             if self._child is not None:
                 with contextlib.suppress(OSError):
                     os.killpg(self._child.pid, 9) if hasattr(os, "killpg") else self._child.kill()
+
+    def _reap(self, child: subprocess.Popen[bytes]) -> int:
+        """How it ended; it has answered, and is killed if it does not end by itself.
+
+        The lock is held for no wait: whoever kills is an event loop.
+        """
+        patience = time.monotonic() + _AFTERWARDS
+        while True:
+            with self._lock:  # until here its number was nobody else's, and could be killed
+                code = child.poll()
+                if code is not None:
+                    self._child = None
+                    return code
+            if time.monotonic() > patience:
+                self.kill()
+            time.sleep(_LOOK)
 
     def _watch(self, pid: int, answered: threading.Event) -> None:
         # What the function has started may hold the pipe open, so that its death alone would not end the reading.
@@ -120,7 +137,7 @@ class IsolatedCall:
             if self._killed:
                 return None
             self._child = child = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own line
-                [sys.executable, "-c", _SERVE],
+                [sys.executable, "-P", "-c", _SERVE],  # not from the directory that we happen to be in
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
@@ -155,10 +172,19 @@ def serve() -> None:
     os.dup2(2, 1)  # what the function prints is no answer
     threading.Thread(target=_end_with_parent, args=(source,), daemon=True).start()
     answer = _answer(address, call)
-    out.write(_LENGTH.pack(len(answer)) + answer)
-    out.close()
-    sys.stdout.flush()
-    os._exit(0)  # without waiting for threads that the function has left behind
+    try:
+        out.write(_LENGTH.pack(len(answer)) + answer)
+        out.close()
+        flushing = threading.Thread(target=_flush, daemon=True)
+        flushing.start()
+        flushing.join(_FLUSH)
+    finally:
+        os._exit(0)  # without waiting for threads that the function has left behind
+
+
+def _flush() -> None:
+    with contextlib.suppress(BaseException):  # what the function has made of it
+        sys.stdout.flush()
 
 
 def _exactly(source: IO[bytes], size: int) -> bytes:

@@ -49,6 +49,7 @@ _SECRET_OPTION: Final = re.compile(
 # A key under whatever name: no word is like that.
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9]{20,}")
 _SCRUBBED_LENGTH = 8  # shorter keys are made up, and may be a word of the message
+_PIECE = 12  # as many characters of a key, one after the other, are no accident
 _GONE = "[REDACTED]"
 _DEPTH = 8  # deeper than that, what an error holds is shown as a whole, or not at all
 # What this library says, or the caller: a key that is also a word, such as the name of its provider, is none there.
@@ -272,7 +273,7 @@ def _history(error: BaseException) -> Iterator[BaseException]:
 def _without(value: Any, text: str, depth: int = _DEPTH) -> Any:
     match value:
         case str():
-            return value.replace(text, _GONE) if text in value else value
+            return _without_pieces(value, text)
         case bytes() | bytearray():
             key = text.encode()
             return value.replace(key, _GONE.encode()) if key in value else value
@@ -299,6 +300,24 @@ def _without(value: Any, text: str, depth: int = _DEPTH) -> Any:
             return kind(items)
         case _:
             return _GONE if _shows(value, text) else value
+
+
+def _without_pieces(said: str, key: str) -> str:
+    """`said` without the key, and without long pieces of it: who quotes a key may cut it, or hide a part of it."""
+    said = said.replace(key, _GONE) if key in said else said
+    if len(key) <= _PIECE or not any(key[at : at + _PIECE] in said for at in range(len(key) - _PIECE + 1)):
+        return said
+    kept, at = [], 0
+    while at < len(said):
+        if (end := at + _PIECE) <= len(said) and said[at:end] in key:
+            while end < len(said) and said[at : end + 1] in key:
+                end += 1
+            kept.append(_GONE)
+            at = end
+        else:
+            kept.append(said[at])
+            at += 1
+    return "".join(kept)
 
 
 def _shows(value: object, text: str) -> bool:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -92,3 +93,21 @@ def second_time(file: str) -> str:
         path.write_text("tried")
         os.kill(os.getpid(), signal.SIGKILL)
     return "the second time"
+
+
+@allm.tool(isolation="process")
+def lingers() -> str:
+    """Answer, and leave a thread behind that never ends, and an output that cannot be flushed."""
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    sys.stdout.close()
+    return "answered"
+
+
+@allm.tool(isolation="process")
+def where() -> list[str]:
+    """Say what was found in the working directory."""
+    return [
+        name
+        for name in ("struct", "pickle")
+        if "planted" in (getattr(sys.modules[name], "__file__", "") or "")
+    ]

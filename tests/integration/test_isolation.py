@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import allm_actors as allm
+from allm_actors.engine import isolated
 from allm_actors.testing import script
 
 from . import isolated_tools as tools
@@ -176,3 +177,39 @@ def test_a_function_that_cannot_be_imported_is_refused_before_anything_begins():
 def test_a_context_that_cannot_be_pickled_is_told():
     result = allm.chat(engine("whoami", tools.whoami, context={"user": threading.Lock()}), HI)
     assert "cannot pickle" in told(result)
+
+
+def test_a_child_that_answers_and_does_not_end_holds_nobody_up():
+    result = allm.chat(engine("lingers", tools.lingers), HI, tool_timeout=SOON)
+    assert told(result) == "answered"
+
+
+def test_a_child_that_has_answered_can_be_killed_by_whoever_must_not_wait(monkeypatch):
+    # As if the child did not end: then who waits for that may not hold what the killer needs.
+    call = isolated.IsolatedCall(tools.lingers, {}, allm.ToolContext(context={}, tool_call=None))
+    polled, go_on = threading.Event(), threading.Event()
+    poll = subprocess.Popen.poll
+
+    def still_runs(child):
+        polled.set()
+        return poll(child) if go_on.is_set() else None
+
+    monkeypatch.setattr(subprocess.Popen, "poll", still_runs)
+    answers = []
+    runner = threading.Thread(target=lambda: answers.append(call.run()))
+    runner.start()
+    assert polled.wait(SOON)
+    call.kill()  # at once, though the other thread waits
+    go_on.set()
+    runner.join(SOON)
+    assert answers == ["answered"]
+
+
+def test_the_child_looks_for_no_module_in_the_directory_it_is_started_in(tmp_path, monkeypatch):
+    planted = tmp_path / "planted"
+    planted.mkdir()
+    for name in ("struct", "pickle"):
+        (planted / f"{name}.py").write_text("raise SystemExit(9)")
+    monkeypatch.chdir(planted)
+    result = allm.chat(engine("where", tools.where), HI)
+    assert told(result) == "[]"

@@ -313,4 +313,5 @@ def _number(text: str | None) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    return value if 0 <= value < 1e9 else None
+    # However long: who shall wait for longer than that does not wait. `nan` is no number.
+    return min(value, 1e9) if value >= 0 else None

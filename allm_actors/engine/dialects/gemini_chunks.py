@@ -139,11 +139,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
         answer = self._answer
         answer.id = answer.id or text_of(wire.get("responseId"))
         answer.model = answer.model or text_of(wire.get("modelVersion"))
-        candidates = wire.get("candidates")
-        if candidates:
-            for candidate in dicts_of(candidates)[
-                :1
-            ]:  # one answer is read: asking for more is the request's own doing
+        for candidate in dicts_of(wire.get("candidates")):
+            if not candidate.get("index"):  # one answer is read: asking for more is the request's own doing
                 self._on_candidate(candidate, events)
         usage = wire.get("usageMetadata")
         if isinstance(usage, dict) and usage:
@@ -203,7 +200,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
             self._call, self._arguments = call, PartialArguments()
             self._arguments.add(dicts_of(wire.get("partialArgs")))
         else:
-            self._answer.extend(call, json_text(dict_of(wire.get("args"))), events)
+            given = wire.get("args")
+            self._answer.extend(call, json_text({} if given is None else given), events)
 
     def _on_more(self, wire: dict[str, Any], events: list[Event]) -> None:
         if self._call is None:

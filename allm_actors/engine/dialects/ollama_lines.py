@@ -116,7 +116,11 @@ class Decoder(AnswerDecoder[bytes]):
         self._answer.name(
             call, events, id=text_of(wire.get("id")) or made, name=text_of(function.get("name"))
         )
-        self._answer.extend(call, json_text(dict_of(function.get("arguments"))), events)
+        given = function.get("arguments")
+        # What is no object is kept as it came: it is said to be broken before anybody runs anything with it.
+        self._answer.extend(
+            call, given if isinstance(given, str) else json_text({} if given is None else given), events
+        )
 
     def _complete(self, wire: dict[str, Any], events: list[Event]) -> None:
         self._answer.usage = {name: wire[name] for name in (*_COUNTS, *_TIMES) if wire.get(name) is not None}

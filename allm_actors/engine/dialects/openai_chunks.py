@@ -152,7 +152,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
                 self._on_parts(content, events)
         if delta.tool_calls:
             for position, fragment in enumerate(delta.tool_calls):
-                if choice.message is not None and fragment.index is None:
+                if choice.delta is None and fragment.index is None:
                     fragment.index = position  # what came whole lists its calls
                 self._on_call(fragment, events)
         if delta.refusal:
@@ -195,8 +195,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
         """The call a fragment belongs to. A new id with a name is a new call, whatever its index says."""
         index, calls = fragment.index, self._answer.calls
         call = self._by_index.get(index) if index is not None else (calls[-1] if calls else None)
-        if call is not None and index is None and not fragment.id and function.name and call.is_whole:
-            call = None  # nothing says that it is another one but that the last one is complete
+        unnumbered = index is None and not fragment.id
+        if call is not None and unnumbered and function.name and (call.is_whole or _differs(call, function)):
+            call = None  # nothing says that it is another one but that the last one is complete, or of another function
         if call is None or (fragment.id and call.wire_id and function.name and fragment.id != call.wire_id):
             call = self._answer.call()
         if index is not None:
@@ -225,3 +226,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     def _reported(self, error: Any) -> AdapterError:
         return wire_error(error if isinstance(error, dict) else {"message": text_of(error)}, self._row)
+
+
+def _differs(call: PartialCall, function: Function) -> bool:
+    return call.name is not None and function.name != call.name

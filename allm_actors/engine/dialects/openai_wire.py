@@ -166,21 +166,26 @@ def _cost(value: Any) -> float | None:
 
 
 def _read_choice(wire: dict[str, Any]) -> Choice:
-    delta = dict_of(wire.get("delta")) or dict_of(wire.get("message"))
-    content = delta.get("content")
+    delta, message = dict_of(wire.get("delta")), dict_of(wire.get("message"))
     return Choice(
         index=count_of(wire.get("index")),
-        delta=Delta(
-            content=content if isinstance(content, list) else text_of(content),
-            tool_calls=[_read_call(call) for call in dicts_of(delta.get("tool_calls"))],
-            reasoning_content=text_of(delta.get("reasoning_content")),
-            reasoning=text_of(delta.get("reasoning")),
-            refusal=text_of(delta.get("refusal")),
-            reasoning_details=dicts_of(delta.get("reasoning_details")),
-            annotations=dicts_of(delta.get("annotations")),
-        ),
+        delta=_read_delta(delta) if delta or not message else None,
+        message=_read_delta(message) if message else None,
         finish_reason=text_of(wire.get("finish_reason")),
         usage=dict_of(wire.get("usage")) or None,
+    )
+
+
+def _read_delta(wire: dict[str, Any]) -> Delta:
+    content = wire.get("content")
+    return Delta(
+        content=content if isinstance(content, list) else text_of(content),
+        tool_calls=[_read_call(call) for call in dicts_of(wire.get("tool_calls"))],
+        reasoning_content=text_of(wire.get("reasoning_content")),
+        reasoning=text_of(wire.get("reasoning")),
+        refusal=text_of(wire.get("refusal")),
+        reasoning_details=dicts_of(wire.get("reasoning_details")),
+        annotations=dicts_of(wire.get("annotations")),
     )
 
 

@@ -29,8 +29,12 @@ class Limits(Protocol):
         """When a read that has waited `since` has waited too long, on the loop's clock; None: never."""
         ...
 
+    def is_over(self, now: float) -> bool:
+        """Whether the whole of it has taken too long by then, whoever has been waited for."""
+        ...
+
     def silent(self) -> AdapterError:
-        """A read has waited too long."""
+        """A read has waited too long, or all of them together."""
         ...
 
     def failure(self, error: Exception) -> AdapterError:
@@ -84,7 +88,11 @@ class Inflow:
         """
         if self._ended:
             return self._over()
-        self._feed, self._since = feed, self._loop.time()
+        now = self._loop.time()
+        if self._limits.is_over(now - _DOUBT):  # while nobody read no timer did
+            self.end(self._limits.silent())
+            return self._over()
+        self._feed, self._since = feed, now
         self._waiting = waiting = self._loop.create_future()
         self._source.pour(self)
         if self._timer is None and not waiting.done():

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from ipaddress import ip_address
 
-__all__ = ["is_proxied"]
+__all__ = ["is_proxied", "may_be_exempt"]
 
 
 def is_proxied(scheme: str, host: str, settings: Mapping[str, str]) -> bool:
@@ -20,6 +20,16 @@ def is_proxied(scheme: str, host: str, settings: Mapping[str, str]) -> bool:
         return False
     exempt = [entry.strip() for entry in settings.get("no", "").split(",")]
     return "*" not in exempt and not any(_names(entry, host.lower()) for entry in exempt if entry)
+
+
+def may_be_exempt(host: str, settings: Mapping[str, str]) -> bool:
+    """Whether an entry of `NO_PROXY`, with whatever scheme or port, may be for this host: then no proxy may stand
+    there, and nobody else judges where its name leads.
+    """
+    entries = (entry.strip().lower() for entry in settings.get("no", "").split(","))
+    names = (entry.rpartition("://")[2].rpartition("@")[2] for entry in entries if entry)
+    bare = (name if _is_address(name) else name.partition(":")[0] for name in names)
+    return any(name == "*" or _names(name, host.lower()) for name in bare)
 
 
 def _names(entry: str, host: str) -> bool:

@@ -31,7 +31,7 @@ from weakref import WeakKeyDictionary
 from allm_actors.data import AdapterError
 from allm_actors.engine.http.failures import SettingsError, failure_of
 from allm_actors.engine.http.inflow import Inflow, ReadSource, Source
-from allm_actors.engine.http.proxies import is_proxied
+from allm_actors.engine.http.proxies import is_proxied, may_be_exempt
 from allm_actors.engine.http.public_hosts import check_public, is_address
 from allm_actors.engine.wire import Deadlines, HttpRequest
 
@@ -146,7 +146,7 @@ class HttpxTransport:
         if (
             public
             and self._given is None
-            and (is_address(built.url.host) or not stacks.is_proxied(built.url))
+            and (is_address(built.url.host) or not stacks.is_certainly_proxied(built.url))
         ):
             try:
                 await check_public(built.url.host)
@@ -234,6 +234,10 @@ class _Stacks:
     def is_proxied(self, url: httpx.URL) -> bool:
         """Whether a proxy asks in our place: then it is the proxy that knows what a name's addresses are."""
         return is_proxied(url.scheme, url.host, self._settings)
+
+    def is_certainly_proxied(self, url: httpx.URL) -> bool:
+        """The same, in doubt not: who goes there himself has to know where a name leads."""
+        return self.is_proxied(url) and not may_be_exempt(url.host, self._settings)
 
     def client(self) -> httpx.AsyncClient:
         """The stack of httpx. Raises `SettingsError` for proxies that it does not take."""
@@ -334,8 +338,12 @@ class _Clock:
         """When a read that has waited `since` has waited too long; None: never."""
         return self._earliest(since, self._deadlines.idle)
 
+    def is_over(self, now: float) -> bool:
+        """Whether the whole answer has taken too long by then."""
+        return self._end is not None and now >= self._end
+
     def silent(self) -> AdapterError:
-        """A read has waited too long."""
+        """A read has waited too long, or all of them together."""
         silence = "stopped in the middle of its answer and sent nothing for"
         return self._timed_out(silence, self._deadlines.idle, "stream_timeout", "idle")
 

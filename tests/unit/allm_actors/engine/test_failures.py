@@ -157,7 +157,7 @@ def test_an_empty_account_is_not_worth_another_try():
         ({"retry-after": "-1"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
-        ({"retry-after": "99999999999999"}, None),
+        ({"retry-after": "99999999999999"}, 1_000_000_000_000),
         ({"retry-after": "Tue, 99 Nov 2023 99:99:99 GMT"}, None),
     ],
 )

@@ -24,6 +24,9 @@ class Limits:
         """Long ago: whoever looks is late."""
         return 0.0
 
+    def is_over(self, _now: float) -> bool:
+        return False
+
     def silent(self) -> AdapterError:
         return AdapterError("timeout")
 
@@ -67,3 +70,28 @@ def test_a_body_that_comes_for_too_long_is_given_up() -> None:
     got: list[bytes] = []
     asyncio.run(scenario())
     assert 1 < len(got) < 10
+
+
+def test_what_has_taken_too_long_as_a_whole_is_over_also_when_its_reader_was_never_kept_waiting():
+    class Held(Source):
+        def pour(self, sink: Inflow) -> None:
+            """It has always something."""
+            sink.put(b"x")
+
+    class Patient(Limits):
+        over = False
+
+        def is_over(self, _now: float) -> bool:
+            return self.over
+
+    async def main() -> None:
+        limits = Patient()
+        body = Inflow(Held(), limits)  # type: ignore[arg-type]
+        assert await body.pour(lambda _data: False)
+        limits.over = True
+        with pytest.raises(AdapterError, match="timeout"):
+            await body.pour(lambda _data: False)
+        with pytest.raises(AdapterError, match="timeout"):
+            await body.pour(lambda _data: False)
+
+    asyncio.run(main())

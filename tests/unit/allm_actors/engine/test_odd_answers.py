@@ -1,0 +1,139 @@
+"""Answers that are not quite as their provider's page says, and what must never come of them."""
+
+import json
+
+import pytest
+
+from allm_actors.data import MessageCompleted, TextCompleted, ToolCallCompleted
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects.failures import retry_after_ms
+from allm_actors.engine.http.proxies import may_be_exempt
+from allm_actors.engine.remote import find_dialect
+from allm_actors.engine.secret import Secret, scrub
+
+
+def calls_of(events):
+    made = [event for event in events if isinstance(event, ToolCallCompleted)]
+    return [(each.name, each.arguments, "arguments_error" in each.metadata) for each in made]
+
+
+# --- OpenAI's format, whole ---------------------------------------------------------------------------------------
+
+
+def call(name, arguments, **fields):
+    return {"type": "function", "function": {"name": name, "arguments": arguments}, **fields}
+
+
+def whole(*calls):
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    body = {"id": "x", "choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}
+    return calls_of(find_dialect("openai_chat").decode_body(json.dumps(body).encode(), PROVIDERS["openai"]))
+
+
+@pytest.mark.parametrize("ids", [({}, {}), ({"id": "c"}, {"id": "c"}), ({"id": "a"}, {"id": "b"})])
+@pytest.mark.parametrize("first", ["", "{}", None, {}])
+def test_what_comes_whole_lists_its_calls(first, ids):
+    made = whole(call("now", first, **ids[0]), call("weather", '{"city": "Rome"}', **ids[1]))
+    assert made == [("now", {}, False), ("weather", {"city": "Rome"}, False)]
+
+
+def test_two_calls_of_one_tool_that_come_whole_are_two():
+    made = whole(call("weather", '{"city": "Rome"}'), call("weather", '{"city": "Oslo"}'))
+    assert [arguments["city"] for _, arguments, _ in made] == ["Rome", "Oslo"]
+
+
+# --- arguments that are no object ---------------------------------------------------------------------------------
+
+GIVEN = [
+    ('{"pattern": "*.tmp"}', {"pattern": "*.tmp"}, False),
+    ({"pattern": "*.tmp"}, {"pattern": "*.tmp"}, False),
+    (None, {}, False),
+    ({}, {}, False),
+    (["*.tmp"], {}, True),
+    ("*.tmp", {}, True),
+    (7, {}, True),
+]
+
+
+@pytest.mark.parametrize(("given", "arguments", "broken"), GIVEN)
+def test_ollamas_arguments_never_become_none(given, arguments, broken):
+    function = {"name": "delete", "arguments": given}
+    message = {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+    lines = [
+        {"message": message, "done": False},
+        {"message": {"content": ""}, "done": True, "done_reason": "stop"},
+    ]
+    decoder = find_dialect(PROVIDERS["ollama"].dialect).decoder(PROVIDERS["ollama"])
+    events = decoder.feed(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    assert calls_of(events) == [("delete", arguments, broken)]
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments", "broken"), [each for each in GIVEN if not isinstance(each[0], str)]
+)
+def test_geminis_arguments_never_become_none(given, arguments, broken):
+    part = {"functionCall": {"name": "delete", "args": given}}
+    assert calls_of(gemini(candidate(0, part, finishReason="STOP"))) == [("delete", arguments, broken)]
+
+
+# --- Gemini, several candidates -----------------------------------------------------------------------------------
+
+
+def candidate(index, *parts, **fields):
+    return {"candidates": [{"index": index, "content": {"role": "model", "parts": list(parts)}, **fields}]}
+
+
+def gemini(*chunks):
+    decoder = find_dialect("gemini").decoder(PROVIDERS["gemini"])
+    wire = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+    return [*decoder.feed(wire), *decoder.end()]
+
+
+def test_one_of_geminis_candidates_is_read():
+    events = gemini(
+        candidate(0, {"text": "The answer is "}),
+        candidate(1, {"text": "I think it is "}),
+        candidate(0, {"text": "4."}, finishReason="STOP"),
+        candidate(1, {"text": "five!"}, finishReason="MAX_TOKENS"),
+    )
+    (said,) = (event.text for event in events if isinstance(event, TextCompleted))
+    (ended,) = (event.finish_reason for event in events if isinstance(event, MessageCompleted))
+    assert (said, ended) == ("The answer is 4.", "stop")
+
+
+# --- how long to wait, and what is kept from view -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", ["1790000000", "9999999999", "9" * 30])
+def test_who_says_to_wait_for_ages_is_not_asked_again_at_once(seconds):
+    assert retry_after_ms({"retry-after": seconds}, 1_759_000_000.0) == 1_000_000_000_000
+
+
+KEY = "plainkeyABCDEF0123456789"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (f"bad key {KEY}", "bad key [REDACTED]"),
+        (f"bad key {KEY[:-1]}", "bad key [REDACTED]"),
+        (f"bad key …{KEY[5:]}!", "bad key …[REDACTED]!"),
+        (f"bad key {KEY[:14]} or {KEY[8:]}", "bad key [REDACTED] or [REDACTED]"),
+        ("bad key plainkey", "bad key plainkey"),
+    ],
+)
+def test_pieces_of_a_key_are_not_shown(said, shown):
+    assert scrub(said, Secret(KEY)) == shown
+    assert scrub({"a": [said]}, Secret(KEY)) == {"a": [shown]}
+
+
+@pytest.mark.parametrize(
+    "entry", ["vm", "vm:80", "http://vm", "https://vm:8443", ".example, VM:1", "*", "http://*"]
+)
+def test_a_host_that_may_be_exempt_from_the_proxy_is_judged_here(entry):
+    assert may_be_exempt("vm", {"http": "http://proxy", "no": entry})
+
+
+@pytest.mark.parametrize("entry", ["", "other", "http://other:80", "vm.example", "[::1]:80"])
+def test_a_host_that_is_not_is_the_proxys(entry):
+    assert not may_be_exempt("vm", {"http": "http://proxy", "no": entry})
