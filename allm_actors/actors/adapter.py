@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NoReturn
@@ -106,6 +107,7 @@ class AdapterActor(Process):
         self._script: Iterator[Event | Delay] | None = None
         self._pump: Pump | None = None
         self._waiting = False
+        self._context = contextvars.Context()
 
     def init(self) -> None:
         """The call is opened after the start: what the adapter refuses is an answer, not a failed start."""
@@ -151,8 +153,9 @@ class AdapterActor(Process):
     def _begin(self, job: ModelJob) -> None:
         """Open the call and let its events flow."""
         opened, failure = self._opened, None
+        self._context = contextvars.Context() if job.context is None else job.context.copy()
         if opened is None:
-            opened, failure = try_open_call(job.adapter, job.request, job.call)
+            opened, failure = self._context.run(try_open_call, job.adapter, job.request, job.call)
         if isinstance(failure, AllmError | TypeError | ValueError):
             self._refuse(failure)
         if failure is not None:
@@ -201,7 +204,7 @@ class AdapterActor(Process):
         item: Any = _END
         failure: Exception | None = None
         try:
-            item = self._give(script)
+            item = self._context.run(self._give, script)
         except Exception as error:  # noqa: BLE001 - this process dies of it, below: here it would be told of the key
             failure = without_key(error, self._job.call.api_key)
         except BaseException:  # this process was killed while the adapter ran
@@ -297,7 +300,8 @@ class Pump:
         if self._cancelled:
             return  # before its loop came to it
         self._room = asyncio.Event()
-        self._task = self._loop.create_task(self._carry())
+        context = self._job.context
+        self._task = self._loop.create_task(self._carry(), context=context and context.copy())
         self._task.add_done_callback(self._done)
 
     async def _carry(self) -> None:

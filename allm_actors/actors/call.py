@@ -95,7 +95,8 @@ def call_spec(
     request_id = said.setdefault("request_id", new_id())
     request = msgspec.structs.replace(request, model=model.id if isinstance(model, ModelRef) else model)
     about = {"request_id": request_id, "engine": engine, "model": request.model, **capability.about(request)}
-    span = Span(capability.span, {**told, **about})
+    context = contextvars.copy_context()
+    span = Span(capability.span, {**told, **about}, context)
     try:
         adapter = find_capable(capability, getattr(engine, capability.slot))
         if capability.validated:
@@ -123,7 +124,7 @@ def call_spec(
         span=span,
         channel=Channel(),
         opened=opened,
-        context=contextvars.copy_context(),
+        context=context,
     )
 
 

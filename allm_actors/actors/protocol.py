@@ -199,7 +199,9 @@ class WorkerLost(Signal):
 
 
 class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What an adapter actor does: this request, in this way, its events to this session; `stays` for the next one."""
+    """What an adapter actor does: this request, in this way, its events to this session; `stays` for the next one.
+    The adapter's code runs in a copy of the caller's `context`.
+    """
 
     token: int
     session: ProcessRef[Any]
@@ -209,6 +211,7 @@ class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     window: Window
     opened: Any = None
     loop: asyncio.AbstractEventLoop | None = None
+    context: contextvars.Context | None = None
     stays: bool = False
 
     def __repr__(self) -> str:

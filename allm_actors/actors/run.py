@@ -354,6 +354,7 @@ class TurnRun:
             call=call,
             window=window,
             opened=opened,
+            context=self.spec.context,
             stays=True,
         )
         self.model = token = self._employ(worker, adapter_actor_for(job), job)

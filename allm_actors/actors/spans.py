@@ -43,10 +43,10 @@ def refused(spec: TurnSpec, error: Exception) -> None:
 class TurnSpans:
     """The open spans of a turn. Thread: the session actor's, or, after its death, its killer's."""
 
-    __slots__ = ("_about", "_kind", "_open", "_steps", "_tools")
+    __slots__ = ("_about", "_context", "_kind", "_open", "_steps", "_tools")
 
     def __init__(self, spec: TurnSpec) -> None:
-        options = spec.options
+        options, self._context = spec.options, spec.context
         self._kind = options.kind
         self._about = {"request_id": options.request_id, "engine": spec.engine, "model": _model_of(spec)}
         session_id = spec.call_options.get("session_id")
@@ -60,7 +60,8 @@ class TurnSpans:
 
     def tool(self, call: Any, tool: Any, turn: int) -> Span:
         """The span of one tool run, which its worker starts and stops."""
-        span = self._tools[call.id, turn] = Span("tool", {**self._about, "tool": tool, "tool_call": call})
+        about = {**self._about, "tool": tool, "tool_call": call}
+        span = self._tools[call.id, turn] = Span("tool", about, self._context)
         return span
 
     def lost(self, call_id: str, turn: int, why: Any) -> None:
@@ -119,7 +120,7 @@ class TurnSpans:
             self.lost(call_id, turn, why)
 
     def _begin(self, name: str) -> None:
-        self._open[name] = Span(name, self._about).start()
+        self._open[name] = Span(name, self._about, self._context).start()
 
     def _end(self, name: str, **extras: Any) -> None:
         span = self._open.pop(name, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextvars import Context
 from typing import Any
 
 from .bus import emit
@@ -20,14 +21,15 @@ __all__ = ["Span"]
 class Span:
     """Emits `allm.<name>.start` once it starts, and then `stop` or `exception` once.
 
-    Raises ValueError for a name that is not in `SPANS`. One that is ended before it starts tells nothing. Thread: safe.
+    Handlers are called in a copy of the `context`, if it has one, whoever starts and ends it. One that is ended before
+    it starts tells nothing. Raises ValueError for a name that is not in `SPANS`. Thread: safe.
     """
 
-    __slots__ = ("_began", "_lock", "_metadata", "_name", "_over")
+    __slots__ = ("_began", "_context", "_lock", "_metadata", "_name", "_over")
 
-    def __init__(self, name: str, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, metadata: Mapping[str, Any], context: Context | None = None) -> None:
         check_span(name)
-        self._name, self._metadata = name, dict(metadata)
+        self._name, self._metadata, self._context = name, dict(metadata), context
         self._lock = threading.Lock()
         self._began: float | None = None
         self._over = False
@@ -39,7 +41,7 @@ class Span:
                 return self
             self._began = time.monotonic()
         measured = {"system_time": time.time(), "monotonic_time": self._began}
-        emit(f"allm.{self._name}.start", measured, self._metadata)
+        self._emit("start", measured, self._metadata)
         return self
 
     def stop(self, measurements: Mapping[str, float] | None = None, **extras: Any) -> None:
@@ -57,4 +59,11 @@ class Span:
             return
         now = time.monotonic()
         measured = {"duration": now - self._began, "monotonic_time": now, **measurements}
-        emit(f"allm.{self._name}.{phase}", measured, {**self._metadata, **extras})
+        self._emit(phase, measured, {**self._metadata, **extras})
+
+    def _emit(self, phase: str, measured: Mapping[str, float], metadata: Mapping[str, Any]) -> None:
+        name = f"allm.{self._name}.{phase}"
+        if self._context is None:
+            emit(name, measured, metadata)
+        else:  # a copy, because the context itself may be in use on another thread
+            self._context.copy().run(emit, name, measured, metadata)

@@ -13,6 +13,7 @@ import time
 from _thread import allocate_lock
 from collections import deque
 from contextlib import AbstractContextManager
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import WouldBlock
@@ -115,12 +116,13 @@ class LoopDispatcher(Dispatcher):
         return [self._box]
 
     def _arm(self) -> None:
+        # In a context of nobody's: what runs then is not only for whoever has woken the loop.
         loop = self.loop
         try:
             if self._ident == threading.get_ident():
-                loop.call_soon(self._run)
+                loop.call_soon(self._run, context=Context())
             else:
-                loop.call_soon_threadsafe(self._run)
+                loop.call_soon_threadsafe(self._run, context=Context())
         except RuntimeError:
             pass  # the loop is closed; its processes can still be killed
 
@@ -137,7 +139,7 @@ class LoopDispatcher(Dispatcher):
             if not self._ready or not self._armed.acquire(False):
                 return
         if not loop.is_closed():
-            loop.call_soon(self._run)
+            loop.call_soon(self._run, context=Context())
             time.sleep(_GIVE_WAY)
 
     def _run_one(self, box: Mailbox) -> None:

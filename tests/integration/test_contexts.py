@@ -1,0 +1,128 @@
+"""Context variables: what runs for a call sees those of its caller, and never those of another one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import allm_actors as allm
+from allm_actors import telemetry
+from allm_actors.testing.exchanges import chat_completions
+from allm_actors.testing.loopback import LoopbackServer, Reply, Request
+
+tenant: contextvars.ContextVar[str] = contextvars.ContextVar("tenant", default="nobody")
+MANY = [f"t{number}" for number in range(30)]
+
+
+class Seeing:
+    """Answers with what it sees: where the call is opened, and where it is read."""
+
+    name = "seeing"
+
+    def open(self) -> list[str]:
+        """What is seen as the call is opened."""
+        return [tenant.get()]
+
+    def said(self, opened: list[str]) -> list[Any]:
+        """An answer with that, and with what is seen now."""
+        text = f"{opened[0]} {tenant.get()}"
+        return [allm.MessageStarted(), allm.MessageCompleted(allm.assistant(text), "stop")]
+
+
+class Playing(Seeing):
+    def play(self, _request: Any, _call: Any) -> Iterator[Any]:
+        opened = self.open()
+        return (event for make in (self.said,) for event in make(opened))
+
+    stream = play
+
+
+class Awaiting(Seeing):
+    def stream(self, _request: Any, _call: Any) -> AsyncIterator[Any]:
+        return self.read(self.open())
+
+    async def read(self, opened: list[str]) -> AsyncIterator[Any]:
+        await asyncio.sleep(0)
+        for event in self.said(opened):
+            yield event
+
+
+class Blocking(Seeing):
+    def stream(self, _request: Any, _call: Any) -> Iterator[Any]:
+        opened = self.open()
+        return (event for make in (self.said,) for event in make(opened))
+
+
+ADAPTERS = [Playing(), Awaiting(), Blocking()]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=["play", "awaited", "blocking"])
+def test_an_adapter_sees_its_callers_context_on_one_event_loop(adapter: Any) -> None:
+    async def ask(host: allm.Host, name: str) -> str:
+        tenant.set(name)
+        result = await host.session(name, allm.Engine(adapter)).reply("hi")
+        return str(result.final_response.text())
+
+    async def main() -> list[str]:
+        async with allm.Host() as host:
+            return await asyncio.gather(*(asyncio.create_task(ask(host, name)) for name in MANY))
+
+    assert asyncio.run(main()) == [f"{name} {name}" for name in MANY]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=["play", "awaited", "blocking"])
+def test_an_adapter_sees_its_callers_context_from_many_threads(adapter: Any) -> None:
+    def ask(name: str) -> str:
+        token = tenant.set(name)
+        try:
+            return str(allm.chat(allm.Engine(adapter), [allm.user("hi")]).final_response.text())
+        finally:
+            tenant.reset(token)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, MANY)) == [f"{name} {name}" for name in MANY]
+
+
+def test_a_function_for_a_key_sees_its_callers_context() -> None:
+    def reply(request: Request) -> Reply:
+        return Reply(chunks=chat_completions(text=request.headers["authorization"]))
+
+    def ask(name: str) -> str:
+        token = tenant.set(name)
+        try:
+            result = allm.chat(engine, [allm.user("hi")], api_key=lambda: f"key-of-{tenant.get()}")
+            return str(result.final_response.text())
+        finally:
+            tenant.reset(token)
+
+    with LoopbackServer(reply) as server, ThreadPoolExecutor(8) as pool:
+        engine = allm.Engine("openai-compatible:any", adapter_opts={"base_url": f"{server.url}/v1"})
+        assert list(pool.map(ask, MANY)) == [f"Bearer key-of-{name}" for name in MANY]
+
+
+def test_telemetry_is_told_in_the_context_of_the_call_it_is_about() -> None:
+    seen: list[tuple[str, str, str]] = []
+
+    def see(event: telemetry.Event) -> None:
+        seen.append((event.name, event.metadata["session_id"], tenant.get()))
+
+    async def ask(host: allm.Host, name: str) -> None:
+        tenant.set(name)
+        await host.session(name, allm.Engine(Playing())).reply("hi")
+
+    async def main() -> None:
+        async with allm.Host() as host:
+            await asyncio.gather(*(asyncio.create_task(ask(host, name)) for name in MANY))
+
+    telemetry.attach("seeing", see, ["allm.chat.start", "allm.chat.stop", "allm.generate.stop"])
+    try:
+        asyncio.run(main())
+    finally:
+        telemetry.detach("seeing")
+    assert len(seen) == 3 * len(MANY)
+    assert all(about == whose for _, about, whose in seen), seen
