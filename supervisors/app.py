@@ -169,7 +169,7 @@ class Application:
     def _start_root(self) -> None:
         try:
             result = _start(self._spec)
-        except BaseException as exc:  # noqa: BLE001 - whatever it is, the end of the application is an orderly one
+        except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: the end of the application is an orderly one
             _log.exception("the root of the application did not start")
             self._events.put(_RootEnded(Crash.of(exc)))
             return
@@ -267,7 +267,7 @@ class Application:
     def _run_task(self, name: str, task: Callable[[], object], ends: SimpleQueue[None]) -> None:
         try:
             task()
-        except Exception:  # noqa: BLE001 - the other tasks and phases must still have their turn
+        except BaseException:  # noqa: BLE001 - the other tasks and phases must still have their turn
             _log.exception("a task of the phase %s failed", name)
         finally:
             ends.put(None)

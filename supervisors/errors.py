@@ -21,7 +21,8 @@
 
     ProcessKilled           unwinds what is left of a killed process                    (a BaseException)
 
-The rule of this file: an error names the thing and the value and says what to do. It never prints start arguments.
+The rule of this file: an error names the thing and the value and says what to do. It never prints start arguments. It
+can always be made, whatever value it is about: it is made where something has gone wrong already.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any, final
 
 from pykka import ActorDeadError, ActorRef
 
-from supervisors.reasons import NOPROC, Reason
+from supervisors.reasons import NOPROC, Reason, shown
 
 __all__ = [
     "AlreadyPresent",
@@ -58,14 +59,6 @@ __all__ = [
 ]
 
 
-def shown(value: object) -> str:
-    """The `repr` of what is somebody else's; one that fails must not keep a death from being told."""
-    try:
-        return repr(value)
-    except Exception as exc:  # noqa: BLE001 - a reason may hold an exception of any make
-        return f"<{type(value).__name__}, whose repr failed with {type(exc).__name__}>"
-
-
 class SupervisorError(Exception):
     """Anything this package raises about processes and their supervision."""
 
@@ -77,7 +70,7 @@ class BadSpec(SupervisorError, ValueError):
     """
 
     def __init__(self, why: str, value: object = None, message: str = "") -> None:
-        super().__init__(message or f"{why}: {value!r}")
+        super().__init__(message or f"{why}: {shown(value)}")
         self.why = why
         self.value = value
 
@@ -94,7 +87,7 @@ class AlreadyPresent(SupervisorError):
     """The child id is known to the supervisor, but its process is not running."""
 
     def __init__(self, id: Hashable) -> None:
-        super().__init__(f"child {id!r} is already present; use restart_child or delete_child")
+        super().__init__(f"child {shown(id)} is already present; use restart_child or delete_child")
         self.id = id
 
 
@@ -102,7 +95,7 @@ class NotFound(SupervisorError, LookupError):
     """The supervisor has no child with this id (a dynamic supervisor: with this ref)."""
 
     def __init__(self, id: object) -> None:
-        super().__init__(f"no child {id!r} under this supervisor; which_children() lists them")
+        super().__init__(f"no child {shown(id)} under this supervisor; which_children() lists them")
         self.id = id
 
 
@@ -110,7 +103,7 @@ class Running(SupervisorError):
     """The child is running, and the call is only for children that are not."""
 
     def __init__(self, id: Hashable) -> None:
-        super().__init__(f"child {id!r} is running; use terminate_child first")
+        super().__init__(f"child {shown(id)} is running; use terminate_child first")
         self.id = id
 
 
@@ -118,7 +111,7 @@ class Restarting(SupervisorError):
     """The child is between two attempts to restart it."""
 
     def __init__(self, id: Hashable) -> None:
-        super().__init__(f"child {id!r} is restarting; use terminate_child first")
+        super().__init__(f"child {shown(id)} is restarting; use terminate_child first")
         self.id = id
 
 
@@ -140,7 +133,7 @@ class StartError(SupervisorError):
     """
 
     def __init__(self, reason: Reason, spec: Any = None) -> None:
-        who = "the process" if spec is None else f"child {getattr(spec, 'id', spec)!r}"
+        who = "the process" if spec is None else f"child {shown(getattr(spec, 'id', spec))}"
         super().__init__(f"{who} did not start: {shown(reason)}")
         self.reason = reason
         self.spec = spec
@@ -167,7 +160,7 @@ class ProcessDown(SupervisorError, ActorDeadError):
     """The process that was asked is dead; `reason` says why it ended."""
 
     def __init__(self, reason: Reason = NOPROC, ref: Any = None) -> None:
-        who = "the process" if ref is None else ref if isinstance(ref, ActorRef) else f"process {ref!r}"
+        who = "the process" if ref is None else ref if isinstance(ref, ActorRef) else f"process {shown(ref)}"
         super().__init__(
             f"{who} not found" if reason is NOPROC else f"{who} is down: {shown(reason)}"
         )  # Pykka's words

@@ -232,7 +232,7 @@ class GenServer(Inspected):
         self._actor_wait_for_lull(rest)
 
     def _actor_owes(self) -> bool:
-        return bool(len(self._actor_ref.actor_inbox) or self._actor_open or self._actor_stash)
+        return bool(len(self._actor_ref.actor_inbox) or self._actor_owed or self._actor_stash)
 
     def _actor_passivate(self) -> NoReturn:
         ref = self._actor_ref

@@ -8,7 +8,6 @@ Source: Erlang/OTP `sys`: `get_state`, `suspend`, `resume`, `trace`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, final
@@ -17,12 +16,10 @@ from supervisors.errors import ReplyError, SupervisorError
 from supervisors.process import From, Future, Process
 from supervisors.registry import Name, resolve
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.running import check_callback
+from supervisors.runtime.running import check_callback, contained
 from supervisors.runtime.signals import Signal
 
 __all__ = ["Inspected", "get_state", "resume", "suspend", "trace"]
-
-_log = logging.getLogger("supervisors")
 
 
 @final
@@ -88,6 +85,8 @@ class Inspected(Process):
             signal.settle(signal.message.do(self))
         except Exception as exc:  # noqa: BLE001 - the operator's trouble, not the server's
             signal.settle_exception(exc)
+        except BaseException as exc:  # noqa: BLE001 - as in every handler: it ends its process, and only that
+            self._actor_failed(exc, signal)
 
     def _actor_passes(self, item: object) -> bool:
         return not self._actor_suspended and super()._actor_passes(item)
@@ -131,7 +130,4 @@ def _send(ref: Ref[Any], do: Callable[[Inspected], object]) -> Future[Any]:
 def _tell(tracer: Callable[[Any], object], message: Any) -> None:
     if isinstance(message, Signal):
         return
-    try:
-        tracer(message)
-    except Exception:  # noqa: BLE001 - who watches must not disturb
-        _log.exception("a tracer failed")
+    contained("a tracer failed", tracer, message)

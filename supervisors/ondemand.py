@@ -19,8 +19,8 @@ from collections.abc import Callable, Hashable
 from threading import RLock
 from typing import Any
 
-from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, SupervisorError
-from supervisors.reasons import NOPROC
+from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
+from supervisors.reasons import NOPROC, Crash
 from supervisors.registry import Name, resolve
 from supervisors.runtime.names import Via, check_key, check_name
 from supervisors.runtime.ref import Ref
@@ -137,13 +137,13 @@ class OnDemand:
         try:
             with before.system.activated():
                 self.whereis(key)
-        except Exception as exc:  # noqa: BLE001 - told to those who wait for an answer
+        except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: told to those who wait for an answer
             _log.exception("%s has left messages, and no process can be started for them", before)
             with self._lock:
                 left = self._left.pop(key, ())
             for item in left:
                 if isinstance(item, From):
-                    item.settle_exception(exc)
+                    item.settle_exception(exc if isinstance(exc, Exception) else StartError(Crash.of(exc)))
                 else:
                     before.refuse(item, "its process could not be started again", None)
 

@@ -25,12 +25,13 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Any, ClassVar, NoReturn, Self, cast, final
 
 import pykka
 
-from supervisors.errors import ProcessKilled, shown
+from supervisors.errors import ProcessKilled, SupervisorError
 from supervisors.reasons import NORMAL, Exit, Reason
 from supervisors.runtime import ties
 from supervisors.runtime.adopted import supervised
@@ -41,7 +42,7 @@ from supervisors.runtime.life import Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
 from supervisors.runtime.names import Name, Via, check_name
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import check_callback, guard
+from supervisors.runtime.running import check_callback, contained, guard
 from supervisors.runtime.signals import (
     IGNORE,
     NO_REPLY,
@@ -247,7 +248,7 @@ class Process(Life):
                 name=name,
                 incarnation=incarnation,
             )
-        except BaseException as exc:  # noqa: BLE001 - told to whoever wanted the child
+        except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: told to whoever wanted the child
             me.signal(ChildStartFailed(tag, None, crash_of(exc)))
             return None
 
@@ -360,57 +361,67 @@ class Process(Life):
 class _Delivery:
     """What a timer does: an ordinary message, which no limit of the mailbox holds up.
 
-    There is one thread for all timers: what a name may have to start first is started on another.
+    All timers share a thread, on which this only looks who is there. Whoever has to be started, or waited for, is so
+    beside; ticks of a periodic timer that come meanwhile are among those that it skips.
     """
 
-    __slots__ = ("_dest", "_message", "_system")
+    __slots__ = ("_busy", "_dest", "_message", "_system")
 
     def __init__(self, system: System, dest: Any, message: Any) -> None:
         self._system = system
         self._dest = dest
         self._message = message
+        self._busy = False
 
     def __call__(self) -> bool:
         # False: it will never be of use again, so a periodic timer may end.
         dest = self._dest
-        if isinstance(dest, Ref):
-            self._give(dest)
-            return dest.is_alive()
-        ref = _seen(dest)
-        if ref is not None and ref.is_alive():
-            self._give(ref)
-        elif _may_start(dest):
-            self._system.apart(self._find)
-        else:
-            self._find()
-        return True
+        if not isinstance(dest, Ref):
+            self._send(beside=False)
+            return True
+        if not dest.actor_inbox.closed:
+            dest.inform(self._message)
+        return dest.is_alive()
 
-    def _find(self) -> None:
+    def _send(self, *, beside: bool) -> None:
+        names, dest = self._system.names, self._dest
         try:
             with self._system.activated():
-                ref = self._system.names.whereis(self._dest)
-        except Exception as exc:  # noqa: BLE001 - a registry of the user's, or a start that failed
-            self._system.dead_letters.add(
-                self._message, self._dest, None, f"its name led nowhere: {shown(exc)}"
-            )
-            return
-        if ref is None:
-            self._system.dead_letters.add(self._message, self._dest, None, "no process of that name")
+                ref = names.whereis(dest) if beside else names.owner(dest)
+        except BaseException as exc:
+            self._give_up(type(exc).__name__)
+            if isinstance(exc, SupervisorError):
+                return
+            raise
+        if not beside and _may_start(dest) and (ref is None or not ref.is_alive()):
+            self._send_beside()
+        elif ref is None:
+            self._give_up("no process of that name")
         else:
-            self._give(ref)
-
-    def _give(self, ref: Ref[Any]) -> None:
-        if not ref.actor_inbox.closed:
             ref.inform(self._message)
 
+    def _send_beside(self) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            self._system.apart(self._finish)
+        except BaseException:  # there is no thread
+            self._busy = False
+            self._give_up("nobody could look for it")
+            raise
 
-def _may_start(dest: Any) -> bool:
-    """Whether to look for this name may start its process, and wait for that: a look that does not has a door apart."""
-    return isinstance(dest, Via) and hasattr(dest.registry, "owner")
+    def _finish(self) -> None:
+        contained("a timer failed", partial(self._send, beside=True))
+        self._busy = False
+
+    def _give_up(self, why: str) -> None:
+        self._system.dead_letters.add(self._message, self._dest, None, why)
 
 
-def _seen(dest: Any) -> Ref[Any] | None:
-    return cast("Ref[Any] | None", dest.registry.owner(dest.key)) if _may_start(dest) else None
+def _may_start(name: Name) -> bool:
+    # A registry whose `whereis` does more than look has an `owner` that does not.
+    return isinstance(name, Via) and hasattr(name.registry, "owner")
 
 
 def _as_signal(tag: Any, outcome: Outcome) -> ChildStarted | ChildIgnored | ChildStartFailed:

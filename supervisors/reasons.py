@@ -24,6 +24,7 @@ __all__ = [
     "Reason",
     "Shutdown",
     "is_clean",
+    "shown",
 ]
 
 Reason: TypeAlias = object
@@ -91,6 +92,9 @@ class Crash:
         """The traceback as text, written when it is read: a storm of crashes pays for nothing that nobody looks at."""
         return "".join(_traceback.format_exception(self.exc))
 
+    def __repr__(self) -> str:
+        return f"Crash(exc={shown(self.exc)})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Crash) and other.exc is self.exc
 
@@ -109,3 +113,13 @@ class Exit(Exception):
 def is_clean(reason: Reason) -> bool:
     """Whether this end is an orderly one: not an error, and no cause for a transient child to be restarted."""
     return reason is NORMAL or reason is SHUTDOWN or isinstance(reason, Shutdown)
+
+
+def shown(value: object) -> str:
+    """The `repr` of a reason, or of anything; if that raises, what kind of thing it is."""
+    try:
+        return repr(value)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - whatever that is: somebody waits for the words in which this stands
+        return f"<a {type(value).__name__} that cannot be shown>"

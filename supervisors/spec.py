@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeGuard, get_args
 
 from supervisors.errors import BadSpec
+from supervisors.reasons import shown
 
 __all__ = [
     "AutoShutdown",
@@ -210,7 +211,9 @@ def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None =
     seen = set()
     for spec in specs:
         if spec.id in seen:
-            message = f"child id {spec.id!r} is used twice; give one of them another with .replace(id=...)"
+            message = (
+                f"child id {shown(spec.id)} is used twice; give one of them another with .replace(id=...)"
+            )
             raise BadSpec("duplicate_child_id", spec.id, message)
         seen.add(spec.id)
     return specs
@@ -309,10 +312,11 @@ def _check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown | None) -> N
     if not isinstance(spec.significant, bool):
         raise _bad("invalid_significant", "significant", spec.significant, "True or False")
     if spec.significant and spec.restart == "permanent":
-        message = f"child {spec.id!r} is significant and permanent: it would never end; make it transient or temporary"
+        never = "is significant and permanent: it would never end; make it transient or temporary"
+        message = f"child {shown(spec.id)} {never}"
         raise BadSpec("bad_combination", {"restart": "permanent", "significant": True}, message)
     if spec.significant and auto_shutdown == "never":
-        message = f'child {spec.id!r} is significant, but its supervisor has auto_shutdown="never"'
+        message = f'child {shown(spec.id)} is significant, but its supervisor has auto_shutdown="never"'
         raise BadSpec("bad_combination", {"auto_shutdown": "never", "significant": True}, message)
 
 
@@ -340,7 +344,7 @@ def _check_crash_on_ask_error(spec: ChildSpec) -> None:
     # A Process has a rule of its own, and of what a function starts nothing is known; this file imports neither.
     if not isinstance(spec.start, type) or hasattr(spec.start, "reply_errors"):
         message = (
-            f"child {spec.id!r}: crash_on_ask_error is for plain Pykka actor classes; a Process ends with every "
+            f"child {shown(spec.id)}: crash_on_ask_error is for plain Pykka actor classes; a Process ends with every "
             "exception but ReplyError and its reply_errors"
         )
         raise BadSpec("invalid_crash_on_ask_error", found, message)

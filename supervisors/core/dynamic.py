@@ -1,7 +1,8 @@
 """A supervisor of children that come and go: keyed by ref, each one for itself.
 
 The rule of this file: starting, ending and stopping one child costs the same however many there are. A child that is
-restarting keeps its old ref as its key, so that whoever knows that ref can still stop it.
+restarting keeps its old ref as its key, so that whoever knows that ref can still stop it. Children come (`take_in`) and
+go (`forgets`) on other threads while this one looks: so it looks at a copy.
 
 Source: Elixir `DynamicSupervisor`; Erlang/OTP `supervisor`, "simple_one_for_one".
 """
@@ -54,7 +55,7 @@ class DynamicChildren:
 
     def stop_all(self) -> Operation[None]:
         """Stop all children, all at once."""
-        yield from self._stop_these(list(self._entries.values()))
+        yield from self._stop_these(self._present().values())
 
     def exited(self, ref: Ref, reason: Reason, now: float) -> Operation[Stop | None]:
         """A linked process has ended; if it is not a current child, that is nothing to us."""
@@ -150,19 +151,22 @@ class DynamicChildren:
 
     def which_children(self) -> list[Child]:
         """All children; they have no ids."""
-        return [_line(entry) for entry in list(self._entries.values())]
+        return [_line(entry) for entry in self._present().values()]
 
     def count_children(self, alive: Callable[[Ref], bool]) -> Counts:
         """How many children there are, and how many are alive."""
-        return count(list(self._entries.values()), alive)
+        return count(self._present().values(), alive)
 
     def views(self) -> list[View]:
         """All children, in more detail."""
-        return [view(entry)._replace(id=None) for entry in list(self._entries.values())]
+        return [view(entry)._replace(id=None) for entry in self._present().values()]
 
     def refs(self) -> list[Ref]:
         """The children that run."""
-        return [ref for ref, entry in list(self._entries.items()) if entry.retry is None]
+        return [ref for ref, entry in self._present().items() if entry.retry is None]
+
+    def _present(self) -> dict[Ref, Entry]:
+        return self._entries.copy()
 
     # restarting
 

@@ -1,7 +1,7 @@
 """Where one message ends and the next begins, in bytes that come as they like.
 
 The rule of this file: pure. A frame that is longer than it may be is an error, not a piece of a frame: nothing grows
-without a limit because a program never ends its line.
+without a limit because a program never ends its line. What was complete before it has been received all the same.
 
 Source: Erlang/OTP `open_port`: `{line, L}`, `{packet, 4}`, `stream`.
 """
@@ -40,7 +40,7 @@ class Frames(Protocol):
         ...
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What has become complete by this, frame by frame. Raises: `FrameTooLong`, after those before that one."""
+        """What has become complete by this. Raises: `FrameTooLong`, after the frames that came before that one."""
         ...
 
     def rest(self) -> list[bytes]:
@@ -73,23 +73,31 @@ class _Lines:
         return data + b"\n"
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        *ended, begun = data.split(b"\n")
-        for each in ended:
-            self._keep(each)
-            line = b"".join(self._parts)
-            self._parts, self._size = [], 0
-            yield line
-        self._keep(begun)
+        lines: list[bytes] = []
+        fits = self._take(data, lines)
+        yield from lines
+        if not fits:
+            raise FrameTooLong(self._max)
 
     def rest(self) -> list[bytes]:
         return [b"".join(self._parts)] if self._size else []
 
-    def _keep(self, part: bytes) -> None:
+    def _take(self, data: bytes, lines: list[bytes]) -> bool:
+        *ended, begun = data.split(b"\n")
+        for each in ended:
+            if not self._keep(each):
+                return False
+            lines.append(b"".join(self._parts))
+            self._parts, self._size = [], 0
+        return self._keep(begun)
+
+    def _keep(self, part: bytes) -> bool:
         self._size += len(part)
         if self._size > self._max:
-            raise FrameTooLong(self._max)
+            return False
         if part:
             self._parts.append(part)
+        return True
 
 
 class _Packets:
@@ -103,21 +111,27 @@ class _Packets:
         return len(data).to_bytes(_HEAD) + data
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        self._buffer += data
-        at = 0
-        while len(self._buffer) - at >= _HEAD:
-            size = int.from_bytes(self._buffer[at : at + _HEAD])
-            if size > self._max:
-                raise FrameTooLong(self._max)
-            end = at + _HEAD + size
-            if len(self._buffer) < end:
-                break
-            yield bytes(self._buffer[at + _HEAD : end])
-            at = end
-        del self._buffer[:at]
+        packets: list[bytes] = []
+        fits = self._take(data, packets)
+        yield from packets
+        if not fits:
+            raise FrameTooLong(self._max)
 
     def rest(self) -> list[bytes]:
         return []
+
+    def _take(self, data: bytes, packets: list[bytes]) -> bool:
+        self._buffer += data
+        at = size = 0
+        while len(self._buffer) - at >= _HEAD:
+            size = int.from_bytes(self._buffer[at : at + _HEAD])
+            end = at + _HEAD + size
+            if size > self._max or len(self._buffer) < end:
+                break
+            packets.append(bytes(self._buffer[at + _HEAD : end]))
+            at = end
+        del self._buffer[:at]
+        return size <= self._max
 
 
 class _Stream:
@@ -128,7 +142,7 @@ class _Stream:
         return data
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        return iter([data[at : at + self._max] for at in range(0, len(data), self._max)])
+        return (data[at : at + self._max] for at in range(0, len(data), self._max))
 
     def rest(self) -> list[bytes]:
         return []

@@ -2,7 +2,8 @@
 
 The rule of this file: what was started is reaped and what was opened is closed, on two daemon threads that end with the
 program, however that ends. A signal goes to the whole group, and only while the number of the group is still its own:
-the leader is seen dead, what is left of the group is killed, and only then is the leader reaped. POSIX only.
+the leader is seen dead, what is left of the group is killed, and only then is the leader reaped. Where somebody else
+reaps it (SIGCHLD ignored, a handler that waits for all) the number is no longer ours: no signal is sent. POSIX only.
 
 Source: POSIX `setsid`, `killpg`, `waitid` (WNOWAIT).
 """
@@ -26,7 +27,6 @@ Written: TypeAlias = Callable[[bool], object]
 
 _CHUNK: Final = 65_536  # bytes
 _WINDOW: Final = 64  # chunks that may wait to be handled; with more the program waits, as its pipe is full
-_UNKNOWN: Final = 255
 _LEFT_OVER: Final = 64  # chunks that are still read once the program is dead; a pipe holds far less
 _STDERR: Final[Mapping[str, int | None]] = {
     "inherit": None,
@@ -40,15 +40,15 @@ _STDERR: Final[Mapping[str, int | None]] = {
 class ExitStatus:
     """How a program ended: its exit code, or, below zero, the signal that ended it. As a reason it is no clean one.
 
-    255 where the system does not say, because SIGCHLD is ignored.
+    None: nobody knows, because somebody else has reaped it; so it does where this process ignores SIGCHLD.
     """
 
-    code: int
+    code: int | None
 
     @property
     def signal(self) -> str | None:
         """The name of the signal that ended it, such as `"SIGKILL"`; None if it ended by itself."""
-        if self.code >= 0:
+        if self.code is None or self.code >= 0:
             return None
         try:
             return signal.Signals(-self.code).name
@@ -77,13 +77,12 @@ class Program:
         self._on_exit = on_exit
         self._lock = threading.Lock()
         self._pending: deque[tuple[memoryview, Written]] = deque()
+        self._code: int | None = None
         self._waiting = 0  # bytes that the program has not taken yet
         self._unhandled = 0
         self._input_ends = False
-        self._starter = os.getpid()
         self._reaped = False
         self._exited = False
-        self._status: int | None = None  # what its end is told as, where the system does not say
         self._done = False
         self._wake_out, self._wake_in = os.pipe()
         try:
@@ -173,20 +172,12 @@ class Program:
             raise
 
     def _watch(self) -> None:
-        # Dead, but not reaped: until it is, its number belongs to nobody else, and the group can be killed safely.
-        if hasattr(os, "waitid"):
-            try:
-                os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-            except ChildProcessError:
-                # SIGCHLD is ignored, perhaps since before this program: the system has reaped it, and its number may
-                # be somebody else's already.
-                self._status = _UNKNOWN
-                self._reap()
-                self._wake()
-                return
+        try:
+            self._code = _code_at_end(self._popen)
+        except ChildProcessError:
+            pass  # reaped already: its number may be a stranger's by now
         else:
-            self._popen.wait()
-        self.kill()
+            self.kill()
         self._reap()
         self._wake()
 
@@ -205,7 +196,7 @@ class Program:
             raise
         finally:
             self._close()
-        self._on_exit(ExitStatus(self._popen.returncode if self._status is None else self._status))
+        self._on_exit(ExitStatus(self._code))
 
     def _turn(self) -> None:
         poll = select.poll()
@@ -264,10 +255,8 @@ class Program:
     # --- ends ---------------------------------------------------------------------------------------------------------
 
     def _signal(self, number: int) -> None:
-        if self._starter != os.getpid():
-            return  # a fork of who started it: it is not the child's to end
         with self._lock:
-            if not self._reaped:
+            if not self._reaped and _is_a_child(self.pid):
                 try:
                     os.killpg(self.pid, number)
                 except (ProcessLookupError, PermissionError):
@@ -300,3 +289,27 @@ class Program:
             self._done = True
             os.close(self._wake_in)
             os.close(self._wake_out)
+
+
+def _code_at_end(popen: subprocess.Popen[bytes]) -> int:
+    """Wait for the end, but do not reap: until that is done its number belongs to nobody else.
+
+    Raises: `ChildProcessError` if somebody else has reaped it.
+    """
+    if hasattr(os, "waitid"):
+        end = os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
+    popen.returncode = os.waitstatus_to_exitcode(os.waitpid(popen.pid, 0)[1])
+    return popen.returncode
+
+
+def _is_a_child(pid: int) -> bool:
+    """Whether the number is that of a child, dead or alive, which nobody has reaped. No: in a forked child of ours."""
+    if not hasattr(os, "waitid"):
+        return True
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    except ChildProcessError:
+        return False
+    return True

@@ -22,15 +22,15 @@ from pykka._envelope import Envelope
 
 from supervisors.errors import AlreadyStarted, ProcessDown, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Reason
-from supervisors.runtime.death import claim, conclude, release
+from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
 from supervisors.runtime.launch import calling_parent, start_and_wait
 from supervisors.runtime.life import Life
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import Mortal, running
-from supervisors.runtime.signals import ExitNotice, From, Signal, Started, StopRequest, Terminate
+from supervisors.runtime.running import Mortal, contained, running, uninterrupted
+from supervisors.runtime.signals import ExitNotice, From, Signal, Started, StartFailed, StopRequest, Terminate
 from supervisors.runtime.system import System
 from supervisors.runtime.zombies import Zombie
 
@@ -243,19 +243,27 @@ class _Adopted(pykka.ThreadingActor):
         own.thread = threading.current_thread()
         running.process = self
         try:
-            if ref.name is None or ref.system.names.register(ref.name, ref):
-                if not ref.buried:
-                    super()._actor_loop()
-                elif ref.name is not None:  # killed in this instant, by somebody who saw no name to give back
-                    ref.system.names.unregister(ref.name, ref)
-            else:
+            if ref.name is not None and not ref.system.names.register(ref.name, ref):
                 pykka.ActorRegistry.unregister(ref)
-                self._actor_close(AlreadyStarted(ref.system.names.whereis(ref.name)))
+                self._actor_close(AlreadyStarted(ref.system.names.owner(ref.name)))
+            elif not ref.buried:
+                super()._actor_loop()
+            else:
+                self._actor_stillborn()
         finally:
             self._actor_bury(NORMAL)
             running.process = None
             if own.zombie is not None:
                 own.zombie.end()
+
+    def _actor_stillborn(self) -> None:
+        # Killed before there was a starter to tell, or while the name was claimed: its burial may have come too early.
+        ref = self._actor_ref
+        if ref.name is not None:
+            ref.system.names.unregister(ref.name, ref)
+        pykka.ActorRegistry.unregister(ref)
+        ref.system.remove(ref)
+        tell_starter(ref, StartFailed(ref, KILLED))
 
     def _actor_loop_setup(self) -> None:
         ref = self._actor_ref
@@ -264,7 +272,7 @@ class _Adopted(pykka.ThreadingActor):
             return
         with ref.system.lock:
             if ref.buried:
-                return  # its death has the starter, and tells it
+                return  # whoever buries it tells the starter
             starter, ref.starter = ref.starter, None
             ref.linked = ref.parent is not None
         if starter is not None:
@@ -319,12 +327,16 @@ class _Adopted(pykka.ThreadingActor):
         self._actor_close(reason)
         if not claim(ref):
             return
-        busy = self._actor_box.busy
+        with uninterrupted:
+            contained(UNSETTLED, self._actor_settle)
+            release(ref)
+            conclude(ref, self._actor_reason, None)
+
+    def _actor_settle(self) -> None:
+        ref, busy = self._actor_ref, self._actor_box.busy
         if isinstance(busy, From):
             busy.settle_exception(ProcessDown(self._actor_reason, ref))
         ref.drain(self._actor_reason)
-        release(ref)
-        conclude(ref, self._actor_reason, None)
 
     def _actor_ask_to_stop(self, reason: Reason) -> None:
         """A plain actor has no way to look."""
@@ -343,6 +355,7 @@ class _Adopted(pykka.ThreadingActor):
         pykka.ActorRegistry.unregister(ref)
         zombie = Zombie(ref.system.zombies, ref)
         became = running.process is not self and ref.dispatcher.abandon(ref.actor_inbox, zombie)
-        self._actor_bury(KILLED)
-        if became:
-            ref.system.zombies.report(zombie)
+        with uninterrupted:
+            self._actor_bury(KILLED)
+            if became:
+                ref.system.zombies.report(zombie)

@@ -9,12 +9,11 @@ Source: `pykka.ThreadingFuture` for the interface, `asyncio.Future` for the call
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from _thread import allocate_lock
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import pykka
 from pykka._future import _Unset
@@ -32,11 +31,11 @@ if TYPE_CHECKING:
 
     ExcInfo = tuple[type[BaseException], BaseException | None, TracebackType | None] | tuple[None, None, None]
 
-__all__ = ["Future", "Wait", "declare_wait", "raise_if_circular"]
-
-_log = logging.getLogger("supervisors")
+__all__ = ["Callbacks", "Future", "Wait", "declare_wait", "raise_if_circular"]
 
 T = TypeVar("T")
+
+Callbacks: TypeAlias = list[Callable[["Future[Any]"], object]]
 
 
 class Wait:
@@ -80,11 +79,16 @@ class Future(pykka.Future[T], Generic[T]):
     _sources: tuple[pykka.Future[Any], ...] = ()
     late = 0
 
-    def __init__(self, target: Ref[Any] | None = None, host: Dispatcher | None = None) -> None:
+    def __init__(
+        self,
+        target: Ref[Any] | None = None,
+        host: Dispatcher | None = None,
+        callbacks: Callbacks | None = None,
+    ) -> None:
         self._gate = allocate_lock()
         self._done = False
         self._exc_info: Any = None
-        self._callbacks: list[Callable[[Future[T]], object]] = []
+        self._callbacks: Callbacks = [] if callbacks is None else callbacks
         self.target = target
         self.host = host
 
@@ -99,6 +103,11 @@ class Future(pykka.Future[T], Generic[T]):
     def error(self) -> BaseException | None:
         """What `get` would raise, as far as it is known. To look at it raises nothing: its traceback does not grow."""
         return None if self._exc_info is None else self._exc_info[1]
+
+    @property
+    def callbacks(self) -> Callbacks:
+        """What is called once it is settled: one list, which may outlive a future that everybody has let go of."""
+        return self._callbacks
 
     def set(self, value: T | None = None) -> None:
         """Store the value, unless the future was settled before: then count it in `late`."""
@@ -191,15 +200,19 @@ class Future(pykka.Future[T], Generic[T]):
             self._run_callbacks()
 
     def _run_callbacks(self) -> None:
-        while self._callbacks:
-            try:
-                callback = self._callbacks.pop(0)
-            except IndexError:
-                return  # another thread took it
-            try:
-                callback(self)
-            except BaseException as exc:  # noqa: BLE001 - see `survive`
-                survive(exc, "a done-callback of %r failed", self)
+        try:
+            while self._callbacks:
+                try:
+                    callback = self._callbacks.pop(0)
+                except IndexError:
+                    return  # another thread took it
+                try:
+                    callback(self)
+                except BaseException as exc:  # noqa: BLE001 - the other callbacks must still be called
+                    survive(exc, "a done-callback failed")
+        except KeyboardInterrupt:  # and then it goes on
+            self._run_callbacks()
+            raise
 
     def _wait(self, timeout: float | None) -> None:
         timeout = check_timeout(timeout)

@@ -24,12 +24,13 @@ from pykka import messages
 
 from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
-from supervisors.runtime.death import claim, conclude, release
+from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
 from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
 from supervisors.runtime.mailbox import Mailbox
+from supervisors.runtime.owed import Owed
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import label_of, running, survive
+from supervisors.runtime.running import contained, label_of, put_off, running, uninterrupted
 from supervisors.runtime.seam import Seam
 from supervisors.runtime.signals import (
     IGNORE,
@@ -70,7 +71,7 @@ class Life(Seam):
 
     # An idle process carries only what it has used: these are defaults of the class, not of each instance.
     _actor_request: From | None = None
-    _actor_open: dict[From, None] | None = None
+    _actor_owed: Owed | None = None
     _actor_timers: dict[TimerRef, None] | None = None
     _actor_continues: deque[Any] | None = None
     _actor_stash: Stash | None = None
@@ -104,8 +105,12 @@ class Life(Seam):
             if ref.name is not None and not ref.system.names.register(ref.name, ref):
                 self._actor_taken(ref)
                 return
-            if ref.buried and ref.name is not None:  # killed in this instant, on another thread
-                ref.system.names.unregister(ref.name, ref)
+            if (
+                ref.buried
+            ):  # killed in this instant, on another thread, which may have looked for the name before
+                if ref.name is not None:
+                    ref.system.names.unregister(ref.name, ref)
+                return
             self._actor_begun(self._actor_init())
             if self._actor_continues:
                 self._actor_run_continues()
@@ -133,11 +138,11 @@ class Life(Seam):
 
     def _actor_started(self, info: Any) -> None:
         ref = self._actor_ref
-        starter = None
         with ref.system.lock:
-            if not ref.buried:  # else its death has the starter, and tells it
-                starter, ref.starter = ref.starter, None
-                ref.linked = ref.parent is not None
+            if ref.buried:
+                return  # whoever buries it tells the starter
+            starter, ref.starter = ref.starter, None
+            ref.linked = ref.parent is not None
         ref.actor_inbox.release()
         if starter is not None:
             starter(Started(ref, info))
@@ -194,9 +199,9 @@ class Life(Seam):
 
     def _actor_answer(self, request: From, answer: Any) -> None:
         if answer is NO_REPLY:
-            if self._actor_open is None:
-                self._actor_open = {}
-            request.keep_in(self._actor_open)
+            if self._actor_owed is None:
+                self._actor_owed = Owed()
+            request.keep_in(self._actor_owed)
             if self._actor_ref.actor_inbox.drained:
                 request.settle_exception(ProcessDown(KILLED, self._actor_ref))
         elif type(answer) is Stop:
@@ -240,6 +245,7 @@ class Life(Seam):
         self._actor_end(reason)
 
     def _actor_failed(self, exc: BaseException, request: From | None) -> None:
+        put_off(exc)  # a turn on the main thread: the process ends, and Ctrl-C is not over with that
         if self._actor_ref.killed:
             return  # a zombie: it was buried long ago
         if self._actor_stash is not None:
@@ -284,20 +290,23 @@ class Life(Seam):
         ref = self._actor_ref
         if not claim(ref):
             return
-        if not is_clean(reason):
-            ref.label = label_of(self)
-        try:
-            if farewell is not None:
-                farewell()
-            self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
-            self._actor_fail_requests(reason)
-            for timer in list(self._actor_timers or ()):
-                timer.cancel()
-            if self.register_in_pykka:
-                pykka.ActorRegistry.unregister(ref)
-        finally:  # whatever comes in between: somebody waits to hear of this
+        with uninterrupted:
+            contained(UNSETTLED, self._actor_settle, reason, farewell)
             release(ref)
             conclude(ref, reason, self._actor_verdict)
+
+    def _actor_settle(self, reason: Reason, farewell: Callable[[], object] | None) -> None:
+        ref = self._actor_ref
+        if not is_clean(reason):
+            ref.label = label_of(self)
+        if farewell is not None:
+            farewell()
+        self._actor_kill_callbacks = None  # they hold what holds them: nobody shall have to collect that
+        self._actor_fail_requests(reason)
+        for timer in list(self._actor_timers or ()):
+            timer.cancel()
+        if self.register_in_pykka:
+            pykka.ActorRegistry.unregister(ref)
 
     def _actor_fail_requests(self, reason: Reason) -> None:
         ref = self._actor_ref
@@ -307,8 +316,8 @@ class Life(Seam):
         ref.drain(reason)
         if self._actor_stash is not None:
             self._actor_stash.bury(ref, reason)
-        for request in list(self._actor_open or ()):
-            request.settle_exception(ProcessDown(reason, ref))
+        if self._actor_owed is not None:
+            self._actor_owed.fail(lambda: ProcessDown(reason, ref))
 
     # --- kill ---------------------------------------------------------------------------------------------------------
 
@@ -320,13 +329,14 @@ class Life(Seam):
             ref.killed = True
             ref.actor_inbox.closed = True
         self._actor_ask_to_stop(KILLED)
-        for callback in list(self._actor_kill_callbacks or ()):
-            _run_kill_callback(callback)
         itself = running.process is self
-        zombie = None if itself else self._actor_abandon(ref)
-        self._actor_bury(KILLED)
-        if zombie is not None:
-            ref.system.zombies.report(zombie)
+        with uninterrupted:
+            for callback in list(self._actor_kill_callbacks or ()):
+                contained("an on_kill callback failed", callback)
+            zombie = None if itself else self._actor_abandon(ref)
+            self._actor_bury(KILLED)
+            if zombie is not None:
+                ref.system.zombies.report(zombie)
         if itself:
             raise ProcessKilled(f"{ref} killed itself")
 
@@ -369,8 +379,9 @@ class Life(Seam):
             self._actor_watch(self.max_handler_seconds)
         if self._actor_begins_quietly and not box.user:
             box.fresh = False
-            self._actor_begin()
-            box.wake()
+            with uninterrupted:
+                self._actor_begin()
+                box.wake()
         else:
             box.dispatcher.schedule(box)  # type: ignore[union-attr]
 
@@ -383,9 +394,7 @@ class Life(Seam):
     def _actor_stillborn(self, ref: Ref[Any]) -> None:
         # Killed before there was a starter to tell.
         ref.system.remove(ref)
-        starter, ref.starter = ref.starter, None
-        if starter is not None:
-            starter(StartFailed(ref, KILLED))
+        tell_starter(ref, StartFailed(ref, KILLED))
 
 
 _INTERNAL: dict[type, Callable[[Any, Any], Any]] = {
@@ -402,10 +411,3 @@ _INTERNAL: dict[type, Callable[[Any, Any], Any]] = {
 
 def _inherits(cls: type[Life], *names: str) -> bool:
     return all(getattr(cls, name) is getattr(Life, name) for name in names)
-
-
-def _run_kill_callback(callback: Callable[[], object]) -> None:
-    try:
-        callback()
-    except BaseException as exc:  # noqa: BLE001 - see `survive`
-        survive(exc, "an on_kill callback failed")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import WouldBlock
 from supervisors.runtime.dispatch import Dispatcher
-from supervisors.runtime.running import runs_here
+from supervisors.runtime.running import runs_here, uninterrupted
 
 if TYPE_CHECKING:
     from supervisors.runtime.mailbox import Mailbox
@@ -127,6 +127,10 @@ class LoopDispatcher(Dispatcher):
             pass  # the loop is closed; its processes can still be killed
 
     def _run(self) -> None:
+        with uninterrupted:  # on the main thread Ctrl-C ends the loop, but not in the middle of a turn
+            self._run_slice()
+
+    def _run_slice(self) -> None:
         # What becomes ready meanwhile runs in the same pass: a hop between processes costs no look at the selector.
         loop = self.loop
         self._ident = threading.get_ident()

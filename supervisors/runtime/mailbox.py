@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from supervisors.runtime.running import running
+from supervisors.runtime.running import put_off, running, uninterrupted
 from supervisors.runtime.signals import From
 
 if TYPE_CHECKING:
@@ -32,10 +32,9 @@ __all__ = ["Mailbox"]
 
 _log = logging.getLogger("supervisors")
 
-# How many owners may run on top of each other on one thread: a death tells children, whose deaths tell theirs, and a
-# stack has an end.
-_DEEPEST = 8
-
+_DEEP: Final = (
+    16  # turns and deaths on one stack, about a hundred calls; one generation of processes is two of them
+)
 _making = RLock()  # reentrant: a finalizer or a signal handler may come in
 
 
@@ -114,7 +113,8 @@ class Mailbox:
     def put_quiet(self, item: Any, *, control: bool) -> bool:
         """`put` or `put_control`, and if the owner is idle its turn is taken here and now, on the caller's thread.
 
-        For signals that no code of the user's will see: then no thread needs to be woken for them.
+        For signals that no code of the user's will see: then no thread needs to be woken for them. Not when that is one
+        of many, each on top of the last, as where a parent ends, and so its child, and so on: the stack would not do.
         """
         lane = self._lane(control=control)
         if self.limit is not None and not control:
@@ -123,12 +123,9 @@ class Mailbox:
         if self.drained:
             return False
         if self._idle.acquire(False):
-            if len(lane) == 1 and running.nested < _DEEPEST:
-                running.nested += 1
-                try:
+            if len(lane) == 1 and running.depth < _DEEP:
+                with uninterrupted:
                     self.run(1)
-                finally:
-                    running.nested -= 1
             else:
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
         return True
@@ -195,7 +192,8 @@ class Mailbox:
         before, running.process = running.process, owner
         try:
             more = self._turn(owner, budget)
-        except BaseException:  # noqa: BLE001 - owners do not raise; if one does, it must not take the worker with it
+        except BaseException as exc:  # noqa: BLE001 - owners do not raise; if one does, it must not take the worker with it
+            put_off(exc)
             _log.exception("the process of %r broke its dispatcher's trust and is killed", owner)
             more = _kill(owner)
         finally:

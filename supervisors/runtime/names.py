@@ -38,7 +38,7 @@ class NamesLike(Protocol):
         ...
 
     def whereis(self, key: Hashable) -> Ref[Any] | None:
-        """Who has `key` now."""
+        """Who has `key` now. One that starts it, or waits, also has `owner(key)`, which only looks: timers ask that."""
         ...
 
 

@@ -9,7 +9,6 @@ Source: Erlang's pid; `pykka.ActorRef` for the interface.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 
@@ -17,10 +16,10 @@ import pykka
 from pykka import messages
 
 from supervisors.errors import MailboxFull, ProcessDown
-from supervisors.reasons import NOPROC, NORMAL, Reason
+from supervisors.reasons import NOPROC, NORMAL, Reason, shown
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import MailboxLoad
-from supervisors.runtime.running import check_callback, fenced, guard, label_of, running, survive
+from supervisors.runtime.running import check_callback, contained, fenced, guard, label_of, running
 from supervisors.runtime.signals import ExitNotice, From, Signal, StopRequest, Terminate
 
 if TYPE_CHECKING:
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from supervisors.runtime.ties import Ties
 
 __all__ = ["ALIVE", "Ref", "Stopped"]
-
-_log = logging.getLogger("supervisors")
 
 A = TypeVar("A", bound=pykka.Actor)
 
@@ -90,7 +87,7 @@ class Ref(pykka.ActorRef[A]):
         self.waiting: Wait | None = None
 
     def __str__(self) -> str:
-        name = "" if self.name is None else f" {self.name!r}"
+        name = "" if self.name is None else f" {shown(self.name)}"
         owner = self.actor_inbox.owner
         label = self.label if owner is None else label_of(owner)
         return f"{self.actor_class.__name__}#{self.number}{name}" + (f" ({label})" if label else "")
@@ -386,7 +383,4 @@ class Stopped:
 
 def run_exit_callback(callback: Callable[[Reason], object], reason: Reason) -> None:
     """Run one observer of a death; what it raises is logged and goes no further, for others must still be told."""
-    try:
-        callback(reason)
-    except BaseException as exc:  # noqa: BLE001 - see `survive`
-        survive(exc, "an exit callback failed")
+    contained("an exit callback failed", callback, reason)

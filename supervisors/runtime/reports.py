@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 
 import pykka
 
-from supervisors.reasons import Crash, Reason, is_clean
-from supervisors.runtime.running import check_callback, survive
+from supervisors.reasons import Crash, Reason, is_clean, shown
+from supervisors.runtime.running import check_callback, contained, uninterrupted
 
 if TYPE_CHECKING:
     from supervisors.runtime.ref import Ref
@@ -82,11 +82,9 @@ class _Feed(Generic[T]):
         return bool(self._subscribers)
 
     def publish(self, item: T) -> None:
-        for subscriber in self._subscribers:
-            try:
-                subscriber(item)
-            except BaseException as exc:  # noqa: BLE001 - see `survive`
-                survive(exc, "a subscriber failed")
+        with uninterrupted:
+            for subscriber in self._subscribers:
+                contained("a subscriber failed", subscriber, item)
 
 
 class Reports(_Feed[Report]):
@@ -106,8 +104,8 @@ class Reports(_Feed[Report]):
         if exc is not None and report.kind == "process_ended":
             _log.log(level, "Unhandled exception in %s:", report.ref, exc_info=exc)  # Pykka's words
         else:
-            words = (report.kind, report.ref, report.reason, report.detail)
-            _log.log(level, "%s: %s %r %s", *words, exc_info=exc)
+            words = (report.kind, report.ref, shown(report.reason), report.detail)
+            _log.log(level, "%s: %s %s %s", *words, exc_info=exc)
 
 
 def _level(reason: Reason) -> int:

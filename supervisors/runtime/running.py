@@ -1,7 +1,9 @@
-"""Which process runs on this thread, and the fence around processes that were killed in the middle of a handler.
+"""Which process runs on this thread, the fence around processes that were killed in the middle of a handler, and what
+becomes of that which a callback raises.
 
 The rule of this file: everything that depends on "who is calling" asks here. The fence costs one look at an empty
-dict while nobody is fenced.
+dict while nobody is fenced. A callback is a guest: whatever it raises, its host goes on; only Ctrl-C, which is for
+the main thread and not for us, comes again when what was begun is finished.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 from supervisors.errors import BadSpec, ProcessKilled
 from supervisors.reasons import Reason
@@ -23,12 +26,16 @@ __all__ = [
     "Mortal",
     "Owner",
     "check_callback",
+    "contained",
     "fenced",
+    "forget_everybody",
     "guard",
     "label_of",
+    "put_off",
     "running",
     "runs_here",
     "survive",
+    "uninterrupted",
 ]
 
 _log = logging.getLogger("supervisors")
@@ -71,7 +78,7 @@ class _Running(threading.local):
     """Per thread: the process whose turn it is (or none), and the worker of a pool that this thread is (or none).
 
     `host` is who has to be told when this thread waits for anything; outside a simulation nobody in particular has.
-    `nested` is how many processes run on top of each other.
+    `depth` counts the `uninterrupted` blocks on its stack, and `interrupt` is what waits for the end of the last.
     """
 
     process: Mortal | None = None
@@ -79,28 +86,73 @@ class _Running(threading.local):
     starting_for: Ref[Any] | None = None
     host: Dispatcher | None = None
     wait: Wait | None = None
-    nested: int = 0
+    depth = 0
+    interrupt: KeyboardInterrupt | None = None
 
 
 running = _Running()
 
 
-def label_of(process: Mortal) -> str | None:
-    """The process's own word of what it is about; None also where its code fails, for this is asked about trouble."""
+class _Uninterrupted:
+    """A block that goes on to its end even if Ctrl-C strikes a callback in it; the outermost one raises it then."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        running.depth += 1
+
+    def __exit__(self, *_exc: object) -> None:
+        running.depth -= 1
+        if running.interrupt is not None and not running.depth:
+            interrupt, running.interrupt = running.interrupt, None
+            raise interrupt
+
+
+uninterrupted: Final = _Uninterrupted()
+
+
+def put_off(exc: BaseException) -> bool:
+    """Whether this is Ctrl-C, and is raised again at the end of the `uninterrupted` block that this is in."""
+    if not (running.depth and _is_ctrl_c(exc)):
+        return False
+    running.interrupt = exc
+    return True
+
+
+def survive(exc: BaseException, words: str | None) -> None:
+    """A callback raised this: log it with these words, and go on, for others must still have their turn.
+
+    A killed caller is stopped at its next call. Raises: `KeyboardInterrupt`, if that is Ctrl-C and cannot be put off.
+    """
+    if put_off(exc):
+        return
+    if _is_ctrl_c(exc):
+        raise exc
+    if words is not None:
+        _log.error(words, exc_info=exc)
+
+
+def contained(words: str, callback: Callable[..., object], *args: object) -> object:
+    """`callback(*args)`, or None if it raises: see `survive`."""
     try:
-        return process._actor_label()  # noqa: SLF001
-    except BaseException:  # noqa: BLE001 - whatever it is
+        return callback(*args)
+    except BaseException as exc:  # noqa: BLE001 - a guest
+        survive(exc, words)
         return None
 
 
-def survive(exc: BaseException, message: str, *args: object) -> None:
-    """Log what a callback raised, and go on: others must still be called. A killed caller is stopped at its next call.
+def _is_ctrl_c(exc: BaseException) -> TypeGuard[KeyboardInterrupt]:
+    return isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread()
 
-    Ctrl-C, which strikes the main thread wherever it is, is raised again.
-    """
-    if isinstance(exc, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
-        raise exc
-    _log.error(message, *args, exc_info=exc)
+
+def label_of(process: Mortal) -> str | None:
+    """The process's own word of what it is about; None also where its code fails, for this is asked about trouble."""
+    try:
+        label: object = process._actor_label()  # noqa: SLF001
+        return None if label is None else str(label)
+    except BaseException as exc:  # noqa: BLE001 - a guest, and asked again for the line that would log it
+        survive(exc, None)
+        return None
 
 
 fenced: dict[Ref[Any], None] = {}
@@ -115,6 +167,12 @@ def check_callback(callback: object) -> None:
     if not callable(callback):
         kind = type(callback).__name__
         raise BadSpec("badarg", kind, f"a function is wanted, to be called later, not a {kind}")
+
+
+def forget_everybody() -> None:
+    """In a forked child: nobody runs there, whoever ran on this thread when it was forked."""
+    running.process = running.worker = running.starting_for = running.host = running.wait = None
+    fenced.clear()
 
 
 def guard() -> None:

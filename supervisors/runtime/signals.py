@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from supervisors.reasons import NORMAL, Reason
 from supervisors.runtime.future import Future
+from supervisors.runtime.owed import Owed
 from supervisors.runtime.running import guard
 
 if TYPE_CHECKING:
@@ -129,12 +130,12 @@ class Stop:
 class From(Signal):
     """A request on its way to its answer. Keep it (`current_request`), return `NO_REPLY`, and answer from anywhere."""
 
-    __slots__ = ("_open", "future", "message")
+    __slots__ = ("_owed", "future", "message")
 
     def __init__(self, message: Any, future: Future[Any]) -> None:
         self.message = message
         self.future = future
-        self._open: dict[From, None] | None = None
+        self._owed: Owed | None = None
 
     @property
     def done(self) -> bool:
@@ -154,21 +155,19 @@ class From(Signal):
     def settle(self, value: Any) -> None:
         """`reply`, for the runtime itself."""
         self.future.set(value)
-        if self._open is not None:
-            self._open.pop(self, None)
+        if self._owed is not None:
+            self._owed.discard(self.future)
 
     def settle_exception(self, exc: BaseException) -> None:
         """`fail`, for the runtime itself."""
         self.future.fail(exc)
-        if self._open is not None:
-            self._open.pop(self, None)
+        if self._owed is not None:
+            self._owed.discard(self.future)
 
-    def keep_in(self, open_requests: dict[From, None]) -> None:
+    def keep_in(self, owed: Owed) -> None:
         """Be one of the requests that fail when their process ends, until answered."""
-        open_requests[self] = None
-        self._open = open_requests
-        if self.future.done():
-            open_requests.pop(self, None)
+        self._owed = owed
+        owed.add(self.future)
 
 
 # --- the user lane ----------------------------------------------------------------------------------------------------

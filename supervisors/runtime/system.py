@@ -1,7 +1,9 @@
 """One world of processes: dispatchers, clock, timers, names, reports. Two systems know nothing of each other.
 
 The rule of this file: a system holds things, it decides nothing. Everything is made when it is first used; making a
-system starts no thread, and stopping it ends every thread it has.
+system starts no thread, and stopping it ends every thread it has. A forked child has none of these threads, and so none
+of the processes: what it finds of its parent's systems is *foreign*, and nothing is done with it, for locks that other
+threads held stay held, and programs are the parent's.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any, Final, Self
 
 import pykka
 
-from supervisors.errors import BadSpec
+from supervisors.errors import BadSpec, SupervisorError
 from supervisors.reasons import SHUTDOWN, Reason, Shutdown
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
@@ -30,7 +32,7 @@ from supervisors.runtime.names import Names
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import DeadLetters, Report, Reports
-from supervisors.runtime.running import running
+from supervisors.runtime.running import forget_everybody, running
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, Deadline, RealClock, Timers
 from supervisors.runtime.zombies import Zombies
@@ -52,6 +54,7 @@ _KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
 _entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
 _making = threading.Lock()
 _default: list[System] = []
+_forks = 0  # how often this process and its parents were forked off another
 
 
 class System:
@@ -76,7 +79,7 @@ class System:
         self.dead_letters = DeadLetters(self.clock, self.reports)
         self.zombies = Zombies(max_zombies, self.reports, self._escalate)
         self.stopped = False
-        self._pid = os.getpid()
+        self._forks = _forks
         self._forced = dispatcher
         self._dispatchers: dict[str, Dispatcher] = {}
         self._scopes: dict[str, Groups] = {}
@@ -87,17 +90,14 @@ class System:
     @staticmethod
     def current() -> System:
         """The system of the innermost `with` block, else that of the running process, else the process-wide default."""
-        system, process = _entered.get(), running.process
-        if system is None and process is not None:
-            system = process.ref.system
-        return _default_system() if system is None or system.elsewhere else system
-
-    @property
-    def elsewhere(self) -> bool:
-        """Whether this is a forked child, and the processes have stayed with the parent's threads."""
-        return self._pid != os.getpid()
+        system = _entered.get()
+        if system is not None and not system.foreign:
+            return system
+        process = running.process
+        return process.ref.system if process is not None else _default_system()
 
     def __enter__(self) -> Self:
+        self._check_home()
         self._tokens.append(_entered.set(self))
         return self
 
@@ -108,11 +108,17 @@ class System:
     @contextmanager
     def activated(self) -> Iterator[Self]:
         """The current system inside the block, which leaves everything running."""
+        self._check_home()
         token = _entered.set(self)
         try:
             yield self
         finally:
             _entered.reset(token)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this process is a forked child, and the system that of its parent: then nothing runs here."""
+        return self._forks != _forks
 
     def __repr__(self) -> str:
         return f"<System with {len(self._processes)} processes>"
@@ -175,9 +181,9 @@ class System:
         """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.
 
         Each gets as long as its class says (`shutdown`), all together `timeout` seconds; who takes longer is killed.
-        Called by a process it returns at once and the stop goes on without it.
+        Called by a process it returns at once and the stop goes on without it. A foreign system is left alone.
         """
-        if self.elsewhere:
+        if self.foreign:
             return
         if running.process is not None:
             self.apart(lambda: self.stop(reason, timeout))
@@ -199,7 +205,7 @@ class System:
 
     def kill(self) -> None:
         """End all processes now, parents before children; nobody cleans up, and nobody is started again."""
-        if self.elsewhere:
+        if self.foreign:
             return
         while living := [ref for ref in self.processes() if not ref.killed]:
             for ref in living:
@@ -207,7 +213,8 @@ class System:
 
     async def astop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """`stop`, from an event loop, which goes on meanwhile (it has to, if processes run on it)."""
-        await asyncio.to_thread(self.stop, reason, timeout)
+        if not self.foreign:
+            await asyncio.to_thread(self.stop, reason, timeout)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -215,6 +222,10 @@ class System:
     async def __aexit__(self, *_exc: object) -> None:
         _entered.reset(self._tokens.pop())
         await self.astop()
+
+    def _check_home(self) -> None:
+        if self.foreign:
+            raise SupervisorError(f"{self} is that of the process this one was forked from; make another one")
 
     def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
         dead: Future[None] = Future(ref, ref.dispatcher)
@@ -275,8 +286,11 @@ def _default_system() -> System:
 
 
 def _in_a_fork() -> None:
-    # A forked child has none of the parent's threads: its first process makes a system of its own.
+    # Its first process makes a system of its own; and if it was forked in a handler, it is no process any more.
+    global _forks  # noqa: PLW0603 - there is one, as there is one process of the operating system
+    _forks += 1
     _default.clear()
+    forget_everybody()
     _making.release()
 
 

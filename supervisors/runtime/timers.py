@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import math
 import threading
 import time
@@ -18,12 +17,10 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from supervisors.errors import BadSpec
-from supervisors.runtime.running import survive
+from supervisors.runtime.running import contained
 from supervisors.spec import is_number
 
 __all__ = ["Clock", "Deadline", "RealClock", "TimerRef", "Timers", "check_timeout"]
-
-_log = logging.getLogger("supervisors")
 
 
 class Clock(Protocol):
@@ -208,7 +205,7 @@ class Timers:
                 heapq.heappush(self._heap, timer)
         if timer.period is None:
             timer.disown()
-        if _do(action) is False and timer.period is not None:
+        if contained("a timer failed", action) is False and timer.period is not None:
             timer.cancel()
 
     def _drive(self, first: TimerRef) -> None:
@@ -274,14 +271,6 @@ class RealClock:
                 # `drive` notifies under this lock, so a timer set after `next_due` cannot be missed.
                 self._wake.wait(_bounded(due, self.monotonic()))
         return False
-
-
-def _do(action: Callable[[], object]) -> object:
-    try:
-        return action()
-    except BaseException as exc:  # noqa: BLE001 - see `survive`
-        survive(exc, "a timer failed")
-        return None
 
 
 def _bounded(due: float | None, now: float) -> Any:

@@ -156,7 +156,7 @@ class DynamicSupervisor(Supervision):
         """See `DynamicSupervisorRef.spawn_child`. Thread: any."""
         me, spec = self._actor_ref, _passing(cls)
         children = getattr(self, "_children", None)
-        if children is None or self._ending:
+        if children is None or self._ending or me.system.foreign:
             raise ProcessDown(NOPROC, me)
 
         def admit(ref: Ref[Any]) -> None:

@@ -46,7 +46,7 @@ from supervisors.process import (
     exit,
     supervised,
 )
-from supervisors.reasons import Crash, Reason
+from supervisors.reasons import Crash, Reason, shown
 from supervisors.runtime import reports
 from supervisors.runtime.adopted import names_the_process
 from supervisors.runtime.ref import ALIVE, Ref
@@ -146,7 +146,7 @@ class Performer(Process):
         heard = self._actor_ref.system.reports
         if heard.wanted(step.reason):
             ref = step.ref if isinstance(step.ref, Ref) else None
-            heard.emit(reports.Report(step.kind, ref, step.reason, f"child {step.id!r} of {self}"))
+            heard.emit(reports.Report(step.kind, ref, step.reason, f"child {shown(step.id)} of {self}"))
 
     def _start(self, step: Start) -> object:
         spec = step.spec

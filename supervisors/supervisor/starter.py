@@ -78,7 +78,7 @@ class Starter(Process):
         running.starting_for = self._supervisor
         try:
             return self._judge(self._call())
-        except Exception as exc:  # noqa: BLE001 - told to whoever wanted the child
+        except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: told to whoever wanted the child
             return Refused(plain_reason(exc.reason if isinstance(exc, Exit) else Crash.of(exc)))
         finally:
             running.starting_for = None

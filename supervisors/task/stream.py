@@ -1,7 +1,7 @@
 """One task for each of many items, so many at a time, their results as an iterator.
 
 The rule of this file: nothing runs that nobody asked for. An iterator that is not advanced starts no more tasks, and
-one that is given up stops those that run. The consumer is sent no messages.
+one that is given up, or whose consumer has ended, stops those that run. The consumer is sent no messages.
 
 Source: Elixir `Task.Supervisor.async_stream_nolink/4`.
 """
@@ -17,9 +17,9 @@ from typing import Any, Final, Literal, TypeAlias
 import pykka
 
 from supervisors.process import Future, exit
-from supervisors.reasons import SHUTDOWN, Reason
+from supervisors.reasons import SHUTDOWN
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.running import running
+from supervisors.runtime.running import guard, running
 from supervisors.runtime.signals import ExitNotice
 from supervisors.task.handle import Task
 from supervisors.task.work import Ended, Returned
@@ -69,9 +69,10 @@ class Stream:
 
     def results(self) -> Iterator[Returned | Ended]:
         """Run; one result for each item."""
-        consumer = running.process
-        if consumer is not None:  # killed or crashed, it does not come to the end of this
-            consumer.ref.add_exit_callback(self._give_up)
+        consumer = None if running.process is None else running.process.ref
+        if consumer is not None:
+            # The traceback of a crash may keep what is left unfinished here; a zombie may never come back to it.
+            consumer.add_exit_callback(self._give_up)
         try:
             while self._fill():
                 ready = self._ready()
@@ -81,12 +82,13 @@ class Stream:
                     self._running.remove(ready)
                     yield self._result(ready)
         finally:
-            if consumer is not None:
-                consumer.ref.remove_exit_callback(self._give_up)
+            if consumer is not None and consumer.is_alive():
+                consumer.remove_exit_callback(self._give_up)
             self._give_up()
 
-    def _give_up(self, _reason: Reason = None) -> None:
-        for each in list(self._running):
+    def _give_up(self, _reason: object = None) -> None:
+        # Thread: the consumer's, or the one it dies on.
+        for each in self._busy():
             _stop(each.task.ref)
 
     def _fill(self) -> bool:
@@ -99,6 +101,7 @@ class Stream:
             task = self._start(item)
             self._running.append(_Running(item, task, _now(task.ref) + self._timeout))
             task.add_done_callback(self._ring)
+            guard()  # killed meanwhile: this one was not there when the others were stopped
         return bool(self._running)
 
     def _ready(self) -> _Running | None:
@@ -145,8 +148,7 @@ class Stream:
 
 
 def _stop(ref: Ref[Any]) -> None:
-    # Asked first; whoever does not end is killed, and nobody waits for it. Not by `exit`, which a killed consumer may
-    # not call any more.
+    # Asked first; whoever does not end is killed, and nobody waits for it. Not with `exit`, which refuses the killed.
     ref.receive_exit(ExitNotice(None, SHUTDOWN))
     alarm = ref.system.timers.after(_PATIENCE, ref.kill)
     ref.add_exit_callback(lambda _reason: alarm.cancel())

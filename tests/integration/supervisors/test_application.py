@@ -16,7 +16,7 @@ import pytest
 from supervisors.app import Application, Phase
 from supervisors.errors import BadSpec, SupervisorError
 from supervisors.process import IGNORE, Process, exit
-from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Shutdown
+from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
 from supervisors.runtime.system import System
 from supervisors.spec import child
 from supervisors.supervisor import Supervisor
@@ -216,6 +216,19 @@ def test_a_function_may_be_the_root(log: Log) -> None:
     assert application.system.whereis("top") is not None
     application.stop()
     assert codes.get(timeout=SOON) == 0
+    thread.join(SOON)
+
+
+def test_a_function_that_exits_instead_of_starting_the_root_ends_the_application(log: Log) -> None:
+    application = Application(
+        child(lambda: sys.exit("config is missing")),
+        phases={"drain": [lambda: sys.exit("again")], "after_stop": [lambda: log("after")]},
+    )
+    thread, codes = running(application)
+    assert codes.get(timeout=SOON) == 1
+    assert isinstance(application.reason, Crash)
+    assert isinstance(application.reason.exc, SystemExit)
+    assert log.next() == "after"
     thread.join(SOON)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
+import pykka
 import pytest
 
 from supervisors import (
@@ -37,7 +40,14 @@ from supervisors import (
     whereis,
 )
 from supervisors.registry import deliver
+from supervisors.testing import Event
 from tests.integration.supervisors.conftest import SOON
+
+
+@pytest.fixture(params=[System, Sim])
+def system(request: pytest.FixtureRequest) -> Iterator[System]:
+    with request.param() as system:
+        yield system
 
 
 class Resting(GenServer):
@@ -146,6 +156,20 @@ def test_who_owes_an_answer_does_not_rest() -> None:
         ref.ask("now")
         ref.proxy().asked.get().reply("at last")
         assert answer.get() == "at last"
+        sim.run_until_idle()
+        assert store["log"] == ["started", "hibernates", "ends"]
+
+
+def test_a_server_whose_askers_have_given_up_rests() -> None:
+    class Forgetful(Resting):
+        def handle_call(self, request: Any, from_: Any) -> Any:
+            return NO_REPLY
+
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        ref = Forgetful.start(store)
+        with pytest.raises(pykka.Timeout):
+            ref.ask("news", timeout=1.0)
         sim.run_until_idle()
         assert store["log"] == ["started", "hibernates", "ends"]
 
@@ -392,7 +416,8 @@ def test_only_dynamic_supervisors_and_processes_will_do() -> None:
             whereis(via(OnDemand(dynamic, lambda key: ChildSpec(id=key, start=start)), "x"))
 
 
-def test_what_was_left_fails_if_nobody_can_be_started_for_it() -> None:
+@pytest.mark.parametrize("end", [ValueError, SystemExit])
+def test_what_was_left_fails_if_nobody_can_be_started_for_it(end: type[BaseException]) -> None:
     class Once(Resting):
         hibernate_after = None
         passivate_after = 1.0
@@ -400,7 +425,7 @@ def test_what_was_left_fails_if_nobody_can_be_started_for_it() -> None:
         def init(self) -> None:
             super().init()
             if len(self.log) > 1:
-                raise ValueError("only once")
+                raise end("only once")
 
         def on_hibernate(self) -> None:
             # Here it can still be sent to, and will not handle it any more.
@@ -417,6 +442,17 @@ def test_what_was_left_fails_if_nobody_can_be_started_for_it() -> None:
         assert sim.system.dead_letters.count == 1
 
 
+def test_what_was_left_fails_if_the_function_that_says_what_to_start_exits() -> None:
+    registry = OnDemand("rooms", lambda key: sys.exit("no such room"))
+    with Sim() as sim:
+        ref = Resting.start({})
+        answer: Future[Any] = Future()
+        registry.inherit("kitchen", ref, From("asked", answer))
+        sim.run_until_idle()
+        with pytest.raises(StartError, match="no such room"):
+            answer.get()
+
+
 def test_what_was_left_fails_if_there_is_nobody_to_start_anybody() -> None:
     with Sim() as sim:
         registry = rooms({})
@@ -430,6 +466,84 @@ def test_what_was_left_fails_if_there_is_nobody_to_start_anybody() -> None:
         with pytest.raises(ProcessDown):
             answer.get()
         assert sim.system.dead_letters.count == 1
+
+
+class Reminder(GenServer):
+    """Does with itself what it is told."""
+
+    dispatcher = "blocking"
+
+    def handle_info(self, msg: Any) -> None:
+        msg(self)
+
+
+def test_a_timer_starts_whom_it_is_for_and_time_goes_on_meanwhile(system: System) -> None:
+    class Waits(Reminder):
+        def init(self) -> None:
+            assert later.wait(SOON)  # for what happens when the next timer fires
+
+    later, arrived = Event(), Event()
+    house = OnDemand(DynamicSupervisor.start(), lambda key: child(Waits))
+    reminder = Reminder.start()
+    reminder.tell(lambda self: self.send_after(0.0, via(house, "kitchen"), lambda _: arrived.set()))
+    reminder.tell(lambda self: self.send_after(0.0, self.ref, lambda _: later.set()))
+    assert arrived.wait(SOON)
+    assert system.dead_letters.count == 0
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_what_a_timer_has_for_one_who_cannot_be_started_is_a_dead_letter(
+    system: System, error: type[BaseException]
+) -> None:
+    def nobody(key: Any) -> NoReturn:
+        raise error("no such room")
+
+    letters: list[Any] = []
+    told = Event()
+    system.dead_letters.subscribe(lambda letter: (letters.append(letter), told.set()))
+    kitchen = via(OnDemand(DynamicSupervisor.start(), nobody), "kitchen")
+    Reminder.start().tell(lambda self: self.send_after(0.0, kitchen, "hello"))
+    assert told.wait(SOON)
+    assert [(each.message, each.to, each.why) for each in letters] == [("hello", kitchen, error.__name__)]
+
+
+class Leaving(Reminder):
+    """Takes its time to end."""
+
+    def __init__(self, sim: Sim, told: list[Any]) -> None:
+        super().__init__()
+        self.sim, self.told = sim, told
+
+    def handle_info(self, msg: Any) -> None:
+        self.told.append((self.ref, msg, self.sim.now))
+
+    def terminate(self, reason: Any) -> None:
+        self.sim.sleep(4.2)
+
+
+def test_a_timer_starts_the_successor_of_one_that_is_just_ending() -> None:
+    told: list[Any] = []
+    with Sim() as sim:
+        house = OnDemand(DynamicSupervisor.start(), lambda key: child(Leaving, sim, told))
+        first = house.whereis("kitchen")
+        Reminder.start().tell(lambda self: self.send_after(1.0, via(house, "kitchen"), "hello"))
+        sim.advance(0.5)
+        first.stop(block=False)
+        sim.advance(7.0)
+        assert told == [(house.owner("kitchen"), "hello", 4.7)]
+        assert told[0][0] is not first
+
+
+def test_an_interval_skips_what_comes_while_it_waits_for_that() -> None:
+    told: list[Any] = []
+    with Sim() as sim:
+        house = OnDemand(DynamicSupervisor.start(), lambda key: child(Leaving, sim, told))
+        first = house.whereis("kitchen")
+        Reminder.start().tell(lambda self: self.send_interval(1.0, via(house, "kitchen"), "tick"))
+        sim.advance(0.5)
+        first.stop(block=False)
+        sim.advance(6.0)
+        assert [at for _, _, at in told] == [4.7, 5.0, 6.0]
 
 
 def test_the_end_has_its_reason() -> None:

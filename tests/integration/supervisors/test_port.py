@@ -7,8 +7,10 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from supervisors import (
     exit,
 )
 from supervisors.port import EOF, CommandFailed, ExitStatus, FrameTooLong, Port, PortData, PortRefused
+from supervisors.port.program import Program, _code_at_end
 from tests.integration.supervisors.conftest import SOON, Log, Watcher
 
 pytestmark = [
@@ -233,6 +236,19 @@ def test_a_line_without_an_end_ends_the_port(owner: Any, log: Log, group: Group)
     assert group.is_dead()
 
 
+def test_lines_that_came_with_one_that_is_too_long_are_delivered(owner: Any, log: Log) -> None:
+    class Narrow(Port):
+        max_frame = 100
+
+    port = Narrow.start(
+        ["sh", "-c", f"read go; printf 'one\\ntwo\\n{'x' * 200}\\n'; sleep 1000"], owner=owner
+    )
+    watch(owner, port)
+    port.tell(b"go")
+    assert [log.next().data, log.next().data] == [b"one", b"two"]
+    assert isinstance(log.next().reason.exc, FrameTooLong)
+
+
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
@@ -249,18 +265,53 @@ def test_the_status_is_the_reason(script: str, reason: Any, number: Any, owner: 
     assert getattr(port.exit_reason, "signal", None) == number
 
 
-def test_a_program_whose_end_the_system_does_not_tell_has_ended_all_the_same(owner: Any, log: Log) -> None:
+@pytest.fixture
+def _children_reap_themselves() -> Iterator[None]:
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    try:
-        port = sh("read go; exit 0")
-        watch(owner, port)
-        port.tell(b"go")
-        assert log.next().reason == ExitStatus(255), "nobody knows that it was a success"
-        other = sh("read go")
-        exit(other, "kill")
-        assert other.exit_reason is KILLED
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("_children_reap_themselves")
+def test_where_sigchld_is_ignored_nobody_knows_how_it_ended(owner: Any, log: Log) -> None:
+    port = sh("read go")
+    watch(owner, port)
+    port.tell(b"go")
+    assert log.next().reason == ExitStatus(None)
+    assert port.exit_reason.signal is None
+
+
+@pytest.mark.usefixtures("_children_reap_themselves")
+def test_a_number_that_may_be_a_strangers_is_sent_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_later(popen: Any) -> int:
+        assert looked.wait(SOON)
+        return _code_at_end(popen)
+
+    signals: list[int] = []
+    looked = threading.Event()
+    monkeypatch.setattr("supervisors.port.program._code_at_end", look_later)
+    program = Program(["true"], on_output=print, on_exit=lambda _: None)
+    monkeypatch.setattr(os, "killpg", lambda _pid, number: signals.append(number))
+    with suppress(ChildProcessError):
+        os.waitpid(program.pid, 0)  # until it is gone
+    program.kill()
+    looked.set()
+    assert signals == []
+
+
+def test_the_status_is_known_also_where_somebody_else_reaps(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, log: Log
+) -> None:
+    def reap_first(popen: Any) -> int:
+        code = _code_at_end(popen)
+        os.waitpid(popen.pid, 0)
+        return code
+
+    monkeypatch.setattr("supervisors.port.program._code_at_end", reap_first)
+    port = sh("read go; exit 3")
+    watch(owner, port)
+    port.tell(b"go")
+    assert log.next().reason == ExitStatus(3)
 
 
 def test_a_failure_is_restarted_and_a_success_is_not(owner: Any, log: Log) -> None:

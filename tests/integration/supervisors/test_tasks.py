@@ -466,38 +466,68 @@ def test_giving_up_a_stream_stops_its_tasks(tasks: TaskSupervisorRef, log: Log) 
         assert ref.exit_reason is SHUTDOWN
 
 
-@pytest.mark.real(STOPPING)
-@pytest.mark.parametrize("how", ["killed", "crashes"])
-def test_the_tasks_of_a_stream_end_with_who_reads_it(
-    how: str, tasks: TaskSupervisorRef, agent: Any, log: Log
+@pytest.mark.parametrize("end", ["crash", "kill"])
+def test_whoever_streams_takes_its_tasks_along_when_it_ends(
+    tasks: TaskSupervisorRef, agent: Any, log: Log, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def watch(n: int) -> int:
+    def work(gate: Gate) -> None:
+        log(current_process())
+        gate()
+
+    def stream(self: Agent) -> None:
+        results = tasks.async_stream(
+            work, [Gate(), go, Gate()], ordered=False, max_concurrency=3, timeout=None
+        )
+        for _ in results:
+            raise ValueError("this traceback keeps the stream")
+
+    monkeypatch.setattr("supervisors.task.stream._PATIENCE", 0.0)
+    go = Gate()
+    agent.tell(stream)
+    refs = [log.next().ref for _ in range(3)]
+    if end == "kill":
+        exit(agent, "kill")
+    else:
+        go.open.set()
+    for ref in refs:
+        assert dead(ref).wait(SOON)
+
+
+@pytest.mark.real("a handler that hangs holds up a simulation")
+def test_a_stream_that_a_zombie_never_comes_back_to_is_stopped_with_its_process(
+    tasks: TaskSupervisorRef, agent: Any, log: Log
+) -> None:
+    def stream(self: Agent) -> None:
+        for _ in tasks.async_stream(work, [False, True], max_concurrency=2, timeout=None):
+            entered.set()
+            assert back.wait(SOON)
+
+    def work(waits: bool) -> None:
         process = current_process()
         assert process is not None
-        if n:
+        if waits:
             log(process.ref)
             with process.blocking():
                 assert process.stopping.wait(SOON)
-            process.check_stop()
-        return n
 
-    held = []
-
-    def stream(self: Agent) -> None:
-        results = tasks.async_stream(watch, range(100), max_concurrency=3, timeout=None)
-        held.append(results)  # as the traceback of a crash would
-        assert next(results) == Returned(0)
-        if how == "crashes":
-            raise ValueError("as told")
-        next(results)
-
+    entered, back = threading.Event(), threading.Event()
     agent.tell(stream)
-    refs = [log.next(), log.next()]
-    if how == "killed":
-        exit(agent, "kill")
-    for ref in refs:
-        assert dead(ref).wait(SOON)
-        assert ref.exit_reason is SHUTDOWN
+    ref = log.next()
+    assert entered.wait(SOON)
+    exit(agent, "kill")
+    assert dead(ref).wait(SOON)
+    back.set()
+
+
+def test_a_stream_that_has_ended_leaves_nothing_at_its_consumer(tasks: TaskSupervisorRef, agent: Any) -> None:
+    def stream(self: Agent) -> Any:
+        results = tasks.async_stream(lambda n: n, range(5), timeout=SOON)
+        watched = next(results), len(agent.ties.watchers)
+        return watched, list(results), len(agent.ties.watchers)
+
+    (first, before), rest, after = ask(agent, stream)
+    assert [first, *rest] == [Returned(n) for n in range(5)]
+    assert (before, after) == (1, 0)
 
 
 def test_a_process_that_streams_is_sent_no_messages(tasks: TaskSupervisorRef, agent: Any, log: Log) -> None:

@@ -12,8 +12,9 @@ from supervisors import ChildSpec, DynamicSupervisor, OnDemand, Supervisor, ask,
 from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
 from supervisors.process import ChildStarted, ChildStartFailed, Process, exit, supervised
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
+from supervisors.runtime.names import Names
 from supervisors.runtime.system import System
-from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside
 
 pytestmark = pytest.mark.real("plain actors bring threads of their own")
 
@@ -264,6 +265,59 @@ def test_a_kill_is_told_while_the_handler_hangs_and_on_stop_does_not_run(system:
     exit(idle, "kill")
     assert idle.exit_reason is KILLED
     assert log.rest() == []
+
+
+def test_a_start_that_succeeds_while_the_actor_is_being_buried_has_failed(system: System) -> None:
+    class Slow(Names):
+        def unregister(self, key: Any, ref: Any = None) -> None:
+            release.set()
+            ref_of_it.dispatcher.thread.join(SOON)
+            super().unregister(key, ref)
+
+    class Slowly(pykka.ThreadingActor):
+        def on_start(self) -> None:
+            entered.set()
+            assert release.wait(SOON)
+
+    entered, release = threading.Event(), threading.Event()
+    names = Slow()
+    start = beside(lambda: supervised(Slowly).start(name=via(names, "x")))
+    assert entered.wait(SOON)
+    (ref_of_it,) = system.processes()
+    exit(ref_of_it, "kill")
+    with pytest.raises(StartError) as failed:
+        start.get(timeout=SOON)
+    assert failed.value.reason is KILLED
+    assert names.names() == []
+
+
+def test_one_that_is_killed_while_it_claims_its_name_never_begins_and_gives_it_back(system: System) -> None:
+    class Slow(Names):
+        def register(self, key: Any, ref: Any) -> bool:
+            beside(ref.kill).get(timeout=SOON)
+            return super().register(key, ref)
+
+    class Doomed(pykka.ThreadingActor):
+        def on_start(self) -> None:
+            pytest.fail("it is dead")
+
+    names = Slow()
+    with pytest.raises(StartError) as failed:
+        supervised(Doomed).start(name=via(names, "x"))
+    assert failed.value.reason is KILLED
+    assert names.names() == system.processes() == pykka.ActorRegistry.get_all() == []
+
+
+def test_one_that_is_killed_by_its_constructor_never_begins(system: System) -> None:
+    class Doomed(pykka.ThreadingActor):
+        def __init__(self) -> None:
+            super().__init__()
+            exit(self.actor_ref, "kill")  # type: ignore[arg-type]
+
+    with pytest.raises(StartError) as failed:
+        supervised(Doomed).start()
+    assert failed.value.reason is KILLED
+    assert system.processes() == pykka.ActorRegistry.get_all() == []
 
 
 def test_no_ask_hangs_however_it_races_with_the_end(system: System) -> None:

@@ -20,8 +20,10 @@ from supervisors.process import (
     exit,
 )
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit, Shutdown
+from supervisors.runtime.launch import start_and_wait
+from supervisors.runtime.names import Names, Via
 from supervisors.runtime.system import System
-from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside
+from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside, simulated
 
 
 class Steps(Process):
@@ -294,6 +296,38 @@ def test_open_requests_fail_when_their_process_ends(system: System, end: str) ->
     assert down.value.reason == ref.exit_reason
 
 
+def test_a_request_that_everybody_has_let_go_of_is_forgotten(system: System) -> None:
+    ref = Echo.start()
+    with pytest.raises(pykka.Timeout):
+        ref.ask(lambda self: NO_REPLY, timeout=0.0)
+    for _ in range(3):
+        ref.ask(lambda self: NO_REPLY, block=False)
+    held = ref.ask(lambda self: NO_REPLY, block=False)
+    assert ref.ask(lambda self: len(self._actor_owed), timeout=SOON) == 1
+    ref.stop(timeout=SOON)
+    with pytest.raises(ProcessDown):
+        held.get(timeout=SOON)
+
+
+def test_a_request_that_somebody_may_still_answer_is_not(system: System, log: Log) -> None:
+    ref = Echo.start()
+    ref.ask(lambda self: log(self.current_request) or NO_REPLY, block=False)
+    request = log.next()
+    assert ref.ask(lambda self: len(self._actor_owed), timeout=SOON) == 1
+    request.reply()
+    assert ref.ask(lambda self: len(self._actor_owed), timeout=SOON) == 0
+
+
+def test_what_was_left_on_a_request_is_called_when_its_process_ends(system: System, log: Log) -> None:
+    ref = Echo.start()
+    ref.ask(lambda self: NO_REPLY, block=False).add_done_callback(lambda answer: log(answer.error))
+    assert ref.ask("meanwhile", timeout=SOON) == "meanwhile"
+    ref.stop(timeout=SOON)
+    down = log.next()
+    assert isinstance(down, ProcessDown)
+    assert down.reason is NORMAL
+
+
 def test_an_ask_that_takes_too_long_times_out_and_its_late_answer_is_dropped(system: System) -> None:
     kept: list[Any] = []
     ref = Echo.start()
@@ -368,6 +402,42 @@ def test_what_was_queued_fails_or_becomes_a_dead_letter(system: System, log: Log
     assert system.dead_letters.count == 1
     assert ref.send("too late") is False
     assert log.next() == "too late"
+
+
+class HalfMade(Exception):
+    """Has nothing yet of what its repr shows."""
+
+    def __repr__(self) -> str:
+        return f"<HalfMade {self.name}>"  # type: ignore[attr-defined]
+
+
+def test_a_death_is_told_also_where_its_reason_cannot_be_shown(system: System, log: Log) -> None:
+    def fail(self: Process) -> None:
+        log(self.ref.ask("queued", block=False))
+        raise HalfMade
+
+    ref = Echo.start(name="n", on_exit=log)
+    asked, queued = ref.ask(fail, block=False), log.next()
+    with pytest.raises(HalfMade):
+        asked.get(timeout=SOON)
+    with pytest.raises(ProcessDown, match="cannot be shown"):
+        queued.get(timeout=SOON)
+    assert isinstance(log.next(), Crash)
+    assert system.whereis("n") is None
+
+
+def test_a_death_is_told_also_where_it_cannot_be_reported(
+    system: System, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_report(_report: Any) -> None:
+        raise OSError("the log is full")
+
+    system.reports.subscribe(log)
+    monkeypatch.setattr(system.reports, "emit", no_report)
+    ref = Echo.start(name="n", on_exit=log)
+    ref.tell(ValueError())
+    assert isinstance(log.next(), Crash)
+    assert system.whereis("n") is None
 
 
 def test_terminate_that_fails_changes_nothing(system: System, log: Log) -> None:
@@ -478,6 +548,16 @@ def test_no_orphans_a_parents_end_shuts_its_children_down(system: System, log: L
     assert child.exit_reason is SHUTDOWN
 
 
+def test_no_orphans_in_however_many_generations(system: System) -> None:
+    family: list[Any] = [Echo.start()]
+    for _ in range(40 if simulated() else 200):
+        family.append(start_and_wait(Echo, (), {}, parent=family[-1]))
+    family[0].stop(timeout=SOON)
+    assert all(each.actor_stopped.wait(SOON) for each in family)
+    assert [each.exit_reason for each in family] == [NORMAL] + [SHUTDOWN] * (len(family) - 1)
+    assert system.processes() == []
+
+
 def test_a_process_may_make_a_proxy_of_itself_before_it_begins(system: System) -> None:
     class Selfish(Process):
         def __init__(self) -> None:
@@ -517,6 +597,44 @@ def test_a_process_that_is_ended_before_it_begins_never_begins(system: System, e
         assert ref.exit_reason is SHUTDOWN
     assert system.processes() == []
     assert system.whereis("doomed") is None
+
+
+def test_a_start_that_succeeds_while_the_process_is_being_buried_has_failed(system: System, log: Log) -> None:
+    class Slow(Names):
+        def unregister(self, key: Any, ref: Any = None) -> None:
+            doomed._actor_started(None)  # its `init` returns in this instant, on a thread of its own
+            super().unregister(key, ref)
+
+    class Deferred(Process):
+        def init(self) -> Any:
+            log(self)
+            return DEFER_START
+
+    names = Slow()
+    start = beside(lambda: Deferred.start(name=Via(names, "x")))
+    doomed = log.next()
+    exit(doomed.ref, "kill")
+    with pytest.raises(StartError) as failed:
+        start.get(timeout=SOON)
+    assert failed.value.reason is KILLED
+    assert names.names() == []
+
+
+def test_a_process_that_is_killed_while_it_claims_its_name_never_begins(system: System) -> None:
+    class Slow(Names):
+        def register(self, key: Any, ref: Any) -> bool:
+            beside(ref.kill).get(timeout=SOON)
+            return super().register(key, ref)
+
+    class Doomed(Process):
+        def init(self) -> None:
+            pytest.fail("it is dead")
+
+    names = Slow()
+    with pytest.raises(StartError) as failed:
+        Doomed.start(name=Via(names, "x"))
+    assert failed.value.reason is KILLED
+    assert names.names() == system.processes() == []
 
 
 # --- what Pykka's users know ----------------------------------------------------------------------------------

@@ -52,6 +52,23 @@ class Unwritten:
         raise AssertionError("this was written for nobody")
 
 
+def test_what_cannot_be_shown_is_no_harm_to_a_supervisor(log, system):
+    reports = []
+    system.reports.subscribe(reports.append)
+    sup = DynamicSupervisor.start_link()
+    ref = sup.start_child(child(Worker, log, "a").replace(id=Unwritten()))
+    with pytest.raises(StartError, match="cannot be shown"):
+        sup.start_child(child(Worker, log, "b", Unwritable()))
+    with pytest.raises(NotFound):
+        sup.terminate_child(Unwritten())
+    assert [c.ref for c in sup.which_children()] == [ref]
+    assert {report.kind for report in reports} >= {"child_started", "start_error", "process_ended"}
+
+
+class Unwritable(Exception):
+    __repr__ = Unwritten.__repr__
+
+
 def test_a_report_that_nobody_gets_is_not_written(log, system):
     sup = DynamicSupervisor.start_link()
     ref = sup.start_child(child(Worker, log, "a").replace(id=Unwritten()))

@@ -18,7 +18,7 @@ from supervisors import (
 )
 from supervisors.supervisor import PartitionSupervisor
 from tests.integration.supervisors.conftest import Worker
-from tests.integration.supervisors.supervision.family import DEADLINE, eventually
+from tests.integration.supervisors.supervision.family import DEADLINE, Event, eventually
 
 via = PartitionSupervisor.via
 
@@ -35,6 +35,22 @@ class Cache(GenServer):
 @pytest.fixture
 def caches(system):
     return PartitionSupervisor.start_link(child(Cache, "x"), name="caches", partitions=3)
+
+
+def test_a_timer_finds_the_partition_of_its_own_system(system):
+    class Reminded(Cache):
+        def handle_info(self, message):
+            message(self)
+
+    arrived, lost = Event(), Event()
+    system.dead_letters.subscribe(lambda letter: letter.message == "lost" and lost.set())
+    PartitionSupervisor.start_link(child(Reminded, "x", arrived), name="reminded", partitions=3)
+    Reminded.start().tell(
+        lambda self: self.send_after(0.0, via("reminded", "alice"), lambda it: it.args[1].set())
+    )
+    Reminded.start().tell(lambda self: self.send_after(0.0, via("nobody", "alice"), "lost"))
+    assert arrived.wait(DEADLINE)
+    assert lost.wait(DEADLINE)
 
 
 def test_a_key_finds_its_partition_and_always_the_same(caches):

@@ -94,10 +94,11 @@ class TestStartFunctions:
         assert system.processes() == [sup]
         may.set()
 
-    def test_what_a_failing_function_has_started_is_not_left_behind(self, system, log):
+    @pytest.mark.parametrize("end", [ValueError, SystemExit])
+    def test_what_a_failing_function_has_started_is_not_left_behind(self, system, log, end):
         def start():
             Worker.start_link(log, "half", name="half")
-            raise ValueError("no")
+            raise end("no")
 
         sup = Supervisor.start_link([])
         with pytest.raises(StartError, match="no"):

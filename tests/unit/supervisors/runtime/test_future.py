@@ -7,6 +7,7 @@ import threading
 import pykka
 import pytest
 
+from supervisors.errors import ProcessKilled
 from supervisors.runtime.future import Future, Wait
 
 
@@ -126,3 +127,30 @@ def test_a_wait_can_be_woken_twice():
     wait.wake()
     wait.wake()
     assert wait.lock.acquire(False)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, ProcessKilled, SystemExit, GeneratorExit])
+def test_a_callback_may_raise_what_it_likes(error, caplog):
+    def fail(_future):
+        raise error
+
+    caplog.set_level(logging.CRITICAL + 1, logger="supervisors")
+    seen = []
+    future = Future()
+    future.add_done_callback(fail)
+    future.add_done_callback(seen.append)
+    future.set(1)
+    assert seen == [future]
+
+
+def test_ctrl_c_in_a_callback_goes_on_when_the_others_have_been_called():
+    def ctrl_c(_future):
+        raise KeyboardInterrupt
+
+    seen = []
+    future = Future()
+    for callback in (ctrl_c, seen.append, ctrl_c, seen.append):
+        future.add_done_callback(callback)
+    with pytest.raises(KeyboardInterrupt):
+        future.set(1)
+    assert seen == [future, future]

@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 
 import pytest
@@ -89,29 +90,102 @@ def test_a_forked_child_has_a_default_system_of_its_own():
     assert run.stdout == "7\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
-def test_a_child_that_is_forked_inside_of_a_system_has_its_own_and_ends_nothing_of_the_parents():
-    program = (
-        "import os, sys\n"
-        "from supervisors import Port, Process, System\n"
+def forking(program):
+    """What a program prints whose functions are these, after `child(work)` has done `work` in a forked child."""
+    beginning = (
+        "import os, sys, signal, threading\n"
+        "from supervisors import *\n"
         "class Echo(Process):\n"
-        "    def on_receive(self, message): return message\n"
-        "child = 0\n"
-        "with System() as system:\n"
-        "    Echo.start().ask(1)\n"
-        "    port = Port.start(['cat'])\n"
-        "    child = os.fork()\n"
-        "    if child == 0:\n"
-        "        answer = Echo.start().ask(7)\n"
-        "        sys.exit(answer)\n"  # and so leaves the block
-        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), port.is_alive(), system.elsewhere)\n"
-        "    port.ask(b'still there')\n"
-        "print(port.exit_reason)\n"
+        "    def on_receive(self, message): return message(self) if callable(message) else message\n"
+        "def child(work):\n"
+        "    sys.stdout.flush()\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        signal.alarm(20)\n"
+        "        work()\n"
+        "        sys.stdout.flush()\n"
+        "        os._exit(0)\n"
+        "    assert os.waitpid(pid, 0)[1] == 0, 'the child was ended'\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True
+        [sys.executable, "-c", beginning + textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert run.stdout == "7 True False\nSHUTDOWN\n"
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+
+
+@needs_fork
+def test_a_child_forked_inside_a_block_is_not_in_it():
+    said = forking("""
+        def work():
+            print(System.current() is not system, Echo.start().ask(7))
+        with System() as system:
+            Echo.start().ask(1)
+            child(work)
+            print(System.current() is system)
+        """)
+    assert said == ["True", "7", "True"]
+
+
+@needs_fork
+def test_a_child_forked_in_a_handler_is_no_process():
+    said = forking("""
+        def work():
+            print(System.current() is not system, Echo.start().ask(7))
+        with System() as system:
+            Echo.start().ask(lambda self: child(work))
+        """)
+    assert said == ["True", "7"]
+
+
+@needs_fork
+def test_a_child_that_leaves_the_block_leaves_everything_to_its_parent_whatever_was_locked():
+    said = forking("""
+        def work():
+            system.kill()
+            system.stop()
+            try:
+                system.__enter__()
+            except SupervisorError:
+                print("refused")
+            system.__exit__(None, None, None)
+        with System() as system:
+            echo, port = Echo.start(), Port.start(["cat"], owner=Echo.start())
+            locked, over = threading.Event(), threading.Event()
+            def lock():
+                with system.lock:
+                    locked.set()
+                    over.wait()
+            threading.Thread(target=lock).start()
+            locked.wait()
+            child(work)
+            over.set()
+            print(echo.ask(1), port.ask(b"still there"))
+        """)
+    assert said == ["refused", "1", "None"]
+
+
+@needs_fork
+def test_a_foreign_supervisor_starts_nobody():
+    said = forking("""
+        def work():
+            try:
+                top.spawn_child(Echo)
+            except ProcessDown:
+                print("refused")
+        with System():
+            top = DynamicSupervisor.start()
+            child(work)
+            print(top.count_children().specs)
+        """)
+    assert said == ["refused", "0"]
 
 
 def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
