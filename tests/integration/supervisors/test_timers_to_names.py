@@ -58,7 +58,7 @@ def test_who_cannot_be_started_leaves_a_dead_letter(system: System, log: Log) ->
     later(via(OnDemand("rooms", lambda _key: child(Room, log)), "kitchen"))
     letter = log.next()
     assert letter.message == "hi"
-    assert "children" in letter.why
+    assert "MaxChildren" in letter.why
 
 
 def test_the_partition_of_a_key_is_that_of_the_timers_system(system: System, log: Log) -> None:
