@@ -25,24 +25,24 @@ from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from threading import Event
 from typing import Any, ClassVar, NoReturn, Self, cast, final
 
 import pykka
 
-from supervisors.errors import ProcessKilled, SupervisorError
+from supervisors.errors import ProcessKilled
 from supervisors.reasons import NORMAL, Exit, Reason
 from supervisors.runtime import ties
 from supervisors.runtime.adopted import supervised
+from supervisors.runtime.delivery import Delivery
 from supervisors.runtime.future import Future, declare_wait
 from supervisors.runtime.hooks import DEFER_START
 from supervisors.runtime.launch import calling_parent, crash_of, launch, start_and_wait
 from supervisors.runtime.life import Life
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig, MailboxLoad
-from supervisors.runtime.names import Name, Via, check_name
+from supervisors.runtime.names import Name, check_name
 from supervisors.runtime.ref import ALIVE, Ref
-from supervisors.runtime.running import check_callback, contained, guard
+from supervisors.runtime.running import check_callback, guard
 from supervisors.runtime.signals import (
     IGNORE,
     NO_REPLY,
@@ -324,19 +324,19 @@ class Process(Life):
         Raises: `ValueError` for a negative delay; `BadSpec` (which is one too) for what can be no name.
         """
         timer = self._actor_timer(delay, dest, absolute=absolute)
-        return self.system.timers.set(timer, _Delivery(self.system, dest, msg))
+        return self.system.timers.set(timer, Delivery(self.system, dest, msg))
 
     def start_timer(
         self, delay: float, dest: Ref[Any] | Hashable, msg: Any, *, absolute: bool = False
     ) -> TimerRef:
         """`send_after`, but what arrives is `Timeout(timer, msg)`: one timer can be told from another."""
         timer = self._actor_timer(delay, dest, absolute=absolute)
-        return self.system.timers.set(timer, _Delivery(self.system, dest, Timeout(timer, msg)))
+        return self.system.timers.set(timer, Delivery(self.system, dest, Timeout(timer, msg)))
 
     def send_interval(self, period: float, dest: Ref[Any] | Hashable, msg: Any) -> TimerRef:
         """Send `msg` every `period` seconds, at a fixed rate that skips what it missed, until somebody ends."""
         timer = self._actor_timer(period, dest, period=period)
-        return self.system.timers.set(timer, _Delivery(self.system, dest, msg))
+        return self.system.timers.set(timer, Delivery(self.system, dest, msg))
 
     def _actor_timer(
         self, delay: float, dest: object, *, absolute: bool = False, period: float | None = None
@@ -356,72 +356,6 @@ class Process(Life):
         guard()
         if self._actor_ref.killed:
             raise ProcessKilled(f"{self._actor_ref} was killed and may not call the runtime any more")
-
-
-class _Delivery:
-    """What a timer does: an ordinary message, which no limit of the mailbox holds up.
-
-    All timers share a thread, on which this only looks who is there. Whoever has to be started, or waited for, is so
-    beside; ticks of a periodic timer that come meanwhile are among those that it skips.
-    """
-
-    __slots__ = ("_busy", "_dest", "_message", "_system")
-
-    def __init__(self, system: System, dest: Any, message: Any) -> None:
-        self._system = system
-        self._dest = dest
-        self._message = message
-        self._busy = False
-
-    def __call__(self) -> bool:
-        # False: it will never be of use again, so a periodic timer may end.
-        dest = self._dest
-        if not isinstance(dest, Ref):
-            self._send(beside=False)
-            return True
-        if not dest.actor_inbox.closed:
-            dest.inform(self._message)
-        return dest.is_alive()
-
-    def _send(self, *, beside: bool) -> None:
-        names, dest = self._system.names, self._dest
-        try:
-            with self._system.activated():
-                ref = names.whereis(dest) if beside else names.owner(dest)
-        except BaseException as exc:
-            self._give_up(type(exc).__name__)
-            if isinstance(exc, SupervisorError):
-                return
-            raise
-        if not beside and _may_start(dest) and (ref is None or not ref.is_alive()):
-            self._send_beside()
-        elif ref is None:
-            self._give_up("no process of that name")
-        else:
-            ref.inform(self._message)
-
-    def _send_beside(self) -> None:
-        if self._busy:
-            return
-        self._busy = True
-        try:
-            self._system.apart(self._finish)
-        except BaseException:  # there is no thread
-            self._busy = False
-            self._give_up("nobody could look for it")
-            raise
-
-    def _finish(self) -> None:
-        contained("a timer failed", partial(self._send, beside=True))
-        self._busy = False
-
-    def _give_up(self, why: str) -> None:
-        self._system.dead_letters.add(self._message, self._dest, None, why)
-
-
-def _may_start(name: Name) -> bool:
-    # A registry whose `whereis` does more than look has an `owner` that does not.
-    return isinstance(name, Via) and hasattr(name.registry, "owner")
 
 
 def _as_signal(tag: Any, outcome: Outcome) -> ChildStarted | ChildIgnored | ChildStartFailed:
