@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["call_on", "current_loop", "on_thread"]
+__all__ = ["begun_on_thread", "call_on", "current_loop", "on_thread"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,11 @@ async def on_thread(work: Callable[[], T]) -> T:
 
     Not one of the loop's: those are few, whoever hangs on one lets the next wait, and the loop's end waits for all.
     """
+    return await begun_on_thread(work)
+
+
+def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """As `on_thread`, begun here and now. It is no task, so that whoever cancels all tasks does not cancel it."""
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -54,11 +59,21 @@ async def on_thread(work: Callable[[], T]) -> T:
             done.set_exception(error)
 
     def run() -> None:
+        result: T | None = None
+        error: BaseException | None = None
         try:
-            result, error = context.run(work), None
+            result = context.run(work)
+        except StopIteration as raised:  # which no future takes, and whoever waits would never hear of it
+            error = _carried(raised)
         except BaseException as raised:  # noqa: BLE001 - it is the task's
-            result, error = None, raised
+            error = raised
         call_on(loop, lambda: tell(result, error))
 
-    threading.Thread(target=run, name="settling", daemon=True).start()
-    return await done
+    threading.Thread(target=run, name="allm-work", daemon=True).start()
+    return done
+
+
+def _carried(stop: StopIteration) -> RuntimeError:
+    error = RuntimeError("the function raised StopIteration")
+    error.__cause__ = stop
+    return error
