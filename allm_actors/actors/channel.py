@@ -23,8 +23,9 @@ from .inside import Inside
 from .loops import current_loop
 from .window import Window
 
-__all__ = ["Channel"]
+__all__ = ["CLOSED", "Channel"]
 
+CLOSED = "the event loop that this host was entered on is closed; enter a host of its own on each loop"
 _Wake = Callable[[], None]
 
 
@@ -55,6 +56,7 @@ class Channel:
         "drafts",
         "home",
         "inside",
+        "io_loop",
         "on_cancel",
         "on_demand",
     )
@@ -72,6 +74,9 @@ class Channel:
         self.on_demand: Callable[[], object] | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
+        self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = (
+            _no_loop  # which brings what is waited for
+        )
         self.inside: Inside | None = None  # who must not wait, for the turn waits for them
         self._withdrawn = False  # it was refused while it waited, and must not begin
         self._begun = False
@@ -277,6 +282,7 @@ class Channel:
         with self._lock:
             if ready():
                 return
+            self._refuse_in_vain()
             self._wakes.append(gate.set)
         gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
@@ -286,6 +292,7 @@ class Channel:
         with self._lock:
             if ready():
                 return
+            self._refuse_in_vain()
             wake = partial(_wake, loop, future, threading.get_ident())
             self._wakes.append(wake)
         try:
@@ -294,6 +301,11 @@ class Channel:
             with self._lock, contextlib.suppress(ValueError):  # it has been called
                 self._wakes.remove(wake)
             raise
+
+    def _refuse_in_vain(self) -> None:
+        """Raises EngineError where nothing will ever come: what the turn lives on died with the loop of its host."""
+        if self.home is not None and self.home.is_closed() and self.io_loop() is self.home:
+            raise EngineError("invalid_engine", message=CLOSED)
 
     def _outcome(self) -> Any:
         if self._error is not None:
@@ -313,6 +325,10 @@ def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], thread:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _no_loop() -> None:
+    """Where no event loop has a part in it."""
 
 
 def _call(wakes: list[_Wake]) -> None:

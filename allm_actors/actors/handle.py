@@ -233,6 +233,7 @@ class SessionHandle:
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
+        spec.channel.io_loop = self._ports.io_loop
         turn = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
         self._last = weak(spec.channel)
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))

@@ -45,6 +45,7 @@ from supervisors import (
 )
 
 from .call import CallSpec
+from .channel import CLOSED
 from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
@@ -162,8 +163,7 @@ class Host:
                 self._unwanted = True
                 return
             system, root = self._taken()
-        closed = self._given_loop is not None and self._given_loop.is_closed()
-        if closed:
+        if self._is_stranded():
             self._bury(system)
         elif self._pid == os.getpid():  # otherwise what would have to stop has stayed with its threads
             self._stop(system, root)
@@ -204,7 +204,7 @@ class Host:
         if system is None or root is None:
             self._given_loop = None
             return
-        if self._given_loop is not None and self._given_loop.is_closed():
+        if self._is_stranded():
             self._bury(system)
             return
         left = _countdown(self._shutdown_timeout)
@@ -218,8 +218,10 @@ class Host:
 
     @property
     def running(self) -> bool:
-        """Whether the tree runs; in a forked child it does not."""
-        return self._root is not None and self._root.is_alive() and self._pid == os.getpid()
+        """Whether the tree runs; in a forked child it does not, and on an event loop that is closed it does not."""
+        if self._root is None or self._pid != os.getpid():
+            return False
+        return self._root.is_alive() and not self._is_stranded()
 
     @property
     def attached(self) -> bool:
@@ -340,6 +342,9 @@ class Host:
         # On a thread beside the caller's loop, too, but not where a loop would be held up, or stands still.
         loop = self._given_loop
         return loop is None or (loop.is_running() and current_loop() is None)
+
+    def _is_stranded(self) -> bool:
+        return self._given_loop is not None and self._given_loop.is_closed()
 
     def _start(self) -> None:
         self._pid = os.getpid()
@@ -463,11 +468,8 @@ class Host:
         if self._pid != os.getpid():
             text = "this host was started by another process, whose threads a fork does not have; start one of your own"
             raise EngineError("invalid_engine", message=text)
-        if self._given_loop is not None and self._given_loop.is_closed():
-            text = (
-                "the event loop that this host was entered on is closed; enter a host of its own on each loop"
-            )
-            raise EngineError("invalid_engine", message=text)
+        if self._is_stranded():
+            raise EngineError("invalid_engine", message=CLOSED)
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

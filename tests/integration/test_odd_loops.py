@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
+from allm_actors.engine.adapter import Delay
+from allm_actors.testing import script
 
 LONG = 20.0
 
@@ -89,3 +92,75 @@ def test_a_vault_that_runs_dry_is_an_error() -> None:
     keys: Any = iter(())
     with pytest.raises(allm.AllmError, match="StopIteration"):
         in_time(lambda: allm.embed(embedding(), "x", api_key=lambda: next(keys)))
+
+
+# An event loop that was closed, with a host on it.
+
+
+class Endless:
+    """Begins to answer, and never ends."""
+
+    name = "endless"
+
+    def play(self, _request: Any, _call: Any) -> Any:
+        yield allm.MessageStarted()
+        yield Delay(1000.0)
+
+    stream = play
+
+
+def stranded() -> tuple[allm.Host, Any]:
+    """A host whose event loop was closed under it, and a turn that was running there."""
+    host, loop = allm.Host(), asyncio.new_event_loop()
+
+    async def begin() -> Any:
+        await host.__aenter__()
+        turn = host.session("a", allm.Engine(adapter=Endless())).reply("x")
+        await turn.__anext__()
+        return turn
+
+    turn = loop.run_until_complete(begin())
+    loop.close()
+    return host, turn
+
+
+def test_a_turn_of_a_closed_loop_says_so_and_does_not_hang() -> None:
+    host, turn = stranded()
+    try:
+        with pytest.raises(allm.EngineError, match="is closed"):
+            in_time(turn.result)
+        with pytest.raises(allm.EngineError, match="is closed"):
+            in_time(lambda: asyncio.run(turn.aresult()))
+        in_time(turn.close)
+    finally:
+        host.stop()
+
+
+def test_a_turn_of_a_closed_loop_can_be_left() -> None:
+    host, turn = stranded()
+    try:
+        in_time(lambda: asyncio.run(turn.aclose()))
+    finally:
+        host.stop()
+
+
+def test_a_host_whose_loop_is_closed_does_not_run() -> None:
+    host, _turn = stranded()
+    try:
+        assert not host.running
+    finally:
+        host.stop()
+
+
+def test_a_stateless_stream_outlives_the_loop_it_was_begun_on() -> None:
+    """It lives in the process-wide host, which has a loop of its own."""
+    engine = allm.Engine(
+        adapter="fake", adapter_opts={"scripts": [[script.text("done"), script.finish("stop")]]}
+    )
+
+    async def begin() -> Any:
+        stream = allm.aio.stream(engine, [allm.user("x")])
+        await stream.__anext__()
+        return stream
+
+    assert in_time(asyncio.run(begin()).result).thread.messages[-1].content == "done"
