@@ -7,13 +7,19 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import allm_actors as allm
+from allm_actors.actors.stateless import StatelessCall
+from allm_actors.actors.store import MemoryStore
+from allm_actors.actors.stream import EventStream
+from allm_actors.actors.turns import thread_of, turn_spec
 from allm_actors.engine.adapter import Delay
 from allm_actors.testing import script
+from tests.integration.stage import Hold, until
 
 LONG = 20.0
 
@@ -33,24 +39,33 @@ def embedding() -> allm.Engine:
     return allm.Engine(embed_adapter=Embedder())
 
 
-def in_time(work: Any, seconds: float = LONG) -> Any:
-    """What `work` gives, or raises, on a thread of its own: a test that hangs fails."""
-    box: list[Any] = []
+class Begun:
+    """Work on a daemon thread of its own, so that a test that hangs fails."""
 
-    def run() -> None:
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work, self._value = work, None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
         try:
-            box.append((work(), None))
+            self._value = self._work()
         except BaseException as error:  # noqa: BLE001 - it is the outcome
-            box.append((None, error))
+            self._error = error
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    assert box, "it hangs"
-    result, error = box[0]
-    if error is not None:
-        raise error
-    return result
+    def result(self) -> Any:
+        """What it gives, or raises."""
+        self._thread.join(LONG)
+        assert not self._thread.is_alive(), "it hangs"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """What `work` gives, or raises, on a thread of its own."""
+    return Begun(work).result()
 
 
 # A function that has the key.
@@ -164,3 +179,66 @@ def test_a_stateless_stream_outlives_the_loop_it_was_begun_on() -> None:
         return stream
 
     assert in_time(asyncio.run(begin()).result).thread.messages[-1].content == "done"
+
+
+# A stream that is closed while its reader begins it.
+
+
+class LateStore(MemoryStore):
+    """A store that opens when it is let, or then fails to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.opening, self._error = Hold(), error
+
+    def open(self) -> None:
+        self.opening.wait()
+        if self._error is not None:
+            raise self._error
+        super().open()
+
+
+def stream_of(host: allm.Host) -> Any:
+    spec = turn_spec("chat", allm.Engine(adapter=Endless()), {}, thread=thread_of([allm.user("x")]))
+    return EventStream(StatelessCall(host, spec), spec.channel)
+
+
+def test_closing_a_stream_whose_reader_fails_to_begin_it() -> None:
+    store = LateStore(OSError("no threads left"))
+    stream = stream_of(allm.Host(store=store))
+    reader = Begun(lambda: next(stream))
+    assert store.opening.reached.wait(LONG)
+    closer = Begun(stream.close)
+    until(lambda: stream.left)
+    store.opening.open()
+    with pytest.raises(OSError, match="no threads left"):
+        reader.result()
+    closer.result()
+    assert in_time(stream.result).halted_reason == "cancelled"
+
+
+def test_closing_a_stream_whose_reader_is_cancelled_while_it_begins_it() -> None:
+    store = LateStore()
+    host = allm.Host(store=store)
+    stream = stream_of(host)
+
+    async def main() -> str:
+        reader = asyncio.ensure_future(stream.__anext__())
+        await asyncio.to_thread(store.opening.reached.wait, LONG)
+        closer = asyncio.ensure_future(stream.aclose())
+        await asyncio.sleep(0)
+        assert stream.left
+        reader.cancel()
+        await asyncio.wait([reader])
+        try:
+            async with asyncio.timeout(3.0):
+                await closer
+                result = await stream
+        finally:
+            store.opening.open()
+        return str(result.halted_reason)
+
+    try:
+        assert asyncio.run(main()) == "cancelled"
+    finally:
+        host.start().stop()
