@@ -15,6 +15,7 @@ from allm_actors.engine.engine import Engine
 from .adapter import close
 from .call import CallSpec, call_spec
 from .host import Host
+from .loops import on_thread
 from .stateless import default_host
 from .stream import EventStream
 
@@ -60,7 +61,7 @@ class _Call:
 
     async def abegin(self, channel: Any) -> None:
         if not self._host.running:
-            await asyncio.to_thread(self._host.start)
+            await on_thread(self._host.start)
         channel.home = asyncio.get_running_loop()
         self._spec.span.start()
         self._host.call(self._spec)

@@ -50,7 +50,7 @@ from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
 from .ledger import store_error
-from .loops import current_loop
+from .loops import begun_on_thread, current_loop, finished, on_thread
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
 from .reaching import ours_in
@@ -188,7 +188,7 @@ class Host:
 
     async def __aenter__(self) -> Self:
         self._given_loop = asyncio.get_running_loop()
-        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
+        starting = begun_on_thread(self.start)
         try:
             await asyncio.shield(starting)
         except BaseException:  # whoever comes next may have another loop, or none
@@ -209,12 +209,12 @@ class Host:
             return
         left = _countdown(self._shutdown_timeout)
         try:
-            await asyncio.to_thread(self._stop_tree, root, left())
+            await on_thread(partial(self._stop_tree, root, left()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.transport.aclose(), max(_MOMENT, left()))
         finally:  # also when whoever waits for this is cancelled once more
             self._given_loop = None
-            await asyncio.to_thread(system.stop, SHUTDOWN, left())
+            await finished(begun_on_thread(partial(system.stop, SHUTDOWN, left())))
 
     @property
     def running(self) -> bool:

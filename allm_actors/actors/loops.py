@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["begun_on_thread", "call_on", "current_loop", "on_thread"]
+__all__ = ["begun_on_thread", "call_on", "current_loop", "finished", "on_thread"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,22 @@ def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
 
     threading.Thread(target=run, name="allm-work", daemon=True).start()
     return done
+
+
+async def finished(work: asyncio.Future[T]) -> T:
+    """What `work` comes to. A wait that is cancelled, however often, ends as such when the work is over."""
+    cancelled: asyncio.CancelledError | None = None
+    while not work.done():
+        try:
+            await asyncio.shield(work)
+        except asyncio.CancelledError as error:
+            cancelled = error
+        except BaseException:
+            if not work.done():  # it is not the work's: the loop itself ends
+                raise
+    if cancelled is not None:
+        raise cancelled
+    return work.result()
 
 
 def _carried(stop: StopIteration) -> RuntimeError:

@@ -17,7 +17,7 @@ from typing import Any
 from .adapter import close
 from .ending import ending
 from .host import Host
-from .loops import current_loop
+from .loops import current_loop, on_thread
 from .protocol import TurnSpec
 
 __all__ = ["StatelessCall", "default_host"]
@@ -80,7 +80,7 @@ class StatelessCall:
     async def abegin(self, channel: Any) -> None:
         """As `begin`; starting a host takes a moment, and is done on a thread."""
         if not self._host.running:
-            await asyncio.to_thread(self._host.start)
+            await on_thread(self._host.start)
         channel.home = asyncio.get_running_loop()
         self._host.run(replace(self._spec, loop=channel.home))
 

@@ -8,11 +8,13 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import allm_actors as allm
+from allm_actors.actors import default_host
 from allm_actors.actors.stateless import StatelessCall
 from allm_actors.actors.store import MemoryStore
 from allm_actors.actors.stream import EventStream
@@ -33,6 +35,12 @@ class Embedder:
         if callable(call.api_key):
             call.api_key()
         return allm.EmbeddingResponse(embeddings=[])
+
+
+def answering() -> allm.Engine:
+    return allm.Engine(
+        adapter="fake", adapter_opts={"scripts": [[script.text("done"), script.finish("stop")]]}
+    )
 
 
 def embedding() -> allm.Engine:
@@ -169,12 +177,9 @@ def test_a_host_whose_loop_is_closed_does_not_run() -> None:
 
 def test_a_stateless_stream_outlives_the_loop_it_was_begun_on() -> None:
     """It lives in the process-wide host, which has a loop of its own."""
-    engine = allm.Engine(
-        adapter="fake", adapter_opts={"scripts": [[script.text("done"), script.finish("stop")]]}
-    )
 
     async def begin() -> Any:
-        stream = allm.aio.stream(engine, [allm.user("x")])
+        stream = allm.aio.stream(answering(), [allm.user("x")])
         await stream.__anext__()
         return stream
 
@@ -242,3 +247,44 @@ def test_closing_a_stream_whose_reader_is_cancelled_while_it_begins_it() -> None
         assert asyncio.run(main()) == "cancelled"
     finally:
         host.start().stop()
+
+
+# An executor that is full.
+
+
+def test_a_host_is_entered_used_and_left_while_the_executor_of_the_loop_is_full() -> None:
+    hold = threading.Event()
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1) as full:
+            loop.set_default_executor(full)
+            loop.run_in_executor(None, hold.wait, LONG)
+            try:
+                async with asyncio.timeout(2.0), allm.Host(shutdown_timeout=1.0) as host:
+                    result = await host.session("a", answering()).reply("x")
+            finally:
+                hold.set()
+        return str(result.thread.messages[-1].content)
+
+    assert asyncio.run(main()) == "done"
+
+
+def test_a_full_executor_does_not_keep_the_process_wide_host_from_its_start() -> None:
+    hold = threading.Event()
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1) as full:
+            loop.set_default_executor(full)
+            loop.run_in_executor(None, hold.wait, LONG)
+            try:
+                async with asyncio.timeout(2.0):
+                    await allm.aio.chat(answering(), [allm.user("x")])
+                    default_host().stop()
+                    return await allm.aio.embed(embedding(), "x")
+            finally:
+                hold.set()
+
+    default_host().stop()
+    assert asyncio.run(main()).embeddings == []
