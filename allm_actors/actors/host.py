@@ -126,6 +126,9 @@ class Host:
         self._system: System | None = None
         self._root: ProcessRef[Any] | None = None
         self._given_loop: asyncio.AbstractEventLoop | None = None
+        self._home_loop: asyncio.AbstractEventLoop | None = (
+            None  # the one that was given when the tree started
+        )
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # as long as anybody looks at one
         self._looking = threading.RLock()
         self._made_ports: Ports | None = None
@@ -135,9 +138,13 @@ class Host:
     # Life.
 
     def start(self) -> Self:
-        """Start the tree; harmless when it runs. One that has died is replaced; the handles of its sessions are not."""
+        """Start the tree; harmless when it runs. One that has died, with its event loop or by itself, is replaced; the
+        handles of its sessions are not.
+        """
         with self._lock:
-            if self._root is not None and not self._root.is_alive():
+            if self._has_lost_its_loop():
+                self._bury(self._taken()[0])
+            elif self._root is not None and not self._root.is_alive():
                 self._refuse_at_home()
                 self._stop(*self._taken())
             if self._root is None:
@@ -188,12 +195,10 @@ class Host:
 
     async def __aenter__(self) -> Self:
         self._given_loop = asyncio.get_running_loop()
-        starting = begun_on_thread(self.start)
         try:
-            await asyncio.shield(starting)
+            # A thread cannot be cancelled: what it has begun is ended when it is done.
+            await finished(begun_on_thread(self.start))
         except BaseException:  # whoever comes next may have another loop, or none
-            with contextlib.suppress(Exception):
-                await starting  # a thread cannot be cancelled: what it has begun is ended when it is done
             await self.__aexit__()
             raise
         return self
@@ -346,8 +351,13 @@ class Host:
     def _is_stranded(self) -> bool:
         return self._given_loop is not None and self._given_loop.is_closed()
 
+    def _has_lost_its_loop(self) -> bool:
+        # Not the given one: whoever enters the host on another loop has given that already.
+        loop = self._home_loop
+        return self._root is not None and loop is not None and loop.is_closed()
+
     def _start(self) -> None:
-        self._pid = os.getpid()
+        self._pid, self._home_loop = os.getpid(), self._given_loop
         self._store.open()  # what is wrong with it is raised here, to the caller; its actor opens it for use
         self._store.close()
         system = self._system = self._make_system()
@@ -407,7 +417,8 @@ class Host:
 
     def _bury(self, system: System | None) -> None:
         """What lived on a closed event loop died with it; the threads and the store did not."""
-        self._given_loop = None
+        if self._is_stranded():
+            self._given_loop = None
         if system is not None and self._pid == os.getpid():
             system.kill()
             system.stop()

@@ -288,3 +288,45 @@ def test_a_full_executor_does_not_keep_the_process_wide_host_from_its_start() ->
 
     default_host().stop()
     assert asyncio.run(main()).embeddings == []
+
+
+# A host that is entered by somebody who is cancelled, or after its loop was closed.
+
+
+def test_a_host_that_is_cancelled_twice_while_it_is_entered_does_not_run() -> None:
+    store = LateStore()
+    host = allm.Host(store=store)
+
+    async def main() -> tuple[bool, bool]:
+        entering = asyncio.ensure_future(host.__aenter__())
+        await asyncio.to_thread(store.opening.reached.wait, LONG)
+        for _ in range(3):
+            entering.cancel()
+            for _ in range(5):  # so that it hears of it
+                await asyncio.sleep(0)
+        was_over = entering.done()
+        store.opening.open()
+        await asyncio.wait([entering])
+        return was_over, entering.cancelled()
+
+    assert asyncio.run(main()) == (False, True)
+    assert not host.running
+    assert not host.attached
+
+
+@pytest.mark.parametrize("again", ["with", "async with"])
+def test_a_host_whose_loop_is_closed_can_be_entered_again(again: str) -> None:
+    host, _turn = stranded()
+
+    async def main() -> Any:
+        async with host:
+            return await host.session("b", answering()).reply("x")
+
+    def plainly() -> Any:
+        with host:
+            assert not host.attached
+            return host.session("b", answering()).reply("x").result()
+
+    result = in_time(plainly if again == "with" else lambda: asyncio.run(main()))
+    assert result.thread.messages[-1].content == "done"
+    assert not host.running
