@@ -55,7 +55,7 @@ class _Call:
         self._host, self._spec = host, spec
 
     def begin(self, _channel: Any) -> None:
-        self._host.start()
+        self._host.start().check_waiting()
         self._spec.span.start()
         self._host.call(self._spec)
 

@@ -20,7 +20,7 @@ from allm_actors.data import EngineError, Event, SessionBusy
 from supervisors import Future
 
 from .inside import Inside
-from .loops import current_loop
+from .loops import current_loop, refuse_waiting_on
 from .window import Window
 
 __all__ = ["CLOSED", "Channel"]
@@ -180,10 +180,7 @@ class Channel:
 
     def refuse_at_home(self) -> None:
         """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
-        if self.home is not None and current_loop() is self.home:
-            raise RuntimeError(
-                "waiting here would stop the event loop that this call runs on; use `await` or `async for`"
-            )
+        refuse_waiting_on(self.home)
 
     def refuse_inside(self) -> None:
         """Raises SessionBusy in a tool that the turn has to wait for, unless it is over, and has it never begin."""
@@ -277,6 +274,8 @@ class Channel:
         if self._pid != os.getpid():
             text = "this turn runs in the process that was forked, and its threads have stayed there; begin another"
             raise EngineError("invalid_engine", message=text)
+        if current_loop() is not None:  # of an adapter, perhaps, which all calls of the host would wait for
+            refuse_waiting_on(self.io_loop())
         # The runtime knows of this wait: a pool replaces us, a simulation goes on.
         gate: Future[None] = Future()
         with self._lock:

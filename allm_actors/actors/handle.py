@@ -45,6 +45,9 @@ class Home(Protocol):
     def check_turn(self, spec: TurnSpec) -> None:
         """Raises EngineError for a turn that cannot run on this host."""
 
+    def check_waiting(self) -> None:
+        """Raises RuntimeError on the event loop of its calls."""
+
     def tool_loop(self) -> AbstractEventLoop | None:
         """Where asynchronous tools run."""
 
@@ -233,6 +236,8 @@ class SessionHandle:
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
+        if not self._host.attached:
+            self._host.check_waiting()
         spec.channel.io_loop = self._ports.io_loop
         turn = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
         self._last = weak(spec.channel)

@@ -50,7 +50,7 @@ from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
 from .ledger import store_error
-from .loops import begun_on_thread, current_loop, finished, on_thread
+from .loops import begun_on_thread, current_loop, finished, on_thread, refuse_waiting_on
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
 from .reaching import ours_in
@@ -271,8 +271,11 @@ class Host:
             system=system,
         )
         handle = SessionHandle(self, seat.ports, seat, engine, api_key)
+        may_wait = self._may_wait()
+        if may_wait:
+            self.check_waiting()
         ensured = handle.ensure()
-        if self._may_wait():
+        if may_wait:
             ensured.get()
         return handle
 
@@ -340,6 +343,11 @@ class Host:
 
     def check_turn(self, spec: TurnSpec) -> None:
         """Refuse, in its caller, a turn that cannot run on this host. There is none that a real one cannot run."""
+
+    def check_waiting(self) -> None:
+        """Raises RuntimeError on the event loop of its calls, where nothing may wait for one of them."""
+        if current_loop() is not None:
+            refuse_waiting_on(self._ports().io_loop())
 
     # Private: in order of use.
 

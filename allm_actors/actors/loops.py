@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["begun_on_thread", "call_on", "current_loop", "finished", "on_thread"]
+__all__ = ["begun_on_thread", "call_on", "current_loop", "finished", "on_thread", "refuse_waiting_on"]
 
 T = TypeVar("T")
 
@@ -35,6 +35,15 @@ def current_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def refuse_waiting_on(loop: asyncio.AbstractEventLoop | None) -> None:
+    """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
+    if loop is not None and current_loop() is loop:
+        raise RuntimeError(
+            "waiting here would stop the event loop that this call runs on; use `await` or `async for`, and `allm.aio` "
+            "for a call in an asynchronous adapter"
+        )
 
 
 async def on_thread(work: Callable[[], T]) -> T:

@@ -66,8 +66,9 @@ class StatelessCall:
         self._host, self._spec = host, spec
 
     def begin(self, _channel: Any) -> None:
-        """Start the host if need be, and the turn."""
+        """Start the host if need be, and the turn. Raises RuntimeError where the turn would wait for itself."""
         host = self._host.start()
+        host.check_waiting()
         loop = host.tool_loop()
         handlers = [tool.handler for tool in self._spec.options.tools.values()]
         if loop is not None and current_loop() is loop and any(map(inspect.iscoroutinefunction, handlers)):

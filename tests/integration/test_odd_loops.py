@@ -330,3 +330,78 @@ def test_a_host_whose_loop_is_closed_can_be_entered_again(again: str) -> None:
     result = in_time(plainly if again == "with" else lambda: asyncio.run(main()))
     assert result.thread.messages[-1].content == "done"
     assert not host.running
+
+
+# An asynchronous adapter that asks another engine without `await`, on the event loop of all calls.
+
+
+class EmbeddingRouter:
+    """Hands its call on, as it must not."""
+
+    name = "router"
+
+    async def embed(self, _request: Any, _call: Any) -> Any:
+        return allm.embed(embedding(), "x")
+
+
+class Router:
+    """Begins to answer, and calls on the loop."""
+
+    name = "router"
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.met: list[BaseException] = []
+
+    async def stream(self, _request: Any, _call: Any) -> Any:
+        try:
+            self._call()
+        except RuntimeError as error:
+            self.met.append(error)
+        yield allm.MessageStarted()
+        yield allm.TextCompleted("routed")
+        yield allm.MessageCompleted(allm.assistant("routed"), "stop")
+
+
+def test_a_call_that_an_adapter_waits_for_on_the_loop_of_all_calls_is_refused() -> None:
+    with pytest.raises(allm.AllmError, match="waiting here would stop the event loop"):
+        in_time(lambda: allm.embed(allm.Engine(embed_adapter=EmbeddingRouter()), "x"))
+    assert in_time(lambda: allm.embed(embedding(), "x")).embeddings == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: allm.chat(answering(), [allm.user("x")]),
+        lambda: list(allm.stream(answering(), [allm.user("x")])),
+        lambda: allm.generate(answering(), [allm.user("x")]),
+    ],
+    ids=["chat", "stream", "generate"],
+)
+def test_a_turn_that_an_adapter_waits_for_on_the_loop_of_all_calls_is_refused(call: Any) -> None:
+    router = Router(call)
+    assert in_time(lambda: allm.chat(allm.Engine(adapter=router), [allm.user("x")])).halted_reason is not None
+    assert "allm.aio" in str(router.met[0])
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+def test_a_session_that_an_adapter_of_its_host_waits_for_is_refused(known: bool) -> None:
+    host = allm.Host()
+
+    def call() -> Any:
+        return (inner or host.session("c", answering())).reply("x").result()
+
+    router = Router(call)
+    with host:
+        inner = host.session("b", answering()) if known else None
+        in_time(lambda: host.session("a", allm.Engine(adapter=router)).reply("x").result())
+        assert "waiting here" in str(router.met[0])
+        assert in_time(lambda: host.session("b", answering()).reply("x").result()).halted_reason
+        in_time(host.stop)
+
+
+def test_a_call_may_be_waited_for_on_any_other_loop() -> None:
+    async def main() -> Any:
+        return allm.embed(embedding(), "x")
+
+    assert asyncio.run(main()).embeddings == []
