@@ -39,11 +39,16 @@ class CallStream(EventStream):
 
     def result(self) -> Any:
         """Run what is left and return the response."""
-        return _raised(super().result())
+        return self._raised(super().result())
 
     async def aresult(self) -> Any:
         """As `result`, without blocking the event loop."""
-        return _raised(await super().aresult())
+        return self._raised(await super().aresult())
+
+    def _raised(self, outcome: Any) -> Any:
+        if isinstance(outcome, AllmError):
+            raise self._channel.fresh(outcome)
+        return outcome
 
 
 class _Call:
@@ -69,9 +74,3 @@ class _Call:
     def unbegun(self) -> Any:
         close(self._spec.opened)
         return StreamError("cancelled", message="the call was closed before it began")
-
-
-def _raised(outcome: Any) -> Any:
-    if isinstance(outcome, AllmError):
-        raise outcome
-    return outcome

@@ -14,6 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from allm_actors.data import EngineError, Event, SessionBusy
@@ -50,6 +51,7 @@ class Channel:
         "_lock",
         "_pid",
         "_result",
+        "_traceback",
         "_wakes",
         "_window",
         "_withdrawn",
@@ -71,6 +73,7 @@ class Channel:
         self._draining = self._hungry = self._hurried = self._gated = False
         self._result: Any = None
         self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
         self.on_demand: Callable[[], object] | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
@@ -128,6 +131,8 @@ class Channel:
                 return False
             self._ended = self._accepted = True
             self._result, self._error = result, error
+            failure = result if error is None else error
+            self._traceback = getattr(failure, "__traceback__", None)
             if not self._draining:
                 self._buffer.extend(last)
             wakes, self._wakes = self._wakes, []
@@ -169,14 +174,14 @@ class Channel:
         while not self._accepted:
             self._block(lambda: self._accepted)
         if self._error is not None and not self._buffer:
-            raise self._error
+            raise self.fresh(self._error)
 
     async def await_accepted(self) -> None:
         """As `wait_accepted`, without blocking the event loop."""
         while not self._accepted:
             await self._suspend(lambda: self._accepted)
         if self._error is not None and not self._buffer:
-            raise self._error
+            raise self.fresh(self._error)
 
     def refuse_at_home(self) -> None:
         """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
@@ -244,6 +249,12 @@ class Channel:
             await self._suspend(lambda: self._ended)
         return self._outcome()
 
+    def fresh(self, error: BaseException) -> BaseException:
+        """The error of this turn as it was when it came: each `raise` of it adds to its traceback, and keeps the frames
+        of whoever it was raised to.
+        """
+        return error.with_traceback(self._traceback)
+
     # Private: in order of use.
 
     def _has_news(self) -> bool:
@@ -267,7 +278,7 @@ class Channel:
         if wake_writer and on_demand is not None:
             on_demand()
         if not taken and self._error is not None:
-            raise self._error
+            raise self.fresh(self._error)
         return taken
 
     def _block(self, ready: Callable[[], bool]) -> None:
@@ -308,7 +319,7 @@ class Channel:
 
     def _outcome(self) -> Any:
         if self._error is not None:
-            raise self._error
+            raise self.fresh(self._error)
         return self._result
 
 

@@ -9,12 +9,13 @@ import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from traceback import walk_tb
 from typing import Any
 
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import default_host
+from allm_actors.actors import default_host, open_call_stream
 from allm_actors.actors.stateless import StatelessCall
 from allm_actors.actors.store import MemoryStore
 from allm_actors.actors.stream import EventStream
@@ -405,3 +406,53 @@ def test_a_call_may_be_waited_for_on_any_other_loop() -> None:
         return allm.embed(embedding(), "x")
 
     assert asyncio.run(main()).embeddings == []
+
+
+# An error that is raised again and again.
+
+
+class Refusing:
+    """Refuses whatever it is asked, and breaks off what it has begun to say."""
+
+    name = "refusing"
+
+    async def embed(self, _request: Any, _call: Any) -> Any:
+        raise allm.EmbeddingAdapterError("invalid_request", message="no")
+
+    async def stream_synthesize(self, _request: Any, _call: Any) -> Any:
+        yield allm.AudioDelta(b"x")
+        raise allm.SpeechAdapterError("network_error", message="cut")
+
+    synthesize = embed
+
+
+def depth_of(result: Callable[[], Any]) -> int:
+    with pytest.raises(allm.AllmError) as raised:
+        result()
+    return sum(1 for _ in walk_tb(raised.value.__traceback__))
+
+
+def test_an_error_does_not_grow_each_time_it_is_raised() -> None:
+    stream = open_call_stream("embed", allm.Engine(embed_adapter=Refusing()), "x", {})
+    first = depth_of(stream.result)
+    assert [depth_of(stream.result) for _ in range(5)] == [first] * 5
+
+
+def test_an_error_does_not_grow_each_time_it_is_awaited() -> None:
+    async def main() -> list[int]:
+        stream = open_call_stream("embed", allm.Engine(embed_adapter=Refusing()), "x", {})
+        return [await adepth_of(stream) for _ in range(5)]
+
+    async def adepth_of(stream: Any) -> int:
+        with pytest.raises(allm.AllmError) as raised:
+            await stream
+        return sum(1 for _ in walk_tb(raised.value.__traceback__))
+
+    _first, second, *others = asyncio.run(main())
+    assert others == [second] * 3
+
+
+def test_an_error_that_came_in_the_middle_does_not_grow() -> None:
+    stream = open_call_stream("speech", allm.Engine(speech_adapter=Refusing()), "x", {}, streamed=True)
+    first = depth_of(stream.result)
+    assert [depth_of(stream.result) for _ in range(5)] == [first] * 5
