@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import inspect
 import os
 import threading
 from dataclasses import replace
@@ -19,6 +18,7 @@ from .ending import ending
 from .host import Host
 from .loops import current_loop, on_thread
 from .protocol import TurnSpec
+from .turns import needs_its_loop
 
 __all__ = ["StatelessCall", "default_host"]
 
@@ -70,8 +70,7 @@ class StatelessCall:
         host = self._host.start()
         host.check_waiting()
         loop = host.tool_loop()
-        handlers = [tool.handler for tool in self._spec.options.tools.values()]
-        if loop is not None and current_loop() is loop and any(map(inspect.iscoroutinefunction, handlers)):
+        if loop is not None and current_loop() is loop and needs_its_loop(self._spec):
             raise RuntimeError(
                 "this call waits on the event loop that its own asynchronous tools need; in an asynchronous tool, use "
                 "`await allm.aio.…`"

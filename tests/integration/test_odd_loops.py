@@ -456,3 +456,76 @@ def test_an_error_that_came_in_the_middle_does_not_grow() -> None:
     stream = open_call_stream("speech", allm.Engine(speech_adapter=Refusing()), "x", {}, streamed=True)
     first = depth_of(stream.result)
     assert [depth_of(stream.result) for _ in range(5)] == [first] * 5
+
+
+# An asynchronous tool that waits, without `await`, for a turn whose own tools need its loop.
+
+
+@allm.tool
+async def inner() -> str:
+    """Needs the loop."""
+    return "inner"
+
+
+@allm.tool
+def plain() -> str:
+    """Needs no loop, unless an executor does."""
+    return "plain"
+
+
+class Executor:
+    """Runs every tool on the loop."""
+
+    async def execute(self, tool: Any, args: Any, _context: Any) -> Any:
+        return tool.handler(**args)
+
+
+def calling(tool: Any, **options: Any) -> allm.Engine:
+    scripts = [
+        [script.tool_call(tool.name, {}), script.finish("tool_calls")],
+        [script.text("done"), script.finish("stop")],
+    ]
+    return allm.Engine(adapter="fake", tools=[tool], adapter_opts={"scripts": scripts}, **options)
+
+
+def answer_of(result: Any) -> str:
+    return next(str(message.content) for message in result.thread.messages if message.role == "tool")
+
+
+def test_a_call_whose_executor_needs_the_loop_is_refused_there() -> None:
+    @allm.tool
+    async def outer() -> str:
+        """Waits on the loop."""
+        engine = calling(plain, tool_executor=Executor())
+        return str(allm.chat(engine, [allm.user("x")]).halted_reason)
+
+    result = in_time(lambda: allm.chat(calling(outer), [allm.user("x")], tool_timeout=2.0))
+    assert "its own asynchronous tools need" in answer_of(result)
+
+
+@pytest.mark.parametrize("read", [lambda turn: turn.result(), list], ids=["result", "events"])
+@pytest.mark.parametrize("other", [inner, plain], ids=["tool", "executor"])
+def test_a_session_whose_tools_need_the_loop_is_not_waited_for_there(other: Any, read: Any) -> None:
+    executor = {"tool_executor": Executor()} if other is plain else {}
+
+    @allm.tool
+    async def outer() -> str:
+        """Waits on the loop."""
+        return str(read(host.session("b", calling(other, **executor)).reply("x")))
+
+    with allm.Host() as host:
+        session = host.session("a", calling(outer))
+        answer = answer_of(in_time(session.reply("x", tool_timeout=2.0).result))
+        assert "waiting here would stop the event loop" in answer
+        in_time(host.stop)
+
+
+def test_a_session_whose_tools_need_the_loop_can_be_awaited_there() -> None:
+    @allm.tool
+    async def outer() -> str:
+        """Waits as it should."""
+        return answer_of(await host.session("b", calling(inner)).reply("x"))
+
+    with allm.Host() as host:
+        session = host.session("a", calling(outer))
+        assert answer_of(in_time(session.reply("x", tool_timeout=LONG).result)) == "inner"
