@@ -18,6 +18,8 @@ from allm_actors.engine.calls import Answered, Failed
 from allm_actors.engine.capabilities import Capability
 from allm_actors.engine.secret import without_key
 
+from .loops import on_thread
+
 __all__ = ["awaited", "blocking"]
 
 
@@ -50,8 +52,13 @@ async def awaited(
 
 async def _asked(source: Callable[[], Any]) -> Callable[[], Any]:
     """A source that has its answer already: the user's own may ask a vault, and that may take its time."""
+    return await on_thread(lambda: _answered(source))
+
+
+def _answered(source: Callable[[], Any]) -> Callable[[], Any]:
+    # What it raises is handed over as a value: there are errors that a future does not carry.
     try:
-        key = await asyncio.to_thread(source)
+        key = source()
     except Exception as error:  # noqa: BLE001 - raised again where the adapter asks for the key
         return _raiser(error)
     return lambda: key

@@ -15,6 +15,7 @@ from allm_actors.engine.engine import Engine
 from .adapter import close
 from .call import CallSpec, call_spec
 from .host import Host
+from .loops import on_thread
 from .stateless import default_host
 from .stream import EventStream
 
@@ -38,11 +39,16 @@ class CallStream(EventStream):
 
     def result(self) -> Any:
         """Run what is left and return the response."""
-        return _raised(super().result())
+        return self._raised(super().result())
 
     async def aresult(self) -> Any:
         """As `result`, without blocking the event loop."""
-        return _raised(await super().aresult())
+        return self._raised(await super().aresult())
+
+    def _raised(self, outcome: Any) -> Any:
+        if isinstance(outcome, AllmError):
+            raise self._channel.fresh(outcome)
+        return outcome
 
 
 class _Call:
@@ -54,13 +60,13 @@ class _Call:
         self._host, self._spec = host, spec
 
     def begin(self, _channel: Any) -> None:
-        self._host.start()
+        self._host.start().check_waiting()
         self._spec.span.start()
         self._host.call(self._spec)
 
     async def abegin(self, channel: Any) -> None:
         if not self._host.running:
-            await asyncio.to_thread(self._host.start)
+            await on_thread(self._host.start)
         channel.home = asyncio.get_running_loop()
         self._spec.span.start()
         self._host.call(self._spec)
@@ -68,9 +74,3 @@ class _Call:
     def unbegun(self) -> Any:
         close(self._spec.opened)
         return StreamError("cancelled", message="the call was closed before it began")
-
-
-def _raised(outcome: Any) -> Any:
-    if isinstance(outcome, AllmError):
-        raise outcome
-    return outcome

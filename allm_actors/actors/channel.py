@@ -14,17 +14,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 from allm_actors.data import EngineError, Event, SessionBusy
 from supervisors import Future
 
 from .inside import Inside
-from .loops import current_loop
+from .loops import current_loop, refuse_waiting_on
 from .window import Window
 
-__all__ = ["Channel"]
+__all__ = ["CLOSED", "Channel"]
 
+CLOSED = "the event loop that this host was entered on is closed; enter a host of its own on each loop"
 _Wake = Callable[[], None]
 
 
@@ -49,12 +51,14 @@ class Channel:
         "_lock",
         "_pid",
         "_result",
+        "_traceback",
         "_wakes",
         "_window",
         "_withdrawn",
         "drafts",
         "home",
         "inside",
+        "io_loop",
         "on_cancel",
         "on_demand",
     )
@@ -69,9 +73,13 @@ class Channel:
         self._draining = self._hungry = self._hurried = self._gated = False
         self._result: Any = None
         self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
         self.on_demand: Callable[[], object] | None = None
         self.on_cancel: Callable[[], object] | None = None
         self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
+        self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = (
+            _no_loop  # which brings what is waited for
+        )
         self.inside: Inside | None = None  # who must not wait, for the turn waits for them
         self._withdrawn = False  # it was refused while it waited, and must not begin
         self._begun = False
@@ -123,6 +131,8 @@ class Channel:
                 return False
             self._ended = self._accepted = True
             self._result, self._error = result, error
+            failure = result if error is None else error
+            self._traceback = getattr(failure, "__traceback__", None)
             if not self._draining:
                 self._buffer.extend(last)
             wakes, self._wakes = self._wakes, []
@@ -164,21 +174,18 @@ class Channel:
         while not self._accepted:
             self._block(lambda: self._accepted)
         if self._error is not None and not self._buffer:
-            raise self._error
+            raise self.fresh(self._error)
 
     async def await_accepted(self) -> None:
         """As `wait_accepted`, without blocking the event loop."""
         while not self._accepted:
             await self._suspend(lambda: self._accepted)
         if self._error is not None and not self._buffer:
-            raise self._error
+            raise self.fresh(self._error)
 
     def refuse_at_home(self) -> None:
         """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
-        if self.home is not None and current_loop() is self.home:
-            raise RuntimeError(
-                "waiting here would stop the event loop that this call runs on; use `await` or `async for`"
-            )
+        refuse_waiting_on(self.home)
 
     def refuse_inside(self) -> None:
         """Raises SessionBusy in a tool that the turn has to wait for, unless it is over, and has it never begin."""
@@ -242,6 +249,12 @@ class Channel:
             await self._suspend(lambda: self._ended)
         return self._outcome()
 
+    def fresh(self, error: BaseException) -> BaseException:
+        """The error of this turn as it was when it came: each `raise` of it adds to its traceback, and keeps the frames
+        of whoever it was raised to.
+        """
+        return error.with_traceback(self._traceback)
+
     # Private: in order of use.
 
     def _has_news(self) -> bool:
@@ -265,18 +278,21 @@ class Channel:
         if wake_writer and on_demand is not None:
             on_demand()
         if not taken and self._error is not None:
-            raise self._error
+            raise self.fresh(self._error)
         return taken
 
     def _block(self, ready: Callable[[], bool]) -> None:
         if self._pid != os.getpid():
             text = "this turn runs in the process that was forked, and its threads have stayed there; begin another"
             raise EngineError("invalid_engine", message=text)
+        if current_loop() is not None:  # of an adapter, perhaps, which all calls of the host would wait for
+            refuse_waiting_on(self.io_loop())
         # The runtime knows of this wait: a pool replaces us, a simulation goes on.
         gate: Future[None] = Future()
         with self._lock:
             if ready():
                 return
+            self._refuse_in_vain()
             self._wakes.append(gate.set)
         gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
@@ -286,6 +302,7 @@ class Channel:
         with self._lock:
             if ready():
                 return
+            self._refuse_in_vain()
             wake = partial(_wake, loop, future, threading.get_ident())
             self._wakes.append(wake)
         try:
@@ -295,9 +312,14 @@ class Channel:
                 self._wakes.remove(wake)
             raise
 
+    def _refuse_in_vain(self) -> None:
+        """Raises EngineError where nothing will ever come: what the turn lives on died with the loop of its host."""
+        if self.home is not None and self.home.is_closed() and self.io_loop() is self.home:
+            raise EngineError("invalid_engine", message=CLOSED)
+
     def _outcome(self) -> Any:
         if self._error is not None:
-            raise self._error
+            raise self.fresh(self._error)
         return self._result
 
 
@@ -313,6 +335,10 @@ def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], thread:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _no_loop() -> None:
+    """Where no event loop has a part in it."""
 
 
 def _call(wakes: list[_Wake]) -> None:

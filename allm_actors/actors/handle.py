@@ -27,7 +27,7 @@ from .protocol import Begin, Cancel, Fork, Recover, SubmitToolResults, TurnSpec,
 from .reaching import ask, ensure
 from .seat import Seat, snapshot
 from .stream import Turn
-from .turns import turn_spec, view_of
+from .turns import needs_its_loop, turn_spec, view_of
 
 __all__ = ["Home", "SessionHandle", "check_id"]
 
@@ -44,6 +44,9 @@ class Home(Protocol):
 
     def check_turn(self, spec: TurnSpec) -> None:
         """Raises EngineError for a turn that cannot run on this host."""
+
+    def check_waiting(self) -> None:
+        """Raises RuntimeError on the event loop of its calls."""
 
     def tool_loop(self) -> AbstractEventLoop | None:
         """Where asynchronous tools run."""
@@ -233,12 +236,15 @@ class SessionHandle:
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
+        if not self._host.attached:
+            self._host.check_waiting()
+        if self._host.attached or needs_its_loop(spec):
+            spec.channel.home = spec.loop
+        spec.channel.io_loop = self._ports.io_loop
         turn = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
         self._last = weak(spec.channel)
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
-        if self._host.attached:
-            spec.channel.home = spec.loop
-        else:
+        if not self._host.attached:
             spec.channel.wait_accepted()
         if self._seat.when_busy == "queue":
             spec.channel.inside = spec.inside

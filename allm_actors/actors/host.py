@@ -45,11 +45,12 @@ from supervisors import (
 )
 
 from .call import CallSpec
+from .channel import CLOSED
 from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
 from .ledger import store_error
-from .loops import current_loop
+from .loops import begun_on_thread, current_loop, finished, on_thread, refuse_waiting_on
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
 from .reaching import ours_in
@@ -125,6 +126,9 @@ class Host:
         self._system: System | None = None
         self._root: ProcessRef[Any] | None = None
         self._given_loop: asyncio.AbstractEventLoop | None = None
+        self._home_loop: asyncio.AbstractEventLoop | None = (
+            None  # the one that was given when the tree started
+        )
         self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # as long as anybody looks at one
         self._looking = threading.RLock()
         self._made_ports: Ports | None = None
@@ -134,9 +138,13 @@ class Host:
     # Life.
 
     def start(self) -> Self:
-        """Start the tree; harmless when it runs. One that has died is replaced; the handles of its sessions are not."""
+        """Start the tree; harmless when it runs. One that has died, with its event loop or by itself, is replaced; the
+        handles of its sessions are not.
+        """
         with self._lock:
-            if self._root is not None and not self._root.is_alive():
+            if self._has_lost_its_loop():
+                self._bury(self._taken()[0])
+            elif self._root is not None and not self._root.is_alive():
                 self._refuse_at_home()
                 self._stop(*self._taken())
             if self._root is None:
@@ -162,8 +170,7 @@ class Host:
                 self._unwanted = True
                 return
             system, root = self._taken()
-        closed = self._given_loop is not None and self._given_loop.is_closed()
-        if closed:
+        if self._is_stranded():
             self._bury(system)
         elif self._pid == os.getpid():  # otherwise what would have to stop has stayed with its threads
             self._stop(system, root)
@@ -188,12 +195,10 @@ class Host:
 
     async def __aenter__(self) -> Self:
         self._given_loop = asyncio.get_running_loop()
-        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
         try:
-            await asyncio.shield(starting)
+            # A thread cannot be cancelled: what it has begun is ended when it is done.
+            await finished(begun_on_thread(self.start))
         except BaseException:  # whoever comes next may have another loop, or none
-            with contextlib.suppress(Exception):
-                await starting  # a thread cannot be cancelled: what it has begun is ended when it is done
             await self.__aexit__()
             raise
         return self
@@ -204,22 +209,24 @@ class Host:
         if system is None or root is None:
             self._given_loop = None
             return
-        if self._given_loop is not None and self._given_loop.is_closed():
+        if self._is_stranded():
             self._bury(system)
             return
         left = _countdown(self._shutdown_timeout)
         try:
-            await asyncio.to_thread(self._stop_tree, root, left())
+            await on_thread(partial(self._stop_tree, root, left()))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.transport.aclose(), max(_MOMENT, left()))
         finally:  # also when whoever waits for this is cancelled once more
             self._given_loop = None
-            await asyncio.to_thread(system.stop, SHUTDOWN, left())
+            await finished(begun_on_thread(partial(system.stop, SHUTDOWN, left())))
 
     @property
     def running(self) -> bool:
-        """Whether the tree runs; in a forked child it does not."""
-        return self._root is not None and self._root.is_alive() and self._pid == os.getpid()
+        """Whether the tree runs; in a forked child it does not, and on an event loop that is closed it does not."""
+        if self._root is None or self._pid != os.getpid():
+            return False
+        return self._root.is_alive() and not self._is_stranded()
 
     @property
     def attached(self) -> bool:
@@ -264,8 +271,11 @@ class Host:
             system=system,
         )
         handle = SessionHandle(self, seat.ports, seat, engine, api_key)
+        may_wait = self._may_wait()
+        if may_wait:
+            self.check_waiting()
         ensured = handle.ensure()
-        if self._may_wait():
+        if may_wait:
             ensured.get()
         return handle
 
@@ -334,6 +344,11 @@ class Host:
     def check_turn(self, spec: TurnSpec) -> None:
         """Refuse, in its caller, a turn that cannot run on this host. There is none that a real one cannot run."""
 
+    def check_waiting(self) -> None:
+        """Raises RuntimeError on the event loop of its calls, where nothing may wait for one of them."""
+        if current_loop() is not None:
+            refuse_waiting_on(self._ports().io_loop())
+
     # Private: in order of use.
 
     def _may_wait(self) -> bool:
@@ -341,8 +356,16 @@ class Host:
         loop = self._given_loop
         return loop is None or (loop.is_running() and current_loop() is None)
 
+    def _is_stranded(self) -> bool:
+        return self._given_loop is not None and self._given_loop.is_closed()
+
+    def _has_lost_its_loop(self) -> bool:
+        # Not the given one: whoever enters the host on another loop has given that already.
+        loop = self._home_loop
+        return self._root is not None and loop is not None and loop.is_closed()
+
     def _start(self) -> None:
-        self._pid = os.getpid()
+        self._pid, self._home_loop = os.getpid(), self._given_loop
         self._store.open()  # what is wrong with it is raised here, to the caller; its actor opens it for use
         self._store.close()
         system = self._system = self._make_system()
@@ -402,7 +425,8 @@ class Host:
 
     def _bury(self, system: System | None) -> None:
         """What lived on a closed event loop died with it; the threads and the store did not."""
-        self._given_loop = None
+        if self._is_stranded():
+            self._given_loop = None
         if system is not None and self._pid == os.getpid():
             system.kill()
             system.stop()
@@ -463,11 +487,8 @@ class Host:
         if self._pid != os.getpid():
             text = "this host was started by another process, whose threads a fork does not have; start one of your own"
             raise EngineError("invalid_engine", message=text)
-        if self._given_loop is not None and self._given_loop.is_closed():
-            text = (
-                "the event loop that this host was entered on is closed; enter a host of its own on each loop"
-            )
-            raise EngineError("invalid_engine", message=text)
+        if self._is_stranded():
+            raise EngineError("invalid_engine", message=CLOSED)
 
 
 def _countdown(seconds: float) -> Callable[[], float]:

@@ -49,7 +49,7 @@ class Ports:
         io_loop: Callable[[], asyncio.AbstractEventLoop | None],
         max_zombies: int,
     ) -> None:
-        self.system, self.transport, self._io_loop = system, transport, io_loop
+        self.system, self.transport, self.io_loop = system, transport, io_loop
         self._max_zombies = max_zombies
 
     def whereis(self, name: Hashable) -> ProcessRef[Any] | None:
@@ -112,9 +112,9 @@ class Ports:
         if isinstance(job, ModelJob):
             name: str = ADAPTERS
             worker: type[Process] = adapter_actor_for(job)
-            job = msgspec.structs.replace(job, loop=self._io_loop())
+            job = msgspec.structs.replace(job, loop=self.io_loop())
         elif isinstance(job, CallJob):
-            job = msgspec.structs.replace(job, loop=self._io_loop() if job.asynchronous else None)
+            job = msgspec.structs.replace(job, loop=self.io_loop() if job.asynchronous else None)
             name, worker = ADAPTERS, tool_actor_for(job)
         else:
             name, worker = TOOLS, tool_actor_for(job)

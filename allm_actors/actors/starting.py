@@ -29,12 +29,14 @@ _DEAD = "the host has died, or is being restarted; try again"
 
 def start_turn(ports: Ports, spec: TurnSpec) -> None:
     """Start the session of a stateless turn; what fails ends the turn's channel."""
+    spec.channel.io_loop = ports.io_loop
     child = session_spec(Seat(ports=ports, cell=Cell(Session(thread=spec.thread)), first=spec))
     _start(ports, child, partial(_end_turn, spec))
 
 
 def start_call(ports: Ports, spec: CallSpec) -> None:
     """Start the process of a call that is not chat; what fails ends the call's channel."""
+    spec.channel.io_loop = ports.io_loop
     actor = CallActor if spec.opened is None else StreamCallActor
     child = ChildSpec(id=None, start=actor, args=(ports, spec), restart="temporary")
     _start(ports, child, partial(_end_call, spec))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import inspect
 import os
 import threading
 from dataclasses import replace
@@ -17,8 +16,9 @@ from typing import Any
 from .adapter import close
 from .ending import ending
 from .host import Host
-from .loops import current_loop
+from .loops import current_loop, on_thread
 from .protocol import TurnSpec
+from .turns import needs_its_loop
 
 __all__ = ["StatelessCall", "default_host"]
 
@@ -66,11 +66,11 @@ class StatelessCall:
         self._host, self._spec = host, spec
 
     def begin(self, _channel: Any) -> None:
-        """Start the host if need be, and the turn."""
+        """Start the host if need be, and the turn. Raises RuntimeError where the turn would wait for itself."""
         host = self._host.start()
+        host.check_waiting()
         loop = host.tool_loop()
-        handlers = [tool.handler for tool in self._spec.options.tools.values()]
-        if loop is not None and current_loop() is loop and any(map(inspect.iscoroutinefunction, handlers)):
+        if loop is not None and current_loop() is loop and needs_its_loop(self._spec):
             raise RuntimeError(
                 "this call waits on the event loop that its own asynchronous tools need; in an asynchronous tool, use "
                 "`await allm.aio.…`"
@@ -80,7 +80,7 @@ class StatelessCall:
     async def abegin(self, channel: Any) -> None:
         """As `begin`; starting a host takes a moment, and is done on a thread."""
         if not self._host.running:
-            await asyncio.to_thread(self._host.start)
+            await on_thread(self._host.start)
         channel.home = asyncio.get_running_loop()
         self._host.run(replace(self._spec, loop=channel.home))
 

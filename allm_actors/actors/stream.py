@@ -245,7 +245,7 @@ class EventStream:
         try:
             self._source.begin(self._channel)
         except BaseException:
-            self._begun = False
+            self._unbegin()
             raise
 
     async def _abegin(self) -> None:
@@ -253,8 +253,19 @@ class EventStream:
         try:
             await self._source.abegin(self._channel)
         except BaseException:  # a reader whose patience ended meanwhile may come back
-            self._begun = False
+            self._unbegin()
             raise
+
+    def _unbegin(self) -> None:
+        self._begun = False
+        if (
+            self._closed
+        ):  # by somebody else, who found it begun and waits for its end, which nobody else will bring
+            self._end_unbegun()
+
+    def _end_unbegun(self) -> None:
+        self._begun = True
+        self._channel.end(self._source.unbegun())
 
     def _keep(self, taken: deque[Event]) -> None:
         self._exhausted = not taken
@@ -271,8 +282,7 @@ class EventStream:
         self._closed = True
         self._ready.clear()
         if not self._begun:
-            self._begun = True
-            self._channel.end(self._source.unbegun())
+            self._end_unbegun()
             return False
         if not self._channel.ended:
             self._channel.cancel()  # before it drains: draining asks for everything that is still to be done

@@ -45,7 +45,7 @@ from .spans import refused
 from .stream import View
 from .terms import Terms
 
-__all__ = ["new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
+__all__ = ["needs_its_loop", "new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
 
 _RULES = ("mode", "max_turns", "max_concurrency", "max_retries", "tool_timeout")
 
@@ -131,6 +131,11 @@ def turn_spec(
 def view_of(spec: TurnSpec) -> View:
     """What the turn's reader wants to see."""
     return View(**split(spec.call_options).filters, response_model=spec.call_options.get("response_model"))
+
+
+def needs_its_loop(spec: TurnSpec) -> bool:
+    """Whether any of its tools runs on the turn's event loop, where nothing may wait for the turn."""
+    return any(spec.terms.form_of(tool).asynchronous for tool in spec.options.tools.values())
 
 
 def open_first_call(spec: TurnSpec, transport: Transport) -> Any:

@@ -1,0 +1,531 @@
+"""Loops, threads and exceptions that are not as one would wish: hung, full, closed, or raised again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from traceback import walk_tb
+from typing import Any
+
+import pytest
+
+import allm_actors as allm
+from allm_actors.actors import default_host, open_call_stream
+from allm_actors.actors.stateless import StatelessCall
+from allm_actors.actors.store import MemoryStore
+from allm_actors.actors.stream import EventStream
+from allm_actors.actors.turns import thread_of, turn_spec
+from allm_actors.engine.adapter import Delay
+from allm_actors.testing import script
+from tests.integration.stage import Hold, until
+
+LONG = 20.0
+
+
+class Embedder:
+    """Asks for its key on the event loop of all calls."""
+
+    name = "embedder"
+
+    async def embed(self, _request: Any, call: Any) -> Any:
+        if callable(call.api_key):
+            call.api_key()
+        return allm.EmbeddingResponse(embeddings=[])
+
+
+def answering() -> allm.Engine:
+    return allm.Engine(
+        adapter="fake", adapter_opts={"scripts": [[script.text("done"), script.finish("stop")]]}
+    )
+
+
+def embedding() -> allm.Engine:
+    return allm.Engine(embed_adapter=Embedder())
+
+
+class Begun:
+    """Work on a daemon thread of its own, so that a test that hangs fails."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work, self._value = work, None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._value = self._work()
+        except BaseException as error:  # noqa: BLE001 - it is the outcome
+            self._error = error
+
+    def result(self) -> Any:
+        """What it gives, or raises."""
+        self._thread.join(LONG)
+        assert not self._thread.is_alive(), "it hangs"
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def in_time(work: Callable[[], Any]) -> Any:
+    """What `work` gives, or raises, on a thread of its own."""
+    return Begun(work).result()
+
+
+# A function that has the key.
+
+
+def test_a_vault_that_hangs_does_not_keep_the_interpreter() -> None:
+    program = """
+        import threading
+        import allm_actors as allm
+        from tests.integration.test_odd_loops import embedding
+
+        try:
+            allm.embed(embedding(), "x", api_key=lambda: threading.Event().wait(), request_timeout=0.1)
+        except allm.AllmError:
+            print("over")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+        check=True,
+    )
+    assert done.stdout == "over\n"
+
+
+def test_vaults_that_hang_do_not_starve_the_others() -> None:
+    hold = threading.Event()
+    try:
+        for _ in range(40):  # no executor has so many threads
+            with pytest.raises(allm.AllmError):
+                allm.embed(embedding(), "x", api_key=hold.wait, request_timeout=0.01)
+        assert allm.embed(embedding(), "x", api_key=lambda: "key", request_timeout=LONG).embeddings == []
+    finally:
+        hold.set()
+
+
+def test_a_vault_that_runs_dry_is_an_error() -> None:
+    keys: Any = iter(())
+    with pytest.raises(allm.AllmError, match="StopIteration"):
+        in_time(lambda: allm.embed(embedding(), "x", api_key=lambda: next(keys)))
+
+
+# An event loop that was closed, with a host on it.
+
+
+class Endless:
+    """Begins to answer, and never ends."""
+
+    name = "endless"
+
+    def play(self, _request: Any, _call: Any) -> Any:
+        yield allm.MessageStarted()
+        yield Delay(1000.0)
+
+    stream = play
+
+
+def stranded() -> tuple[allm.Host, Any]:
+    """A host whose event loop was closed under it, and a turn that was running there."""
+    host, loop = allm.Host(), asyncio.new_event_loop()
+
+    async def begin() -> Any:
+        await host.__aenter__()
+        turn = host.session("a", allm.Engine(adapter=Endless())).reply("x")
+        await turn.__anext__()
+        return turn
+
+    turn = loop.run_until_complete(begin())
+    loop.close()
+    return host, turn
+
+
+def test_a_turn_of_a_closed_loop_says_so_and_does_not_hang() -> None:
+    host, turn = stranded()
+    try:
+        with pytest.raises(allm.EngineError, match="is closed"):
+            in_time(turn.result)
+        with pytest.raises(allm.EngineError, match="is closed"):
+            in_time(lambda: asyncio.run(turn.aresult()))
+        in_time(turn.close)
+    finally:
+        host.stop()
+
+
+def test_a_turn_of_a_closed_loop_can_be_left() -> None:
+    host, turn = stranded()
+    try:
+        in_time(lambda: asyncio.run(turn.aclose()))
+    finally:
+        host.stop()
+
+
+def test_a_host_whose_loop_is_closed_does_not_run() -> None:
+    host, _turn = stranded()
+    try:
+        assert not host.running
+    finally:
+        host.stop()
+
+
+def test_a_stateless_stream_outlives_the_loop_it_was_begun_on() -> None:
+    """It lives in the process-wide host, which has a loop of its own."""
+
+    async def begin() -> Any:
+        stream = allm.aio.stream(answering(), [allm.user("x")])
+        await stream.__anext__()
+        return stream
+
+    assert in_time(asyncio.run(begin()).result).thread.messages[-1].content == "done"
+
+
+# A stream that is closed while its reader begins it.
+
+
+class LateStore(MemoryStore):
+    """A store that opens when it is let, or then fails to."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.opening, self._error = Hold(), error
+
+    def open(self) -> None:
+        self.opening.wait()
+        if self._error is not None:
+            raise self._error
+        super().open()
+
+
+def stream_of(host: allm.Host) -> Any:
+    spec = turn_spec("chat", allm.Engine(adapter=Endless()), {}, thread=thread_of([allm.user("x")]))
+    return EventStream(StatelessCall(host, spec), spec.channel)
+
+
+def test_closing_a_stream_whose_reader_fails_to_begin_it() -> None:
+    store = LateStore(OSError("no threads left"))
+    stream = stream_of(allm.Host(store=store))
+    reader = Begun(lambda: next(stream))
+    assert store.opening.reached.wait(LONG)
+    closer = Begun(stream.close)
+    until(lambda: stream.left)
+    store.opening.open()
+    with pytest.raises(OSError, match="no threads left"):
+        reader.result()
+    closer.result()
+    assert in_time(stream.result).halted_reason == "cancelled"
+
+
+def test_closing_a_stream_whose_reader_is_cancelled_while_it_begins_it() -> None:
+    store = LateStore()
+    host = allm.Host(store=store)
+    stream = stream_of(host)
+
+    async def main() -> str:
+        reader = asyncio.ensure_future(stream.__anext__())
+        await asyncio.to_thread(store.opening.reached.wait, LONG)
+        closer = asyncio.ensure_future(stream.aclose())
+        await asyncio.sleep(0)
+        assert stream.left
+        reader.cancel()
+        await asyncio.wait([reader])
+        try:
+            async with asyncio.timeout(3.0):
+                await closer
+                result = await stream
+        finally:
+            store.opening.open()
+        return str(result.halted_reason)
+
+    try:
+        assert asyncio.run(main()) == "cancelled"
+    finally:
+        host.start().stop()
+
+
+# An executor that is full.
+
+
+def test_a_host_is_entered_used_and_left_while_the_executor_of_the_loop_is_full() -> None:
+    hold = threading.Event()
+
+    async def main() -> str:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1) as full:
+            loop.set_default_executor(full)
+            loop.run_in_executor(None, hold.wait, LONG)
+            try:
+                async with asyncio.timeout(2.0), allm.Host(shutdown_timeout=1.0) as host:
+                    result = await host.session("a", answering()).reply("x")
+            finally:
+                hold.set()
+        return str(result.thread.messages[-1].content)
+
+    assert asyncio.run(main()) == "done"
+
+
+def test_a_full_executor_does_not_keep_the_process_wide_host_from_its_start() -> None:
+    hold = threading.Event()
+
+    async def main() -> Any:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(max_workers=1) as full:
+            loop.set_default_executor(full)
+            loop.run_in_executor(None, hold.wait, LONG)
+            try:
+                async with asyncio.timeout(2.0):
+                    await allm.aio.chat(answering(), [allm.user("x")])
+                    default_host().stop()
+                    return await allm.aio.embed(embedding(), "x")
+            finally:
+                hold.set()
+
+    default_host().stop()
+    assert asyncio.run(main()).embeddings == []
+
+
+# A host that is entered by somebody who is cancelled, or after its loop was closed.
+
+
+def test_a_host_that_is_cancelled_twice_while_it_is_entered_does_not_run() -> None:
+    store = LateStore()
+    host = allm.Host(store=store)
+
+    async def main() -> tuple[bool, bool]:
+        entering = asyncio.ensure_future(host.__aenter__())
+        await asyncio.to_thread(store.opening.reached.wait, LONG)
+        for _ in range(3):
+            entering.cancel()
+            for _ in range(5):  # so that it hears of it
+                await asyncio.sleep(0)
+        was_over = entering.done()
+        store.opening.open()
+        await asyncio.wait([entering])
+        return was_over, entering.cancelled()
+
+    assert asyncio.run(main()) == (False, True)
+    assert not host.running
+    assert not host.attached
+
+
+@pytest.mark.parametrize("again", ["with", "async with"])
+def test_a_host_whose_loop_is_closed_can_be_entered_again(again: str) -> None:
+    host, _turn = stranded()
+
+    async def main() -> Any:
+        async with host:
+            return await host.session("b", answering()).reply("x")
+
+    def plainly() -> Any:
+        with host:
+            assert not host.attached
+            return host.session("b", answering()).reply("x").result()
+
+    result = in_time(plainly if again == "with" else lambda: asyncio.run(main()))
+    assert result.thread.messages[-1].content == "done"
+    assert not host.running
+
+
+# An asynchronous adapter that asks another engine without `await`, on the event loop of all calls.
+
+
+class EmbeddingRouter:
+    """Hands its call on, as it must not."""
+
+    name = "router"
+
+    async def embed(self, _request: Any, _call: Any) -> Any:
+        return allm.embed(embedding(), "x")
+
+
+class Router:
+    """Begins to answer, and calls on the loop."""
+
+    name = "router"
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self.met: list[BaseException] = []
+
+    async def stream(self, _request: Any, _call: Any) -> Any:
+        try:
+            self._call()
+        except RuntimeError as error:
+            self.met.append(error)
+        yield allm.MessageStarted()
+        yield allm.TextCompleted("routed")
+        yield allm.MessageCompleted(allm.assistant("routed"), "stop")
+
+
+def test_a_call_that_an_adapter_waits_for_on_the_loop_of_all_calls_is_refused() -> None:
+    with pytest.raises(allm.AllmError, match="waiting here would stop the event loop"):
+        in_time(lambda: allm.embed(allm.Engine(embed_adapter=EmbeddingRouter()), "x"))
+    assert in_time(lambda: allm.embed(embedding(), "x")).embeddings == []
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: allm.chat(answering(), [allm.user("x")]),
+        lambda: list(allm.stream(answering(), [allm.user("x")])),
+        lambda: allm.generate(answering(), [allm.user("x")]),
+    ],
+    ids=["chat", "stream", "generate"],
+)
+def test_a_turn_that_an_adapter_waits_for_on_the_loop_of_all_calls_is_refused(call: Any) -> None:
+    router = Router(call)
+    assert in_time(lambda: allm.chat(allm.Engine(adapter=router), [allm.user("x")])).halted_reason is not None
+    assert "allm.aio" in str(router.met[0])
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "new"])
+def test_a_session_that_an_adapter_of_its_host_waits_for_is_refused(known: bool) -> None:
+    host = allm.Host()
+
+    def call() -> Any:
+        return (inner or host.session("c", answering())).reply("x").result()
+
+    router = Router(call)
+    with host:
+        inner = host.session("b", answering()) if known else None
+        in_time(lambda: host.session("a", allm.Engine(adapter=router)).reply("x").result())
+        assert "waiting here" in str(router.met[0])
+        assert in_time(lambda: host.session("b", answering()).reply("x").result()).halted_reason
+        in_time(host.stop)
+
+
+def test_a_call_may_be_waited_for_on_any_other_loop() -> None:
+    async def main() -> Any:
+        return allm.embed(embedding(), "x")
+
+    assert asyncio.run(main()).embeddings == []
+
+
+# An error that is raised again and again.
+
+
+class Refusing:
+    """Refuses whatever it is asked, and breaks off what it has begun to say."""
+
+    name = "refusing"
+
+    async def embed(self, _request: Any, _call: Any) -> Any:
+        raise allm.EmbeddingAdapterError("invalid_request", message="no")
+
+    async def stream_synthesize(self, _request: Any, _call: Any) -> Any:
+        yield allm.AudioDelta(b"x")
+        raise allm.SpeechAdapterError("network_error", message="cut")
+
+    synthesize = embed
+
+
+def depth_of(result: Callable[[], Any]) -> int:
+    with pytest.raises(allm.AllmError) as raised:
+        result()
+    return sum(1 for _ in walk_tb(raised.value.__traceback__))
+
+
+def test_an_error_does_not_grow_each_time_it_is_raised() -> None:
+    stream = open_call_stream("embed", allm.Engine(embed_adapter=Refusing()), "x", {})
+    first = depth_of(stream.result)
+    assert [depth_of(stream.result) for _ in range(5)] == [first] * 5
+
+
+def test_an_error_does_not_grow_each_time_it_is_awaited() -> None:
+    async def main() -> list[int]:
+        stream = open_call_stream("embed", allm.Engine(embed_adapter=Refusing()), "x", {})
+        return [await adepth_of(stream) for _ in range(5)]
+
+    async def adepth_of(stream: Any) -> int:
+        with pytest.raises(allm.AllmError) as raised:
+            await stream
+        return sum(1 for _ in walk_tb(raised.value.__traceback__))
+
+    _first, second, *others = asyncio.run(main())
+    assert others == [second] * 3
+
+
+def test_an_error_that_came_in_the_middle_does_not_grow() -> None:
+    stream = open_call_stream("speech", allm.Engine(speech_adapter=Refusing()), "x", {}, streamed=True)
+    first = depth_of(stream.result)
+    assert [depth_of(stream.result) for _ in range(5)] == [first] * 5
+
+
+# An asynchronous tool that waits, without `await`, for a turn whose own tools need its loop.
+
+
+@allm.tool
+async def inner() -> str:
+    """Needs the loop."""
+    return "inner"
+
+
+@allm.tool
+def plain() -> str:
+    """Needs no loop, unless an executor does."""
+    return "plain"
+
+
+class Executor:
+    """Runs every tool on the loop."""
+
+    async def execute(self, tool: Any, args: Any, _context: Any) -> Any:
+        return tool.handler(**args)
+
+
+def calling(tool: Any, **options: Any) -> allm.Engine:
+    scripts = [
+        [script.tool_call(tool.name, {}), script.finish("tool_calls")],
+        [script.text("done"), script.finish("stop")],
+    ]
+    return allm.Engine(adapter="fake", tools=[tool], adapter_opts={"scripts": scripts}, **options)
+
+
+def answer_of(result: Any) -> str:
+    return next(str(message.content) for message in result.thread.messages if message.role == "tool")
+
+
+def test_a_call_whose_executor_needs_the_loop_is_refused_there() -> None:
+    @allm.tool
+    async def outer() -> str:
+        """Waits on the loop."""
+        engine = calling(plain, tool_executor=Executor())
+        return str(allm.chat(engine, [allm.user("x")]).halted_reason)
+
+    result = in_time(lambda: allm.chat(calling(outer), [allm.user("x")], tool_timeout=2.0))
+    assert "its own asynchronous tools need" in answer_of(result)
+
+
+@pytest.mark.parametrize("read", [lambda turn: turn.result(), list], ids=["result", "events"])
+@pytest.mark.parametrize("other", [inner, plain], ids=["tool", "executor"])
+def test_a_session_whose_tools_need_the_loop_is_not_waited_for_there(other: Any, read: Any) -> None:
+    executor = {"tool_executor": Executor()} if other is plain else {}
+
+    @allm.tool
+    async def outer() -> str:
+        """Waits on the loop."""
+        return str(read(host.session("b", calling(other, **executor)).reply("x")))
+
+    with allm.Host() as host:
+        session = host.session("a", calling(outer))
+        answer = answer_of(in_time(session.reply("x", tool_timeout=2.0).result))
+        assert "waiting here would stop the event loop" in answer
+        in_time(host.stop)
+
+
+def test_a_session_whose_tools_need_the_loop_can_be_awaited_there() -> None:
+    @allm.tool
+    async def outer() -> str:
+        """Waits as it should."""
+        return answer_of(await host.session("b", calling(inner)).reply("x"))
+
+    with allm.Host() as host:
+        session = host.session("a", calling(outer))
+        assert answer_of(in_time(session.reply("x", tool_timeout=LONG).result)) == "inner"
