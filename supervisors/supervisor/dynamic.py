@@ -161,9 +161,12 @@ class DynamicSupervisor(Supervision):
 
         def admit(ref: Ref[Any]) -> None:
             with me.system.lock:  # as it begins to end: either it sees the child, or we see that it ends
-                if self._ending or not adopt(me, ref):
+                if self._ending:
                     raise ProcessDown(NOPROC, me)
-                children.take_in(spec, ref, self._now())
+                children.take_in(spec, ref, self._now())  # first: it refuses one too many, who then is nobody's child
+                if not adopt(me, ref):
+                    children.forgets(ref, SHUTDOWN)
+                    raise ProcessDown(NOPROC, me)
                 if on_exit is not None:
                     watch(ref, on_exit)
             self._report(Report("child_started", None, ref))

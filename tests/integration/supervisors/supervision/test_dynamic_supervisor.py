@@ -288,3 +288,14 @@ def test_thousands_come_and_go(system):
     assert sup.count_children() == (1000, 1000, 0, 1000)
     sup.stop()
     assert system.processes() == []
+
+
+def test_who_is_one_too_many_is_nobodys_child(log):
+    supervisor = DynamicSupervisor.start(max_children=1)
+    only = supervisor.spawn_child(Worker, log, "a")
+    for _ in range(5):
+        with pytest.raises(MaxChildren):
+            supervisor.spawn_child(Worker, log, "b")
+    ties = supervisor.ties
+    assert ties is not None
+    assert list(ties.children) == [only]
