@@ -45,8 +45,8 @@ def whole(response: Response, unfinished: frozenset[str], repeated: str | None =
     match response.finish_reason:
         case "stop" | "length" | "content_filter":
             return response
-        case "tool_calls" if repeated is not None or not all(map(_named, response.tool_calls)):
-            response = msgspec.structs.replace(response, tool_calls=[*filter(_named, response.tool_calls)])
+        case "tool_calls" if repeated is not None or _named(response) is not response.tool_calls:
+            response = msgspec.structs.replace(response, tool_calls=_named(response))
             return as_error(response, _nameless(repeated))
         case "tool_calls" if response.tool_calls:
             calls = [_marked(call) if call.id in unfinished else call for call in response.tool_calls]
@@ -113,9 +113,11 @@ def _marked(call: ToolCall) -> ToolCall:
     return msgspec.structs.replace(call, metadata={**call.metadata, "arguments_error": why})
 
 
-def _named(call: ToolCall) -> bool:
-    id: object = call.id
-    return isinstance(id, str) and id != ""
+def _named(response: Response) -> list[ToolCall]:
+    """Its calls that have an id: the very list, where all have one."""
+    calls = response.tool_calls
+    named = [call for call in calls if call.id and type(call.id) is str]
+    return calls if len(named) == len(calls) else named
 
 
 def _nameless(repeated: str | None) -> AdapterError:

@@ -163,7 +163,9 @@ class DynamicSupervisor(Supervision):
             with me.system.lock:  # as it begins to end: either it sees the child, or we see that it ends
                 if self._ending:
                     raise ProcessDown(NOPROC, me)
-                children.take_in(spec, ref, self._now())  # first: it refuses one too many, who then is nobody's child
+                children.take_in(
+                    spec, ref, self._now()
+                )  # first: it refuses one too many, who then is nobody's child
                 if not adopt(me, ref):
                     children.forgets(ref, SHUTDOWN)
                     raise ProcessDown(NOPROC, me)
