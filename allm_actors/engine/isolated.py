@@ -33,7 +33,7 @@ _SERVE = "from allm_actors.engine.isolated import serve; serve()"
 _LENGTH = struct.Struct(">Q")
 _AFTERWARDS = 1.0  # seconds in which an answer that was written is read, and a child that has answered ends
 _FLUSH = 0.5  # seconds for what the function has printed: nobody may be reading it
-_LOOK = 0.001
+_LOOK = 0.01  # seconds between two looks whether it has ended, where nobody watches it
 
 
 class ChildDied(RuntimeError):
@@ -63,6 +63,7 @@ class IsolatedCall:
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._killed = False
+        self._ended = threading.Event()  # it is dead, and not reaped
 
     def run(self) -> Any:
         """What the function gives.
@@ -117,12 +118,13 @@ class IsolatedCall:
                     return code
             if time.monotonic() > patience:
                 self.kill()
-            time.sleep(_LOOK)
+            self._ended.wait(_LOOK)
 
     def _watch(self, pid: int, answered: threading.Event) -> None:
         # What the function has started may hold the pipe open, so that its death alone would not end the reading.
         with contextlib.suppress(ChildProcessError):  # it was waited for already
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        self._ended.set()
         if not answered.wait(_AFTERWARDS):
             self.kill()
 
