@@ -1,8 +1,10 @@
 """What every test shares: Hypothesis profiles. `HYPOTHESIS_PROFILE=thorough` looks longer."""
 
+import gc
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No deadline: a shared machine pauses, and a pause is not a finding. `pytest-timeout` holds the line.
@@ -15,3 +17,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # A shell that runs us in the background has Ctrl-C ignored, here and in what we start: nothing would ever hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage_is_of_this_module() -> None:
+    """Spare every collection of garbage what was made before: thousands of tests, and their reports."""
+    gc.collect()
+    gc.freeze()

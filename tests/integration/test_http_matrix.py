@@ -291,10 +291,10 @@ def test_one_deadline_holds_for_all_attempts(dialect):
     started = time.monotonic()
     with LoopbackServer([busy] * 50) as server:
         policy = {"max_attempts": 50, "base_delay": 0.1, "max_delay": 0.1, "jitter": 0.0}
-        events = asked(dialect, server.url, retry=policy, request_timeout=1.5)
+        events = asked(dialect, server.url, retry=policy, request_timeout=0.7)
         tried = len(server.requests)
     error = events[-1].error
-    assert 2 <= tried <= 6
+    assert 2 <= tried <= 3
     assert error.reason in ("provider_unavailable", "timeout")
     assert time.monotonic() - started < SOON
 

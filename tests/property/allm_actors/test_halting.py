@@ -39,10 +39,12 @@ SCHEDULES, CRASHED = 1100, 500  # of each part; at least so many of them have so
 ENOUGH = 400
 """Schedules in which a planted bug must be found."""
 RARE: dict[str, dict[str, Any]] = {
-    "a death is told for the job before": {"schedules": 2000},
+    "a death is told for the job before": {"schedules": 2000, "seed": 150},
     # A worker that takes no message is killed after a second, and its second job ends with it: that takes long turns.
+    # The first 1,500 seeds have none.
     "a worker gets the next job before it is done": {
         "schedules": 4000,
+        "seed": 1300,
         "crash": False,
         "max_turns": 6,
         "mode": "auto",
