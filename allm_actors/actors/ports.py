@@ -12,24 +12,20 @@ from typing import Any
 
 import msgspec
 
-from allm_actors.data import Request, StoreError, Tool
-from allm_actors.engine.adapter import Call
+from allm_actors.data import StoreError
 from allm_actors.engine.isolated import ChildDied
-from allm_actors.engine.preflight import check_capabilities, with_finalize
-from allm_actors.engine.resolve import call_for, resolve_model_ref, step_request
 from allm_actors.engine.secret import AdapterFailed
 from allm_actors.engine.wire import Transport
-from allm_actors.execution.effects import CallModel
 from allm_actors.execution.tool_errors import describe
 from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
 from supervisors import exit as exit_process
 
 from .adapter import adapter_actor_for
 from .log import log
-from .protocol import ANSWERED, CallJob, ModelJob, ToolJob, TurnSpec
+from .protocol import ANSWERED, CallJob, ModelJob, ToolJob
 from .tools import tool_actor_for
 
-__all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports", "model_call"]
+__all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports"]
 
 HOST, STORE, WORK = "host", "store", "work"
 ADAPTERS, TOOLS, SESSIONS = "adapters", "tools", "sessions"
@@ -192,40 +188,6 @@ def _why(reason: Reason) -> str:
         return str(reason)
     # What these say is all there is to say: they carry what somebody else met with.
     return str(reason.exc) if isinstance(reason.exc, ChildDied | AdapterFailed) else describe(reason.exc)
-
-
-def model_call(spec: TurnSpec, effect: CallModel, transport: Transport) -> tuple[Any, Request, Call]:
-    """The adapter, the request and the call of one model call. Raises ValidationError for what cannot be sent.
-
-    Before a draft is asked for, the same is said of the answer that will be made of it.
-    """
-    request = _checked(spec, effect)
-    if effect.purpose == "draft" and effect.turn == 0:
-        _checked(spec, msgspec.structs.replace(effect, purpose="finalize"))
-    request = with_finalize(spec.adapter, request)
-    request_id = spec.options.request_id or ""
-    return (
-        spec.adapter,
-        request,
-        call_for(spec.engine, spec.call_options, request_id, transport, parts=spec.parts),
-    )
-
-
-def _checked(spec: TurnSpec, effect: CallModel) -> Request:
-    request = _step_request(spec, effect)
-    spec.growing.validate(request)
-    check_capabilities(resolve_model_ref(spec.engine, spec.call_options, spec.request), request)
-    return request
-
-
-def _step_request(spec: TurnSpec, effect: CallModel) -> Request:
-    if spec.request is not None:
-        return msgspec.structs.replace(spec.request, messages=effect.thread.messages)
-    tools: list[Tool] | None = [] if effect.purpose == "finalize" else None
-    request = step_request(spec.engine, effect.thread, spec.call_options, tools=tools, parts=spec.parts)
-    if effect.purpose == "draft":
-        return msgspec.structs.replace(request, response_format=None, structured_finalize=False)
-    return request
 
 
 def _when_done(future: Future[Any], done: Callable[[Any, BaseException | None], object]) -> None:

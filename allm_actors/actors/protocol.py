@@ -16,7 +16,6 @@ from typing import Any, Final, Literal
 import msgspec
 
 from allm_actors.data import Event, Message, Request, StoreError, Thread
-from allm_actors.data.growing import Growing
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.places import Parts
@@ -28,6 +27,7 @@ from supervisors.runtime.signals import Signal
 
 from .channel import Channel
 from .inside import Inside
+from .model_calls import ModelCalls
 from .terms import Terms
 from .window import Window
 
@@ -71,8 +71,8 @@ class TurnSpec:
     the session's thread; a stateless call has no operation, and brings its `thread`. `parts` are the call's options
     over the engine's, by where they go; `terms` are how its tools are called. `when_busy` and `queue_limit` say what
     becomes of it when another one runs; `system` is how a conversation begins that has no message yet. `opened` is a
-    first model call that the caller has opened already; `loop` is where async tools run. `growing` knows which messages
-    could be sent before, and `inside` who runs the tools of a session.
+    first model call that the caller has opened already; `loop` is where async tools run. `model_calls` makes its model
+    calls, and `inside` knows who runs the tools of a session.
     """
 
     id: str
@@ -93,7 +93,7 @@ class TurnSpec:
     when_busy: WhenBusy = "queue"
     queue_limit: int = 0
     system: str | None = None
-    growing: Growing = field(default_factory=Growing, repr=False)
+    model_calls: ModelCalls = field(default_factory=ModelCalls, repr=False)
     inside: Inside | None = field(default=None, repr=False)
 
 

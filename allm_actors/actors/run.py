@@ -58,7 +58,6 @@ from .assignment import Assignment, patience_with
 from .bench import Bench
 from .crew import Crew
 from .ending import unstored
-from .ports import model_call
 from .protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
 from .tools import tool_actor_for
@@ -339,7 +338,7 @@ class TurnRun:
         self.spec.channel.drafting(effect.purpose == "draft")
         turn, opened, self._opened = effect.turn, self._opened, None
         try:
-            adapter, request, call = model_call(self.spec, effect, self._crew.transport)
+            adapter, request, call = self.spec.model_calls.call(self.spec, effect, self._crew.transport)
         except (AllmError, TypeError, ValueError) as error:
             close(opened)
             self._feed(ModelFailed(turn, _as_error(error), preflight=True))

@@ -39,7 +39,6 @@ from allm_actors.execution.tools import as_policy
 from .adapter import try_open_call
 from .channel import Channel
 from .inside import Inside
-from .ports import model_call
 from .protocol import TurnSpec, WhenBusy
 from .spans import refused
 from .stream import View
@@ -147,7 +146,7 @@ def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     structured = spec.options.structured_finalize
     effect = CallModel(0, spec.thread, "draft" if structured else "answer")
     try:
-        adapter, request, call = model_call(spec, effect, transport)
+        adapter, request, call = spec.model_calls.call(spec, effect, transport)
         if callable(call.api_key):
             return None
         opened, failure = try_open_call(adapter, request, call)

@@ -1,4 +1,4 @@
-"""`validate` for the requests of one turn, each of which is the one before and more messages.
+"""The requests of one turn, each of which is the one before and more messages.
 
 Rule of this file: it says what `validate` says, of every request. A request that can be sent leaves no call open, so
 that nothing that comes after its messages can change what they are: only what is new has to be looked at.
@@ -6,42 +6,39 @@ that nothing that comes after its messages can change what they are: only what i
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from .errors import ValidationError
+from .messages import Message
 from .requests import Request
-from .validate import validate
+from .validate import are_whole, validate
 
 __all__ = ["Growing"]
 
 
 class Growing:
-    """Remembers what was valid. Thread: one at a time."""
+    """Remembers what was valid; all but the messages is `request`'s. Thread: one at a time."""
 
-    __slots__ = ("_valid",)
+    __slots__ = ("_request", "_valid")
 
-    def __init__(self) -> None:
-        self._valid = Request(messages=[])
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._valid: list[Message] = []
 
-    def validate(self, request: Request) -> None:
-        """As `validate(request)`."""
-        new = self._new_in(request)
-        try:
-            validate(new)
-        except ValidationError:
-            if new is not request:
-                validate(request)  # its places are counted from the first message
-            raise
-        self._valid = msgspec.structs.replace(request, messages=list(request.messages))
+    def with_messages(self, messages: list[Message]) -> Request:
+        """The request with these messages, which shares nothing with the others that could be changed by its reader.
 
-    def _new_in(self, request: Request) -> Request:
-        """The request without what was valid before; itself, unless it has grown."""
-        messages: Any = request.messages
-        valid = self._valid.messages
-        count = len(valid)
-        if not (isinstance(messages, list) and 0 < count < len(messages) and messages[:count] == valid):
-            return request
-        tools = [] if request.tools == self._valid.tools else request.tools
-        return msgspec.structs.replace(request, messages=messages[count:], tools=tools)
+        Raises ValidationError, as `validate` does.
+        """
+        held = self._request
+        request = msgspec.structs.replace(
+            held, messages=list(messages), tools=list(held.tools), options=dict(held.options)
+        )
+        if not self._goes_on(messages):
+            validate(request)
+        self._valid = list(messages)
+        return request
+
+    def _goes_on(self, messages: list[Message]) -> bool:
+        """Whether these are those that were valid, and more that need no closer look."""
+        count = len(self._valid)
+        return 0 < count < len(messages) and messages[:count] == self._valid and are_whole(messages[count:])

@@ -11,7 +11,7 @@ from typing import Any
 
 from .messages import Message, ToolCall
 
-__all__ = ["unpaired"]
+__all__ = ["are_paired", "unpaired"]
 
 
 def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], str]]:
@@ -19,7 +19,7 @@ def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], st
 
     `open_calls` lets the last assistant message's calls be open, as they are while a person or a caller answers them.
     """
-    if not isinstance(messages, list) or _matched(messages):
+    if not isinstance(messages, list) or are_paired(messages):
         return
     calls, failures = _sort(messages)
     yield from failures
@@ -29,7 +29,7 @@ def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], st
             yield from ((["messages", index, "tool_calls"], "unanswered_tool_call") for _ in missing)
 
 
-def _matched(messages: list[Any]) -> bool:
+def are_paired(messages: list[Any]) -> bool:
     """Whether each answer follows its call, and no call is left open: what is so needs no closer look."""
     waiting: set[Any] = set()
     for message in messages:

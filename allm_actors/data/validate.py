@@ -15,7 +15,7 @@ from .compact import TOOL_HELP, is_built_in
 from .errors import ValidationError
 from .images import Image
 from .messages import ImagePart, Message, Part, Role, TextPart
-from .pairing import unpaired
+from .pairing import are_paired, unpaired
 from .predicates import is_number, is_positive, one_of
 from .requests import Request
 from .requirements import is_whole
@@ -24,7 +24,7 @@ from .sources import is_source
 from .threads import Thread
 from .tools import TOOL_NAME, Tool
 
-__all__ = ["RESERVED_TOOL_NAMES", "validate"]
+__all__ = ["RESERVED_TOOL_NAMES", "are_whole", "validate"]
 
 RESERVED_TOOL_NAMES = frozenset({"auto", "none", "required"})  # they are words of `tool_choice`
 _ROLES = frozenset(get_args(Role))
@@ -80,6 +80,11 @@ def _said(value: Any, error: ValidationError) -> ValidationError:
     if not any(words):
         return error
     return ValidationError(error.reason, error.errors, message=error.default_message(words))
+
+
+def are_whole(messages: list[Message]) -> bool:
+    """Whether these messages of text, where they go on what can be sent, can be sent; False needs a closer look."""
+    return _are_plain(messages) and are_paired(messages)
 
 
 def _are_plain(messages: Any) -> bool:

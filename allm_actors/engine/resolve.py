@@ -20,6 +20,7 @@ from allm_actors.engine.wire import Transport
 
 __all__ = [
     "call_for",
+    "call_terms",
     "complete_request",
     "parts_of",
     "prompt_cache_of",
@@ -138,14 +139,17 @@ def parts_of(engine: Engine, options: Mapping[str, Any]) -> Parts:
 
 
 def call_for(
-    engine: Engine,
-    options: Mapping[str, Any],
-    request_id: str,
-    transport: Transport | None = None,
-    *,
-    parts: Parts | None = None,
+    engine: Engine, options: Mapping[str, Any], request_id: str, transport: Transport | None = None
 ) -> Call:
-    """What an adapter is told beside the request; `parts` as for `step_request`. Raises as `split` does."""
+    """What an adapter is told beside the request. Raises as `split` does."""
+    return Call(request_id=request_id, transport=transport, **call_terms(engine, options))
+
+
+def call_terms(engine: Engine, options: Mapping[str, Any], *, parts: Parts | None = None) -> dict[str, Any]:
+    """The fields of a `Call` that are the same for all of one turn; `parts` as for `step_request`.
+
+    Raises as `split` does.
+    """
     parts = parts_of(engine, options) if parts is None else parts
     retry = options.get("retry")
     held = {
@@ -153,16 +157,14 @@ def call_for(
         **resolve_adapter_opts(engine, options),
         **{name: value for name, value in options.items() if name in TRANSPORT and value is not None},
     }
-    return Call(
-        request_id=request_id,
-        api_key=options.get("api_key"),
-        options=held,
-        stream_timeout=held.get("stream_timeout"),
-        request_timeout=held.get("request_timeout"),
-        retry=engine.retry if retry is None else retry,
-        cursor_key=engine.id,
-        transport=transport,
-    )
+    return {
+        "api_key": options.get("api_key"),
+        "options": held,
+        "stream_timeout": held.get("stream_timeout"),
+        "request_timeout": held.get("request_timeout"),
+        "retry": engine.retry if retry is None else retry,
+        "cursor_key": engine.id,
+    }
 
 
 def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:

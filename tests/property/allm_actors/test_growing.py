@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allm_actors import Message, Request, ToolCall, ValidationError, validate
+from allm_actors import Message, Request, Tool, ToolCall, ValidationError, validate
 from allm_actors.data.growing import Growing
 
 IDS = st.sampled_from(["a", "b"])
@@ -29,9 +31,9 @@ def rounds(draw: st.DrawFn) -> list[Message]:
     return [Message(role="assistant", content="", metadata={"tool_calls": asked}), *answers]
 
 
-def errors_of(check: object, request: Request) -> object:
+def errors_of(check: Callable[..., object], *args: object) -> object:
     try:
-        check(request)  # type: ignore[operator]
+        check(*args)
     except ValidationError as error:
         return error.errors
     return None
@@ -41,18 +43,35 @@ def errors_of(check: object, request: Request) -> object:
 def test_a_growing_conversation_is_judged_as_validate_judges_it(
     valid: list[list[Message]], rest: list[Message]
 ) -> None:
-    growing, messages = Growing(), []
+    growing, messages = Growing(Request(messages=[])), []
     for more in [*valid, *([message] for message in rest)]:
         messages = [*messages, *more]
-        request = Request(messages=messages)
-        assert errors_of(growing.validate, request) == errors_of(validate, request)
+        judged = errors_of(growing.with_messages, messages)
+        assert judged == errors_of(validate, Request(messages=messages))
 
 
 @given(rounds(), MESSAGES, rounds())
 def test_another_conversation_is_looked_at_anew(
     first: list[Message], other: Message, last: list[Message]
 ) -> None:
-    growing = Growing()
-    growing.validate(Request(messages=first))
-    request = Request(messages=[other for _ in first] + last)
-    assert errors_of(growing.validate, request) == errors_of(validate, request)
+    growing = Growing(Request(messages=[]))
+    growing.with_messages(first)
+    messages = [other for _ in first] + last
+    assert errors_of(growing.with_messages, messages) == errors_of(validate, Request(messages=messages))
+
+
+def test_what_is_no_message_is_judged_too() -> None:
+    growing = Growing(Request(messages=[], temperature=3.0))
+    hi = Message(role="user", content="hi")
+    assert errors_of(growing.with_messages, [hi]) == [("temperature", "out_of_range")]
+
+
+def test_a_reader_may_change_a_request_without_changing_the_next_one() -> None:
+    growing = Growing(Request(messages=[], tools=[Tool(name="f", description="")], options={"seed": 1}))
+    messages = [Message(role="user", content="hi")]
+    for _ in range(2):
+        request = growing.with_messages(messages)
+        assert (len(request.messages), len(request.tools), request.options) == (1, 1, {"seed": 1})
+        request.messages.clear()
+        request.tools.clear()
+        request.options.clear()

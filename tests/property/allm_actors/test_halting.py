@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import assignment, bench, crew, ledger, ports, run, seat, session
+from allm_actors.actors import assignment, bench, crew, ledger, model_calls, run, seat, session
 from allm_actors.actors import ending as endings
 from allm_actors.actors.adapter import AdapterActor
 from allm_actors.actors.channel import Channel
@@ -419,7 +419,8 @@ def a_tool_that_takes_too_long_is_waited_for(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_silent_model_is_waited_for(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(run, "model_call", lambda *args: _patient(*ports.model_call(*args)))
+    honest = model_calls.ModelCalls.call
+    patch.setattr(model_calls.ModelCalls, "call", lambda *args: _patient(*honest(*args)))
 
 
 def _patient(adapter: Any, request: Any, call: Any) -> Any:
