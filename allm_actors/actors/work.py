@@ -172,7 +172,7 @@ def _settled(
     try:
         with _inside(spec):
             result = invoke()
-            if inspect.isawaitable(result):
+            if type(result) not in _PLAIN and inspect.isawaitable(result):
                 result = asyncio.run(_await(result))
     except (ChildDied, ProcessKilled):
         raise

@@ -197,4 +197,6 @@ def _in_order(calls: list[ToolCall], answers: Mapping[str, AnswerEvent]) -> list
     """The answers in the order of the calls, and after them those that answer none."""
     asked = dict.fromkeys(call.id for call in calls)
     known = [answers[call_id] for call_id in asked if call_id in answers]
+    if len(known) == len(answers):
+        return known
     return known + [answer for call_id, answer in answers.items() if call_id not in asked]
