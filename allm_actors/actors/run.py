@@ -137,9 +137,13 @@ class TurnRun:
         try:
             while self.todo and not self._waiting:
                 effect = self.todo.popleft()
-                if not self._perform(effect):
+                kind = type(effect)
+                if kind in _DEEDS and not self._may_act(effect):
                     self.todo.appendleft(effect)
                     return
+                if self._spans is not None:
+                    self._spans.wants(effect)
+                self._performers[kind](self, effect)
         finally:
             self._performing = False
 
@@ -260,15 +264,6 @@ class TurnRun:
         self.state = state
         self.todo.extend(effects)
         self.advance()
-
-    def _perform(self, effect: Effect) -> bool:
-        perform = self._performers[type(effect)]
-        if type(effect) in _DEEDS and not self._may_act(effect):
-            return False
-        if self._spans is not None:
-            self._spans.wants(effect)
-        perform(self, effect)
-        return True
 
     def _may_act(self, effect: Any) -> bool:
         # The tools of one step start together: the reader lets the first one through, and with it the others.

@@ -240,18 +240,22 @@ def _scripts(options: Mapping[str, Any]) -> list[Sequence[Any]]:
 
 
 def _is_nested(value: Sequence[Any]) -> bool:
-    return bool(value) and all(_is_script(item) for item in value)
+    return bool(value) and not _no_scripts(value)
 
 
-def _is_script(item: Any) -> bool:
-    return isinstance(item, (list, tuple)) and not (item and isinstance(item[0], str))
+def _no_scripts(value: Sequence[Any]) -> list[Any]:
+    return [
+        item for item in value if not isinstance(item, (list, tuple)) or (item and isinstance(item[0], str))
+    ]
 
 
 def _nested(name: str, value: Sequence[Any]) -> list[Sequence[Any]]:
-    if all(map(_is_script, value)):
+    wrong = _no_scripts(value)
+    if not wrong:
         return list(value)
-    wrong = next(item for item in value if not _is_script(item))
-    raise TypeError(f"{name} in adapter_opts must be a list of scripts, one per call, got in it: {wrong!r}")
+    raise TypeError(
+        f"{name} in adapter_opts must be a list of scripts, one per call, got in it: {wrong[0]!r}"
+    )
 
 
 def _entries_at(scripts: Sequence[Sequence[Any]], index: int) -> Sequence[Any]:

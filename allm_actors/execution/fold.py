@@ -58,21 +58,20 @@ class Fold:
 
     def apply(self, event: object) -> Fold:
         """Take one event in, and give this fold back."""
-        kind = type(event)
-        rule = Receiving.rules.get(kind)
-        try:
-            if rule is not None:
-                rule(self._receiving, event)
-            elif (closing := self._rules.get(kind)) is not None:
-                closing(self, event)
-        except Exception:  # noqa: BLE001, S110 - total: an event without sense changes nothing
-            pass
-        return self
+        return self.apply_all((event,))
 
     def apply_all(self, events: Iterable[object]) -> Fold:
         """Take events in, in order, and give this fold back."""
+        rules, closings = Receiving.rules, self._rules
         for event in events:
-            self.apply(event)
+            kind = type(event)
+            try:
+                if (rule := rules.get(kind)) is not None:
+                    rule(self._receiving, event)
+                elif (closing := closings.get(kind)) is not None:
+                    closing(self, event)
+            except Exception:  # noqa: BLE001, S110 - total: an event without sense changes nothing
+                pass
         return self
 
     def response(self) -> Response:

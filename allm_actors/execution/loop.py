@@ -105,6 +105,8 @@ def step(state: LoopState, input: Input) -> Transition:
     """The next state, and what to do, in order."""
     phase = state.phase
     match input:
+        case ToolReturned() if isinstance(phase, Batch) and input.turn in (None, state.turn):
+            return _batch(state, batches.returned(phase, input.call_id, input.outcome))
         case ModelEvents() if isinstance(phase, Asking) and input.turn == state.turn:
             return _heard(state, phase, input)
         case ModelEnded() if isinstance(phase, Asking) and input.turn == state.turn:
@@ -113,8 +115,6 @@ def step(state: LoopState, input: Input) -> Transition:
             return _failed(state, phase, input)
         case AnswerParsed() if isinstance(phase, Parsing) and input.turn == state.turn:
             return _parsed(state, phase.response, input)
-        case ToolReturned() if isinstance(phase, Batch) and input.turn in (None, state.turn):
-            return _batch(state, batches.returned(phase, input.call_id, input.outcome))
         case HandlerEnded() if isinstance(phase, Batch) and input.turn in (None, state.turn):
             return _batch(state, batches.handled(phase, input.call_id, input.error))
         case ToolCrashed() if isinstance(phase, Batch) and input.turn in (None, state.turn):

@@ -232,9 +232,8 @@ class RealClock:
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def monotonic(self) -> float:
-        """Seconds since some moment in the past."""
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
+    """Seconds since some moment in the past."""
 
     def drive(self, timers: Timers) -> None:
         """Look at `timers` again; start the thread if there is none."""

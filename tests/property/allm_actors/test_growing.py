@@ -67,7 +67,9 @@ def test_what_is_no_message_is_judged_too() -> None:
 
 
 def test_a_reader_may_change_a_request_without_changing_the_next_one() -> None:
-    growing = Growing(Request(messages=[], tools=[Tool(name="f", description="", schema={})], options={"seed": 1}))
+    growing = Growing(
+        Request(messages=[], tools=[Tool(name="f", description="", schema={})], options={"seed": 1})
+    )
     messages = [Message(role="user", content="hi")]
     for _ in range(2):
         request = growing.with_messages(messages)
