@@ -248,8 +248,11 @@ class Continue(msgspec.Struct, frozen=True):
 
 
 class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`. Where there is a `claim`,
-    the work is given somebody to tell when its handler is over (see `Work`).
+    """What a tool actor does: run `work` (a handler and its settling), or await it on `loop`. `cancel` tells a handler
+    that nobody waits for it any more; thread: any.
+
+    A `claim` is there where the user's policy or encoder has a part in it, which are asked once: by the worker, whose
+    handler is over, or by whoever gives up on it. The first to acquire it may; the work is given somebody to tell.
     """
 
     token: int

@@ -62,7 +62,7 @@ from .protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, TurnSpec, Wake
 from .spans import spans_of
 from .tools import tool_actor_for
 from .window import Window
-from .work import Work, halt_work, parse_work, settle_work, tool_work
+from .work import halt_job, parse_job, settle_job, tool_job
 
 __all__ = ["TurnRun"]
 
@@ -363,22 +363,25 @@ class TurnRun:
     def _run_tool(self, effect: RunTool) -> None:
         call, turn = effect.call, effect.turn
         span = None if self._spans is None else self._spans.tool(call, effect.tool, turn)
-        work = tool_work(self.spec, call, effect.tool, effect.request_id, span)
-        self._hire_tool(call, turn, work, effect.timeout)
+        token = self._crew.next_token()
+        job = tool_job(self.spec, token, self._ref, call, effect.tool, effect.request_id, span)
+        self._hire_tool(call, turn, job, effect.timeout)
 
     def _settle_error(self, effect: SettleError) -> None:
-        work = settle_work(self.spec, effect.call, effect.error)
-        self._hire_tool(effect.call, effect.turn, work, effect.timeout)
+        job = settle_job(self.spec, self._crew.next_token(), self._ref, effect.call, effect.error)
+        self._hire_tool(effect.call, effect.turn, job, effect.timeout)
 
     def _ask_halt(self, effect: AskHalt) -> None:
-        self._ask("halt", effect.turn, halt_work(self.spec, effect.step_result))
+        job = halt_job(self.spec, self._crew.next_token(), self._ref, effect.step_result)
+        self._ask("halt", effect.turn, job)
 
     def _parse_answer(self, effect: ParseAnswer) -> None:
-        self._ask("parse", effect.turn, parse_work(self.spec, effect.text))
+        job = parse_job(self.spec, self._crew.next_token(), self._ref, effect.text)
+        self._ask("parse", effect.turn, job)
 
-    def _hire_tool(self, call: ToolCall, turn: int, work: Work, timeout: float | None) -> None:
+    def _hire_tool(self, call: ToolCall, turn: int, job: ToolJob, timeout: float | None) -> None:
         worker = Assignment("tool", turn, call.id, timeout=timeout)
-        token = self._tokens[call.id, turn] = self._put_to_work(worker, work, call.name, call.id)
+        token = self._tokens[call.id, turn] = self._put_to_work(worker, job)
         if (
             timeout is not None and timeout != math.inf
         ):  # as `_set_alarm`, without the call: each tool comes by
@@ -389,13 +392,12 @@ class TurnRun:
         if timeout is not None and timeout != math.inf:
             worker.call_off = self._crew.alarm(timeout, token)
 
-    def _ask(self, kind: str, turn: int, work: Work) -> None:
+    def _ask(self, kind: str, turn: int, job: ToolJob) -> None:
         worker = Assignment(kind, turn, timeout=self.spec.options.tool_timeout)
-        self._set_alarm(worker, self._put_to_work(worker, work, kind, kind))
+        self._set_alarm(worker, self._put_to_work(worker, job))
 
-    def _put_to_work(self, worker: Assignment, work: Work, name: str, call_id: str) -> int:
-        job = work.job(self._crew.next_token(), self._ref, name, call_id)
-        worker.cancel, worker.claim = job.cancel, work.claim
+    def _put_to_work(self, worker: Assignment, job: ToolJob) -> int:
+        worker.cancel, worker.claim = job.cancel, job.claim
         return self._employ(worker, tool_actor_for(job), job)
 
     def _employ(self, worker: Assignment, process: type[Process], job: ModelJob | ToolJob) -> int:

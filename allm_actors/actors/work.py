@@ -1,4 +1,4 @@
-"""What a tool actor is given to do: a handler and the settling of what it answers, as one callable.
+"""The jobs of tool actors: a handler and the settling of what it answers, as one callable.
 
 Rule of this file: the user's code (handler, policy, encoder, predicate) runs only inside the work, in the worker; what
 it raises becomes an outcome there. The session actor makes the work and never runs it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-from _thread import LockType, allocate_lock
+from _thread import allocate_lock
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -33,7 +33,7 @@ from .loops import current_loop, on_thread
 from .protocol import ToolJob, TurnSpec
 from .terms import Form
 
-__all__ = ["Work", "halt_work", "parse_work", "settle_work", "tool_work"]
+__all__ = ["halt_job", "parse_job", "settle_job", "tool_job"]
 
 
 _OUTSIDE = nullcontext()
@@ -41,44 +41,19 @@ Tell = Callable[[Any], bool]
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-class Work(msgspec.Struct, frozen=True, eq=False):
-    """Something to do in a worker; if it is `asynchronous`, `run` returns a coroutine for the turn's event loop.
+def tool_job(
+    spec: TurnSpec,
+    token: int,
+    session: ProcessRef[Any],
+    call: ToolCall,
+    tool: Tool,
+    request_id: str | None,
+    span: Span | None = None,
+) -> ToolJob:
+    """Run `tool` for `call` and settle its answer into a `ToolOutcome`; `span` is started and stopped around it.
 
-    A `claim` is there where the user's policy or encoder has a part in it, which are asked once: by the worker, whose
-    handler is over, or by whoever gives up on it. The first to acquire it may; a worker that does says so.
+    The answer, as all that these jobs come to, is told to `session` with the `token`.
     """
-
-    run: Callable[..., Any]
-    spec: TurnSpec
-    cancelled: Cancelled
-    asynchronous: bool = False
-    claim: LockType | None = None
-    cancel: Callable[[], None] | None = None
-
-    @property
-    def stop(self) -> Callable[[], None]:
-        """Tell the handler that nobody waits for it any more. Thread: any."""
-        return self.cancel or self.cancelled.set
-
-    def job(self, token: int, session: ProcessRef[Any], name: str, call_id: str) -> ToolJob:
-        """This work as a job for a tool actor."""
-        return ToolJob(
-            token=token,
-            session=session,
-            name=name,
-            call_id=call_id,
-            work=self.run,
-            claim=self.claim,
-            cancel=self.stop,
-            loop=self.spec.loop if self.asynchronous else None,
-            context=self.spec.context,
-        )
-
-
-def tool_work(
-    spec: TurnSpec, call: ToolCall, tool: Tool, request_id: str | None, span: Span | None = None
-) -> Work:
-    """Run `tool` for `call` and settle its answer into a `ToolOutcome`; `span` is started and stopped around it."""
     cancelled = Cancelled()
 
     def context() -> ToolContext:
@@ -92,18 +67,34 @@ def tool_work(
         )
 
     form = spec.terms.form_of(tool)
+    work: Callable[..., Any]
+    cancel, loop = cancelled.set, None
     if tool.isolation == "process" and tool.handler is not None and form.executor is None:
-        return _isolated_work(spec, IsolatedCall(tool, call.arguments, context()), call, cancelled, span)
-    invoke = _invoker(form, tool, call, context)
-    if spec.loop is not None and form.asynchronous:
-        run = partial(_asettled, spec, call, invoke, span)
-        return Work(run, spec, cancelled, asynchronous=True, claim=_claim(spec))
-    return Work(partial(_settled, spec, call, invoke, span), spec, cancelled, claim=_claim(spec))
+        work, cancel = _isolated_work(
+            spec, IsolatedCall(tool, call.arguments, context()), call, cancelled, span
+        )
+    else:
+        invoke = _invoker(form, tool, call, context)
+        loop = spec.loop if form.asynchronous else None
+        work = partial(_settled if loop is None else _asettled, spec, call, invoke, span)
+    return ToolJob(
+        token=token,
+        session=session,
+        name=call.name,
+        call_id=call.id,
+        work=work,
+        claim=allocate_lock() if spec.terms.has_user_code else None,
+        cancel=cancel,
+        loop=loop,
+        context=spec.context,
+    )
 
 
 def _isolated_work(
     spec: TurnSpec, isolated: IsolatedCall, call: ToolCall, cancelled: Cancelled, span: Span | None
-) -> Work:
+) -> tuple[Callable[..., ToolOutcome], Callable[[], None]]:
+    """What runs the call in a process of its own, and what ends that."""
+
     def cancel() -> None:
         cancelled.set()
         isolated.kill()
@@ -116,10 +107,12 @@ def _isolated_work(
                 raise  # as every worker that dies: the machine decides what that means
             return settle(call, died)  # nobody waits for this any more
 
-    return Work(run, spec, cancelled, claim=_claim(spec), cancel=cancel)
+    return run, cancel
 
 
-def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
+def settle_job(
+    spec: TurnSpec, token: int, session: ProcessRef[Any], call: ToolCall, error: AllmError
+) -> ToolJob:
     """Take an error that no worker had to the user's policy and encoder."""
     terms = spec.terms
 
@@ -127,10 +120,10 @@ def settle_work(spec: TurnSpec, call: ToolCall, error: AllmError) -> Work:
         with _inside(spec):
             return settle_error(_own(call), error, terms.encoder, terms.policy)
 
-    return Work(run, spec, Cancelled())
+    return _job(spec, token, session, call.name, call.id, run)
 
 
-def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
+def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: StepResult) -> ToolJob:
     """Ask the user's `halt_when`; what it raises is its answer."""
     predicate: Callable[[StepResult], Any] = spec.call_options["halt_when"]
 
@@ -145,10 +138,10 @@ def halt_work(spec: TurnSpec, step_result: StepResult) -> Work:
         except Exception as error:  # noqa: BLE001 - it is the answer
             return error
 
-    return Work(ask, spec, Cancelled())
+    return _job(spec, token, session, "halt", "halt", ask)
 
 
-def parse_work(spec: TurnSpec, text: str) -> Work:
+def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -> ToolJob:
     """Make a value of the call's `response_model` out of an answer: `(value, problem, error)`, of which one counts."""
     model = spec.call_options["response_model"]
 
@@ -161,7 +154,22 @@ def parse_work(spec: TurnSpec, text: str) -> Work:
         except Exception as error:  # noqa: BLE001 - the type's own code; the model cannot mend it
             return None, None, broken_model(model, describe(error))
 
-    return Work(read, spec, Cancelled())
+    return _job(spec, token, session, "parse", "parse", read)
+
+
+def _job(
+    spec: TurnSpec, token: int, session: ProcessRef[Any], name: str, call_id: str, run: Callable[[], Any]
+) -> ToolJob:
+    """One that has nobody to tell that it was cancelled."""
+    return ToolJob(
+        token=token,
+        session=session,
+        name=name,
+        call_id=call_id,
+        work=run,
+        cancel=Cancelled().set,
+        context=spec.context,
+    )
 
 
 def _settled(
@@ -248,10 +256,6 @@ def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolC
     if form.context is None:
         return lambda: handler(_copied(call.arguments))
     return lambda: called(handler, form.context, _copied(call.arguments), context())
-
-
-def _claim(spec: TurnSpec) -> LockType | None:
-    return allocate_lock() if spec.terms.has_user_code else None
 
 
 def _own(call: ToolCall) -> ToolCall:
