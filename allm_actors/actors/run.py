@@ -382,10 +382,7 @@ class TurnRun:
     def _hire_tool(self, call: ToolCall, turn: int, job: ToolJob, timeout: float | None) -> None:
         worker = Assignment("tool", turn, call.id, timeout=timeout)
         token = self._tokens[call.id, turn] = self._put_to_work(worker, job)
-        if (
-            timeout is not None and timeout != math.inf
-        ):  # as `_set_alarm`, without the call: each tool comes by
-            worker.call_off = self._crew.alarm(timeout, token)
+        self._set_alarm(worker, token)
 
     def _set_alarm(self, worker: Assignment, token: int) -> None:
         timeout = worker.timeout
