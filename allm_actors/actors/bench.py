@@ -53,12 +53,21 @@ class Bench:
         post.token = 0
         self._free.setdefault(kind, []).append(post)
 
-    def call(self, kind: type[Process]) -> Post | None:
-        """One that is free, if there is one; it may have died on the bench."""
+    def free(self, kind: type[Process]) -> Post | None:
+        """One that is free, if there is one, and stays so until it leaves; it may have died on the bench."""
         free = self._free.get(kind)
-        return free.pop() if free else None
+        return free[-1] if free else None
 
-    def clear(self) -> list[Post]:
-        """All that sit here, who are to go."""
-        free, self._free = self._free, {}
-        return [post for posts in list(free.values()) for post in posts]
+    def leave(self, kind: type[Process]) -> None:
+        """The one that was free is it no more."""
+        free = self._free.get(kind)
+        if free:  # else our killer has let go of all
+            free.pop()
+
+    def posts(self) -> list[Post]:
+        """All that sit here."""
+        return [post for posts in list(self._free.values()) for post in posts]
+
+    def clear(self) -> None:
+        """Nobody sits here any more."""
+        self._free = {}

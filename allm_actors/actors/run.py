@@ -401,11 +401,16 @@ class TurnRun:
         """Have the job done by whoever is free, or by somebody new; its token."""
         worker.process = process
         self._workers[job.token] = worker  # first: whoever kills us meanwhile looks here
-        while (post := self._bench.call(process)) is not None and not post.give(job):
+        while (post := self._bench.free(process)) is not None:
+            worker.post = post  # and only then it leaves the bench: they look there, too
+            self._bench.leave(process)
+            if post.give(job):
+                break
             self._workers.pop(job.token, None)
             job = msgspec.structs.replace(job, token=self._crew.next_token())
             self._workers[job.token] = worker
-        worker.post = self._crew.hire(job) if post is None else post
+        else:
+            worker.post = self._crew.hire(job)
         if not self._ref.is_alive():
             # Killed meanwhile, and whoever let go of our workers did not see this one's process.
             if worker.cancel is not None:
@@ -423,12 +428,15 @@ class TurnRun:
         if not self._ref.is_alive():  # as above
             post.ref.terminate(ANSWERED)
 
+    # Whoever is let go of is dismissed first, and forgotten then: killed in between, we leave it to our killer.
+
     def _let_all_go(self) -> None:
         for token in list(self._workers):  # a question that nobody waits for any more
             self._drop(token)
-        for post in self._bench.clear():
+        for post in self._bench.posts():
             if post.ref is not None:
                 self._crew.dismiss(post.ref, ANSWERED)
+        self._bench.clear()
 
     def _taken(self, count: int) -> None:
         worker = self._workers.get(self.model) if self.model is not None else None
@@ -450,9 +458,10 @@ class TurnRun:
         return worker
 
     def _drop(self, token: int) -> None:
-        worker = self._forget(token)
+        worker = self._workers.get(token)
         if worker is not None:
             self._dismiss(worker)
+            self._forget(token)
 
     def _dismiss(self, worker: Assignment) -> None:
         # Never a kill: a handler that blocks cannot be stopped by one, only disowned. It is asked to stop, and its

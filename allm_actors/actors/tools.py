@@ -75,10 +75,9 @@ class Worker(Process):
             job.cancel()
 
     def answer(self, job: ToolJob, outcome: Any) -> None:
-        """Tell the session, and be free, or end."""
+        """Tell the session, and be free, or end: also when it is dead, for it may not have known whom to let go."""
         self._job = None
-        job.session.send(ToolDone(job.token, outcome))
-        if not self.stays:
+        if not job.session.send(ToolDone(job.token, outcome)) or not self.stays:
             self.finish(ANSWERED)
 
 

@@ -16,10 +16,13 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.actors import default_host, stateless
+from allm_actors.actors.adapter import AdapterActor
+from allm_actors.actors.bench import Post
 from allm_actors.actors.crew import Crew
 from allm_actors.actors.protocol import Begin
 from allm_actors.actors.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.actors.tools import ToolActor
 from allm_actors.data import Message, MessageCompleted, Session, StoreError, Thread
 from allm_actors.engine.script import stage
 from allm_actors.testing import SimHost, script
@@ -27,6 +30,7 @@ from supervisors import ProcessRef
 from supervisors import exit as exit_process
 from tests.integration.stage import SOON, Hold, until
 
+WORKERS = (AdapterActor, ToolActor)
 SAYS = [script.text("Hello."), script.finish("stop")]
 
 
@@ -98,6 +102,29 @@ def test_a_chat_in_a_tool_that_is_killed_is_called_off() -> None:
     assert killed.wait(SOON)
     held.open()
     until(lambda: default_host().stats().turns == 0)
+
+
+@pytest.mark.parametrize("dispatcher", ["loop", "threads", "pool"])
+@pytest.mark.parametrize("moment", [(Post, "give"), (Crew, "dismiss"), (Crew, "hire")], ids=lambda m: m[1])
+def test_a_session_that_is_killed_as_it_hands_out_work_or_lets_go_leaves_nobody_behind(
+    moment: tuple[type, str], dispatcher: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, dies = getattr(*moment), [True]
+    tool = allm.Tool(name="look", description="", schema={}, handler=lambda _: 1)
+    calls = [*[script.tool_call("look") for _ in range(3)], script.finish("tool_calls")]
+    with allm.Host(dispatcher=dispatcher) as host:
+
+        def killed_first(self: Any, *args: Any) -> Any:
+            if dies:
+                dies.clear()
+                exit_process(host.system.whereis(("sessions", "s")), "kill")
+            return honest(self, *args)
+
+        monkeypatch.setattr(*moment, killed_first)
+        turn = host.session("s", fake(calls, calls, SAYS, tools=[tool])).reply("hi")
+        assert in_time(turn.result).halted_reason == "error"
+        assert not dies
+        until(lambda: not any(issubclass(each.actor_class, WORKERS) for each in host.system.processes()))
 
 
 @pytest.mark.parametrize("dispatcher", ["loop", "threads", "pool"])

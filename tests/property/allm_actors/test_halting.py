@@ -468,12 +468,12 @@ def workers_outlive_their_turn(patch: pytest.MonkeyPatch) -> None:
 
 
 def whoever_waits_outlives_the_turn(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(bench.Bench, "clear", lambda bench: [])
+    patch.setattr(bench.Bench, "posts", lambda bench: [])
 
 
 def a_question_outlives_its_turn(patch: pytest.MonkeyPatch) -> None:
     def only_who_waits(run: run.TurnRun) -> None:
-        for post in run._bench.clear():
+        for post in run._bench.posts():
             run._crew.dismiss(post.ref, ANSWERED)
 
     patch.setattr(run.TurnRun, "_let_all_go", only_who_waits)
