@@ -12,6 +12,7 @@ import msgspec
 
 from allm_actors.data import ChatResult, Event, MessageStarted, Response, StepCompleted, StepResult, Thread
 from allm_actors.engine.resolve import resolve_model
+from allm_actors.engine.secret import key_of, scrub
 from allm_actors.execution.costs import missing_costs
 from allm_actors.execution.effects import CallModel, CancelModel, Effect, Emit, Finish, Refused
 from allm_actors.execution.fold import Fold
@@ -43,7 +44,7 @@ def refused(spec: TurnSpec, error: Exception) -> None:
 class TurnSpans:
     """The open spans of a turn. Thread: the session actor's, or, after its death, its killer's."""
 
-    __slots__ = ("_about", "_context", "_kind", "_open", "_steps", "_tools")
+    __slots__ = ("_about", "_context", "_hide", "_kind", "_open", "_steps", "_tools")
 
     def __init__(self, spec: TurnSpec) -> None:
         options, self._context = spec.options, spec.context
@@ -52,6 +53,8 @@ class TurnSpans:
         session_id = spec.call_options.get("session_id")
         if session_id is not None:
             self._about["session_id"] = session_id
+        source = spec.call_options.get("api_key")
+        self._hide = None if source is None else lambda value: scrub(value, key_of(source))
         self._steps = Fold(Thread())
         self._open: dict[str, Span] = {}
         self._tools: dict[tuple[str, int], Span] = {}
@@ -61,7 +64,7 @@ class TurnSpans:
     def tool(self, call: Any, tool: Any, turn: int) -> Span:
         """The span of one tool run, which its worker starts and stops."""
         about = {**self._about, "tool": tool, "tool_call": call}
-        span = self._tools[call.id, turn] = Span("tool", about, self._context)
+        span = self._tools[call.id, turn] = Span("tool", about, self._context, self._hide)
         return span
 
     def lost(self, call_id: str, turn: int, why: Any) -> None:
@@ -120,7 +123,7 @@ class TurnSpans:
             self.lost(call_id, turn, why)
 
     def _begin(self, name: str) -> None:
-        self._open[name] = Span(name, self._about, self._context).start()
+        self._open[name] = Span(name, self._about, self._context, self._hide).start()
 
     def _end(self, name: str, **extras: Any) -> None:
         span = self._open.pop(name, None)

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from .depth import DEEPEST_WRITTEN, is_deeper
 from .errors import ValidationError
 from .foreign import Unencodable, refusal
 from .lowering import lower, sayable
@@ -35,7 +36,8 @@ def to_json(value: Any) -> str:
 
     Shape: `{"__type__": "ALLM.Message", "data": {"role": "user", "content": "hi", …}}`.
     Raises TypeError for anything else, and for what has no form in JSON anywhere inside, naming its place: a handler, a
-    function, a foreign object, and None in a field with another default, since `null` is read as that default.
+    function, a foreign object, and None in a field with another default, since `null` is read as that default. So it
+    does for what is nested more than 256 levels deep as JSON, which could not be read everywhere.
     """
     if shape_of(type(value)) is None:
         raise TypeError(
@@ -70,9 +72,13 @@ def from_json(text: str | bytes, as_: type[Any] | str | None = None) -> Any:
 
 def _text(tree: Any) -> str:
     try:
-        return msgspec.json.encode(tree).decode()
+        data = msgspec.json.encode(tree)
     except ValueError:  # half of a surrogate pair, as a cut stream may leave it, or thousands of digits
-        return msgspec.json.encode(sayable(tree)).decode()
+        tree = sayable(tree)
+        data = msgspec.json.encode(tree)
+    if data.count(b"{") + data.count(b"[") > DEEPEST_WRITTEN and is_deeper(tree, DEEPEST_WRITTEN):
+        raise Unencodable
+    return data.decode()
 
 
 def _tree(text: str | bytes) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from .depth import DEEPEST_WRITTEN
 from .responses import Response
 from .shapes import CODES, Field, Shape, shape_of
 
@@ -91,7 +92,8 @@ def refusal(value: Any, *, null_is_default: bool = False) -> TypeError:
     except RecursionError:
         found = None
     if found is None:
-        return TypeError(f"{type(value).__name__} cannot be encoded: it is nested too deeply")
+        why = f"it is nested too deeply; at most {DEEPEST_WRITTEN} levels are written"
+        return TypeError(f"{type(value).__name__} cannot be encoded: {why}")
     path, advice = found
     return TypeError(f"{path} cannot be encoded: {advice}")
 

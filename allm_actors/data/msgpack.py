@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from .depth import DEEPEST_WRITTEN, is_deeper
 from .errors import StoreError
 from .foreign import Unencodable, getter, plain, refusal
 from .misreading import UNREADABLE, found, place, why
@@ -31,11 +32,11 @@ _AS_IT_IS = frozenset({str, bool, float, bytes, type(None)})
 def to_msgpack(value: Any) -> bytes:
     """A value of this library, or plain data with such values inside, as bytes.
 
-    Raises TypeError for a handler, a function or a foreign object anywhere inside, naming its place.
+    Raises TypeError for a handler, a function or a foreign object anywhere inside, naming its place, and for what is
+    nested more than 256 levels deep as it is written, which could not be read everywhere.
     """
     try:
-        tree = _pack(value)
-        return _bytes([SCHEMA_VERSION, tree])
+        return _bytes(_pack(value, DEEPEST_WRITTEN))
     except (Unencodable, RecursionError):
         raise refusal(value) from None
 
@@ -130,40 +131,50 @@ def _corrupt(why: str) -> StoreError:
 
 def _bytes(tree: Any) -> bytes:
     try:
-        return msgspec.msgpack.encode(tree)
+        return msgspec.msgpack.encode([SCHEMA_VERSION, tree])
     except (
         UnicodeEncodeError
     ):  # half of a surrogate pair, as a cut stream may leave it: UTF-8 has no form for it
-        return msgspec.msgpack.encode(_without_surrogates(tree))
+        tree = _without_surrogates(tree)
+        if is_deeper(tree, DEEPEST_WRITTEN):
+            raise Unencodable from None
+        return msgspec.msgpack.encode([SCHEMA_VERSION, tree])
 
 
-def _pack(value: Any) -> Any:
+def _pack(value: Any, room: int) -> Any:
+    """The value as a tree of at most so many levels. Raises Unencodable."""
     cls = type(value)
     if cls in _AS_IT_IS:
         return value
-    return (_packers.get(cls) or _packer_for(value))(value)
+    return (_packers.get(cls) or _packer_for(value))(value, room)
 
 
-def _pack_int(value: int) -> Any:
+def _pack_int(value: int, _room: int) -> Any:
     return value if _LEAST_INT <= value <= _GREATEST_INT else {None: [_GREAT_INT, hex(value)]}
 
 
-def _pack_list(value: list[Any]) -> list[Any]:
-    return [item if type(item) in _AS_IT_IS else _pack(item) for item in value]
+def _pack_list(value: list[Any], room: int) -> list[Any]:
+    if room < 1:
+        raise Unencodable
+    room -= 1
+    return [item if type(item) in _AS_IT_IS else _pack(item, room) for item in value]
 
 
-def _pack_tuple(value: tuple[Any, ...]) -> dict[None, Any]:
-    return {None: [_TUPLE, *_pack_list(list(value))]}
+def _pack_tuple(value: tuple[Any, ...], room: int) -> dict[None, Any]:
+    return {None: [_TUPLE, *_pack_list(list(value), room - 1)]}
 
 
-def _pack_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+def _pack_dict(value: dict[Any, Any], room: int) -> dict[Any, Any]:
+    if room < 1:
+        raise Unencodable
     for key in value:
         if type(key) is not str:
-            return {None: [_MAP, *(_pack(part) for item in value.items() for part in item)]}
-    return {key: item if type(item) in _AS_IT_IS else _pack(item) for key, item in value.items()}
+            return {None: [_MAP, *_pack_list([part for item in value.items() for part in item], room - 1)]}
+    room -= 1
+    return {key: item if type(item) in _AS_IT_IS else _pack(item, room) for key, item in value.items()}
 
 
-Packer = Callable[[Any], Any]
+Packer = Callable[[Any, int], Any]
 _packers: dict[type[Any], Packer] = {int: _pack_int, list: _pack_list, tuple: _pack_tuple, dict: _pack_dict}
 
 
@@ -172,21 +183,24 @@ def _packer_for(value: Any) -> Packer:
     if shape is not None:
         packer = _packers[shape.cls] = _shape_packer(shape)
         return packer
-    return lambda other: _pack(plain(other))
+    return lambda other, room: _pack(plain(other), room)
 
 
 def _shape_packer(shape: Shape) -> Packer:
     get, code, tag = getter(shape), shape.code, shape.tag
     if code is None:
-        return lambda value: {None: [tag, _pack_dict(get(value)[0])]}
+        return lambda value, room: {None: [tag, _pack_dict(get(value)[0], room - 2)]}
     defaults = [field.make_default() for field in shape.fields]
 
-    def pack(value: Any) -> dict[None, Any]:
+    def pack(value: Any, room: int) -> dict[None, Any]:
+        if room < 2:
+            raise Unencodable
+        room -= 2
         fields = get(value)
         count = len(fields)
         while count and _is_default(fields[count - 1], defaults[count - 1]):
             count -= 1
-        return {None: [code, *[f if type(f) in _AS_IT_IS else _pack(f) for f in fields[:count]]]}
+        return {None: [code, *[f if type(f) in _AS_IT_IS else _pack(f, room) for f in fields[:count]]]}
 
     return pack
 

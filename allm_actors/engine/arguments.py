@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from allm_actors.data.depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
+
 __all__ = ["read_arguments"]
 
 _decode = msgspec.json.Decoder().decode
@@ -24,11 +26,15 @@ def read_arguments(raw: str, *, cut_off: bool = False) -> tuple[dict[str, Any], 
         return {}, {}
     try:
         value = _decode(raw)
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except RecursionError:
+        return {}, {"arguments_error": ARGUMENTS_TOO_DEEP}
+    except (msgspec.DecodeError, ValueError) as error:
         why = "were cut off by the token limit" if cut_off else f"are not valid JSON ({error})"
         return {}, {"arguments_error": f"the arguments {why}"}
     if not isinstance(value, dict):
         return {}, {"arguments_error": f"the arguments must be a JSON object, got {_KINDS[type(value)]}"}
+    if is_deeper(value, DEEPEST):
+        return {}, {"arguments_error": ARGUMENTS_TOO_DEEP}
     return value, {}
 
 

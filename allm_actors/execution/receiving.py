@@ -8,7 +8,8 @@ Rule of this file: deltas are gathered and joined once, because text arrives in 
     TextCompleted           its block is replaced; without an id, all of the text is
     ToolCallStarted         a call is known by its id, in the order of first sight
     ToolCallDelta           the raw arguments of the call grow; they are never parsed from fragments
-    ToolCallCompleted       the call is replaced by the complete one and keeps its place
+    ToolCallCompleted       the call is replaced by the complete one and keeps its place; arguments that are nested too
+                            deeply to be stored are none, and its metadata says so
     MessageCompleted        message, finish reason, usage, id, model and raw finish reason; the message's text is the
                             answer's if no other event has any
     RawChunk("usage", …)    usage, field by field: what is said later wins, what is not said stays
@@ -40,6 +41,7 @@ from allm_actors.data import (
     ToolCallStarted,
     Usage,
 )
+from allm_actors.data.depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
 
 __all__ = ["Receiving", "text_of"]
 
@@ -149,6 +151,9 @@ class Receiving:
             raw_arguments=event.raw_arguments,
             metadata=metadata if isinstance(metadata, dict) else {},
         )
+        if is_deeper(complete.arguments, DEEPEST):
+            said = {**complete.metadata, "arguments_error": ARGUMENTS_TOO_DEEP}
+            complete = msgspec.structs.replace(complete, arguments={}, metadata=said)
         if call.complete is not None and call.complete != complete:
             self.repeated = event.id
         call.complete = complete

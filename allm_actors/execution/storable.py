@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from allm_actors.data.depth import DEEPEST
 from allm_actors.data.foreign import getter
 from allm_actors.data.shapes import shape_of
 
@@ -19,14 +20,13 @@ from .tool_errors import describe
 
 __all__ = ["storable"]
 
-_DEEPEST: Final = 100  # levels; the codecs, which recurse, can read and write some more than that
 _PLAIN: Final = (str, int, float, bytes, type(None))
 
 
 def storable(value: Any) -> Any:
     """The value as both codecs can write it; the value itself when they can already. Never raises.
 
-    A part that contains itself, or is nested more than 100 levels deep, becomes text.
+    A part that contains itself, or is nested more than 64 levels deep, becomes text.
     """
     return _stored(value, set())
 
@@ -34,7 +34,7 @@ def storable(value: Any) -> Any:
 def _stored(value: Any, above: set[int]) -> Any:
     if isinstance(value, _PLAIN) and not isinstance(value, Enum):
         return value
-    if id(value) in above or len(above) >= _DEEPEST:
+    if id(value) in above or len(above) >= DEEPEST:
         return describe(value)
     above.add(id(value))
     try:

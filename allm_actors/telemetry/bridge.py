@@ -1,8 +1,8 @@
 """Telemetry as log lines, by the names of OpenTelemetry's conventions: one for each span that ended, each
 response and each retry.
 
-Rule of this file: what was said in a conversation is only logged when asked for, and every text loses what looks like a
-key first. A line is plain data, so that any processor can render it.
+Rule of this file: what was said in a conversation is only logged when asked for, and every text loses its call's key,
+and what looks like one, first. A line is plain data, so that any processor can render it.
 
 Source: OpenTelemetry semantic conventions for generative AI (gen_ai.*, error.type) and for HTTP (http.*,
 server.address); they have no names for rate limits.
@@ -20,6 +20,7 @@ from allm_actors.data import AllmError, Err, Response, ToolCall, ToolError
 from allm_actors.data.redaction import redact
 
 from .bus import Event, attach, detach
+from .hiding import hidden
 from .names import EVENTS
 
 __all__ = ["log_events"]
@@ -82,7 +83,7 @@ def line_of(event: Event, *, content: bool) -> dict[str, Any]:
     for name, describe in _DESCRIBED.items():
         if about.get(name) is not None:
             line |= describe(about[name], content)
-    return {name: _without_keys(value) for name, value in line.items()}
+    return {name: _without_keys(hidden(value)) for name, value in line.items()}
 
 
 def _response(response: Response, content: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from contextvars import Context
 from typing import Any
 
 from .bus import emit
+from .hiding import Hide, hiding
 from .names import check_span
 
 __all__ = ["Span"]
@@ -21,15 +22,22 @@ __all__ = ["Span"]
 class Span:
     """Emits `allm.<name>.start` once it starts, and then `stop` or `exception` once.
 
-    Handlers are called in a copy of the `context`, if it has one, whoever starts and ends it. One that is ended before
-    it starts tells nothing. Raises ValueError for a name that is not in `SPANS`. Thread: safe.
+    Handlers are called in a copy of the `context`, if it has one, whoever starts and ends it; `hide` takes the key out
+    of what they write (see `hiding`). One that is ended before it starts tells nothing. Raises ValueError for a name
+    that is not in `SPANS`. Thread: safe.
     """
 
-    __slots__ = ("_began", "_context", "_lock", "_metadata", "_name", "_over")
+    __slots__ = ("_began", "_context", "_hide", "_lock", "_metadata", "_name", "_over")
 
-    def __init__(self, name: str, metadata: Mapping[str, Any], context: Context | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        metadata: Mapping[str, Any],
+        context: Context | None = None,
+        hide: Hide | None = None,
+    ) -> None:
         check_span(name)
-        self._name, self._metadata, self._context = name, dict(metadata), context
+        self._name, self._metadata, self._context, self._hide = name, dict(metadata), context, hide
         self._lock = threading.Lock()
         self._began: float | None = None
         self._over = False
@@ -64,6 +72,10 @@ class Span:
     def _emit(self, phase: str, measured: Mapping[str, float], metadata: Mapping[str, Any]) -> None:
         name = f"allm.{self._name}.{phase}"
         if self._context is None:
-            emit(name, measured, metadata)
+            self._tell(name, measured, metadata)
         else:  # a copy, because the context itself may be in use on another thread
-            self._context.copy().run(emit, name, measured, metadata)
+            self._context.copy().run(self._tell, name, measured, metadata)
+
+    def _tell(self, name: str, measured: Mapping[str, float], metadata: Mapping[str, Any]) -> None:
+        with hiding(self._hide):
+            emit(name, measured, metadata)

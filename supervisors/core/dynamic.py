@@ -121,8 +121,8 @@ class DynamicChildren:
                 return started(ref, info)
             case Ignored():
                 return None
-            case StartFailed(reason):
-                yield Report("start_error", spec.id, None, reason)
+            case StartFailed(reason, ref):
+                yield Report("start_error", spec.id, ref, reason)
                 cause = reason.exc if isinstance(reason, Crash) else reason
                 raise cause if isinstance(cause, AlreadyStarted) else StartError(reason)
             case unknown:
@@ -187,8 +187,8 @@ class DynamicChildren:
                 entry.restarts += 1
             case Ignored():
                 pass
-            case StartFailed(reason):
-                yield Report("start_error", entry.spec.id, entry.ref, reason)
+            case StartFailed(reason, ref):
+                yield Report("start_error", entry.spec.id, ref, reason)
                 yield self._put_off(entry)
             case unknown:
                 assert_never(unknown)

@@ -70,8 +70,8 @@ class StaticChildren:
         """Start all children in order; if one fails, stop those that were started, and end."""
         for entry in list(self._entries.values()):
             match (yield from self._launch(entry)):
-                case StartFailed(reason):
-                    yield Report("start_error", entry.spec.id, None, reason)
+                case StartFailed(reason, ref):
+                    yield Report("start_error", entry.spec.id, ref, reason)
                     yield from self.stop_all()
                     return Stop(Shutdown(FailedToStart(entry.spec.id, reason)))
                 case _:
@@ -120,7 +120,7 @@ class StaticChildren:
         outcome = yield from self._launch(entry)
         if isinstance(outcome, StartFailed):
             del self._entries[spec.id]
-            yield Report("start_error", spec.id, None, outcome.reason)
+            yield Report("start_error", spec.id, outcome.ref, outcome.reason)
         return _answer(spec, outcome)
 
     def restart_child(self, id: Hashable) -> Operation[object]:
@@ -131,7 +131,7 @@ class StaticChildren:
         entry = self._idle(id)
         outcome = yield from self._launch(entry)
         if isinstance(outcome, StartFailed):
-            yield Report("start_error", id, None, outcome.reason)
+            yield Report("start_error", id, outcome.ref, outcome.reason)
         return _answer(entry.spec, outcome)
 
     def terminate_child(self, id: Hashable) -> Operation[None]:
@@ -241,7 +241,7 @@ class StaticChildren:
             outcome = yield from self._launch(entry)
             if isinstance(outcome, StartFailed):
                 # Back to the mailbox before the next attempt, or nobody could stop us or the child meanwhile.
-                yield Report("start_error", entry.spec.id, None, outcome.reason)
+                yield Report("start_error", entry.spec.id, outcome.ref, outcome.reason)
                 yield self._put_off(entry)
                 return
             entry.restarts += 1

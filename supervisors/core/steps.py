@@ -83,9 +83,10 @@ class Ignored:
 @final
 @dataclass(frozen=True, slots=True)
 class StartFailed:
-    """The child did not start, and is dead already."""
+    """The child did not start, and is dead already; `ref` is None if it never was a process."""
 
     reason: Reason
+    ref: Ref | None = None
 
 
 Outcome: TypeAlias = Started | Ignored | StartFailed

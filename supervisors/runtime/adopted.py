@@ -298,8 +298,13 @@ class _Adopted(pykka.ThreadingActor):
             raise ProcessDown(Crash.of(exc), self._actor_ref) from exc
 
     def _handle_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        if self._actor_reason is not ALIVE:
+            # It ends already, and for another reason: nobody else would log this one.
+            super()._handle_failure(exception_type, exception_value, traceback)
+            return
         self._actor_close(Crash.of(exception_value))
-        super()._handle_failure(exception_type, exception_value, traceback)
+        pykka.ActorRegistry.unregister(self._actor_ref)
+        self.actor_stopped.set()
 
     def _stop(self) -> None:
         self._actor_close(NORMAL)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from supervisors.errors import AlreadyStarted
-from supervisors.reasons import Reason, is_clean
+from supervisors.reasons import Crash, Reason, is_clean
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import Report
 from supervisors.runtime.running import contained
@@ -65,5 +65,7 @@ def tell_starter(ref: Ref[Any], outcome: Outcome) -> None:
 def _report(ref: Ref[Any], reason: Reason) -> None:
     if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
         reports = ref.system.reports
+        # Whoever starts it is told why it does not begin, and says so if he is a supervisor; a crash is shown here.
+        told = ref.starter is not None and not isinstance(reason, Crash)
         if reports.wanted(reason):
-            reports.emit(Report("process_ended", ref, reason))
+            reports.emit(Report("process_ended", ref, reason), quiet=told)

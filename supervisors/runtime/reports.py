@@ -37,6 +37,7 @@ _QUIET = 60.0  # seconds
 class Report:
     """Something happened to the process `ref`: `kind` is a short stable word, `detail` more for humans.
 
+    A child of which a `start_error` tells may never have been a process; `ref` is None then.
     Of a supervisor: `child_started`, `child_terminated`, `start_error`, `shutdown_error`,
     `reached_max_restart_intensity`. Of others: `process_ended`, `shutdown_timeout`, `handler_overdue`, `zombie`,
     `too_many_zombies`, `dead_letter`.
@@ -88,16 +89,19 @@ class _Feed(Generic[T]):
 
 
 class Reports(_Feed[Report]):
-    """Reports of one system; crashes and other failures are logged at ERROR, the rest at INFO."""
+    """Reports of one system; crashes and other failures are logged at ERROR, the rest at INFO.
+
+    A traceback is logged once: by the end of the process, or, if there was none, by the supervisor.
+    """
 
     def wanted(self, reason: Reason) -> bool:
         """Whether anybody would hear of this: a report that nobody gets need not be written."""
         return bool(self._subscribers) or _log.isEnabledFor(_level(reason))
 
-    def emit(self, report: Report) -> None:
-        """Log and publish."""
+    def emit(self, report: Report, *, quiet: bool = False) -> None:
+        """Log and publish; `quiet`ly, at INFO, what somebody else says again and better."""
         self.publish(report)
-        level = _level(report.reason)
+        level = logging.INFO if quiet else _level(report.reason)
         if not _log.isEnabledFor(level):
             return
         exc = report.reason.exc if isinstance(report.reason, Crash) else None
@@ -105,7 +109,7 @@ class Reports(_Feed[Report]):
             _log.log(level, "Unhandled exception in %s:", report.ref, exc_info=exc)  # Pykka's words
         else:
             words = (report.kind, report.ref, shown(report.reason), report.detail)
-            _log.log(level, "%s: %s %s %s", *words, exc_info=exc)
+            _log.log(level, "%s: %s %s %s", *words, exc_info=exc if report.ref is None else None)
 
 
 def _level(reason: Reason) -> int:

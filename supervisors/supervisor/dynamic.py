@@ -177,7 +177,7 @@ class DynamicSupervisor(Supervision):
             if not isinstance(outcome, Started):
                 children.forgets(outcome.ref, SHUTDOWN)
             if isinstance(outcome, StartFailed):
-                self._report(Report("start_error", None, None, outcome.reason))
+                self._report(Report("start_error", None, outcome.ref, outcome.reason))
 
         args = children.extra_args + args
         if System.current() is me.system:

@@ -108,8 +108,8 @@ class Performer(Process):
                 self._answer(step, self._started(ref, info))
             case ChildIgnored(step, _):
                 self._answer(step, Ignored())
-            case ChildStartFailed(step, _, reason):
-                self._failed(step, plain_reason(reason))
+            case ChildStartFailed(step, ref, reason):
+                self._failed(step, ref, plain_reason(reason))
             case _Elapsed(step) if step is self._turns.waiting:
                 self._elapsed(step)
 
@@ -179,12 +179,12 @@ class Performer(Process):
             case _:
                 return Started(ref, info, self._now())
 
-    def _failed(self, step: Start, reason: Reason) -> None:
+    def _failed(self, step: Start, ref: Ref[Any] | None, reason: Reason) -> None:
         match reason:
             case AlreadyStarted(ref=owner) if step is self._turns.waiting and _is_orphan(owner):
                 self._inherit(step, owner)
             case _:
-                self._answer(step, StartFailed(reason))
+                self._answer(step, StartFailed(reason, ref))
 
     def _inherit(self, step: Start, owner: Ref[Any]) -> None:
         # A supervisor was killed, and its child still holds the name: it was told to end, which may take a while, and

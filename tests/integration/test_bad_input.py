@@ -784,7 +784,7 @@ def test_a_store_that_another_program_holds(tmp_path):
         assert host.session("s", fake()).value == expected
 
 
-def test_a_session_that_was_damaged_does_not_hurt_the_others(tmp_path):
+def test_a_session_that_was_damaged_does_not_hurt_the_others_and_is_one_error_in_the_log(tmp_path, caplog):
     path = tmp_path / "sessions.db"
     with allm.Host(store=path) as host:
         within(host.session("bad", fake()).reply("hi").result)
@@ -796,6 +796,10 @@ def test_a_session_that_was_damaged_does_not_hurt_the_others(tmp_path):
         error = refused(lambda: host.session("bad", fake()), allm.StoreError, "'bad'")
         assert error.reason == "corrupt"
         assert within(host.session("good", fake()).reply("hi").result).halted_reason == "completed"
+    (line,) = (record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING)
+    assert line.startswith("start_error: SessionActor#")
+    assert "('sessions', 'bad') StoreError('corrupt'" in line
+    assert "child 'bad' of Crowd#" in line
 
 
 def test_a_message_that_cannot_be_stored(tmp_path):

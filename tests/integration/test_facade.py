@@ -26,6 +26,7 @@ from allm_actors.data import (
     StepCompleted,
     StreamError,
     TextDelta,
+    ToolCall,
     ToolCallDelta,
     ToolCallStarted,
 )
@@ -34,6 +35,8 @@ from allm_actors.testing import Counter, script
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.integration.stage import until
+
+TENANT_KEY = "tenant.ada/of-no-known-form"  # which nothing but the call can know for a key
 
 SOON = 5.0
 HI = [allm.user("hi")]
@@ -800,6 +803,54 @@ def test_a_turn_without_a_key_has_its_sessions_and_never_the_programs(own, given
         chat.reply("hi", api_key="another-key").result()
         sent = [request.headers["authorization"] for request in server.requests]
     assert sent == ["Bearer the-tenants-key", "Bearer another-key"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [TENANT_KEY, keys.Secret(TENANT_KEY), lambda: TENANT_KEY],
+    ids=["a text", "a secret", "a function"],
+)
+@pytest.mark.parametrize("with_call", [False, True], ids=["of the session", "of the call"])
+def test_a_log_of_what_was_said_has_no_key_that_the_turn_was_given(source, with_call):
+    @allm.tool
+    def leak(of: str) -> dict[str, list[str]]:
+        """Say what must not be said."""
+        if of == TENANT_KEY:
+            raise ValueError(f"{of} is wrong")
+        return {"environment": [f"KEY={TENANT_KEY}", "HOME=/"]}
+
+    given = {"api_key": source}
+    called = [ToolCall(id=str(n), name="leak", arguments={"of": of}) for n, of in enumerate(["", TENANT_KEY])]
+    answers = [chat_completions(tool_calls=called), chat_completions(text=["It is ", f"{TENANT_KEY}."])]
+    log, events = structlog.testing.CapturingLogger(), []
+    with (
+        LoopbackServer([Reply(chunks=answer) for answer in answers]) as server,
+        allm.Host() as host,
+        allm.telemetry.log_events(log, content=True),
+        heard(events.append),
+    ):
+        engine = allm.Engine(
+            "openai:gpt-4o",
+            adapter_opts={"base_url": server.url, "endpoint": "chat_completions"},
+            tools=[leak],
+        )
+        chat = host.session("tenant", engine, **({} if with_call else given))
+        assert chat.reply("hi", **(given if with_call else {})).result().halted_reason == "completed"
+    said = [str(value) for line in log.calls for value in line.kwargs.values()]
+    assert any("KEY=[REDACTED]" in text and "HOME=/" in text for text in said)
+    assert {"It is [REDACTED].", "{'of': '[REDACTED]'}"} <= set(said)
+    assert any("[REDACTED] is wrong" in text for text in said)
+    assert TENANT_KEY not in repr(log.calls)
+    assert not any("api_key" in event.metadata for event in events)
+
+
+@contextlib.contextmanager
+def heard(handler):
+    allm.telemetry.attach("heard", handler)
+    try:
+        yield
+    finally:
+        allm.telemetry.detach("heard")
 
 
 def test_a_turn_whose_key_is_none_of_the_kinds_is_refused():

@@ -23,7 +23,15 @@ from allm_actors.actors.protocol import Begin
 from allm_actors.actors.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
 from allm_actors.actors.tools import ToolActor
-from allm_actors.data import Message, MessageCompleted, Session, StoreError, Thread
+from allm_actors.data import (
+    Message,
+    MessageCompleted,
+    Session,
+    StoreError,
+    Thread,
+    ToolCallCompleted,
+    ToolCallStarted,
+)
 from allm_actors.engine.script import stage
 from allm_actors.testing import SimHost, script
 from supervisors import ProcessRef
@@ -266,6 +274,59 @@ def test_what_cannot_be_stored_does_not_stay(tmp_path: Path) -> None:
         assert result.metadata["error"].reason == "unencodable"
         assert chat.reply("again").result().halted_reason == "completed"
         assert [message.content for message in chat.messages] == ["hi", "again", "Hello."]
+
+
+@pytest.mark.parametrize("levels", [63, 64, 900])
+def test_arguments_of_any_depth_are_answered_and_stored(tmp_path: Path, levels: int) -> None:
+    class Deep(Says):
+        def stream(self, request: Any, call: Any) -> Iterator[Any]:
+            it: Any = None
+            for _ in range(levels):
+                it = {"a": it}
+            called = [
+                ToolCallStarted("c1", "look"),
+                ToolCallCompleted("c1", "look", {"it": it}),
+                MessageCompleted(Message(role="assistant", content=""), "tool_calls"),
+            ]
+            yield from stage(SAYS) if request.messages[-1].role == "tool" else called
+
+    @allm.tool
+    def look(it: Any) -> str:
+        """Look at it."""
+        return "seen"
+
+    with allm.Host(store=tmp_path / "s.db") as host:
+        result = host.session("s", allm.Engine(adapter=Deep(), tools=[look])).reply("hi").result()
+        assert result.halted_reason == "completed"
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", fake(SAYS))
+        answer = chat.messages[2].content
+        assert answer == "seen" if levels < 64 else "nested more than 64 levels deep" in answer
+        assert len(chat.messages) == 4
+
+
+@pytest.mark.parametrize("how", [lambda it: it, lambda it: allm.Halt("enough", it)], ids=["answer", "halt"])
+@pytest.mark.parametrize("levels", [64, 300, 100_000])
+def test_what_a_tool_gives_may_be_of_any_depth(
+    tmp_path: Path, levels: int, how: Callable[[Any], Any]
+) -> None:
+    @allm.tool
+    def look() -> Any:
+        """Look at it."""
+        it: Any = None
+        for _ in range(levels):
+            it = [it]
+        return how(it)
+
+    calls = [script.tool_call("look", id="c1"), script.finish("tool_calls")]
+    with allm.Host(store=tmp_path / "s.db") as host:
+        result = host.session("s", fake(calls, SAYS, tools=[look])).reply("hi").result()
+        said = list(result.thread.messages)
+        assert result.halted_reason in ("completed", "enough")
+    with allm.Host(store=tmp_path / "s.db") as host:
+        chat = host.session("s", fake(SAYS))
+        assert chat.messages == said
+        assert chat.reply("again").result().halted_reason == "completed"
 
 
 def test_what_a_session_answers_is_a_snapshot() -> None:

@@ -3,11 +3,22 @@
 import math
 
 import msgspec
+import pytest
 from hypothesis import assume, example, given, reject
 from hypothesis import strategies as st
 
-from allm_actors.data import EVENTS, ChatCompleted, Message, Ok, StoreError, ValidationError
+from allm_actors.data import (
+    EVENTS,
+    ChatCompleted,
+    Message,
+    Ok,
+    StoreError,
+    Thread,
+    ToolError,
+    ValidationError,
+)
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.data.depth import DEEPEST_WRITTEN
 from allm_actors.data.shapes import CODES, shape_of
 from allm_actors.testing import strategies
 
@@ -100,6 +111,74 @@ def test_both_are_exact_for_whatever_metadata_holds(value):
     stored = to_msgpack(message)
     assert to_msgpack(from_msgpack(stored)) == stored
     assert to_msgpack(from_json(to_json(message))) == stored
+
+
+CODECS = pytest.mark.parametrize(
+    ("write", "read"), [(to_json, from_json), (to_msgpack, from_msgpack)], ids=["JSON", "MessagePack"]
+)
+AROUND = 3  # levels around what is in a message's metadata: an envelope, its fields, the metadata
+
+
+def nested(levels, around, leaf=None):
+    """A message with so many levels of this in its metadata."""
+    it = leaf
+    for _ in range(levels):
+        it = around(it)
+    return Message(role="user", content="hi", metadata={"it": it})
+
+
+@CODECS
+@pytest.mark.parametrize("around", [lambda it: {"a": it}, lambda it: [it]], ids=["dict", "list"])
+def test_what_is_nested_as_deep_as_may_be_written_is_read(write, read, around):
+    value = nested(DEEPEST_WRITTEN - AROUND, around)
+    assert read(write(value)) == value
+    with pytest.raises(TypeError, match=f"at most {DEEPEST_WRITTEN} levels"):
+        write(nested(DEEPEST_WRITTEN - AROUND + 1, around))
+
+
+@CODECS
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda it: (it,),
+        lambda it: {1: it},
+        lambda it: {"__type__": "tuple", "data": it},
+        lambda it: {"\ud83d": it},
+        lambda it: [it, "\ud83d"],
+        Ok,
+        lambda it: nested(0, None, it),
+        lambda it: Message(role="user", content="hi", metadata=[it]),
+        lambda it: ToolError("handler_raised", cause=it),
+        lambda it: Thread(messages=[nested(0, None, it)]),
+    ],
+    ids=[
+        "tuple",
+        "map",
+        "tag",
+        "half a key",
+        "half a character",
+        "value",
+        "message",
+        "misplaced",
+        "error",
+        "thread",
+    ],
+)
+def test_what_can_be_written_can_be_read_by_who_has_called_a_lot_already(write, read, around):
+    def called(times, what):
+        return called(times - 1, what) if times else what()
+
+    written = 0
+    for levels in range(1, DEEPEST_WRITTEN + 1):
+        value = nested(levels, around)
+        try:
+            data = write(value)
+        except TypeError:
+            break
+        if levels > DEEPEST_WRITTEN // 8:  # the first ones are read by the laws above
+            assert write(called(100, lambda data=data: read(data))) == data
+        written = levels
+    assert DEEPEST_WRITTEN // 8 < written < DEEPEST_WRITTEN
 
 
 SOURCES = st.tuples(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pykka
@@ -93,6 +95,44 @@ def test_an_exception_in_an_ask_does_not_end_it_unless_the_class_says_so(system:
     with pytest.raises(ValueError, match="no"):
         strict.ask(error, timeout=SOON)
     assert log.next() == Crash(error)
+
+
+@pytest.mark.parametrize(
+    "crash",
+    [
+        lambda: supervised(Plain).start(None, ValueError("no")),
+        lambda: _told_to_fail(supervised(Plain).start()),
+    ],
+    ids=["at its start", "later"],
+)
+def test_its_crash_is_one_traceback_in_the_log(
+    system: System, caplog: pytest.LogCaptureFixture, crash: Callable[[], object]
+) -> None:
+    for name in ("pykka", "supervisors"):
+        caplog.set_level("ERROR", logger=name)
+    with contextlib.suppress(StartError):
+        crash()
+    (record,) = (record for record in caplog.records if record.exc_info)
+    assert (record.name, record.getMessage()) == ("supervisors", "Unhandled exception in Plain#1:")
+
+
+def _told_to_fail(ref: Any) -> None:
+    ended = threading.Event()
+    ref.add_exit_callback(lambda _reason: ended.set())
+    ref.tell(ValueError("no"))
+    assert ended.wait(SOON)
+
+
+def test_what_fails_besides_is_logged_too(system: System, caplog: pytest.LogCaptureFixture) -> None:
+    class Fails(Plain):
+        def on_failure(self, *exc: Any) -> None:
+            raise LookupError("no luck")
+
+    for name in ("pykka", "supervisors"):
+        caplog.set_level("ERROR", logger=name)
+    _told_to_fail(supervised(Fails).start())
+    shown = [record.exc_info[0] for record in caplog.records if record.exc_info]
+    assert sorted(map(str, shown)) == sorted(map(str, [ValueError, LookupError]))
 
 
 def test_the_spec_says_whether_an_exception_in_an_ask_ends_it(system: System) -> None:

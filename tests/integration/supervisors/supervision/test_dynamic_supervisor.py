@@ -8,8 +8,10 @@ from supervisors import (
     SHUTDOWN,
     AlreadyStarted,
     BadSpec,
+    ChildSpec,
     DynamicFlags,
     DynamicSupervisor,
+    Exit,
     MaxChildren,
     NotFound,
     Process,
@@ -43,6 +45,69 @@ def test_crashed_children_are_restarted_each_for_itself(log):
     refs = [c.ref for c in sup.which_children()]
     assert b in refs
     assert a not in refs
+
+
+@pytest.fixture
+def heard(caplog):
+    caplog.set_level("ERROR", logger="supervisors")
+    return caplog
+
+
+def told(caplog):
+    """The errors of the log: the first word of each, and whether a traceback is with it."""
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    return [(record.getMessage().partition(" ")[0], record.exc_info is not None) for record in errors]
+
+
+def test_a_crash_is_two_errors_in_the_log_with_one_traceback(log, system, heard):
+    heard.clear()  # a simulation is many runs
+    sup = DynamicSupervisor.start_link()
+    ref = sup.start_child(child(Worker, log, "a").replace(id="a", restart="temporary"))
+    ref.tell(crash)
+    assert eventually(lambda: len(told(heard)), 2)
+    assert told(heard) == [("Unhandled", True), ("child_terminated:", False)]
+    assert f"{ref} Crash(exc=RuntimeError('as told')) child 'a' of {sup}" in heard.text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "errors"),
+    [
+        (ValueError("not now"), [("Unhandled", True), ("start_error:", False)]),
+        (Exit("not today"), [("start_error:", False)]),
+    ],
+    ids=["crashed", "refused"],
+)
+@pytest.mark.parametrize("stillborn", [False, True], ids=["asked for", "on its own"])
+def test_a_failed_start_is_told_once_with_who_and_why_and_whose_child(
+    log, system, heard, outcome, errors, stillborn
+):
+    heard.clear()
+    reports = []
+    system.reports.subscribe(reports.append)
+    sup = DynamicSupervisor.start_link()
+    if stillborn:
+        sup.spawn_child(Worker, log, "a", outcome)
+        assert eventually(lambda: len(told(heard)), len(errors))
+    else:
+        with pytest.raises(StartError):
+            sup.start_child(child(Worker, log, "a", outcome))
+    assert told(heard) == errors
+    ended, failed = [report for report in reports if report.kind in ("process_ended", "start_error")]
+    assert (ended.ref, ended.reason) == (failed.ref, failed.reason)
+    assert ended.ref is not None
+    assert f"start_error: {failed.ref} {failed.reason!r} child " in heard.text
+    assert f" of {sup}" in heard.text
+
+
+def test_a_start_function_that_fails_is_told_with_its_traceback(log, system, heard):
+    def start():
+        raise ValueError("not now")
+
+    heard.clear()
+    sup = DynamicSupervisor.start_link()
+    with pytest.raises(StartError):
+        sup.start_child(ChildSpec(id="a", start=start))
+    assert told(heard) == [("start_error:", True)]
 
 
 class Unwritten:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, store_for
 from allm_actors.data import Message, Session, StoreError, Thread
+from allm_actors.data.depth import DEEPEST_WRITTEN
 from allm_actors.testing import strategies
 
 
@@ -133,6 +134,31 @@ def test_a_session_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
         store.load("s")
 
     assert refused.value.reason == "corrupt"
+    store.close()
+
+
+def test_a_session_that_is_nested_as_deep_as_may_be_written_is_loaded_and_a_deeper_one_is_refused(
+    tmp_path: Path,
+) -> None:
+    def nested(levels: int) -> Session:
+        it: object = None
+        for _ in range(levels):
+            it = {"a": it}
+        said = Message(role="user", content="hi", metadata={"it": it})
+        return Session(id="s", thread=Thread.from_messages([said]), context={"it": it}, metadata={"it": it})
+
+    deepest = DEEPEST_WRITTEN - 3  # around it are an envelope, its fields, and the map that it is in
+    store = SQLiteStore(tmp_path / "s.db")
+    store.open()
+    store.save([Save(nested(deepest))])
+
+    with pytest.raises(StoreError, match=f"'s'.* at most {DEEPEST_WRITTEN} levels") as refused:
+        store.save([Save(nested(deepest + 1))])
+    store.close()
+    store.open()
+
+    assert refused.value.reason == "unencodable"
+    assert store.load("s") == nested(deepest)
     store.close()
 
 

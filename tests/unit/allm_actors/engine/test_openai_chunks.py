@@ -140,6 +140,8 @@ def test_a_call_without_a_name_is_an_error():
         ("12", "tool_calls", "a number"),
         ("null", "tool_calls", "null"),
         ('{"a":', "tool_calls", "not valid JSON"),
+        ('{"a":' * 65 + "1" + "}" * 65, "tool_calls", "nested more than 64 levels deep"),
+        ('{"a":' * 5000, "tool_calls", "nested more than 64 levels deep"),
         ('{"a":', "length", "cut off"),
         (None, "length", "cut off"),
     ],
@@ -150,6 +152,13 @@ def test_arguments_that_are_no_object_are_flagged_and_kept(raw, finish, why):
     assert (completed.arguments, completed.raw_arguments) == ({}, raw or "")
     assert why in completed.metadata["arguments_error"]
     assert events[-1].message.tool_calls[0].metadata == completed.metadata
+
+
+def test_arguments_may_be_nested():
+    raw = '{"a":' * 64 + "1" + "}" * 64
+    events = decode(delta(tool_calls=[fragment(0, "a", "f", raw)]), delta("tool_calls"))
+    completed = next(e for e in events if isinstance(e, ToolCallCompleted))
+    assert (completed.arguments, completed.metadata) == (json.loads(raw), {})
 
 
 def test_no_arguments_at_all_are_no_arguments():

@@ -35,6 +35,13 @@ SAID = Message(role="assistant", content="hello")
 ERROR = AdapterError("rate_limited")
 
 
+def nested(levels):
+    it: object = None
+    for _ in range(levels):
+        it = {"a": it}
+    return it
+
+
 def response(*events):
     return fold(events).response()
 
@@ -116,6 +123,20 @@ def test_a_completed_call_is_no_longer_unfinished():
     assert (
         fold([ToolCallStarted("c0", "a"), ToolCallCompleted("c0", "a", {})]).unfinished_calls == frozenset()
     )
+
+
+def test_arguments_that_are_nested_too_deeply_to_be_stored_are_none():
+    looped: dict = {"x": 1}
+    looped |= {"a": looped, "b": looped}
+    for deep in (nested(65), [nested(64)], looped):
+        [call] = response(ToolCallCompleted("c0", "a", deep, None, {"k": "v"})).tool_calls
+        assert (call.arguments, call.metadata.pop("arguments_error")) == (
+            {},
+            "the arguments are nested more than 64 levels deep",
+        )
+        assert call.metadata == {"k": "v"}
+    [call] = response(ToolCallCompleted("c0", "a", nested(64))).tool_calls
+    assert (call.arguments, call.metadata) == (nested(64), {})
 
 
 # --- the end of an answer -----------------------------------------------------------------------------------------

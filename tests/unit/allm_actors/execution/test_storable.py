@@ -14,6 +14,7 @@ from allm_actors.data import (
     ChatResult,
     Halt,
     Message,
+    Ok,
     Response,
     Session,
     Thread,
@@ -57,10 +58,10 @@ def looped():
     return value
 
 
-def deep(levels):
+def deep(levels, around):
     value: object = LOCK
     for _ in range(levels):
-        value = [value]
+        value = around(value)
     return value
 
 
@@ -111,8 +112,18 @@ def test_what_contains_itself_or_is_nested_too_deeply_ends_in_text():
     assert isinstance(storable(looped())[2], str)
     twice = [LOCK]
     assert storable([twice, twice]) == [[repr(LOCK)], [repr(LOCK)]]
-    for levels in (50, 150, 100_000):
-        assert from_msgpack(to_msgpack(storable({"it": deep(levels)})))
+
+
+@pytest.mark.parametrize(
+    "around",
+    [lambda it: [it], lambda it: (it,), lambda it: {1: it}, lambda it: {"__type__": "map", "a": it}, Ok],
+    ids=["list", "tuple", "map", "tag", "value"],
+)
+@pytest.mark.parametrize("levels", [50, 64, 65, 150, 100_000])
+def test_what_is_nested_ends_where_both_codecs_and_a_session_around_it_can_hold_it(levels, around):
+    session = Session(id="s", metadata=storable({"it": deep(levels, around)}))
+    assert from_msgpack(to_msgpack(session)) == session
+    assert from_json(to_json(session)) == session
 
 
 @given(st.one_of(strategies.messages(), strategies.sessions(), strategies.events(), strategies.errors()))
