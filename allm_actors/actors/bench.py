@@ -8,7 +8,7 @@ Thread: the session actor's; what a worker's death says is read on the thread it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from supervisors import Process, ProcessDown, ProcessRef
 
@@ -40,6 +40,12 @@ class Post:
         return True
 
 
+class Hired(Protocol):
+    """Whoever may have a worker of the bench."""
+
+    post: Post | None
+
+
 class Bench:
     """Who is free, by the class of the worker's process."""
 
@@ -53,16 +59,14 @@ class Bench:
         post.token = 0
         self._free.setdefault(kind, []).append(post)
 
-    def free(self, kind: type[Process]) -> Post | None:
-        """One that is free, if there is one, and stays so until it leaves; it may have died on the bench."""
+    def call(self, kind: type[Process], for_: Hired) -> Post | None:
+        """One that is free, if there is one, and whose `post` it is from now on; it may have died on the bench."""
         free = self._free.get(kind)
-        return free[-1] if free else None
-
-    def leave(self, kind: type[Process]) -> None:
-        """The one that was free is it no more."""
-        free = self._free.get(kind)
-        if free:  # else our killer has let go of all
-            free.pop()
+        if not free:
+            return None
+        post = for_.post = free[-1]  # and only then it leaves the bench: whoever kills us looks at both
+        free.pop()
+        return post
 
     def posts(self) -> list[Post]:
         """All that sit here."""

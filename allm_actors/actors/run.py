@@ -401,9 +401,7 @@ class TurnRun:
         """Have the job done by whoever is free, or by somebody new; its token."""
         worker.process = process
         self._workers[job.token] = worker  # first: whoever kills us meanwhile looks here
-        while (post := self._bench.free(process)) is not None:
-            worker.post = post  # and only then it leaves the bench: they look there, too
-            self._bench.leave(process)
+        while (post := self._bench.call(process, worker)) is not None:
             if post.give(job):
                 break
             self._workers.pop(job.token, None)
