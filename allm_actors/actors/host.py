@@ -161,7 +161,8 @@ class Host:
     def stop(self) -> None:
         """Interrupt what runs, stop every process in reverse order, close connections and the store.
 
-        Raises RuntimeError on the event loop that the host lives on: leave the `async with` block instead.
+        Raises RuntimeError on the event loop that the host lives on: leave the `async with` block instead, or stop the
+        host on another thread.
         """
         self._refuse_at_home()
         with self._lock:
@@ -281,6 +282,7 @@ class Host:
 
     def session_ids(self) -> Any:
         """The names of all stored sessions, sorted (an awaitable in a host that was entered with `async with`)."""
+        self._check_asking()
         ids: Future[Any] = Future()
         self._ports().ask_store(ListIds(), partial(_answer, ids))
         return ids if self.attached else ids.get()
@@ -293,6 +295,7 @@ class Host:
         and SessionError when it stops meanwhile.
         """
         check_id(id)
+        self._check_asking()
         deleted: Future[Any] = Future()
         forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
         return deleted if self.attached else deleted.get()
@@ -345,11 +348,20 @@ class Host:
         """Refuse, in its caller, a turn that cannot run on this host. There is none that a real one cannot run."""
 
     def check_waiting(self) -> None:
-        """Raises RuntimeError on the event loop of its calls, where nothing may wait for one of them."""
-        if current_loop() is not None:
-            refuse_waiting_on(self._ports().io_loop())
+        """Raises RuntimeError on the event loop of its calls, where nothing may wait for one of them.
+
+        It raises EngineError where nothing could ever answer.
+        """
+        self.check_home()
+        system = self._system
+        if system is not None and current_loop() is not None:
+            refuse_waiting_on(self._io_loop(system))
 
     # Private: in order of use.
+
+    def _check_asking(self) -> None:
+        if not self.attached:
+            self.check_waiting()
 
     def _may_wait(self) -> bool:
         # On a thread beside the caller's loop, too, but not where a loop would be held up, or stands still.
@@ -434,9 +446,17 @@ class Host:
                 self._store.close()
 
     def _refuse_at_home(self) -> None:
-        if self._given_loop is not None and current_loop() is self._given_loop:
+        loop = current_loop()
+        if loop is None or self._pid != os.getpid():
+            return
+        if loop is self._given_loop:
             raise RuntimeError(
                 "this would stop the event loop that has to do it; leave the `async with` block, and enter a new one"
+            )
+        if self._system is not None and loop is self._io_loop(self._system):
+            raise RuntimeError(
+                "this would stop the event loop that has to do it; stop the host on another thread, as with "
+                "`asyncio.to_thread(host.stop)`"
             )
 
     def _close_transport(self, system: System, seconds: float) -> None:

@@ -41,8 +41,8 @@ def refuse_waiting_on(loop: asyncio.AbstractEventLoop | None) -> None:
     """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
     if loop is not None and current_loop() is loop:
         raise RuntimeError(
-            "waiting here would stop the event loop that this call runs on; use `await` or `async for`, and `allm.aio` "
-            "for a call in an asynchronous adapter"
+            "waiting here would stop the event loop that this call runs on; use `await` or `async for`, `allm.aio` for "
+            "a call in an asynchronous adapter, and `asyncio.to_thread` for what cannot be awaited"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import textwrap
@@ -16,9 +17,12 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.actors import default_host, open_call_stream
+from allm_actors.actors.call import call_spec
+from allm_actors.actors.handle import SessionHandle
+from allm_actors.actors.protocol import Ready
 from allm_actors.actors.stateless import StatelessCall
 from allm_actors.actors.store import MemoryStore
-from allm_actors.actors.stream import EventStream
+from allm_actors.actors.stream import EventStream, Turn
 from allm_actors.actors.turns import thread_of, turn_spec
 from allm_actors.engine.adapter import Delay
 from allm_actors.testing import script
@@ -399,6 +403,87 @@ def test_a_session_that_an_adapter_of_its_host_waits_for_is_refused(known: bool)
         assert "waiting here" in str(router.met[0])
         assert in_time(lambda: host.session("b", answering()).reply("x").result()).halted_reason
         in_time(host.stop)
+
+
+# What waits, and what does not, of the public methods of a host and a session.
+
+WAITS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
+    "Host.session": lambda host, _chat, _turn: host.session("new", answering()),
+    "Host.session_ids": lambda host, _chat, _turn: host.session_ids(),
+    "Host.delete_session": lambda host, _chat, _turn: host.delete_session("b"),
+    "Host.stop": lambda host, _chat, _turn: host.stop(),
+    "SessionHandle.reply": lambda _host, chat, _turn: chat.reply("y"),
+    "SessionHandle.continue_": lambda _host, chat, _turn: chat.continue_("y"),
+    "SessionHandle.step": lambda _host, chat, _turn: chat.step(),
+    "SessionHandle.submit_tool_result": lambda _host, chat, _turn: chat.submit_tool_result("c0", "y"),
+    "SessionHandle.submit_tool_results": lambda _host, chat, _turn: chat.submit_tool_results([("c0", "y")]),
+    "SessionHandle.recover": lambda _host, chat, _turn: chat.recover(),
+    "SessionHandle.fork": lambda _host, chat, _turn: chat.fork("c"),
+    "SessionHandle.stop": lambda _host, chat, _turn: chat.stop(),
+    "Turn.result": lambda _host, _chat, turn: turn.result(),
+    "Turn.partials": lambda _host, _chat, turn: list(turn.partials(str)),
+}
+WAITS_NOT: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
+    "Host.start": lambda host, _chat, _turn: host.start(),
+    "Host.tree": lambda host, _chat, _turn: host.tree(),
+    "Host.stats": lambda host, _chat, _turn: host.stats(),
+    "Host.run": lambda host, _chat, _turn: host.run(
+        turn_spec("chat", answering(), {}, thread=thread_of([allm.user("x")]))
+    ),
+    "Host.call": lambda host, _chat, _turn: host.call(
+        call_spec("embed", embedding(), "x", {}, transport=host.transport)
+    ),
+    "Host.tool_loop": lambda host, _chat, _turn: host.tool_loop(),
+    "Host.new_id": lambda host, _chat, _turn: host.new_id(),
+    "Host.check_home": lambda host, _chat, _turn: host.check_home(),
+    "Host.check_turn": lambda host, _chat, _turn: host.check_turn(
+        turn_spec("chat", answering(), {}, thread=thread_of([allm.user("x")]))
+    ),
+    "SessionHandle.cancel": lambda _host, chat, _turn: chat.cancel(),
+    "SessionHandle.ask": lambda _host, chat, _turn: chat.ask(Ready()),
+    "SessionHandle.ensure": lambda _host, chat, _turn: chat.ensure(),
+    "Turn.close": lambda _host, _chat, turn: turn.close(),
+}
+REFUSES_BY_TRADE = {"Host.check_waiting"}
+
+
+def public(*classes: type) -> set[str]:
+    return {
+        f"{cls.__name__}.{name}"
+        for cls in classes
+        for name in dir(cls)
+        if not name.startswith("_") and inspect.isroutine(getattr(cls, name))
+        if not inspect.iscoroutinefunction(getattr(cls, name))
+    }
+
+
+def test_every_public_method_waits_or_waits_not() -> None:
+    assert public(allm.Host, SessionHandle, Turn) == {*WAITS, *WAITS_NOT, *REFUSES_BY_TRADE}
+
+
+def called_on_the_loop_of_all_calls(call: Callable[[allm.Host, Any, Any], Any]) -> list[BaseException]:
+    """What `call` raises in an adapter of a host, about another session of it, which is as it was afterwards."""
+    with allm.Host(shutdown_timeout=1.0) as host:
+        chat = host.session("b", answering())
+        turn = chat.reply("x")
+        router = Router(lambda: call(host, chat, turn))
+        in_time(lambda: host.session("a", allm.Engine(adapter=router)).reply("x").result())
+        assert host.running
+        in_time(turn.result)
+        assert in_time(host.session_ids) == ["a", "b"]
+        in_time(host.stop)
+    return router.met
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_what_waits_is_refused_on_the_loop_of_all_calls(name: str) -> None:
+    (error,) = called_on_the_loop_of_all_calls(WAITS[name])
+    assert "would stop the event loop" in str(error)
+
+
+@pytest.mark.parametrize("name", WAITS_NOT)
+def test_what_does_not_wait_is_done_on_the_loop_of_all_calls(name: str) -> None:
+    assert called_on_the_loop_of_all_calls(WAITS_NOT[name]) == []
 
 
 def test_a_call_may_be_waited_for_on_any_other_loop() -> None:
