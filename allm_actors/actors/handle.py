@@ -28,6 +28,7 @@ from .reaching import ask, ensure
 from .seat import Seat, snapshot
 from .stream import Turn
 from .turns import needs_its_loop, turn_spec, view_of
+from .watched import watched
 
 __all__ = ["Home", "SessionHandle", "check_id"]
 
@@ -38,6 +39,10 @@ class Home(Protocol):
     @property
     def attached(self) -> bool:
         """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
+
+    @property
+    def given_loop(self) -> AbstractEventLoop | None:
+        """The event loop of the caller's that it lives on, if it does."""
 
     def check_home(self) -> None:
         """Raises EngineError where nothing could ever answer."""
@@ -106,7 +111,7 @@ class SessionHandle:
         its host is stopped.
         """
         self._host.check_home()
-        yield from self.ensure().__await__()
+        yield from watched(self.ensure(), self._host.given_loop).__await__()
         return self
 
     @property
@@ -261,10 +266,10 @@ class SessionHandle:
             self._host.check_waiting()
 
     def _settle(self, future: Future[Any]) -> Any:
-        return future if self._host.attached else future.get()
+        return watched(future, self._host.given_loop) if self._host.attached else future.get()
 
     async def _afork(self, id: str) -> SessionHandle:
-        await self.ask(Fork(id))
+        await self._settle(self.ask(Fork(id)))
         return await self._forked(id)
 
     def _forked(self, id: str) -> SessionHandle:

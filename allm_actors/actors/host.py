@@ -45,7 +45,6 @@ from supervisors import (
 )
 
 from .call import CallSpec
-from .channel import CLOSED
 from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
@@ -59,6 +58,7 @@ from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
 from .store import Store, store_for
 from .turns import new_id
+from .watched import CLOSED, watched
 
 __all__ = ["NO_LIMIT", "Host"]
 
@@ -234,6 +234,11 @@ class Host:
         """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
         return self._given_loop is not None
 
+    @property
+    def given_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of the caller's that it lives on, if it does."""
+        return self._given_loop
+
     # Use.
 
     def session(
@@ -277,7 +282,7 @@ class Host:
             self.check_waiting()
         ensured = handle.ensure()
         if may_wait:
-            ensured.get()
+            watched(ensured, self._given_loop).get()
         return handle
 
     def session_ids(self) -> Any:
@@ -285,7 +290,7 @@ class Host:
         self._check_asking()
         ids: Future[Any] = Future()
         self._ports().ask_store(ListIds(), partial(_answer, ids))
-        return ids if self.attached else ids.get()
+        return self._settle(ids)
 
     def delete_session(self, id: str) -> Any:
         """Forget the session of that name: what runs is interrupted, and what is stored of it is gone.
@@ -298,7 +303,7 @@ class Host:
         self._check_asking()
         deleted: Future[Any] = Future()
         forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
-        return deleted if self.attached else deleted.get()
+        return self._settle(deleted)
 
     def tree(self) -> str:
         """The living supervision tree, drawn."""
@@ -362,6 +367,9 @@ class Host:
     def _check_asking(self) -> None:
         if not self.attached:
             self.check_waiting()
+
+    def _settle(self, future: Future[Any]) -> Any:
+        return watched(future, self._given_loop) if self.attached else future.get()
 
     def _may_wait(self) -> bool:
         # On a thread beside the caller's loop, too, but not where a loop would be held up, or stands still.

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import default_host, open_call_stream
+from allm_actors.actors import default_host, open_call_stream, watched
 from allm_actors.actors.call import call_spec
 from allm_actors.actors.handle import SessionHandle
 from allm_actors.actors.protocol import Ready
@@ -24,9 +24,10 @@ from allm_actors.actors.stateless import StatelessCall
 from allm_actors.actors.store import MemoryStore
 from allm_actors.actors.stream import EventStream, Turn
 from allm_actors.actors.turns import thread_of, turn_spec
+from allm_actors.actors.watched import Watched
 from allm_actors.engine.adapter import Delay
 from allm_actors.testing import script
-from tests.integration.stage import Hold, until
+from tests.integration.stage import HeldStore, Hold, until
 
 LONG = 20.0
 
@@ -161,6 +162,81 @@ def test_a_turn_of_a_closed_loop_says_so_and_does_not_hang() -> None:
             in_time(lambda: asyncio.run(turn.aresult()))
         in_time(turn.close)
     finally:
+        host.stop()
+
+
+class Shut(HeldStore):
+    """A store that loads no session before it is let."""
+
+    def load(self, id: str) -> Any:
+        self.hold.wait()
+        return self._inner.load(id)
+
+
+async def awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+WAITERS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
+    "turn.result": lambda _host, _chat, turn: turn.result(),
+    "turn": lambda _host, _chat, turn: list(turn),
+    "await turn": lambda _host, _chat, turn: asyncio.run(awaited(turn)),
+    "host.session": lambda host, _chat, _turn: host.session("new", answering()),
+    "await host.session": lambda host, chat, _turn: asyncio.run(awaited(chat)),
+    "await chat.recover": lambda _host, chat, _turn: asyncio.run(awaited(chat.recover())),
+    "chat.recover": lambda _host, chat, _turn: chat.recover().get(),
+    "host.session_ids": lambda host, _chat, _turn: host.session_ids().get(),
+    "await chat.fork": lambda _host, chat, _turn: asyncio.run(awaited(chat.fork("b"))),
+}
+
+
+def interrupted(work: Any) -> None:
+    """What Ctrl-C does to a program that has no `async with` around its host."""
+
+    async def main() -> None:
+        await work
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+
+
+def closed(work: Any) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(work)
+    loop.close()
+
+
+@pytest.mark.parametrize("close", [closed, interrupted])
+@pytest.mark.parametrize("name", WAITERS)
+def test_who_waits_already_when_the_loop_is_closed_hears_of_it(
+    name: str, close: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, looked, look = Shut(), threading.Event(), Watched._look
+    host = allm.Host(store=store)
+    waiting: list[Begun] = []
+
+    def looking(future: Watched[Any]) -> None:
+        looked.set()  # so it waits
+        look(future)
+
+    monkeypatch.setattr(watched, "_LOOK", 0.01)
+    monkeypatch.setattr(Watched, "_look", looking)
+
+    async def main() -> None:
+        await host.__aenter__()
+        chat = host.session("a", answering())
+        turn = chat.reply("x")
+        assert await asyncio.to_thread(store.hold.reached.wait, LONG)
+        waiting.append(Begun(lambda: WAITERS[name](host, chat, turn)))
+        assert await asyncio.to_thread(looked.wait, LONG)
+
+    try:
+        close(main())
+        with pytest.raises(allm.EngineError, match="is closed"):
+            waiting[0].result()
+    finally:
+        store.hold.open()
         host.stop()
 
 
