@@ -31,6 +31,7 @@ from allm_actors.data import EngineError, Session, StoreError
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_count, is_seconds
+from allm_actors.engine.threads import begun_on_thread, on_thread
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,
@@ -49,7 +50,7 @@ from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
 from .ledger import store_error
-from .loops import begun_on_thread, current_loop, finished, on_thread, refuse_waiting_on
+from .loops import current_loop, finished, refuse_waiting_on
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
 from .reaching import ours_in

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
@@ -27,6 +28,7 @@ from allm_actors.actors.turns import thread_of, turn_spec
 from allm_actors.actors.watched import Watched
 from allm_actors.engine.adapter import Delay
 from allm_actors.testing import script
+from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.integration.stage import HeldStore, Hold, until
 
 LONG = 20.0
@@ -82,17 +84,37 @@ def in_time(work: Callable[[], Any]) -> Any:
     return Begun(work).result()
 
 
-# A function that has the key.
+# A function that has the key, and a file, that keep a call waiting.
 
 
-def test_a_vault_that_hangs_does_not_keep_the_interpreter() -> None:
-    program = """
-        import threading
+def speaking(url: str = "http://127.0.0.1:9/") -> allm.Engine:
+    return allm.Engine(speech_adapter="elevenlabs", adapter_opts={"base_url": url})
+
+
+def hearing() -> allm.Engine:
+    return allm.Engine(transcription_adapter="elevenlabs", adapter_opts={"base_url": "http://127.0.0.1:9/"})
+
+
+HANGING = {
+    "a vault": "allm.embed(odd.embedding(), 'x', api_key=threading.Event().wait, request_timeout=0.1)",
+    "a vault of a stream": (
+        "allm.stream_synthesize(odd.speaking(), 'x', api_key=threading.Event().wait, request_timeout=0.1).result()"
+    ),
+    "a file": "allm.transcribe(odd.hearing(), allm.Audio.from_file(pipe), api_key='k', request_timeout=0.1)",
+}
+
+
+@pytest.mark.parametrize("what", HANGING)
+def test_what_hangs_does_not_keep_the_interpreter(what: str, tmp_path: Path) -> None:
+    program = f"""
+        import os, threading
         import allm_actors as allm
-        from tests.integration.test_odd_loops import embedding
+        import tests.integration.test_odd_loops as odd
 
+        pipe = {str(tmp_path / "clip.mp3")!r}
+        os.mkfifo(pipe)  # which nobody writes to
         try:
-            allm.embed(embedding(), "x", api_key=lambda: threading.Event().wait(), request_timeout=0.1)
+            {HANGING[what]}
         except allm.AllmError:
             print("over")
     """
@@ -115,6 +137,21 @@ def test_vaults_that_hang_do_not_starve_the_others() -> None:
         assert allm.embed(embedding(), "x", api_key=lambda: "key", request_timeout=LONG).embeddings == []
     finally:
         hold.set()
+
+
+def test_vaults_that_hang_do_not_starve_other_clips() -> None:
+    hold, clip = threading.Event(), Reply(headers={"content-type": "audio/mpeg"}, body=b"clip")
+    with LoopbackServer([clip]) as server:
+        try:
+            for _ in range(40):  # no executor has so many threads
+                with pytest.raises(allm.AllmError):
+                    allm.stream_synthesize(speaking(), "x", api_key=hold.wait, request_timeout=0.01).result()
+            stream = allm.stream_synthesize(
+                speaking(server.url), "x", api_key=lambda: "key", request_timeout=LONG
+            )
+            assert stream.result().audio.to_bytes() == b"clip"
+        finally:
+            hold.set()
 
 
 def test_a_vault_that_runs_dry_is_an_error() -> None:
