@@ -145,7 +145,7 @@ class Host:
         with self._lock:
             if self._has_lost_its_loop():
                 self._bury(self._taken()[0])
-            elif self._root is not None and not self._root.is_alive():
+            elif self._root is not None and self._pid == os.getpid() and not self._root.is_alive():
                 self._refuse_at_home()
                 self._stop(*self._taken())
             if self._root is None:
@@ -500,6 +500,7 @@ class Host:
     def _running_root(self) -> ProcessRef[Any]:
         if self._root is None:
             raise EngineError("invalid_engine", message=_AT_REST)
+        self.check_home()
         if not self._root.is_alive():
             way = (
                 "leave the `async with` block and enter a new one"
@@ -508,7 +509,6 @@ class Host:
             )
             text = f"this host's tree has died ({self._root.exit_reason}); {way}, from the store"
             raise EngineError("invalid_engine", message=text)
-        self.check_home()
         return self._root
 
     def check_home(self) -> None:
