@@ -11,6 +11,7 @@
     ├── StartError          the process did not start
     ├── ReplyError          a handler refuses a request, and lives on
     ├── ProcessDown         the other process is dead          (also a `pykka.ActorDeadError`)
+    │   └── ForeignProcess  it is in the program that this one was forked from
     ├── MailboxFull         the other process has too much to do
     ├── CallingSelf         a process waits for an answer of its own
     ├── Deadlock            processes wait for each other in a circle
@@ -42,6 +43,7 @@ __all__ = [
     "CallingSelf",
     "Deadlock",
     "FailedToStart",
+    "ForeignProcess",
     "MailboxFull",
     "MaxChildren",
     "NotFound",
@@ -165,6 +167,23 @@ class ProcessDown(SupervisorError, ActorDeadError):
             f"{who} not found" if reason is NOPROC else f"{who} is down: {shown(reason)}"
         )  # Pykka's words
         self.reason = reason
+        self.ref = ref
+
+
+class ForeignProcess(ProcessDown):
+    """The process that was asked has stayed in the program that this one was forked from, with all its threads.
+
+    Start one here, or fork before you start any.
+    """
+
+    def __init__(self, ref: Any = None) -> None:
+        who = ref if ref is not None else "the process"
+        SupervisorError.__init__(
+            self,
+            f"{who} has stayed in the program that this one was forked from, with its threads; start one here, or "
+            "fork before you start any",
+        )
+        self.reason = NOPROC
         self.ref = ref
 
 

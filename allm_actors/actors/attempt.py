@@ -17,8 +17,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.calls import Answered, Failed
 from allm_actors.engine.capabilities import Capability
 from allm_actors.engine.secret import without_key
-
-from .loops import on_thread
+from allm_actors.engine.threads import on_thread
 
 __all__ = ["awaited", "blocking"]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from allm_actors.data import AllmError, StreamError
 from allm_actors.engine.engine import Engine
+from allm_actors.engine.threads import on_thread
 
 from .adapter import close
 from .call import CallSpec, call_spec
 from .host import Host
-from .loops import on_thread
 from .stateless import default_host
 from .stream import EventStream
 

@@ -22,11 +22,11 @@ from supervisors import Future
 
 from .inside import Inside
 from .loops import current_loop, refuse_waiting_on
+from .watched import CLOSED, Watched
 from .window import Window
 
-__all__ = ["CLOSED", "Channel"]
+__all__ = ["Channel"]
 
-CLOSED = "the event loop that this host was entered on is closed; enter a host of its own on each loop"
 _Wake = Callable[[], None]
 
 
@@ -288,7 +288,7 @@ class Channel:
         if current_loop() is not None:  # of an adapter, perhaps, which all calls of the host would wait for
             refuse_waiting_on(self.io_loop())
         # The runtime knows of this wait: a pool replaces us, a simulation goes on.
-        gate: Future[None] = Future()
+        gate: Future[None] = Future() if self.home is None else self._gate(self.home)
         with self._lock:
             if ready():
                 return
@@ -298,19 +298,27 @@ class Channel:
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        gate: Any
+        if self.home is None or self.home is loop:
+            gate = loop.create_future()
+            wake: _Wake = partial(_wake, loop, gate, threading.get_ident())
+        else:
+            gate = self._gate(self.home)
+            wake = gate.set
         with self._lock:
             if ready():
                 return
             self._refuse_in_vain()
-            wake = partial(_wake, loop, future, threading.get_ident())
             self._wakes.append(wake)
         try:
-            await future
+            await gate
         except BaseException:
             with self._lock, contextlib.suppress(ValueError):  # it has been called
                 self._wakes.remove(wake)
             raise
+
+    def _gate(self, home: asyncio.AbstractEventLoop) -> Future[None]:
+        return Watched(home) if self.io_loop() is home else Future()
 
     def _refuse_in_vain(self) -> None:
         """Raises EngineError where nothing will ever come: what the turn lives on died with the loop of its host."""

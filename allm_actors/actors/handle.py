@@ -28,6 +28,7 @@ from .reaching import ask, ensure
 from .seat import Seat, snapshot
 from .stream import Turn
 from .turns import needs_its_loop, turn_spec, view_of
+from .watched import watched
 
 __all__ = ["Home", "SessionHandle", "check_id"]
 
@@ -39,6 +40,10 @@ class Home(Protocol):
     def attached(self) -> bool:
         """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
 
+    @property
+    def given_loop(self) -> AbstractEventLoop | None:
+        """The event loop of the caller's that it lives on, if it does."""
+
     def check_home(self) -> None:
         """Raises EngineError where nothing could ever answer."""
 
@@ -46,7 +51,7 @@ class Home(Protocol):
         """Raises EngineError for a turn that cannot run on this host."""
 
     def check_waiting(self) -> None:
-        """Raises RuntimeError on the event loop of its calls."""
+        """Raises RuntimeError on the event loop of its calls, EngineError where nothing could ever answer."""
 
     def tool_loop(self) -> AbstractEventLoop | None:
         """Where asynchronous tools run."""
@@ -75,7 +80,8 @@ class SessionHandle:
     `await session` gives the handle when the session is loaded; before that it has nothing to show there.
 
     Raises: SessionStatusError and SessionError for what the session's status forbids, SessionBusy as `when_busy` says,
-    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for a look at one that is not loaded yet.
+    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for a look at one that is not loaded yet;
+    RuntimeError where what waits is called on the event loop that has to answer, before anything is done.
     Thread: any thread may use it.
     """
 
@@ -105,7 +111,7 @@ class SessionHandle:
         its host is stopped.
         """
         self._host.check_home()
-        yield from self.ensure().__await__()
+        yield from watched(self.ensure(), self._host.given_loop).__await__()
         return self
 
     @property
@@ -150,11 +156,11 @@ class SessionHandle:
 
     def submit_tool_results(self, results: Sequence[tuple[str, Any]]) -> Any:
         """Answer pending calls in this order; gives the session's new value."""
-        return self._settle(self.ask(SubmitToolResults(_pairs(results))))
+        return self._asked(SubmitToolResults(_pairs(results)))
 
     def recover(self) -> Any:
         """Make a session that ended in an error usable again; gives the session's new value."""
-        return self._settle(self.ask(Recover()))
+        return self._asked(Recover())
 
     def cancel(self) -> None:
         """End the turn that this handle has begun last, if it is not over; the session keeps what was said.
@@ -176,14 +182,14 @@ class SessionHandle:
         check_id(id)
         if self._host.attached:
             return self._afork(id)
-        self.ask(Fork(id)).get()
+        self._asked(Fork(id))
         return self._forked(id)
 
     def stop(self) -> Any:
         """End the session's actor: the turn that runs is interrupted, and those that wait with it. The conversation
         stays in the store. False: there was none.
         """
-        self._host.check_home()
+        self._check_waiting()
         ref = self._ports.whereis((SESSIONS, self.id))
         stopped: Any = Future()
         if ref is None:
@@ -236,8 +242,7 @@ class SessionHandle:
             new_id=self._host.new_id,
         )
         self._host.check_turn(spec)
-        if not self._host.attached:
-            self._host.check_waiting()
+        self._check_waiting()
         if self._host.attached or needs_its_loop(spec):
             spec.channel.home = spec.loop
         spec.channel.io_loop = self._ports.io_loop
@@ -250,11 +255,21 @@ class SessionHandle:
             spec.channel.inside = spec.inside
         return turn
 
+    def _asked(self, message: Any) -> Any:
+        self._check_waiting()
+        return self._settle(self.ask(message))
+
+    def _check_waiting(self) -> None:
+        if self._host.attached:
+            self._host.check_home()
+        else:
+            self._host.check_waiting()
+
     def _settle(self, future: Future[Any]) -> Any:
-        return future if self._host.attached else future.get()
+        return watched(future, self._host.given_loop) if self._host.attached else future.get()
 
     async def _afork(self, id: str) -> SessionHandle:
-        await self.ask(Fork(id))
+        await self._settle(self.ask(Fork(id)))
         return await self._forked(id)
 
     def _forked(self, id: str) -> SessionHandle:

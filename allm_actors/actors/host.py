@@ -31,6 +31,7 @@ from allm_actors.data import EngineError, Session, StoreError
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_count, is_seconds
+from allm_actors.engine.threads import begun_on_thread, on_thread
 from supervisors import (
     SHUTDOWN,
     DynamicSupervisor,
@@ -45,12 +46,11 @@ from supervisors import (
 )
 
 from .call import CallSpec
-from .channel import CLOSED
 from .forgetting import forget
 from .handle import SessionHandle, check_id
 from .keeper import ListIds, store_actor_for
 from .ledger import store_error
-from .loops import begun_on_thread, current_loop, finished, on_thread, refuse_waiting_on
+from .loops import current_loop, finished, refuse_waiting_on
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
 from .protocol import TurnSpec, WhenBusy
 from .reaching import ours_in
@@ -59,6 +59,7 @@ from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
 from .store import Store, store_for
 from .turns import new_id
+from .watched import CLOSED, watched
 
 __all__ = ["NO_LIMIT", "Host"]
 
@@ -144,7 +145,7 @@ class Host:
         with self._lock:
             if self._has_lost_its_loop():
                 self._bury(self._taken()[0])
-            elif self._root is not None and not self._root.is_alive():
+            elif self._root is not None and self._pid == os.getpid() and not self._root.is_alive():
                 self._refuse_at_home()
                 self._stop(*self._taken())
             if self._root is None:
@@ -161,7 +162,8 @@ class Host:
     def stop(self) -> None:
         """Interrupt what runs, stop every process in reverse order, close connections and the store.
 
-        Raises RuntimeError on the event loop that the host lives on: leave the `async with` block instead.
+        Raises RuntimeError on the event loop that the host lives on: leave the `async with` block instead, or stop the
+        host on another thread.
         """
         self._refuse_at_home()
         with self._lock:
@@ -233,6 +235,11 @@ class Host:
         """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
         return self._given_loop is not None
 
+    @property
+    def given_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of the caller's that it lives on, if it does."""
+        return self._given_loop
+
     # Use.
 
     def session(
@@ -276,14 +283,15 @@ class Host:
             self.check_waiting()
         ensured = handle.ensure()
         if may_wait:
-            ensured.get()
+            watched(ensured, self._given_loop).get()
         return handle
 
     def session_ids(self) -> Any:
         """The names of all stored sessions, sorted (an awaitable in a host that was entered with `async with`)."""
+        self._check_asking()
         ids: Future[Any] = Future()
         self._ports().ask_store(ListIds(), partial(_answer, ids))
-        return ids if self.attached else ids.get()
+        return self._settle(ids)
 
     def delete_session(self, id: str) -> Any:
         """Forget the session of that name: what runs is interrupted, and what is stored of it is gone.
@@ -293,9 +301,10 @@ class Host:
         and SessionError when it stops meanwhile.
         """
         check_id(id)
+        self._check_asking()
         deleted: Future[Any] = Future()
         forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
-        return deleted if self.attached else deleted.get()
+        return self._settle(deleted)
 
     def tree(self) -> str:
         """The living supervision tree, drawn."""
@@ -345,11 +354,23 @@ class Host:
         """Refuse, in its caller, a turn that cannot run on this host. There is none that a real one cannot run."""
 
     def check_waiting(self) -> None:
-        """Raises RuntimeError on the event loop of its calls, where nothing may wait for one of them."""
-        if current_loop() is not None:
-            refuse_waiting_on(self._ports().io_loop())
+        """Raises RuntimeError on the event loop of its calls, where nothing may wait for one of them.
+
+        It raises EngineError where nothing could ever answer.
+        """
+        self.check_home()
+        system = self._system
+        if system is not None and current_loop() is not None:
+            refuse_waiting_on(self._io_loop(system))
 
     # Private: in order of use.
+
+    def _check_asking(self) -> None:
+        if not self.attached:
+            self.check_waiting()
+
+    def _settle(self, future: Future[Any]) -> Any:
+        return watched(future, self._given_loop) if self.attached else future.get()
 
     def _may_wait(self) -> bool:
         # On a thread beside the caller's loop, too, but not where a loop would be held up, or stands still.
@@ -434,9 +455,17 @@ class Host:
                 self._store.close()
 
     def _refuse_at_home(self) -> None:
-        if self._given_loop is not None and current_loop() is self._given_loop:
+        loop = current_loop()
+        if loop is None or self._pid != os.getpid():
+            return
+        if loop is self._given_loop:
             raise RuntimeError(
                 "this would stop the event loop that has to do it; leave the `async with` block, and enter a new one"
+            )
+        if self._system is not None and loop is self._io_loop(self._system):
+            raise RuntimeError(
+                "this would stop the event loop that has to do it; stop the host on another thread, as with "
+                "`asyncio.to_thread(host.stop)`"
             )
 
     def _close_transport(self, system: System, seconds: float) -> None:
@@ -471,6 +500,7 @@ class Host:
     def _running_root(self) -> ProcessRef[Any]:
         if self._root is None:
             raise EngineError("invalid_engine", message=_AT_REST)
+        self.check_home()
         if not self._root.is_alive():
             way = (
                 "leave the `async with` block and enter a new one"
@@ -479,7 +509,6 @@ class Host:
             )
             text = f"this host's tree has died ({self._root.exit_reason}); {way}, from the store"
             raise EngineError("invalid_engine", message=text)
-        self.check_home()
         return self._root
 
     def check_home(self) -> None:

@@ -13,10 +13,12 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+from allm_actors.engine.threads import on_thread
+
 from .adapter import close
 from .ending import ending
 from .host import Host
-from .loops import current_loop, on_thread
+from .loops import current_loop
 from .protocol import TurnSpec
 from .turns import needs_its_loop
 

@@ -22,6 +22,7 @@ from allm_actors.data.build import called
 from allm_actors.data.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.isolated import ChildDied, IsolatedCall
+from allm_actors.engine.threads import on_thread
 from allm_actors.execution.tool_errors import describe, not_found
 from allm_actors.execution.tools import ToolOutcome, failure, settle, settle_error
 from allm_actors.telemetry import Span
@@ -29,7 +30,7 @@ from supervisors import ProcessKilled, ProcessRef
 
 from .cancelled import Cancelled
 from .contained import contained
-from .loops import current_loop, on_thread
+from .loops import current_loop
 from .protocol import ToolJob, TurnSpec
 from .terms import Form
 

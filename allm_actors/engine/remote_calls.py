@@ -8,7 +8,6 @@ Rule of this file: one attempt, one answer. Whoever calls tries again, holds the
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -53,6 +52,7 @@ from allm_actors.engine.remote_options import (
 )
 from allm_actors.engine.secret import Secret, hidden_in, without_keys
 from allm_actors.engine.services import Service
+from allm_actors.engine.threads import on_thread
 from allm_actors.engine.wire import Deadlines, HttpFailure, HttpRequest, HttpResponse
 
 __all__ = ["RemoteService", "remote_service"]
@@ -87,7 +87,7 @@ class RemoteService:
             return getattr(self._fake, CAPABILITIES[self._row.span].method)(request, call)
         encode = partial(self._dialect.encode, request, self._row, self._base_url(call))
         try:
-            http = await asyncio.to_thread(encode) if self.reads_files else encode()
+            http = await on_thread(encode) if self.reads_files else encode()
             attempt = self._attempt(http, request, call, deadlines_of(self._row, call))
         except AdapterError as error:
             raise self._signed(error, call, None) from None
@@ -212,7 +212,7 @@ class RemoteSpeech(RemoteService):
 
     async def _told(self, attempt: partial[_Attempt], call: Call) -> AsyncGenerator[SpeechEvent, None]:
         try:
-            ready = await asyncio.to_thread(attempt)
+            ready = await on_thread(attempt)
         except AllmError as error:
             yield ErrorEvent(self._signed(error, call, None))
             return
@@ -263,7 +263,7 @@ class _Attempt:
         try:
             answer = await self._answer()
             decode = partial(self.dialect.decode, answer, self.request, self.row)
-            told = await asyncio.to_thread(decode) if len(answer.body) > _THREAD_BYTES else decode()
+            told = await on_thread(decode) if len(answer.body) > _THREAD_BYTES else decode()
         except AdapterError as error:
             failure = error
         else:

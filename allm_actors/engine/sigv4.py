@@ -9,15 +9,15 @@ Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any
 
 from allm_actors.data import AdapterError, EngineError
 from allm_actors.data.redaction import redact
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.threads import on_thread
 from allm_actors.engine.wire import HttpRequest, Sign
 
 __all__ = ["signer"]
@@ -39,7 +39,7 @@ def signer(row: Provider, region: str) -> Sign:
         raise EngineError("missing_key", provider=row.name, message=message)
 
     async def sign(http: HttpRequest) -> HttpRequest:
-        return await asyncio.to_thread(_signed, http, row, region)
+        return await on_thread(partial(_signed, http, row, region))
 
     return sign
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 import pykka
 from pykka._future import _Unset
 
-from supervisors.errors import CallingSelf, Deadlock, ProcessKilled
-from supervisors.runtime.running import running, runs_here, survive
+from supervisors.errors import CallingSelf, Deadlock, ForeignProcess, ProcessKilled
+from supervisors.runtime.running import forked, running, runs_here, survive
 from supervisors.runtime.timers import check_timeout
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Future(pykka.Future[T], Generic[T]):
         """Wait for the value.
 
         Units: seconds. Raises: the stored exception; `pykka.Timeout`; `CallingSelf`, `Deadlock` when waiting could
-        never end; `WouldBlock` on an event loop's own thread.
+        never end; `WouldBlock` on an event loop's own thread; `ForeignProcess` in a forked child.
         """
         if self._get_hook is not None:
             return super().get(timeout=timeout)
@@ -216,6 +216,8 @@ class Future(pykka.Future[T], Generic[T]):
 
     def _wait(self, timeout: float | None) -> None:
         timeout = check_timeout(timeout)
+        if forked and self.target is not None and self.target.system.foreign:
+            raise ForeignProcess(self.target)
         process = running.process
         wait = Wait(self.target, self)
         self.add_done_callback(wait.wake)

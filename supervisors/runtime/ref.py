@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, overload
 import pykka
 from pykka import messages
 
-from supervisors.errors import MailboxFull, ProcessDown
+from supervisors.errors import ForeignProcess, MailboxFull, ProcessDown
 from supervisors.reasons import NOPROC, NORMAL, Reason, shown
 from supervisors.runtime.future import Future
 from supervisors.runtime.limit import MailboxLoad
@@ -122,13 +122,13 @@ class Ref(pykka.ActorRef[A]):
     def tell(self, message: Any) -> None:
         """Send without waiting.
 
-        Raises: `ProcessDown` if the process is dead, `MailboxFull`.
+        Raises: `ProcessDown` if the process is dead (`ForeignProcess` in a forked child), `MailboxFull`.
         """
         if fenced:
             guard()
         box = self.actor_inbox
         if box.closed:
-            raise ProcessDown(NOPROC, self)
+            raise self._down()
         if box.limit is not None and not box.limit.admit(self, message):
             return
         if not box.put(message):
@@ -163,7 +163,7 @@ class Ref(pykka.ActorRef[A]):
         box = self.actor_inbox
         future: Future[Any] = Future(self, box.dispatcher)
         if box.closed:
-            future.fail(ProcessDown(NOPROC, self))
+            future.fail(self._down())
         else:
             request = From(message, future)
             if (box.limit is None or box.limit.admit(self, request)) and not box.put(request):
@@ -299,6 +299,11 @@ class Ref(pykka.ActorRef[A]):
         if owner is not None:
             owner._actor_kill()  # noqa: SLF001
 
+    def stay_behind(self) -> None:
+        """In a forked child: there is no such process here. Nothing is cleaned up and nobody is told: it lives on."""
+        self.actor_inbox.closed = self.actor_inbox.drained = self.buried = True
+        self.reason = NOPROC
+
     def drain(self, reason: Reason = NOPROC) -> None:
         """Dispose of everything still queued at a dead process: here, or, if that would take long, beside."""
         box = self.actor_inbox
@@ -318,6 +323,9 @@ class Ref(pykka.ActorRef[A]):
         elif not isinstance(item, Signal | messages._ActorStop):  # noqa: SLF001
             process = running.process
             self.system.dead_letters.add(item, self, None if process is None else process.ref, why)
+
+    def _down(self) -> ProcessDown:
+        return ForeignProcess(self) if self.system.foreign else ProcessDown(NOPROC, self)
 
     def _empty(self, reason: Reason) -> None:
         box = self.actor_inbox

@@ -29,6 +29,7 @@ __all__ = [
     "contained",
     "fenced",
     "forget_everybody",
+    "forked",
     "guard",
     "label_of",
     "put_off",
@@ -159,6 +160,10 @@ fenced: dict[Ref[Any], None] = {}
 """Killed processes whose handler has not returned yet."""
 
 
+forked: list[None] = []
+"""Not empty in a forked child."""
+
+
 def check_callback(callback: object) -> None:
     """Refuse what cannot be called, before the time comes to call it.
 
@@ -173,6 +178,7 @@ def forget_everybody() -> None:
     """In a forked child: nobody runs there, whoever ran on this thread when it was forked."""
     running.process = running.worker = running.starting_for = running.host = running.wait = None
     fenced.clear()
+    forked.append(None)
 
 
 def guard() -> None:

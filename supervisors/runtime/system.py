@@ -3,7 +3,7 @@
 The rule of this file: a system holds things, it decides nothing. Everything is made when it is first used; making a
 system starts no thread, and stopping it ends every thread it has. A forked child has none of these threads, and so none
 of the processes: what it finds of its parent's systems is *foreign*, and nothing is done with it, for locks that other
-threads held stay held, and programs are the parent's.
+threads held stay held, and programs are the parent's. Whoever sends to one of its processes is told so.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Self
+from weakref import WeakSet
 
 import pykka
 
@@ -54,6 +55,7 @@ _KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
 _entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
 _making = threading.Lock()
 _default: list[System] = []
+_all: WeakSet[System] = WeakSet()
 _forks = 0  # how often this process and its parents were forked off another
 
 
@@ -86,6 +88,7 @@ class System:
         self._processes: dict[int, Ref[Any]] = {}
         self._count = itertools.count(1)
         self._tokens: list[Token[System | None]] = []
+        _all.add(self)
 
     @staticmethod
     def current() -> System:
@@ -223,6 +226,11 @@ class System:
         _entered.reset(self._tokens.pop())
         await self.astop()
 
+    def _stay_behind(self) -> None:
+        self.lock = threading.RLock()  # whoever held it will never let go of it
+        for ref in self.processes():
+            ref.stay_behind()
+
     def _check_home(self) -> None:
         if self.foreign:
             raise SupervisorError(f"{self} is that of the process this one was forked from; make another one")
@@ -292,6 +300,9 @@ def _in_a_fork() -> None:
     _default.clear()
     forget_everybody()
     _making.release()
+    for system in list(_all):
+        system._stay_behind()  # noqa: SLF001 - one of us
+    _all.clear()
 
 
 if hasattr(os, "register_at_fork"):

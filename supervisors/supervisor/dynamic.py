@@ -16,7 +16,7 @@ from typing import Any, cast, overload
 from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.entry import Child, Counts, View
 from supervisors.core.steps import Report
-from supervisors.errors import ProcessDown
+from supervisors.errors import ForeignProcess, ProcessDown
 from supervisors.process import Future, Process
 from supervisors.reasons import NOPROC, SHUTDOWN, Reason
 from supervisors.runtime.launch import launch
@@ -156,7 +156,9 @@ class DynamicSupervisor(Supervision):
         """See `DynamicSupervisorRef.spawn_child`. Thread: any."""
         me, spec = self._actor_ref, _passing(cls)
         children = getattr(self, "_children", None)
-        if children is None or self._ending or me.system.foreign:
+        if me.system.foreign:
+            raise ForeignProcess(me)
+        if children is None or self._ending:
             raise ProcessDown(NOPROC, me)
 
         def admit(ref: Ref[Any]) -> None:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from traceback import walk_tb
 from typing import Any
 
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import default_host, open_call_stream
+from allm_actors.actors import default_host, open_call_stream, watched
+from allm_actors.actors.call import call_spec
+from allm_actors.actors.handle import SessionHandle
+from allm_actors.actors.protocol import Ready
 from allm_actors.actors.stateless import StatelessCall
 from allm_actors.actors.store import MemoryStore
-from allm_actors.actors.stream import EventStream
+from allm_actors.actors.stream import EventStream, Turn
 from allm_actors.actors.turns import thread_of, turn_spec
+from allm_actors.actors.watched import Watched
 from allm_actors.engine.adapter import Delay
 from allm_actors.testing import script
-from tests.integration.stage import Hold, until
+from allm_actors.testing.loopback import LoopbackServer, Reply
+from tests.integration.stage import HeldStore, Hold, until
 
 LONG = 20.0
 
@@ -77,17 +84,37 @@ def in_time(work: Callable[[], Any]) -> Any:
     return Begun(work).result()
 
 
-# A function that has the key.
+# A function that has the key, and a file, that keep a call waiting.
 
 
-def test_a_vault_that_hangs_does_not_keep_the_interpreter() -> None:
-    program = """
-        import threading
+def speaking(url: str = "http://127.0.0.1:9/") -> allm.Engine:
+    return allm.Engine(speech_adapter="elevenlabs", adapter_opts={"base_url": url})
+
+
+def hearing() -> allm.Engine:
+    return allm.Engine(transcription_adapter="elevenlabs", adapter_opts={"base_url": "http://127.0.0.1:9/"})
+
+
+HANGING = {
+    "a vault": "allm.embed(odd.embedding(), 'x', api_key=threading.Event().wait, request_timeout=0.1)",
+    "a vault of a stream": (
+        "allm.stream_synthesize(odd.speaking(), 'x', api_key=threading.Event().wait, request_timeout=0.1).result()"
+    ),
+    "a file": "allm.transcribe(odd.hearing(), allm.Audio.from_file(pipe), api_key='k', request_timeout=0.1)",
+}
+
+
+@pytest.mark.parametrize("what", HANGING)
+def test_what_hangs_does_not_keep_the_interpreter(what: str, tmp_path: Path) -> None:
+    program = f"""
+        import os, threading
         import allm_actors as allm
-        from tests.integration.test_odd_loops import embedding
+        import tests.integration.test_odd_loops as odd
 
+        pipe = {str(tmp_path / "clip.mp3")!r}
+        os.mkfifo(pipe)  # which nobody writes to
         try:
-            allm.embed(embedding(), "x", api_key=lambda: threading.Event().wait(), request_timeout=0.1)
+            {HANGING[what]}
         except allm.AllmError:
             print("over")
     """
@@ -110,6 +137,21 @@ def test_vaults_that_hang_do_not_starve_the_others() -> None:
         assert allm.embed(embedding(), "x", api_key=lambda: "key", request_timeout=LONG).embeddings == []
     finally:
         hold.set()
+
+
+def test_vaults_that_hang_do_not_starve_other_clips() -> None:
+    hold, clip = threading.Event(), Reply(headers={"content-type": "audio/mpeg"}, body=b"clip")
+    with LoopbackServer([clip]) as server:
+        try:
+            for _ in range(40):  # no executor has so many threads
+                with pytest.raises(allm.AllmError):
+                    allm.stream_synthesize(speaking(), "x", api_key=hold.wait, request_timeout=0.01).result()
+            stream = allm.stream_synthesize(
+                speaking(server.url), "x", api_key=lambda: "key", request_timeout=LONG
+            )
+            assert stream.result().audio.to_bytes() == b"clip"
+        finally:
+            hold.set()
 
 
 def test_a_vault_that_runs_dry_is_an_error() -> None:
@@ -157,6 +199,81 @@ def test_a_turn_of_a_closed_loop_says_so_and_does_not_hang() -> None:
             in_time(lambda: asyncio.run(turn.aresult()))
         in_time(turn.close)
     finally:
+        host.stop()
+
+
+class Shut(HeldStore):
+    """A store that loads no session before it is let."""
+
+    def load(self, id: str) -> Any:
+        self.hold.wait()
+        return self._inner.load(id)
+
+
+async def awaited(awaitable: Any) -> Any:
+    return await awaitable
+
+
+WAITERS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
+    "turn.result": lambda _host, _chat, turn: turn.result(),
+    "turn": lambda _host, _chat, turn: list(turn),
+    "await turn": lambda _host, _chat, turn: asyncio.run(awaited(turn)),
+    "host.session": lambda host, _chat, _turn: host.session("new", answering()),
+    "await host.session": lambda host, chat, _turn: asyncio.run(awaited(chat)),
+    "await chat.recover": lambda _host, chat, _turn: asyncio.run(awaited(chat.recover())),
+    "chat.recover": lambda _host, chat, _turn: chat.recover().get(),
+    "host.session_ids": lambda host, _chat, _turn: host.session_ids().get(),
+    "await chat.fork": lambda _host, chat, _turn: asyncio.run(awaited(chat.fork("b"))),
+}
+
+
+def interrupted(work: Any) -> None:
+    """What Ctrl-C does to a program that has no `async with` around its host."""
+
+    async def main() -> None:
+        await work
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+
+
+def closed(work: Any) -> None:
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(work)
+    loop.close()
+
+
+@pytest.mark.parametrize("close", [closed, interrupted])
+@pytest.mark.parametrize("name", WAITERS)
+def test_who_waits_already_when_the_loop_is_closed_hears_of_it(
+    name: str, close: Callable[[Any], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, looked, look = Shut(), threading.Event(), Watched._look
+    host = allm.Host(store=store)
+    waiting: list[Begun] = []
+
+    def looking(future: Watched[Any]) -> None:
+        looked.set()  # so it waits
+        look(future)
+
+    monkeypatch.setattr(watched, "_LOOK", 0.01)
+    monkeypatch.setattr(Watched, "_look", looking)
+
+    async def main() -> None:
+        await host.__aenter__()
+        chat = host.session("a", answering())
+        turn = chat.reply("x")
+        assert await asyncio.to_thread(store.hold.reached.wait, LONG)
+        waiting.append(Begun(lambda: WAITERS[name](host, chat, turn)))
+        assert await asyncio.to_thread(looked.wait, LONG)
+
+    try:
+        close(main())
+        with pytest.raises(allm.EngineError, match="is closed"):
+            waiting[0].result()
+    finally:
+        store.hold.open()
         host.stop()
 
 
@@ -399,6 +516,87 @@ def test_a_session_that_an_adapter_of_its_host_waits_for_is_refused(known: bool)
         assert "waiting here" in str(router.met[0])
         assert in_time(lambda: host.session("b", answering()).reply("x").result()).halted_reason
         in_time(host.stop)
+
+
+# What waits, and what does not, of the public methods of a host and a session.
+
+WAITS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
+    "Host.session": lambda host, _chat, _turn: host.session("new", answering()),
+    "Host.session_ids": lambda host, _chat, _turn: host.session_ids(),
+    "Host.delete_session": lambda host, _chat, _turn: host.delete_session("b"),
+    "Host.stop": lambda host, _chat, _turn: host.stop(),
+    "SessionHandle.reply": lambda _host, chat, _turn: chat.reply("y"),
+    "SessionHandle.continue_": lambda _host, chat, _turn: chat.continue_("y"),
+    "SessionHandle.step": lambda _host, chat, _turn: chat.step(),
+    "SessionHandle.submit_tool_result": lambda _host, chat, _turn: chat.submit_tool_result("c0", "y"),
+    "SessionHandle.submit_tool_results": lambda _host, chat, _turn: chat.submit_tool_results([("c0", "y")]),
+    "SessionHandle.recover": lambda _host, chat, _turn: chat.recover(),
+    "SessionHandle.fork": lambda _host, chat, _turn: chat.fork("c"),
+    "SessionHandle.stop": lambda _host, chat, _turn: chat.stop(),
+    "Turn.result": lambda _host, _chat, turn: turn.result(),
+    "Turn.partials": lambda _host, _chat, turn: list(turn.partials(str)),
+}
+WAITS_NOT: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
+    "Host.start": lambda host, _chat, _turn: host.start(),
+    "Host.tree": lambda host, _chat, _turn: host.tree(),
+    "Host.stats": lambda host, _chat, _turn: host.stats(),
+    "Host.run": lambda host, _chat, _turn: host.run(
+        turn_spec("chat", answering(), {}, thread=thread_of([allm.user("x")]))
+    ),
+    "Host.call": lambda host, _chat, _turn: host.call(
+        call_spec("embed", embedding(), "x", {}, transport=host.transport)
+    ),
+    "Host.tool_loop": lambda host, _chat, _turn: host.tool_loop(),
+    "Host.new_id": lambda host, _chat, _turn: host.new_id(),
+    "Host.check_home": lambda host, _chat, _turn: host.check_home(),
+    "Host.check_turn": lambda host, _chat, _turn: host.check_turn(
+        turn_spec("chat", answering(), {}, thread=thread_of([allm.user("x")]))
+    ),
+    "SessionHandle.cancel": lambda _host, chat, _turn: chat.cancel(),
+    "SessionHandle.ask": lambda _host, chat, _turn: chat.ask(Ready()),
+    "SessionHandle.ensure": lambda _host, chat, _turn: chat.ensure(),
+    "Turn.close": lambda _host, _chat, turn: turn.close(),
+}
+REFUSES_BY_TRADE = {"Host.check_waiting"}
+
+
+def public(*classes: type) -> set[str]:
+    return {
+        f"{cls.__name__}.{name}"
+        for cls in classes
+        for name in dir(cls)
+        if not name.startswith("_") and inspect.isroutine(getattr(cls, name))
+        if not inspect.iscoroutinefunction(getattr(cls, name))
+    }
+
+
+def test_every_public_method_waits_or_waits_not() -> None:
+    assert public(allm.Host, SessionHandle, Turn) == {*WAITS, *WAITS_NOT, *REFUSES_BY_TRADE}
+
+
+def called_on_the_loop_of_all_calls(call: Callable[[allm.Host, Any, Any], Any]) -> list[BaseException]:
+    """What `call` raises in an adapter of a host, about another session of it, which is as it was afterwards."""
+    with allm.Host(shutdown_timeout=1.0) as host:
+        chat = host.session("b", answering())
+        turn = chat.reply("x")
+        router = Router(lambda: call(host, chat, turn))
+        in_time(lambda: host.session("a", allm.Engine(adapter=router)).reply("x").result())
+        assert host.running
+        in_time(turn.result)
+        assert in_time(host.session_ids) == ["a", "b"]
+        in_time(host.stop)
+    return router.met
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_what_waits_is_refused_on_the_loop_of_all_calls(name: str) -> None:
+    (error,) = called_on_the_loop_of_all_calls(WAITS[name])
+    assert "would stop the event loop" in str(error)
+
+
+@pytest.mark.parametrize("name", WAITS_NOT)
+def test_what_does_not_wait_is_done_on_the_loop_of_all_calls(name: str) -> None:
+    assert called_on_the_loop_of_all_calls(WAITS_NOT[name]) == []
 
 
 def test_a_call_may_be_waited_for_on_any_other_loop() -> None:

@@ -450,12 +450,13 @@ def test_in_a_forked_child_nothing_waits_for_what_stayed_behind() -> None:
             wrong = 0
             try:
                 wrong += host.running or host.stats() != allm.HostStats()
-                for use in (turn.result, lambda: list(turn), chat.stop, chat.cancel):
+                uses = (turn.result, lambda: list(turn), chat.stop, chat.cancel, lambda: host.start().tree())
+                for use in uses:
                     try:
                         use()
                         wrong += 1
-                    except allm.EngineError:
-                        pass
+                    except allm.EngineError as error:
+                        wrong += "fork" not in error.message
             except BaseException:  # noqa: BLE001 - a child that raises would go on as a second pytest
                 os._exit(9)
             os._exit(wrong)

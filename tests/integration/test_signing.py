@@ -6,6 +6,7 @@ import hmac
 import json
 import re
 import sys
+import threading
 from contextlib import aclosing
 from urllib.parse import quote, urlsplit
 
@@ -15,7 +16,9 @@ from allm_actors.data import EngineError, ErrorEvent, Message, MessageCompleted,
 from allm_actors.engine import keys, sigv4
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
+from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.http.transport import HttpxTransport
+from allm_actors.engine.wire import HttpRequest
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.aws_frames import event
 
@@ -192,3 +195,20 @@ def test_without_botocore_the_call_itself_is_refused_and_the_extra_is_named(monk
         find_adapter("bedrock").stream(ASK, Call(request_id="r", options={"region": "eu-west-1"}))
     assert refused.value.reason == "missing_key"
     assert "AWS_BEARER_TOKEN_BEDROCK" in refused.value.message
+
+
+def test_credentials_that_hang_keep_no_event_loop_from_its_end(botocore, monkeypatch):
+    hold = threading.Event()
+    monkeypatch.setattr(sigv4, "_credentials", hold.wait)
+    sign = sigv4.signer(PROVIDERS["bedrock"], "eu-west-1")
+
+    async def run():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(sign(HttpRequest(url="https://x.test/", body=b"{}")), 0.05)
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+    thread.start()
+    thread.join(10)
+    hangs = thread.is_alive()
+    hold.set()
+    assert not hangs

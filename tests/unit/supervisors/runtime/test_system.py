@@ -173,6 +173,65 @@ def test_a_child_that_leaves_the_block_leaves_everything_to_its_parent_whatever_
 
 
 @needs_fork
+@pytest.mark.parametrize(
+    "use",
+    [
+        "echo.tell(1)",
+        "echo.ask(1)",
+        "echo.ask(1, block=False).get()",
+        "busy.tell(1)",
+        "asked.get()",
+        "top.start_child(Echo)",
+        "top.count_children()",
+    ],
+)
+def test_who_sends_to_a_foreign_process_is_told_that_it_is_one(use):
+    said = forking(f"""
+        def work():
+            try:
+                {use}
+            except ForeignProcess as error:
+                print(error.reason is NOPROC, "forked" in str(error), isinstance(error, ProcessDown))
+        with System(dispatcher=PinnedDispatcher()) as system:
+            entered, over = threading.Event(), threading.Event()
+            echo, busy, top = Echo.start(), Echo.start(), DynamicSupervisor.start()
+            asked = busy.ask(lambda self: entered.set() or over.wait(), block=False)
+            entered.wait()
+            child(work)
+            over.set()
+            print(asked.get(), echo.ask(1), busy.ask(2))
+        """)
+    assert said == ["True", "True", "True", "True", "1", "2"]
+
+
+@needs_fork
+def test_a_foreign_process_is_not_there_and_nothing_is_done_with_it():
+    said = forking("""
+        class Program(Echo):
+            def init(self):
+                self.on_kill(lambda: print("killed"))
+        def work():
+            exit(program, "kill")
+            exit(program, "away")
+            print(program.is_alive(), program.send(1), program.stop(), program.actor_stopped.wait(5))
+            program.add_exit_callback(lambda reason: print(reason is NOPROC))
+        with System() as system:
+            program, locked, over = Program.start(), threading.Event(), threading.Event()
+            program.add_exit_callback(lambda _: print("told"))
+            def lock():
+                with system.lock:
+                    locked.set()
+                    over.wait()
+            threading.Thread(target=lock).start()
+            locked.wait()
+            child(work)
+            over.set()
+            print(program.ask(1))
+        """)
+    assert said == ["False", "False", "False", "True", "True", "1", "told"]
+
+
+@needs_fork
 def test_a_foreign_supervisor_starts_nobody():
     said = forking("""
         def work():
