@@ -1,15 +1,6 @@
-"""Host: the supervision tree that runs sessions.
+"""Host: the life of a supervision tree (see `tree`) that runs sessions, and what its callers may ask of it.
 
-    host                one that dies takes those after it along (rest_for_one)
-    ├── store           StoreActor: loads and saves sessions
-    └── work            each for itself (one_for_one)
-        ├── adapters    one AdapterActor per turn that asks a model; never restarted
-        ├── tools       one ToolActor per running tool call; never restarted
-        └── sessions    one SessionActor per session; restarted, with its stored state.
-                        One CallActor per call that is not chat; never restarted
-
-Rule of this file: readable top to bottom. Sessions, adapters and supervisors never block and live on the thread of one
-event loop, so that what a socket brings reaches the fold without a hop; the store and blocking tools have threads.
+Rule of this file: readable top to bottom. What stops is stopped once, by whoever has taken it.
 """
 
 from __future__ import annotations
@@ -17,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, NoReturn, Self
 from weakref import WeakValueDictionary
 
 from allm_actors.data import EngineError, Session, StoreError
@@ -32,53 +22,29 @@ from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_count, is_seconds
 from allm_actors.engine.threads import begun_on_thread, on_thread
-from supervisors import (
-    SHUTDOWN,
-    DynamicSupervisor,
-    Future,
-    LoopDispatcher,
-    PinnedDispatcher,
-    PoolDispatcher,
-    ProcessRef,
-    Supervisor,
-    System,
-    child,
-)
+from supervisors import SHUTDOWN, Future, ProcessRef, System
 
 from .call import CallSpec
 from .forgetting import forget
 from .handle import SessionHandle, check_id
-from .keeper import ListIds, store_actor_for
+from .keeper import ListIds
 from .ledger import store_error
 from .loops import current_loop, finished, refuse_waiting_on
-from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK, Ports
+from .ports import Ports
 from .protocol import TurnSpec, WhenBusy
 from .reaching import ours_in
 from .seat import Cell, Seat
 from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
 from .store import Store, store_for
+from .tree import DISPATCHERS, loop_of, make_system, start_tree
 from .turns import new_id
 from .watched import CLOSED, watched
 
-__all__ = ["NO_LIMIT", "Host"]
+__all__ = ["Host"]
 
-NO_LIMIT = sys.maxsize
 _MOMENT = 0.1  # seconds that connections have to close, also when nothing is left of the time to stop
 _AT_REST = "this host is not running: call start(), or use it in a `with` block"
-_DISPATCHERS = {"pool": PoolDispatcher, "threads": PinnedDispatcher}
-
-
-class Branch(Supervisor):
-    """A supervisor that lives where the sessions live."""
-
-    dispatcher: ClassVar[str] = "io"
-
-
-class Crowd(DynamicSupervisor):
-    """A dynamic supervisor that lives where the sessions live."""
-
-    dispatcher: ClassVar[str] = "io"
 
 
 class Host:
@@ -104,8 +70,8 @@ class Host:
         max_zombies: int = 64,
         shutdown_timeout: float = 10.0,
     ) -> None:
-        if dispatcher != "loop" and dispatcher not in _DISPATCHERS:
-            known = ", ".join(map(repr, ("loop", *_DISPATCHERS)))
+        if dispatcher not in DISPATCHERS:
+            known = ", ".join(map(repr, DISPATCHERS))
             raise ValueError(f"dispatcher must be one of {known}; got: {dispatcher!r}")
         if idle_timeout is not None and not is_seconds(idle_timeout):
             raise ValueError(
@@ -391,7 +357,7 @@ class Host:
         self._store.close()
         system = self._system = self._make_system()
         try:
-            self._root = self._start_tree(system)
+            self._root = start_tree(system, self._store)
         except BaseException as error:
             self._system = None
             system.stop(SHUTDOWN, self._shutdown_timeout)
@@ -401,33 +367,7 @@ class Host:
             raise
 
     def _make_system(self) -> System:
-        system = System(max_zombies=NO_LIMIT)  # ours refuses what would hang next, and the others go on
-        loops = LoopDispatcher(self._given_loop)
-        system.register_dispatcher("loop", loops)
-        system.register_dispatcher("tools", LoopDispatcher())
-        other = _DISPATCHERS.get(self._dispatcher)
-        system.register_dispatcher("io", loops if other is None else other())
-        return system
-
-    def _start_tree(self, system: System) -> ProcessRef[Any]:
-        with system.activated():
-            return Branch.start(
-                [
-                    child(store_actor_for(self._store), self._store, name=STORE),
-                    child(
-                        Branch,
-                        [
-                            child(Crowd, name=ADAPTERS),
-                            child(Crowd, name=TOOLS),
-                            child(Crowd, name=SESSIONS, max_restarts=100, max_seconds=5.0),
-                        ],
-                        name=WORK,
-                    ),
-                ],
-                strategy="rest_for_one",
-                max_restarts=10,  # a store on a bad disk may die a few times before it is worth giving up
-                name=HOST,
-            )
+        return make_system(self._dispatcher, self._given_loop)
 
     def _taken(self) -> tuple[System | None, ProcessRef[Any] | None]:
         # Whoever takes them stops them, once.
@@ -471,7 +411,7 @@ class Host:
     def _close_transport(self, system: System, seconds: float) -> None:
         closing = self.transport.aclose()
         try:
-            closed = asyncio.run_coroutine_threadsafe(closing, _loop_of(system))
+            closed = asyncio.run_coroutine_threadsafe(closing, loop_of(system))
         except RuntimeError:  # the loop is closed, and its connections with it
             closing.close()
             return
@@ -495,7 +435,7 @@ class Host:
 
     @staticmethod
     def _io_loop(system: System) -> asyncio.AbstractEventLoop | None:
-        return _loop_of(system)
+        return loop_of(system)
 
     def _running_root(self) -> ProcessRef[Any]:
         if self._root is None:
@@ -543,9 +483,3 @@ def _answer(future: Future[Any], answer: Any, error: BaseException | None) -> No
         future.set(answer)
     else:
         future.fail(store_error(error))
-
-
-def _loop_of(system: System) -> asyncio.AbstractEventLoop:
-    dispatcher: Any = system.dispatcher("loop")
-    loop: asyncio.AbstractEventLoop = dispatcher.loop
-    return loop

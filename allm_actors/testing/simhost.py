@@ -24,10 +24,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
-from allm_actors.actors.host import NO_LIMIT, Host
+from allm_actors.actors.host import Host
 from allm_actors.actors.ports import HOST
 from allm_actors.actors.protocol import TurnSpec
 from allm_actors.actors.store import Store
+from allm_actors.actors.tree import NO_LIMIT
 from allm_actors.data import EngineError, Session, StoreError
 from supervisors import Faults, Future, ProcessRef, Sim, System
 from supervisors import exit as exit_process

@@ -1,0 +1,99 @@
+"""The supervision tree of a host, and what its processes run on.
+
+    host                one that dies takes those after it along (rest_for_one)
+    ├── store           StoreActor: loads and saves sessions
+    └── work            each for itself (one_for_one)
+        ├── adapters    one AdapterActor per turn that asks a model; never restarted
+        ├── tools       one ToolActor per running tool call; never restarted
+        └── sessions    one SessionActor per session; restarted, with its stored state.
+                        One CallActor per call that is not chat; never restarted
+
+Rule of this file: sessions, adapters and supervisors never block and live on the thread of one event loop, so that what
+a socket brings reaches the fold without a hop; the store and blocking tools have threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from supervisors import (
+    Dispatcher,
+    DynamicSupervisor,
+    LoopDispatcher,
+    PinnedDispatcher,
+    PoolDispatcher,
+    ProcessRef,
+    Supervisor,
+    System,
+    child,
+)
+
+from .keeper import store_actor_for
+from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK
+from .store import Store
+
+__all__ = ["DISPATCHERS", "NO_LIMIT", "loop_of", "make_system", "start_tree"]
+
+NO_LIMIT: Final = sys.maxsize
+
+DISPATCHERS: Final[dict[str, Callable[[], Dispatcher] | None]] = {
+    "loop": None,
+    "pool": PoolDispatcher,
+    "threads": PinnedDispatcher,
+}
+"""What sessions, adapters and supervisors may run on; None is the event loop of the host."""
+
+
+class Branch(Supervisor):
+    """A supervisor that lives where the sessions live."""
+
+    dispatcher: ClassVar[str] = "io"
+
+
+class Crowd(DynamicSupervisor):
+    """A dynamic supervisor that lives where the sessions live."""
+
+    dispatcher: ClassVar[str] = "io"
+
+
+def make_system(dispatcher: str, loop: asyncio.AbstractEventLoop | None) -> System:
+    """A system with an event loop, `loop` or one of its own, and another for asynchronous tools."""
+    system = System(max_zombies=NO_LIMIT)  # a host refuses what would hang next, and the others go on
+    loops = LoopDispatcher(loop)
+    system.register_dispatcher("loop", loops)
+    system.register_dispatcher("tools", LoopDispatcher())
+    other = DISPATCHERS[dispatcher]
+    system.register_dispatcher("io", loops if other is None else other())
+    return system
+
+
+def loop_of(system: System) -> asyncio.AbstractEventLoop:
+    """The event loop of such a system."""
+    dispatcher: Any = system.dispatcher("loop")
+    loop: asyncio.AbstractEventLoop = dispatcher.loop
+    return loop
+
+
+def start_tree(system: System, store: Store) -> ProcessRef[Any]:
+    """Start the tree above; its root. Raises StoreError when the store cannot be used."""
+    with system.activated():
+        return Branch.start(
+            [
+                child(store_actor_for(store), store, name=STORE),
+                child(
+                    Branch,
+                    [
+                        child(Crowd, name=ADAPTERS),
+                        child(Crowd, name=TOOLS),
+                        child(Crowd, name=SESSIONS, max_restarts=100, max_seconds=5.0),
+                    ],
+                    name=WORK,
+                ),
+            ],
+            strategy="rest_for_one",
+            max_restarts=10,  # a store on a bad disk may die a few times before it is worth giving up
+            name=HOST,
+        )
