@@ -117,7 +117,7 @@ class AsyncToolActor(Worker):
             raise RuntimeError("the event loop that asynchronous tools of this call belong to is closed")
 
     def on_receive(self, message: Any) -> None:
-        """The work is over: report it, or die of what it died of. Or there is more of it."""
+        """The work is over: report it, if that is not done, or die of what it died of. Or there is more of it."""
         match message:
             case _Ended(job=job, outcome=outcome, error=error):
                 self._task = None
@@ -150,6 +150,11 @@ class AsyncToolActor(Worker):
     def _done(self, job: ToolJob, task: asyncio.Task[Any]) -> None:
         cancelled = task.cancelled()
         error = asyncio.CancelledError() if cancelled else task.exception()
+        if error is None and self.stays:
+            # Told from here, without a turn of this process: it is free before its session can give it the next job.
+            self._job = self._task = None
+            if job.session.send(ToolDone(job.token, task.result())):
+                return
         with contextlib.suppress(Exception):  # the actor is gone: nobody waits for this any more
             self.ref.tell(_Ended(job, None if error else task.result(), error))
 
