@@ -230,10 +230,12 @@ class CallActor(Process):
 
     def _let_go(self) -> None:
         # Never a kill: an adapter that blocks cannot be stopped by one, only disowned. A coroutine ends now.
-        worker, self._worker = self._worker, None
+        # First dismissed, and then forgotten: whoever kills us in between looks for it.
+        worker = self._worker
         self._token += 1
         if worker is not None:
             self._ports.dismiss(worker, SHUTDOWN)
+        self._worker = None
 
     def _died(self, reason: object) -> None:
         # However we died: a kill runs no `terminate`. The thread is then the killer's.

@@ -18,7 +18,9 @@ import allm_actors as allm
 from allm_actors.actors import default_host, stateless
 from allm_actors.actors.adapter import AdapterActor
 from allm_actors.actors.bench import Post
+from allm_actors.actors.caller import CallActor
 from allm_actors.actors.crew import Crew
+from allm_actors.actors.ports import Ports
 from allm_actors.actors.protocol import Begin
 from allm_actors.actors.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
@@ -133,6 +135,35 @@ def test_a_session_that_is_killed_as_it_hands_out_work_or_lets_go_leaves_nobody_
         assert in_time(turn.result).halted_reason == "error"
         assert not dies
         until(lambda: not any(issubclass(each.actor_class, WORKERS) for each in host.system.processes()))
+
+
+def test_a_call_that_is_killed_as_it_lets_go_leaves_no_attempt_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended, dismiss, dies = threading.Event(), Ports.dismiss, [True]
+
+    class Silent:
+        name = "silent"
+
+        async def embed(self, request: Any, call: Any) -> Any:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+    def killed_first(self: Ports, worker: ProcessRef[Any], reason: Any) -> None:
+        if dies:
+            dies.clear()
+            caller = next(each for each in self.system.processes() if each.actor_class is CallActor)
+            exit_process(caller, "kill")
+        dismiss(self, worker, reason)
+
+    monkeypatch.setattr(Ports, "dismiss", killed_first)
+    engine = allm.Engine(embed_adapter=Silent())
+    with pytest.raises(allm.AllmError):
+        allm.embed(engine, ["a"], request_timeout=0.05)
+    assert not dies
+    assert ended.wait(SOON)
 
 
 @pytest.mark.parametrize("dispatcher", ["loop", "threads", "pool"])
