@@ -218,6 +218,7 @@ def perform(victim: str, phase: str, kind: str, how: str, server: LoopbackServer
 def disturbed(scene: Scene, victim: str, how: str) -> str:
     place, phase = scene.place, scene.phase
     chat = place.session("s", scene.provider.engine())
+    session = scene.victim("session", "s")
     if phase == "before the first pull":
         turn = place.run(lambda: chat.reply(QUESTION))
         exit_process(scene.victim(victim, "s"), "kill")
@@ -236,6 +237,8 @@ def disturbed(scene: Scene, victim: str, how: str) -> str:
             place.session("s", scene.provider.engine())
         place.host.start()
         chat = place.session("s", scene.provider.engine())
+    if victim not in ("adapter", "adapters", "tool", "async tool", "tools"):
+        until(lambda: not session.is_alive())  # the tree looks whole for as long as the news is on its way
     until(lambda: is_whole(place))
     goes_on(scene, chat, refused=reader.error is not None)
     return end
