@@ -276,7 +276,12 @@ def _wait_outside(host: Dispatcher | None, wait: Wait, timeout: float | None) ->
     host = running.host or host
     if host is not None:
         running.wait = wait
-        return host.wait_outside(wait.lock, timeout)
+        try:
+            return host.wait_outside(wait.lock, timeout)
+        finally:
+            running.wait = (
+                None  # or this thread would keep the future, and what it holds, until it waits again
+            )
     return bool(wait.lock.acquire(True, -1 if timeout is None else max(0.0, timeout)))
 
 

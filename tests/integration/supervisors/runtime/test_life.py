@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import Any
 
 import pykka
@@ -54,6 +56,10 @@ class Steps(Process):
 
 
 # --- start ------------------------------------------------------------------------------------------------------------
+
+
+class Answer:
+    """One that can be watched."""
 
 
 def test_start_returns_after_init_and_asks_are_answered(system: System, log: Log) -> None:
@@ -307,6 +313,12 @@ def test_a_request_that_everybody_has_let_go_of_is_forgotten(system: System) -> 
     ref.stop(timeout=SOON)
     with pytest.raises(ProcessDown):
         held.get(timeout=SOON)
+
+
+def test_a_thread_keeps_nothing_of_a_wait_that_is_over(system: System) -> None:
+    gone = threading.Event()
+    weakref.finalize(Echo.start().ask(lambda self: Answer(), timeout=SOON), gone.set)
+    assert gone.wait(SOON)
 
 
 def test_a_request_that_somebody_may_still_answer_is_not(system: System, log: Log) -> None:
