@@ -153,7 +153,7 @@ class AsyncToolActor(Worker):
         if error is None and self.stays:
             # Told from here, without a turn of this process: it is free before its session can give it the next job.
             self._job = self._task = None
-            if job.session.send(ToolDone(job.token, task.result())):
+            if job.session.is_alive() and job.session.send(ToolDone(job.token, task.result())):
                 return
         with contextlib.suppress(Exception):  # the actor is gone: nobody waits for this any more
             self.ref.tell(_Ended(job, None if error else task.result(), error))

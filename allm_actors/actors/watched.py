@@ -27,18 +27,19 @@ _LOOK = 0.5  # seconds from one look to the next
 class Watched(Future[T]):
     """A future that nobody settles any more when `loop` is closed: whoever waits for it gets an EngineError then.
 
+    Without a `loop` it is one that was made of others (`map`, `join`), which look by themselves.
     Thread: any but the loop's own.
     """
 
     __slots__ = ("_loop",)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         super().__init__()
         self._loop = loop
 
     def get(self, *, timeout: float | None = None) -> Any:
         """As `Future.get`."""
-        while timeout is None and not self.done():
+        while self._loop is not None and timeout is None and not self.done():
             try:
                 return super().get(timeout=_LOOK)
             except pykka.Timeout:
@@ -68,7 +69,7 @@ class Watched(Future[T]):
             self.fail(other.error)
 
     def _look(self) -> None:
-        if self._loop.is_closed():
+        if self._loop is not None and self._loop.is_closed():
             self.fail(EngineError("invalid_engine", message=CLOSED))
 
 

@@ -25,13 +25,18 @@ class Growing:
         self._valid: list[Message] = []
 
     def with_messages(self, messages: list[Message]) -> Request:
-        """The request with these messages, which shares nothing with the others that could be changed by its reader.
+        """The request with these messages; its lists, its `options` and its `prompt_cache` are its own.
 
         Raises ValidationError, as `validate` does.
         """
         held = self._request
+        cache = held.prompt_cache
         request = msgspec.structs.replace(
-            held, messages=list(messages), tools=list(held.tools), options=dict(held.options)
+            held,
+            messages=list(messages),
+            tools=list(held.tools),
+            options=dict(held.options),
+            prompt_cache=dict(cache) if type(cache) is dict else cache,
         )
         if not self._goes_on(messages):
             validate(request)

@@ -65,7 +65,7 @@ def tell_starter(ref: Ref[Any], outcome: Outcome) -> None:
 def _report(ref: Ref[Any], reason: Reason) -> None:
     if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
         reports = ref.system.reports
-        # Whoever starts it is told why it does not begin, and says so if he is a supervisor; a crash is shown here.
-        told = ref.starter is not None and not isinstance(reason, Crash)
+        # Whose child it should be is told why it does not begin, and a supervisor says so; a crash is shown here.
+        told = ref.starter is not None and ref.parent is not None and not isinstance(reason, Crash)
         if reports.wanted(reason):
             reports.emit(Report("process_ended", ref, reason), quiet=told)

@@ -176,6 +176,7 @@ class Future(pykka.Future[T], Generic[T]):
             for source in self._sources:
                 yield from _quietly(source)
         elif not self._done:
+            self._refuse_foreign()
             loop = asyncio.get_running_loop()
             settled: asyncio.Future[None] = loop.create_future()
             tell = partial(_tell_loop, loop, settled)
@@ -216,8 +217,7 @@ class Future(pykka.Future[T], Generic[T]):
 
     def _wait(self, timeout: float | None) -> None:
         timeout = check_timeout(timeout)
-        if forked and self.target is not None and self.target.system.foreign:
-            raise ForeignProcess(self.target)
+        self._refuse_foreign()
         process = running.process
         wait = Wait(self.target, self)
         self.add_done_callback(wait.wake)
@@ -229,6 +229,10 @@ class Future(pykka.Future[T], Generic[T]):
             if wait.wake in self._callbacks:
                 self._forget(wait.wake)
             raise pykka.Timeout(f"no answer{_from(self.target)} within {timeout} seconds")
+
+    def _refuse_foreign(self) -> None:
+        if forked and self.target is not None and self.target.system.foreign:
+            raise ForeignProcess(self.target)
 
     def _forget(self, callback: Callable[[Future[T]], object]) -> None:
         try:

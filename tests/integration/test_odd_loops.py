@@ -223,6 +223,10 @@ WAITERS: dict[str, Callable[[allm.Host, Any, Any], Any]] = {
     "await chat.recover": lambda _host, chat, _turn: asyncio.run(awaited(chat.recover())),
     "chat.recover": lambda _host, chat, _turn: chat.recover().get(),
     "host.session_ids": lambda host, _chat, _turn: host.session_ids().get(),
+    "host.session_ids.map": lambda host, _chat, _turn: host.session_ids().map(str).get(),
+    "await host.session_ids.map": lambda host, _chat, _turn: asyncio.run(
+        awaited(host.session_ids().map(str))
+    ),
     "await chat.fork": lambda _host, chat, _turn: asyncio.run(awaited(chat.fork("b"))),
 }
 

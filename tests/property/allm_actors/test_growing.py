@@ -67,13 +67,12 @@ def test_what_is_no_message_is_judged_too() -> None:
 
 
 def test_a_reader_may_change_a_request_without_changing_the_next_one() -> None:
-    growing = Growing(
-        Request(messages=[], tools=[Tool(name="f", description="", schema={})], options={"seed": 1})
-    )
+    tool, cache = Tool(name="f", description="", schema={}), {"key": "k", "retention": "short"}
+    growing = Growing(Request(messages=[], tools=[tool], options={"seed": 1}, prompt_cache=dict(cache)))
     messages = [Message(role="user", content="hi")]
     for _ in range(2):
         request = growing.with_messages(messages)
-        assert (len(request.messages), len(request.tools), request.options) == (1, 1, {"seed": 1})
-        request.messages.clear()
-        request.tools.clear()
-        request.options.clear()
+        assert (request.messages, request.tools, request.options) == (messages, [tool], {"seed": 1})
+        assert request.prompt_cache == cache
+        for held in (request.messages, request.tools, request.options, request.prompt_cache):
+            held.clear()

@@ -72,8 +72,8 @@ def test_a_crash_is_two_errors_in_the_log_with_one_traceback(log, system, heard)
 @pytest.mark.parametrize(
     ("outcome", "errors"),
     [
-        (ValueError("not now"), [("Unhandled", True), ("start_error:", False)]),
-        (Exit("not today"), [("start_error:", False)]),
+        (lambda: ValueError("not now"), [("Unhandled", True), ("start_error:", False)]),
+        (lambda: Exit("not today"), [("start_error:", False)]),
     ],
     ids=["crashed", "refused"],
 )
@@ -86,17 +86,24 @@ def test_a_failed_start_is_told_once_with_who_and_why_and_whose_child(
     system.reports.subscribe(reports.append)
     sup = DynamicSupervisor.start_link()
     if stillborn:
-        sup.spawn_child(Worker, log, "a", outcome)
+        sup.spawn_child(Worker, log, "a", outcome())
         assert eventually(lambda: len(told(heard)), len(errors))
     else:
         with pytest.raises(StartError):
-            sup.start_child(child(Worker, log, "a", outcome))
+            sup.start_child(child(Worker, log, "a", outcome()))
     assert told(heard) == errors
     ended, failed = [report for report in reports if report.kind in ("process_ended", "start_error")]
     assert (ended.ref, ended.reason) == (failed.ref, failed.reason)
     assert ended.ref is not None
     assert f"start_error: {failed.ref} {failed.reason!r} child " in heard.text
     assert f" of {sup}" in heard.text
+
+
+def test_a_process_of_nobodys_that_refuses_its_start_is_an_error_of_its_own(log, system, heard):
+    heard.clear()
+    with pytest.raises(StartError):
+        Worker.start(log, "a", Exit("not today"))
+    assert told(heard) == [("process_ended:", False)]
 
 
 def test_a_start_function_that_fails_is_told_with_its_traceback(log, system, heard):

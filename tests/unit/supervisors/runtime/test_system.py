@@ -181,6 +181,7 @@ def test_a_child_that_leaves_the_block_leaves_everything_to_its_parent_whatever_
         "echo.ask(1, block=False).get()",
         "busy.tell(1)",
         "asked.get()",
+        "next(asked.__await__())",
         "top.start_child(Echo)",
         "top.count_children()",
     ],
