@@ -141,7 +141,7 @@ def test_a_call_without_a_name_is_an_error():
         ("null", "tool_calls", "null"),
         ('{"a":', "tool_calls", "not valid JSON"),
         ('{"a":' * 65 + "1" + "}" * 65, "tool_calls", "nested more than 64 levels deep"),
-        ('{"a":' * 5000, "tool_calls", "nested more than 64 levels deep"),
+        ('{"a":' * 5000 + "1" + "}" * 5000, "tool_calls", "nested more than 64 levels deep"),
         ('{"a":', "length", "cut off"),
         (None, "length", "cut off"),
     ],
