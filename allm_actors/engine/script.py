@@ -58,14 +58,10 @@ def count_calls(entries: Sequence[Any]) -> int:
     """How many tool calls a script makes."""
     try:
         return [entry[0] for entry in entries].count("tool_call")
-    except (
-        IndexError,
-        KeyError,
-        TypeError,
-    ):  # another call's script, which says itself what is wrong with it
-        return [entry[0] for entry in entries if entry and isinstance(entry, (tuple, list))].count(
-            "tool_call"
-        )
+    except (IndexError, KeyError, TypeError):
+        # Another call's script, which says itself what is wrong with it.
+        tags = [entry[0] for entry in entries if entry and isinstance(entry, (tuple, list))]
+        return tags.count("tool_call")
 
 
 def stage(
