@@ -4,8 +4,8 @@ from .call_stream import CallStream, open_call_stream
 from .host import Host
 from .stateless import StatelessCall, default_host
 from .stats import HostStats
-from .stream import EventStream, Turn
-from .turns import open_first_call, thread_of, turn_spec, view_of
+from .streams.stream import EventStream, Turn
+from .turns.turn import open_first_call, thread_of, turn_spec, view_of
 
 __all__ = [
     "CallStream",

@@ -13,11 +13,11 @@ from allm_actors.data import AllmError, StreamError
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.threads import on_thread
 
-from .adapter import close
-from .call import CallSpec, call_spec
+from .calls.call import CallSpec, call_spec
 from .host import Host
 from .stateless import default_host
-from .stream import EventStream
+from .streams.stream import EventStream
+from .workers.adapter import close
 
 __all__ = ["CallStream", "open_call_stream"]
 

@@ -24,22 +24,22 @@ from allm_actors.engine.kinds import check_source, is_count, is_seconds
 from allm_actors.engine.threads import begun_on_thread, on_thread
 from supervisors import SHUTDOWN, Future, ProcessRef, System
 
-from .call import CallSpec
-from .forgetting import forget
-from .handle import SessionHandle, check_id
-from .keeper import ListIds
-from .ledger import store_error
+from .calls.call import CallSpec
 from .loops import current_loop, finished, refuse_waiting_on
 from .ports import Ports
-from .protocol import TurnSpec, WhenBusy
-from .reaching import ours_in
-from .seat import Cell, Seat
+from .sessions.forgetting import forget
+from .sessions.handle import SessionHandle, check_id
+from .sessions.ledger import store_error
+from .sessions.reaching import ours_in
+from .sessions.seat import Cell, Seat
 from .starting import start_call, start_turn
 from .stats import HostStats, stats_of
 from .store import Store, store_for
+from .store.keeper import ListIds
+from .streams.watched import CLOSED, watched
 from .tree import DISPATCHERS, loop_of, make_system, start_tree
-from .turns import new_id
-from .watched import CLOSED, watched
+from .turns.spec import TurnSpec, WhenBusy
+from .turns.turn import new_id
 
 __all__ = ["Host"]
 

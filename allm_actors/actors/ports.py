@@ -20,10 +20,10 @@ from allm_actors.execution.tool_errors import describe
 from supervisors import NOPROC, SHUTDOWN, Crash, Future, Process, ProcessDown, ProcessRef, Reason, System
 from supervisors import exit as exit_process
 
-from .adapter import adapter_actor_for
 from .log import log
 from .protocol import ANSWERED, CallJob, ModelJob, ToolJob
-from .tools import tool_actor_for
+from .workers.adapter import adapter_actor_for
+from .workers.tools import tool_actor_for
 
 __all__ = ["ADAPTERS", "HOST", "SESSIONS", "STORE", "TOOLS", "WORK", "Ports"]
 

@@ -1,4 +1,4 @@
-"""The messages that actors send each other.
+"""The messages that actors send each other; the one that brings a turn, `Begin`, is in `turns.spec`.
 
 Rule of this file: frozen data, named in the past tense for what happened and in the imperative for what is wanted.
 `token` numbers the model calls and tool runs of one session actor: an answer with an old token is stale and ignored.
@@ -11,30 +11,21 @@ import contextvars
 from _thread import LockType
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
-from allm_actors.data import Event, Message, Request, StoreError, Thread
+from allm_actors.data import Event, Request, StoreError
 from allm_actors.engine.adapter import Call
-from allm_actors.engine.engine import Engine
-from allm_actors.engine.places import Parts
-from allm_actors.execution.loop import Options
-from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import ToolOutcome
 from supervisors import ProcessRef, Shutdown
 from supervisors.runtime.signals import Signal
 
-from .channel import Channel
-from .inside import Inside
-from .model_calls import ModelCalls
-from .terms import Terms
-from .window import Window
+from .streams.window import Window
 
 __all__ = [
     "ANSWERED",
     "AlarmRang",
-    "Begin",
     "CallJob",
     "Cancel",
     "Checked",
@@ -55,56 +46,13 @@ __all__ = [
     "SubmitToolResults",
     "ToolDone",
     "ToolJob",
-    "TurnSpec",
     "Wake",
     "WorkerLost",
     "WorkerReady",
 ]
 
 
-WhenBusy = Literal["queue", "reject", "interrupt"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnSpec:
-    """One turn as it was asked for. `operation` is the session's (`reply`, `continue`, …), `messages` what it adds to
-    the session's thread; a stateless call has no operation, and brings its `thread`. `parts` are the call's options
-    over the engine's, by where they go; `terms` are how its tools are called. `when_busy` and `queue_limit` say what
-    becomes of it when another one runs; `system` is how a conversation begins that has no message yet. `opened` is a
-    first model call that the caller has opened already; `loop` is where async tools run. `model_calls` makes its model
-    calls, and `inside` knows who runs the tools of a session.
-    """
-
-    id: str
-    engine: Engine
-    adapter: Any
-    options: Options
-    call_options: dict[str, Any] = field(repr=False)
-    parts: Parts = field(repr=False)
-    terms: Terms = field(repr=False)
-    channel: Channel
-    operation: Operation | None = None
-    messages: Sequence[Message] = ()
-    thread: Thread = field(default_factory=Thread)
-    request: Request | None = None
-    opened: Any = None
-    context: contextvars.Context | None = field(default=None, repr=False)
-    loop: asyncio.AbstractEventLoop | None = field(default=None, repr=False)
-    when_busy: WhenBusy = "queue"
-    queue_limit: int = 0
-    system: str | None = None
-    model_calls: ModelCalls = field(default_factory=ModelCalls, repr=False)
-    inside: Inside | None = field(default=None, repr=False)
-
-
 # From a door to a session actor.
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Admit this turn, or refuse it through its channel."""
-
-    turn: TurnSpec
 
 
 class Demand(msgspec.Struct, frozen=True):

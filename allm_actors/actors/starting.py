@@ -12,15 +12,15 @@ from typing import Any
 from allm_actors.data import EngineError, Session, StreamError
 from supervisors import ChildSpec, Future
 
-from .adapter import close
-from .call import CallSpec
-from .caller import CallActor, end_call
-from .ending import ending
+from .calls.call import CallSpec
+from .calls.caller import CallActor, end_call
+from .calls.streamer import StreamCallActor
 from .ports import SESSIONS, Ports
-from .protocol import TurnSpec
-from .reaching import session_spec
-from .seat import Cell, Seat
-from .streamer import StreamCallActor
+from .sessions.reaching import session_spec
+from .sessions.seat import Cell, Seat
+from .turns.ending import ending
+from .turns.spec import TurnSpec
+from .workers.adapter import close
 
 __all__ = ["start_call", "start_turn"]
 

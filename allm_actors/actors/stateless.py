@@ -15,12 +15,12 @@ from typing import Any
 
 from allm_actors.engine.threads import on_thread
 
-from .adapter import close
-from .ending import ending
 from .host import Host
 from .loops import current_loop
-from .protocol import TurnSpec
-from .turns import needs_its_loop
+from .turns.ending import ending
+from .turns.spec import TurnSpec
+from .turns.turn import needs_its_loop
+from .workers.adapter import close
 
 __all__ = ["StatelessCall", "default_host"]
 

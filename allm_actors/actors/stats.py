@@ -12,9 +12,9 @@ import msgspec
 
 from supervisors import System
 
-from .session import SessionActor
-from .strays import strays_of
-from .tools import AsyncCallWorker, CallWorker
+from .sessions.session import SessionActor
+from .workers.strays import strays_of
+from .workers.tools import AsyncCallWorker, CallWorker
 
 __all__ = ["HostStats", "stats_of"]
 

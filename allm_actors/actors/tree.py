@@ -31,9 +31,9 @@ from supervisors import (
     child,
 )
 
-from .keeper import store_actor_for
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK
 from .store import Store
+from .store.keeper import store_actor_for
 
 __all__ = ["DISPATCHERS", "NO_LIMIT", "loop_of", "make_system", "start_tree"]
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from allm_actors.actors import Host
-from allm_actors.actors.handle import SessionHandle
-from allm_actors.actors.stream import Turn
+from allm_actors.actors.sessions.handle import SessionHandle
+from allm_actors.actors.streams.stream import Turn
 from allm_actors.data import AllmError, ChatResult, Session
 
 from .arguments import Options

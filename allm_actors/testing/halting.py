@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from allm_actors.actors.turns import turn_spec
+from allm_actors.actors.turns.turn import turn_spec
 from allm_actors.engine.engine import Engine
 from supervisors import Faults
 

@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allm_actors.actors.handle import SessionHandle
 from allm_actors.actors.ports import SESSIONS
-from allm_actors.actors.stream import Turn
+from allm_actors.actors.sessions.handle import SessionHandle
+from allm_actors.actors.streams.stream import Turn
 from allm_actors.data import AllmError, ChatResult, Session, SessionError, SessionStatusError, StoreError
 from allm_actors.data.validate import validate
 from allm_actors.engine.engine import Engine

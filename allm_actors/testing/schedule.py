@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from allm_actors.actors.handle import SessionHandle
 from allm_actors.actors.ports import SESSIONS
-from allm_actors.actors.protocol import WhenBusy
-from allm_actors.actors.stream import Turn
+from allm_actors.actors.sessions.handle import SessionHandle
+from allm_actors.actors.streams.stream import Turn
+from allm_actors.actors.turns.spec import WhenBusy
 from allm_actors.data import (
     AllmError,
     ChatCompleted,

@@ -26,9 +26,9 @@ from typing import Any, NoReturn, Self, TypeVar
 
 from allm_actors.actors.host import Host
 from allm_actors.actors.ports import HOST
-from allm_actors.actors.protocol import TurnSpec
 from allm_actors.actors.store import Store
 from allm_actors.actors.tree import NO_LIMIT
+from allm_actors.actors.turns.spec import TurnSpec
 from allm_actors.data import EngineError, Session, StoreError
 from supervisors import Faults, Future, ProcessRef, Sim, System
 from supervisors import exit as exit_process

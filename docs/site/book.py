@@ -28,7 +28,7 @@ CHAPTERS = {
 PACKAGES = ("allm_actors", "allm_actors.data", "allm_actors.testing", "supervisors")
 FIRST = ("allm_actors.facade", "allm_actors.engine", "allm_actors.actors", "allm_actors.data.build")
 # Not promised by name, but what a promised name gives to its user.
-HANDED_OUT = {"allm_actors": ["allm_actors.actors.handle.SessionHandle"]}
+HANDED_OUT = {"allm_actors": ["allm_actors.actors.sessions.handle.SessionHandle"]}
 WIDE = "---\nhide: [toc]\n---\n\n"
 FENCE = re.compile(r"^(`{3,}).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[([^\]\[]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")

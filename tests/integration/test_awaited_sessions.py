@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors.handle import SessionHandle
+from allm_actors.actors.sessions.handle import SessionHandle
 from allm_actors.testing import script
 from supervisors import exit as exit_process
 

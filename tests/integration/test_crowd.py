@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors.adapter import AdapterActor
-from allm_actors.actors.channel import Channel
 from allm_actors.actors.log import log
-from allm_actors.actors.run import TurnRun
-from allm_actors.actors.session import SessionActor
-from allm_actors.actors.tools import ToolActor
+from allm_actors.actors.sessions.session import SessionActor
+from allm_actors.actors.streams.channel import Channel
+from allm_actors.actors.turns.run import TurnRun
+from allm_actors.actors.workers.adapter import AdapterActor
+from allm_actors.actors.workers.tools import ToolActor
 from allm_actors.data import AllmError
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.script import stage

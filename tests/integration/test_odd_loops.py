@@ -17,15 +17,16 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import default_host, open_call_stream, watched
-from allm_actors.actors.call import call_spec
-from allm_actors.actors.handle import SessionHandle
+from allm_actors.actors import default_host, open_call_stream
+from allm_actors.actors.calls.call import call_spec
 from allm_actors.actors.protocol import Ready
+from allm_actors.actors.sessions.handle import SessionHandle
 from allm_actors.actors.stateless import StatelessCall
 from allm_actors.actors.store import MemoryStore
-from allm_actors.actors.stream import EventStream, Turn
-from allm_actors.actors.turns import thread_of, turn_spec
-from allm_actors.actors.watched import Watched
+from allm_actors.actors.streams import watched
+from allm_actors.actors.streams.stream import EventStream, Turn
+from allm_actors.actors.streams.watched import Watched
+from allm_actors.actors.turns.turn import thread_of, turn_spec
 from allm_actors.engine.adapter import Delay
 from allm_actors.testing import script
 from allm_actors.testing.loopback import LoopbackServer, Reply

@@ -16,15 +16,15 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.actors import default_host, stateless
-from allm_actors.actors.adapter import AdapterActor
-from allm_actors.actors.bench import Post
-from allm_actors.actors.caller import CallActor
-from allm_actors.actors.crew import Crew
+from allm_actors.actors.calls.caller import CallActor
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.protocol import Begin
-from allm_actors.actors.session import SessionActor
+from allm_actors.actors.sessions.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
-from allm_actors.actors.tools import ToolActor
+from allm_actors.actors.turns.bench import Post
+from allm_actors.actors.turns.crew import Crew
+from allm_actors.actors.turns.spec import Begin
+from allm_actors.actors.workers.adapter import AdapterActor
+from allm_actors.actors.workers.tools import ToolActor
 from allm_actors.data import (
     Message,
     MessageCompleted,

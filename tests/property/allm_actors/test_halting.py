@@ -18,11 +18,12 @@ import msgspec
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors import assignment, bench, crew, ledger, model_calls, run, seat, session
-from allm_actors.actors import ending as endings
-from allm_actors.actors.adapter import AdapterActor
-from allm_actors.actors.channel import Channel
 from allm_actors.actors.protocol import ANSWERED, Saved
+from allm_actors.actors.sessions import ledger, seat, session
+from allm_actors.actors.streams.channel import Channel
+from allm_actors.actors.turns import assignment, bench, crew, model_calls, run
+from allm_actors.actors.turns import ending as endings
+from allm_actors.actors.workers.adapter import AdapterActor
 from allm_actors.data import MessageCompleted, Thread
 from allm_actors.execution import batch, fold, gates, loop
 from allm_actors.execution.effects import Emit
@@ -423,8 +424,8 @@ def a_silent_model_is_waited_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(model_calls.ModelCalls, "call", lambda *args: _patient(*honest(*args)))
 
 
-def _patient(adapter: Any, request: Any, call: Any) -> Any:
-    return adapter, request, dataclasses.replace(call, stream_timeout=None, request_timeout=None)
+def _patient(request: Any, call: Any) -> Any:
+    return request, dataclasses.replace(call, stream_timeout=None, request_timeout=None)
 
 
 def an_endless_model_is_listened_to(patch: pytest.MonkeyPatch) -> None:

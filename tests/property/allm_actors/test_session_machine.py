@@ -9,7 +9,7 @@ from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 import allm_actors as allm
-from allm_actors.actors import ledger
+from allm_actors.actors.sessions import ledger
 from allm_actors.execution import sessions
 from allm_actors.testing import script
 from allm_actors.testing.machine import SessionMachine

@@ -1,0 +1,1 @@
+"""Calls that are not chat: pictures, embeddings, speech and their like, attempt by attempt."""

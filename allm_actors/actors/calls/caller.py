@@ -1,0 +1,265 @@
+"""CallActor: one call that is not chat, from its first attempt to its end.
+
+    sessions
+    └── CallActor            answers for the call: attempts, pauses, deadline, cancellation; never blocks
+    adapters
+    └── CallWorker           one attempt, on a thread; or AsyncCallWorker, on the event loop; or an adapter's stream
+
+Rule of this file: it decides nothing (`engine.calls` says when to ask again, `execution.audio` what a stream comes to)
+and owes its caller exactly one end, which comes also when it is killed. Nothing is restarted: a call costs money.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import time
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import msgspec
+
+from allm_actors.actors.ports import Ports
+from allm_actors.actors.protocol import (
+    CallJob,
+    Demand,
+    ModelJob,
+    ToolDone,
+    WorkerLost,
+    WorkerReady,
+)
+from allm_actors.data import AllmError, ErrorEvent, StreamError
+from allm_actors.engine.calls import Ask, Failed, Pause, conduct
+from allm_actors.telemetry import emit
+from supervisors import SHUTDOWN, Process, ProcessRef, TimerRef, is_clean
+
+from .attempt import awaited, blocking
+from .call import DIED, CallSpec, failed, signed
+
+__all__ = ["CallActor", "Expired", "end_call"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    """Nobody wants the answer any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The time of that chunk, or of that silence, is over."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """The pause is over."""
+
+
+class CallActor(Process):
+    """A call with one answer. Thread: the I/O loop's own; it never blocks."""
+
+    restart = "temporary"
+    shutdown = 1.0
+    dispatcher = "io"
+
+    def __init__(self, ports: Ports, spec: CallSpec) -> None:
+        super().__init__()
+        self._ports, self.spec = ports, spec
+        self._token = 0
+        self._worker: ProcessRef[Any] | None = None
+        self._deadline: TimerRef | None = None
+        self._plan = conduct(spec.request, spec.policy, random.random, spec.batch_size)
+        self._ask: Ask | None = None
+
+    def label(self) -> str:
+        """What is asked for, and the call's id."""
+        return f"{self.spec.capability.span} {self.spec.call.request_id}"
+
+    # Life.
+
+    def init(self) -> Any:
+        """Owe the call its end, before the start is confirmed."""
+        self.ref.add_exit_callback(self._died)
+        self.continue_(None)
+        return None
+
+    def handle_continue(self, _arg: Any) -> None:
+        """Begin."""
+        ref = self.ref
+        self.spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.inform(_Cancel()))
+        self.begin()
+
+    def on_receive(self, message: Any) -> None:
+        """Workers report; time passes; the caller leaves."""
+        match message:
+            case WorkerReady(token, ref):
+                self._ready(token, ref)
+            case WorkerLost(token, why):
+                if token == self._token:
+                    self.lost(why)
+            case _Cancel():
+                self.fail(StreamError("cancelled", message="the call was cancelled"))
+            case _:
+                self.news(message)
+
+    # What a call with one answer does.
+
+    def begin(self) -> None:
+        """Ask for the first time."""
+        self._advance(None)
+
+    def news(self, message: Any) -> None:
+        """An answer, or the end of somebody's patience."""
+        match message:
+            case ToolDone(token, outcome) if token == self._token:
+                self._worker = None
+                self._advance(outcome)
+            case _Again() if self._ask is not None:
+                self._advance(True)
+            case Expired(number) if self._ask is not None and number == self._ask.chunk:
+                self._let_go()
+                self._advance(Failed(self.too_late("request_timeout", self.spec.patience), final=True))
+            case _:
+                pass  # stale
+
+    def lost(self, why: str) -> None:
+        """The worker died without an answer."""
+        self._let_go()
+        self._advance(Failed(self.broken(why), final=True))
+
+    def _advance(self, news: Any) -> None:
+        try:
+            step = self._plan.send(news)
+            if isinstance(step, Pause) and not self._has_time(step):
+                step = self._plan.send(False)
+        except StopIteration as over:
+            self._succeed(over.value)
+        except Exception as error:  # noqa: BLE001 - what the adapter raised, for the caller
+            self.fail(error)
+        match step:
+            case Ask():
+                self._attempt(step)
+            case Pause():
+                self._pause(step)
+
+    def _attempt(self, ask: Ask) -> None:
+        spec = self.spec
+        if ask.attempt == 1 and spec.patience is not None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = self.send_after(spec.patience, self.ref, Expired(ask.chunk))
+        self._ask = ask
+        self._token += 1
+        method = getattr(spec.adapter, spec.capability.method)
+        asynchronous = inspect.iscoroutinefunction(method)
+        attempt = awaited if asynchronous else blocking
+        call = spec.call
+        job = CallJob(
+            token=self._token,
+            session=self.ref,
+            name=spec.capability.span,
+            call_id=call.request_id,
+            work=lambda: attempt(method, ask.request, call, spec.capability),
+            cancel=_nothing,
+            context=spec.context,
+            asynchronous=asynchronous,
+        )
+        self.hire(job)
+
+    def _has_time(self, pause: Pause) -> bool:
+        left = None if self._deadline is None else self._deadline.read()
+        return left is None or pause.seconds < left
+
+    def _pause(self, pause: Pause) -> None:
+        call, error = self.spec.call, pause.error
+        provider = error.provider or getattr(self.spec.adapter, "name", None)
+        about = {"request_id": call.request_id, "provider": provider, "model": self.spec.request.model}
+        retry = {"attempt": pause.attempt, "delay_ms": round(pause.seconds * 1000), "reason": error.reason}
+        emit("allm.adapter.retry", {"system_time": time.time()}, {**about, **retry})
+        self.send_after(pause.seconds, self.ref, _Again())
+
+    def _succeed(self, response: Any) -> NoReturn:
+        if response.request_id is None:
+            response = msgspec.structs.replace(response, request_id=self.spec.call.request_id)
+        measured = {"image_count": len(response.images)} if self.spec.capability.span == "image" else {}
+        usage = getattr(response, "usage", None)
+        self.spec.span.stop(measured, response=response, usage=usage, error=None)
+        self.spec.channel.end(response)
+        self.exit()
+
+    # What every call does.
+
+    def hire(self, job: CallJob | ModelJob) -> None:
+        """Start a worker under its supervisor."""
+        token, ref = job.token, self.ref
+        worker = self._ports.hire(
+            job,
+            lambda why, begun: ref.inform(WorkerLost(token, why, begun)),
+            lambda late: ref.send(WorkerReady(token, late)),
+        )
+        if worker is not None:
+            self._ready(token, worker)
+            if not ref.is_alive():  # killed meanwhile, and nobody has let go of this one
+                worker.terminate(SHUTDOWN)
+
+    def fail(self, error: Exception) -> NoReturn:
+        """The call ends with this error, which its caller gets raised."""
+        if isinstance(error, AllmError):
+            error = signed(self.spec, error)
+        failed(self.spec.span, self.spec.capability, error)
+        self.spec.channel.end(error=error)
+        self._let_go()
+        self.exit()
+
+    def broken(self, why: str) -> AllmError:
+        """The error for a worker that died."""
+        text = f"the call broke off: {why}"
+        return self.spec.capability.error("unknown", message=text, metadata={"cause": DIED})
+
+    def too_late(self, option: str, seconds: float | None) -> AllmError:
+        """The error for a call that takes too long."""
+        text = f"no answer within {option}={seconds} seconds; give a larger {option}, or math.inf"
+        return self.spec.capability.error("timeout", message=text)
+
+    def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
+        if token == self._token and not self.spec.channel.ended:
+            self._worker = ref
+        else:
+            self._ports.dismiss(ref, SHUTDOWN)
+
+    def _let_go(self) -> None:
+        # Never a kill: an adapter that blocks cannot be stopped by one, only disowned. A coroutine ends now.
+        # First dismissed, and then forgotten: whoever kills us in between looks for it.
+        worker = self._worker
+        self._token += 1
+        if worker is not None:
+            self._ports.dismiss(worker, SHUTDOWN)
+        self._worker = None
+
+    def _died(self, reason: object) -> None:
+        # However we died: a kill runs no `terminate`. The thread is then the killer's.
+        worker = self._worker
+        if worker is not None:
+            self._ports.dismiss(worker, SHUTDOWN)
+        if self.spec.channel.ended:
+            return
+        if is_clean(reason):
+            error: AllmError = StreamError("cancelled", message="the host was shut down during the call")
+        else:
+            error = self.broken(f"its process died ({reason})")
+        end_call(self.spec, error)
+
+
+def end_call(spec: CallSpec, error: AllmError) -> None:
+    """End a call that nobody answers for any more."""
+    error = signed(spec, error)
+    failed(spec.span, spec.capability, error)
+    if spec.opened is None:
+        spec.channel.end(error=error)
+    else:
+        spec.channel.end(error, last=[ErrorEvent(error)])
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,143 @@
+"""StreamCallActor: one call whose answer is a stream, of a clip or of a transcript.
+
+Rule of this file: what the adapter tells goes to the reader, and no further ahead of him than the window allows. A
+stream is never begun again; what it comes to, `execution.audio` says.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import msgspec
+
+from allm_actors.actors.ports import Ports
+from allm_actors.actors.protocol import Demand, ModelBatch, ModelDone, ModelJob, ModelRefused, Wake
+from allm_actors.actors.streams.window import Window
+from allm_actors.data import AllmError, ErrorEvent
+from allm_actors.execution.audio import SpeechFold, TranscriptionFold
+from supervisors import ProcessRef
+
+from .call import CallSpec, failed, signed
+from .caller import CallActor, Expired
+
+__all__ = ["StreamCallActor"]
+
+LEAD = 8  # events a stream may be ahead of this actor
+SILENCE = 60.0  # seconds, unless `stream_timeout` says otherwise
+_FOLDS = {"speech": SpeechFold, "transcribe": TranscriptionFold}
+
+
+class StreamCallActor(CallActor):
+    """A call whose answer is a stream: what the adapter tells goes to the reader, who is never far behind."""
+
+    def __init__(self, ports: Ports, spec: CallSpec) -> None:
+        super().__init__(ports, spec)
+        self._fold = _FOLDS[spec.capability.span]()
+        self._window = Window(LEAD)
+        self._owed = 0
+        self._heard = 0
+
+    def begin(self) -> None:
+        """Let the stream flow that the caller has opened."""
+        spec = self.spec
+        self._token += 1
+        job = ModelJob(
+            token=self._token,
+            session=self.ref,
+            adapter=None,
+            request=spec.request,
+            call=spec.call,
+            window=self._window,
+            opened=spec.opened,
+        )
+        if spec.patience is not None:
+            self.send_after(spec.patience, self.ref, Expired(-1))
+        self._listen()
+        self.hire(job)
+
+    def news(self, message: Any) -> None:
+        """Events, the end of them, or too long a silence."""
+        match message:
+            case ModelBatch(token, events) if token == self._token:
+                self._take(events)
+            case ModelDone(token) if token == self._token:
+                self.fail(self._fold.outcome())  # it ended without its last event
+            case ModelRefused(token, error) if token == self._token:
+                self.fail(error)
+            case Demand():
+                owed, self._owed = self._owed, 0
+                self._taken(owed)
+            case Expired(-1):
+                self.fail(self.too_late("request_timeout", self.spec.patience))
+            case Expired(number) if number == self._heard:
+                self._silent()
+            case _:
+                pass
+
+    def lost(self, why: str) -> None:
+        """The stream's process died before its end."""
+        self.fail(self.broken(why))
+
+    def fail(self, error: Exception) -> NoReturn:
+        """The stream ends with this error, as an event; what it comes to is the error."""
+        if not isinstance(error, AllmError):
+            error = self.broken(repr(error))
+        event = ErrorEvent(signed(self.spec, error))
+        self._fold.apply(event)
+        self.spec.channel.publish([event])
+        self._over()
+
+    def _ready(self, token: int, ref: ProcessRef[Any]) -> None:
+        super()._ready(token, ref)
+        if self._worker is ref:
+            ref.send(Wake())  # it may have read ahead, and waited, before we knew whom to wake
+
+    def _take(self, events: Any) -> None:
+        self._heard += 1
+        told = [self._signed(event) for event in events]
+        for event in told:
+            self._fold.apply(event)
+        self.spec.channel.publish(told)
+        if self._fold.over:
+            self._over()
+        if self.spec.channel.has_room():
+            self._taken(1)
+        else:
+            self._owed += 1
+        self._listen()
+
+    def _signed(self, event: Any) -> Any:
+        if isinstance(event, ErrorEvent) and isinstance(event.error, AllmError):
+            return ErrorEvent(signed(self.spec, event.error))
+        return event
+
+    def _taken(self, count: int) -> None:
+        if self._window.take(count) and self._worker is not None:
+            self._worker.send(Wake())
+
+    def _listen(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        seconds = self.spec.call.stream_timeout or SILENCE
+        if seconds != math.inf:
+            self._deadline = self.send_after(seconds, self.ref, Expired(self._heard))
+
+    def _silent(self) -> None:
+        if self._owed:  # it is the reader who is silent
+            self._listen()
+        else:
+            seconds = self.spec.call.stream_timeout or SILENCE
+            self.fail(self.too_late("stream_timeout", seconds))
+
+    def _over(self) -> NoReturn:
+        outcome = self._fold.outcome()
+        if isinstance(outcome, AllmError):
+            failed(self.spec.span, self.spec.capability, outcome)
+        else:
+            if outcome.request_id is None:
+                outcome = msgspec.structs.replace(outcome, request_id=self.spec.call.request_id)
+            self.spec.span.stop(response=outcome, usage=outcome.usage, error=None)
+        self.spec.channel.end(outcome)
+        self._let_go()
+        self.exit()

@@ -1,0 +1,107 @@
+"""A session is forgotten: what runs is interrupted, what is stored of it is deleted, and then its name is free.
+
+Rule of this file: the name is held until the store has deleted what it had, by the session's actor or, where there is
+none, by an `Eraser`. So whoever uses the session meanwhile waits, and begins a new conversation.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors.actors.ports import SESSIONS, Ports
+from allm_actors.actors.protocol import Forget
+from allm_actors.actors.store.keeper import Delete
+from allm_actors.data import Session
+from supervisors import DEFER_START, IGNORE, NO_REPLY, ChildSpec, Future, Process, ProcessDown
+from supervisors.runtime.signals import Signal
+
+from .reaching import cause_of
+from .seat import Cell
+
+__all__ = ["Eraser", "forget"]
+
+_TRIES = 5  # how often the name may be somebody else's meanwhile
+
+
+class Erased(Signal):
+    """The store has deleted what it had, or says why it has not."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class Eraser(Process):
+    """Holds the name of a session that is not alive, while it is deleted. Thread: the I/O loop's own."""
+
+    restart = "temporary"
+    dispatcher = "io"
+
+    def __init__(self, ports: Ports, id: str, cell: Cell) -> None:
+        super().__init__()
+        self._ports, self._id, self._cell = ports, id, cell
+
+    def init(self) -> Any:
+        """Take the name, then have what is stored under it deleted."""
+        if not self._ports.claim(self._id, self.ref):
+            return IGNORE  # it is alive after all
+        self._ports.ask_store(Delete(self._id), lambda _answer, error: self.ref.signal(Erased(error)))
+        return DEFER_START
+
+    def handle_system(self, signal: Signal) -> None:
+        """The store has answered."""
+        match signal:
+            case Erased(error=None):
+                self._cell.load(Session(id=self._id), None)
+                self.start_succeeded()
+                self.ref.tell(None)  # comes after what was asked of the session meanwhile
+            case Erased(error=error):
+                self.start_failed(error)
+            case _:
+                super().handle_system(signal)
+
+    def on_receive(self, message: Any) -> Any:
+        """Who wants the same has it. Whoever wants the session finds nobody, and starts it."""
+        if message is None:
+            self.exit()
+        return None if isinstance(message, Forget) else NO_REPLY
+
+
+def forget(ports: Ports, id: str, cell: Cell, deleted: Future[Any], tries: int = _TRIES) -> None:
+    """Forget the session of that name; `deleted` is set when that is done, or has what went wrong. Never blocks."""
+
+    def again(gone: BaseException | None = None) -> None:
+        if gone is None and tries > 0:
+            forget(ports, id, cell, deleted, tries - 1)
+        else:
+            deleted.fail(cause_of(gone, id))
+
+    def answered(answer: Future[Any]) -> None:
+        error = answer.error
+        if isinstance(error, ProcessDown):
+            ports.when_whole(again)  # it died before it could: by itself, or with its host
+        elif error is not None:
+            deleted.fail(error)
+        else:
+            deleted.set()
+
+    def started(start: Future[Any]) -> None:
+        error = start.error
+        if error is None and start.get() is None:
+            again()  # it is alive after all
+        elif error is not None and not isinstance(error, ProcessDown):
+            deleted.fail(cause_of(error, id))
+        else:
+            answered(start)
+
+    ref = ports.whereis((SESSIONS, id))
+    sessions: Any = ports.whereis(SESSIONS)
+    if ref is not None and ref.is_alive():
+        ref.ask(Forget(), block=False).add_done_callback(answered)
+    elif sessions is None:
+        ports.when_whole(again)
+    else:
+        sessions.start_child_soon(
+            ChildSpec(id=id, start=Eraser, args=(ports, id, cell), restart="temporary")
+        ).add_done_callback(started)

@@ -1,0 +1,332 @@
+"""SessionHandle: a session as its users hold it, by name.
+
+Rule of this file: thin. A handle holds no state of the conversation; it finds the session's actor by name at each use
+and starts it where there is none, so it works across crashes, restarts and idle nights.
+"""
+
+from __future__ import annotations
+
+from asyncio import AbstractEventLoop
+from collections.abc import Generator, Sequence
+from typing import Any, NoReturn, Protocol, Self
+from weakref import ReferenceType
+from weakref import ref as weak
+
+from allm_actors.actors.ports import SESSIONS, Ports
+from allm_actors.actors.protocol import Cancel, Fork, Recover, SubmitToolResults
+from allm_actors.actors.streams.channel import Channel
+from allm_actors.actors.streams.stream import Turn
+from allm_actors.actors.streams.watched import watched
+from allm_actors.actors.turns.ending import ending
+from allm_actors.actors.turns.spec import Begin, TurnSpec, WhenBusy
+from allm_actors.actors.turns.turn import needs_its_loop, turn_spec, view_of
+from allm_actors.data import Message, Session, SessionError, ToolCall
+from allm_actors.data.codec import to_msgpack
+from allm_actors.engine.engine import Engine
+from allm_actors.engine.keys import either
+from allm_actors.execution.options import Kind
+from allm_actors.execution.sessions import Operation, said_by_user, spoken
+from supervisors import Future
+
+from .reaching import ask, ensure
+from .seat import Seat, snapshot
+
+__all__ = ["Home", "SessionHandle", "check_id"]
+
+
+class Home(Protocol):
+    """What a handle needs of its host."""
+
+    @property
+    def attached(self) -> bool:
+        """Whether it lives on an event loop that belongs to the caller, where nothing may block."""
+
+    @property
+    def given_loop(self) -> AbstractEventLoop | None:
+        """The event loop of the caller's that it lives on, if it does."""
+
+    def check_home(self) -> None:
+        """Raises EngineError where nothing could ever answer."""
+
+    def check_turn(self, spec: TurnSpec) -> None:
+        """Raises EngineError for a turn that cannot run on this host."""
+
+    def check_waiting(self) -> None:
+        """Raises RuntimeError on the event loop of its calls, EngineError where nothing could ever answer."""
+
+    def tool_loop(self) -> AbstractEventLoop | None:
+        """Where asynchronous tools run."""
+
+    def new_id(self) -> str:
+        """The id of the next turn."""
+
+    def session(
+        self,
+        id: str,
+        engine: Engine,
+        *,
+        when_busy: WhenBusy = ...,
+        queue_limit: int = ...,
+        system: str | None = ...,
+        api_key: Any = ...,
+    ) -> SessionHandle:
+        """The session of that name."""
+
+
+class SessionHandle:
+    """One named session of a host.
+
+    `reply`, `continue_` and `step` return a `Turn` at once. In a host that was entered with `async with`, what would
+    block (`submit_tool_result`, `fork`, `stop`) returns an awaitable instead, and a refusal is raised by the turn.
+    `await session` gives the handle when the session is loaded; before that it has nothing to show there.
+
+    Raises: SessionStatusError and SessionError for what the session's status forbids, SessionBusy as `when_busy` says,
+    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for a look at one that is not loaded yet;
+    RuntimeError where what waits is called on the event loop that has to answer, before anything is done.
+    Thread: any thread may use it.
+    """
+
+    def __init__(self, host: Home, ports: Ports, seat: Seat, engine: Engine, api_key: Any = None) -> None:
+        assert seat.id is not None
+        self.id: str = seat.id
+        self.engine = engine
+        self._host, self._ports, self._seat, self._api_key = host, ports, seat, api_key
+        # Of the turn that was begun last; it is its reader's, who may drop it.
+        self._last: ReferenceType[Channel] | None = None
+        # What was loaded before is shown only if somebody works with it: else others may have gone on. The loads are
+        # counted first, because it may be loaded in between.
+        loads = seat.cell.loads
+        self._stale = -1 if seat.cell.holder is not None else loads
+
+    def __reduce__(self) -> NoReturn:
+        """A session lives in its host's process. Raises TypeError."""
+        raise TypeError(
+            f"a session cannot be sent to another process; send its name, {self.id!r}, and open it there"
+        )
+
+    def __repr__(self) -> str:
+        return f"<session {self.id!r} {self.status if self._is_loaded() else 'not loaded'}>"
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Wait until the session is loaded; gives this handle. Raises StoreError when it cannot be, SessionError when
+        its host is stopped.
+        """
+        self._host.check_home()
+        yield from watched(self.ensure(), self._host.given_loop).__await__()
+        return self
+
+    @property
+    def value(self) -> Session:
+        """The session's value as of now: after a turn's result, what the turn has made of it.
+
+        A snapshot: what is done to its lists is not done to the session.
+        """
+        return snapshot(self._shown())
+
+    @property
+    def status(self) -> str:
+        """The status of `value`."""
+        return self._shown().status
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages of `value`, oldest first."""
+        return list(self._shown().thread.messages)
+
+    @property
+    def pending_tool_calls(self) -> list[ToolCall]:
+        """The calls that wait for `submit_tool_result`."""
+        return list(self._shown().pending_tool_calls)
+
+    def reply(self, message: str | Message, **options: Any) -> Turn:
+        """Add a user message and let the model answer, tools included."""
+        return self._begin("chat", "reply", [_stored(said_by_user(message))], options)
+
+    def continue_(self, message: str | Message | None = None, **options: Any) -> Turn:
+        """Go on: after submitted tool results, after an interruption, or with another message."""
+        said = [] if message is None else [_stored(spoken(message))]
+        return self._begin("chat", "continue", said, options)
+
+    def step(self, **options: Any) -> Turn:
+        """One model call and its tools; the turn's result is a `StepResult`."""
+        return self._begin("step", "step", [], options)
+
+    def submit_tool_result(self, id: str, content: Any) -> Any:
+        """Answer the pending call `id`; gives the session's new value."""
+        return self.submit_tool_results([(id, content)])
+
+    def submit_tool_results(self, results: Sequence[tuple[str, Any]]) -> Any:
+        """Answer pending calls in this order; gives the session's new value."""
+        return self._asked(SubmitToolResults(_pairs(results)))
+
+    def recover(self) -> Any:
+        """Make a session that ended in an error usable again; gives the session's new value."""
+        return self._asked(Recover())
+
+    def cancel(self) -> None:
+        """End the turn that this handle has begun last, if it is not over; the session keeps what was said.
+
+        A handle that has begun none ends the turn that runs, whoever has begun it.
+        """
+        self._host.check_home()
+        if self._last is not None:
+            channel = self._last()
+            if channel is not None:
+                channel.cancel()
+            return
+        session = self._ports.whereis((SESSIONS, self.id))
+        if session is not None:
+            session.send(Cancel(None))
+
+    def fork(self, id: str) -> Any:
+        """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
+        check_id(id)
+        if self._host.attached:
+            return self._afork(id)
+        self._asked(Fork(id))
+        return self._forked(id)
+
+    def stop(self) -> Any:
+        """End the session's actor: the turn that runs is interrupted, and those that wait with it. The conversation
+        stays in the store. False: there was none.
+        """
+        self._check_waiting()
+        ref = self._ports.whereis((SESSIONS, self.id))
+        stopped: Any = Future()
+        if ref is None:
+            stopped.set(False)
+        else:
+            stopped = ref.stop(block=False)
+        return self._settle(stopped)
+
+    def ensure(self) -> Future[Any]:
+        """Have the session's actor started and its state loaded."""
+        return ensure(self._ports, self._seat)
+
+    def ask(self, message: Any) -> Future[Any]:
+        """Ask the session's actor, starting it if need be."""
+        self._host.check_home()
+        return ask(self._ports, self._seat, message)
+
+    # Private: in order of use.
+
+    def _is_loaded(self) -> bool:
+        return self._seat.cell.loads > self._stale
+
+    def _shown(self) -> Session:
+        if not self._is_loaded():
+            text = (
+                f"session {self.id!r} is not loaded yet, so there is nothing to look at; await its handle first, as in "
+                "`session = await host.session(…)`, or a turn"
+            )
+            raise SessionError("not_loaded", message=text)
+        return self._seat.cell.value
+
+    def _begin(
+        self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
+    ) -> Turn:
+        # Who forwards an option of None says nothing, above all not whose key it shall be.
+        options = {**options, "api_key": either(options.get("api_key"), self._api_key)}
+        if options.get("session_id") is None:
+            options["session_id"] = self.id
+        spec = turn_spec(
+            kind,
+            self.engine,
+            options,
+            operation=operation,
+            messages=messages,
+            loop=self._host.tool_loop(),
+            when_busy=self._seat.when_busy,
+            queue_limit=self._seat.queue_limit,
+            system=self._seat.system,
+            inside=self._seat.cell.inside,
+            new_id=self._host.new_id,
+        )
+        self._host.check_turn(spec)
+        self._check_waiting()
+        if self._host.attached or needs_its_loop(spec):
+            spec.channel.home = spec.loop
+        spec.channel.io_loop = self._ports.io_loop
+        turn = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
+        self._last = weak(spec.channel)
+        self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
+        if not self._host.attached:
+            spec.channel.wait_accepted()
+        if self._seat.when_busy == "queue":
+            spec.channel.inside = spec.inside
+        return turn
+
+    def _asked(self, message: Any) -> Any:
+        self._check_waiting()
+        return self._settle(self.ask(message))
+
+    def _check_waiting(self) -> None:
+        if self._host.attached:
+            self._host.check_home()
+        else:
+            self._host.check_waiting()
+
+    def _settle(self, future: Future[Any]) -> Any:
+        return watched(future, self._host.given_loop) if self._host.attached else future.get()
+
+    async def _afork(self, id: str) -> SessionHandle:
+        await self._settle(self.ask(Fork(id)))
+        return await self._forked(id)
+
+    def _forked(self, id: str) -> SessionHandle:
+        seat = self._seat
+        return self._host.session(
+            id,
+            self.engine,
+            when_busy=seat.when_busy,
+            queue_limit=seat.queue_limit,
+            api_key=self._api_key,
+            system=seat.system,
+        )
+
+
+class _Ended:
+    """The source of a turn that the session has begun already."""
+
+    __slots__ = ("_spec",)
+
+    def __init__(self, spec: TurnSpec) -> None:
+        self._spec = spec
+
+    def begin(self, channel: Any) -> None:
+        """Begun already."""
+
+    async def abegin(self, channel: Any) -> None:
+        """Begun already."""
+
+    def unbegun(self) -> Any:
+        """What a turn comes to that was never begun."""
+        return ending(self._spec, Session().thread, None)[0]
+
+
+def check_id(id: object) -> None:
+    """Raises TypeError or ValueError for what cannot name a session."""
+    if not isinstance(id, str) or not id:
+        raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+    if not id.isascii() and any("\ud800" <= character <= "\udfff" for character in id):
+        raise ValueError(f"a session's id must be text that can be stored as UTF-8, got: {id!r}")
+
+
+def _pairs(results: Any) -> list[tuple[str, Any]]:
+    pairs = list(results) if isinstance(results, list | tuple) else [results]
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise TypeError(f"tool results are a list of (id, content), got: {type(pair).__name__}")
+        if not isinstance(pair[0], str):
+            raise TypeError(f"a tool call id is a text, got: {pair[0]!r}")
+    return [(id, content) for id, content in pairs]
+
+
+def _stored(message: Message) -> Message:
+    to_msgpack(message)  # what cannot be stored is refused here, with the name of the place
+    return message
+
+
+def _refuse(spec: TurnSpec, future: Future[Any]) -> None:
+    if future.error is not None:
+        spec.channel.end(error=future.error)

@@ -1,0 +1,144 @@
+"""A session's value, and how much of it the store has.
+
+Rule of this file: one writer. The value changes here and nowhere else; a save writes the header and the messages that
+the store does not have yet, and after a failed one everything is written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from allm_actors.actors.log import log
+from allm_actors.actors.ports import Ports
+from allm_actors.actors.protocol import Saved
+from allm_actors.actors.store import Save
+from allm_actors.data import Session, StoreError, Thread
+from allm_actors.execution.storable import storable
+from allm_actors.execution.tools import repair
+from supervisors import ProcessRef
+
+from .seat import Cell
+
+__all__ = ["Ledger", "Stored", "settled", "store_error"]
+
+Stored = Callable[[StoreError | None], object]
+
+
+class Ledger:
+    """Keeps one session's value. `ref` is its actor, to which the store's answers go.
+
+    Thread: the session actor's; readers look at the cell.
+    """
+
+    __slots__ = ("_cell", "_pending", "_ports", "_repaired", "_saves", "_stored", "ref", "stale", "unsaved")
+
+    def __init__(self, cell: Cell, ports: Ports, ref: ProcessRef[Any]) -> None:
+        self._cell, self._ports, self.ref = cell, ports, ref
+        self._saves = 0
+        self._stored = 0
+        self._pending: dict[int, Stored] | None = None
+        self._repaired = False  # calls that were open are answered here, and not yet in the store
+        self.stale = False  # what the store has is what counts: ours cannot be stored
+        self.unsaved = False  # what the session is could not be stored
+
+    @property
+    def value(self) -> Session:
+        """The session as of now."""
+        return self._cell.value
+
+    def put(self, session: Session) -> None:
+        """The session is this from now on; what a tool put into its metadata and nobody can store becomes text."""
+        self._stored = min(self._stored, _shared(self.value.thread, session.thread))
+        if session.metadata is not self.value.metadata:
+            session = msgspec.structs.replace(session, metadata=storable(session.metadata))
+        if session.thread is not self.value.thread:
+            # The list of a result is its reader's, to do with what he likes.
+            thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))
+            session = msgspec.structs.replace(session, thread=thread)
+        self._cell.value = session
+
+    def put_thread(self, thread: Thread) -> None:
+        """The session has this thread from now on."""
+        self.put(msgspec.structs.replace(self.value, thread=thread))
+
+    def revive(self, stored: Session | None) -> None:
+        """Begin with what the store has; calls that a crash left open are answered, so that providers accept it."""
+        self.stale = self.unsaved = self._repaired = False
+        if stored is None:
+            self._stored = 0
+            # Nothing else is left of what was never stored, or was deleted.
+            self._cell.load(Session(id=self.value.id), self.ref.number)
+            return
+        session = settled(stored)
+        self._repaired = session is not stored
+        self._stored = _shared(stored.thread, session.thread)
+        self._cell.load(session, self.ref.number)
+
+    def save(self, done: Stored) -> None:
+        """Have the value stored: the actor is told `Saved`, and `settle` calls `done`."""
+        self._saves += 1
+        token, ref, session, keep = self._saves, self.ref, self.value, self._stored
+        self._pending = self._pending if self._pending is not None else {}
+        self._pending[token] = done
+        self._stored = len(session.thread.messages)
+
+        def answered(_answer: Any, error: BaseException | None) -> None:
+            ref.send(Saved(token, None if error is None else store_error(error)))
+
+        self._ports.ask_store(Save(session, keep), answered)
+
+    def settle(self, token: int, error: StoreError | None) -> None:
+        """The store has answered: go on with what waited for it."""
+        done = (self._pending or {}).pop(token, None)
+        self.unsaved = error is not None
+        if error is not None:
+            self.lost(error)
+        elif self._repaired:
+            # Only now it matters: who merely looks at a session at which another host works has changed nothing.
+            self._repaired = False
+            text = "calls that were left open are answered: what their tools have done is unknown"
+            log.warning(text, session_id=self.value.id)
+        if done is not None:
+            done(error)
+
+    def lost(self, error: StoreError) -> None:
+        """The store has something else, or cannot take what the session is."""
+        if error.reason == "conflict":  # two who share a session are no trouble, if that is what was wanted
+            log.warning(
+                "another host has changed a session that is open here",
+                session_id=self.value.id,
+                error=str(error),
+            )
+        else:
+            log.error("a session could not be stored", session_id=self.value.id, error=str(error))
+        self._stored = 0  # what the store has is unknown
+        self.stale = error.reason in ("conflict", "unencodable")
+
+
+def settled(session: Session) -> Session:
+    """The session with an answer to every call that nobody answers any more; itself when there is none."""
+    thread = repair(session.thread, keep={call.id for call in session.pending_tool_calls})
+    return session if thread is session.thread else msgspec.structs.replace(session, thread=thread)
+
+
+def _shared(old: Thread, new: Thread) -> int:
+    """How many messages at the beginning are the very same."""
+    count = len(old.messages)
+    if new.messages[:count] == old.messages:  # what is the same object is not looked into
+        return count
+    count = 0
+    for one, other in zip(old.messages, new.messages, strict=False):
+        if one is not other and one != other:
+            break
+        count += 1
+    return count
+
+
+def store_error(error: BaseException) -> StoreError:
+    """What a store said instead of an answer; one that died meanwhile said nothing."""
+    if isinstance(error, StoreError):
+        return error
+    return StoreError("unavailable", message=f"the session store did not answer: {error}", cause=repr(error))

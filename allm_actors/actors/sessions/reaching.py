@@ -1,0 +1,126 @@
+"""How a session is reached: by its name, started where it is not alive, and asked again when it dies over it.
+
+Rule of this file: nothing blocks; a future has the answer, or the error of ours that says why there is none. What a
+session may have begun to do is asked of no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from allm_actors.actors.ports import SESSIONS, Ports
+from allm_actors.actors.protocol import Fork, Ready, SubmitToolResults
+from allm_actors.data import AllmError, SessionError
+from supervisors import NOPROC, ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
+
+from .seat import Seat
+from .session import SessionActor
+
+__all__ = ["ask", "cause_of", "ensure", "ours_in", "session_spec"]
+
+_TRIES = 5  # how often a message is offered to a session that dies or is being restarted meanwhile
+_DEPTH = 12  # of errors in errors that are looked into
+
+
+def session_spec(seat: Seat) -> ChildSpec:
+    """The child spec of a session actor: a named one is restarted after a crash, a stateless call is not."""
+    restart: Restart = "transient" if seat.id is not None else "temporary"
+    return ChildSpec(id=seat.id, start=SessionActor, args=(seat,), restart=restart)
+
+
+def ensure(ports: Ports, seat: Seat) -> Future[Any]:
+    """Have the session's actor started and its state loaded, by whomever."""
+    return ask(ports, seat, Ready())
+
+
+def ask(ports: Ports, seat: Seat, message: Any) -> Future[Any]:
+    """Ask the session's actor, starting it if need be."""
+    future: Future[Any] = Future()
+    _offer(ports, seat, message, future, _TRIES)
+    return future
+
+
+def cause_of(error: BaseException | None, id: str | None) -> BaseException:
+    """The error of ours inside what a supervisor says of a failed start, or one that says that nobody answers."""
+    return ours_in(error) or _gone(id, error)
+
+
+def ours_in(error: object) -> AllmError | None:
+    """The error of ours in the reasons and causes of this one, if there is one."""
+    found: Any = error
+    for _ in range(_DEPTH):
+        if found is None or isinstance(found, AllmError):
+            return found
+        names = ("reason", "term", "exc", "exception", "__cause__")
+        found = next((getattr(found, name) for name in names if getattr(found, name, None) is not None), None)
+    return None
+
+
+# --- looking, starting, asking again ------------------------------------------------------------------------------
+
+
+def _offer(ports: Ports, seat: Seat, message: Any, future: Future[Any], tries: int) -> None:
+    def pass_on(ref: ProcessRef[Any]) -> None:
+        ref.ask(message, block=False).add_done_callback(answered)
+
+    def answered(answer: Future[Any]) -> None:
+        error = answer.error
+        if error is None:
+            future.set(answer.get())
+        elif isinstance(error, ProcessDown) and tries > 1 and _may_come_again(message, error.reason):
+            _offer(ports, seat, message, future, tries - 1)
+        else:
+            future.fail(cause_of(error, seat.id))
+
+    _find(ports, seat, future, pass_on, tries)
+
+
+def _find(
+    ports: Ports, seat: Seat, future: Future[Any], found: Callable[[ProcessRef[Any]], object], tries: int
+) -> None:
+    ref = ports.whereis((SESSIONS, seat.id))
+    if ref is not None and ref.is_alive():
+        found(ref)
+        return
+    if tries <= 0:
+        future.fail(_gone(seat.id, None))
+        return
+
+    def again(gone: BaseException | None = None) -> None:
+        if gone is None:
+            _find(ports, seat, future, found, tries - 1)
+        else:
+            future.fail(_gone(seat.id, gone))
+
+    def started(start: Future[Any]) -> None:
+        error = start.error
+        if error is None:
+            again()
+        elif isinstance(error, ProcessDown):
+            ports.when_whole(again)
+        else:
+            future.fail(cause_of(error, seat.id))
+
+    sessions: Any = ports.whereis(SESSIONS)
+    if sessions is None:
+        ports.when_whole(again)
+    else:
+        sessions.start_child_soon(session_spec(seat)).add_done_callback(started)
+
+
+def _may_come_again(message: Any, reason: object) -> bool:
+    """Whether a message to a session that died may be handed to its successor."""
+    if reason is NOPROC:
+        return True  # it was never received
+    if isinstance(message, Fork | SubmitToolResults):
+        return not message.receipt.signed  # or it may have been done already
+    # A turn knows whether it was admitted, and to recover twice is to recover. What a session crashed on is not handed
+    # to the next one.
+    return not isinstance(reason, Crash)
+
+
+def _gone(id: str | None, error: BaseException | None) -> SessionError:
+    why = f" ({error})" if error else ""
+    text = f"session {id!r} cannot be reached: its host is stopped or restarting{why}; get it anew with host.session(…)"
+    return SessionError("closed", message=text)

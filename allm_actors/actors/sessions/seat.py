@@ -1,0 +1,105 @@
+"""What a session actor is given to start with, and what outlives it.
+
+Rule of this file: nothing here acts. A seat is the same at every restart; a cell shows the last value to anybody; the
+outlets end what a dead session owed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from allm_actors.actors.inside import Inside
+from allm_actors.actors.ports import Ports
+from allm_actors.actors.turns.ending import ending
+from allm_actors.actors.turns.spec import TurnSpec, WhenBusy
+from allm_actors.data import Session
+from allm_actors.execution.effects import Checkpoint
+
+__all__ = ["Cell", "Outlets", "Seat", "snapshot"]
+
+
+class Cell:
+    """The last value of a session, for anybody to read. Written by the session's own actor only.
+
+    `loads` says how often it was loaded, and `holder` which actor, by its number, has loaded it and works with it. What
+    it was made with is nobody's session: whoever shows it looks whether it has been loaded.
+    """
+
+    __slots__ = ("__weakref__", "_noted", "_value", "holder", "inside", "loads")
+
+    def __init__(self, value: Session) -> None:
+        self._value = value
+        self.inside = Inside(value.id)
+        self.loads = 0
+        self.holder: int | None = None
+        self._noted: Checkpoint | None = None
+
+    @property
+    def value(self) -> Session:
+        """The session, with the thread that was noted last."""
+        noted = self._noted
+        if noted is not None:
+            self.value = msgspec.structs.replace(self._value, thread=noted.thread)
+        return self._value
+
+    @value.setter
+    def value(self, value: Session) -> None:
+        self._value, self._noted = value, None
+
+    def load(self, value: Session, holder: int | None) -> None:
+        """This is what the store has; nobody works with what it has not."""
+        self.value, self.holder = value, holder
+        self.loads += 1
+
+    def release(self, holder: int) -> None:
+        """That actor has ended: what others do from now on is not seen here. Thread: the one it died on."""
+        if self.holder == holder:
+            self.holder = None
+
+    def note(self, checkpoint: Checkpoint) -> None:
+        """The session has this thread from now on; it is made when somebody looks."""
+        self._noted = checkpoint
+
+
+def snapshot(session: Session) -> Session:
+    """The session, with lists and metadata of its own."""
+    thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))
+    return msgspec.structs.replace(
+        session,
+        thread=thread,
+        pending_tool_calls=list(session.pending_tool_calls),
+        metadata=dict(session.metadata),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """Everything a session actor is started with. A restart starts from the same, and from the store."""
+
+    ports: Ports
+    cell: Cell
+    id: str | None = None
+    when_busy: WhenBusy = "queue"
+    queue_limit: int = 16
+    idle_timeout: float | None = None
+    system: str | None = None
+    first: TurnSpec | None = field(default=None, repr=False)
+
+
+class Outlets:
+    """The channels of the turns that a session owes an end. Outlives the actor, and ends them when that dies."""
+
+    __slots__ = ("cell", "open")
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.open: dict[str, TurnSpec] = {}
+
+    def abandon(self, reason: object) -> None:
+        """The actor is dead: every turn it owed an end gets one that says so. Thread: the one it died on."""
+        while self.open:
+            _, spec = self.open.popitem()
+            result, last = ending(spec, self.cell.value.thread, reason)
+            spec.channel.end(result, last=last)

@@ -1,0 +1,549 @@
+"""SessionActor: owns one conversation.
+
+Rule of this file: it decides nothing about the conversation (the tables in `allm_actors.execution` do) and never
+blocks: models, tools and the store are other processes. One turn at a time; what its owner asks for meanwhile waits, is
+refused, or interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, also when this dies.
+
+Source: gen_server for the shape; the statuses and transitions are `execution.sessions`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from allm_actors.actors.log import log
+from allm_actors.actors.protocol import (
+    AlarmRang,
+    Cancel,
+    Checked,
+    Deleted,
+    Demand,
+    Forget,
+    Fork,
+    Forked,
+    HandlerDone,
+    ModelBatch,
+    ModelDone,
+    ModelRefused,
+    Ready,
+    Recover,
+    Saved,
+    SubmitToolResults,
+    ToolDone,
+    WorkerLost,
+    WorkerReady,
+)
+from allm_actors.actors.store.keeper import Delete, Load, Release
+from allm_actors.actors.turns.crew import Crew
+from allm_actors.actors.turns.ending import ending, unstored
+from allm_actors.actors.turns.run import TurnRun
+from allm_actors.actors.turns.spec import Begin, TurnSpec
+from allm_actors.data import (
+    AllmError,
+    Session,
+    SessionBusy,
+    SessionError,
+    SessionStatusError,
+    StoreError,
+)
+from allm_actors.execution import sessions
+from allm_actors.execution.effects import Checkpoint
+from supervisors import (
+    DEFER_START,
+    IGNORE,
+    NO_REPLY,
+    NORMAL,
+    SHUTDOWN,
+    From,
+    Process,
+)
+from supervisors.runtime.signals import Signal
+
+from .changes import Changes
+from .ledger import Ledger
+from .seat import Outlets, Seat
+
+__all__ = ["SessionActor"]
+
+_IDLE = 0  # the token of the deadline of a session that has nothing to do; workers count from 1
+
+
+class Loaded(Signal):
+    """What the store had under the session's name, or why it could not say."""
+
+    __slots__ = ("error", "session")
+
+    def __init__(self, session: Session | None, error: BaseException | None = None) -> None:
+        self.session, self.error = session, error
+
+
+class SessionActor(Process):
+    """One conversation, running or idle. Thread: the I/O loop's own; it never blocks."""
+
+    restart = "transient"
+    shutdown = 5.0
+    dispatcher = "io"
+    reply_errors = (AllmError,)
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__()
+        self._seat = seat
+        self._crew = Crew(seat.ports, self.ref)
+        self._ledger = Ledger(seat.cell, seat.ports, self.ref)
+        self._changes = Changes(self._ledger, seat.ports)
+        self._run: TurnRun | None = None
+        self._queue: deque[TurnSpec] | None = None
+        self._outlets: Outlets | None = None
+        self._before: Session | None = None
+        self._closing: object = None
+        self._forgetting: From | None = None
+        self._leaving = False
+
+    # For a look in passing, on any thread.
+
+    @property
+    def named(self) -> bool:
+        """Whether it is a session of its own, and not the one of a stateless call."""
+        return self._seat.id is not None
+
+    @property
+    def turn(self) -> TurnRun | None:
+        """The turn that runs."""
+        return self._run
+
+    @property
+    def waiting(self) -> int:
+        """How many turns wait for it."""
+        return len(self._queue or ())
+
+    def label(self) -> str | None:
+        """The call, where it is the session of a stateless one."""
+        first = self._seat.first
+        return None if first is None else f"call {first.id}"
+
+    # Life.
+
+    def init(self) -> Any:
+        """Take the name, then load what is stored under it."""
+        if self._seat.first is not None:
+            self._owe(self._seat.first)  # before the start is confirmed: from here on its end is certain
+            self.continue_(None)
+            return None
+        assert self._seat.id is not None
+        if not self._seat.ports.claim(self._seat.id, self.ref):
+            return IGNORE  # another incarnation was quicker
+        self.ref.add_exit_callback(self._release)
+        self._load()
+        return DEFER_START
+
+    def handle_continue(self, _arg: Any) -> None:
+        """A stateless call is its only turn."""
+        assert self._seat.first is not None
+        if not self._start(self._seat.first):
+            self._next()
+
+    def handle_system(self, signal: Signal) -> None:
+        """The store has answered."""
+        match signal:
+            case Loaded() if self._changes.under_way:
+                self._reloaded(signal)
+            case Loaded(error=None, session=session):
+                self._ledger.revive(session)
+                self.start_succeeded()
+                self._rest()
+            case Loaded(error=error) if self.incarnation:
+                # Whoever wants it next starts it, and is told why that fails; to try it again and again would end the
+                # others with it.
+                log.error("a session was not restarted", session_id=self._seat.id, error=str(error))
+                self.start_ignored()
+            case Loaded(error=error):
+                self.start_failed(error)
+            case _:
+                super().handle_system(signal)
+
+    def handle_shutdown(self, reason: Any) -> None:
+        """Interrupt what runs, refuse what waits, and die when the interruption is stored."""
+        self._close(reason)
+
+    def _close(self, reason: object) -> None:
+        self._closing = reason
+        for spec in self._queue or ():
+            self._end(spec, reason)
+        self._queue = None
+        self._crew.call_off(_IDLE)
+        if self._run is None:
+            self._crew.rest()
+            self._leave()
+        else:
+            self._run.cancel("interrupted")
+
+    def _leave(self) -> None:
+        """Nothing runs any more: die, once what is being stored is stored. What could not be is tried once more.
+
+        Who shall be forgotten dies only when that is done, for the name is ours.
+        """
+        if self._changes.under_way or self._leaving:
+            return
+        self._leaving, ref = True, self.ref
+        if self._forgetting is not None and self._seat.id is not None:
+            self._seat.ports.ask_store(Delete(self._seat.id), lambda _answer, error: ref.send(Deleted(error)))
+        elif self._ledger.unsaved and not self._ledger.stale and self._seat.id is not None:
+            self._ledger.save(lambda _error: self.finish(self._closing))
+        else:
+            self.finish(self._closing)
+
+    def _deleted(self, error: BaseException | None) -> None:
+        request, self._forgetting = self._forgetting, None
+        if request is None:
+            return
+        if error is None:
+            self._seat.cell.value = Session(id=self._ledger.value.id)
+            request.reply(None)
+        else:
+            request.fail(error)
+        self.finish(self._closing)
+
+    # Messages.
+
+    def on_receive(self, message: Any) -> Any:  # noqa: C901 - one row for each message
+        """Doors ask, workers report. Stale news, of a turn that is over, is nobody's."""
+        run = self._run
+        match message:
+            case ToolDone(token, outcome) if run is not None:
+                run.returned(token, outcome)
+            case HandlerDone(token, error) if run is not None:
+                run.handled(token, error)
+            case Saved(token, error):
+                self._saved(token, error)
+            case ModelBatch() if run is not None:
+                run.batch(message)
+            case Demand() if run is not None:
+                self._hurry(run)
+                run.demand()
+            case WorkerReady(token, ref):
+                if run is None or not run.ready(token, ref):
+                    self._crew.dismiss(ref, SHUTDOWN)
+            case ModelDone(token) if run is not None:
+                run.model_done(token)
+            case ModelRefused(token, error) if run is not None:
+                run.model_refused(token, error)
+            case AlarmRang():
+                self._rang(run)
+            case WorkerLost(token, why, begun) if run is not None:
+                run.died(token, why, begun=begun)
+            case Deleted(error):
+                self._deleted(error)
+            case Forked():
+                self._settled()
+            case Checked(error):
+                self._changes.checked(error)
+                self._settled()
+            case Cancel(turn_id):
+                self._cancel(turn_id)
+            case Begin() | SubmitToolResults() | Recover() | Fork() | Forget() | Ready():
+                return self._asked_for(message)
+            case _:
+                pass
+        return None
+
+    def _rang(self, run: TurnRun | None) -> None:
+        for token in self._crew.late():
+            if run is not None:
+                run.expired(token)
+            elif token == _IDLE and not self._changes.under_way and self._closing is None:
+                self._doze()
+
+    def _asked_for(self, message: Any) -> Any:
+        if self._closing is not None:
+            return NO_REPLY  # our death tells whoever asked to ask our successor
+        if self._changes.under_way:
+            self.stash()  # what is being stored may have to be taken back
+            return None
+        match message:
+            case Begin(spec):
+                self._admit(spec)
+            case SubmitToolResults():
+                return self._submit(self._asker("submit_tool_results"), message)
+            case Recover():
+                self._crew.call_off(_IDLE)
+                return self._changes.recover(self._asker("recover"))
+            case Fork(id, receipt):
+                receipt.signed = True
+                self._crew.call_off(_IDLE)
+                return self._changes.fork(self._asker(), id)
+            case Forget():
+                self._forgetting = self._asker()
+                self._close(NORMAL)
+                return NO_REPLY
+            case _:  # whether we are here
+                pass
+        return None
+
+    def _submit(self, asked: From, message: SubmitToolResults) -> Any:
+        message.receipt.signed = True
+        try:
+            answer = self._changes.submit(asked, message.results)
+        except (SessionError, SessionStatusError) as refusal:
+            message.receipt.signed = False  # nothing was done: whoever comes after us may be asked
+            self._changes.doubt(refusal, asked.fail)
+            return NO_REPLY
+        self._crew.call_off(_IDLE)
+        return answer
+
+    # Turns.
+
+    def _admit(self, spec: TurnSpec) -> None:
+        if spec.channel.accepted:
+            return  # asked again by somebody who saw our predecessor die before it could answer
+        if self._run is None and not self._queue:
+            if not self._start(spec):
+                self._next()
+        elif spec.when_busy == "reject":
+            spec.channel.end(
+                error=SessionBusy("busy", message=f"session {self._seat.id!r} is busy with another turn")
+            )
+        elif len(self._queue or ()) >= spec.queue_limit:
+            text = (
+                f"session {self._seat.id!r} has {spec.queue_limit} turns waiting; let some of them end first"
+            )
+            spec.channel.end(error=SessionBusy("queue_full", message=text))
+        else:
+            self._queue = self._queue or deque()
+            self._queue.append(spec)
+            self._accept(spec)
+            if self._run is not None and spec.when_busy == "interrupt":
+                self._run.cancel("cancelled")
+            elif self._run is not None:
+                self._hurry(self._run)
+                self._run.advance()
+
+    def _hurry(self, run: TurnRun) -> None:
+        # The reader of a turn that waits cannot wait for a turn that nobody reads: the two may be the same thread.
+        if any(spec.channel.may_act() for spec in self._queue or ()):
+            run.spec.channel.hurry()
+
+    def _start(self, spec: TurnSpec) -> bool:
+        """Whether it runs now; else it is over."""
+        if not spec.channel.begin():
+            self._end(spec, None)
+            return False
+        before = session = self._ledger.value
+        if spec.system is not None and not session.thread.messages:
+            session = msgspec.structs.replace(session, thread=session.thread.add_system(spec.system))
+        if spec.operation is not None:
+            spec.call_options["context"] = {**session.context, **(spec.call_options.get("context") or {})}
+        try:
+            begun = (
+                session if spec.operation is None else sessions.begin(session, spec.operation, spec.messages)
+            )
+            thread = begun.thread if spec.operation is not None else spec.thread
+            run = TurnRun(self, self._crew, spec, thread)
+        except (SessionError, SessionStatusError) as refusal:
+            self._owe(spec)
+            self._changes.doubt(refusal, lambda error: self._refuse(spec, error))
+            return False
+        except (AllmError, ValueError) as error:
+            self._refuse(spec, error)
+            return False
+        self._before, self._run = before, run
+        self._seat.cell.inside.turn = spec.id
+        self._crew.call_off(_IDLE)
+        self._owe(spec)
+        if spec.operation is None:
+            self._accept(spec)
+            self._ledger.put_thread(thread)
+            run.advance()
+        else:
+            unsaved = self._ledger.unsaved
+            self._ledger.put(begun)
+            self._ledger.save(lambda error: self._begun(run, before, error, unsaved=unsaved))
+        return True
+
+    def _begun(self, run: TurnRun, before: Session, error: StoreError | None, *, unsaved: bool) -> None:
+        """What was said is stored: only now the turn is admitted. If it cannot be, nothing has happened."""
+        if self._run is not run:
+            return
+        if error is None:
+            self._accept(run.spec)
+            self._hurry(run)
+            run.stored()
+            return
+        run.abandon(error, "error")
+        self._ledger.put(before)
+        self._ledger.unsaved = unsaved
+        self._over(run)
+        self._changes.tell(lambda: self._refuse(run.spec, error))
+        self._next()
+
+    def _refuse(self, spec: TurnSpec, error: Exception) -> None:
+        spec.channel.end(error=error)
+        self._forget(spec)
+
+    def _accept(self, spec: TurnSpec) -> None:
+        self._owe(spec)
+        ref, turn_id = (
+            self.ref,
+            spec.id,
+        )  # not the spec itself: that would make a circle of it and its channel
+        # Whoever was killed with a turn of his own open may still call that off.
+        spec.channel.accept(lambda: ref.send(Demand()), lambda: ref.inform(Cancel(turn_id)))
+
+    def _owe(self, spec: TurnSpec) -> None:
+        if self._outlets is None:
+            self._outlets = Outlets(self._seat.cell)
+            self.ref.add_exit_callback(self._outlets.abandon)
+            self.ref.add_exit_callback(self._let_go)
+        self._outlets.open[spec.id] = spec
+
+    def _release(self, _reason: object) -> None:
+        if self._seat.id is not None:
+            self._seat.cell.release(self.ref.number)
+            self._seat.ports.tell_store(Release(self._seat.id, self.ref.number))
+
+    def _let_go(self, _reason: object) -> None:
+        # However we died: a kill runs no `terminate`. The thread is then the killer's.
+        if self._run is not None:
+            self._run.abandon()
+        self._crew.rest()
+
+    def _cancel(self, turn_id: str | None) -> None:
+        if self._run is not None and turn_id in (None, self._run.spec.id):
+            self._run.cancel("cancelled")
+            return
+        for spec in list(self._queue or ()):
+            if spec.id == turn_id and self._queue is not None:
+                self._queue.remove(spec)
+                self._end(spec, None)
+
+    def _end(self, spec: TurnSpec, reason: object) -> None:
+        # A turn that never began leaves the conversation as the one that runs has found it.
+        session = self._ledger.value if self._before is None else self._before
+        result, last = ending(spec, session.thread, reason)
+        spec.channel.end(result, last=last)
+        self._forget(spec)
+
+    def _forget(self, spec: TurnSpec) -> None:
+        if self._outlets is not None:
+            self._outlets.open.pop(spec.id, None)
+
+    def _over(self, run: TurnRun) -> None:
+        self._run = self._before = None
+        inside = self._seat.cell.inside
+        if inside.turn == run.spec.id:
+            inside.turn = None  # a tool of its that still runs waits for nobody, and nobody for it
+
+    def _next(self) -> None:
+        """Nothing runs: begin what waits, or leave, or rest."""
+        if self._closing is not None:
+            self._changes.told()
+            self._leave()
+            return
+        if self._seat.id is None:
+            self.exit()
+        while not self._changes.under_way:
+            if self._ledger.stale:
+                # What is asked meanwhile is asked of what the store has.
+                self._changes.wait()
+                self._load()
+            elif not self._queue:
+                self._rest()
+                return
+            elif self._start(self._queue.popleft()):
+                if self._run is not None and any(spec.when_busy == "interrupt" for spec in self._queue or ()):
+                    self._run.cancel("cancelled")  # somebody came after it, before it could begin
+                return
+
+    def _doze(self) -> None:
+        """Nobody has asked for anything: end. Whoever wants it next finds it in the store, so it has to be there."""
+        if not self._ledger.unsaved:
+            self.exit()
+        self._changes.save()
+
+    def _rest(self) -> None:
+        # What was refused meanwhile was no use: the time goes on.
+        if self._seat.idle_timeout is not None and not self._crew.awaits(_IDLE):
+            self._crew.alarm(self._seat.idle_timeout, _IDLE)
+
+    # For the turn that runs.
+
+    def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
+        """Remember its thread and have it stored."""
+        if self._seat.id is None:
+            self._seat.cell.note(checkpoint)
+            return True
+        self._ledger.put_thread(checkpoint.thread)
+        run = self._run
+
+        def stored(error: StoreError | None) -> None:
+            if error is not None and run is not None:
+                run.cancel("error", error)
+            done()
+
+        self._ledger.save(stored)
+        return False
+
+    def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
+        """Take the turn's result over, have it stored, and go on."""
+        run, before = self._run, self._before
+        assert run is not None
+        assert before is not None
+
+        self._crew.rest()
+        running = self._ledger.value
+
+        def done(error: StoreError | None = None) -> None:
+            self._over(run)
+            if error is not None and result is not None:
+                self._ledger.put(sessions.apply(running, unstored(result, (), error)[0]))
+            then(error)
+            self._forget(run.spec)
+            self._next()
+
+        if run.spec.operation is None:
+            done()
+            return
+        self._ledger.put(before if result is None else sessions.apply(self._ledger.value, result))
+        self._ledger.save(done)
+
+    # State.
+
+    def _load(self) -> None:
+        assert self._seat.id is not None
+        self._seat.ports.ask_store(Load(self._seat.id, self.ref.number), self._loaded)
+
+    def _loaded(self, session: Any, error: BaseException | None) -> None:
+        self.ref.signal(Loaded(session, error))
+
+    def _reloaded(self, loaded: Loaded) -> None:
+        if loaded.error is None:
+            self._ledger.revive(loaded.session)
+        else:  # what waits will be told by the next save
+            log.error("a session was not loaded anew", session_id=self._seat.id, error=str(loaded.error))
+            self._ledger.stale = False
+        self._changes.told()
+        self._settled()
+
+    def _saved(self, token: int, error: StoreError | None) -> None:
+        changing = self._changes.under_way
+        self._ledger.settle(token, error)
+        if changing and not self._changes.under_way:
+            self._settled()
+
+    def _settled(self) -> None:
+        """A change is stored, or not: go on with what waited for that."""
+        self._changes.settle()
+        self.unstash_all()
+        if self._run is None:
+            self._next()
+
+    def _asker(self, operation: str | None = None) -> From:
+        """Who asks. Raises SessionBusy for an operation that cannot be during a turn."""
+        if operation is not None and self._run is not None:
+            raise SessionBusy("busy", message=f"{operation}: session {self._seat.id!r} is busy with a turn")
+        request = self.current_request
+        assert request is not None, "this message is asked, not told"
+        return request

@@ -1,0 +1,318 @@
+"""Sessions in one SQLite file.
+
+Rule of this file: what `save` returned for is durable against the death of the process (SQLite's WAL; with
+`synchronous=NORMAL` only a power loss may take the last commits).
+Source: https://www.sqlite.org/wal.html and https://www.sqlite.org/pragma.html, read 2026-11.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from allm_actors.data import Message, Session, StoreError, Thread
+from allm_actors.data.codec import from_msgpack, to_msgpack
+
+from .contract import Save, name_of
+
+__all__ = ["SQLiteStore"]
+
+APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
+SCHEMA_VERSION = 1
+_PAUSE = 0.01  # seconds between two looks at a file that somebody else has for himself
+SCHEMA = """
+CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE messages (
+    session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq)
+) WITHOUT ROWID;
+"""
+
+
+class SQLiteStore:
+    """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
+
+    A file that is removed or replaced while it is open is refused, too: what is written to it nobody would find again.
+    Several hosts may use one file, for different sessions: who saves a session that somebody else has saved since it
+    was loaded is refused (`conflict`), so that nobody's messages are lost silently. So is who has seen a session that
+    was deleted since, whatever has been begun under its name.
+
+    Units: `patience` is how long it waits for another process to let go of the file, in seconds.
+    """
+
+    def __init__(self, path: str | Path, *, patience: float = 5.0) -> None:
+        self.path = str(path) if str(path) == ":memory:" else str(Path(path).absolute())
+        self._patience = patience
+        self._db: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes
+        self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
+        # A killed actor's thread may still be inside SQLite, which nobody may close under its feet.
+        self._turn = threading.RLock()
+
+    def open(self) -> None:
+        """Open the file, creating it where it does not exist; what was open before is interrupted and closed.
+
+        Raises StoreError(`locked`) when what was interrupted has not ended within `patience`.
+        """
+        if (db := self._db) is not None:
+            with contextlib.suppress(sqlite3.ProgrammingError):  # closed in between
+                db.interrupt()
+        with self._errors(), self._alone():
+            self.close()
+            self._seen.clear()
+            self._file = None
+            self._db = sqlite3.connect(
+                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare(self._db)
+                self._check_rights()
+                self._file = self._found()
+            except BaseException:
+                self.close()
+                raise
+
+    def load(self, id: str) -> Session | None:
+        """The session of that name, or None."""
+        with self._errors(), self._alone():
+            with self._transaction("BEGIN") as db:
+                row = db.execute("SELECT header, revision FROM sessions WHERE id = ?", (id,)).fetchone()
+                rows = db.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
+                bodies = [body for (body,) in rows]
+            session = None if row is None else self._decode(id, row[0], bodies)
+            self._seen[id] = 0 if row is None else row[1]  # what cannot be read has not been seen
+        return session
+
+    def check(self, id: str) -> None:
+        """Raises StoreError(`conflict`) when somebody else has changed it since it was loaded or saved here."""
+        with self._errors(), self._alone(), self._transaction("BEGIN") as db:
+            self._seen_revision(db, id)
+
+    def save(self, batch: Sequence[Save]) -> None:
+        """Store the batch in one transaction."""
+        rows = [self._encode(save) for save in batch]
+        seen = dict.fromkeys((name for name, *_ in rows), 0)
+        with self._errors(), self._alone():
+            with self._transaction() as db:
+                for name, header, keep, bodies in rows:
+                    revision = seen[name] = self._next_revision(db, name, seen[name])
+                    self._check_kept(db, name, keep)
+                    db.execute("REPLACE INTO sessions VALUES (?, ?, ?)", (name, header, revision))
+                    db.execute("DELETE FROM messages WHERE session = ? AND seq >= ?", (name, keep))
+                    numbered = ((name, seq, body) for seq, body in enumerate(bodies, keep))
+                    db.executemany("INSERT INTO messages VALUES (?, ?, ?)", numbered)
+            self._seen.update(seen)
+
+    def delete(self, id: str) -> None:
+        """Forget a session."""
+        with self._errors(), self._alone():
+            with self._transaction() as db:
+                db.execute("DELETE FROM messages WHERE session = ?", (id,))
+                db.execute("DELETE FROM sessions WHERE id = ?", (id,))
+            self._seen.pop(id, None)
+
+    def release(self, id: str) -> None:
+        """Nobody works with the session of that name any more, until it is loaded again."""
+        self._seen.pop(id, None)
+
+    def ids(self) -> list[str]:
+        """The names of all sessions, sorted."""
+        with self._errors(), self._alone(), self._transaction("BEGIN") as db:
+            return [id for (id,) in db.execute("SELECT id FROM sessions ORDER BY id")]
+
+    def close(self) -> None:
+        """Close the file; the write-ahead log is folded into it."""
+        with self._alone():
+            db, self._db = self._db, None
+            if db is not None:
+                db.close()
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise StoreError(
+                "unavailable", path=self.path, message=f"the session store {self.path} is not open"
+            )
+        return self._db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        with self._transaction("BEGIN"):  # one look: another process may be creating it
+            application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
+            tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if application != APPLICATION_ID and (application or tables):
+            raise self._error(
+                "not_a_store", "is a database of another program; pass store= a path of your own"
+            )
+        self._check_version(version)
+        self._write_ahead(db)
+        db.execute("PRAGMA synchronous = NORMAL")
+        if not tables:
+            self._create(db)
+
+    def _check_version(self, version: int) -> None:
+        # At each write, too: another process may have made the file a newer one's.
+        if version > SCHEMA_VERSION:
+            advice = (
+                f"has schema {version}, we know {SCHEMA_VERSION}; upgrade allm-actors, or use another file"
+            )
+            raise self._error("newer_schema", advice)
+
+    def _check_rights(self) -> None:
+        path = Path(self.path)
+        if path.exists() and not all(os.access(place, os.W_OK) for place in (path, path.parent)):
+            raise self._error(
+                "unavailable", "cannot be written; look at the rights of the file and of its folder"
+            )
+
+    def _write_ahead(self, db: sqlite3.Connection) -> None:
+        # To change the journal SQLite wants the file for itself, and does not wait for it, whatever its timeout.
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE)
+
+    def _create(self, db: sqlite3.Connection) -> None:
+        with self._transaction():
+            if _pragma(db, "user_version"):
+                return  # another process was quicker
+            for statement in SCHEMA.split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
+        db = self._connection
+        if self._file is not None and self._found() != self._file:
+            advice = "was removed or replaced while it was in use; put it back, or restart the host on what is there"
+            raise self._error("unavailable", advice)
+        db.execute(begin)
+        try:
+            if self._file is not None and begin != "BEGIN":
+                self._check_version(_pragma(db, "user_version"))
+            yield db
+        except BaseException:
+            if db.in_transaction:  # SQLite itself rolls an interrupted one back
+                db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = Path(self.path).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=self._patience):
+            raise self._error(
+                "locked", "is still in use by a thread of this process; wait, or use another file"
+            )
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if _is_busy(error):
+                advice = "is locked by another process; stop the other host, or use another file"
+                raise self._error("locked", advice) from error
+            advice = f"cannot be used ({error}); check that its folder exists, can be written, and has room"
+            raise self._error("unavailable", advice) from error
+        except sqlite3.DatabaseError as error:
+            if "malformed" in str(error):
+                advice = (
+                    f"has a damaged place ({error}); sessions elsewhere in it may be whole: stop the host and restore "
+                    "a backup, or save what can be read with sqlite3's .recover"
+                )
+                raise self._error("corrupt", advice) from error
+            advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
+            raise self._error("not_a_store", advice) from error
+
+    def _next_revision(self, db: sqlite3.Connection, name: str, written: int) -> int:
+        ours = self._seen_revision(db, name, written)
+        return ours + 1 if ours else _first_revision()
+
+    def _seen_revision(self, db: sqlite3.Connection, name: str, written: int = 0) -> int:
+        row = db.execute("SELECT revision FROM sessions WHERE id = ?", (name,)).fetchone()
+        stored, ours = row[0] if row else 0, written or self._seen.get(name, 0)
+        if stored != ours:
+            advice = f"has a newer session {name!r}: another host has saved it; ask again to go on from there"
+            raise self._error("conflict", advice)
+        return ours
+
+    def _check_kept(self, db: sqlite3.Connection, name: str, keep: int) -> None:
+        # Whoever appends must know what is there: after a save that failed, the next one writes everything.
+        row = (
+            db.execute("SELECT max(seq) FROM messages WHERE session = ?", (name,)).fetchone()
+            if keep
+            else (-1,)
+        )
+        if (row[0] if row[0] is not None else -1) < keep - 1:
+            raise self._error(
+                "corrupt", f"does not have the first {keep} messages of session {name!r}; save all"
+            )
+
+    def _encode(self, save: Save) -> tuple[str, bytes, int, list[bytes]]:
+        name, new = name_of(save.session), save.session.thread.messages[save.keep :]
+        try:
+            return (
+                name,
+                to_msgpack(_header(save.session)),
+                save.keep,
+                [to_msgpack(message) for message in new],
+            )
+        except TypeError as error:
+            raise self._error("unencodable", f"cannot hold session {name!r}: {error}") from error
+
+    def _decode(self, id: str, header: bytes, bodies: list[bytes]) -> Session:
+        try:
+            session, messages = from_msgpack(header), [from_msgpack(body) for body in bodies]
+        except Exception as error:
+            advice = f"holds a session {id!r} that cannot be decoded ({type(error).__name__}: {error})"
+            raise self._error("corrupt", advice) from error
+        if not isinstance(session, Session) or not all(isinstance(message, Message) for message in messages):
+            raise self._error("corrupt", f"holds something else than a session under the name {id!r}")
+        return msgspec.structs.replace(
+            session, thread=msgspec.structs.replace(session.thread, messages=messages)
+        )
+
+    def _error(self, reason: str, what: str) -> StoreError:
+        return StoreError(reason, path=self.path, message=f"the session store {self.path} {what}")
+
+
+def _header(session: Session) -> Session:
+    return msgspec.structs.replace(session, thread=Thread(metadata=session.thread.metadata))
+
+
+def _first_revision() -> int:
+    # Not 1: somebody may still hold what was deleted under this name, and would be taken for the one who saved last as
+    # soon as the new session has come as far as the old one. Nothing of what was deleted has to be kept for that.
+    return secrets.randbelow(1 << 62) + 1
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    value: int = db.execute(f"PRAGMA {name}").fetchone()[0]
+    return value

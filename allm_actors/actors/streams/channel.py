@@ -1,0 +1,354 @@
+"""Between a session actor and the one reader of its turn: events out, demand back.
+
+Rule of this file: the writer never waits and the reader never spins. Nothing that acts on the world (a model call, a
+tool) is performed before the reader has taken everything that was published and asks for more, so an unread stream does
+nothing; inside one model call the writer runs ahead by a bounded window. The end comes exactly once, whoever brings it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+from allm_actors.actors.inside import Inside
+from allm_actors.actors.loops import current_loop, refuse_waiting_on
+from allm_actors.data import EngineError, Event, SessionBusy
+from supervisors import Future
+
+from .watched import CLOSED, Watched
+from .window import Window
+
+__all__ = ["Channel"]
+
+_Wake = Callable[[], None]
+
+
+class Channel:
+    """One turn's events on their way to one reader, a thread or an asyncio task.
+
+    Thread: the writer's methods are called by the session actor, the reader's by one reader at a time.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_accepted",
+        "_begun",
+        "_buffer",
+        "_cancelled",
+        "_draining",
+        "_ended",
+        "_error",
+        "_gated",
+        "_hungry",
+        "_hurried",
+        "_lock",
+        "_pid",
+        "_result",
+        "_traceback",
+        "_wakes",
+        "_window",
+        "_withdrawn",
+        "drafts",
+        "home",
+        "inside",
+        "io_loop",
+        "on_cancel",
+        "on_demand",
+    )
+
+    def __init__(self, limit: int = 256) -> None:
+        # A stream may be collected, and cancel its turn, while this thread holds it.
+        self._lock = threading.RLock()
+        self._buffer: deque[Event] = deque()
+        self._window = Window(limit)
+        self._wakes: list[_Wake] = []  # of the reader, and of whoever closes the stream over its head
+        self._accepted = self._ended = self._cancelled = False
+        self._draining = self._hungry = self._hurried = self._gated = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._traceback: TracebackType | None = None
+        self.on_demand: Callable[[], object] | None = None
+        self.on_cancel: Callable[[], object] | None = None
+        self.home: asyncio.AbstractEventLoop | None = None  # where the reader must not block
+        self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = (
+            _no_loop  # which brings what is waited for
+        )
+        self.inside: Inside | None = None  # who must not wait, for the turn waits for them
+        self._withdrawn = False  # it was refused while it waited, and must not begin
+        self._begun = False
+        self._pid = os.getpid()
+        # How many of the first events are no answer yet, because one in the asked-for form follows them: None while the
+        # model still writes such.
+        self.drafts: int | None = 0
+
+    # The writer's side.
+
+    def accept(self, on_demand: Callable[[], object], on_cancel: Callable[[], object]) -> None:
+        """The turn was admitted. `on_demand` is called, from the reader's thread, when a shut gate or window opens, and
+        `on_cancel` when the reader wants the end.
+        """
+        with self._lock:
+            self.on_demand, self.on_cancel, self._accepted = on_demand, on_cancel, True
+            cancelled = self._cancelled
+            wakes, self._wakes = self._wakes, []
+        _call(wakes)
+        if cancelled:
+            on_cancel()
+
+    def begin(self) -> bool:
+        """The turn begins now; False when it was called off while it waited."""
+        with self._lock:
+            self._begun = not self._withdrawn
+            return self._begun
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Give the reader more events; dropped when it only waits for the result or the turn has ended."""
+        with self._lock:
+            if self._draining or self._ended:
+                return
+            self._buffer.extend(events)
+            self._window.send(len(events))
+            self._hungry = False
+            wakes, self._wakes = self._wakes, []
+        for wake in wakes:
+            wake()
+
+    def drafting(self, drafting: bool) -> None:
+        """Whether what is published from now on is a draft."""
+        self.drafts = None if drafting else self.drafts if self.drafts is not None else self._window.sent
+
+    def end(self, result: Any = None, error: BaseException | None = None, last: Sequence[Event] = ()) -> bool:
+        """The turn is over: the `last` events, then `result`, or `error` to raise. False if it already was."""
+        with self._lock:
+            if self._ended:
+                return False
+            self._ended = self._accepted = True
+            self._result, self._error = result, error
+            failure = result if error is None else error
+            self._traceback = getattr(failure, "__traceback__", None)
+            if not self._draining:
+                self._buffer.extend(last)
+            wakes, self._wakes = self._wakes, []
+        _call(wakes)
+        return True
+
+    def may_act(self) -> bool:
+        """Whether the reader has everything and waits for more. After False, `on_demand` is called when it does."""
+        with self._lock:
+            if self._cancelled and not self._ended:
+                return False
+            if self._draining or self._ended or self._hungry or self._hurried:
+                return True
+            self._gated = True
+            return False
+
+    def has_room(self) -> bool:
+        """Whether the reader is close enough behind. After False, `on_demand` is called when it has caught up."""
+        return self._draining or self._ended or self._hurried or self._window.is_open()
+
+    def hurry(self) -> None:
+        """Somebody waits for the end of this turn: it goes on from now on, whether it is read or not."""
+        self._hurried = True
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the turn was admitted, or refused."""
+        return self._accepted
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end has come (the reader may still have events to take)."""
+        return self._ended
+
+    # The reader's side.
+
+    def wait_accepted(self) -> None:
+        """Block until the turn was admitted. Raises what refused it."""
+        while not self._accepted:
+            self._block(lambda: self._accepted)
+        if self._error is not None and not self._buffer:
+            raise self.fresh(self._error)
+
+    async def await_accepted(self) -> None:
+        """As `wait_accepted`, without blocking the event loop."""
+        while not self._accepted:
+            await self._suspend(lambda: self._accepted)
+        if self._error is not None and not self._buffer:
+            raise self.fresh(self._error)
+
+    def refuse_at_home(self) -> None:
+        """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
+        refuse_waiting_on(self.home)
+
+    def refuse_inside(self) -> None:
+        """Raises SessionBusy in a tool that the turn has to wait for, unless it is over, and has it never begin."""
+        if self.inside is None or self._ended:
+            return
+        try:
+            self.inside.refuse()
+        except SessionBusy:
+            with self._lock:
+                self._withdrawn = not self._begun
+                if self._withdrawn:
+                    raise
+
+    def take(self) -> deque[Event]:
+        """Block until there are events and take them all; empty when the turn is over. Raises what refused the turn."""
+        self.refuse_at_home()
+        while not self._has_news():
+            self.refuse_inside()
+            self._ask()
+            self._block(self._has_news)
+        return self._swap()
+
+    async def atake(self) -> deque[Event]:
+        """As `take`, without blocking the event loop."""
+        while not self._has_news():
+            self.refuse_inside()
+            self._ask()
+            await self._suspend(self._has_news)
+        return self._swap()
+
+    def drain(self) -> None:
+        """From now on only the result matters: events are dropped, and nothing waits for the reader."""
+        with self._lock:
+            self._draining = True
+            self._buffer.clear()
+            on_demand = self.on_demand
+        if on_demand is not None:
+            on_demand()
+
+    def cancel(self) -> None:
+        """The reader wants the end. Never blocks; harmless when it has come; callable from any thread."""
+        with self._lock:
+            if self._ended or self._cancelled:
+                return
+            self._cancelled = True
+            on_cancel = self.on_cancel
+        if on_cancel is not None:
+            on_cancel()
+
+    def wait_result(self) -> Any:
+        """Block until the turn is over and return its result. Raises what refused the turn, or the wait for it."""
+        while not self._ended:
+            self.refuse_inside()
+            self._block(lambda: self._ended)
+        return self._outcome()
+
+    async def await_result(self) -> Any:
+        """As `wait_result`, without blocking the event loop."""
+        while not self._ended:
+            self.refuse_inside()
+            await self._suspend(lambda: self._ended)
+        return self._outcome()
+
+    def fresh(self, error: BaseException) -> BaseException:
+        """The error of this turn as it was when it came: each `raise` of it adds to its traceback, and keeps the frames
+        of whoever it was raised to.
+        """
+        return error.with_traceback(self._traceback)
+
+    # Private: in order of use.
+
+    def _has_news(self) -> bool:
+        return bool(self._buffer) or self._ended
+
+    def _ask(self) -> None:
+        """The reader has nothing: open a gate or window that the writer found shut."""
+        with self._lock:
+            if self._buffer or self._ended:
+                return
+            self._hungry, gated, self._gated = True, self._gated, False
+            on_demand = self.on_demand if gated else None
+        if on_demand is not None:
+            on_demand()
+
+    def _swap(self) -> deque[Event]:
+        with self._lock:
+            taken, self._buffer = self._buffer, deque()
+            wake_writer = self._window.take(len(taken))
+            on_demand = self.on_demand
+        if wake_writer and on_demand is not None:
+            on_demand()
+        if not taken and self._error is not None:
+            raise self.fresh(self._error)
+        return taken
+
+    def _block(self, ready: Callable[[], bool]) -> None:
+        if self._pid != os.getpid():
+            text = "this turn runs in the process that was forked, and its threads have stayed there; begin another"
+            raise EngineError("invalid_engine", message=text)
+        if current_loop() is not None:  # of an adapter, perhaps, which all calls of the host would wait for
+            refuse_waiting_on(self.io_loop())
+        # The runtime knows of this wait: a pool replaces us, a simulation goes on.
+        gate: Future[None] = Future() if self.home is None else self._gate(self.home)
+        with self._lock:
+            if ready():
+                return
+            self._refuse_in_vain()
+            self._wakes.append(gate.set)
+        gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
+
+    async def _suspend(self, ready: Callable[[], bool]) -> None:
+        loop = asyncio.get_running_loop()
+        gate: Any
+        if self.home is None or self.home is loop:
+            gate = loop.create_future()
+            wake: _Wake = partial(_wake, loop, gate, threading.get_ident())
+        else:
+            gate = self._gate(self.home)
+            wake = gate.set
+        with self._lock:
+            if ready():
+                return
+            self._refuse_in_vain()
+            self._wakes.append(wake)
+        try:
+            await gate
+        except BaseException:
+            with self._lock, contextlib.suppress(ValueError):  # it has been called
+                self._wakes.remove(wake)
+            raise
+
+    def _gate(self, home: asyncio.AbstractEventLoop) -> Future[None]:
+        return Watched(home) if self.io_loop() is home else Future()
+
+    def _refuse_in_vain(self) -> None:
+        """Raises EngineError where nothing will ever come: what the turn lives on died with the loop of its host."""
+        if self.home is not None and self.home.is_closed() and self.io_loop() is self.home:
+            raise EngineError("invalid_engine", message=CLOSED)
+
+    def _outcome(self) -> Any:
+        if self._error is not None:
+            raise self.fresh(self._error)
+        return self._result
+
+
+def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], thread: int) -> None:
+    if threading.get_ident() == thread:  # the writer runs on the reader's own loop: no hop, no system call
+        if not future.done():
+            future.set_result(None)
+    else:
+        with contextlib.suppress(RuntimeError):  # the reader's loop is closed: nobody is left to wake
+            loop.call_soon_threadsafe(_resolve, future)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _no_loop() -> None:
+    """Where no event loop has a part in it."""
+
+
+def _call(wakes: list[_Wake]) -> None:
+    for wake in wakes:
+        wake()

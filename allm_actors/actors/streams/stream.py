@@ -1,0 +1,351 @@
+"""What a caller holds while a turn runs: an iterator of events, for threads and for asyncio.
+
+Rule of this file: lazy and thin. Nothing is begun before the first pull (a session's turn is admitted at once, and acts
+at the first pull); this side only takes events, shows them to the observer and filters them. Folding is elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, Self
+
+import msgspec
+
+from allm_actors.actors.log import log
+from allm_actors.actors.loops import current_loop
+from allm_actors.data import (
+    AskUserRequested,
+    ChatCompleted,
+    Event,
+    RawChunk,
+    StepCompleted,
+    TextDelta,
+    ToolCallDelta,
+    ToolExecutionCompleted,
+    ToolExecutionStarted,
+    ToolHalt,
+    ToolResultEncoded,
+)
+from allm_actors.execution.partials import Partials
+
+from .channel import Channel
+from .fitting import check_fits
+
+__all__ = ["EventStream", "Source", "Turn", "View"]
+
+_LOOP_EVENTS = (
+    ToolExecutionStarted,
+    ToolExecutionCompleted,
+    ToolResultEncoded,
+    AskUserRequested,
+    ToolHalt,
+    StepCompleted,
+    ChatCompleted,
+)
+
+
+class Source(Protocol):
+    """What can run a turn into a channel."""
+
+    def begin(self, channel: Channel) -> None:
+        """Ask for the turn; may block briefly while a host starts. Raises what refuses it at once."""
+
+    async def abegin(self, channel: Channel) -> None:
+        """As `begin`, without blocking the event loop."""
+
+    def unbegun(self) -> Any:
+        """The result of a turn that was closed before it began."""
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """What of one stream its reader sees; `on_event` observes every provider event before the filters.
+
+    `response_model` is the type that partial values are of; `complaints` has the observer's first failure.
+    """
+
+    emit_text_deltas: bool = True
+    emit_tool_deltas: bool = True
+    include_raw_chunks: bool = False
+    on_event: Callable[[Event], object] | None = None
+    response_model: Any = None
+    complaints: list[str] = []
+
+    def shows(self, event: Event) -> bool:
+        """Whether the reader gets this event. The observer is told first; what it raises is logged, once."""
+        if self.on_event is not None and not isinstance(event, _LOOP_EVENTS):
+            self._observe(self.on_event, event)
+        match event:
+            case TextDelta():
+                return self.emit_text_deltas
+            case ToolCallDelta():
+                return self.emit_tool_deltas
+            case RawChunk(payload=payload):
+                return self.include_raw_chunks or _is_usage(payload)
+            case _:
+                return True
+
+    def _observe(self, on_event: Callable[[Event], object], event: Event) -> None:
+        try:
+            on_event(event)
+        except Exception as error:  # noqa: BLE001 - an observer must not break what it observes
+            if not self.complaints:  # one that fails once may fail at each fragment
+                self.complaints.append(type(error).__name__)
+                text = (
+                    "an on_event observer failed; the stream goes on, and is quiet about its other failures"
+                )
+                log.exception(text, event_tag=event.tag)
+
+
+class EventStream:
+    """The events of one call, pulled one by one.
+
+    Iterate it with `for` or `async for`, once. Leaving the `with` block, `close()` or dropping the last reference ends
+    the call: the provider's connection is closed and tools that can be stopped are stopped. `result()` (or `await
+    stream`) runs the rest without handing out events and returns what they fold to.
+
+    Raises: what refuses the call before its first event (`EngineError`, `ValidationError`, `AdapterError`, …); after
+    the first event a failure is data: an `ErrorEvent`, and a result that carries the error.
+    Thread: one reader at a time, on any thread or event loop.
+    """
+
+    def __init__(
+        self, source: Source, channel: Channel, view: View | None = None, *, begun: bool = False
+    ) -> None:
+        self._source, self._channel, self._view = source, channel, view or View()
+        self._ready: deque[Event] = deque()
+        self._begun = begun
+        self._closed = self._exhausted = False
+        self._read = 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        while True:
+            while self._ready:
+                event = self._ready.popleft()
+                self._read += 1
+                if self._view.shows(event):
+                    return event
+            if self._exhausted or self._closed:
+                raise StopIteration
+            if not self._begun:
+                self._begin()
+            self._keep(self._channel.take())
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            while self._ready:
+                event = self._ready.popleft()
+                self._read += 1
+                if self._view.shows(event):
+                    return event
+            if self._exhausted or self._closed:
+                raise StopAsyncIteration
+            if not self._begun:
+                await self._abegin()
+            self._keep(await self._channel.atake())
+
+    def partials(self, model: Any = None) -> Partials:
+        """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
+
+        Iterate it with `for` or `async for`, in place of the stream. The last value is the answer's own; where there is
+        none, the iteration raises at its end: the result's error (a ValidationError for an answer that never fits),
+        or an UnwrapError for an answer that was cut short. A call that halts, or is left, has no answer to raise for.
+        Raises TypeError when there is no type.
+        """
+        model = self._view.response_model if model is None else model
+        if model is None:
+            raise TypeError("partials needs a type: make the call with response_model=, or say partials(…)")
+        return Partials(_ToTheEnd(self, model), model)
+
+    def result(self) -> Any:
+        """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
+
+        Ctrl-C ends the call.
+        """
+        if self._view.on_event is not None:
+            for _ in self:
+                pass
+        if not (self._closed or self._exhausted):
+            self._channel.refuse_at_home()
+            self._channel.refuse_inside()
+            self._drain()
+            if not self._begun:
+                self._begin()
+        try:
+            return self._channel.wait_result()
+        except KeyboardInterrupt:
+            self._channel.cancel()
+            raise
+
+    async def aresult(self) -> Any:
+        """As `result`, without blocking the event loop. A cancelled wait leaves the call running; await it again."""
+        if self._view.on_event is not None:
+            async for _ in self:
+                pass
+        if not self._closed:
+            self._channel.refuse_inside()
+            self._drain()
+            if not self._begun:
+                await self._abegin()
+        result = await self._channel.await_result()
+        self._exhausted = True
+        return result
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self.aresult().__await__()
+
+    def close(self) -> None:
+        """End the call now; what it came to so far is its result. Harmless when it is over."""
+        if self._stop() and current_loop() is None:
+            with contextlib.suppress(Exception):
+                self._channel.wait_result()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        if self._stop():
+            with contextlib.suppress(Exception):
+                await self._channel.await_result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if getattr(self, "_begun", False) and not self._channel.ended:
+            self._channel.cancel()
+
+    @property
+    def drafting(self) -> bool:
+        """Whether what was read last is no answer yet, because one in the asked-for form follows it."""
+        drafts = self._channel.drafts
+        return drafts is None or self._read <= drafts
+
+    @property
+    def left(self) -> bool:
+        """Whether its reader has closed it."""
+        return self._closed
+
+    def _begin(self) -> None:
+        self._begun = True
+        try:
+            self._source.begin(self._channel)
+        except BaseException:
+            self._unbegin()
+            raise
+
+    async def _abegin(self) -> None:
+        self._begun = True
+        try:
+            await self._source.abegin(self._channel)
+        except BaseException:  # a reader whose patience ended meanwhile may come back
+            self._unbegin()
+            raise
+
+    def _unbegin(self) -> None:
+        self._begun = False
+        if (
+            self._closed
+        ):  # by somebody else, who found it begun and waits for its end, which nobody else will bring
+            self._end_unbegun()
+
+    def _end_unbegun(self) -> None:
+        self._begun = True
+        self._channel.end(self._source.unbegun())
+
+    def _keep(self, taken: deque[Event]) -> None:
+        self._exhausted = not taken
+        if not self._closed:  # by somebody else, meanwhile: what came of that is not read
+            self._ready = taken
+
+    def _drain(self) -> None:
+        self._ready.clear()
+        self._channel.drain()
+
+    def _stop(self) -> bool:
+        if self._closed:
+            return False
+        self._closed = True
+        self._ready.clear()
+        if not self._begun:
+            self._end_unbegun()
+            return False
+        if not self._channel.ended:
+            self._channel.cancel()  # before it drains: draining asks for everything that is still to be done
+            self._channel.drain()
+        return True
+
+
+class _ToTheEnd:
+    """The events of a stream, without those of a draft; at their end, what keeps the answer from being a value is
+    raised.
+    """
+
+    def __init__(self, stream: EventStream, model: Any) -> None:
+        self._stream, self._model = stream, model
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Event:
+        try:
+            return next(event for event in self._stream if self._counts(event))
+        except StopIteration:
+            if not self._stream.left:
+                check_fits(self._stream.result(), self._model)
+            raise
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        async for event in self._stream:
+            if self._counts(event):
+                return event
+        if not self._stream.left:
+            check_fits(await self._stream.aresult(), self._model)
+        raise StopAsyncIteration
+
+    def _counts(self, event: Event) -> bool:
+        return isinstance(event, ChatCompleted) or not self._stream.drafting
+
+
+class Turn(EventStream):
+    """One turn of a session: an `EventStream` with an id, that the session has admitted already."""
+
+    def __init__(self, id: str, source: Source, channel: Channel, view: View | None = None) -> None:
+        super().__init__(source, channel, view, begun=True)
+        self.id = id
+
+    async def admitted(self) -> Self:
+        """Wait until the session has taken the turn in and stored its message, or has refused it; nothing is begun.
+
+        One that waits for another turn is taken in, and its message is stored when it begins.
+
+        Only in a host that was entered with `async with`: in any other one that is so when `reply` returns.
+        Raises: SessionBusy, SessionStatusError, SessionError, StoreError.
+        """
+        await self._channel.await_accepted()
+        return self
+
+    def __repr__(self) -> str:
+        state = "over" if self._channel.ended else "running"
+        return f"<Turn {self.id} {state}>"
+
+
+def _is_usage(payload: Any) -> bool:
+    return isinstance(payload, (tuple, list)) and len(payload) == 2 and payload[0] == "usage"

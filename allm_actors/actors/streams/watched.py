@@ -1,0 +1,81 @@
+"""Waiting for what an event loop of somebody else's brings, which may be closed meanwhile.
+
+Rule of this file: nobody is told of a closed loop, so whoever waits elsewhere looks now and then whether it is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import pykka
+
+from allm_actors.actors.loops import current_loop
+from allm_actors.data import EngineError
+from supervisors import Future
+
+__all__ = ["CLOSED", "Watched", "watched"]
+
+T = TypeVar("T")
+
+CLOSED = "the event loop that this host was entered on is closed; enter a host of its own on each loop"
+_LOOK = 0.5  # seconds from one look to the next
+
+
+class Watched(Future[T]):
+    """A future that nobody settles any more when `loop` is closed: whoever waits for it gets an EngineError then.
+
+    Without a `loop` it is one that was made of others (`map`, `join`), which look by themselves.
+    Thread: any but the loop's own.
+    """
+
+    __slots__ = ("_loop",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        """As `Future.get`."""
+        while self._loop is not None and timeout is None and not self.done():
+            try:
+                return super().get(timeout=_LOOK)
+            except pykka.Timeout:
+                self._look()
+        return super().get(timeout=timeout)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            self._look()
+            timers[0] = loop.call_later(_LOOK, look)
+
+        timers = [loop.call_later(_LOOK, look)]
+        try:
+            return (yield from super().__await__())
+        finally:
+            timers[0].cancel()
+
+    __iter__ = __await__
+
+    def follow(self, other: Future[T]) -> None:
+        """Be settled as `other` was."""
+        if other.error is None:
+            self.set(other.get())
+        else:
+            self.fail(other.error)
+
+    def _look(self) -> None:
+        if self._loop is not None and self._loop.is_closed():
+            self.fail(EngineError("invalid_engine", message=CLOSED))
+
+
+def watched(future: Future[T], loop: asyncio.AbstractEventLoop | None) -> Future[T]:
+    """The future to wait for in place of `future`, which `loop` brings (None: one that nobody closes)."""
+    if loop is None or current_loop() is loop:
+        return future
+    watch: Watched[T] = Watched(loop)
+    future.add_done_callback(watch.follow)
+    return watch

@@ -1,0 +1,210 @@
+"""What a worker of a turn was given to do, and how the machine is told what became of it.
+
+Rule of this file: nothing here acts but what is patient: it sets deadlines, and calls them off.
+"""
+
+from __future__ import annotations
+
+import math
+from _thread import LockType
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from allm_actors.actors.streams.window import Window
+from allm_actors.data import AdapterError, StreamError
+from allm_actors.engine import keys
+from allm_actors.engine.adapter import Call
+from allm_actors.engine.secret import Remembered
+from allm_actors.execution.inputs import (
+    AnswerParsed,
+    HaltAnswered,
+    Input,
+    ModelFailed,
+    ToolCrashed,
+    ToolReturned,
+    ToolTimedOut,
+)
+from supervisors import Process, ProcessRef
+
+from .bench import Post
+
+__all__ = ["Assignment", "Patience", "patience_with"]
+
+Alarm = Callable[[float, int], Callable[[], object]]
+
+
+class Patience(Protocol):
+    """How long a model call may take. Units: seconds."""
+
+    def begin(self) -> None:
+        """The model's turn: from now on it is silent."""
+
+    def end(self) -> None:
+        """It has said something."""
+
+    def call_off(self) -> None:
+        """The call is over."""
+
+    def over(self, turn: int, *, silent: bool) -> Input | None:
+        """A deadline has come, of a silence or the other: what the machine is told, or None if that is nothing."""
+
+
+class Assignment:
+    """A model call, a tool run or a question to the user's code (`halt_when`, a type), and the process that does it."""
+
+    __slots__ = (
+        "call_id",
+        "call_off",
+        "cancel",
+        "claim",
+        "kind",
+        "patience",
+        "post",
+        "process",
+        "timeout",
+        "turn",
+        "window",
+    )
+
+    def __init__(
+        self,
+        kind: str,
+        turn: int,
+        call_id: str = "",
+        *,
+        window: Window | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.kind, self.turn, self.call_id = kind, turn, call_id
+        self.window, self.timeout = window, timeout
+        self.post: Post | None = None
+        self.call_off: Callable[[], object] | None = None
+        self.cancel: Callable[[], object] | None = None
+        self.process: type[Process] | None = None
+        self.patience: Patience | None = None
+        self.claim: LockType | None = None  # None: there is nothing to settle, or it is being settled
+
+    @property
+    def ref(self) -> ProcessRef[Any] | None:
+        """The process, once it has begun."""
+        return None if self.post is None else self.post.ref
+
+    def take_over(self) -> bool:
+        """Take out of its hands what its handler comes to; False when that is over, and its word of it on the way."""
+        return self.claim is None or self.claim.acquire(False)
+
+    def died(self, why: str, *, begun: bool = True) -> Input:
+        """How the machine is told that this worker ended without an answer, or never began."""
+        match self.kind:
+            case "model":
+                return ModelFailed(self.turn, _broken(why))
+            case "tool":
+                return ToolCrashed(self.call_id, why, self.turn, begun)
+            case "parse":
+                return AnswerParsed(self.turn, error=_unanswered(_READS, f", its process ended: {why}", why))
+            case _:
+                return HaltAnswered(self.turn, _unanswered("halt_when", f", its process ended: {why}", why))
+
+    def timed_out(self) -> Input:
+        """How the machine is told that this worker, which is no model's, took too long."""
+        within = f" within {self.timeout:g} s; tool_timeout allows more, in seconds"
+        match self.kind:
+            case "tool":
+                return ToolTimedOut(self.call_id, self.turn)
+            case "parse":
+                return AnswerParsed(self.turn, error=_unanswered(_READS, within, "timeout"))
+            case _:
+                return HaltAnswered(self.turn, _unanswered("halt_when", within, "timeout"))
+
+    def returned(self, answer: Any) -> Input:
+        """How the machine is told this worker's answer."""
+        if self.kind == "tool":
+            return ToolReturned(self.call_id, answer, self.turn)
+        if self.kind == "parse":
+            return AnswerParsed(self.turn, *answer)
+        return HaltAnswered(self.turn, answer)
+
+
+def patience_with(adapter: Any, call: Call, token: int, alarm: Alarm) -> Patience | None:
+    """How long to wait for this adapter's call, where it does not see to that itself: with `batches` it does."""
+    name = getattr(adapter, "name", type(adapter).__name__)
+    keeps_time = callable(getattr(adapter, "batches", None))
+    if not keeps_time and (call.stream_timeout or call.request_timeout):
+        return _WithModel(token, name, call, alarm)
+    return _WithVault(token, name, call, alarm) if isinstance(call.api_key, Remembered) else None
+
+
+class _WithVault:
+    """How long the user's function for the key may take, which the adapter's own time does not count."""
+
+    __slots__ = ("_call_off", "_name", "_seconds", "_source")
+
+    def __init__(self, token: int, name: str, call: Call, alarm: Alarm) -> None:
+        assert isinstance(call.api_key, Remembered)
+        self._name, self._source = name, call.api_key
+        self._seconds = min(keys.PATIENCE, call.request_timeout or math.inf)
+        self._call_off = alarm(self._seconds, token)
+
+    def begin(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    def call_off(self) -> None:
+        self._call_off()
+
+    def over(self, turn: int, *, silent: bool) -> Input | None:  # noqa: ARG002
+        if not self._source.asking:
+            return None  # it has answered, and the rest is the adapter's
+        return ModelFailed(turn, keys.unanswered(self._name, self._seconds), preflight=True)
+
+
+class _WithModel:
+    """How long a model may be silent, and how long its whole call may take.
+
+    What keeps the adapter waiting, a reader who is behind, is not the model's silence.
+    """
+
+    __slots__ = ("_alarm", "_call", "_idle", "_name", "_token", "_whole")
+
+    def __init__(self, token: int, name: str, call: Call, alarm: Alarm) -> None:
+        self._token, self._name, self._call, self._alarm = token, name, call, alarm
+        self._idle: Callable[[], object] | None = None
+        self._whole = None if call.request_timeout is None else alarm(call.request_timeout, token)
+        self.begin()
+
+    def begin(self) -> None:
+        self.end()
+        if self._call.stream_timeout is not None:
+            self._idle = self._alarm(self._call.stream_timeout, -self._token)
+
+    def end(self) -> None:
+        if self._idle is not None:
+            self._idle()
+            self._idle = None
+
+    def call_off(self) -> None:
+        self.end()
+        if self._whole is not None:
+            self._whole()
+
+    def over(self, turn: int, *, silent: bool) -> Input | None:
+        took, option, limit = "took longer than", "request_timeout", self._call.request_timeout
+        if silent:
+            took, option, limit = "said nothing for", "stream_timeout", self._call.stream_timeout
+        text = f"{self._name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
+        phase = "idle" if silent else "total"
+        error = AdapterError("timeout", provider=self._name, message=text, metadata={"phase": phase})
+        return ModelFailed(turn, error)
+
+
+_READS = "the code of response_model"
+
+
+def _unanswered(what: str, how: str, cause: str) -> StreamError:
+    return StreamError("unknown", message=f"{what} did not answer{how}", cause=cause)
+
+
+def _broken(why: str) -> StreamError:
+    return StreamError("adapter_error", message=f"the model call broke off: {why}", cause=why)

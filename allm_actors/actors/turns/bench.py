@@ -1,0 +1,76 @@
+"""The bench of a turn: workers that have answered, and wait for its next job.
+
+Rule of this file: a process does one job at a time, so that it can die alone. It is started when nobody of its kind is
+free, and ends with the turn: a turn of many tool calls starts as many processes as ran at the same time.
+
+Thread: the session actor's; what a worker's death says is read on the thread it dies on.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from allm_actors.actors.protocol import ModelJob, ToolJob
+from supervisors import Process, ProcessDown, ProcessRef
+
+__all__ = ["Bench", "Post"]
+
+
+class Post:
+    """A worker's process, once it has begun, and the token of the job that it does; 0 while it has none."""
+
+    __slots__ = ("ref", "token")
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+        self.ref: ProcessRef[Any] | None = None
+
+    def give(self, job: ModelJob | ToolJob) -> bool:
+        """Hand it the next job; False if it is dead.
+
+        Its death may have been told in this instant, with this job's token: who hears False needs another one.
+        """
+        assert self.ref is not None
+        self.token = job.token
+        try:
+            self.ref.tell(job)
+        except ProcessDown:
+            return False
+        return True
+
+
+class Hired(Protocol):
+    """Whoever may have a worker of the bench."""
+
+    post: Post | None
+
+
+class Bench:
+    """Who is free, by the class of the worker's process."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self) -> None:
+        self._free: dict[type[Process], list[Post]] = {}
+
+    def sit(self, post: Post, kind: type[Process]) -> None:
+        """This worker has answered."""
+        post.token = 0
+        self._free.setdefault(kind, []).append(post)
+
+    def call(self, kind: type[Process], for_: Hired) -> Post | None:
+        """One that is free, if there is one, and whose `post` it is from now on; it may have died on the bench."""
+        free = self._free.get(kind)
+        if not free:
+            return None
+        post = for_.post = free[-1]  # and only then it leaves the bench: whoever kills us looks at both
+        free.pop()
+        return post
+
+    def posts(self) -> list[Post]:
+        """All that sit here."""
+        return [post for posts in list(self._free.values()) for post in posts]
+
+    def clear(self) -> None:
+        """Nobody sits here any more."""
+        self._free = {}

@@ -1,0 +1,82 @@
+"""The end of a turn that cannot end by itself: its session died, was shut down, or never got to it.
+
+Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result, and the result says what
+is known: the thread as it was last kept, every call of which has an answer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from allm_actors.data import (
+    ChatCompleted,
+    ChatResult,
+    ErrorEvent,
+    Event,
+    Response,
+    StepCompleted,
+    StepResult,
+    StoreError,
+    StreamError,
+    Thread,
+)
+from allm_actors.execution.tools import repair
+from supervisors import is_clean
+
+from .spec import TurnSpec
+
+__all__ = ["ending", "unstored"]
+
+
+def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[Event, ...]]:
+    """The result and the last events of a turn that ended because of `reason`; None means that it was cancelled."""
+    halted = "cancelled" if reason is None else "interrupted" if is_clean(reason) else "error"
+    error = _error(halted, reason)
+    if reason is not None:  # whoever had to answer its open calls is gone
+        thread = repair(thread)
+    match spec.options.kind:
+        case "chat":
+            result = ChatResult(
+                thread=thread, halted_reason=halted, metadata={"error": error} if halted == "error" else {}
+            )
+            return result, (ErrorEvent(error), ChatCompleted(result))
+        case "step":
+            response = _response(spec, error)
+            step = StepResult(thread=thread, response=response, done=True, metadata={"halted_reason": halted})
+            return step, (ErrorEvent(error), StepCompleted(response, thread))
+        case _:
+            return _response(spec, error), (ErrorEvent(error),)
+
+
+def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[Any, tuple[Event, ...]]:
+    """The result and the last events of a turn whose end could not be stored: what it came to, and that error."""
+    match result:
+        case ChatResult():
+            metadata = {**result.metadata, "error": error}
+            result = msgspec.structs.replace(result, halted_reason="error", metadata=metadata)
+            return result, (ErrorEvent(error), ChatCompleted(result))
+        case StepResult():
+            result = msgspec.structs.replace(result, metadata={**result.metadata, "error": error})
+        case _:  # a response stands for itself
+            pass
+    return result, (ErrorEvent(error), *last)
+
+
+def _response(spec: TurnSpec, error: StreamError) -> Response:
+    request_id = spec.options.request_id
+    return Response(request_id=request_id, finish_reason="error", metadata={"error": error})
+
+
+def _error(halted: str, reason: object) -> StreamError:
+    match halted:
+        case "cancelled":
+            return StreamError("cancelled", message="the turn was cancelled before it began")
+        case "interrupted":
+            return StreamError(
+                "cancelled", message="the host was shut down during the turn; reply again to go on"
+            )
+        case _:
+            text = f"the session ended during the turn ({reason}); what it had stored is intact, reply again to go on"
+            return StreamError("adapter_error", message=text, cause=str(reason))

@@ -1,0 +1,502 @@
+"""One turn being performed: the loop machine decides, workers act, and what they tell is fed back.
+
+Rule of this file: effects are performed in order, and three of them may have to wait: a deed for the reader (nothing
+acts on the world before everything was read), a checkpoint for the store, and the end for both. Nothing here blocks,
+and nothing here knows what an effect means for the conversation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from allm_actors.actors.protocol import ANSWERED, ModelBatch, ModelJob, ToolJob, Wake
+from allm_actors.actors.streams.window import Window
+from allm_actors.actors.workers.adapter import adapter_actor_for, close
+from allm_actors.actors.workers.tools import tool_actor_for
+from allm_actors.data import (
+    AllmError,
+    ChatCompleted,
+    Event,
+    StepCompleted,
+    StoreError,
+    StreamError,
+    Thread,
+    ToolCall,
+    ToolExecutionStarted,
+)
+from allm_actors.engine.secret import let_go_of_frames
+from allm_actors.execution import loop
+from allm_actors.execution.effects import (
+    AskHalt,
+    CallModel,
+    CancelModel,
+    CancelTool,
+    Checkpoint,
+    Effect,
+    Emit,
+    Finish,
+    ParseAnswer,
+    Refused,
+    RunTool,
+    SettleError,
+)
+from allm_actors.execution.inputs import (
+    Cancelled,
+    HandlerEnded,
+    Input,
+    ModelEnded,
+    ModelEvents,
+    ModelFailed,
+)
+from allm_actors.execution.tool_errors import describe
+from supervisors import SHUTDOWN, Process, ProcessRef
+
+from .assignment import Assignment, patience_with
+from .bench import Bench
+from .crew import Crew
+from .ending import unstored
+from .spans import spans_of
+from .spec import TurnSpec
+from .work import halt_job, parse_job, settle_job, tool_job
+
+__all__ = ["TurnRun"]
+
+# What sets somebody to work, which a reader who is behind holds up.
+_DEEDS = frozenset({CallModel, RunTool, SettleError, AskHalt, ParseAnswer})
+MODEL_LEAD = 8  # reads an adapter may be ahead of its session
+
+
+class Owner(Protocol):
+    """Whose turn it is: the session actor, which keeps what comes of it."""
+
+    def keep(self, checkpoint: Checkpoint, done: Callable[[], None]) -> bool:
+        """Remember its thread; False when it is being stored, and `done()` will be called."""
+
+    def over(self, result: Any, then: Callable[[StoreError | None], object]) -> None:
+        """The turn has this result (None: it was refused and changes nothing): store it, then call `then(error)`."""
+
+
+class TurnRun:
+    """Performs one turn. Thread: the session actor's."""
+
+    __slots__ = (
+        "_acting",
+        "_bench",
+        "_crew",
+        "_last",
+        "_opened",
+        "_owed",
+        "_owner",
+        "_performing",
+        "_ref",
+        "_spans",
+        "_terminal",
+        "_tokens",
+        "_waiting",
+        "_workers",
+        "model",
+        "spec",
+        "state",
+        "todo",
+    )
+
+    def __init__(self, owner: Owner, crew: Crew, spec: TurnSpec, thread: Thread) -> None:
+        self._owner, self._crew, self._ref, self.spec = owner, crew, crew.ref, spec
+        self._workers: dict[int, Assignment] = {}
+        self._bench = Bench()
+        self._tokens: dict[tuple[str, int], int] = {}
+        self._last: tuple[Event, ...] = ()
+        self._terminal = ChatCompleted if spec.options.kind == "chat" else StepCompleted
+        self._opened = spec.opened
+        self._owed = 0
+        self._waiting = spec.operation is not None  # a session's turn is stored first
+        self._performing = False
+        self._acting = -1
+        self._spans = spans_of(spec)
+        self.model: int | None = None
+        self.state, effects = loop.start(spec.options, thread)
+        self.todo: deque[Effect] = deque(effects)
+
+    @property
+    def tools(self) -> int:
+        """How many tools, and functions of the user's, run for it. Thread: any."""
+        return max(0, len(self._workers) - (self.model is not None))
+
+    # What the session actor tells.
+
+    def advance(self) -> None:
+        """Perform what can be performed now. Called again whenever something that was waited for has come."""
+        if self._performing:  # performing an effect brought news at once: the loop below will see its effects
+            return
+        self._performing = True
+        try:
+            while self.todo and not self._waiting:
+                effect = self.todo.popleft()
+                kind = type(effect)
+                if kind in _DEEDS and not self._may_act(effect):
+                    self.todo.appendleft(effect)
+                    return
+                if self._spans is not None:
+                    self._spans.wants(effect)
+                self._performers[kind](self, effect)
+        finally:
+            self._performing = False
+
+    def demand(self) -> None:
+        """The reader wants more: let the adapter read on, and do what waited for the reader."""
+        owed, self._owed = self._owed, 0
+        self._taken(owed)
+        worker = self._workers.get(self.model) if owed and self.model is not None else None
+        if worker is not None and worker.patience is not None:
+            worker.patience.begin()
+        self.advance()
+
+    def cancel(self, reason: str, error: AllmError | None = None) -> None:
+        """End the turn as soon as its end is stored; what was not begun will not be."""
+        unbegun = frozenset(effect.call.id for effect in self.todo if isinstance(effect, RunTool))
+        left = (effect for effect in self.todo if type(effect) not in _DEEDS)
+        self.todo = deque(_unstarted(effect, unbegun) for effect in left)
+        self._close_opened()
+        self._feed(Cancelled(reason, error, unbegun))  # type: ignore[arg-type]
+
+    def ready(self, token: int, ref: ProcessRef[Any]) -> bool:
+        """A worker has begun. False when nobody wants it any more."""
+        worker = self._workers.get(token)
+        if worker is None or worker.post is None:
+            return False
+        worker.post.ref = ref
+        if worker.window is not None:
+            ref.send(Wake())  # it may have read ahead, and waited, before we knew whom to wake
+        return True
+
+    def batch(self, message: ModelBatch) -> None:
+        """A read's events have come."""
+        worker = self._workers.get(message.token)
+        if worker is None or message.token != self.model:
+            return
+        patience = worker.patience
+        if patience is not None:
+            patience.end()
+        self._feed(ModelEvents(worker.turn, message.events))
+        if self.spec.channel.has_room():
+            self._taken(1)
+        else:
+            self._owed += 1
+        if patience is not None and self._workers.get(message.token) is worker and not self._owed:
+            patience.begin()
+
+    def model_done(self, token: int) -> None:
+        """The model's stream is exhausted."""
+        worker = self._forget(token)
+        if worker is not None:
+            self._free(worker)
+            self._feed(ModelEnded(worker.turn))
+
+    def model_refused(self, token: int, error: Exception) -> None:
+        """The adapter refused the call before its first event."""
+        worker = self._forget(token)
+        if worker is not None:
+            self._feed(ModelFailed(worker.turn, _as_error(error), preflight=True))
+
+    def handled(self, token: int, error: Any) -> None:
+        """A tool's handler is over: the user's policy and encoder have as much time again."""
+        worker = self._workers.get(token)
+        if worker is not None:
+            worker.claim = None
+            self._set_alarm(worker, token)
+            self._feed(HandlerEnded(worker.call_id, error, worker.turn))
+
+    def returned(self, token: int, outcome: Any) -> None:
+        """A tool, or a function of the user's, has answered."""
+        worker = self._forget(token)
+        if worker is not None:
+            self._free(worker)
+            self._feed(worker.returned(outcome))
+
+    def expired(self, token: int) -> None:
+        """The time of a tool, or of a function of the user's, is up; or a model's: a silence has the negative token."""
+        worker = self._workers.get(abs(token))
+        if worker is None:
+            return
+        if worker.patience is not None:
+            news = worker.patience.over(worker.turn, silent=token < 0)
+            if news is None:
+                return
+        elif worker.take_over():
+            news = worker.timed_out()
+        else:
+            self._set_alarm(worker, token)
+            return
+        if self._spans is not None:
+            self._spans.lost(worker.call_id, worker.turn, "timeout")
+        self._drop(abs(token))
+        self._feed(news)
+
+    def died(self, token: int, why: str, *, begun: bool = True) -> None:
+        """A worker ended without an answer, or there was none."""
+        worker = self._forget(token)
+        if worker is not None:
+            if self._spans is not None:
+                self._spans.lost(worker.call_id, worker.turn, why)
+            if not worker.take_over():
+                # Killed between its claim and its word of it: what its handler came to is lost, and not made again.
+                self._feed(HandlerEnded(worker.call_id, None, worker.turn))
+            self._feed(worker.died(why, begun=begun))
+
+    def abandon(self, why: object = "the session that ran this turn ended", kind: str = "exit") -> None:
+        """Let go of every worker, without a word to the machine. `why` and `kind` are told to telemetry."""
+        self._close_opened()
+        self._let_all_go()
+        if self._spans is not None:
+            self._spans.broken(why, kind)
+
+    # Performing.
+
+    def _feed(self, news: Input) -> None:
+        if self._spans is not None:
+            self._spans.heard(self.state, news)
+        state, effects = loop.step(self.state, news)
+        self.state = state
+        self.todo.extend(effects)
+        self.advance()
+
+    def _may_act(self, effect: Any) -> bool:
+        # The tools of one step start together: the reader lets the first one through, and with it the others.
+        asks = type(effect) is CallModel
+        if effect.turn == self._acting and not asks:
+            return True
+        if not self.spec.channel.may_act():
+            return False
+        self._acting = -1 if asks else effect.turn
+        return True
+
+    def _emit(self, effect: Emit) -> None:
+        events = effect.events
+        # The last event of a turn travels with its end, so that nobody can ever see it twice or not at all.
+        if events and isinstance(events[-1], self._terminal):
+            self._last, events = events[-1:], events[:-1]
+        if events:
+            self.spec.channel.publish(events)
+
+    def _checkpoint(self, effect: Checkpoint) -> None:
+        checkpoint = effect if self.spec.operation is None else self._latest(effect)
+        self._waiting = not self._owner.keep(checkpoint, self.stored)
+
+    def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
+        """What came while the store was busy is stored at once: each answer still before it is shown."""
+        last = 0
+        if Checkpoint not in map(type, self.todo):
+            return checkpoint
+        for place, effect in enumerate(self.todo, 1):
+            if isinstance(effect, Checkpoint):
+                last, checkpoint = place, effect
+            elif not isinstance(effect, Emit):
+                break
+        if last:
+            shown = [effect for effect in islice(self.todo, last) if isinstance(effect, Emit)]
+            self.todo = deque([*shown, *islice(self.todo, last, None)])
+        return checkpoint
+
+    def _cancel_model(self, _effect: CancelModel) -> None:
+        if self.model is not None:
+            self._drop(self.model)
+
+    def _cancel_tool(self, effect: CancelTool) -> None:
+        self._drop(self._tokens.get((effect.call_id, effect.turn), -1))
+
+    def _finish(self, effect: Finish) -> None:
+        self._let_all_go()
+        result, channel = effect.result, self.spec.channel
+        if isinstance(result, Refused):
+            self._owner.over(None, lambda _error: channel.end(error=result.error))
+            return
+
+        def end(error: StoreError | None) -> None:
+            final, last = (result, self._last) if error is None else unstored(result, self._last, error)
+            channel.end(final, last=last)
+
+        self._owner.over(result, end)
+
+    def stored(self) -> None:
+        """What had to be stored is stored: go on."""
+        self._waiting = False
+        self.advance()
+
+    # Workers.
+
+    def _call_model(self, effect: CallModel) -> None:
+        self.spec.channel.drafting(effect.purpose == "draft")
+        turn, adapter, opened, self._opened = effect.turn, self.spec.adapter, self._opened, None
+        try:
+            request, call = self.spec.model_calls.call(adapter, effect, self._crew.transport)
+        except (AllmError, TypeError, ValueError) as error:
+            close(opened)
+            self._feed(ModelFailed(turn, _as_error(error), preflight=True))
+            return
+        window = Window(MODEL_LEAD)
+        worker = Assignment("model", turn, window=window)
+        job = ModelJob(
+            token=self._crew.next_token(),
+            session=self._ref,
+            adapter=adapter,
+            request=request,
+            call=call,
+            window=window,
+            opened=opened,
+            context=self.spec.context,
+            stays=True,
+        )
+        self.model = token = self._employ(worker, adapter_actor_for(job), job)
+        patience = worker.patience = patience_with(adapter, call, token, self._crew.alarm)
+        if patience is not None:
+            worker.call_off = patience.call_off
+
+    def _close_opened(self) -> None:
+        opened, self._opened = self._opened, None
+        close(opened)
+
+    def _run_tool(self, effect: RunTool) -> None:
+        call, turn = effect.call, effect.turn
+        span = None if self._spans is None else self._spans.tool(call, effect.tool, turn)
+        token = self._crew.next_token()
+        job = tool_job(self.spec, token, self._ref, call, effect.tool, effect.request_id, span)
+        self._hire_tool(call, turn, job, effect.timeout)
+
+    def _settle_error(self, effect: SettleError) -> None:
+        job = settle_job(self.spec, self._crew.next_token(), self._ref, effect.call, effect.error)
+        self._hire_tool(effect.call, effect.turn, job, effect.timeout)
+
+    def _ask_halt(self, effect: AskHalt) -> None:
+        job = halt_job(self.spec, self._crew.next_token(), self._ref, effect.step_result)
+        self._ask("halt", effect.turn, job)
+
+    def _parse_answer(self, effect: ParseAnswer) -> None:
+        job = parse_job(self.spec, self._crew.next_token(), self._ref, effect.text)
+        self._ask("parse", effect.turn, job)
+
+    def _hire_tool(self, call: ToolCall, turn: int, job: ToolJob, timeout: float | None) -> None:
+        worker = Assignment("tool", turn, call.id, timeout=timeout)
+        token = self._tokens[call.id, turn] = self._put_to_work(worker, job)
+        self._set_alarm(worker, token)
+
+    def _set_alarm(self, worker: Assignment, token: int) -> None:
+        timeout = worker.timeout
+        if timeout is not None and timeout != math.inf:
+            worker.call_off = self._crew.alarm(timeout, token)
+
+    def _ask(self, kind: str, turn: int, job: ToolJob) -> None:
+        worker = Assignment(kind, turn, timeout=self.spec.options.tool_timeout)
+        self._set_alarm(worker, self._put_to_work(worker, job))
+
+    def _put_to_work(self, worker: Assignment, job: ToolJob) -> int:
+        worker.cancel, worker.claim = job.cancel, job.claim
+        return self._employ(worker, tool_actor_for(job), job)
+
+    def _employ(self, worker: Assignment, process: type[Process], job: ModelJob | ToolJob) -> int:
+        """Have the job done by whoever is free, or by somebody new; its token."""
+        worker.process = process
+        self._workers[job.token] = worker  # first: whoever kills us meanwhile looks here
+        while (post := self._bench.call(process, worker)) is not None:
+            if post.give(job):
+                break
+            self._workers.pop(job.token, None)
+            job = msgspec.structs.replace(job, token=self._crew.next_token())
+            self._workers[job.token] = worker
+        else:
+            worker.post = self._crew.hire(job)
+        if not self._ref.is_alive():
+            # Killed meanwhile, and whoever let go of our workers did not see this one's process.
+            if worker.cancel is not None:
+                worker.cancel()
+            if worker.ref is not None:
+                worker.ref.terminate(SHUTDOWN)
+        return job.token
+
+    def _free(self, worker: Assignment) -> None:
+        """It has answered, and may have the next job."""
+        post, process = worker.post, worker.process
+        if post is None or post.ref is None or process is None:
+            return  # it began while its supervisor was restarted, and will be told to go when it is found
+        self._bench.sit(post, process)
+        if not self._ref.is_alive():  # as above
+            post.ref.terminate(ANSWERED)
+
+    # Whoever is let go of is dismissed first, and forgotten then: killed in between, we leave it to our killer.
+
+    def _let_all_go(self) -> None:
+        for token in list(self._workers):  # a question that nobody waits for any more
+            self._drop(token)
+        for post in self._bench.posts():
+            if post.ref is not None:
+                self._crew.dismiss(post.ref, ANSWERED)
+        self._bench.clear()
+
+    def _taken(self, count: int) -> None:
+        worker = self._workers.get(self.model) if self.model is not None else None
+        if (
+            worker is not None
+            and worker.window is not None
+            and worker.window.take(count)
+            and worker.ref is not None
+        ):
+            worker.ref.send(Wake())
+
+    def _forget(self, token: int) -> Assignment | None:
+        worker = self._workers.pop(token, None)
+        if worker is not None:
+            if token == self.model:
+                self.model, self._owed = None, 0
+            if worker.call_off is not None:
+                worker.call_off()
+        return worker
+
+    def _drop(self, token: int) -> None:
+        worker = self._workers.get(token)
+        if worker is not None:
+            self._dismiss(worker)
+            self._forget(token)
+
+    def _dismiss(self, worker: Assignment) -> None:
+        # Never a kill: a handler that blocks cannot be stopped by one, only disowned. It is asked to stop, and its
+        # process ends when it returns; a coroutine ends now.
+        worker.take_over()
+        if worker.cancel is not None:
+            worker.cancel()
+        if worker.ref is not None:
+            self._crew.dismiss(worker.ref, SHUTDOWN)
+
+    _performers: ClassVar[dict[type, Callable[[TurnRun, Any], None]]] = {
+        Emit: _emit,
+        Checkpoint: _checkpoint,
+        CallModel: _call_model,
+        RunTool: _run_tool,
+        SettleError: _settle_error,
+        AskHalt: _ask_halt,
+        ParseAnswer: _parse_answer,
+        CancelModel: _cancel_model,
+        CancelTool: _cancel_tool,
+        Finish: _finish,
+    }
+
+
+def _unstarted(effect: Effect, unbegun: frozenset[str]) -> Effect:
+    """The effect, without the word that these calls were started."""
+    if not (unbegun and isinstance(effect, Emit)):
+        return effect
+    shown = [e for e in effect.events if not (isinstance(e, ToolExecutionStarted) and e.id in unbegun)]
+    return Emit(tuple(shown))
+
+
+def _as_error(error: Exception) -> AllmError:
+    if isinstance(error, AllmError):
+        return error
+    said = describe(error)
+    failure = StreamError("adapter_error", message=f"the adapter failed before it began: {said}", cause=said)
+    failure.__cause__ = let_go_of_frames(error)
+    return failure

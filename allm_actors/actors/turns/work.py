@@ -1,0 +1,279 @@
+"""The jobs of tool actors: a handler and the settling of what it answers, as one callable.
+
+Rule of this file: the user's code (handler, policy, encoder, predicate) runs only inside the work, in the worker; what
+it raises becomes an outcome there. The session actor makes the work and never runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+from _thread import allocate_lock
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from allm_actors.actors.loops import current_loop
+from allm_actors.actors.protocol import ToolJob
+from allm_actors.data import AllmError, StepResult, Tool, ToolCall
+from allm_actors.data.build import called
+from allm_actors.data.structured import broken_model, parse
+from allm_actors.engine.adapter import ToolContext
+from allm_actors.engine.isolated import ChildDied, IsolatedCall
+from allm_actors.engine.threads import on_thread
+from allm_actors.execution.tool_errors import describe, not_found
+from allm_actors.execution.tools import ToolOutcome, failure, settle, settle_error
+from allm_actors.telemetry import Span
+from supervisors import ProcessKilled, ProcessRef
+
+from .cancelled import Cancelled
+from .contained import contained
+from .spec import TurnSpec
+from .terms import Form
+
+__all__ = ["halt_job", "parse_job", "settle_job", "tool_job"]
+
+
+_OUTSIDE = nullcontext()
+Tell = Callable[[Any], bool]
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
+def tool_job(
+    spec: TurnSpec,
+    token: int,
+    session: ProcessRef[Any],
+    call: ToolCall,
+    tool: Tool,
+    request_id: str | None,
+    span: Span | None = None,
+) -> ToolJob:
+    """Run `tool` for `call` and settle its answer into a `ToolOutcome`; `span` is started and stopped around it.
+
+    The answer, as all that these jobs come to, is told to `session` with the `token`.
+    """
+    cancelled = Cancelled()
+
+    def context() -> ToolContext:
+        return ToolContext(
+            context=_context(spec),
+            session_id=spec.call_options.get("session_id"),
+            request_id=request_id,
+            tool_call=_own(call),
+            engine=spec.engine,
+            cancelled=cancelled,
+        )
+
+    form = spec.terms.form_of(tool)
+    work: Callable[..., Any]
+    cancel, loop = cancelled.set, None
+    if tool.isolation == "process" and tool.handler is not None and form.executor is None:
+        work, cancel = _isolated_work(
+            spec, IsolatedCall(tool, call.arguments, context()), call, cancelled, span
+        )
+    else:
+        invoke = _invoker(form, tool, call, context)
+        loop = spec.loop if form.asynchronous else None
+        work = partial(_settled if loop is None else _asettled, spec, call, invoke, span)
+    return ToolJob(
+        token=token,
+        session=session,
+        name=call.name,
+        call_id=call.id,
+        work=work,
+        claim=allocate_lock() if spec.terms.has_user_code else None,
+        cancel=cancel,
+        loop=loop,
+        context=spec.context,
+    )
+
+
+def _isolated_work(
+    spec: TurnSpec, isolated: IsolatedCall, call: ToolCall, cancelled: Cancelled, span: Span | None
+) -> tuple[Callable[..., ToolOutcome], Callable[[], None]]:
+    """What runs the call in a process of its own, and what ends that."""
+
+    def cancel() -> None:
+        cancelled.set()
+        isolated.kill()
+
+    def run(tell: Tell | None = None) -> ToolOutcome:
+        try:
+            return _settled(spec, call, isolated.run, span, tell)
+        except ChildDied as died:
+            if not cancelled:
+                raise  # as every worker that dies: the machine decides what that means
+            return settle(call, died)  # nobody waits for this any more
+
+    return run, cancel
+
+
+def settle_job(
+    spec: TurnSpec, token: int, session: ProcessRef[Any], call: ToolCall, error: AllmError
+) -> ToolJob:
+    """Take an error that no worker had to the user's policy and encoder."""
+    terms = spec.terms
+
+    def run() -> ToolOutcome:
+        with _inside(spec):
+            return settle_error(_own(call), error, terms.encoder, terms.policy)
+
+    return _job(spec, token, session, call.name, call.id, run)
+
+
+def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: StepResult) -> ToolJob:
+    """Ask the user's `halt_when`; what it raises is its answer."""
+    predicate: Callable[[StepResult], Any] = spec.call_options["halt_when"]
+
+    def decide() -> bool:
+        answer = predicate(step_result)
+        return bool(asyncio.run(_await(answer)) if inspect.isawaitable(answer) else answer)
+
+    def ask() -> Any:
+        try:
+            with _inside(spec):
+                return contained(decide)()
+        except Exception as error:  # noqa: BLE001 - it is the answer
+            return error
+
+    return _job(spec, token, session, "halt", "halt", ask)
+
+
+def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -> ToolJob:
+    """Make a value of the call's `response_model` out of an answer: `(value, problem, error)`, of which one counts."""
+    model = spec.call_options["response_model"]
+
+    def read() -> tuple[Any, str | None, AllmError | None]:
+        try:
+            with _inside(spec):
+                return contained(parse)(text, model), None, None
+        except ValueError as error:
+            return None, str(error), None
+        except Exception as error:  # noqa: BLE001 - the type's own code; the model cannot mend it
+            return None, None, broken_model(model, describe(error))
+
+    return _job(spec, token, session, "parse", "parse", read)
+
+
+def _job(
+    spec: TurnSpec, token: int, session: ProcessRef[Any], name: str, call_id: str, run: Callable[[], Any]
+) -> ToolJob:
+    """One that has nobody to tell that it was cancelled."""
+    return ToolJob(
+        token=token,
+        session=session,
+        name=name,
+        call_id=call_id,
+        work=run,
+        cancel=Cancelled().set,
+        context=spec.context,
+    )
+
+
+def _settled(
+    spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None, tell: Tell | None = None
+) -> ToolOutcome:
+    if span is not None:
+        span.start()
+    try:
+        with _inside(spec):
+            result = invoke()
+            if type(result) not in _PLAIN and inspect.isawaitable(result):
+                result = asyncio.run(_await(result))
+    except (ChildDied, ProcessKilled):
+        raise
+    except BaseException as error:  # noqa: BLE001 - it is the outcome
+        result = error
+    return _outcome(spec, call, result, span, tell)
+
+
+async def _asettled(
+    spec: TurnSpec, call: ToolCall, invoke: Callable[[], Any], span: Span | None, tell: Tell | None = None
+) -> ToolOutcome:
+    task = asyncio.current_task()
+    if span is not None:
+        span.start()
+    try:
+        with _inside(spec):
+            result = invoke()
+            if inspect.isawaitable(result):
+                result = await result
+    except ProcessKilled:
+        raise
+    except BaseException as error:
+        if _is_over(task, error):
+            raise
+        result = error
+    if tell is None:
+        return _outcome(spec, call, result, span)
+    # What the user's code makes of it may block, and the event loop is the caller's.
+    mine = tell(failure(call, result))
+    return await on_thread(partial(_outcome, spec, call, result, span, lambda _error: mine))
+
+
+def _is_over(task: asyncio.Task[Any] | None, error: BaseException) -> bool:
+    """Whether nobody awaits this task any more: somebody wants it to end, or its loop is gone.
+
+    A handler may raise the same by itself, or because something else was cancelled.
+    """
+    if isinstance(error, GeneratorExit):
+        return current_loop() is None or asyncio.current_task() is not task
+    return isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+
+
+def _inside(spec: TurnSpec) -> AbstractContextManager[None]:
+    return _OUTSIDE if spec.inside is None else spec.inside.entered(spec.id)
+
+
+def _outcome(
+    spec: TurnSpec, call: ToolCall, result: Any, span: Span | None, tell: Tell | None = None
+) -> ToolOutcome:
+    if tell is None:
+        outcome = settle(call, result, policy=spec.terms.policy)
+    elif tell(failure(call, result)):
+        with _inside(spec):
+            outcome = settle(_own(call), result, spec.terms.encoder, spec.terms.policy)
+    else:
+        return settle(call, result)  # nobody waits for it
+    if span is not None:
+        span.stop(result=outcome.raw)
+    return outcome
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def _invoker(form: Form, tool: Tool, call: ToolCall, context: Callable[[], ToolContext]) -> Callable[[], Any]:
+    executor, handler = form.executor, tool.handler
+    if executor is not None:
+        return lambda: executor.execute(tool, _copied(call.arguments), context())
+    if handler is None:
+        error = not_found(call)
+        return lambda: error
+    if form.context is None:
+        return lambda: handler(_copied(call.arguments))
+    return lambda: called(handler, form.context, _copied(call.arguments), context())
+
+
+def _own(call: ToolCall) -> ToolCall:
+    """The call, for the user's code to do with what it likes."""
+    return msgspec.structs.replace(call, arguments=_copied(call.arguments), metadata=_copied(call.metadata))
+
+
+def _copied(value: Any) -> Any:
+    """The value, sharing nothing that can be changed; arguments are JSON, for which this is ten times `deepcopy`."""
+    kind = type(value)
+    if kind is dict:
+        return {key: each if type(each) in _PLAIN else _copied(each) for key, each in value.items()}
+    if kind is list:
+        return [_copied(each) for each in value]
+    return value if kind in _PLAIN else copy.deepcopy(value)
+
+
+def _context(spec: TurnSpec) -> Mapping[str, Any]:
+    return {**spec.engine.context, **(spec.call_options.get("context") or {})}

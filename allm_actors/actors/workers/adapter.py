@@ -1,0 +1,369 @@
+"""AdapterActor: one open model call at a time.
+
+Rule of this file: it runs an adapter and tells its session what came, in batches, no further ahead than the window
+allows. When all is told it waits for the turn's next call (see `bench`), or ends. It never retries after the first
+event, never decides anything, and closes what it opened however it dies. What an adapter should not have raised kills
+this actor, and its session learns that from the death; an error of ours is the answer's end, wherever it is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NoReturn
+
+from allm_actors.actors.loops import call_on
+from allm_actors.actors.protocol import (
+    ANSWERED,
+    Continue,
+    ModelBatch,
+    ModelDone,
+    ModelJob,
+    ModelRefused,
+    Wake,
+)
+from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request
+from allm_actors.engine.adapter import Call, Delay
+from allm_actors.engine.secret import without_key
+from supervisors import SHUTDOWN, Process, Reason
+
+__all__ = [
+    "AdapterActor",
+    "BlockingAdapterActor",
+    "ThreadedAdapterActor",
+    "adapter_actor_for",
+    "close",
+    "no_iterator",
+    "try_open_call",
+]
+
+_END = object()
+
+
+def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
+    """The actor class for a call: on the event loop, unless the adapter, or whoever has the key, may block.
+
+    To open an asynchronous generator runs none of its code, and the rest of it waits on an event loop anyway.
+    """
+    adapter = job.adapter
+    if not any(callable(getattr(adapter, form, None)) for form in ("play", "batches")):
+        stream = getattr(adapter, "stream", None)
+        return AdapterActor if inspect.isasyncgenfunction(stream) else BlockingAdapterActor
+    return ThreadedAdapterActor if callable(job.call.api_key) else AdapterActor
+
+
+def try_open_call(adapter: Any, request: Request, call: Call) -> tuple[Any, Exception | None]:
+    """The adapter's iterator in the best form it has, or what the adapter raised instead, without the call's key."""
+    try:
+        return _open_call(adapter, request, call), None
+    except Exception as error:  # noqa: BLE001 - handed on as a value, so that no traceback leads to the key
+        return None, without_key(error, call.api_key)
+
+
+def _open_call(adapter: Any, request: Request, call: Call) -> Any:
+    for form in ("play", "batches", "stream"):
+        method = getattr(adapter, form, None)
+        if callable(method):
+            opened = method(request, call)
+            if not (hasattr(opened, "__next__") or hasattr(opened, "__anext__")):
+                raise no_iterator(adapter, form, opened)
+            return opened
+    raise EngineError("missing_stream_adapter", message=f"adapter {adapter!r} has no stream(request, call)")
+
+
+def no_iterator(adapter: Any, method: str, returned: Any) -> EngineError:
+    """The error of an adapter that returned this in place of an iterator of events."""
+    name = getattr(adapter, "name", type(adapter).__name__)
+    what = "None" if returned is None else f"a {type(returned).__name__}"
+    advice = "make it a generator, with a `yield` for each event, or return iter(…) of what has them"
+    if inspect.iscoroutine(returned):
+        returned.close()  # or Python warns that nobody awaited it
+        advice = "an `async def` needs a `yield` in it; to return an iterator, make it a plain `def`"
+    message = (
+        f"adapter {name!r}: {method}(request, call) returned {what}, not an iterator of events; {advice}"
+    )
+    return EngineError("invalid_engine", provider=str(name), message=message)
+
+
+def close(opened: Any) -> None:
+    """Close an adapter's iterator, where that can be done from here; None is harmless."""
+    method = getattr(opened, "close", None)
+    if method is not None:
+        with contextlib.suppress(ValueError):  # it is run by a thread that was fenced off; it closes itself
+            method()
+
+
+class AdapterActor(Process):
+    """Runs an adapter that says where it would wait (`play`), or one that waits on an asyncio loop (`batches`).
+
+    Thread: the I/O loop's own, so that a read's events reach the session without a hop between threads.
+    """
+
+    restart = "temporary"
+    shutdown = 1.0
+    dispatcher = "io"
+    batch = 32  # events a script may give before others have their turn
+
+    def __init__(self, job: ModelJob) -> None:
+        super().__init__()
+        self._job, self._loop = job, job.loop
+        self._opened: Any = job.opened
+        self._script: Iterator[Event | Delay] | None = None
+        self._pump: Pump | None = None
+        self._waiting = False
+        self._context = contextvars.Context()
+
+    def init(self) -> None:
+        """The call is opened after the start: what the adapter refuses is an answer, not a failed start."""
+        self.on_kill(self._close)
+        self.continue_(self._job)
+
+    def handle_continue(self, job: ModelJob) -> None:
+        """The first call."""
+        self._begin(job)
+
+    def on_receive(self, message: Any) -> None:
+        """Go on after a delay, after others had their turn, or when the session has caught up; or begin the next."""
+        match message:
+            case Continue() if self._script is not None:
+                self._waiting = False
+                self._play(self._script)
+            case Wake() if (pump := self._pump) is not None:
+                pump.wake()
+            case Wake() if self._script is not None and not self._waiting:
+                self._play(self._script)
+            case ModelJob():
+                self._job, self._opened = message, message.opened
+                self._script, self._pump, self._waiting = None, None, False
+                self._begin(message)
+            case PumpEnded(pump=pump, error=error, reason=reason) if pump is self._pump:
+                if isinstance(error, Exception):
+                    error = without_key(error, self._job.call.api_key)
+                if error is not None:
+                    self._failed(error)
+                self._end(reason)
+            case _:
+                pass
+
+    def label(self) -> str:
+        """The provider, and who asks it."""
+        job = self._job
+        return f"{getattr(job.adapter, 'name', type(job.adapter).__name__)} for {job.session}"
+
+    def terminate(self, _reason: Any) -> None:
+        """Close what is open."""
+        self._close()
+
+    def _begin(self, job: ModelJob) -> None:
+        """Open the call and let its events flow."""
+        opened, failure = self._opened, None
+        self._context = contextvars.Context() if job.context is None else job.context.copy()
+        if opened is None:
+            opened, failure = self._context.run(try_open_call, job.adapter, job.request, job.call)
+        if isinstance(failure, AllmError | TypeError | ValueError):
+            self._refuse(failure)
+        if failure is not None:
+            raise failure
+        self._run(opened)
+
+    def _close(self) -> None:
+        """Close what is open. Thread: its own, or its killer's."""
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.cancel()
+        else:
+            close(self._script if self._script is not None else self._opened)
+
+    def _end(self, reason: Reason) -> None:
+        """All is told: wait for the next call, or end."""
+        if reason is not ANSWERED or not self._job.stays:
+            self.exit(reason)
+        self._script = self._pump = self._opened = None
+
+    def _failed(self, error: BaseException) -> NoReturn:
+        """The adapter raised. An error of ours says what happened, as one that it tells; any other is a crash."""
+        if isinstance(error, AllmError):
+            self._refuse(error)
+        raise error
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        self._job.session.tell(ModelRefused(self._job.token, error))
+        self.exit(ANSWERED)
+
+    def _run(self, opened: Any) -> None:
+        if hasattr(opened, "__anext__"):
+            if self._loop is None:
+                self._refuse(_no_loop(self._job.adapter))
+            batches = opened if callable(getattr(self._job.adapter, "batches", None)) else _one_by_one(opened)
+            pump = self._pump = Pump(self._job, self._loop, batches, self._pump_ended)
+            self._opened = None  # the pump closes it
+            pump.start()
+        else:
+            self._script = opened
+            self._play(opened)
+
+    def _play(self, script: Iterator[Event | Delay]) -> None:
+        if not self._job.window.is_open():
+            return
+        item: Any = _END
+        failure: Exception | None = None
+        try:
+            item = self._context.run(self._give, script)
+        except Exception as error:  # noqa: BLE001 - this process dies of it, below: here it would be told of the key
+            failure = without_key(error, self._job.call.api_key)
+        except BaseException:  # this process was killed while the adapter ran
+            close(script)
+            raise
+        if failure is not None:
+            close(script)
+            self._failed(failure)
+        if item is _END:
+            self._job.session.tell(ModelDone(self._job.token))
+            self._end(ANSWERED)
+            return
+        self._waiting = True
+        if isinstance(item, Delay):
+            self.send_after(item.seconds, self.ref, Continue())
+        else:
+            self.ref.tell(Continue())
+
+    def _give(self, script: Iterator[Event | Delay]) -> Any:
+        """One batch to the session; what ended it: the last event, a `Delay`, or the end."""
+        job = self._job
+        events: list[Event] = []
+        item: Any = None
+        try:
+            while len(events) < self.batch:
+                item = next(script, _END)
+                if item is _END or isinstance(item, Delay):
+                    break
+                events.append(item)
+        finally:  # what was said before the adapter failed was said
+            if events:
+                job.window.send()
+                job.session.send(_batch(job, events))
+        return item
+
+    def _pump_ended(self, pump: Pump, error: BaseException | None, reason: Reason) -> None:
+        with contextlib.suppress(Exception):  # the actor may be gone already
+            self.ref.tell(PumpEnded(pump, error, reason))
+
+
+class ThreadedAdapterActor(AdapterActor):
+    """The same, opened on a thread: the call's key is a function of the user's, which may have to ask a vault."""
+
+    dispatcher = "blocking"
+
+
+class BlockingAdapterActor(AdapterActor):
+    """Runs an adapter that is only known by its `stream`, which may block: on a thread of its own, event by event."""
+
+    dispatcher = "blocking"
+    batch = 1
+
+
+class PumpEnded:
+    """The pump has told everything (ANSWERED), was stopped (SHUTDOWN), or failed."""
+
+    __slots__ = ("error", "pump", "reason")
+
+    def __init__(self, pump: Pump, error: BaseException | None, reason: Reason) -> None:
+        self.pump, self.error, self.reason = pump, error, reason
+
+
+class Pump:
+    """Carries batches from an asynchronous adapter to the session; lives on the I/O loop."""
+
+    def __init__(
+        self,
+        job: ModelJob,
+        loop: asyncio.AbstractEventLoop,
+        batches: AsyncIterator[Any],
+        ended: Callable[[Pump, BaseException | None, Reason], None],
+    ) -> None:
+        self._job, self._batches, self._ended = job, batches, ended
+        self._loop = loop
+        self._room: asyncio.Event | None = None
+        self._cancelled = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin reading; returns at once."""
+        call_on(self._loop, self._start)
+
+    def wake(self) -> None:
+        """The session has caught up."""
+        call_on(self._loop, lambda: self._room.set() if self._room is not None else None)
+
+    def cancel(self) -> None:
+        """Stop reading and close; returns at once, harmless when it is over."""
+        self._cancelled = True
+        call_on(self._loop, lambda: self._task.cancel() if self._task is not None else None)
+
+    def _start(self) -> None:
+        if self._cancelled:
+            return  # before its loop came to it
+        self._room = asyncio.Event()
+        context = self._job.context
+        self._task = self._loop.create_task(self._carry(), context=context and context.copy())
+        self._task.add_done_callback(self._done)
+
+    async def _carry(self) -> None:
+        job, session, window = self._job, self._job.session, self._job.window
+        way: Any = self._batches if hasattr(self._batches, "direct") else None
+        if way is not None:
+            way.direct = self._take
+        async with contextlib.aclosing(self._batches) as batches:  # type: ignore[type-var]
+            try:
+                async for events in batches:
+                    while not window.is_open():
+                        assert self._room is not None
+                        self._room.clear()
+                        await self._room.wait()
+                    window.send()
+                    session.tell(_batch(job, events))
+            finally:
+                if way is not None:
+                    way.direct = None  # or it and this pump would be a circle
+        session.tell(ModelDone(job.token))
+
+    def _take(self, events: Any) -> bool:
+        """A batch in the call that read it from the socket, without this task: taken, while the session keeps up."""
+        job = self._job
+        if self._cancelled or not job.window.is_open():
+            return False
+        job.window.send()
+        job.session.tell(ModelBatch(job.token, events))
+        return True
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self._ended(self, None, SHUTDOWN)
+        else:
+            self._ended(self, task.exception(), ANSWERED)
+
+
+def _batch(job: ModelJob, events: Any) -> ModelBatch:
+    """What goes to the session: a failure is the last of its events, and never says the call's key."""
+    last = events[-1]
+    if type(last) is ErrorEvent and isinstance(last.error, Exception):
+        events = [*events[:-1], ErrorEvent(without_key(last.error, job.call.api_key))]
+    return ModelBatch(job.token, events)
+
+
+def _no_loop(adapter: Any) -> EngineError:
+    name = getattr(adapter, "name", type(adapter).__name__)
+    text = f"adapter {name!r} reads on an event loop, and a simulated host has none; use one with play(request, call)"
+    return EngineError("missing_stream_adapter", message=text)
+
+
+async def _one_by_one(events: Any) -> AsyncIterator[tuple[Event]]:
+    try:
+        async for event in events:
+            yield (event,)
+    finally:
+        if hasattr(events, "aclose"):
+            await events.aclose()

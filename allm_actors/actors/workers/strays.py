@@ -1,0 +1,100 @@
+"""Coroutines that go on after they were told to end: counted, and told to operators with what they are doing.
+
+Rule of this file: nothing here can end one. A coroutine that catches its cancellation goes on where it likes; one that
+blocks holds up its whole event loop, and those that wait on it cannot even hear that they shall end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from allm_actors.actors.log import log
+from supervisors import System
+
+__all__ = ["Farewell", "strays_of"]
+
+GRACE = 1.0  # seconds that a coroutine has to end, as a thread has
+_FRAMES = 5  # the innermost calls, which are the user's
+
+Task = asyncio.Task[Any]
+
+_lock = threading.Lock()
+# By system and task: the thread that does not hear, or None for a coroutine that has heard and goes on.
+_strays: WeakKeyDictionary[System, WeakKeyDictionary[Task, int | None]] = WeakKeyDictionary()
+
+
+class Farewell:
+    """One coroutine that is told to end. `task` gives it once it has begun; `who` says what it works on, for people."""
+
+    __slots__ = ("_heard", "_ident", "_system", "_task", "_who")
+
+    def __init__(
+        self, system: System, who: str | None, task: Callable[[], Task | None], ident: int | None
+    ) -> None:
+        self._system, self._who, self._task, self._ident = system, who, task, ident
+        self._heard = False
+
+    def say(self) -> None:
+        """Cancel it. Thread: its event loop's."""
+        self._heard = True
+        task = self._task()
+        if task is not None:
+            task.cancel()
+
+    def look_later(self) -> None:
+        """See, when its grace is over, what has become of it. Thread: any."""
+        task = self._task()
+        if task is not None and not task.done():
+            self._system.timers.after(GRACE, lambda: self._look(task))
+
+    def _look(self, task: Task) -> None:
+        if task.done():
+            return
+        ident = None if self._heard else self._ident
+        with _lock:
+            strays = _strays.setdefault(self._system, WeakKeyDictionary())
+            known = ident is not None and any(ident == each for each in _going_on(strays).values())
+            strays[task] = ident
+        if ident is None:
+            log.error("a coroutine goes on after it was cancelled", who=self._who, where=_awaiting(task))
+        elif not known:  # else somebody else has told of this thread
+            log.error("an event loop is blocked", who=self._who, where=_running(ident))
+
+
+def strays_of(system: System) -> int:
+    """How many of them there are now. Thread: any."""
+    with _lock:
+        strays = _strays.get(system)
+        return 0 if strays is None else len(_going_on(strays))
+
+
+def _going_on(strays: WeakKeyDictionary[Task, int | None]) -> dict[Task, int | None]:
+    return {task: ident for task, ident in list(strays.items()) if not task.done()}
+
+
+def _awaiting(task: Task) -> str:
+    """Where a coroutine waits: from its own line to the one that it waits in."""
+    frames: list[tuple[FrameType, int]] = []
+    awaited: Any = task.get_coro()
+    while (frame := getattr(awaited, "cr_frame", None)) is not None:
+        frames.append((frame, frame.f_lineno))
+        awaited = getattr(awaited, "cr_await", None)
+    return _shown(frames)
+
+
+def _running(ident: int) -> str:
+    """Where a thread is."""
+    frame = sys._current_frames().get(ident)  # noqa: SLF001 - the documented way to another thread's stack
+    return "" if frame is None else _shown(list(traceback.walk_stack(frame))[::-1])
+
+
+def _shown(frames: list[tuple[FrameType, int]]) -> str:
+    lines = (f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}" for frame, line in frames)
+    return " > ".join(list(lines)[-_FRAMES:])

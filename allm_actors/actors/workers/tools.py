@@ -1,0 +1,190 @@
+"""ToolActor: one tool call at a time, or one attempt of a call that is no stream.
+
+Rule of this file: it runs the work it was given, and tells its session what came of it. Then a tool actor waits for the
+turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have acted on the world.
+What is raised by a handler is an outcome, not a crash; what kills this actor (a kill, a timeout, an exit) its session
+learns from the death.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from _thread import LockType, get_ident
+from abc import abstractmethod
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, ClassVar
+
+from allm_actors.actors.loops import call_on
+from allm_actors.actors.protocol import ANSWERED, CallJob, HandlerDone, ToolDone, ToolJob
+from supervisors import Process
+
+from .strays import Farewell
+
+__all__ = ["AsyncCallWorker", "AsyncToolActor", "CallWorker", "ToolActor", "tool_actor_for"]
+
+
+def tool_actor_for(job: ToolJob) -> type[Worker]:
+    """The actor class for a job: asynchronous work goes to its event loop, everything else to a thread."""
+    if isinstance(job, CallJob):
+        return AsyncCallWorker if job.loop is not None else CallWorker
+    return AsyncToolActor if job.loop is not None else ToolActor
+
+
+class Worker(Process):
+    """Has one thing to do; with `stays`, one after another."""
+
+    restart = "temporary"
+    shutdown = 1.0  # asked first: a kill cannot stop a thread, it only stops waiting for it
+    stays: ClassVar[bool] = True
+
+    def __init__(self, job: ToolJob) -> None:
+        super().__init__()
+        self._job: ToolJob | None = job
+        self.on_kill(self.cancel)
+
+    def handle_continue(self, job: ToolJob) -> None:
+        """The first job; it is begun when the start is over."""
+        self.begin(job)
+
+    def on_receive(self, message: Any) -> None:
+        """The next job."""
+        if isinstance(message, ToolJob):
+            self._job = message
+            self.begin(message)
+
+    @abstractmethod
+    def begin(self, job: ToolJob) -> None:
+        """Do it."""
+
+    def terminate(self, reason: Any) -> None:
+        """Tell a handler that has not answered yet that nobody waits for it any more."""
+        if reason is not ANSWERED:
+            self.cancel()
+
+    def label(self) -> str | None:
+        """The tool, and whose call it is."""
+        job = self._job
+        return None if job is None else f"{job.name} for {job.session}"
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more. Thread: any."""
+        job = self._job
+        if job is not None:
+            job.cancel()
+
+    def answer(self, job: ToolJob, outcome: Any) -> None:
+        """Tell the session, and be free, or end: also when it is dead, for it may not have known whom to let go."""
+        self._job = None
+        if not job.session.send(ToolDone(job.token, outcome)) or not self.stays:
+            self.finish(ANSWERED)
+
+
+class ToolActor(Worker):
+    """Runs a handler that may block. Thread: one of the cached threads for blocking work."""
+
+    dispatcher = "blocking"
+
+    def init(self) -> None:
+        """The start is over before the work begins, on a thread of its own."""
+        self.continue_(self._job)
+
+    def begin(self, job: ToolJob) -> None:
+        """Run the work."""
+        work = job.work if job.claim is None else _claiming(job, job.claim)
+        self.answer(job, work() if job.context is None else job.context.copy().run(work))
+
+
+class AsyncToolActor(Worker):
+    """Awaits a coroutine handler on the loop that the caller chose, and can therefore stop it.
+
+    It begins where it is started, in its session's own turn: nothing of the handler runs before the loop comes to it.
+    """
+
+    dispatcher = "io"
+
+    def __init__(self, job: ToolJob) -> None:
+        super().__init__(job)
+        self._task: asyncio.Task[Any] | None = None
+        self._ident: int | None = None
+        self.continue_(job)
+
+    def begin(self, job: ToolJob) -> None:
+        """Start the work on its loop; what comes of it arrives as a message."""
+        assert job.loop is not None
+        if not call_on(job.loop, partial(self._start, job)):
+            raise RuntimeError("the event loop that asynchronous tools of this call belong to is closed")
+
+    def on_receive(self, message: Any) -> None:
+        """The work is over: report it, if that is not done, or die of what it died of. Or there is more of it."""
+        match message:
+            case _Ended(job=job, outcome=outcome, error=error):
+                self._task = None
+                if error is not None:
+                    raise error
+                self.answer(job, outcome)
+            case _:
+                super().on_receive(message)
+
+    def cancel(self) -> None:
+        """Stop the coroutine."""
+        super().cancel()
+        job = self._job
+        if job is None or job.loop is None:
+            return
+        farewell = Farewell(self.system, self.label(), lambda: self._task, self._ident)
+        if call_on(job.loop, farewell.say):
+            farewell.look_later()
+
+    def _start(self, job: ToolJob) -> None:
+        assert job.loop is not None
+        if not self.ref.is_alive():
+            return  # killed before its loop came to it
+        work = job.work if job.claim is None else _claiming(job, job.claim)
+        self._ident = get_ident()
+        coroutine: Coroutine[Any, Any, Any] = work()
+        self._task = job.loop.create_task(coroutine, context=job.context and job.context.copy())
+        self._task.add_done_callback(partial(self._done, job))
+
+    def _done(self, job: ToolJob, task: asyncio.Task[Any]) -> None:
+        cancelled = task.cancelled()
+        error = asyncio.CancelledError() if cancelled else task.exception()
+        if error is None and self.stays:
+            # Told from here, without a turn of this process: it is free before its session can give it the next job.
+            self._job = self._task = None
+            if job.session.is_alive() and job.session.send(ToolDone(job.token, task.result())):
+                return
+        with contextlib.suppress(Exception):  # the actor is gone: nobody waits for this any more
+            self.ref.tell(_Ended(job, None if error else task.result(), error))
+
+
+class CallWorker(ToolActor):
+    """Asks an adapter that may block."""
+
+    stays = False
+
+
+class AsyncCallWorker(AsyncToolActor):
+    """Asks an adapter that waits on the event loop of all calls."""
+
+    stays = False
+
+
+def _claiming(job: ToolJob, claim: LockType) -> Callable[[], Any]:
+    return partial(job.work, partial(_claim_and_tell, job, claim))
+
+
+def _claim_and_tell(job: ToolJob, claim: LockType, error: Any) -> bool:
+    """Claim what comes after the handler, and tell that it is over, failed with this or not. False: it is taken."""
+    mine = claim.acquire(False)
+    if mine:
+        job.session.send(HandlerDone(job.token, error))
+    return mine
+
+
+class _Ended:
+    __slots__ = ("error", "job", "outcome")
+
+    def __init__(self, job: ToolJob, outcome: Any, error: BaseException | None) -> None:
+        self.job, self.outcome, self.error = job, outcome, error

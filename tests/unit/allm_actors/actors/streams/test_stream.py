@@ -1,0 +1,42 @@
+"""Whoever reads a stream and whoever closes it may be two: what came after the close is nobody's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from allm_actors.actors.streams.channel import Channel
+from allm_actors.actors.streams.stream import EventStream
+from allm_actors.data import TextDelta
+
+SOON = 5.0
+
+
+async def _read(stream: EventStream) -> list[Any]:
+    return [event async for event in stream]
+
+
+@pytest.mark.parametrize("read", [list, lambda stream: asyncio.run(_read(stream))], ids=["for", "async for"])
+def test_what_comes_while_another_thread_closes_is_not_read(read: Callable[[EventStream], list[Any]]) -> None:
+    channel, waits = Channel(), threading.Event()
+    stream = EventStream(None, channel, begun=True)  # type: ignore[arg-type] - nothing is left to begin
+    seen: list[Any] = []
+    reader = threading.Thread(target=lambda: seen.extend(read(stream)), daemon=True)
+
+    def answers_at_once() -> None:
+        channel.publish([TextDelta("too late")])
+        channel.end("what it came to", last=[TextDelta("later still")])
+
+    channel.accept(waits.set, answers_at_once)
+    assert not channel.may_act()  # so that the reader's asking is told
+    reader.start()
+    assert waits.wait(SOON)
+    stream.close()
+    reader.join(SOON)
+    assert not reader.is_alive()
+    assert seen == []
+    assert stream.result() == "what it came to"
