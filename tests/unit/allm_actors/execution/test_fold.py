@@ -8,6 +8,8 @@ from allm_actors.data import (
     ChatCompleted,
     ChatResult,
     ErrorEvent,
+    Image,
+    ImagePart,
     Message,
     MessageCompleted,
     MessageStarted,
@@ -85,6 +87,12 @@ def test_the_completed_message_has_the_text_if_nothing_else_has():
     assert response(MessageCompleted(nothing, "stop")).output_text == ""
 
 
+def test_a_message_says_what_its_texts_say_whatever_else_is_in_it():
+    picture = ImagePart(image=Image(source=("url", "https://pictures.example/cat.png")))
+    parts = Message(role="assistant", content=[TextPart(text="hel"), picture, TextPart(text="lo")])
+    assert response(MessageCompleted(parts, "stop")).output_text == "hello"
+
+
 def test_an_answer_of_calls_only_has_an_empty_text():
     assert response(ToolCallStarted("c0", "echo")).output_text == ""
 
@@ -117,6 +125,10 @@ def test_a_fragment_of_an_unknown_call_begins_one_without_a_name():
     assert response(ToolCallDelta("c0", "{")).tool_calls == [
         ToolCall(id="c0", name="", arguments={}, raw_arguments="{")
     ]
+
+
+def test_the_name_of_a_completed_call_is_a_text():
+    assert response(ToolCallCompleted("c0", 5, {})).tool_calls[0].name == "5"
 
 
 def test_a_completed_call_is_no_longer_unfinished():
@@ -178,6 +190,13 @@ def test_usage_is_merged_field_by_field():
 
 def test_usage_that_has_no_field_is_kept_as_extra():
     assert response(RawChunk(("usage", {"web_searches": 2}))).usage == Usage(extra={"web_searches": 2})
+    searched, read = RawChunk(("usage", {"web_searches": 2})), RawChunk(("usage", {"pages": 3}))
+    assert response(searched, read).usage == Usage(extra={"web_searches": 2, "pages": 3})
+
+
+def test_what_several_tools_used_is_added_up_by_name():
+    told = [RawChunk(("usage", {"tool_usage": {name: 1}})) for name in ("search", "code")]
+    assert response(*told).usage == Usage(tool_usage={"search": 1, "code": 1})
 
 
 def test_an_error_is_not_hidden_by_a_later_end():
@@ -195,6 +214,17 @@ def test_the_first_error_stays():
 
 def test_an_error_without_a_value_is_still_an_error():
     assert response(ErrorEvent(None)).metadata["error"].reason == "unknown"
+
+
+def test_an_error_may_tell_whose_answer_it_ended():
+    known = {"response_id": "x", "model": "m", "raw_finish_reason": "MALFORMED"}
+    failed = ErrorEvent(AdapterError("malformed_response", metadata=known))
+    answer = response(failed)
+    assert (answer.id, answer.model, answer.raw_finish_reason) == ("x", "m", "MALFORMED")
+    answer = response(MessageCompleted(SAID, "stop", {"id": "y"}), failed)
+    assert (answer.id, answer.model) == ("y", "m")
+    answer = response(ErrorEvent(AdapterError("malformed_response", metadata={"response_id": 5})))
+    assert (answer.id, answer.finish_reason) == (None, "error")
 
 
 def test_nothing_is_an_empty_answer():
@@ -254,6 +284,12 @@ def test_a_call_is_answered_once():
     assert [message.content for message in result.tool_results] == ["first"]
 
 
+def test_answers_to_no_call_of_the_step_come_last():
+    events = ToolResultEncoded("c9", "stray"), ToolResultEncoded("c0", "zero"), step("c0")
+    result = fold(events).step_result()
+    assert [message.content for message in result.tool_results] == ["zero", "stray"]
+
+
 def test_an_id_may_be_used_again_by_the_next_step():
     events = ToolResultEncoded("c0", "first"), step("c0"), ToolResultEncoded("c0", "second"), step("c0")
     assert fold(events).step_result().tool_results[0].content == "second"
@@ -291,10 +327,21 @@ def test_an_unfinished_step_needs_a_thread_to_be_told():
     assert fold(events, HI).step_result().thread == HI
 
 
+def test_an_unfinished_step_says_what_is_known_of_it():
+    result = fold([TextDelta("x"), MessageCompleted(SAID, "stop", {"k": "v"})], HI).step_result()
+    assert (result.done, result.metadata, result.response.output_text) == (True, {"k": "v"}, "x")
+    assert not fold([TextDelta("x")], HI).step_result().done
+
+
 def test_between_answers_the_response_is_the_last_one():
     reader = fold([TextDelta("a"), step(finish="stop")])
     assert reader.response().finish_reason == "stop"
     assert reader.apply(TextDelta("b")).response().output_text == "b"
+
+
+def test_an_error_alone_is_an_answer_too():
+    reader = fold([TextDelta("a"), step(finish="stop"), ErrorEvent(ERROR)])
+    assert (reader.response().finish_reason, reader.response().output_text) == ("error", "")
 
 
 def test_what_one_answer_used_is_not_counted_for_the_next():
@@ -321,6 +368,19 @@ def test_a_chat_left_after_an_error_says_so():
     assert (result.halted_reason, result.metadata) == ("error", {"error": ERROR})
     failed = StepCompleted(Response(finish_reason="error", metadata={"error": ERROR}), HI)
     assert fold([failed]).chat_result().halted_reason == "error"
+
+
+def test_a_chat_left_early_says_what_its_answers_said_and_no_error_where_there_was_none():
+    told = [MessageCompleted(SAID, "tool_calls", {"k": "v"}), step(), TextDelta("b")]
+    assert fold(told, HI).chat_result().metadata == {"k": "v"}
+    assert fold([*told, ErrorEvent(ERROR)], HI).chat_result().metadata == {"k": "v", "error": ERROR}
+
+
+def test_of_a_chat_left_early_the_first_error_stays():
+    later = {"error": StreamError("timeout")}
+    failed = StepCompleted(Response(finish_reason="error", metadata=later), HI)
+    for end in (failed, step(finish="stop")):
+        assert fold([ErrorEvent(ERROR), end]).chat_result().metadata == {"error": ERROR}
 
 
 def test_a_chat_left_early_needs_a_thread_to_be_told():
