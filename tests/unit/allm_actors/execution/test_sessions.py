@@ -8,7 +8,9 @@ import pytest
 from allm_actors.data import (
     AdapterError,
     AskUser,
+    ChatCompleted,
     ChatResult,
+    ErrorEvent,
     Halt,
     Message,
     Request,
@@ -23,7 +25,9 @@ from allm_actors.data import (
     TextPart,
     Thread,
     ToolCall,
+    ToolCallStarted,
     ToolError,
+    ToolResultEncoded,
     ValidationError,
 )
 from allm_actors.data.validate import validate
@@ -511,10 +515,41 @@ def test_a_stream_that_was_left_early_is_a_cancelled_chat():
     assert (result.halted_reason, session.status, session.pending_question) == ("cancelled", "idle", "?")
 
 
+def test_a_stream_that_was_left_early_leaves_what_was_said_and_every_call_answered():
+    session, _ = reduced(Session(thread=HI), [TextDelta("par"), ToolCallStarted("c0", "echo")])
+    assert (shape(session.thread), session.thread.last.metadata["partial"]) == (["U hi", "A par"], True)
+    made = calls(("c0", "echo"), ("c1", "echo"))
+    session, _ = reduced(Session(thread=HI), [*made, ToolResultEncoded("c0", "zero")])
+    assert shape(session.thread) == [
+        "U hi",
+        "A  +tc",
+        "T(c0) zero",
+        'T(c1) {"error":"interrupted: the outcome is unknown"}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (ChatCompleted(ChatResult(thread=HI, halted_reason="cancelled")), "cancelled"),
+        (ErrorEvent(StreamError("timeout")), "error"),
+    ],
+)
+def test_a_stream_that_came_to_an_end_leaves_the_thread_of_its_result(end, reason):
+    session, result = reduced(Session(thread=HI), [TextDelta("par"), end])
+    assert (result.halted_reason, session.thread) == (reason, HI)
+
+
+def test_a_reducer_can_be_given_one_event_after_the_other():
+    reducer = StreamReducer(Session(thread=HI))
+    assert reducer.apply(TextDelta("par")) is reducer
+
+
 def test_following_a_step_is_applying_it():
     event = StepCompleted(Response(finish_reason="stop"), OPEN)
-    session, result = reduced(Session(thread=HI), [event], "step")
-    assert (session.status, result.done) == ("completed", True)
+    for events in ([event], [event, TextDelta("more")]):
+        session, result = reduced(Session(thread=HI), events, "step")
+        assert (session.status, result.done) == ("completed", True)
 
 
 def test_a_step_that_was_left_early_changes_nothing():
