@@ -29,6 +29,7 @@ from allm_actors.execution.inputs import (
     ModelFailed,
     ToolCrashed,
     ToolReturned,
+    ToolTimedOut,
 )
 from allm_actors.execution.tools import settle
 from tests.unit.allm_actors.execution.driver import (
@@ -95,6 +96,7 @@ def test_a_cancel_among_tools_answers_every_call(reason, metadata):
     ]
     assert [effect.call_id for effect in effects if isinstance(effect, CancelTool)] == ["c1", "c2"]
     assert (result.halted_reason, result.metadata, len(result.steps)) == (reason, metadata, 1)
+    assert result.steps[0].metadata == {}, "the caller's call is answered, and left to nobody"
     assert kinds(effects)[-4:] == [Emit, Emit, Emit, Finish]
     validate(Request(messages=result.thread.messages))
 
@@ -134,6 +136,7 @@ def test_a_cancel_on_a_later_turn_keeps_the_steps():
     _, effects = cut(state, "cancelled")
     result = effects[-1].result
     assert (len(result.steps), shape(result.thread)[-1]) == (1, "A par")
+    assert result.final_response.output_text == "par"
     assert effects[0] == CancelModel(1)
 
 
@@ -197,6 +200,24 @@ def test_a_cancel_stops_what_settles_errors_too():
     state, _ = ran_until_tools(("c0", "nope"), on_tool_error="function")
     _, effects = cut(state, "cancelled")
     assert CancelTool("c0", 0) in effects
+
+
+def test_a_cancel_tells_of_calls_that_are_settled_which_ones_were_started():
+    state, _ = ran_until_tools(
+        ("c0", "echo"), ("c1", "nope"), tools=tools(echo=echo), on_tool_error="function"
+    )
+    state, _ = loop.step(state, ToolTimedOut("c0"))
+    _, effects = cut(state, "cancelled")
+    contents = [message.content for message in effects[-1].result.thread.messages[2:]]
+    assert ["not started" in content for content in contents] == [False, True]
+    events = [event for effect in effects if isinstance(effect, Emit) for event in effect.events]
+    assert [event.id for event in events if isinstance(event, ToolExecutionCompleted)] == ["c0"]
+
+
+def test_a_run_that_broke_without_a_known_error_has_one_all_the_same():
+    _, effects = loop.step(loop.start(options(), HI)[0], Cancelled("error"))
+    result = effects[-1].result
+    assert (result.halted_reason, result.metadata["error"]) == ("error", StreamError("unknown"))
 
 
 def test_a_refusal_after_the_first_word_is_a_broken_stream():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from allm_actors.data import AdapterError, Response, StepCompleted, ValidationError
+from allm_actors.data import AdapterError, ErrorEvent, Response, StepCompleted, ValidationError
 from allm_actors.execution import loop
 from allm_actors.execution.effects import CallModel, Checkpoint, Emit, Finish, ParseAnswer
 from allm_actors.execution.fold import fold
@@ -179,10 +179,14 @@ def test_a_cancel_while_the_answer_is_parsed_keeps_the_answer(kind):
     assert isinstance(effects[-1], Finish)
     if kind == "chat":
         assert (result.halted_reason, shape(result.thread)) == ("cancelled", ["U hi", "A no"])
+        assert result.final_response.output_text == "no"
         return
     response = result if kind == "generate" else result.response
     assert (response.output_text, response.parsed) == ("no", None)
-    assert response.metadata["error"].reason == "cancelled"
+    error = response.metadata["error"]
+    assert error.reason == "cancelled"
+    shown = [event for effect in effects if isinstance(effect, Emit) for event in effect.events]
+    assert shown[0] == ErrorEvent(error), "whoever only reads the events knows it too"
 
 
 @pytest.mark.parametrize("bad", [-1, 1.5, True, "2"])
