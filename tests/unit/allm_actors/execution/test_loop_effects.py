@@ -161,6 +161,16 @@ def test_a_call_that_is_being_settled_was_started_and_is_not_answered():
     assert [effect.call.id for effect in effects if isinstance(effect, RunTool)] == ["c1"]
 
 
+def test_of_several_calls_that_are_being_settled_each_is_waited_for():
+    state, effects = ran_until_tools(("c0", "nope"), ("c1", "nope"), on_tool_error="function")
+    first, second = [effect for effect in effects if isinstance(effect, SettleError)]
+    state, effects = loop.step(state, ToolReturned("c0", settle_error(first.call, first.error)))
+    assert kinds(effects) == [Checkpoint, Emit]
+    state, effects = loop.step(state, ToolReturned("c1", settle_error(second.call, second.error)))
+    assert kinds(effects)[-1] is CallModel
+    assert len(state.steps[0].tool_results) == 2
+
+
 @pytest.mark.parametrize("lost", [ToolCrashed("c0", "killed"), ToolTimedOut("c0")])
 @pytest.mark.parametrize("policy", ["continue", "halt", "function"])
 def test_a_call_whose_handler_is_over_is_not_run_or_settled_again(lost, policy):
