@@ -20,6 +20,7 @@ from allm_actors.data import (
     StepCompleted,
     TextDelta,
     Thread,
+    Tool,
     ToolCallDelta,
     ToolCallStarted,
     ToolError,
@@ -335,6 +336,26 @@ def test_malformed_arguments_never_reach_a_handler(manual):
     assert result.halted_reason == "completed"
 
 
+@pytest.mark.parametrize("arguments", [[1], "x", 5])
+def test_arguments_that_are_no_object_never_reach_a_handler(arguments):
+    ran = []
+    result, _ = chat(calls(("c0", "echo", arguments)), text("again"), tools=tools(echo=ran.append))
+    assert ran == []
+    assert "they are not a JSON object" in result.steps[0].tool_results[0].content
+
+
+def test_a_call_of_a_compact_tool_without_what_it_requires_gets_the_schema_and_never_reaches_a_handler():
+    ran = []
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    compact = Tool(name="echo", description="Says it.", schema=schema, handler=ran.append, compact=True)
+    made = calls(("c0", "echo"), ("c1", "echo", {"city": "Oslo"}))
+    result, _ = chat(made, text("again"), tools={"echo": compact})
+    assert ran == [{"city": "Oslo"}]
+    (missing, _) = result.steps[0].tool_results
+    assert "missing required argument(s): city" in missing.content
+    assert "Says it." in missing.content
+
+
 def test_a_call_that_was_cut_off_never_reaches_a_handler():
     ran = []
     cut = [
@@ -412,6 +433,11 @@ def test_every_response_and_every_tool_knows_the_request_id():
     result, world = chat(calls(("c0", "echo")), text("done"), tools=tools(echo=echo))
     assert [step.response.request_id for step in result.steps] == ["r1", "r1"]
     assert [effect.request_id for effect in world.effects if isinstance(effect, RunTool)] == ["r1"]
+
+
+def test_a_response_that_names_its_call_itself_keeps_the_name():
+    result, _ = chat(text("hi", request_id="theirs"), kind="generate")
+    assert result.request_id == "theirs"
 
 
 NAMELESS = AdapterError("rate_limited", cause="c", metadata={"k": 1})
@@ -544,6 +570,12 @@ def test_halt_when_is_not_asked_when_the_chat_is_over_anyway():
     world = World(halt_when=boom)
     result, _ = chat(text("done"), world=world, halt_when=True)
     assert result.halted_reason == "completed"
+
+
+def test_halt_when_is_asked_about_the_last_step_that_is_allowed():
+    world = World(halt_when=lambda step: True)
+    result, _ = chat(calls(("c0", "echo")), world=world, tools=tools(echo=echo), halt_when=True, max_turns=1)
+    assert (result.halted_reason, result.metadata) == ("halt_when", {"halt_when_step_index": 0})
 
 
 def test_a_falsy_halt_when_goes_on():
