@@ -22,6 +22,7 @@ from allm_actors.data import (
 )
 from allm_actors.data.validate import validate
 from allm_actors.execution import tool_errors
+from allm_actors.execution.gates import GATES
 from allm_actors.execution.tools import (
     RESERVED_HALTS,
     as_policy,
@@ -120,6 +121,10 @@ def test_a_halt_may_not_take_a_reason_of_the_loop(reason):
     assert outcome.raw.reason.reason == "invalid_return"
     assert outcome.raw.reason.metadata == {"reserved_halt_atom": str(reason)}
     assert outcome.halt == {}
+
+
+def test_every_reason_of_the_loop_is_reserved():
+    assert {gate.reason for gate in GATES} - {None} | {"cancelled", "interrupted"} <= RESERVED_HALTS
 
 
 def test_a_halt_whose_result_has_no_encoding_is_an_error():
