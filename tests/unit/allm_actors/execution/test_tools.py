@@ -63,6 +63,7 @@ def test_a_value_without_an_encoding_is_an_error():
     assert outcome.raw.reason.reason == "encoding_failed"
     assert "cannot be encoded" in content(outcome)
     assert isinstance(outcome.raw.reason.__cause__, TypeError)
+    assert "object has no JSON form" in outcome.raw.reason.cause
 
 
 def test_an_encoder_that_gives_no_text_is_an_error():
@@ -203,6 +204,17 @@ def test_an_error_has_a_text_where_the_encoder_has_none():
     assert content(settle_error(CALL, "no", encoder=picky)) == '{"error":"no"}'
 
 
+def test_an_encoder_that_failed_is_not_asked_to_tell_of_it():
+    heard = []
+
+    def picky(value):
+        heard.append(value)
+        raise TypeError("only dicts")
+
+    assert "cannot be encoded: TypeError: only dicts" in content(settle(CALL, 1, encoder=picky))
+    assert heard == [1]
+
+
 def test_a_custom_encoder_writes_errors_too():
     assert content(settle(CALL, Err("no"), encoder=lambda value: f"<{value.reason}>")) == "<no>"
 
@@ -302,6 +314,7 @@ def test_an_object_that_cannot_even_be_shown_has_a_text():
         (tool_errors.timed_out(CALL, 2.5), "within 2.5 s"),
         (tool_errors.timed_out(CALL), "in time"),
         (tool_errors.worker_crashed(CALL, "out of memory"), "out of memory"),
+        (tool_errors.not_begun(CALL, "no room"), "echo was not begun: no room"),
         (tool_errors.call_cancelled(CALL, "cancelled", started=True), f"cancelled: {UNKNOWN}"),
         (
             tool_errors.call_cancelled(CALL, "interrupted", started=False),
