@@ -21,8 +21,15 @@ def test_a_turn_limit_is_a_positive_integer(bad):
         {"on_tool_error": "explode"},
         {"max_concurrency": 0},
         {"tool_timeout": 0},
+        {"tool_timeout": "3"},
+        {"tool_timeout": True},
     ],
 )
 def test_what_can_never_work_is_refused_at_once(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         options(**bad)
+
+
+@pytest.mark.parametrize("seconds", [None, 0.1, 3])
+def test_a_tool_may_have_any_time_or_no_end(seconds):
+    assert options(tool_timeout=seconds).tool_timeout == seconds
