@@ -369,10 +369,11 @@ def test_a_call_that_was_cut_off_never_reaches_a_handler():
     assert "cut off" in result.steps[0].tool_results[0].content
 
 
-@pytest.mark.parametrize("finish", [None, "other", "tool_calls"])
+@pytest.mark.parametrize("finish", [None, "other", "tool_calls", "error"])
 def test_an_answer_that_does_not_end_properly_is_an_error_and_not_asked_again(finish):
-    result, world = chat(text("hm", finish=finish))
+    result, world = chat(text("hm", finish=finish, k="v"))
     assert (result.halted_reason, len(world.asked)) == ("error", 1)
+    assert result.final_response.metadata["k"] == "v"
     assert result.metadata["error"].reason == "malformed_response"
     assert result.steps[0].done
     assert result.final_response.metadata["error"] == result.metadata["error"]
@@ -473,12 +474,16 @@ def test_an_error_of_another_call_stays_its_own():
         ([("", "echo", {"x": 1}), ("", "echo", {"x": 2})], "a call without an id"),
         ([("", "echo")], "a call without an id"),
         ([(None, "echo"), ("b", "echo")], "a call without an id"),
+        ([(5, "echo")], "a call without an id"),
     ],
 )
 @pytest.mark.parametrize("kind", ["step", "chat"])
 def test_calls_that_cannot_be_told_apart_are_not_run(kind, made, said):
     result, world = chat(calls(*made), tools=tools(echo=echo), kind=kind)
-    error = (result.metadata if kind == "chat" else result.response.metadata)["error"]
+    response = result.final_response if kind == "chat" else result.response
+    error = response.metadata["error"]
+    assert {type(call.id) for call in response.tool_calls if call.id} <= {str}
+    assert all(call.id for call in response.tool_calls)
     assert (error.reason, error.request_id) == ("malformed_response", "r1")
     assert said in str(error)
     assert not [effect for effect in world.effects if isinstance(effect, RunTool)]
@@ -591,6 +596,7 @@ def test_a_halt_when_that_raises_ends_the_chat_with_its_error():
     assert result.halted_reason == "error"
     assert "halt_when raised ValueError: boom" in str(error)
     assert isinstance(error.__cause__, ValueError)
+    assert error.cause == "ValueError: boom"
     assert to_json(result)
 
 

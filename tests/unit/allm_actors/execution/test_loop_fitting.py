@@ -57,11 +57,11 @@ def test_an_answer_that_fits_is_parsed():
 
 
 def test_a_chat_asks_again_in_a_step_of_its_own():
-    result, world = fitting(text("no"), text("42"))
+    result, world = fitting(text("no", k="v"), text("42"))
     assert shape(result.thread) == ["U hi", "A no", f"U {BAD}", "A 42"]
     assert result.thread.messages[2].metadata == {"response_retry": 1}
     assert [step.done for step in result.steps] == [False, True]
-    assert result.steps[0].response.metadata == {"rejected": "bad"}
+    assert result.steps[0].response.metadata == {"k": "v", "rejected": "bad"}
     assert (result.halted_reason, result.final_response.parsed) == ("completed", 42)
     assert fold(world.events[:-1], HI).chat_result().steps == result.steps
 
