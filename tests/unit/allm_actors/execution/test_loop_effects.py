@@ -118,6 +118,14 @@ def test_a_tool_that_may_run_twice_is_run_once_more_after_a_crash(effect):
     assert "gone" in state.thread.last.content
 
 
+def test_a_tool_that_no_worker_could_begin_is_answered_and_not_run_again():
+    may = {"echo": Tool(name="echo", description="", schema={}, handler=echo, effect="pure")}
+    state, _ = ran_until_tools(("c0", "echo"), tools=may)
+    state, effects = loop.step(state, ToolCrashed("c0", "no room", begun=False))
+    assert not any(isinstance(effect, RunTool) for effect in effects)
+    assert "echo was not begun: no room" in state.thread.last.content
+
+
 def test_a_tool_that_took_too_long_is_not_run_again():
     may = {"echo": Tool(name="echo", description="", schema={}, handler=echo, effect="pure")}
     state, _ = ran_until_tools(("c0", "echo"), tools=may)
@@ -256,3 +264,4 @@ def test_an_old_state_means_what_it_meant_although_the_log_is_shared():
     right, _ = loop.step(one, ModelEvents(0, [TextDelta("c")]))
     ends = [loop.step(state, ModelEnded(0))[1][-1].result.output_text for state in (begun, one, left, right)]
     assert ends == ["", "a", "ab", "ac"]
+    assert one.phase.log is left.phase.log is begun.phase.log, "or every event would copy all before it"
