@@ -41,6 +41,8 @@ from allm_actors.execution.sessions import (
     begin,
     opened,
     recover,
+    said_by_user,
+    spoken,
     submit_tool_result,
     submit_tool_results,
 )
@@ -70,6 +72,13 @@ DOING = {
     "continue_none": lambda session: begin(session, "continue"),
     "step": lambda session: begin(session, "step"),
     "submit": lambda session: submit_tool_result(session, "m1", "x"),
+}
+
+OPERATION_NAMES = {
+    "continue_user": "continue",
+    "continue_other": "continue",
+    "continue_none": "continue",
+    "submit": "submit_tool_result",
 }
 
 
@@ -108,6 +117,7 @@ def test_a_session_may_do_what_the_table_says(row, operation):
             with pytest.raises(SessionStatusError, match=session.status) as raised:
                 do(session)
             assert raised.value.status == session.status
+            assert raised.value.operation == OPERATION_NAMES.get(operation, operation)
             assert isinstance(raised.value, ValueError)
         case "unknown":
             with pytest.raises(SessionError, match="m1") as refused:
@@ -187,6 +197,20 @@ def after(reason, session=STANDING["idle"], thread=HI, **fields):
     return apply(session, ChatResult(halted_reason=reason, thread=thread, **fields))
 
 
+def test_what_is_said_is_a_text_or_a_message():
+    assert spoken("A") == USER
+    assert spoken(SYSTEM) is SYSTEM
+    with pytest.raises(TypeError, match="got int"):
+        spoken(5)
+
+
+def test_what_the_user_says_is_of_the_user():
+    assert said_by_user("A") == USER
+    assert said_by_user(USER) is USER
+    with pytest.raises(ValueError, match="'system' message"):
+        said_by_user(SYSTEM)
+
+
 @pytest.mark.parametrize("reason", ["completed", "max_turns", "halt_when", "plan_submitted"])
 def test_a_chat_that_came_to_an_end_completes(reason):
     assert after(reason, metadata={"k": 1}).status == "completed"
@@ -215,6 +239,18 @@ def test_no_call_waits_that_was_answered():
     answered = OPEN.add(Message(role="tool", content="x", tool_call_id="m1"))
     session = after("manual_tool_calls", thread=answered, final_response=Response(tool_calls=CALLS))
     assert session.pending_tool_calls == CALLS[1:]
+
+
+def test_a_call_waits_whose_id_an_earlier_step_has_used_too():
+    again = OPEN.messages[-1]
+    earlier = OPEN.add(*[Message(role="tool", content="x", tool_call_id=call.id) for call in CALLS])
+    left = {"manual_tool_calls": CALLS}
+    assert after("manual_tool_calls", thread=earlier.add(again), metadata=left).pending_tool_calls == CALLS
+
+
+def test_what_is_no_call_does_not_wait():
+    session = after("manual_tool_calls", thread=OPEN, metadata={"manual_tool_calls": [CALLS[0], "m2", {}]})
+    assert session.pending_tool_calls == CALLS[:1]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +309,7 @@ def test_a_result_without_a_thread_keeps_the_sessions():
         ({"done": True, "metadata": {"halted_reason": "tool_error"}}, "error"),
         ({"done": True, "metadata": {"halted_reason": "ask_user", "pending_question": "?"}}, "awaiting_user"),
         ({"done": True, "metadata": {"halted_reason": "interrupted"}}, "idle"),
+        ({"done": True, "metadata": {"halted_reason": "cancelled"}}, "idle"),
         ({"metadata": {"manual_tool_calls": CALLS}}, "awaiting_tools"),
         ({"metadata": {"mode": "manual"}, "response": Response(tool_calls=CALLS)}, "awaiting_tools"),
         ({"done": True, "response": Response(finish_reason="error", metadata={"error": ERROR})}, "error"),
