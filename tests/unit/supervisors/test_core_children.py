@@ -63,6 +63,7 @@ class TestStartChild:
         with pytest.raises(StartError) as caught:
             world.run(children.start_child(spec("c")))
         assert (caught.value.reason, caught.value.spec.id, ids(children)) == ("boom", "c", ["a", "b"])
+        assert world.take_reports() == [("start_error", "c", "boom")]
 
     @pytest.mark.parametrize("wrap", [lambda error: error, Crash])
     def test_a_taken_name_is_passed_on_as_it_is(self, world, children, wrap):
@@ -168,6 +169,11 @@ class TestIntrospection:
         assert children.which_child("s") == ("s", "s1", "supervisor")
         with pytest.raises(NotFound):
             children.which_child("x")
+
+    def test_a_child_is_found_by_its_id_while_it_runs(self, world, children):
+        assert children.running("a") == "a1"
+        world.run(children.terminate_child("a"))
+        assert (children.running("a"), children.running("x")) == (None, None)
 
     def test_active_means_really_alive(self, world, children):
         world.run(children.start_child(spec("s", type="supervisor")))

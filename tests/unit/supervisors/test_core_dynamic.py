@@ -8,7 +8,7 @@ from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.entry import RESTARTING, Entry
 from supervisors.core.steps import Started, StartFailed, Stop
 from supervisors.errors import AlreadyStarted, BadSpec, MaxChildren, NotFound, StartError
-from supervisors.reasons import NORMAL, SHUTDOWN, Shutdown
+from supervisors.reasons import NORMAL, SHUTDOWN, Crash, Shutdown
 from supervisors.spec import Backoff, DynamicFlags
 from tests.unit.supervisors.world import FAIL, IGNORE, World, spec
 
@@ -56,11 +56,15 @@ class TestStarting:
         with pytest.raises(StartError) as caught:
             start(world, children)
         assert (caught.value.reason, caught.value.spec, refs(children)) == ("boom", None, [])
+        assert world.take_reports() == [("start_error", "a", "boom")]
 
-    def test_a_taken_name_is_passed_on_as_it_is(self, world):
-        world.scripts["a"].append(StartFailed(AlreadyStarted("elsewhere")))
-        with pytest.raises(AlreadyStarted):
+    @pytest.mark.parametrize("wrap", [lambda error: error, Crash])
+    def test_a_taken_name_is_passed_on_as_it_is(self, world, wrap):
+        taken = AlreadyStarted("elsewhere")
+        world.scripts["a"].append(StartFailed(wrap(taken)))
+        with pytest.raises(AlreadyStarted) as caught:
             start(world, dynamic())
+        assert caught.value is taken
 
     def test_bad_and_significant_specs_are_refused(self, world):
         for fields in ({"shutdown": -1}, {"restart": "transient", "significant": True}):
@@ -140,6 +144,30 @@ class TestExits:
         assert refs(children) == []
         assert world.take_reports() == [("child_terminated", "a", "crash")]
 
+    def test_each_child_shows_how_often_it_was_restarted(self, world):
+        children = dynamic()
+        start(world, children)
+        start(world, children, "b")
+        for ref in ("a1", "a2"):
+            world.run(children.exited(ref, "crash", 0.0))
+        assert {view.ref: (view.id, view.state, view.restarts) for view in children.views()} == {
+            "a3": (None, "running", 2),
+            "b1": (None, "running", 0),
+        }
+
+    def test_a_transient_child_that_failed_gets_a_new_ref(self, world):
+        children = dynamic()
+        start(world, children, restart="transient")
+        world.run(children.exited("a1", "crash", 0.0))
+        assert refs(children) == ["a2"]
+        assert world.take_reports() == [("child_terminated", "a", "crash")]
+
+    def test_a_clean_end_of_a_temporary_child_is_not_worth_a_report(self, world):
+        children = dynamic()
+        start(world, children, restart="temporary")
+        world.run(children.exited("a1", NORMAL, 0.0))
+        assert (refs(children), world.take_reports()) == ([], [])
+
     def test_ignore_at_a_restart_drops_the_child(self, world):
         children = dynamic()
         start(world, children)
@@ -205,6 +233,13 @@ class TestRestarting:
         world.run(children.retry(world.retries[0], 0.0))
         assert refs(children) == []
 
+    def test_an_attempt_is_made_once(self, world, children):
+        world.scripts["a"].append(FAIL)
+        for _ in range(2):
+            world.run(children.retry(world.retries[0], 0.0))
+        assert len(world.retries) == 2
+        assert refs(children) == [RESTARTING]
+
     def test_ignore_at_a_retry_drops_it(self, world, children):
         world.scripts["a"].append(IGNORE)
         world.run(children.retry(world.retries[0], 0.0))
@@ -217,6 +252,16 @@ class TestRestarting:
         assert (refs(children), world.delays) == ([RESTARTING], [1.0])
         world.run(children.retry(world.retries[0], 0.0))
         assert refs(children) == ["a2"]
+
+    def test_backoff_grows_until_the_child_has_run_for_long_enough(self, world):
+        children = dynamic()
+        world.now = 100.0
+        start(world, children, backoff=Backoff(min=1.0, max=10.0, reset_after=5.0))
+        for ref, now in (("a1", 101.0), ("a2", 102.0), ("a3", 110.0)):
+            world.now = now
+            world.run(children.exited(ref, "crash", now))
+            world.run(children.retry(world.retries[-1], now))
+        assert world.delays == [1.0, 2.0, 1.0]
 
 
 class TestStopping:
