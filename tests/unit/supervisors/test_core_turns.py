@@ -69,6 +69,16 @@ def test_what_is_done_may_ask_for_more(log):
     assert log == [("nested", 2)]
 
 
+def test_what_is_performed_may_ask_for_more_which_waits_for_the_running_one(log):
+    def perform(step):
+        turns.run(at_once(lambda: step), log.done("asked"))
+        return step.upper()
+
+    turns = Turns(perform)
+    turns.run(waiting("x"), log.done("first"))
+    assert log == [("first", "X"), ("asked", "x")]
+
+
 def test_the_last_operation_lets_the_running_one_finish_and_drops_the_rest(log):
     turns = Turns(lambda step: WAIT)
     turns.run(waiting("x"), log.done("running"))
