@@ -1,0 +1,107 @@
+"""The values of an answer that is still being written, event by event."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from allm_actors.data import (
+    ChatCompleted,
+    ChatResult,
+    Message,
+    MessageCompleted,
+    MessageStarted,
+    Response,
+    StepCompleted,
+    TextCompleted,
+    TextDelta,
+)
+from allm_actors.execution.partials import partials
+from tests.unit.allm_actors.execution.driver import HI
+
+
+@dataclass
+class Cat:
+    """Its own code capitalizes the name; a value that is still a guess has what was written."""
+
+    name: str
+    age: int | None = None
+
+    def __post_init__(self):
+        self.name = self.name.title()
+
+
+ASH = '{"name": "ash", "age": 3}'
+
+
+def values(*events):
+    return [(type(value), value.name, value.age) for value in partials(events, Cat)]
+
+
+def done(text, finish="stop"):
+    return MessageCompleted(Message(role="assistant", content=text), finish)
+
+
+def parsed(value):
+    return StepCompleted(Response(parsed=value), HI)
+
+
+def test_each_value_is_told_once():
+    pieces = ['{"name": "a', 'sh"', ', "age"', ": 3}"]
+    assert values(*map(TextDelta, pieces)) == [(Cat, "a", None), (Cat, "ash", None), (Cat, "ash", 3)]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [TextCompleted(ASH)],
+        [TextCompleted(ASH), TextCompleted(ASH)],
+        [TextDelta(ASH), TextCompleted(ASH)],
+        [TextDelta(ASH), done(ASH, "length")],
+        [done(ASH, "length")],
+    ],
+)
+def test_a_text_is_read_once_however_it_comes(events):
+    assert values(*events) == [(Cat, "ash", 3)]
+
+
+def test_the_value_of_a_whole_answer_is_made_by_the_type_itself():
+    assert values(TextDelta(ASH), done(ASH)) == [(Cat, "ash", 3), (Cat, "Ash", 3)]
+    assert values(done(ASH)) == [(Cat, "Ash", 3)]
+    assert values(TextDelta('{"name": "ash", "age": "x"}'), done("")) == [(Cat, "ash", None)]
+
+
+def test_an_answer_that_is_asked_for_again_begins_anew():
+    first, second = TextDelta('{"name": "bo", "age": 1'), TextDelta('{"name": "ash"}')
+    assert values(MessageStarted(), first, MessageStarted(), second) == [
+        (Cat, "bo", None),
+        (Cat, "ash", None),
+    ]
+
+
+def test_what_a_step_or_a_chat_came_to_is_the_last_value():
+    ash, bo = Cat("ash"), Cat("bo")
+    over = ChatCompleted(ChatResult(final_response=Response(parsed=bo)))
+    assert list(partials([parsed(ash), over], Cat)) == [ash, bo]
+    assert list(partials([parsed(ash), parsed(None)], Cat)) == [ash]
+    assert list(partials([parsed(None), ChatCompleted(ChatResult())], Cat)) == []
+
+
+class Odd:
+    def __eq__(self, other):
+        raise ValueError("no")
+
+
+class Array:
+    """Compares as arrays do: to something that is neither true nor false."""
+
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise ValueError("ambiguous")
+
+
+def test_a_value_is_another_if_its_type_is_or_if_it_cannot_be_compared():
+    assert list(partials([parsed(1), parsed(True), parsed(True)], int)) == [1, True]
+    for odd in (Odd, Array):
+        assert len(list(partials([parsed(odd()), parsed(odd())], odd))) == 2
