@@ -185,6 +185,17 @@ class TestIntrospection:
         with pytest.raises(NotFound):
             children.get_childspec("x")
 
+    def test_a_child_runs_or_is_restarting_or_stopped(self, world, children):
+        world.scripts["b"].append(FAIL)
+        world.run(children.exited("b1", "crash", 0.0))
+        world.run(children.start_child(spec("c")))
+        world.run(children.terminate_child("c"))
+        assert [(view.id, view.state, view.ref) for view in children.views()] == [
+            ("a", "running", "a1"),
+            ("b", "restarting", None),
+            ("c", "stopped", None),
+        ]
+
     def test_restarts_are_counted_per_child(self, world, children):
         world.run(children.exited("a1", "crash", 0.0))
         world.run(children.exited("a2", "crash", 0.0))

@@ -221,6 +221,7 @@ class TestRestarting:
 
     def test_shows_and_is_not_active(self, children):
         assert refs(children) == [RESTARTING]
+        assert [(view.state, view.ref) for view in children.views()] == [("restarting", None)]
         assert children.count_children(lambda ref: True) == (1, 0, 0, 1)
         assert children.refs() == []
 
