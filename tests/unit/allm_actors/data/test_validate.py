@@ -88,7 +88,9 @@ def test_a_foreign_part_is_described_on_a_message_alone():
 
 
 def test_a_tool_message_needs_the_id_of_its_call():
-    assert failures(Message(role="tool", content="")) == [("tool_call_id", "required")]
+    nameless = Message(role="tool", content="")
+    assert failures(nameless) == [("tool_call_id", "required")]
+    assert failures(Thread(messages=[HI, nameless])) == [(["messages", 1, "tool_call_id"], "required")]
 
 
 def test_all_failures_of_a_message_are_listed_in_order():
@@ -148,6 +150,20 @@ def test_an_answer_without_a_call():
     ]
 
 
+def test_only_the_model_makes_calls():
+    said = Message(role="user", content="", metadata={"tool_calls": [call("c0")]})
+    for messages in ([answer("c0")], [said, answer("c0")]):
+        assert failures(Thread(messages=messages)) == [
+            (["messages", len(messages) - 1, "tool_call_id"], "unknown_tool_call_id")
+        ]
+    validate(Request(messages=[said]))
+
+
+@pytest.mark.parametrize("metadata", [None, ["tool_calls"], {"tool_calls": 5}, {"tool_calls": [5, "c0", {}]}])
+def test_what_is_no_call_needs_no_answer(metadata):
+    validate(Request(messages=[HI, Message(role="assistant", content="", metadata=metadata)]))
+
+
 def test_a_second_answer():
     thread = Thread(messages=[calling("c0"), answer("c0"), answer("c0")])
     assert failures(thread) == [(["messages", 2, "tool_call_id"], "already_answered")]
@@ -160,6 +176,12 @@ def test_calls_may_be_open_only_in_the_last_assistant_message():
     assert failures(Session(thread=Thread(messages=earlier))) == [
         (["thread", "messages", 0, "tool_calls"], "unanswered_tool_call")
     ]
+
+
+def test_a_call_stays_open_when_the_calls_after_it_are_answered():
+    messages = [HI, calling("a"), calling("b"), answer("b")]
+    for value in (Thread(messages=messages), Request(messages=messages)):
+        assert failures(value) == [(["messages", 1, "tool_calls"], "unanswered_tool_call")]
 
 
 def test_one_answer_is_not_for_two_calls_of_a_message():
