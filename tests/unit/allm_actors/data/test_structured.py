@@ -54,6 +54,16 @@ def test_what_is_no_type_of_an_object_is_refused(wrong):
         response_format_of(wrong)
 
 
+@pytest.mark.parametrize("wrong", [None, "Cat", b"Cat", {"type": "object"}, [Cat], (Cat,)], ids=repr)
+def test_what_is_no_type_at_all_is_told_what_one_is(wrong):
+    with pytest.raises(TypeError, match="must be a type"):
+        response_format_of(wrong)
+
+
+def test_the_name_of_a_type_is_cut_where_providers_end_it():
+    assert response_format_of(type("Cat" * 40, (Cat,), {}))["name"] == ("Cat" * 40)[:64]
+
+
 def test_text_becomes_the_value():
     assert parse(TEXT, Cat) == ASH
     assert parse('{"name": "Rex"}', Dog) == Dog("Rex")
@@ -81,7 +91,9 @@ def test_what_does_not_fit_says_what_to_change(text, problem):
 
 def test_the_errors_say_whose_fault_it_is():
     assert str(misfit("x", 2)) == "the model's answer does not fit the response_model, nor did the next 2: x"
-    assert "Cat cannot be made" in str(broken_model(Cat, "KeyError: 'x'"))
+    broken = broken_model(Cat, "KeyError: 'x'")
+    assert "Cat cannot be made" in str(broken)
+    assert broken.errors == [("parsed", "raised")]
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_a_thread_only_grows():
     assert empty.last is None
     assert thread.last.content == "c"
     assert Thread.from_messages(iter(thread.messages)) == thread
+    assert Thread(metadata={"k": 1}).add_user("b").metadata == {"k": 1}
     assert Session(thread=thread).messages == thread.messages
 
 
