@@ -1,12 +1,20 @@
 """What a model sees of a compact tool, and what it is told when it asks."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from allm_actors.data import Request, Tool, ToolCall, ValidationError
 from allm_actors.data.build import user
-from allm_actors.data.compact import ToolHelp, forced_names, missing_arguments, projected, with_help
+from allm_actors.data.compact import (
+    ToolHelp,
+    forced_names,
+    missing_arguments,
+    named_choice,
+    projected,
+    with_help,
+)
 from allm_actors.data.validate import validate
 from allm_actors.testing import strategies
 
@@ -42,7 +50,13 @@ def test_a_compact_tool_is_sent_as_a_stub_and_the_others_as_they_are():
     )
     assert sent[1] is TIME
     assert [tool.name for tool in sent] == ["weather", "time", "tool_help"]
-    assert sent[2].schema["required"] == ["names"]
+    names = {"type": "array", "items": {"type": "string"}, "description": "Names of tools"}
+    assert sent[2].schema == {
+        "type": "object",
+        "properties": {"names": names},
+        "required": ["names"],
+        "additionalProperties": False,
+    }
     assert sent[2].metadata == {"allm_builtin": "tool_help"}
     assert all(tool.handler is None for tool in sent)
 
@@ -100,6 +114,27 @@ def test_any_other_choice_forces_nothing(choice):
     assert "weather" not in forced_names(choice)
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        ("tool", "weather"),
+        {"type": "tool", "name": "weather"},
+        {"type": "function", "function": {"name": "weather"}},
+        {"type": "function", "name": "weather"},
+    ],
+)
+def test_a_choice_of_one_tool_is_its_name_if_it_says_nothing_else(choice):
+    assert named_choice(choice) == "weather"
+    if isinstance(choice, dict):
+        more = {**choice, "disable_parallel_tool_use": True}
+        assert named_choice(more) is more
+
+
+@pytest.mark.parametrize("choice", [None, "auto", ("tool", 5), {"type": "tool"}, {"mode": "ANY"}])
+def test_any_other_choice_stays_as_it_is(choice):
+    assert named_choice(choice) is choice
+
+
 def test_help_describes_each_named_tool_once():
     text = ask({"names": ["time", "nope", "time"]}, WEATHER, TIME)
     assert text == (
@@ -127,7 +162,17 @@ def test_only_what_a_compact_tool_requires_at_the_first_level_can_be_missing():
     )
     full = ToolCall(id="c", name="weather", arguments={"city": 1, "country": 2, "nowhere": 3})
     assert missing_arguments(WEATHER, full) is None
-    assert missing_arguments(TIME, full) is None
+    assert missing_arguments(msgspec.structs.replace(WEATHER, compact=False), call) is None
+
+
+def test_what_a_schema_requires_is_named():
+    odd = msgspec.structs.replace(WEATHER, schema={"required": ["city", 5, ["at"]]})
+    assert missing_arguments(odd, ToolCall(id="c", name="weather", arguments={"city": 1})) is None
+
+
+def test_the_tool_that_explains_the_others_answers_when_it_is_run():
+    [*_, explaining] = with_help([WEATHER, TIME])
+    assert explaining.handler({"names": ["weather"]}) == ask({"names": ["weather"]}, WEATHER, TIME)
 
 
 def test_a_tool_of_the_users_named_tool_help_cannot_stand_beside_compact_ones():
