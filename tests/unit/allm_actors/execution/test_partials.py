@@ -1,6 +1,7 @@
 """The values of an answer that is still being written, event by event."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import pytest
 
@@ -28,6 +29,17 @@ class Cat:
 
     def __post_init__(self):
         self.name = self.name.title()
+
+
+@dataclass
+class House:
+    cats: list[Cat]
+    rooms: dict[str, Cat] = field(default_factory=dict)
+    guest: Cat | None = None
+    owner: Annotated[Cat | None, "pays"] = None
+    pair: tuple[int, str] = (0, "")
+    many: tuple[int, ...] = ()
+    either: Cat | str | None = None
 
 
 ASH = '{"name": "ash", "age": 3}'
@@ -62,6 +74,29 @@ def test_each_value_is_told_once():
 )
 def test_a_text_is_read_once_however_it_comes(events):
     assert values(*events) == [(Cat, "ash", 3)]
+
+
+def test_what_is_complete_inside_a_value_comes_again():
+    pieces = ['{"cats": [{"name": "bo"}, {"na', 'me": "a"}], "rooms": {"hall": {"name": "i', 'da"}', "}"]
+    first, second, third = partials(map(TextDelta, pieces), House)
+    assert [cat.name for cat in first.cats] == ["bo", None]
+    assert [cat.name for cat in second.cats] == ["bo", "a"]
+    assert second.cats[0] is first.cats[0]
+    assert second.cats[1] is not first.cats[1]
+    assert (first.rooms, second.rooms["hall"].name, third.rooms["hall"].name) == ({}, "i", "ida")
+    assert third.cats is second.cats
+
+
+def test_what_may_be_none_is_of_its_type_as_far_as_it_is_written():
+    *_, last = partials([TextDelta('{"cats": [], "guest": {"name": "bo"}, "owner": {"name": "i')], House)
+    assert (type(last.guest), last.guest.name) == (Cat, "bo")
+    assert (type(last.owner), last.owner.name) == (Cat, "i")
+
+
+def test_items_are_of_their_types_and_what_may_be_several_is_as_it_was_written():
+    written = '{"cats": [], "pair": [1, "x"], "many": [1, 2, 3], "either": {"name": "bo"}, '
+    *_, last = partials([TextDelta(written)], House)
+    assert (last.pair, last.many, last.either) == ((1, "x"), (1, 2, 3), {"name": "bo"})
 
 
 def test_the_value_of_a_whole_answer_is_made_by_the_type_itself():
