@@ -1,7 +1,8 @@
 """The values of an answer that is still being written, event by event."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from types import SimpleNamespace
+from typing import Annotated, ClassVar, TypedDict
 
 import pytest
 
@@ -31,6 +32,11 @@ class Cat:
         self.name = self.name.title()
 
 
+class Sign(TypedDict, total=False):
+    words: str
+    size: int
+
+
 @dataclass
 class House:
     cats: list[Cat]
@@ -40,6 +46,7 @@ class House:
     pair: tuple[int, str] = (0, "")
     many: tuple[int, ...] = ()
     either: Cat | str | None = None
+    sign: Sign | None = None
 
 
 ASH = '{"name": "ash", "age": 3}'
@@ -91,6 +98,45 @@ def test_what_may_be_none_is_of_its_type_as_far_as_it_is_written():
     *_, last = partials([TextDelta('{"cats": [], "guest": {"name": "bo"}, "owner": {"name": "i')], House)
     assert (type(last.guest), last.guest.name) == (Cat, "bo")
     assert (type(last.owner), last.owner.name) == (Cat, "i")
+
+
+def test_what_is_not_written_yet_has_its_default_and_no_key():
+    [value] = partials([TextDelta('{"cats": [], "sign": {"words": "beware"}')], House)
+    assert (value.rooms, value.pair, value.guest) == ({}, (0, ""), None)
+    assert value.sign == {"words": "beware"}
+
+
+class PydanticUndefinedType:
+    """What pydantic has for the default of a field that has none."""
+
+
+class Column:
+    """One field, as pydantic tells of it."""
+
+    def __init__(self, annotation, default, alias=None):
+        self.annotation, self.alias, self.get_default = annotation, alias, lambda: default
+
+
+class Fish:
+    """A model that is read and made as pydantic's are."""
+
+    model_fields: ClassVar = {
+        "name": Column(str, PydanticUndefinedType()),
+        "weight": Column(float, 1.0, alias="kg"),
+    }
+
+    @classmethod
+    def model_construct(cls, **values):
+        return SimpleNamespace(**values)
+
+
+def test_a_model_like_pydantics_is_made_without_being_checked_by_the_names_of_its_fields():
+    pieces = ["{", '"name": "i', 'da", "kg": 2.5, ']
+    assert [vars(value) for value in partials(map(TextDelta, pieces), Fish)] == [
+        {"name": None, "weight": 1.0},
+        {"name": "i", "weight": 1.0},
+        {"name": "ida", "weight": 2.5},
+    ]
 
 
 def test_items_are_of_their_types_and_what_may_be_several_is_as_it_was_written():
