@@ -99,6 +99,33 @@ def test_a_key_of_a_misspelt_provider_is_spoken_of():
         keys.fetch("openai", NAMES)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "key"),
+    [
+        ("a", "b", "a"),
+        ("a", None, "a"),
+        (None, "b", "b"),
+        ("", "b", "b"),
+        (Secret("a"), "b", "a"),
+        (lambda: "a", "b", "a"),
+        (lambda: "a", lambda: pytest.fail("it was not needed"), "a"),
+        (lambda: None, "b", "b"),
+        (lambda: "", lambda: "b", "b"),
+        (lambda: Secret("a"), "b", "a"),
+        ("", lambda: "b", "b"),
+    ],
+    ids=range(11),
+)
+def test_the_second_of_two_sources_is_for_where_the_first_has_none(first, second, key):
+    assert found(api_key=keys.either(first, second)) == (key, "opts")
+
+
+@pytest.mark.parametrize("wrong", [5, ["a"]])
+def test_a_source_that_is_none_stays_to_be_refused(wrong):
+    assert keys.either(wrong, "b") is wrong
+    assert keys.either(lambda: wrong, "b")() is wrong
+
+
 def test_a_secret_never_shows_itself():
     secret = Secret("sk-123")
     assert "sk-123" not in f"{secret} {secret!r} {secret:>30} {[secret]}"
@@ -124,7 +151,7 @@ def test_a_key_of_spaces_is_none(tmp_path):
 def test_the_dotenv_grammar():
     text = (
         "# A=comment\n\nexport A=1\r\n B = spaced \nC=\"quo ted\"\nD='single'\nE=a=b#c\n1F=no\nG\nH=\n"
-        'I="\nA_B2=last'
+        'I="\nJ=""\nA_B2=last'
     )
     assert keys.parse_dotenv(text) == {
         "A": "1",
@@ -134,6 +161,7 @@ def test_the_dotenv_grammar():
         "E": "a=b#c",
         "H": "",
         "I": '"',
+        "J": "",
         "A_B2": "last",
     }
 
