@@ -1,5 +1,7 @@
 """When a call is tried again, and how long after."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,7 @@ def test_what_is_tried_again(error, again):
     [
         ("timeout", TypeError, "a list"),
         (429, TypeError, "a list"),
+        (b"\x1d", TypeError, "a list"),
         (["timout"], ValueError, "did you mean 'timeout'"),
         (["whatever"], ValueError, "rate_limited"),
         ([None], TypeError, "statuses and reasons"),
@@ -98,6 +101,12 @@ def test_a_delay_is_never_over_the_cap_and_never_under_what_was_asked(attempt, j
     assert delay is None if asked > 30_000 else asked / 1000 <= delay <= 30.0
 
 
+@pytest.mark.parametrize("given_", ["never", "", 3, ["default"], b"default"], ids=repr)
+def test_any_other_name_is_refused(given_):
+    with pytest.raises(TypeError, match="retry must be 'default', False or a mapping"):
+        policy_of(given_)
+
+
 @pytest.mark.parametrize("given_", ["default", None, True])
 def test_names_of_the_default(given_):
     assert policy_of(given_) is DEFAULT
@@ -115,3 +124,11 @@ def test_false_is_never_and_a_policy_is_itself():
 def test_values_that_cannot_be_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         policy_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("max_attemps", "; did you mean 'max_attempts'"), ("zzz", " It has: max_attempts,")]
+)
+def test_a_setting_that_there_is_not_is_refused(name, hint):
+    with pytest.raises(TypeError, match=f"retry has no setting '{name}'{re.escape(hint)}"):
+        policy_of({name: 1})
