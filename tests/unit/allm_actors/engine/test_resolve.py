@@ -182,6 +182,21 @@ def test_a_step_without_tools_makes_no_choice_of_tool():
     assert (request.tools, request.tool_choice) == ([], None)
 
 
+def test_a_step_with_other_tools_keeps_the_choice_among_them():
+    request = step_request(Engine(), HI, {"tool_choice": "required"}, tools=[tool("b")])
+    assert (request.tools, request.tool_choice) == ([tool("b")], "required")
+
+
+def test_a_request_gets_the_parameters_that_only_its_provider_knows():
+    engine = Engine(params={"top_p": 0.9, "logprobs": True})
+    asked = Request(messages=HI, options={"top_p": 0.1})
+    assert complete_request(engine, asked, {}).options == {"top_p": 0.1, "logprobs": True}
+
+
+def test_a_request_is_for_a_stream_whatever_it_says_itself():
+    assert complete_request(Engine(), Request(messages=HI, stream=False), {}).stream is True
+
+
 def test_a_request_keeps_what_it_says_and_gets_the_rest():
     engine = Engine(model="m", params={"temperature": 0.5, "top_p": 0.9}, tools=[tool("a")])
     asked = Request(messages=HI, temperature=0.0, options={"top_p": 0.1})
