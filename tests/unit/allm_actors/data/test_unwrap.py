@@ -40,6 +40,8 @@ def test_the_error_of_the_stream_itself():
     with pytest.raises(AdapterError) as caught:
         unwrap(Response(finish_reason="error", metadata={"error": error}))
     assert caught.value is error
+    answered = Response(output_text="hi", finish_reason="length", metadata={"error": error})
+    assert refused(answered) == ("non_stop_finish", "length")
 
 
 def test_nothing_but_a_response_is_unwrapped():
