@@ -8,7 +8,7 @@ from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.entry import RESTARTING, Entry
 from supervisors.core.steps import Started, StartFailed, Stop
 from supervisors.errors import AlreadyStarted, BadSpec, MaxChildren, NotFound, StartError
-from supervisors.reasons import NORMAL, SHUTDOWN, Crash, Shutdown
+from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
 from supervisors.spec import Backoff, DynamicFlags
 from tests.unit.supervisors.world import FAIL, IGNORE, World, spec
 
@@ -297,6 +297,16 @@ class TestStopping:
         world.deaths.update(a1=Shutdown("x"), b1=NORMAL)
         world.run(children.stop_all())
         assert world.take_reports() == [("shutdown_error", "b", NORMAL)]
+
+    def test_a_death_that_was_asked_for_is_not_worth_a_report(self, world):
+        children = dynamic()
+        start(world, children, "a", shutdown="brutal_kill")
+        start(world, children, "b", restart="transient")
+        start(world, children, "c", shutdown=1.0)
+        world.deaths["b1"] = NORMAL
+        world.stubborn.add("c1")
+        world.run(children.stop_all())
+        assert world.take_reports() == [("shutdown_error", "c", KILLED)]
 
     def test_counts_are_of_children(self, world):
         children = dynamic()
