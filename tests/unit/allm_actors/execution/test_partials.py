@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Annotated, ClassVar, TypedDict
 
+import msgspec
 import pytest
 
 from allm_actors.data import (
@@ -104,6 +105,16 @@ def test_what_is_not_written_yet_has_its_default_and_no_key():
     [value] = partials([TextDelta('{"cats": [], "sign": {"words": "beware"}')], House)
     assert (value.rooms, value.pair, value.guest) == ({}, (0, ""), None)
     assert value.sign == {"words": "beware"}
+
+
+class Toy(msgspec.Struct):
+    name: str
+    size: int = 3
+    tags: list[str] = []
+
+
+def test_a_struct_has_its_defaults_too():
+    assert list(partials([TextDelta('{"name": "ball"')], Toy)) == [Toy("ball", 3, [])]
 
 
 class PydanticUndefinedType:
