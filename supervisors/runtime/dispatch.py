@@ -141,8 +141,9 @@ class Crew(Dispatcher):
             worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
             try:
                 worker.thread.start()
-            except RuntimeError:
-                _log.exception("no thread for %s: its work waits for one of the others", name)
+            except RuntimeError as error:
+                if "interpreter shutdown" not in str(error):  # from Python 3.12 on that is how it has to be
+                    _log.exception("no thread for %s: its work waits for one of the others", name)
                 return False
             self._workers[worker] = None
             return True

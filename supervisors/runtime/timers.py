@@ -8,6 +8,7 @@ Units: seconds, monotonic.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import math
@@ -129,6 +130,14 @@ class Timers:
         self._heap: list[TimerRef] = []
         self._numbers = itertools.count()
         self._dead = 0
+
+    def ready(self) -> None:
+        """Have at hand what fires timers: while the interpreter exits, none of them could start a thread any more.
+
+        Source: https://docs.python.org/3/library/atexit.html, changed in 3.12.
+        """
+        with contextlib.suppress(RuntimeError):  # too many threads: the first timer tries again
+            self.clock.drive(self)
 
     def after(self, delay: float, action: Callable[[], object]) -> TimerRef:
         """Call `action()` in `delay` seconds; 0 is later too.

@@ -105,6 +105,7 @@ class Supervision(Performer):
             raise Exit(bad) from None
         except TypeError:
             raise Exit(("bad_return_value", result)) from None
+        self.system.timers.ready()  # to stop in time, also when that is at interpreter exit
         self.continue_(_BEGIN)
         return DEFER_START
 
