@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .sources import bytes_of, check_given
+from .sources import bytes_of, check_given, repr_of
 
 __all__ = ["FORMATS", "Audio", "AudioFormat", "AudioSource"]
 
@@ -37,6 +37,9 @@ class Audio(msgspec.Struct, frozen=True, kw_only=True):
     source: AudioSource
     mime_type: str | None = None
     metadata: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return repr_of(self)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Audio:

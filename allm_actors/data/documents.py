@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from .sources import bytes_of, check_given, check_url, data_uri_of
+from .sources import bytes_of, check_given, check_url, data_uri_of, repr_of
 
 __all__ = ["MIME_TYPES", "Document", "DocumentSource"]
 
@@ -44,6 +44,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     mime_type: str | None = None
     title: str | None = None
     metadata: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return repr_of(self)
 
     @classmethod
     def from_file(cls, path: str | Path, title: str | None = None) -> Document:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .sources import bytes_of, check_given, check_url, data_uri_of
+from .sources import bytes_of, check_given, check_url, data_uri_of, repr_of
 
 __all__ = ["Image", "ImageRequest", "ImageResponse", "ImageSource", "ImageUsage"]
 
@@ -35,6 +35,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     revised_prompt: str | None = None
     metadata: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return repr_of(self)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Image:

@@ -11,8 +11,9 @@ import binascii
 from pathlib import Path, PurePath
 from typing import Any
 
-__all__ = ["bytes_of", "check_given", "check_source", "check_url", "data_uri_of", "is_source"]
+__all__ = ["bytes_of", "check_given", "check_source", "check_url", "data_uri_of", "is_source", "repr_of"]
 
+_LONG = 64  # bytes or characters that are still shown
 _VALUES: dict[str, Any] = {"binary": bytes, "base64": str, "url": str, "file": (str, PurePath)}
 
 
@@ -46,6 +47,20 @@ def check_source(source: Any, what: str) -> None:
             f"invalid_source: the source of the {what} must be ('binary', bytes), ('base64', text), ('url', text) or "
             f"('file', path), got {_shown(source)}; from_bytes, from_base64 and the like make it"
         )
+
+
+def repr_of(value: Any) -> str:
+    """As `repr` writes a value with a `source`, but with the size of long data: nobody reads the bytes of a picture."""
+    fields = ((name, getattr(value, name)) for name in value.__struct_fields__)
+    words = (f"{name}={_brief(given) if name == 'source' else repr(given)}" for name, given in fields)
+    return f"{type(value).__name__}({', '.join(words)})"
+
+
+def _brief(source: Any) -> str:
+    if is_source(source) and source[0] in ("binary", "base64") and len(source[1]) > _LONG:
+        unit = "bytes" if source[0] == "binary" else "characters"
+        return f"({source[0]!r}, <{len(source[1]):,} {unit}>)"
+    return repr(source)
 
 
 def bytes_of(source: Any, what: str) -> bytes:

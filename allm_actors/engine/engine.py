@@ -128,6 +128,12 @@ class Engine:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def __setstate__(self, state: list[Any]) -> None:
+        # It may come from another process, where its id was free: no engine that is made after it may have the same.
+        for name, value in zip(self.__dataclass_fields__, state, strict=True):
+            object.__setattr__(self, name, value)
+        _ids.take(self.id)
+
     def put_tools(self, tools: Tool | Iterable[Tool]) -> Self:
         """This engine with `tools` after its own. Raises `EngineError` when a name is taken."""
         return self._with(tools=(*self.tools, *([tools] if isinstance(tools, Tool) else _tools(tools))))

@@ -48,7 +48,9 @@ class SQLiteStore:
     """
 
     def __init__(self, path: str | Path, *, patience: float = 5.0) -> None:
-        self.path = str(path) if str(path) == ":memory:" else str(Path(path).absolute())
+        self.path = str(path)
+        if self.path != ":memory:":
+            self.path = self._absolute(path)
         self._patience = patience
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes
@@ -133,6 +135,13 @@ class SQLiteStore:
             db, self._db = self._db, None
             if db is not None:
                 db.close()
+
+    def _absolute(self, path: str | Path) -> str:
+        try:
+            return str(Path(path).absolute())
+        except FileNotFoundError as error:
+            advice = "cannot be found: the working directory is gone; pass an absolute path"
+            raise self._error("unavailable", advice) from error
 
     @property
     def _connection(self) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 import pytest
 
+import allm_actors as allm
 from allm_actors.data import (
     Audio,
     Document,
@@ -125,3 +126,36 @@ def said(value):
 
 def failures(value):
     return said(value).errors
+
+
+@pytest.mark.parametrize(
+    ("shown", "value"),
+    [
+        (
+            "Audio(source=('binary', <5,000,000 bytes>), mime_type='audio/wav', metadata={})",
+            Audio.from_bytes(bytes(5_000_000), "audio/wav"),
+        ),
+        (
+            "Audio(source=('base64', <100 characters>), mime_type='audio/wav', metadata={})",
+            Audio.from_base64("a" * 100, "audio/wav"),
+        ),
+        (
+            "Audio(source=('binary', b'short'), mime_type='audio/wav', metadata={})",
+            Audio.from_bytes(b"short", "audio/wav"),
+        ),
+        ("Audio(source='no source', mime_type=None, metadata={})", Audio(source="no source")),
+        (
+            "Document(source=('binary', <65 bytes>), mime_type='application/pdf', title=None, metadata={})",
+            Document.from_bytes(bytes(65), "application/pdf"),
+        ),
+    ],
+)
+def test_long_data_is_shown_by_its_size(shown, value):
+    assert repr(value) == shown
+
+
+def test_a_message_that_is_refused_is_not_quoted_with_its_pictures():
+    picture = allm.ImagePart(image=Image.from_bytes(bytes(1_000_000), "image/png"))
+    with pytest.raises(TypeError) as refused:
+        allm.Engine("fake", tools=[allm.user([picture])])
+    assert len(str(refused.value)) < 1000

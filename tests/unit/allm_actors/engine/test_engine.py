@@ -386,3 +386,9 @@ def test_an_engine_with_options_that_are_no_key_is_stored():
         Engine("openai:m", adapter_opts={"base_url": "http://["}),
     ):
         assert from_json(to_json(engine)) == from_msgpack(to_msgpack(engine)) == engine
+
+
+def test_an_engine_that_was_unpickled_keeps_its_id_to_itself():
+    stored = pickle.dumps(Engine("fake", id=Engine("fake").id + 2))
+    held = pickle.loads(stored)
+    assert held.id not in {Engine("fake").id for _ in range(4)}

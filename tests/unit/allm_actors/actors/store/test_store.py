@@ -493,3 +493,13 @@ def test_every_session_survives_the_file(tmp_path_factory: pytest.TempPathFactor
 
     assert store.load("s") == named
     store.close()
+
+
+def test_a_path_in_a_directory_that_is_gone_is_refused_by_name(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(StoreError, match=r"s\.db cannot be found: the working directory is gone") as refused:
+        SQLiteStore("s.db")
+    assert refused.value.reason == "unavailable"
+    assert SQLiteStore(tmp_path / "s.db").path == str(tmp_path / "s.db")
