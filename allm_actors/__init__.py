@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allm_actors import aio, data, session, testing
-    from allm_actors.actors import CallStream, EventStream, Host, HostStats, Turn
+    from allm_actors.actors import CallStream, EventStream, Host, HostStats, SessionHandle, Turn
     from allm_actors.data import *  # noqa: F403
     from allm_actors.data.build import (
         assistant,
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "allm_actors.actors": ["CallStream", "EventStream", "Host", "HostStats", "Turn"],
+    "allm_actors.actors": ["CallStream", "EventStream", "Host", "HostStats", "SessionHandle", "Turn"],
     "allm_actors.data.build": [
         "assistant",
         "image_request",
@@ -267,6 +267,7 @@ __all__ = [
     "Session",
     "SessionBusy",
     "SessionError",
+    "SessionHandle",
     "SessionStatusError",
     "SpeechAdapter",
     "SpeechAdapterError",
@@ -345,19 +346,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"allm_actors.{name}")
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module 'allm_actors' has no attribute {name!r}")
-    if home == "allm_actors.data.codec":
-        importlib.import_module(
-            "allm_actors.engine.engine"
-        )  # engines can be decoded too, once they are known
-    value = getattr(importlib.import_module(home), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # or every misspelt name would be known to a type checker
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return importlib.import_module(f"allm_actors.{name}")
+        home = _HOME.get(name)
+        if home is None:
+            raise AttributeError(f"module 'allm_actors' has no attribute {name!r}")
+        if home == "allm_actors.data.codec":
+            importlib.import_module(
+                "allm_actors.engine.engine"
+            )  # engines can be decoded too, once they are known
+        value = getattr(importlib.import_module(home), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

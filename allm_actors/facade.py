@@ -41,10 +41,12 @@ from allm_actors.data import (
     ModerationResponse,
     Request,
     Response,
+    SpeechEvent,
     SpeechRequest,
     SpeechResponse,
     StepResult,
     Thread,
+    TranscriptionEvent,
     TranscriptionRequest,
     TranscriptionResponse,
 )
@@ -72,7 +74,8 @@ __all__ = [
 ]
 
 Conversation = Thread | Sequence[Message]
-S = TypeVar("S", bound=EventStream)
+R = TypeVar("R")
+S = TypeVar("S", bound=EventStream[Any, Any])
 
 
 def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
@@ -81,11 +84,10 @@ def generate(engine: Engine, request: Request | Conversation, **options: Any) ->
     The options win over what a request says, but for its `model`.
     Raises: TypeError, ValueError, ValidationError, EngineError; AdapterError for a scripted refusal.
     """
-    response: Response = _result(stream_generate(engine, request, **options))
-    return response
+    return _result(stream_generate(engine, request, **options))
 
 
-def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream:
+def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream[Response]:
     """One model call as events; its result is a `Response`."""
     wanted = request if isinstance(request, Request) else Request(messages=thread_of(request).messages)
     thread = Thread.from_messages(wanted.messages)
@@ -94,22 +96,20 @@ def stream_generate(engine: Engine, request: Request | Conversation, **options: 
 
 def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
     """One model call and the tools it asks for."""
-    result: StepResult = _result(stream_step(engine, thread, **options))
-    return result
+    return _result(stream_step(engine, thread, **options))
 
 
-def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
+def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventStream[StepResult]:
     """One model call and its tools as events; its result is a `StepResult`."""
     return open_stream(EventStream, "step", engine, thread_of(thread), options)
 
 
 def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
     """Steps until the model has answered, a tool halts, or `max_turns` is reached."""
-    result: ChatResult = _result(stream(engine, thread, **options))
-    return result
+    return _result(stream(engine, thread, **options))
 
 
-def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
+def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream[ChatResult]:
     """A whole chat as events, the last of which is `ChatCompleted`; its result is a `ChatResult`."""
     return open_stream(EventStream, "chat", engine, thread_of(thread), options)
 
@@ -174,7 +174,9 @@ def synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> Spe
     return response
 
 
-def stream_synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> CallStream:
+def stream_synthesize(
+    engine: Engine, text: str | SpeechRequest, **options: Any
+) -> CallStream[SpeechResponse, SpeechEvent]:
     """The text as sound while it is made: `SpeechStarted`, `AudioDelta` and `SpeechCompleted`.
 
     A failure after the beginning is a last `ErrorEvent`, and raised by `result()`: half a clip is no response.
@@ -196,7 +198,7 @@ def transcribe(
 
 def stream_transcribe(
     engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
-) -> CallStream:
+) -> CallStream[TranscriptionResponse, TranscriptionEvent]:
     """What is said in a clip while it is heard: `TranscriptionStarted`, then `PartialTranscript` and
     `CommittedTranscript`, then `TranscriptionCompleted`. A failure is as in `stream_synthesize`.
     """
@@ -232,7 +234,7 @@ def open_stream(
     return make(StatelessCall(host, spec), spec.channel, view_of(spec))
 
 
-def _result(stream: EventStream) -> Any:
+def _result(stream: EventStream[R]) -> R:
     with stream:  # an interrupt ends the call: nobody is left who could
         return stream.result()
 

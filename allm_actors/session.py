@@ -12,7 +12,7 @@ two branches. Options are those of `chat` and `step`; a session's `context` goes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from allm_actors.actors import EventStream
 from allm_actors.data import ChatResult, Message, Session, StepResult, Thread
@@ -47,10 +47,12 @@ __all__ = [
     "submit_tool_results",
 ]
 
+R = TypeVar("R", bound=ChatResult | StepResult)
+R_co = TypeVar("R_co", bound=ChatResult | StepResult, covariant=True)
 Start = Session | Thread | Sequence[Message]
 
 
-class SessionStream(EventStream):
+class SessionStream(EventStream[R_co]):
     """The events of one run of a session value, and the session after it.
 
     `session` is the value that the run began with, what was said included: give it to a `StreamReducer`, and a run that
@@ -61,7 +63,7 @@ class SessionStream(EventStream):
         super().__init__(*stream)
         self.session = session
 
-    def finish(self) -> tuple[Session, Any]:
+    def finish(self) -> tuple[Session, R_co]:
         """Run what is left, and give the session after it and the result; after `close()`, those of what was done.
 
         Raises: what refused the call, as `result`.
@@ -69,7 +71,7 @@ class SessionStream(EventStream):
         result = self.result()
         return apply(self.session, result), result
 
-    async def afinish(self) -> tuple[Session, Any]:
+    async def afinish(self) -> tuple[Session, R_co]:
         """As `finish`, without blocking the event loop."""
         result = await self.aresult()
         return apply(self.session, result), result
@@ -112,30 +114,32 @@ def step(engine: Engine, session: Session, **options: Any) -> tuple[Session, Ste
     return _finished(stream_step(engine, session, **options))
 
 
-def stream_start(engine: Engine, messages: Start, **options: Any) -> SessionStream:
+def stream_start(engine: Engine, messages: Start, **options: Any) -> SessionStream[ChatResult]:
     """As `start`, as events."""
     return _open("chat", engine, opened(messages), "start", [], options)
 
 
-def stream_reply(engine: Engine, session: Session, text: str | Message, **options: Any) -> SessionStream:
+def stream_reply(
+    engine: Engine, session: Session, text: str | Message, **options: Any
+) -> SessionStream[ChatResult]:
     """As `reply`, as events."""
     return _open("chat", engine, session, "reply", [said_by_user(text)], options)
 
 
 def stream_continue(
     engine: Engine, session: Session, message: str | Message | None = None, **options: Any
-) -> SessionStream:
+) -> SessionStream[ChatResult]:
     """As `continue_`, as events."""
     messages = [] if message is None else [spoken(message)]
     return _open("chat", engine, session, "continue", messages, options)
 
 
-def stream_step(engine: Engine, session: Session, **options: Any) -> SessionStream:
+def stream_step(engine: Engine, session: Session, **options: Any) -> SessionStream[StepResult]:
     """As `step`, as events."""
     return _open("step", engine, session, "step", [], options)
 
 
-def _finished(stream: SessionStream) -> tuple[Session, Any]:
+def _finished(stream: SessionStream[R]) -> tuple[Session, R]:
     with stream:  # an interrupt ends the run: nobody is left who could
         return stream.finish()
 
@@ -147,7 +151,7 @@ def _open(
     operation: Operation,
     messages: list[Message],
     options: dict[str, Any],
-) -> SessionStream:
+) -> SessionStream[Any]:
     if not isinstance(session, Session):
         raise TypeError(
             f"expected a Session after the engine, got {type(session).__name__}; see session.start(…)"

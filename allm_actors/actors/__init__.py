@@ -2,6 +2,7 @@
 
 from .call_stream import CallStream, open_call_stream
 from .host import Host
+from .sessions.handle import SessionHandle
 from .stateless import StatelessCall, default_host
 from .stats import HostStats
 from .streams.stream import EventStream, Turn
@@ -12,6 +13,7 @@ __all__ = [
     "EventStream",
     "Host",
     "HostStats",
+    "SessionHandle",
     "StatelessCall",
     "Turn",
     "default_host",

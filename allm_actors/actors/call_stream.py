@@ -16,7 +16,7 @@ from allm_actors.engine.threads import on_thread
 from .calls.call import CallSpec, call_spec
 from .host import Host
 from .stateless import default_host
-from .streams.stream import EventStream
+from .streams.stream import E_co, EventStream, R_co
 from .workers.adapter import close
 
 __all__ = ["CallStream", "open_call_stream"]
@@ -24,28 +24,28 @@ __all__ = ["CallStream", "open_call_stream"]
 
 def open_call_stream(
     name: str, engine: Engine, given: Any, options: Mapping[str, Any], *, streamed: bool = False
-) -> CallStream:
+) -> CallStream[Any, Any]:
     """A call of the capability `name`, ready to be begun. Raises what its gates refuse (see `call`)."""
     host = default_host()
     spec = call_spec(name, engine, given, options, transport=host.transport, streamed=streamed)
     return CallStream(_Call(host, spec), spec.channel)
 
 
-class CallStream(EventStream):
+class CallStream(EventStream[R_co, E_co]):
     """The events of a call that is not chat: those of a clip or a transcript, or none.
 
     `result()` and `await` give the response. Raises: the capability's error, also when it came in the middle.
     """
 
-    def result(self) -> Any:
+    def result(self) -> R_co:
         """Run what is left and return the response."""
         return self._raised(super().result())
 
-    async def aresult(self) -> Any:
+    async def aresult(self) -> R_co:
         """As `result`, without blocking the event loop."""
         return self._raised(await super().aresult())
 
-    def _raised(self, outcome: Any) -> Any:
+    def _raised(self, outcome: R_co) -> R_co:  # type: ignore[misc]
         if isinstance(outcome, AllmError):
             raise self._channel.fresh(outcome)
         return outcome

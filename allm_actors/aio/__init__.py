@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from allm_actors import facade
 from allm_actors.actors import CallStream, EventStream, open_call_stream
@@ -27,9 +27,11 @@ from allm_actors.data import (
     ModerationResponse,
     Request,
     Response,
+    SpeechEvent,
     SpeechRequest,
     SpeechResponse,
     StepResult,
+    TranscriptionEvent,
     TranscriptionRequest,
     TranscriptionResponse,
 )
@@ -59,36 +61,35 @@ __all__ = [
     "transcribe",
 ]
 
+R = TypeVar("R")
+
 
 async def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
     """As `allm.generate`."""
-    response: Response = await _result(stream_generate(engine, request, **options))
-    return response
+    return await _result(stream_generate(engine, request, **options))
 
 
-def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream:
+def stream_generate(engine: Engine, request: Request | Conversation, **options: Any) -> EventStream[Response]:
     """As `allm.stream_generate`; iterate it with `async for`."""
     return facade.stream_generate(engine, request, **options)
 
 
 async def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
     """As `allm.step`."""
-    result: StepResult = await _result(stream_step(engine, thread, **options))
-    return result
+    return await _result(stream_step(engine, thread, **options))
 
 
-def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
+def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventStream[StepResult]:
     """As `allm.stream_step`; iterate it with `async for`."""
     return facade.stream_step(engine, thread, **options)
 
 
 async def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
     """As `allm.chat`."""
-    result: ChatResult = await _result(stream(engine, thread, **options))
-    return result
+    return await _result(stream(engine, thread, **options))
 
 
-def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream:
+def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream[ChatResult]:
     """As `allm.stream`; iterate it with `async for`."""
     return facade.stream(engine, thread, **options)
 
@@ -135,7 +136,9 @@ async def synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) 
     return response
 
 
-def stream_synthesize(engine: Engine, text: str | SpeechRequest, **options: Any) -> CallStream:
+def stream_synthesize(
+    engine: Engine, text: str | SpeechRequest, **options: Any
+) -> CallStream[SpeechResponse, SpeechEvent]:
     """As `allm.stream_synthesize`; iterate it with `async for`."""
     return facade.stream_synthesize(engine, text, **options)
 
@@ -150,7 +153,7 @@ async def transcribe(
 
 def stream_transcribe(
     engine: Engine, audio: Audio | Path | TranscriptionRequest, **options: Any
-) -> CallStream:
+) -> CallStream[TranscriptionResponse, TranscriptionEvent]:
     """As `allm.stream_transcribe`; iterate it with `async for`."""
     return facade.stream_transcribe(engine, audio, **options)
 
@@ -166,7 +169,7 @@ async def classify(
     return response
 
 
-async def _result(stream: EventStream) -> Any:
+async def _result(stream: EventStream[R]) -> R:
     async with stream:  # a cancelled task ends the call: nobody is left who could
         return await stream
 

@@ -5,7 +5,7 @@ Rule of this file: no second session. What needs no model (`submit_tool_result`,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from allm_actors.data import ChatResult, Message, Session, StepResult
 from allm_actors.engine.engine import Engine
@@ -38,6 +38,8 @@ __all__ = [
     "submit_tool_results",
 ]
 
+R = TypeVar("R", bound=ChatResult | StepResult)
+
 
 async def start(engine: Engine, messages: Start, **options: Any) -> tuple[Session, ChatResult]:
     """As `allm.session.start`."""
@@ -63,6 +65,6 @@ async def step(engine: Engine, session: Session, **options: Any) -> tuple[Sessio
     return await _finished(stream_step(engine, session, **options))
 
 
-async def _finished(stream: SessionStream) -> tuple[Session, Any]:
+async def _finished(stream: SessionStream[R]) -> tuple[Session, R]:
     async with stream:  # a cancelled task ends the run: nobody is left who could
         return await stream.afinish()

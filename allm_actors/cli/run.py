@@ -65,7 +65,9 @@ def _prompt(options: Options, terminal: Terminal) -> str:
 
 
 @contextmanager
-def _turn(options: Options, engine: Engine, prompt: str, terminal: Terminal) -> Iterator[EventStream]:
+def _turn(
+    options: Options, engine: Engine, prompt: str, terminal: Terminal
+) -> Iterator[EventStream[ChatResult]]:
     if options.session is None:
         before = [] if options.system is None else [system(options.system)]
         messages: list[Message] = [*before, user(prompt)]
@@ -95,7 +97,7 @@ def _refuse_or_note(session: Session | None, options: Options, terminal: Termina
         terminal.note("--system is for a session that begins; this one goes on as it is")
 
 
-def _answer(turn: EventStream, options: Options, terminal: Terminal) -> ChatResult:
+def _answer(turn: EventStream[ChatResult], options: Options, terminal: Terminal) -> ChatResult:
     ended = True
     for event in turn:
         if options.json:

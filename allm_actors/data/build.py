@@ -9,14 +9,14 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
 from . import docstrings
 from .handlers import called, context_of, handler_of
 from .images import ImageRequest
-from .messages import Content, Message, Part
+from .messages import Message, Part
 from .normal import normalized
 from .requests import Request
 from .schema import json_schema, of_function
@@ -50,19 +50,22 @@ class ToolOptions(TypedDict, total=False):
     metadata: dict[str, Any]
 
 
+P = TypeVar("P", bound=Part)  # a list of one kind of part will do
+
+
 def system(text: str) -> Message:
     """A system message: what the model should be and do. Raises TypeError for anything but text."""
     return Message(role="system", content=_text("system", text))
 
 
-def user(content: Content) -> Message:
+def user(content: str | list[P]) -> Message:
     """A user message: text, or a list of `TextPart`, `ImagePart` and `DocumentPart`.
 
     Raises TypeError for anything else.
     """
     if not isinstance(content, list):
         _text("user", content, "text or a list of parts")
-    return Message(role="user", content=content)
+    return Message(role="user", content=content)  # type: ignore[arg-type]
 
 
 def assistant(text: str) -> Message:

@@ -44,14 +44,14 @@ __all__ = [
 class MessageStarted(msgspec.Struct, frozen=True):
     """The provider was asked; nothing of its answer has come yet."""
 
-    tag: ClassVar[str] = "message_started"
+    tag: ClassVar[Literal["message_started"]] = "message_started"
     message: Message = msgspec.field(default_factory=lambda: Message(role="assistant", content=""))
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
     """A fragment of text; never empty. `id` tells text blocks apart where a provider has several."""
 
-    tag: ClassVar[str] = "text_delta"
+    tag: ClassVar[Literal["text_delta"]] = "text_delta"
     delta: str
     id: str | None = None
 
@@ -59,7 +59,7 @@ class TextDelta(msgspec.Struct, frozen=True, gc=False):
 class TextCompleted(msgspec.Struct, frozen=True, gc=False):
     """The whole text of a block; it has the last word over the deltas."""
 
-    tag: ClassVar[str] = "text_completed"
+    tag: ClassVar[Literal["text_completed"]] = "text_completed"
     text: str
     id: str | None = None
 
@@ -67,7 +67,7 @@ class TextCompleted(msgspec.Struct, frozen=True, gc=False):
 class ToolCallStarted(msgspec.Struct, frozen=True, gc=False):
     """The model begins to write a call."""
 
-    tag: ClassVar[str] = "tool_call_started"
+    tag: ClassVar[Literal["tool_call_started"]] = "tool_call_started"
     id: str
     name: str
 
@@ -75,7 +75,7 @@ class ToolCallStarted(msgspec.Struct, frozen=True, gc=False):
 class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
     """A fragment of a call's JSON arguments; never empty."""
 
-    tag: ClassVar[str] = "tool_call_delta"
+    tag: ClassVar[Literal["tool_call_delta"]] = "tool_call_delta"
     id: str
     arguments_delta: str
 
@@ -83,7 +83,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
 class ToolCallCompleted(msgspec.Struct, frozen=True):
     """A call is complete. `metadata["arguments_error"]` is set when its arguments are not a JSON object."""
 
-    tag: ClassVar[str] = "tool_call_completed"
+    tag: ClassVar[Literal["tool_call_completed"]] = "tool_call_completed"
     id: str
     name: str
     arguments: dict[str, Any]
@@ -94,7 +94,7 @@ class ToolCallCompleted(msgspec.Struct, frozen=True):
 class MessageCompleted(msgspec.Struct, frozen=True):
     """The provider's answer is complete. `metadata` may carry `usage`, `id`, `model` and `raw_finish_reason`."""
 
-    tag: ClassVar[str] = "message_completed"
+    tag: ClassVar[Literal["message_completed"]] = "message_completed"
     message: Message
     finish_reason: FinishReason | None = None
     metadata: dict[str, Any] = {}
@@ -103,21 +103,21 @@ class MessageCompleted(msgspec.Struct, frozen=True):
 class RawChunk(msgspec.Struct, frozen=True):
     """Something of the provider's that has no event of its own; `("usage", {…})` carries `Usage` fields."""
 
-    tag: ClassVar[str] = "raw_chunk"
+    tag: ClassVar[Literal["raw_chunk"]] = "raw_chunk"
     payload: Any
 
 
 class ErrorEvent(msgspec.Struct, frozen=True):
     """The stream failed; `error` is an `AdapterError`, a `StreamError` or another error of this library."""
 
-    tag: ClassVar[str] = "error"
+    tag: ClassVar[Literal["error"]] = "error"
     error: Any
 
 
 class ToolExecutionStarted(msgspec.Struct, frozen=True):
     """A tool's handler starts now."""
 
-    tag: ClassVar[str] = "tool_execution_started"
+    tag: ClassVar[Literal["tool_execution_started"]] = "tool_execution_started"
     id: str
     name: str
     arguments: dict[str, Any]
@@ -126,7 +126,7 @@ class ToolExecutionStarted(msgspec.Struct, frozen=True):
 class ToolExecutionCompleted(msgspec.Struct, frozen=True):
     """A tool's handler ended; `result` is `Ok`, `Err`, `AskUser` or `Halt`."""
 
-    tag: ClassVar[str] = "tool_execution_completed"
+    tag: ClassVar[Literal["tool_execution_completed"]] = "tool_execution_completed"
     id: str
     name: str
     result: HandlerResult
@@ -135,7 +135,7 @@ class ToolExecutionCompleted(msgspec.Struct, frozen=True):
 class ToolResultEncoded(msgspec.Struct, frozen=True, gc=False):
     """The text that answers a call."""
 
-    tag: ClassVar[str] = "tool_result_encoded"
+    tag: ClassVar[Literal["tool_result_encoded"]] = "tool_result_encoded"
     id: str
     content: str
 
@@ -143,7 +143,7 @@ class ToolResultEncoded(msgspec.Struct, frozen=True, gc=False):
 class AskUserRequested(msgspec.Struct, frozen=True):
     """A tool needs a person; the chat halts after this step."""
 
-    tag: ClassVar[str] = "ask_user_requested"
+    tag: ClassVar[Literal["ask_user_requested"]] = "ask_user_requested"
     tool_call_id: str
     tool_name: str
     question: str
@@ -153,7 +153,7 @@ class AskUserRequested(msgspec.Struct, frozen=True):
 class ToolHalt(msgspec.Struct, frozen=True):
     """A tool ended the loop, or failed under `on_tool_error="halt"` (`reason` is then `tool_error`)."""
 
-    tag: ClassVar[str] = "tool_halt"
+    tag: ClassVar[Literal["tool_halt"]] = "tool_halt"
     tool_call_id: str
     reason: str
     result: Any = None
@@ -163,7 +163,7 @@ class ToolHalt(msgspec.Struct, frozen=True):
 class StepCompleted(msgspec.Struct, frozen=True):
     """A step is over: the response, the thread with every answer, and the calls that are left to the caller."""
 
-    tag: ClassVar[str] = "step_completed"
+    tag: ClassVar[Literal["step_completed"]] = "step_completed"
     response: Response
     thread: Thread
     mode: Literal["auto", "manual"] = "auto"
@@ -173,7 +173,7 @@ class StepCompleted(msgspec.Struct, frozen=True):
 class ChatCompleted(msgspec.Struct, frozen=True):
     """The chat is over. Always the last event, exactly once."""
 
-    tag: ClassVar[str] = "chat_completed"
+    tag: ClassVar[Literal["chat_completed"]] = "chat_completed"
     result: ChatResult
 
 

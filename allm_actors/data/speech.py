@@ -6,7 +6,7 @@ Rule of this file: a stream is one `SpeechStarted`, one or more `AudioDelta`, an
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -57,7 +57,7 @@ class SpeechResponse(msgspec.Struct, frozen=True, kw_only=True):
 class SpeechStarted(msgspec.Struct, frozen=True, kw_only=True):
     """The provider accepts; what the bytes will be."""
 
-    tag: ClassVar[str] = "speech_started"
+    tag: ClassVar[Literal["speech_started"]] = "speech_started"
     request_id: str | None = None
     model: str | None = None
     provider: str | None = None
@@ -69,14 +69,14 @@ class SpeechStarted(msgspec.Struct, frozen=True, kw_only=True):
 class AudioDelta(msgspec.Struct, frozen=True):
     """The next bytes of the clip; never empty."""
 
-    tag: ClassVar[str] = "audio_delta"
+    tag: ClassVar[Literal["audio_delta"]] = "audio_delta"
     data: bytes
 
 
 class SpeechCompleted(msgspec.Struct, frozen=True, kw_only=True):
     """The clip is complete."""
 
-    tag: ClassVar[str] = "speech_completed"
+    tag: ClassVar[Literal["speech_completed"]] = "speech_completed"
     request_id: str | None = None
     id: str | None = None
     usage: Usage = msgspec.field(default_factory=Usage)

@@ -8,7 +8,7 @@ one space.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -57,7 +57,7 @@ class TranscriptionResponse(msgspec.Struct, frozen=True, kw_only=True):
 class TranscriptionStarted(msgspec.Struct, frozen=True, kw_only=True):
     """The provider listens."""
 
-    tag: ClassVar[str] = "transcription_started"
+    tag: ClassVar[Literal["transcription_started"]] = "transcription_started"
     request_id: str | None = None
     model: str | None = None
     provider: str | None = None
@@ -67,14 +67,14 @@ class TranscriptionStarted(msgspec.Struct, frozen=True, kw_only=True):
 class PartialTranscript(msgspec.Struct, frozen=True):
     """The best guess at the segment being spoken; it replaces the one before."""
 
-    tag: ClassVar[str] = "partial_transcript"
+    tag: ClassVar[Literal["partial_transcript"]] = "partial_transcript"
     text: str
 
 
 class CommittedTranscript(msgspec.Struct, frozen=True):
     """A segment that will not change any more."""
 
-    tag: ClassVar[str] = "committed_transcript"
+    tag: ClassVar[Literal["committed_transcript"]] = "committed_transcript"
     text: str
     language: str | None = None
 
@@ -82,7 +82,7 @@ class CommittedTranscript(msgspec.Struct, frozen=True):
 class TranscriptionCompleted(msgspec.Struct, frozen=True, kw_only=True):
     """All was heard; `text` is the whole of it."""
 
-    tag: ClassVar[str] = "transcription_completed"
+    tag: ClassVar[Literal["transcription_completed"]] = "transcription_completed"
     text: str = ""
     language: str | None = None
     duration_seconds: float | None = None

@@ -132,7 +132,7 @@ class ToolContext:
 class ToolExecutor(Protocol):
     """Runs a tool's handler."""
 
-    def execute(self, tool: Tool, arguments: Mapping[str, Any], context: ToolContext) -> Any:
+    def execute(self, tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Any:
         """The handler's answer: `Ok`, `Err`, `AskUser`, `Halt`, any other value, an awaitable of these, or a raise."""
         ...
 

@@ -7,7 +7,7 @@ made by the type itself; every earlier one is a guess. An answer that is asked f
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 from allm_actors.data import (
     ChatCompleted,
@@ -26,8 +26,11 @@ from .receiving import text_of
 
 __all__ = ["Partials", "partials"]
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
-class Partials:
+
+class Partials(Generic[T_co]):
     """Iterates over values instead of events, with `for` or `async for`, once. Closing it is closing the events."""
 
     def __init__(self, events: Any, model: Any) -> None:
@@ -35,11 +38,11 @@ class Partials:
         self._begin()
         self._last: Any = None
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[T_co]:
         for event in self._events:
             yield from self._apply(event)
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    async def __aiter__(self) -> AsyncIterator[T_co]:
         async for event in self._events:
             for value in self._apply(event):
                 yield value
@@ -88,7 +91,15 @@ class Partials:
         return (value,)
 
 
-def partials(events: Any, model: Any) -> Partials:
+@overload
+def partials(events: Any, model: type[T]) -> Partials[T]: ...
+
+
+@overload
+def partials(events: Any, model: Any) -> Partials[Any]: ...
+
+
+def partials(events: Any, model: Any) -> Partials[Any]:
     """The values of the type that the events of one call come to: `for cat in allm.partials(stream, Cat)`.
 
     `events` is a stream, or any iterable of events. A value is complete as far as it goes: what has not come yet is a

@@ -20,7 +20,7 @@ from allm_actors.actors.streams.watched import watched
 from allm_actors.actors.turns.ending import ending
 from allm_actors.actors.turns.spec import Begin, TurnSpec, WhenBusy
 from allm_actors.actors.turns.turn import needs_its_loop, turn_spec, view_of
-from allm_actors.data import Message, Session, SessionError, ToolCall
+from allm_actors.data import ChatResult, Message, Session, SessionError, StepResult, ToolCall
 from allm_actors.data.codec import to_msgpack
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.keys import either
@@ -138,16 +138,16 @@ class SessionHandle:
         """The calls that wait for `submit_tool_result`."""
         return list(self._shown().pending_tool_calls)
 
-    def reply(self, message: str | Message, **options: Any) -> Turn:
+    def reply(self, message: str | Message, **options: Any) -> Turn[ChatResult]:
         """Add a user message and let the model answer, tools included."""
         return self._begin("chat", "reply", [_stored(said_by_user(message))], options)
 
-    def continue_(self, message: str | Message | None = None, **options: Any) -> Turn:
+    def continue_(self, message: str | Message | None = None, **options: Any) -> Turn[ChatResult]:
         """Go on: after submitted tool results, after an interruption, or with another message."""
         said = [] if message is None else [_stored(spoken(message))]
         return self._begin("chat", "continue", said, options)
 
-    def step(self, **options: Any) -> Turn:
+    def step(self, **options: Any) -> Turn[StepResult]:
         """One model call and its tools; the turn's result is a `StepResult`."""
         return self._begin("step", "step", [], options)
 
@@ -224,7 +224,7 @@ class SessionHandle:
 
     def _begin(
         self, kind: Kind, operation: Operation, messages: list[Message], options: dict[str, Any]
-    ) -> Turn:
+    ) -> Turn[Any]:
         # Who forwards an option of None says nothing, above all not whose key it shall be.
         options = {**options, "api_key": either(options.get("api_key"), self._api_key)}
         if options.get("session_id") is None:
@@ -247,7 +247,7 @@ class SessionHandle:
         if self._host.attached or needs_its_loop(spec):
             spec.channel.home = spec.loop
         spec.channel.io_loop = self._ports.io_loop
-        turn = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
+        turn: Turn[Any] = Turn(spec.options.request_id or spec.id, _Ended(spec), spec.channel, view_of(spec))
         self._last = weak(spec.channel)
         self.ask(Begin(spec)).add_done_callback(lambda future: _refuse(spec, future))
         if not self._host.attached:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Any, Protocol, Self
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, overload
 
 import msgspec
 
@@ -33,7 +34,16 @@ from allm_actors.execution.partials import Partials
 from .channel import Channel
 from .fitting import check_fits
 
-__all__ = ["EventStream", "Source", "Turn", "View"]
+__all__ = ["E_co", "EventStream", "R_co", "Source", "Turn", "View"]
+
+T = TypeVar("T")
+if TYPE_CHECKING:
+    import typing_extensions
+
+    R_co = typing_extensions.TypeVar("R_co", covariant=True, default=Any)
+    E_co = typing_extensions.TypeVar("E_co", covariant=True, default=Event)
+else:  # a default is Python 3.13's
+    R_co, E_co = TypeVar("R_co", covariant=True), TypeVar("E_co", covariant=True)
 
 _LOOP_EVENTS = (
     ToolExecutionStarted,
@@ -72,7 +82,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     response_model: Any = None
     complaints: list[str] = []
 
-    def shows(self, event: Event) -> bool:
+    def shows(self, event: Any) -> bool:
         """Whether the reader gets this event. The observer is told first; what it raises is logged, once."""
         if self.on_event is not None and not isinstance(event, _LOOP_EVENTS):
             self._observe(self.on_event, event)
@@ -98,8 +108,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
                 log.exception(text, event_tag=event.tag)
 
 
-class EventStream:
-    """The events of one call, pulled one by one.
+class EventStream(Generic[R_co, E_co]):
+    """The events of one call, pulled one by one; `EventStream[ChatResult]` is one whose result is that.
 
     Iterate it with `for` or `async for`, once. Leaving the `with` block, `close()` or dropping the last reference ends
     the call: the provider's connection is closed and tools that can be stopped are stopped. `result()` (or `await
@@ -110,11 +120,14 @@ class EventStream:
     Thread: one reader at a time, on any thread or event loop.
     """
 
+    if not TYPE_CHECKING:  # `EventStream[ChatResult]`, without the other parameter, which has a default
+        __class_getitem__ = classmethod(GenericAlias)
+
     def __init__(
         self, source: Source, channel: Channel, view: View | None = None, *, begun: bool = False
     ) -> None:
         self._source, self._channel, self._view = source, channel, view or View()
-        self._ready: deque[Event] = deque()
+        self._ready: deque[Any] = deque()
         self._begun = begun
         self._closed = self._exhausted = False
         self._read = 0
@@ -122,10 +135,10 @@ class EventStream:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> E_co:
         while True:
             while self._ready:
-                event = self._ready.popleft()
+                event: E_co = self._ready.popleft()
                 self._read += 1
                 if self._view.shows(event):
                     return event
@@ -138,10 +151,10 @@ class EventStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E_co:
         while True:
             while self._ready:
-                event = self._ready.popleft()
+                event: E_co = self._ready.popleft()
                 self._read += 1
                 if self._view.shows(event):
                     return event
@@ -151,7 +164,13 @@ class EventStream:
                 await self._abegin()
             self._keep(await self._channel.atake())
 
-    def partials(self, model: Any = None) -> Partials:
+    @overload
+    def partials(self, model: type[T]) -> Partials[T]: ...
+
+    @overload
+    def partials(self, model: Any = None) -> Partials[Any]: ...
+
+    def partials(self, model: Any = None) -> Partials[Any]:
         """The values that the answer comes to while it is being written, of the call's `response_model` or of `model`.
 
         Iterate it with `for` or `async for`, in place of the stream. The last value is the answer's own; where there is
@@ -164,7 +183,7 @@ class EventStream:
             raise TypeError("partials needs a type: make the call with response_model=, or say partials(…)")
         return Partials(_ToTheEnd(self, model), model)
 
-    def result(self) -> Any:
+    def result(self) -> R_co:
         """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
 
         Ctrl-C ends the call.
@@ -179,12 +198,13 @@ class EventStream:
             if not self._begun:
                 self._begin()
         try:
-            return self._channel.wait_result()
+            result: R_co = self._channel.wait_result()
         except KeyboardInterrupt:
             self._channel.cancel()
             raise
+        return result
 
-    async def aresult(self) -> Any:
+    async def aresult(self) -> R_co:
         """As `result`, without blocking the event loop. A cancelled wait leaves the call running; await it again."""
         if self._view.on_event is not None:
             async for _ in self:
@@ -194,11 +214,11 @@ class EventStream:
             self._drain()
             if not self._begun:
                 await self._abegin()
-        result = await self._channel.await_result()
+        result: R_co = await self._channel.await_result()
         self._exhausted = True
         return result
 
-    def __await__(self) -> Generator[Any, Any, Any]:
+    def __await__(self) -> Generator[Any, Any, R_co]:
         return self.aresult().__await__()
 
     def close(self) -> None:
@@ -267,7 +287,7 @@ class EventStream:
         self._begun = True
         self._channel.end(self._source.unbegun())
 
-    def _keep(self, taken: deque[Event]) -> None:
+    def _keep(self, taken: deque[Any]) -> None:
         self._exhausted = not taken
         if not self._closed:  # by somebody else, meanwhile: what came of that is not read
             self._ready = taken
@@ -295,13 +315,13 @@ class _ToTheEnd:
     raised.
     """
 
-    def __init__(self, stream: EventStream, model: Any) -> None:
+    def __init__(self, stream: EventStream[Any, Any], model: Any) -> None:
         self._stream, self._model = stream, model
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> Any:
         try:
             return next(event for event in self._stream if self._counts(event))
         except StopIteration:
@@ -312,7 +332,7 @@ class _ToTheEnd:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> Any:
         async for event in self._stream:
             if self._counts(event):
                 return event
@@ -324,7 +344,7 @@ class _ToTheEnd:
         return isinstance(event, ChatCompleted) or not self._stream.drafting
 
 
-class Turn(EventStream):
+class Turn(EventStream[R_co]):
     """One turn of a session: an `EventStream` with an id, that the session has admitted already."""
 
     def __init__(self, id: str, source: Source, channel: Channel, view: View | None = None) -> None:

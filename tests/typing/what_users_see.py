@@ -1,0 +1,98 @@
+"""What a type checker knows of a user's program: `mypy` reads this, and nobody runs it.
+
+Each `assert_type` is a promise. Each `type: ignore` is a mistake that a checker finds; it complains when one is not.
+"""
+
+from dataclasses import dataclass
+from typing import assert_never, assert_type
+
+import allm_actors as allm
+from allm_actors import Textdelta  # type: ignore[attr-defined]  # noqa: F401
+from allm_actors.testing import Players  # type: ignore[attr-defined]  # noqa: F401
+
+
+@dataclass
+class Cat:
+    """What the model is to answer with."""
+
+    name: str
+
+
+def of_a_stream(engine: allm.Engine, said: list[allm.Message]) -> None:
+    """What a stream's events and results are."""
+    assert_type(allm.stream_generate(engine, said).result(), allm.Response)
+    assert_type(allm.stream_step(engine, said).result(), allm.StepResult)
+    stream = allm.stream(engine, said)
+    assert_type(stream, allm.EventStream[allm.ChatResult])
+    for event in stream:
+        assert_type(event, allm.Event)
+        if event.tag == "text_delta":
+            assert_type(event, allm.TextDelta)
+    for cat in stream.partials(Cat):
+        assert_type(cat, Cat)
+    for cat in allm.partials(stream, Cat):
+        assert_type(cat, Cat)
+    stream.result().nope()  # type: ignore[attr-defined]
+
+
+async def of_an_awaited_stream(engine: allm.Engine, said: list[allm.Message]) -> None:
+    """The same on an event loop."""
+    assert_type(await allm.aio.stream(engine, said), allm.ChatResult)
+    async with allm.aio.stream_step(engine, said) as stream:
+        async for event in stream:
+            assert_type(event, allm.Event)
+        assert_type(await stream, allm.StepResult)
+
+
+def of_a_stream_of_any_call(stream: allm.EventStream, turn: allm.Turn) -> None:
+    """Without parameters it is a stream of chat events, which any of them is."""
+    for event in stream:
+        assert_type(event, allm.Event)
+    of_a_stream_of_any_call(turn, turn)
+
+
+def of_what_is_not_chat(engine: allm.Engine, clip: allm.Audio) -> None:
+    """A clip and a transcript have events of their own, and a checker knows when all of them were looked at."""
+    with allm.stream_synthesize(engine, "Good morning.") as stream:
+        for event in stream:
+            match event:
+                case allm.SpeechStarted() | allm.SpeechCompleted() | allm.ErrorEvent():
+                    pass
+                case allm.AudioDelta(data=piece):
+                    assert_type(piece, bytes)
+                case _:
+                    assert_never(event)
+        assert_type(stream.result(), allm.SpeechResponse)
+    assert_type(allm.stream_transcribe(engine, clip).result(), allm.TranscriptionResponse)
+
+
+def of_a_session(host: allm.Host, engine: allm.Engine, session: allm.Session) -> None:
+    """The turns of a host's session, and of a session that is a value."""
+    handle = host.session("a", engine)
+    assert_type(handle, allm.SessionHandle)
+    assert_type(handle.reply("Hi"), allm.Turn[allm.ChatResult])
+    assert_type(handle.step().result(), allm.StepResult)
+    assert_type(
+        allm.session.stream_reply(engine, session, "Hi").finish(), tuple[allm.Session, allm.ChatResult]
+    )
+
+
+def of_messages(pictures: list[allm.ImagePart], mixed: list[allm.TextPart | allm.ImagePart]) -> None:
+    """Parts may come in a list of their own kind."""
+    allm.user(pictures)
+    allm.user([*mixed, *pictures])
+    allm.user(3)  # type: ignore[arg-type]
+
+
+class Counting:
+    """A tool executor, as the guide writes one."""
+
+    def execute(self, tool: allm.Tool, arguments: dict[str, object], context: allm.ToolContext) -> object:
+        """Whatever the tool says."""
+        return tool.run(arguments, context)
+
+
+def of_an_engine() -> None:
+    """What it takes."""
+    engine = allm.Engine("fake", tool_executor=Counting())
+    allm.chatt(engine)  # type: ignore[attr-defined]
