@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from supervisors.core.steps import Ref, Retry
 from supervisors.spec import ChildSpec, ChildType
@@ -24,7 +24,7 @@ class Child(NamedTuple):
     """One line of `which_children`: `ref` is None for a child that does not run, or `"restarting"`."""
 
     id: Hashable
-    ref: Ref | None
+    ref: Any
     type: ChildType | None
 
 
