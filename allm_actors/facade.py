@@ -81,7 +81,7 @@ S = TypeVar("S", bound=EventStream[Any, Any])
 def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
     """One model call. A failure after it began is data: `finish_reason == "error"` and `metadata["error"]`.
 
-    The options win over what a request says, but for its `model`.
+    The options are those of `chat` about a model's call; they win over what a request says, but for its `model`.
     Raises: TypeError, ValueError, ValidationError, EngineError; AdapterError for a scripted refusal.
     """
     return _result(stream_generate(engine, request, **options))
@@ -95,7 +95,7 @@ def stream_generate(engine: Engine, request: Request | Conversation, **options: 
 
 
 def step(engine: Engine, thread: Conversation, **options: Any) -> StepResult:
-    """One model call and the tools it asks for."""
+    """One model call and the tools it asks for. Options and errors: as `chat`, without those of its turns."""
     return _result(stream_step(engine, thread, **options))
 
 
@@ -105,7 +105,14 @@ def stream_step(engine: Engine, thread: Conversation, **options: Any) -> EventSt
 
 
 def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
-    """Steps until the model has answered, a tool halts, or `max_turns` is reached."""
+    """Steps until the model has answered, a tool halts, or `max_turns` (8) is reached. Failures are in the result.
+
+    Options, over the engine's: `model`, `tools`, `tool_choice`, `temperature`, `max_tokens`, `response_format`,
+    `response_model`, `context`, `max_turns`, `max_concurrency`, `halt_when`, `on_tool_error`, `api_key`,
+    `retry`, `on_event`; in seconds `tool_timeout`, `request_timeout`, `stream_timeout`; docs/reference/options.md has
+    all. A name that is none of them is the provider's, and is sent as it is.
+    Raises: as `generate`.
+    """
     return _result(stream(engine, thread, **options))
 
 
