@@ -13,6 +13,7 @@ import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,7 +40,8 @@ CREATE TABLE messages (
 class SQLiteStore:
     """Sessions in one SQLite file. Raises StoreError for a file that is not ours, newer than we are, or locked.
 
-    A file that is removed or replaced while it is open is refused, too: what is written to it nobody would find again.
+    A file that was open when the process was forked is refused in the child, where SQLite could not keep it whole.
+    One that is removed or replaced while it is open is refused, too: what is written to it nobody would find again.
     Several hosts may use one file, for different sessions: who saves a session that somebody else has saved since it
     was loaded is refused (`conflict`), so that nobody's messages are lost silently. So is who has seen a session that
     was deleted since, whatever has been begun under its name.
@@ -63,6 +65,12 @@ class SQLiteStore:
 
         Raises StoreError(`locked`) when what was interrupted has not ended within `patience`.
         """
+        if self._found() in _inherited:
+            advice = (
+                "was open when this process was forked from another, and SQLite cannot share it: start hosts after the "
+                "last fork, or let children begin with spawn"
+            )
+            raise self._error("unavailable", advice)
         if (db := self._db) is not None:
             with contextlib.suppress(sqlite3.ProgrammingError):  # closed in between
                 db.interrupt()
@@ -77,6 +85,7 @@ class SQLiteStore:
                 self._prepare(self._db)
                 self._check_rights()
                 self._file = self._found()
+                _open.add(self)
             except BaseException:
                 self.close()
                 raise
@@ -133,8 +142,15 @@ class SQLiteStore:
         """Close the file; the write-ahead log is folded into it."""
         with self._alone():
             db, self._db = self._db, None
+            _open.discard(self)
             if db is not None:
                 db.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: it is not open here, where none of the threads are that may have been inside."""
+        if self._db is not None and self._file is not None:
+            _inherited[self._file] = self._db
+        self._db, self._turn = None, threading.RLock()
 
     def _absolute(self, path: str | Path) -> str:
         try:
@@ -306,6 +322,22 @@ class SQLiteStore:
 
     def _error(self, reason: str, what: str) -> StoreError:
         return StoreError(reason, path=self.path, message=f"the session store {self.path} {what}")
+
+
+_open: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+# What was open when this process was forked. SQLite takes its parent's locks for its own, and the connection must be
+# neither used nor closed. Source: https://www.sqlite.org/howtocorrupt.html, 2.6, read 2026-11.
+_inherited: dict[tuple[int, int] | None, sqlite3.Connection] = {}
+
+
+def _leave_all_to_parent() -> None:
+    for store in list(_open):
+        store.leave_to_parent()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_all_to_parent)
 
 
 def _header(session: Session) -> Session:

@@ -503,3 +503,48 @@ def test_a_path_in_a_directory_that_is_gone_is_refused_by_name(tmp_path, monkeyp
         SQLiteStore("s.db")
     assert refused.value.reason == "unavailable"
     assert SQLiteStore(tmp_path / "s.db").path == str(tmp_path / "s.db")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_neither_uses_nor_closes_what_its_parent_has_open(tmp_path):
+    store = SQLiteStore(tmp_path / "s.db", patience=0.1)
+    store.open()
+    store.save([Save(session("Hi"))])
+    inherited = store._db
+    inside, leave = threading.Event(), threading.Event()
+
+    def busy():
+        with store._transaction(), store._alone():
+            inside.set()
+            leave.wait()
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    inside.wait()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            refusals = [
+                _refusal(store.load, "s"),
+                *(_refusal(each.open) for each in (store, SQLiteStore(store.path))),
+            ]
+            store.close()
+            untouched = inherited.total_changes >= 0  # raises where it was closed
+            elsewhere = SQLiteStore(tmp_path / "elsewhere.db")
+            elsewhere.open()
+            elsewhere.save([Save(session("Hi"))])
+            forked = all("was forked" in text for text in refusals[1:])
+            right = untouched and "is not open" in refusals[0] and forked and elsewhere.ids() == ["s"]
+            os._exit(0 if right else 1)
+        os._exit(2)
+    leave.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.ids() == ["s"]
+    store.close()
+
+
+def _refusal(call, *args):
+    with pytest.raises(StoreError) as refused:
+        call(*args)
+    return str(refused.value)
