@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.histories import fitted
 from allm_actors.engine.heads import tell_response
 from allm_actors.engine.preflight import with_tool_choice, without_foreign_words
@@ -52,9 +53,8 @@ from allm_actors.engine.wire import (
 )
 from allm_actors.telemetry import bus as telemetry
 
-__all__ = ["Batches", "RemoteAdapter", "find_dialect"]
+__all__ = ["Batches", "RemoteAdapter"]
 
-_DIALECTS = "allm_actors.engine.dialects"
 _SIGNERS = "allm_actors.engine"
 _HOST = re.compile(r"[\w.:-]+")
 _MAX_ERROR_BYTES = 64 * 1024
@@ -106,7 +106,8 @@ class RemoteAdapter:
 
     def requires_structured_finalize(self, request: Request) -> bool:
         """See `Dialect.requires_structured_finalize`."""
-        return find_dialect(self._dialect_name(request)).requires_structured_finalize(request)
+        dialect: Dialect = find_dialect(self._dialect_name(request))
+        return dialect.requires_structured_finalize(request)
 
     def __repr__(self) -> str:
         return f"RemoteAdapter({self.name!r})"
@@ -116,7 +117,8 @@ class RemoteAdapter:
         if self._row.model_required and request.model is None and "model" not in request.options:
             raise _missing_model(self._row)
         name = self._dialect_name(request, call.options.get("endpoint"))
-        request, dialect = without_foreign_words(with_tool_choice(request), name), find_dialect(name)
+        dialect: Dialect = find_dialect(name)
+        request = without_foreign_words(with_tool_choice(request), name)
         http = dialect.encode(fitted(request, self._row), self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
         headers = headers_for(self._row, call.options, key)
@@ -134,12 +136,6 @@ def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
     """What signs in place of a key. Raises `EngineError` when this installation, or these options, cannot sign."""
     sign: Sign = import_module(f"{_SIGNERS}.{row.signer}").signer(row, place_of(row, "region", options))
     return sign
-
-
-def find_dialect(name: str) -> Dialect:
-    """The dialect of a module in `engine/dialects`, loaded when it is first asked for."""
-    dialect: Dialect = import_module(f"{_DIALECTS}.{name}").DIALECT
-    return dialect
 
 
 class Batches:

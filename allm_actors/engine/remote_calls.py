@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from importlib import import_module
 from typing import Any, ClassVar
 
 import msgspec
@@ -37,6 +36,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.fakes import FAKES
 from allm_actors.engine.fetching import is_remote, with_pictures, without_pictures
@@ -57,7 +57,6 @@ from allm_actors.engine.wire import Deadlines, HttpFailure, HttpRequest, HttpRes
 
 __all__ = ["RemoteService", "remote_service"]
 
-_DIALECTS = "allm_actors.engine.dialects"
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 512 * 1024 * 1024
@@ -74,7 +73,7 @@ class RemoteService:
 
     def __init__(self, row: Service) -> None:
         self._row = row
-        self._dialect: Any = import_module(f"{_DIALECTS}.{row.dialect}").DIALECT
+        self._dialect: Any = find_dialect(row.dialect)
 
     @property
     def name(self) -> str:

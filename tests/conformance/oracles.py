@@ -6,7 +6,7 @@ Rule of this file: an SDK asks over a real socket, so that its own HTTP client, 
 from contextlib import contextmanager
 
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote import find_dialect
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.testing.loopback import LoopbackServer, Reply
 
 

@@ -22,7 +22,7 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.anthropic import DIALECT
+from allm_actors.engine.dialects.anthropic.chat import DIALECT
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (

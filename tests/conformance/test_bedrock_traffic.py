@@ -19,7 +19,7 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.bedrock import DIALECT
+from allm_actors.engine.dialects.bedrock.chat import DIALECT
 from allm_actors.engine.eventstream import EventStreamDecoder
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.aws_frames import read, split

@@ -6,7 +6,7 @@ import pytest
 
 from allm_actors.data import Message, MessageCompleted, Request, TextCompleted, TextDelta, Tool, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.cohere import DIALECT
+from allm_actors.engine.dialects.cohere.chat import DIALECT
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (

@@ -7,7 +7,7 @@ import pytest
 from allm_actors.data import ErrorEvent, MessageCompleted, ToolCallCompleted, Usage
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote import find_dialect
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.routes import dialects_of
 from allm_actors.execution.fold import Fold
 from tests.conformance.ledger import exchanges_of, suites

@@ -21,7 +21,7 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.gemini import DIALECT
+from allm_actors.engine.dialects.gemini.chat import DIALECT
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (

@@ -6,7 +6,7 @@ import pytest
 
 from allm_actors.data import Message, MessageCompleted, Request, TextDelta, Tool, ToolCall
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.ollama import DIALECT
+from allm_actors.engine.dialects.ollama.chat import DIALECT
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import assert_cut_anywhere, assert_whole_streams_cut, cases, exchanges
 

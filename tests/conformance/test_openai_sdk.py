@@ -7,7 +7,7 @@ import pytest
 
 from allm_actors.data import ErrorEvent
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote import find_dialect
+from allm_actors.engine.dialects import find_dialect
 from tests.conformance.traffic import cases, exchanges
 
 openai = pytest.importorskip("openai", reason="OpenAI's SDK is not installed: make oracles")

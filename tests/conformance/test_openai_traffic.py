@@ -21,7 +21,7 @@ from allm_actors.data import (
     ToolCallCompleted,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.openai_chat import DIALECT, Decoder
+from allm_actors.engine.dialects.openai.chat import DIALECT, Decoder
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite
 from tests.conformance.traffic import (

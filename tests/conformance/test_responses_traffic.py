@@ -22,7 +22,7 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.openai_responses import DIALECT
+from allm_actors.engine.dialects.openai.responses import DIALECT
 from allm_actors.engine.wire import HttpFailure
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.ledger import Suite

@@ -17,8 +17,8 @@ from allm_actors.data import (
     TextDelta,
 )
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.http.transport import HttpxTransport
-from allm_actors.engine.remote import find_dialect
 from allm_actors.engine.routes import dialects_of
 from allm_actors.engine.wire import HttpFailure
 from allm_actors.execution.fold import Fold

@@ -227,11 +227,11 @@ def failures() -> set[tuple[str, str, str]]:
 
 # What is wrong with a part of a message is found by functions that return the code.
 _FINDERS = {
-    "pictures.py": "picture_failure",
-    "documents.py": "document_failure",
-    "parts.py": "_failure",
-    "anthropic.py": "_document_failure",
-    "bedrock_documents.py": "_failure",
+    "dialects/pictures.py": "picture_failure",
+    "dialects/documents.py": "document_failure",
+    "dialects/parts.py": "_failure",
+    "dialects/anthropic/chat.py": "_document_failure",
+    "dialects/bedrock/documents.py": "_failure",
 }
 
 
@@ -242,8 +242,8 @@ def listed_in_the_code() -> set[tuple[str, str]]:
         tree = ast.parse(path.read_text())
         for node in ast.walk(tree):
             found |= {(_field(field), code) for pair in _pairs(node) for field, code in _read(pair)}
-        if path.name in _FINDERS:
-            found |= {("*", code) for code in _returned(tree, _FINDERS[path.name])}
+        finders = (function for file, function in _FINDERS.items() if path.match(file))
+        found |= {("*", code) for function in finders for code in _returned(tree, function)}
     return found
 
 

@@ -13,8 +13,8 @@ from allm_actors.data import Message, Request
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.http.transport import HttpxTransport
-from allm_actors.engine.remote import find_dialect
 from allm_actors.engine.routes import ENDPOINTS, dialects_of
 from allm_actors.testing.loopback import Reply
 from tests.conformance import aws_frames

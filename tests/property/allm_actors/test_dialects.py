@@ -23,7 +23,7 @@ from allm_actors.data import (
     ToolCallStarted,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote import find_dialect
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.routes import dialects_of
 from tests.conformance import aws_frames
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.openai_chat import Decoder
+from allm_actors.engine.dialects.openai.chat import Decoder
 from tests.property.allm_actors.test_dialects import assert_lawful
 
 ROW = PROVIDERS["openai"]

@@ -19,7 +19,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.anthropic import DIALECT
+from allm_actors.engine.dialects.anthropic.chat import DIALECT
 from allm_actors.engine.wire import HttpFailure
 
 ROW = PROVIDERS["anthropic"]

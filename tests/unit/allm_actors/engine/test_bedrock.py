@@ -20,7 +20,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.bedrock import DIALECT
+from allm_actors.engine.dialects.bedrock.chat import DIALECT
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.aws_frames import event, frame
 

@@ -20,7 +20,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.cohere import DIALECT
+from allm_actors.engine.dialects.cohere.chat import DIALECT
 from allm_actors.engine.sse import MAX_EVENT_BYTES
 from allm_actors.engine.wire import HttpFailure
 

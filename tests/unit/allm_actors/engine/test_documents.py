@@ -1,7 +1,6 @@
 """Documents in messages: how each format says them, and what is refused before anything is sent."""
 
 import json
-from importlib import import_module
 
 import pytest
 
@@ -18,6 +17,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.documents import document_name
 
 PDF = Document.from_bytes(b"\1\2", "application/pdf", title="A plan")
@@ -28,7 +28,7 @@ DATA_URI = "data:application/pdf;base64,AQI="
 
 def sent(messages, name, dialect=None):
     row = PROVIDERS[name]
-    encode = import_module(f"allm_actors.engine.dialects.{dialect or row.dialect}").DIALECT.encode
+    encode = find_dialect(dialect or row.dialect).encode
     return json.loads(encode(Request(messages=messages, model="m"), row, "https://x").body)
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from allm_actors.data import MessageCompleted, TextCompleted, ToolCallCompleted
 from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.failures import retry_after_ms
 from allm_actors.engine.http.proxies import may_be_exempt
-from allm_actors.engine.remote import find_dialect
 from allm_actors.engine.secret import Secret, scrub
 
 

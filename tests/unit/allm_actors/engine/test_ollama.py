@@ -17,7 +17,7 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.ollama import DIALECT
+from allm_actors.engine.dialects.ollama.chat import DIALECT
 from allm_actors.engine.lines import LineDecoder
 from allm_actors.engine.wire import HttpFailure
 

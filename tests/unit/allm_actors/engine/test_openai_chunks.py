@@ -19,8 +19,8 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.histories import made_of
-from allm_actors.engine.dialects.openai_chat import Decoder
-from allm_actors.engine.dialects.openai_wire import usage_fields
+from allm_actors.engine.dialects.openai.chat import Decoder
+from allm_actors.engine.dialects.openai.wire import usage_fields
 
 DONE = b"data: [DONE]\n\n"
 

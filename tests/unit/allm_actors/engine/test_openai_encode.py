@@ -6,7 +6,7 @@ import pytest
 
 from allm_actors.data import Image, ImagePart, Message, Request, TextPart, Tool, ToolCall, ValidationError
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.openai_chat import encode
+from allm_actors.engine.dialects.openai.chat import encode
 
 
 def body(provider="openai", **fields):

@@ -22,7 +22,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.dialects.openai_responses import DIALECT
+from allm_actors.engine.dialects.openai.responses import DIALECT
 from tests.conformance.traffic import thoughts
 
 ROW = PROVIDERS["openai"]

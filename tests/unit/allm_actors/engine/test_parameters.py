@@ -6,7 +6,7 @@ import pytest
 
 from allm_actors.data import Message, Request, ValidationError
 from allm_actors.engine.catalog import OPENAI_WORDS, PROVIDERS
-from allm_actors.engine.dialects.openai_chat import encode
+from allm_actors.engine.dialects.openai.chat import encode
 
 HI = Message(role="user", content="hi")
 

@@ -4,7 +4,7 @@ import pytest
 
 from allm_actors.data import EngineError, Message, Request
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote import find_dialect
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.routes import ENDPOINTS, dialect_of, dialects_of
 
 OPENAI = PROVIDERS["openai"]

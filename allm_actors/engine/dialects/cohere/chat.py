@@ -4,7 +4,7 @@ Rule of this file: pure. What this format has no word for (documents, thinking, 
 `request.options`, which has the last word over every field.
 
     ours                              on the wire
-    an assistant's thoughts           content of type thinking, and tool_plan, as they came; see `cohere_events`
+    an assistant's thoughts           content of type thinking, and tool_plan, as they came; see `events`
     an assistant's calls              tool_calls, with the arguments as text
     tool_choice required, none        REQUIRED, NONE
     tool_choice, a name               REQUIRED, and that tool alone: a name has no place on this wire
@@ -32,7 +32,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
 from allm_actors.engine.dialects.body import flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
-from allm_actors.engine.dialects.cohere_events import STATE, Decoder
+from allm_actors.engine.dialects.cohere.events import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url
 from allm_actors.engine.wire import HttpRequest

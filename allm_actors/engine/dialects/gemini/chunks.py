@@ -36,7 +36,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall, json_text
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
-from allm_actors.engine.dialects.gemini_arguments import PartialArguments
+from allm_actors.engine.dialects.gemini.arguments import PartialArguments
 from allm_actors.engine.dialects.lenient import (
     UNREADABLE,
     count_of,

@@ -40,8 +40,8 @@ from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_schema
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_name
-from allm_actors.engine.dialects.openai_chunks import STATE, Decoder
-from allm_actors.engine.dialects.openai_options import forced_name, prompt_cache
+from allm_actors.engine.dialects.openai.chunks import STATE, Decoder
+from allm_actors.engine.dialects.openai.options import forced_name, prompt_cache
 from allm_actors.engine.dialects.parameters import obeying
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_url

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from allm_actors.data import AdapterError, TranscriptionRequest, TranscriptionResponse
 from allm_actors.engine.dialects.clips import clip_bytes, plain_type
-from allm_actors.engine.dialects.gemini_chunks import BROKEN_FINISHES, FINISHES
-from allm_actors.engine.dialects.gemini_content import asked, blocked, inline, parts_of, usage_of
+from allm_actors.engine.dialects.gemini.chunks import BROKEN_FINISHES, FINISHES
+from allm_actors.engine.dialects.gemini.content import asked, blocked, inline, parts_of, usage_of
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.refusals import answered_object, refusal
 from allm_actors.engine.services import Service

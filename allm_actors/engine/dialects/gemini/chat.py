@@ -44,8 +44,8 @@ from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
-from allm_actors.engine.dialects.gemini_chunks import STATE, SYNTHETIC_ID, Decoder
-from allm_actors.engine.dialects.gemini_request import MOST_BYTES, TOP_LEVEL, too_large
+from allm_actors.engine.dialects.gemini.chunks import STATE, SYNTHETIC_ID, Decoder
+from allm_actors.engine.dialects.gemini.request import MOST_BYTES, TOP_LEVEL, too_large
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest

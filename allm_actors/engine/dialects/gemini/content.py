@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from allm_actors.data import AdapterError, Usage
-from allm_actors.engine.dialects.gemini_chunks import FINISHES
-from allm_actors.engine.dialects.gemini_request import MOST_BYTES, TOP_LEVEL, too_large
+from allm_actors.engine.dialects.gemini.chunks import FINISHES
+from allm_actors.engine.dialects.gemini.request import MOST_BYTES, TOP_LEVEL, too_large
 from allm_actors.engine.dialects.lenient import count_of, dict_of, dicts_of, text_of
 from allm_actors.engine.dialects.refusals import sent_json
 from allm_actors.engine.services import Service

@@ -35,12 +35,12 @@ from typing import Any, ClassVar, Final
 
 from allm_actors.data import AdapterError, Event, FinishReason
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects import openai_items as items
 from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import UNREADABLE, dict_of, dicts_of, read_object, text_of
-from allm_actors.engine.dialects.openai_items import Wire
+from allm_actors.engine.dialects.openai import items
+from allm_actors.engine.dialects.openai.items import Wire
 from allm_actors.engine.sse import ServerEvent, SseDecoder
 
 __all__ = ["STATE", "Decoder"]

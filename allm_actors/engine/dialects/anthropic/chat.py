@@ -9,7 +9,7 @@ every field but the forced tool of structured output.
     an assistant's calls              tool_use blocks; thoughts and server tools go back as they came
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
-                                      called in their place; see `anthropic_events`
+                                      called in their place; see `events`
     max_tokens                        max_tokens, 1024 when nobody says
     documents                         document blocks: a PDF, or a text, which is text/plain whatever kind it is
     prompt_cache                      cache_control of the whole request; a key has no place on this wire
@@ -37,7 +37,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.anthropic_events import JSON_TOOL, STATE, Decoder
+from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
 from allm_actors.engine.dialects.body import flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data

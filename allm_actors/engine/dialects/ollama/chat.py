@@ -23,7 +23,7 @@ from allm_actors.data import AdapterError, ImagePart, Message, Request, Tool
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
-from allm_actors.engine.dialects.ollama_lines import Decoder
+from allm_actors.engine.dialects.ollama.lines import Decoder
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
 from allm_actors.engine.wire import HttpRequest

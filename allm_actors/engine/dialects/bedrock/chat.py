@@ -8,7 +8,7 @@ model, in `additionalModelRequestFields`.
     model                             in the path: an id, an inference profile, or an ARN
     system messages, wherever         system, a block each
     messages in a row of one side     one message; tool messages are toolResult blocks of the user's
-    documents                         document blocks; see `bedrock_documents`
+    documents                         document blocks; see `documents`
     an assistant's calls              toolUse blocks; thoughts and server tools go back as they came
     max_tokens, temperature           inferenceConfig
     tool_choice required, a name      {"any": {}}, {"tool": {"name": …}}
@@ -40,8 +40,8 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
-from allm_actors.engine.dialects.bedrock_documents import DOCUMENTS, document_block, named
-from allm_actors.engine.dialects.bedrock_events import STATE, Decoder
+from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_block, named
+from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
 from allm_actors.engine.dialects.body import flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of

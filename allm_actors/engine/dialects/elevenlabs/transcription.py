@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from allm_actors.data import AdapterError, TranscriptionRequest, TranscriptionResponse
 from allm_actors.engine.dialects.clips import clip_bytes, plain_type
-from allm_actors.engine.dialects.elevenlabs_errors import elevenlabs_refusal
+from allm_actors.engine.dialects.elevenlabs.errors import elevenlabs_refusal
 from allm_actors.engine.dialects.lenient import number_of, text_of
 from allm_actors.engine.dialects.multipart import FilePart, file_name, form, form_fields
 from allm_actors.engine.dialects.refusals import answered_object

@@ -32,7 +32,7 @@ from allm_actors.engine.dialects.answer import PartialCall, json_text
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, text_of
-from allm_actors.engine.dialects.openai_wire import (
+from allm_actors.engine.dialects.openai.wire import (
     FOUND,
     Call,
     Choice,

@@ -12,7 +12,7 @@ import re
 from typing import Any, Final
 
 from allm_actors.data import AdapterError, Image, ImageRequest, ImageResponse, ImageUsage
-from allm_actors.engine.dialects.gemini_content import asked, blocked, inline, parts_of
+from allm_actors.engine.dialects.gemini.content import asked, blocked, inline, parts_of
 from allm_actors.engine.dialects.image_files import (
     check_operation,
     check_pictures_given,

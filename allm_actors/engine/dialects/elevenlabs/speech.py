@@ -18,7 +18,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from allm_actors.data import AdapterError, SpeechCompleted, SpeechRequest, SpeechResponse, SpeechStarted
-from allm_actors.engine.dialects.elevenlabs_errors import elevenlabs_refusal
+from allm_actors.engine.dialects.elevenlabs.errors import elevenlabs_refusal
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import dict_of
 from allm_actors.engine.dialects.refusals import sent_json

@@ -1,0 +1,1 @@
+"""Converse of Amazon Bedrock, for every model that it hosts."""

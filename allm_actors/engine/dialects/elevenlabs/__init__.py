@@ -1,0 +1,1 @@
+"""What ElevenLabs speaks and hears."""

@@ -1,0 +1,1 @@
+"""Gemini's generateContent, for whatever is made by it, and its embeddings."""
