@@ -44,8 +44,8 @@ def approve(store: str) -> None:
                 print(f"{session.id} wants {call.name}({call.arguments}): approved")
                 session.submit_tool_result(call.id, {"refunded": call.arguments["amount"], "by": "grace"})
             result = session.continue_().result()
-            print(f"{session.id} is told: {result.final_response.text()}")
-            said(result.final_response.text(), "Your 120 are on their way.")
+            print(f"{session.id} is told: {result.text()}")
+            said(result.text(), "Your 120 are on their way.")
             assert session.status == "completed"
 
 

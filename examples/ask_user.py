@@ -25,7 +25,7 @@ with allm.Host() as host:
 
     # A real model may want to book again now that it knows: this one may only talk.
     result = session.reply("Window, please.", tool_choice="none").result()
-    print("answers:", result.final_response.text())
-    said(result.final_response.text(), "A window seat on IC 521 it is.")
+    print("answers:", result.text())
+    said(result.text(), "A window seat on IC 521 it is.")
     assert session.status == "completed"
     assert session.value.pending_question is None

@@ -25,8 +25,7 @@ cafe = engine(
 async def main() -> None:
     """Chat, then talk in a session."""
     result = await allm.aio.chat(cafe, [allm.user("What is a coffee?")])
-    assert result.final_response is not None
-    print(result.final_response.text())
+    print(result.text())
     assert result.halted_reason == "completed"
 
     async with allm.Host() as host:

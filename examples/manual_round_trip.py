@@ -24,7 +24,6 @@ while result.halted_reason == "manual_tool_calls":
         thread = thread.add(allm.tool_result(call.id, get_weather(**call.arguments)))
     result = allm.chat(weather, thread, mode="manual")
 
-assert result.final_response is not None
-print("answers ", result.final_response.text())
-said(result.final_response.text(), "Take an umbrella.")
+print("answers ", result.text())
+said(result.text(), "Take an umbrella.")
 assert result.halted_reason == "completed"

@@ -47,7 +47,7 @@ for event in allm.stream(traveller, [allm.user("Weather and time in Lisbon, and 
             print("answers ", id, content)
             answers[id] = content
         case allm.ChatCompleted(result=result):
-            print(result.final_response.text())
+            print(result.text())
             assert result.halted_reason == "completed"
 
 if MODEL is None:

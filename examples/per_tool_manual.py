@@ -34,9 +34,8 @@ while result.halted_reason == "manual_tool_calls":
         thread = thread.add(allm.tool_result(call.id, {"refunded": call.arguments["amount"]}))
     result = allm.chat(desk, thread)
 
-assert result.final_response is not None
 assert result.thread is not None
-print("answers ", result.final_response.text())
-said(result.final_response.text(), "You will have your 120 back tomorrow.")
+print("answers ", result.text())
+said(result.text(), "You will have your 120 back tomorrow.")
 answered = {message.tool_call_id for message in result.thread.messages if message.role == "tool"}
 assert answered == {call.id for message in result.thread.messages for call in message.tool_calls}

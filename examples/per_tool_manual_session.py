@@ -31,7 +31,7 @@ with allm.Host() as host:
         print("waits   ", call.name, call.arguments)
         session.submit_tool_result(call.id, {"refunded": call.arguments["amount"]})
     result = session.continue_().result()
-    print("answers ", result.final_response.text())
-    said(result.final_response.text(), "You will have your 120 back tomorrow.")
+    print("answers ", result.text())
+    said(result.text(), "You will have your 120 back tomorrow.")
     assert session.status == "completed"
     assert [message.role for message in session.messages] == ["user", "assistant", "tool", "assistant"]

@@ -40,7 +40,7 @@ for event in stream:
         print(event.delta, end="", flush=True)
 print()
 session, result = stream.finish()
-said(result.final_response.text(), "You fly on 1 May.")
+said(result.text(), "You fly on 1 May.")
 
 # A value can be gone on with twice: two replies to one session are two branches, and neither knows the other.
 first, _ = allm.session.reply(desk, session, "Where to?")

@@ -25,5 +25,5 @@ with LoopbackServer([reply]) as server:
                 case allm.ChatCompleted(result=result):
                     print(f"\n({result.halted_reason})")
 
-assert stream.result().final_response.text() == "".join(seen)
+assert stream.result().text() == "".join(seen)
 said("|".join(seen), "One |word |after |the |other.")

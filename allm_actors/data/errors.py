@@ -103,7 +103,11 @@ class AllmError(Exception):
         return self.message or self.default_message()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.reason!r}, message={str(self)!r})"
+        known = {name: getattr(self, name) for name in self.fields}
+        short = "".join(
+            f", {name}={value!r}" for name, value in known.items() if isinstance(value, str | int)
+        )
+        return f"{type(self).__name__}({self.reason!r}, message={str(self)!r}{short})"
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.to_fields() == other.to_fields()

@@ -5,12 +5,13 @@ Rule of this file: plain frozen values. A step is one model call with its tools;
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import msgspec
 
 from .messages import Message
-from .responses import Response
+from .responses import Response, Usage
 from .threads import Thread
 
 __all__ = ["ChatResult", "StepResult"]
@@ -43,3 +44,14 @@ class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
     def halted(self) -> bool:
         """Whether anything but a complete answer ended the chat."""
         return self.halted_reason != "completed"
+
+    def text(self) -> str | None:
+        """What was answered last, see `Response.text`; None where nothing was."""
+        return None if self.final_response is None else self.final_response.text()
+
+    def usage(self) -> Usage:
+        """What all model calls of the chat have used together, as far as their providers said: tokens, and USD."""
+        told = [step.response for step in self.steps]
+        if not told or told[-1] != self.final_response:
+            told.append(self.final_response)  # it broke off before its step was done
+        return reduce(Usage.plus, (response.usage for response in told if response is not None), Usage())

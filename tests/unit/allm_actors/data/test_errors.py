@@ -137,3 +137,14 @@ def test_errors_survive_pickle_copy_and_their_own_fields(error):
     assert copy.deepcopy(error) == error
     assert type(error).from_fields(error.to_fields()) == error
     assert isinstance(error, AllmError)
+
+
+def test_an_error_is_shown_with_what_tells_it_from_others():
+    refused = AdapterError(
+        "rate_limited", message="slow down", provider="openai", status=429, request_id="r1"
+    )
+    shown = "message='slow down', provider='openai', status=429, request_id='r1'"
+    assert repr(refused) == f"AdapterError('rate_limited', {shown})"
+    assert (
+        repr(EngineError("missing_key", message="no key")) == "EngineError('missing_key', message='no key')"
+    )

@@ -16,6 +16,7 @@ from allm_actors.data import (
     MessageStarted,
     Response,
     Session,
+    StepResult,
     TextPart,
     Thread,
     Tool,
@@ -89,6 +90,42 @@ def test_the_text_of_a_response():
 def test_whether_a_chat_halted():
     assert ChatResult(halted_reason="max_turns").halted
     assert not ChatResult(halted_reason="completed").halted
+
+
+def test_what_a_chat_said_last():
+    assert ChatResult().text() is None
+    assert ChatResult(final_response=Response(output_text="hi")).text() == "hi"
+
+
+def used(tokens, *, text=None):
+    return Response(output_text=text, usage=Usage(input_tokens=tokens, total_cost=tokens / 1000))
+
+
+@pytest.mark.parametrize(
+    ("steps", "final", "tokens"),
+    [
+        ([], None, None),
+        ([], used(5), 5),
+        ([used(5)], used(5), 5),
+        ([used(5), used(7)], used(7), 12),
+        ([used(5), used(5)], used(5), 10),
+        ([used(5), None], None, 5),
+        ([used(5)], used(7, text="One "), 12),
+    ],
+    ids=[
+        "nothing",
+        "broken off at once",
+        "one step",
+        "two",
+        "two alike",
+        "a step that failed",
+        "broken off after a step",
+    ],
+)
+def test_what_a_chat_has_used(steps, final, tokens):
+    steps = [StepResult(thread=Thread(), response=response) for response in steps]
+    spent = ChatResult(steps=steps, final_response=final).usage()
+    assert spent == Usage(input_tokens=tokens, total_cost=None if tokens is None else tokens / 1000)
 
 
 def test_a_question_keeps_its_options_by_name():
