@@ -125,7 +125,7 @@ def _make(name: str) -> Adapter:
     if name == FakeAdapter.name:
         return FakeAdapter()
     if name in PROVIDERS:
-        from allm_actors.engine.remote import RemoteAdapter
+        from allm_actors.engine.remote.adapter import RemoteAdapter
 
         return RemoteAdapter(PROVIDERS[name])
     point = _installed(GROUP).get(name)
@@ -150,7 +150,7 @@ def _make_capable(capability: Capability, name: str) -> Any:
         return FAKES[capability.span]()
     rows = services_for(capability.span)
     if name in rows:
-        from allm_actors.engine.remote_calls import remote_service
+        from allm_actors.engine.remote.calls import remote_service
 
         return remote_service(rows[name])
     installed = _installed(capability.group)

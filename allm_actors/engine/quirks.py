@@ -2,7 +2,7 @@
 
 Rule of this file: values alone. A provider that wants something of its own says so in its row of the catalogue; what
 follows from it is written once, in the dialect, in `dialects/parameters` for the fields of a chat completion, and in
-`remote` for headers.
+`remote/options` for headers.
 """
 
 from __future__ import annotations

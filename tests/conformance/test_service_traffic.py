@@ -20,7 +20,7 @@ from allm_actors.data import (
     TranscriptionRequest,
 )
 from allm_actors.engine.capabilities import CAPABILITIES
-from allm_actors.engine.remote_calls import remote_service
+from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.ledger import Suite

@@ -8,11 +8,11 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.data import Image, ImageAdapterError, ImageRequest
-from allm_actors.engine import fetching
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.http import public_hosts
 from allm_actors.engine.http import transport as door
-from allm_actors.engine.remote_calls import remote_service
+from allm_actors.engine.remote import fetching
+from allm_actors.engine.remote.calls import remote_service
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 from tests.conformance.services import ROWS, SECRET, answered
 

@@ -10,10 +10,11 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.data import Audio, Image
-from allm_actors.engine import keys, remote_calls
+from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_capable
 from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.remote import calls
 from allm_actors.testing import script
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 from tests.conformance.services import REQUESTS, ROWS, SECRET, answered, refused, title
@@ -127,7 +128,7 @@ def test_silence_before_an_answer_is_tried_again(retry, requests):
 
 
 def test_without_the_actors_an_adapter_keeps_the_deadline_itself(monkeypatch):
-    monkeypatch.setattr(remote_calls, "_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(calls, "_GRACE_SECONDS", 0.0)
     adapter = find_capable(CAPABILITIES["embed"], "voyage")
     with LoopbackServer([Reply(first_byte_delay=math.inf)]) as server:
         call = Call(request_id="r", api_key=SECRET, options={"base_url": server.url}, request_timeout=0.2)
@@ -390,7 +391,7 @@ def test_a_web_page_says_what_is_probably_wrong():
 
 
 def test_an_answer_without_end_is_given_up(monkeypatch):
-    monkeypatch.setattr(remote_calls, "_MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(calls, "_MAX_BODY_BYTES", 1000)
     with LoopbackServer([Reply(headers=SOUND, chunks=[b"x" * 600] * 3, then="stall")]) as server:
         with pytest.raises(allm.SpeechAdapterError, match="longer than 1000 bytes"):
             ask(VOICE, server)

@@ -13,11 +13,12 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from allm_actors.data import EngineError, ErrorEvent, Message, MessageCompleted, Request
-from allm_actors.engine import keys, sigv4
+from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.http.transport import HttpxTransport
+from allm_actors.engine.remote import sigv4
 from allm_actors.engine.wire import HttpRequest
 from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.aws_frames import event

@@ -1,7 +1,7 @@
 """Pictures that are sent to be changed, and those that come back.
 
-Rule of this file: a local file is read here, when the request is made. A URL is never fetched here; `engine.fetching`
-has done so before, for those who may.
+Rule of this file: a local file is read here, when the request is made. A URL is never fetched here;
+`engine.remote.fetching` has done so before, for those who may.
 """
 
 from __future__ import annotations

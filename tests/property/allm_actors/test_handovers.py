@@ -19,7 +19,7 @@ from allm_actors.data.build import user
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.histories import fitted
-from allm_actors.engine.remote_options import base_url_of
+from allm_actors.engine.remote.options import base_url_of
 from allm_actors.engine.routes import dialect_of
 from tests.property.allm_actors.test_dialects import ROWS, decode, sample
 

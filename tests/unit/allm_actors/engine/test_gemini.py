@@ -22,7 +22,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.gemini.arguments import PartialArguments
 from allm_actors.engine.dialects.gemini.chat import DIALECT
-from allm_actors.engine.remote_options import base_url_of, refuse_unknown
+from allm_actors.engine.remote.options import base_url_of, refuse_unknown
 from allm_actors.engine.wire import HttpFailure
 
 ROW = PROVIDERS["gemini"]

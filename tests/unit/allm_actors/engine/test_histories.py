@@ -23,7 +23,7 @@ from allm_actors.data.images import Image
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.histories import began_without_thoughts, fitted, made_of
-from allm_actors.engine.remote_options import base_url_of
+from allm_actors.engine.remote.options import base_url_of
 from allm_actors.engine.routes import dialect_of
 
 WITH_RULES = sorted(name for name, row in PROVIDERS.items() if row.quirks.call_ids is not None)

@@ -24,7 +24,7 @@ from allm_actors.engine import keys
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.catalog import PROVIDERS
-from allm_actors.engine.remote_options import base_url_of, deadlines_of
+from allm_actors.engine.remote.options import base_url_of, deadlines_of
 
 ASK = Request(messages=[Message(role="user", content="hi")], model="m")
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from allm_actors.data import Image, ImageAdapterError, ImageRequest
-from allm_actors.engine.remote_calls import remote_service
+from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.services import REQUESTS, answer

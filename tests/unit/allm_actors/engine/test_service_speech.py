@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from allm_actors.data import SpeechAdapterError, SpeechRequest
-from allm_actors.engine.remote_calls import remote_service
+from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.services import SERVICES
 from allm_actors.engine.wire import HttpFailure
 from tests.conformance.services import REQUESTS, answer

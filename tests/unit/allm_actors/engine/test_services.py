@@ -6,7 +6,7 @@ import allm_actors as allm
 from allm_actors.data import AdapterError
 from allm_actors.engine.adapters import find_adapter, find_capable, known_capable
 from allm_actors.engine.capabilities import CAPABILITIES
-from allm_actors.engine.remote_calls import RemoteService, remote_service
+from allm_actors.engine.remote.calls import RemoteService, remote_service
 from allm_actors.engine.services import SERVICES, services_for
 from tests.conformance.services import ANSWERS, ROWS, title
 from tests.unit.allm_actors.engine.test_capabilities import BEHAVIOURS

@@ -2,7 +2,7 @@
 
 Rule of this file: everything that can be refused is refused by the call itself; then comes `MessageStarted`,
 before any network activity; then one item per network read. A call is tried again only while nothing of the
-answer was handed out. What the options of a call mean: see `remote_options`.
+answer was handed out. What the options of a call mean: see `options`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.histories import fitted
-from allm_actors.engine.heads import tell_response
 from allm_actors.engine.preflight import with_tool_choice, without_foreign_words
-from allm_actors.engine.remote_options import (
+from allm_actors.engine.remote.heads import tell_response
+from allm_actors.engine.remote.options import (
     answers_by_itself,
     base_url_of,
     deadlines_of,
@@ -55,7 +55,7 @@ from allm_actors.telemetry import bus as telemetry
 
 __all__ = ["Batches", "RemoteAdapter"]
 
-_SIGNERS = "allm_actors.engine"
+_SIGNERS = "allm_actors.engine.remote"
 _HOST = re.compile(r"[\w.:-]+")
 _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0

@@ -3,7 +3,7 @@
 Rule of this file: one attempt, one answer. Whoever calls tries again, holds the deadline and puts chunks together
 (`engine.calls`). What cannot be sent is refused before a key is asked for, and nothing leaves here with the key in it.
 
-`adapter_opts` are those of `remote`; with the script of the capability's fake among them, the fake answers instead.
+`adapter_opts` are those of `adapter`; with the script of the capability's fake among them, the fake answers instead.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.fakes import FAKES
-from allm_actors.engine.fetching import is_remote, with_pictures, without_pictures
-from allm_actors.engine.heads import tell_response
-from allm_actors.engine.remote_options import (
+from allm_actors.engine.remote.fetching import is_remote, with_pictures, without_pictures
+from allm_actors.engine.remote.heads import tell_response
+from allm_actors.engine.remote.options import (
     base_url_of,
     headers_for,
     key_for,

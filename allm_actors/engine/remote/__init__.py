@@ -1,0 +1,1 @@
+"""Providers over the network: what is asked and answered, attempt by attempt, in whichever dialect a row names."""
