@@ -23,6 +23,7 @@ from .schema import json_schema, of_function
 from .signature import signature_of
 from .threads import Thread
 from .tools import TOOL_NAME, Effect, Isolation, Tool
+from .utf8 import utf8_of
 
 __all__ = [
     "assistant",
@@ -76,9 +77,12 @@ def assistant(text: str) -> Message:
 def tool_result(id: str, content: Any) -> Message:
     """The tool message that answers the call `id`; content other than text or parts is written as JSON.
 
-    Raises TypeError for what JSON has no form for.
+    Half a surrogate pair, as the name of a file may have it, becomes U+FFFD. Raises TypeError for what JSON has no form
+    for.
     """
-    if isinstance(content, str) or _are_parts(content):
+    if isinstance(content, str):
+        return Message(role="tool", content=utf8_of(content), tool_call_id=id)
+    if _are_parts(content):
         return Message(role="tool", content=content, tool_call_id=id)
     return Message(role="tool", content=_json_of(content), tool_call_id=id)
 
@@ -170,11 +174,12 @@ def _messages(given: Any) -> list[Any]:
 
 def _json_of(content: Any) -> str:
     try:
-        return msgspec.json.encode(content).decode()
+        try:
+            return msgspec.json.encode(content).decode()
+        except UnicodeEncodeError:
+            return msgspec.json.encode(utf8_of(msgspec.to_builtins(content))).decode()
     except RecursionError:
         why = "it contains itself, or is nested too deeply"
-    except UnicodeEncodeError:
-        why = "there is half of a surrogate pair in it"
     except (TypeError, ValueError) as error:
         why = f"{error}; give text, plain data or parts of a message, and of an error its text"
     raise TypeError(f"allm.tool_result cannot write this {type(content).__name__} as JSON: {why}")

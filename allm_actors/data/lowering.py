@@ -17,11 +17,11 @@ from .documents import Document
 from .errors import ValidationError
 from .foreign import Unencodable, getter, plain
 from .images import Image, ImageRequest
-from .predicates import is_utf8
 from .raising import SOURCES, is_known, is_size
 from .responses import Response, Usage
 from .shapes import Field, Shape, shape_of
 from .tools import Tool
+from .utf8 import is_utf8
 
 __all__ = ["lower", "sayable"]
 

@@ -18,8 +18,8 @@ from .depth import DEEPEST_WRITTEN, is_deeper
 from .errors import StoreError
 from .foreign import Unencodable, getter, plain, refusal
 from .misreading import UNREADABLE, found, place, why
-from .predicates import is_utf8
 from .shapes import Shape, shape_of, shape_of_code
+from .utf8 import is_utf8
 
 __all__ = ["SCHEMA_VERSION", "from_msgpack", "to_msgpack"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["is_number", "is_positive", "is_utf8", "one_of"]
+__all__ = ["is_number", "is_positive", "one_of"]
 
 
 def one_of(value: object, words: Iterable[str]) -> bool:
@@ -23,12 +23,3 @@ def is_number(value: object) -> bool:
 def is_positive(value: object) -> bool:
     """Whether it is a whole number above zero."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def is_utf8(text: str) -> bool:
-    """Whether UTF-8 has a form for it, which it has not for half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -373,14 +373,12 @@ def _settled_status(session: Session) -> SessionStatus:
 
 
 def _content(content: object) -> str | list[Any]:
-    if isinstance(content, str):
-        return content
     if isinstance(content, list) and all(isinstance(part, Part) for part in content):
         return content
     try:
         return encode(content)
     except Exception:  # noqa: BLE001 - whatever the caller found out is better told in some form than not at all
-        return str(content)
+        return encode(str(content))
 
 
 def _is_empty_failure(message: Message) -> bool:

@@ -46,6 +46,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
+from allm_actors.data.utf8 import utf8_of
 
 from .tool_errors import call_cancelled, describe, handler_raised, invalid_return, not_encoded, policy_raised
 
@@ -110,19 +111,20 @@ class ToolOutcome(msgspec.Struct, frozen=True):
 def encode(value: Any) -> str:
     """The text of a value as a model reads it: a string as it is, all else as compact JSON; equal values, equal text.
 
-    Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`.
+    Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`. Half a surrogate pair, as the name of a file may
+    have it, becomes U+FFFD: it could not be sent, in this turn or in any later one.
     Raises: TypeError or another exception for what JSON cannot carry.
     """
     if isinstance(value, str):
-        return value
+        return utf8_of(value)
     if isinstance(value, Ok):
         value = {"ok": value.value}
     elif isinstance(value, Err):
         value = {"error": describe(value.reason)}
     try:
         return _JSON.encode(value).decode()
-    except TypeError:  # keys that are no strings have no order of their own
-        return _JSON.encode(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)).decode()
+    except (TypeError, UnicodeEncodeError):  # keys that are no strings have no order of their own
+        return _JSON.encode(utf8_of(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain))).decode()
 
 
 def as_policy(value: object) -> Policy:
@@ -186,7 +188,7 @@ def answer_message(event: AnswerEvent) -> Message:
         case AskUserRequested(tool_call_id=call_id):
             return Message(role="tool", content=AWAITING_USER, tool_call_id=call_id)
         case ToolHalt(tool_call_id=call_id, content=content, result=result):
-            text = content if content is not None else describe(result)
+            text = content if content is not None else encode(describe(result))
             return Message(role="tool", content=text, tool_call_id=call_id)
 
 
@@ -286,7 +288,7 @@ def _encoded(value: Any, encoder: Encoder) -> str:
     content: object = encoder(value)
     if not isinstance(content, str):
         raise TypeError(f"the encoder gave {type(content).__name__}, not text")
-    return content
+    return utf8_of(content)
 
 
 def _error_content(error: Any, encoder: Encoder) -> str:

@@ -983,6 +983,33 @@ def test_a_name_that_no_file_can_hold_is_refused_and_harms_nobody(tmp_path):
         assert within(session.reply("hi").result).halted_reason == "completed"
 
 
+@pytest.mark.parametrize("manual", [False, True])
+def test_a_file_whose_name_is_no_text_may_be_told_of_and_the_talk_goes_on(tmp_path, manual):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / os.fsdecode(b"caf\xe9.txt")).touch()  # a name in Latin-1, as an old disk has it
+
+    def listed(*_):
+        return "\n".join(path.name for path in (tmp_path / "docs").iterdir())
+
+    look = allm.Tool(name="look", description="", schema={}, handler=listed, manual=manual)
+    call = allm.ToolCall(id="c1", name="look", arguments={})
+    asks = Reply(chunks=chat_completions(tool_calls=[call]))
+    with LoopbackServer([asks, HELLO, HELLO, HELLO]) as server, allm.Host(store=tmp_path / "s.db") as host:
+        options = {"base_url": server.url}
+        session = host.session(
+            "s", allm.Engine("openai-compatible:m", tools=[look], adapter_opts=options), api_key=KEY
+        )
+        ended = within(session.reply("What is there?").result)
+        if manual:
+            assert ended.halted_reason == "manual_tool_calls"
+            session.submit_tool_result("c1", listed())
+            ended = within(session.continue_().result)
+        assert ended.halted_reason == "completed"
+        assert within(session.reply("Thank you.").result).halted_reason == "completed"
+        assert [each.content for each in session.messages if each.role == "tool"] == ["caf\ufffd.txt"]
+        assert "caf\ufffd.txt" in server.requests[-1].body.decode()
+
+
 @pytest.mark.parametrize("tools", [["x"], "x", 7, [None]])
 def test_the_tools_of_a_request_are_tools(tools):
     engine = allm.Engine("fake", adapter_opts={"script": [script.finish("stop")]})

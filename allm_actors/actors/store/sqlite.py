@@ -27,14 +27,26 @@ from .contract import Save, name_of
 __all__ = ["SQLiteStore"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _PAUSE = 0.01  # seconds between two looks at a file that somebody else has for himself
-SCHEMA = """
-CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE messages (
-    session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq)
-) WITHOUT ROWID;
+# Messages have row ids: without them a row is its own key, and to find a place among them SQLite reads the pictures in
+# their neighbours, anybody's. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
+_MESSAGES = """
+CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq))
 """
+SCHEMA = (
+    "CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID",
+    _MESSAGES,
+)
+UPGRADES = {
+    1: (
+        "ALTER TABLE messages RENAME TO messages_without_row_ids",
+        _MESSAGES,
+        "INSERT INTO messages SELECT session, seq, body FROM messages_without_row_ids ORDER BY session, seq",
+        "DROP TABLE messages_without_row_ids",
+    )
+}
+"""What makes the next version of a file of that version."""
 
 
 class SQLiteStore:
@@ -178,8 +190,8 @@ class SQLiteStore:
         self._check_version(version)
         self._write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
-        if not tables:
-            self._create(db)
+        if not tables or version < SCHEMA_VERSION:
+            self._create_or_upgrade(db)
 
     def _check_version(self, version: int) -> None:
         # At each write, too: another process may have made the file a newer one's.
@@ -208,12 +220,13 @@ class SQLiteStore:
                     raise
             time.sleep(_PAUSE)
 
-    def _create(self, db: sqlite3.Connection) -> None:
+    def _create_or_upgrade(self, db: sqlite3.Connection) -> None:
         with self._transaction():
-            if _pragma(db, "user_version"):
-                return  # another process was quicker
-            for statement in SCHEMA.split(";"):
-                db.execute(statement)
+            version = _pragma(db, "user_version")  # another process may have been quicker
+            steps = [SCHEMA] if not version else [UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
+            for statements in steps:
+                for statement in statements:
+                    db.execute(statement)
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from allm_actors.data.utf8 import utf8_of
+
 __all__ = ["UNREADABLE", "count_of", "dict_of", "dicts_of", "number_of", "read_object", "text_of"]
 
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -19,7 +21,7 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 def read_object(data: bytes) -> dict[str, Any] | None:
     """The JSON object in `data`, or None."""
     try:
-        wire = _clean(json.loads(data.decode("utf-8", "replace")))
+        wire = utf8_of(json.loads(data.decode("utf-8", "replace")))
     except UNREADABLE:
         return None
     return wire if isinstance(wire, dict) else None
@@ -50,11 +52,3 @@ def dict_of(value: Any) -> dict[str, Any]:
 def dicts_of(value: Any) -> list[dict[str, Any]]:
     """The objects in `value`, if it is an array."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    return {_clean(key): _clean(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -57,6 +57,33 @@ def test_a_value_is_encoded_and_the_chat_goes_on(result):
     assert (content(outcome), outcome.halt) == ('{"x":1}', {})
 
 
+class Named(msgspec.Struct):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        ("caf\udce9.txt", "caf\ufffd.txt"),
+        (["caf\udce9.txt", "b"], '["caf\ufffd.txt","b"]'),
+        ({"caf\udce9.txt": 1}, '{"caf\ufffd.txt":1}'),
+        (Named("\udce9"), '{"name":"\ufffd"}'),
+        (Err("no caf\udce9.txt"), '{"error":"no caf\ufffd.txt"}'),
+        (OSError("no caf\udce9.txt"), None),
+        (Halt("done", "\udce9"), "\ufffd"),
+    ],
+    ids=["text", "list", "key", "struct", "error", "raised", "halt"],
+)
+def test_a_file_whose_name_is_no_text_can_be_told_of(result, told):
+    said = content(settle(CALL, result))
+    said.encode()
+    assert "\ufffd" in said if told is None else said == told
+
+
+def test_an_encoder_may_give_half_a_surrogate_pair():
+    assert content(settle(CALL, 1, encoder=lambda value: "\udce9")) == "\ufffd"
+
+
 def test_a_value_without_an_encoding_is_an_error():
     outcome = settle(CALL, object())
     assert isinstance(outcome.raw, Err)

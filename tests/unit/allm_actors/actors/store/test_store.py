@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
-from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, store_for
+from allm_actors.actors.store import MemoryStore, Save, SQLiteStore, Store, sqlite, store_for
 from allm_actors.data import Message, Session, StoreError, Thread
 from allm_actors.data.depth import DEEPEST_WRITTEN
 from allm_actors.testing import strategies
@@ -327,11 +327,58 @@ def test_a_file_that_somebody_upgrades_is_not_written_to(tmp_path: Path) -> None
     store = SQLiteStore(tmp_path / "s.db")
     store.open()
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as newer:
-        newer.execute("PRAGMA user_version = 2")
-    with pytest.raises(StoreError, match="has schema 2, we know 1") as refused:
+        newer.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="has schema 99, we know 2") as refused:
         store.save([Save(session("a"))])
     assert refused.value.reason == "newer_schema"
     store.close()
+
+
+FIRST_SCHEMA = """
+CREATE TABLE sessions (id TEXT PRIMARY KEY, header BLOB NOT NULL, revision INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE messages (
+    session TEXT NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (session, seq)
+) WITHOUT ROWID;
+PRAGMA application_id = 1095519309;
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_version_is_upgraded_with_all_that_is_in_it(tmp_path: Path) -> None:
+    talks = {name: session(*"abc", id=name) for name in ("ada", "bob")}
+    with contextlib.closing(SQLiteStore(tmp_path / "new.db")) as new:
+        new.open()
+        new.save([Save(talk) for talk in talks.values()])
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db", isolation_level=None)) as old:
+        old.executescript(FIRST_SCHEMA)
+        old.execute("ATTACH ? AS new", (str(tmp_path / "new.db"),))
+        for table in ("sessions", "messages"):
+            old.execute(f"INSERT INTO {table} SELECT * FROM new.{table}")
+    for _ in range(2):  # and opened once more
+        with contextlib.closing(SQLiteStore(tmp_path / "old.db")) as store:
+            store.open()
+            assert {name: store.load(name) for name in store.ids()} == talks
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as db:
+        kinds = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+    assert sorted(kinds) == ["messages", "sessions"]
+    assert "ROWID" not in kinds["messages"]
+
+
+@pytest.mark.parametrize("broken", [0, 1, 2, 3])
+def test_an_upgrade_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db", isolation_level=None)) as old:
+        old.executescript(FIRST_SCHEMA)
+        old.execute("INSERT INTO messages VALUES ('s', 0, x'00')")
+    statements = sqlite.UPGRADES[1]
+    monkeypatch.setitem(sqlite.UPGRADES, 1, (*statements[:broken], "INSERT INTO nowhere VALUES (1)"))
+    with pytest.raises(StoreError, match="no such table"):
+        SQLiteStore(tmp_path / "old.db").open()
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        assert db.execute("SELECT * FROM messages").fetchall() == [("s", 0, b"\0")]
+        assert db.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("place", ["s.db", "."])
