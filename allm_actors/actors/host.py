@@ -187,7 +187,13 @@ class Host:
                 await asyncio.wait_for(self.transport.aclose(), max(_MOMENT, left()))
         finally:  # also when whoever waits for this is cancelled once more
             self._given_loop = None
-            await finished(begun_on_thread(partial(system.stop, SHUTDOWN, left())))
+            try:
+                await finished(begun_on_thread(partial(system.stop, SHUTDOWN, left())))
+            except (
+                RuntimeError
+            ):  # the machine has no thread to give: nobody is left to wait for those who end well
+                system.kill()
+                raise
 
     @property
     def running(self) -> bool:

@@ -1,7 +1,8 @@
 """Work that may block, for whoever is on an event loop and must not.
 
 Rule of this file: a thread of its own for each piece of work, a daemon. Not one of the loop's: those are few, whoever
-hangs on one lets the next wait, and the end of the loop and of the interpreter waits for all.
+hangs on one lets the next wait, and the end of the loop and of the interpreter waits for all. A machine that has no
+thread to give is asked again, for some seconds.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import contextlib
 import contextvars
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["begun_on_thread", "on_thread"]
 
 T = TypeVar("T")
+_PATIENCE = 5.0  # seconds for which a machine that has no thread to give is asked again
+_PAUSE = 0.05
 
 
 async def on_thread(work: Callable[[], T]) -> T:
@@ -48,8 +51,20 @@ def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(tell, result, error)
 
-    threading.Thread(target=run, name="allm-work", daemon=True).start()
+    _start(run, loop, done, loop.time() + _PATIENCE)
     return done
+
+
+def _start(
+    run: Callable[[], None], loop: asyncio.AbstractEventLoop, done: asyncio.Future[Any], until: float
+) -> None:
+    try:
+        threading.Thread(target=run, name="allm-work", daemon=True).start()
+    except RuntimeError as error:
+        if loop.time() < until:
+            loop.call_later(_PAUSE, _start, run, loop, done, until)
+        elif not done.done():
+            done.set_exception(error)
 
 
 def _carried(stop: StopIteration) -> RuntimeError:

@@ -2,7 +2,8 @@
 
 The rule of this file: a dispatcher decides *when* and *on which thread* `Mailbox.run` is called, and nothing else.
 Threads are daemon threads, are started by the first work and are gone after `stop`. A worker whose process was killed
-under it is a *zombie*: it has no role any more and ends when the handler returns.
+under it is a *zombie*: it has no role any more and ends when the handler returns. A machine that has no thread to give
+is asked again: what was to run waits meanwhile, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from _thread import allocate_lock
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from supervisors.runtime.running import running
@@ -20,15 +21,20 @@ from supervisors.runtime.timers import Deadline, RealClock
 
 if TYPE_CHECKING:
     from supervisors.runtime.mailbox import Mailbox
+    from supervisors.runtime.timers import Timers
     from supervisors.runtime.zombies import Zombie
 
 __all__ = ["Crew", "Dispatcher", "Worker"]
 
 _log = logging.getLogger("supervisors")
+_PAUSE = 0.1  # seconds until a machine that had no thread to give is asked again
 
 
 class Dispatcher(ABC):
     """Runs mailboxes."""
+
+    def join(self, timers: Timers) -> None:  # noqa: B027 - most do nothing later
+        """It runs the processes of a system, whose timers these are."""
 
     @abstractmethod
     def schedule(self, box: Mailbox) -> None:
@@ -95,6 +101,13 @@ class Crew(Dispatcher):
         self._workers: dict[Worker, None] = {}
         self._hires = 0
         self._stopped = False
+        self._timers: Timers | None = None
+        self._short = False  # the machine had no thread to give when it was asked last
+        self._asking = False  # it will be asked again
+
+    def join(self, timers: Timers) -> None:
+        """See `Dispatcher.join`."""
+        self._timers = timers
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`."""
@@ -113,7 +126,7 @@ class Crew(Dispatcher):
                 return False
             zombie.begin(worker.thread)
             self._lost(worker)
-        self._replace()
+        self._serve()
         return True
 
     def stop(self, timeout: float | None = None) -> list[Mailbox]:
@@ -135,18 +148,34 @@ class Crew(Dispatcher):
         with self._lock:
             if self._stopped:
                 return False
-            self._hires += 1
-            name = f"supervisors-{self._label}-{self._hires}"
+            name = f"supervisors-{self._label}-{self._hires + 1}"
             worker = Worker()
             worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
             try:
                 worker.thread.start()
             except RuntimeError as error:
                 if "interpreter shutdown" not in str(error):  # from Python 3.12 on that is how it has to be
-                    _log.exception("no thread for %s: its work waits for one of the others", name)
+                    self._ask_again(name)
                 return False
             self._workers[worker] = None
+            self._hires += 1
+            self._short = False
             return True
+
+    def _ask_again(self, name: str) -> None:
+        """The machine had no thread to give. Thread: the lock is held, and the error is being handled."""
+        if not self._short:
+            self._short = True
+            _log.exception("no thread for %s: its work waits until there is one", name)
+        if self._timers is not None and not self._asking:
+            with suppress(RuntimeError):  # none for timers either: whatever is scheduled next asks again
+                self._timers.after(_PAUSE, self._served_late)
+                self._asking = True
+
+    def _served_late(self) -> None:
+        with self._lock:
+            self._asking = False
+        self._serve()
 
     def _employ(self, worker: Worker, work: Callable[[Worker], None]) -> None:
         running.worker = worker
@@ -171,8 +200,9 @@ class Crew(Dispatcher):
     def _lost(self, worker: Worker) -> None:
         """`worker` has become a zombie. Thread: the lock is held."""
 
-    def _replace(self) -> None:
-        """See that whatever waited for the lost worker is served by another."""
+    @abstractmethod
+    def _serve(self) -> None:
+        """See that whatever waits for a thread has one, as far as the machine gives any."""
 
     @abstractmethod
     def _dismiss(self, count: int) -> None:

@@ -383,7 +383,17 @@ class Life(Seam):
                 self._actor_begin()
                 box.wake()
         else:
+            self._actor_schedule(ref, box)
+
+    def _actor_schedule(self, ref: Ref[Any], box: Mailbox) -> None:
+        try:
             box.dispatcher.schedule(box)  # type: ignore[union-attr]
+        except (
+            RuntimeError
+        ):  # no thread for its event loop: it never begins, and whoever starts it hears this
+            ref.starter = None
+            self._actor_kill()
+            raise
 
     def _actor_watch(self, limit: float) -> None:
         # On the instance, so that nobody else's turns become slower.

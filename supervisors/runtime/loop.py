@@ -75,7 +75,11 @@ class LoopDispatcher(Dispatcher):
         """See `Dispatcher.schedule`."""
         self._ready.append(box)
         if self._armed.acquire(False):
-            self._arm()
+            try:
+                self._arm()
+            except RuntimeError:  # no thread for a loop of its own
+                self._armed.release()
+                raise
 
     def blocking(self) -> AbstractContextManager[None]:
         """Refuse: raises `WouldBlock`."""
@@ -162,7 +166,11 @@ class _OwnLoop:
         self.loop = asyncio.new_event_loop()
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="supervisors-loop", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.loop.close()
+            raise
         self.ident = self._thread.ident
 
     def stop(self, timeout: float | None) -> bool:

@@ -67,7 +67,7 @@ class PoolDispatcher(Crew):
             worker.blocked = True
             if worker.zombie is None:
                 self._active -= 1
-        self._replace()
+        self._serve()
 
     def step_back(self, worker: Worker) -> None:
         """`worker` has stopped blocking; it finishes what it is at, even if there is one active worker too many now."""
@@ -121,7 +121,7 @@ class PoolDispatcher(Crew):
         if not worker.blocked:
             self._active -= 1
 
-    def _replace(self) -> None:
+    def _serve(self) -> None:
         if not self._queue.empty():
             self._fill()
 

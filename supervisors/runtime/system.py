@@ -50,6 +50,7 @@ _MAKERS: Final[Mapping[str, type[Dispatcher]]] = {
     "loop": LoopDispatcher,
 }
 _WAIT_LOG = 10.0  # seconds between two lines about whom a stop waits for
+_PAUSE = 0.1  # seconds until a machine that had no thread to give is asked again
 _KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
 
 _entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
@@ -83,6 +84,8 @@ class System:
         self.stopped = False
         self._forks = _forks
         self._forced = dispatcher
+        if dispatcher is not None:
+            dispatcher.join(self.timers)
         self._dispatchers: dict[str, Dispatcher] = {}
         self._scopes: dict[str, Groups] = {}
         self._processes: dict[int, Ref[Any]] = {}
@@ -136,6 +139,7 @@ class System:
                 raise BadSpec(
                     "dispatcher_in_use", name, f"there is a dispatcher {name!r} already; choose another name"
                 )
+            dispatcher.join(self.timers)
 
     def dispatcher(self, name: str) -> Dispatcher:
         """The dispatcher of that name, made now if it is one of the standard ones.
@@ -149,7 +153,10 @@ class System:
 
     def apart(self, work: Callable[[], object]) -> None:
         """Have `work()` done outside of any process, while the caller goes on."""
-        threading.Thread(target=work, name="supervisors-stop", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="supervisors-stop", daemon=True).start()
+        except RuntimeError:  # the machine has no thread to give now
+            self.timers.after(_PAUSE, lambda: self.apart(work))
 
     def random(self) -> float:
         """A number from 0 up to, not including, 1; for jitter."""
@@ -260,8 +267,10 @@ class System:
                 name,
                 f"no dispatcher {name!r}; there are {known}, and register_dispatcher",
             )
+        made = maker()
+        made.join(self.timers)
         with self.lock:
-            return self._dispatchers.setdefault(name, maker())
+            return self._dispatchers.setdefault(name, made)
 
     def _escalate(self) -> None:
         # Restarting a child that hangs leaks a thread each time. The way out is up: end, and be started anew.

@@ -5,6 +5,7 @@ The rule of this file: a process that has work has a thread, at once.
 
 from __future__ import annotations
 
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -25,18 +26,16 @@ class ThreadDispatcher(Crew):
         super().__init__("thread")
         self._linger = linger
         self._queue: SimpleQueue[Mailbox | None] = SimpleQueue()
-        self._idle = 0  # waiting threads that nobody has claimed yet
+        self._idle = 0  # waiting threads, less the processes that wait for one
 
     def schedule(self, box: Mailbox) -> None:
         """See `Dispatcher.schedule`."""
         with self._lock:
-            claimed = self._idle > 0
-            if claimed:
-                self._idle -= 1
-            stopped = self._stopped
+            self._idle -= 1
+            short = self._idle < 0
         self._queue.put(box)
-        if not claimed and not stopped:
-            self._hire(self._work)
+        if short:
+            self._serve()
 
     def _work(self, worker: Worker) -> None:
         while True:
@@ -47,6 +46,11 @@ class ThreadDispatcher(Crew):
             if self._is_zombie(worker):
                 return
             with self._lock:
+                self._idle += 1
+
+    def _serve(self) -> None:
+        with self._lock:
+            while self._idle < 0 and self._hire(self._work):
                 self._idle += 1
 
     def _next(self) -> Mailbox | None:
@@ -70,25 +74,34 @@ class PinnedDispatcher(Crew):
     def __init__(self) -> None:
         super().__init__("pinned")
         self._queues: dict[Mailbox, SimpleQueue[Mailbox | None]] = {}
+        self._waiting: dict[Mailbox, None] = {}  # those that have no thread yet
 
     def schedule(self, box: Mailbox) -> None:
         """See `Dispatcher.schedule`."""
         with self._lock:
             queue = self._queues.get(box)
-            fresh = queue is None
             if queue is None:
                 queue = self._queues[box] = SimpleQueue()
-            stopped = self._stopped
+                self._waiting[box] = None
+            waiting = box in self._waiting
         queue.put(box)
-        if fresh and not stopped:
-            self._hire(lambda worker: self._work(worker, box, queue))
+        if waiting:
+            self._serve()
 
     def retire(self, box: Mailbox) -> None:
         """See `Dispatcher.retire`: its thread ends."""
         with self._lock:
             queue = self._queues.pop(box, None)
+            self._waiting.pop(box, None)
         if queue is not None:
             queue.put(None)
+
+    def _serve(self) -> None:
+        with self._lock:
+            for box in list(self._waiting):
+                if not self._hire(partial(self._work, box=box, queue=self._queues[box])):
+                    return
+                del self._waiting[box]
 
     def _work(self, worker: Worker, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
         while not box.closed and queue.get() is not None:
