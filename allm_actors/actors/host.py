@@ -366,6 +366,10 @@ class Host:
             self._root = start_tree(system, self._store)
         except BaseException as error:
             self._system = None
+            if not isinstance(
+                error, Exception
+            ):  # Ctrl-C: whoever it struck as he began could not end by himself
+                system.kill()
             system.stop(SHUTDOWN, self._shutdown_timeout)
             ours = ours_in(error)
             if ours is not None:

@@ -40,6 +40,12 @@ class Dispatcher(ABC):
     def schedule(self, box: Mailbox) -> None:
         """Run `box` soon. Called once per idle -> scheduled transition; must not block or raise."""
 
+    def again(self, box: Mailbox) -> None:  # noqa: B027 - where nobody is interrupted
+        """Whoever was to schedule `box` was interrupted, before it, after it or in it: run it soon if nobody does.
+
+        Must not raise.
+        """
+
     def blocking(self) -> AbstractContextManager[None]:
         """Around anything that blocks inside a handler, so that others can be served meanwhile.
 
@@ -104,10 +110,20 @@ class Crew(Dispatcher):
         self._timers: Timers | None = None
         self._short = False  # the machine had no thread to give when it was asked last
         self._asking = False  # it will be asked again
+        self._doubtful = False  # a mailbox may have been scheduled twice, or be run by another worker now
 
     def join(self, timers: Timers) -> None:
         """See `Dispatcher.join`."""
         self._timers = timers
+
+    def again(self, box: Mailbox) -> None:
+        """See `Dispatcher.again`. Only after a pause: whoever has taken it meanwhile has begun by then, and is seen."""
+        self._doubtful = True
+        try:
+            if self._timers is not None:
+                self._timers.after(_PAUSE, lambda: self.schedule(box))
+        except RuntimeError:  # no thread for timers
+            self.schedule(box)
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`."""
@@ -141,6 +157,22 @@ class Crew(Dispatcher):
             if thread is not None and thread is not threading.current_thread():
                 thread.join(deadline.remaining())
         return [worker.box for worker in workers if worker.box is not None]
+
+    def _run(self, worker: Worker, box: Mailbox, budget: int) -> None:
+        """One activation, if this one is not one too many."""
+        if self._doubtful and not self._takes(worker, box):
+            return
+        worker.run(box, budget)
+
+    def _takes(self, worker: Worker, box: Mailbox) -> bool:
+        with self._lock:
+            if box.closed or not box.scheduled:
+                return False
+            if all(other.box is not box for other in self._workers):
+                worker.box = box
+                return True
+        self.again(box)  # the other one may be at its end, and see nothing of what this was for
+        return False
 
     def _hire(self, work: Callable[[Worker], None]) -> bool:
         # Whether there is one worker more.

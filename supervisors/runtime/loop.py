@@ -12,7 +12,7 @@ import threading
 import time
 from _thread import allocate_lock
 from collections import deque
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ class LoopDispatcher(Dispatcher):
         self._box: Mailbox | None = None
         self._zombie: Zombie | None = None
         self._stopped = False
+        self._doubtful = False  # a mailbox may have been scheduled twice
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -80,6 +81,13 @@ class LoopDispatcher(Dispatcher):
             except RuntimeError:  # no thread for a loop of its own
                 self._armed.release()
                 raise
+
+    def again(self, box: Mailbox) -> None:
+        """See `Dispatcher.again`."""
+        self._doubtful = True
+        self._ready.append(box)
+        with suppress(RuntimeError):  # no thread for the loop
+            self._arm()
 
     def blocking(self) -> AbstractContextManager[None]:
         """Refuse: raises `WouldBlock`."""
@@ -143,7 +151,8 @@ class LoopDispatcher(Dispatcher):
         while self._ready and now() < until:
             self._run_one(self._ready.popleft())
         if not self._ready:
-            self._armed.release()
+            if self._armed.locked():  # it is not when `again` has armed what was armed
+                self._armed.release()
             if not self._ready or not self._armed.acquire(False):
                 return
         if not loop.is_closed():
@@ -151,6 +160,8 @@ class LoopDispatcher(Dispatcher):
             time.sleep(_GIVE_WAY)
 
     def _run_one(self, box: Mailbox) -> None:
+        if self._doubtful and not box.scheduled:
+            return
         self._box = box
         box.run(self.throughput)
         self._box = None

@@ -91,11 +91,15 @@ class Mailbox:
             user = self._lane(control=False)
         if self.limit is not None:
             self.limit.put()
-        user.append(item)
-        if self.drained:
-            return False
-        if self._idle.acquire(False):
-            self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        try:
+            user.append(item)
+            if self.drained:
+                return False
+            if self._idle.acquire(False):
+                self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except BaseException:
+            self._interrupted()
+            raise
         return True
 
     def put_control(self, signal: Any) -> bool:
@@ -103,11 +107,15 @@ class Mailbox:
         control = self.control
         if control is None:
             control = self._lane(control=True)
-        control.append(signal)
-        if self.drained:
-            return False
-        if self._idle.acquire(False):
-            self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        try:
+            control.append(signal)
+            if self.drained:
+                return False
+            if self._idle.acquire(False):
+                self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except BaseException:
+            self._interrupted()
+            raise
         return True
 
     def put_quiet(self, item: Any, *, control: bool) -> bool:
@@ -129,6 +137,20 @@ class Mailbox:
             else:
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
         return True
+
+    @property
+    def scheduled(self) -> bool:
+        """Whether somebody has the role of running the owner, or of seeing that it is run."""
+        locked: bool = self._idle.locked()
+        return locked
+
+    def _interrupted(self) -> None:
+        # A signal's handler has raised, on the main thread, somewhere between the look at `_idle` and the end of
+        # `schedule`: nobody knows whether the role was taken, and whether anybody has heard of it.
+        # Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions
+        if self.dispatcher is not None:
+            self._idle.acquire(False)
+            self.dispatcher.again(self)
 
     def put_through(self, gate: Any) -> None:
         """Let a simulation have its own `gate`, with the two methods of a lock, and so see every put.

@@ -54,6 +54,13 @@ class PoolDispatcher(Crew):
         if self._active < self.size:
             self._fill()
 
+    def again(self, box: Mailbox) -> None:
+        """See `Dispatcher.again`. Whoever was interrupted may have counted a worker that is none."""
+        with self._lock:
+            working = (worker for worker in self._workers if worker not in self._spares)
+            self._active = sum(1 for each in working if not each.blocked and each.zombie is None)
+        super().again(box)
+
     def blocking(self) -> AbstractContextManager[None]:
         """See `Dispatcher.blocking`."""
         worker = running.worker
@@ -87,8 +94,7 @@ class PoolDispatcher(Crew):
             if len(self._workers) >= self.size + self.max_extra:
                 return
             self._active += 1
-        if not self._hire(self._work):
-            with self._lock:
+            if not self._hire(self._work):
                 self._active -= 1
 
     def _work(self, worker: Worker) -> None:
@@ -97,7 +103,7 @@ class PoolDispatcher(Crew):
             box = get()
             if box is None:
                 return
-            worker.run(box, self.throughput)
+            self._run(worker, box, self.throughput)
             if self._is_zombie(worker):
                 return
             if self._active > self.size and not self._park(worker):

@@ -42,7 +42,7 @@ class ThreadDispatcher(Crew):
             box = self._next()
             if box is None:
                 return
-            worker.run(box, _NO_LIMIT)
+            self._run(worker, box, _NO_LIMIT)
             if self._is_zombie(worker):
                 return
             with self._lock:
@@ -105,7 +105,7 @@ class PinnedDispatcher(Crew):
 
     def _work(self, worker: Worker, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
         while not box.closed and queue.get() is not None:
-            worker.run(box, _NO_LIMIT)
+            self._run(worker, box, _NO_LIMIT)
         with self._lock:
             self._queues.pop(box, None)
 

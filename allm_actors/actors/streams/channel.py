@@ -228,9 +228,11 @@ class Channel:
     def cancel(self) -> None:
         """The reader wants the end. Never blocks; harmless when it has come; callable from any thread."""
         with self._lock:
-            if self._ended or self._cancelled:
+            if self._ended:
                 return
-            self._cancelled = True
+            self._cancelled = (
+                True  # not whether it was told: a signal may strike before that, and who comes again must
+            )
             on_cancel = self.on_cancel
         if on_cancel is not None:
             on_cancel()

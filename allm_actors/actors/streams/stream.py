@@ -246,8 +246,15 @@ class EventStream(Generic[R_co, E_co]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if getattr(self, "_begun", False) and not self._channel.ended:
+        if not getattr(self, "_begun", False):
+            return
+        try:
             self._channel.cancel()
+        except (
+            BaseException
+        ):  # Ctrl-C, which Python then only prints: nobody else would end what nobody reads
+            self._channel.cancel()
+            raise
 
     @property
     def drafting(self) -> bool:

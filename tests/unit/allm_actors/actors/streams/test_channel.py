@@ -94,9 +94,25 @@ def test_a_cancel_before_the_admission_is_passed_on_at_the_admission() -> None:
     channel, cancelled = Channel(), []
     channel.cancel()
     channel.accept(lambda: None, lambda: cancelled.append(1))
-    channel.cancel()
 
     assert cancelled == [1]
+
+
+def test_a_cancel_that_a_signal_has_struck_can_be_repeated() -> None:
+    def told() -> None:
+        cancelled.append(1)
+        if len(cancelled) == 1:
+            raise KeyboardInterrupt
+
+    channel, cancelled = Channel(), list[int]()
+    channel.accept(lambda: None, told)
+    with pytest.raises(KeyboardInterrupt):
+        channel.cancel()
+    channel.cancel()
+    assert cancelled == [1, 1]
+    channel.end(None)
+    channel.cancel()
+    assert cancelled == [1, 1]
 
 
 def test_a_waiting_thread_and_a_waiting_task_are_woken_alike() -> None:

@@ -1,0 +1,61 @@
+"""Ctrl-C at each place at which it can strike.
+
+CPython looks for signals where a function begins, after each call, and where a loop goes round again; a handler that
+raises then does so between any two steps of a library. Here a trace function raises at the nth such place.
+Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable
+from functools import cache
+from types import CodeType, FrameType
+from typing import Any
+
+__all__ = ["interrupted"]
+
+_LOOKS = ("RESUME", "CALL", "JUMP_BACKWARD", "FOR_ITER")
+
+
+@cache
+def _places(code: CodeType) -> frozenset[int]:
+    """The offsets of the instructions before which CPython has looked for signals."""
+    found, before = set(), ""
+    for each in dis.get_instructions(code):
+        if before.startswith(_LOOKS):
+            found.add(each.offset)
+        before = each.opname
+    return frozenset(found)
+
+
+def interrupted(work: Callable[[], object], at: int, *packages: str) -> bool:
+    """Whether `work` was interrupted at the place of that number, of those in these packages, on this thread."""
+    left = at
+
+    def step(frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal left
+        if event == "opcode" and frame.f_lasti in _places(frame.f_code):
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                frame.f_trace = None
+                raise KeyboardInterrupt
+        return step
+
+    def enter(frame: FrameType, _event: str, _arg: object) -> Any:
+        if left < 0 or not any(f"/{package}/" in frame.f_code.co_filename for package in packages):
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return step
+
+    before = sys.gettrace()
+    sys.settrace(enter)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return left < 0
