@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -126,3 +127,71 @@ def test_telemetry_is_told_in_the_context_of_the_call_it_is_about() -> None:
         telemetry.detach("seeing")
     assert len(seen) == 3 * len(MANY)
     assert all(about == whose for _, about, whose in seen), seen
+
+
+class Calling(Seeing):
+    """Asks for its tool twice, and notes what it sees."""
+
+    def __init__(self) -> None:
+        self.saw: list[str] = []
+
+    async def stream(self, request: Any, _call: Any) -> AsyncIterator[Any]:
+        self.saw += self.open()
+        yield allm.MessageStarted()
+        done = sum(message.role == "tool" for message in request.messages)
+        if done == 2:
+            yield allm.MessageCompleted(allm.assistant("done"), "stop")
+            return
+        call = allm.ToolCall(id=f"c{done}", name=request.tools[0].name, arguments={})
+        yield allm.ToolCallStarted(call.id, call.name)
+        yield allm.ToolCallCompleted(call.id, call.name, {})
+        message = allm.Message(role="assistant", content="", metadata={"tool_calls": [call]})
+        yield allm.MessageCompleted(message, "tool_calls")
+
+
+@allm.tool
+async def changes() -> str:
+    """Sees, and changes what it sees."""
+    before = tenant.get()
+    tenant.set("of a tool")
+    return before
+
+
+@allm.tool
+def changes_on_a_thread() -> str:
+    """Sees, and changes what it sees."""
+    before = tenant.get()
+    tenant.set("of a tool")
+    return before
+
+
+@pytest.mark.parametrize("tool", [changes, changes_on_a_thread])
+@pytest.mark.parametrize("empty", [True, False])
+def test_what_a_tool_changes_nobody_else_sees(tool: allm.Tool, empty: bool) -> None:
+    adapter, mine = Calling(), contextvars.Context()  # an empty one is False
+    if not empty:
+        mine.run(tenant.set, "me")
+    result = mine.run(allm.chat, allm.Engine(adapter, tools=[tool]), [allm.user("hi")])
+    seen = tenant.get() if empty else "me"
+    assert result.thread is not None
+    assert [message.content for message in result.thread.messages if message.role == "tool"] == [seen] * 2
+    assert adapter.saw == [seen] * 3
+    assert mine.run(tenant.get) == seen
+
+
+def test_a_tool_that_holds_up_its_event_loop_holds_up_no_turn() -> None:
+    may = threading.Event()
+
+    @allm.tool
+    async def holds() -> str:
+        """Blocks where it must not."""
+        may.wait(20)
+        return "late"
+
+    adapter = Calling()
+    turn = contextvars.Context().run(
+        allm.chat, allm.Engine(adapter, tools=[holds]), [allm.user("hi")], tool_timeout=0.2
+    )
+    may.set()
+    assert turn.halted_reason == "completed"
+    assert len(adapter.saw) == 3

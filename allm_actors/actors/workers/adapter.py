@@ -308,7 +308,8 @@ class Pump:
             return  # before its loop came to it
         self._room = asyncio.Event()
         context = self._job.context
-        self._task = self._loop.create_task(self._carry(), context=context and context.copy())
+        own = None if context is None else context.copy()  # not by its truth: an empty one is False
+        self._task = self._loop.create_task(self._carry(), context=own)
         self._task.add_done_callback(self._done)
 
     async def _carry(self) -> None:

@@ -144,7 +144,8 @@ class AsyncToolActor(Worker):
         work = job.work if job.claim is None else _claiming(job, job.claim)
         self._ident = get_ident()
         coroutine: Coroutine[Any, Any, Any] = work()
-        self._task = job.loop.create_task(coroutine, context=job.context and job.context.copy())
+        own = None if job.context is None else job.context.copy()  # not by its truth: an empty one is False
+        self._task = job.loop.create_task(coroutine, context=own)
         self._task.add_done_callback(partial(self._done, job))
 
     def _done(self, job: ToolJob, task: asyncio.Task[Any]) -> None:
