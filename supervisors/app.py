@@ -37,6 +37,7 @@ import pykka
 from supervisors.errors import BadSpec, SupervisorError
 from supervisors.process import IGNORE, supervised
 from supervisors.reasons import NORMAL, SHUTDOWN, Crash, Reason, Shutdown
+from supervisors.runtime.log import log
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import Report
 from supervisors.runtime.system import System
@@ -44,7 +45,6 @@ from supervisors.spec import ChildLike, ChildSpec, check_child, child_spec, is_n
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "Application", "Phase"]
 
-_log = logging.getLogger("supervisors")
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -170,7 +170,7 @@ class Application:
         try:
             result = _start(self._spec)
         except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: the end of the application is an orderly one
-            _log.exception("the root of the application did not start")
+            log.exception("the root of the application did not start")
             self._events.put(_RootEnded(Crash.of(exc)))
             return
         ref = result[0] if isinstance(result, tuple) else result
@@ -185,16 +185,14 @@ class Application:
         match event:
             case _StopAsked(by):
                 self.reason = SHUTDOWN
-                _log.info("stopping: %s", by)
+                log.info("stopping: %s", by)
                 return EXIT_OK
             case _TooManyZombies():
                 self.reason = Shutdown("zombies")
                 return EXIT_STUCK
             case _RootEnded(reason):
                 self.reason = reason
-                _log.log(
-                    logging.INFO if reason is NORMAL else logging.ERROR, "the root has ended: %r", reason
-                )
+                log.log(logging.INFO if reason is NORMAL else logging.ERROR, "the root has ended: %r", reason)
                 return EXIT_OK if reason is NORMAL else EXIT_FAILED
             case _Stopped():
                 return EXIT_OK
@@ -226,7 +224,7 @@ class Application:
                 case _TooManyZombies():
                     code = EXIT_STUCK
                 case _StopAsked(by) if not self._killing.is_set():
-                    _log.warning("killing what is left: %s came again", by)
+                    log.warning("killing what is left: %s came again", by)
                     code = max(code, EXIT_FAILED)
                     self._killing.set()
                     self._phase_ends.put(None)
@@ -243,7 +241,7 @@ class Application:
             for name in _AFTER:
                 self._run_phase(name)
         except Exception:  # noqa: BLE001 - the main thread must hear that it is over
-            _log.exception("the stop of the application failed")
+            log.exception("the stop of the application failed")
         finally:
             self._events.put(_Stopped())
 
@@ -259,7 +257,7 @@ class Application:
             try:
                 ends.get(timeout=max(0.0, end - time.monotonic()))
             except Empty:
-                _log.warning("the phase %s took longer than %s seconds; going on", name, phase.timeout)
+                log.warning("the phase %s took longer than %s seconds; going on", name, phase.timeout)
                 return
             if self._killing.is_set():
                 return
@@ -268,13 +266,13 @@ class Application:
         try:
             task()
         except BaseException:  # noqa: BLE001 - the other tasks and phases must still have their turn
-            _log.exception("a task of the phase %s failed", name)
+            log.exception("a task of the phase %s failed", name)
         finally:
             ends.put(None)
 
     def _give_up(self) -> NoReturn:
         for line in _stuck(self.system):
-            _log.critical("the stop took longer than %s seconds: %s", self._deadline, line)
+            log.critical("the stop took longer than %s seconds: %s", self._deadline, line)
         flush = threading.Thread(target=logging.shutdown, daemon=True)
         flush.start()
         flush.join(_FLUSH)

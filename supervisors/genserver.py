@@ -25,7 +25,6 @@ Source: Erlang/OTP `gen_server`; Elixir `GenServer`.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, NoReturn, TypeAlias, final
@@ -36,13 +35,13 @@ from supervisors.inspection import Inspected
 from supervisors.process import From, Stop, TimerRef
 from supervisors.reasons import PASSIVATED, Exit, Shutdown
 from supervisors.registry import Name, Via
+from supervisors.runtime.log import log
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
 from supervisors.runtime.signals import Signal
 
 __all__ = ["CALL_TIMEOUT", "GenServer", "ServerRef", "call", "cast"]
 
-_log = logging.getLogger("supervisors")
 
 ServerRef: TypeAlias = Ref[Any] | Name
 """Whatever stands for a process: its ref, its name, or a `Via`."""
@@ -127,7 +126,7 @@ class GenServer(Inspected):
 
     def handle_info(self, msg: Any) -> Any:
         """Any other message: of `tell` and `send`, of timers, the results of tasks."""
-        _log.info("%s ignores a message of type %s", self, type(msg).__name__)
+        log.info("%s ignores a message of type %s", self, type(msg).__name__)
 
     def handle_timeout(self) -> Any:
         """Nothing has arrived since `idle_timeout(seconds)`, for so long."""

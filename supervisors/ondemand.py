@@ -14,7 +14,6 @@ Source: Orleans, "virtual actors" (activation, deactivation); Akka Cluster Shard
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from threading import RLock
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
 from supervisors.reasons import NOPROC, Crash
 from supervisors.registry import Name, resolve
+from supervisors.runtime.log import log
 from supervisors.runtime.names import Via, check_key, check_name
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.signals import From
@@ -29,8 +29,6 @@ from supervisors.spec import ChildLike, ChildSpec, child_spec
 from supervisors.supervisor import DynamicSupervisorRef
 
 __all__ = ["OnDemand"]
-
-_log = logging.getLogger("supervisors")
 
 
 class OnDemand:
@@ -138,7 +136,7 @@ class OnDemand:
             with before.system.activated():
                 self.whereis(key)
         except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: told to those who wait for an answer
-            _log.exception("%s has left messages, and no process can be started for them", before)
+            log.exception("%s has left messages, and no process can be started for them", before)
             with self._lock:
                 left = self._left.pop(key, ())
             for item in left:

@@ -2,12 +2,15 @@
 
 Rule of this file: a library configures nothing. Whoever runs it decides with `logging` (or structlog's
 `ProcessorFormatter`) where lines go; without that, only warnings and errors are seen. What was said in a conversation,
-and keys, are never logged.
+and keys, are never logged. A filter or a handler that fails is shown on stderr, and whoever had something to say goes
+on.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
+import traceback
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -31,9 +34,18 @@ log = cast("structlog.stdlib.BoundLogger", _Log())
 def _logger() -> structlog.stdlib.BoundLogger:
     from structlog import stdlib, wrap_logger
 
+    class Contained(stdlib.BoundLogger):
+        def _proxy_to_logger(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super()._proxy_to_logger(*args, **kwargs)
+            except Exception:  # noqa: BLE001 - a guest
+                if logging.raiseExceptions and sys.stderr:
+                    sys.stderr.write("--- Logging error ---\n")  # the words of `logging.Handler.handleError`
+                    traceback.print_exc()
+
     logger: stdlib.BoundLogger = wrap_logger(
         logging.getLogger("allm_actors"),
-        wrapper_class=stdlib.BoundLogger,
+        wrapper_class=Contained,
         processors=[
             stdlib.filter_by_level,
             stdlib.PositionalArgumentsFormatter(),

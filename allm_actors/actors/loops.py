@@ -22,6 +22,8 @@ def call_on(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> bool
         return True
     try:
         loop.call_soon_threadsafe(call)
+    except RecursionError:
+        raise
     except RuntimeError:
         return False
     return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,8 @@ def emit(name: str, measurements: Mapping[str, float], metadata: Mapping[str, An
             handler(event)
         except BaseException:  # noqa: BLE001 - what it measures goes on; who was killed hears of it at his next step
             detach(id)
-            _log.exception("telemetry handler %r raised at %s and was detached", id, name)
+            with suppress(Exception):  # a filter or a handler of the log is a guest, too
+                _log.exception("telemetry handler %r raised at %s and was detached", id, name)
 
 
 def _rebuild(attached: dict[str, tuple[frozenset[str], Handler]]) -> None:

@@ -8,7 +8,6 @@ is asked again: what was to run waits meanwhile, and nothing is lost.
 
 from __future__ import annotations
 
-import logging
 import threading
 from _thread import allocate_lock
 from abc import ABC, abstractmethod
@@ -16,6 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
+from supervisors.runtime.log import log
 from supervisors.runtime.running import running
 from supervisors.runtime.timers import Deadline, RealClock
 
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Crew", "Dispatcher", "Worker"]
 
-_log = logging.getLogger("supervisors")
 _PAUSE = 0.1  # seconds until a machine that had no thread to give is asked again
 
 
 class Dispatcher(ABC):
     """Runs mailboxes."""
+
+    doubtful = False
+    """Whether a mailbox may have been scheduled twice, or not at all, because whoever did it was interrupted."""
 
     def join(self, timers: Timers) -> None:  # noqa: B027 - most do nothing later
         """It runs the processes of a system, whose timers these are."""
@@ -110,7 +112,6 @@ class Crew(Dispatcher):
         self._timers: Timers | None = None
         self._short = False  # the machine had no thread to give when it was asked last
         self._asking = False  # it will be asked again
-        self._doubtful = False  # a mailbox may have been scheduled twice, or be run by another worker now
 
     def join(self, timers: Timers) -> None:
         """See `Dispatcher.join`."""
@@ -118,7 +119,7 @@ class Crew(Dispatcher):
 
     def again(self, box: Mailbox) -> None:
         """See `Dispatcher.again`. Only after a pause: whoever has taken it meanwhile has begun by then, and is seen."""
-        self._doubtful = True
+        self.doubtful = True
         try:
             if self._timers is not None:
                 self._timers.after(_PAUSE, lambda: self.schedule(box))
@@ -160,7 +161,7 @@ class Crew(Dispatcher):
 
     def _run(self, worker: Worker, box: Mailbox, budget: int) -> None:
         """One activation, if this one is not one too many."""
-        if self._doubtful and not self._takes(worker, box):
+        if self.doubtful and not self._takes(worker, box):
             return
         worker.run(box, budget)
 
@@ -198,7 +199,7 @@ class Crew(Dispatcher):
         """The machine had no thread to give. Thread: the lock is held, and the error is being handled."""
         if not self._short:
             self._short = True
-            _log.exception("no thread for %s: its work waits until there is one", name)
+            log.exception("no thread for %s: its work waits until there is one", name)
         if self._timers is not None and not self._asking:
             with suppress(RuntimeError):  # none for timers either: whatever is scheduled next asks again
                 self._timers.after(_PAUSE, self._served_late)

@@ -315,6 +315,8 @@ def _tell_loop(loop: asyncio.AbstractEventLoop, settled: asyncio.Future[None], _
         return
     try:
         loop.call_soon_threadsafe(settle)
+    except RecursionError:
+        raise
     except RuntimeError:
         pass  # the loop is closed: nobody waits any more
 

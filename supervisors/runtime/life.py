@@ -13,7 +13,6 @@ Source: Erlang/OTP `gen_server:terminate`, `proc_lib:init_ack`; `pykka.Actor`.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from threading import Event
@@ -27,6 +26,7 @@ from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
 from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
 from supervisors.runtime.hooks import DEFER_START, check_attributes
 from supervisors.runtime.limit import Limit, check_mailbox
+from supervisors.runtime.log import log
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.owed import Owed
 from supervisors.runtime.ref import ALIVE, Ref
@@ -58,8 +58,6 @@ from supervisors.runtime.watchdog import Watch
 from supervisors.runtime.zombies import Zombie
 
 __all__ = ["Life"]
-
-_log = logging.getLogger("supervisors")
 
 
 class Life(Seam):
@@ -263,9 +261,9 @@ class Life(Seam):
         self._actor_request = None
         if request is not None:
             request.settle_exception(exc)
-            _log.info("Exception returned from %s to caller:", self._actor_ref, exc_info=exc)  # Pykka's words
+            log.info("Exception returned from %s to caller:", self._actor_ref, exc_info=exc)  # Pykka's words
         else:
-            _log.info("%s refused a message that nobody waits for: %r", self, exc)
+            log.info("%s refused a message that nobody waits for: %r", self, exc)
 
     def _actor_end(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
         ref = self._actor_ref
@@ -284,7 +282,7 @@ class Life(Seam):
         except ProcessKilled:
             pass  # killed while it cleaned up
         except BaseException:  # noqa: BLE001 - the process is ending as it is, and for its own reason
-            _log.exception("Unhandled exception in %s:", self._actor_ref)
+            log.exception("Unhandled exception in %s:", self._actor_ref)
 
     def _actor_bury(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
         ref = self._actor_ref

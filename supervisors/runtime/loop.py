@@ -7,7 +7,6 @@ handler here starts asyncio work and returns; it must not wait.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from _thread import allocate_lock
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervisors.errors import WouldBlock
 from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.log import log
 from supervisors.runtime.running import runs_here, uninterrupted
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LoopDispatcher"]
 
-_log = logging.getLogger("supervisors")
 
 # How many seconds a busy loop sleeps after each slice. CPython takes the GIL away from a thread only when another has
 # waited a whole switch interval without seeing it free. The loop frees it at every look at its I/O, for an instant in
@@ -59,7 +58,6 @@ class LoopDispatcher(Dispatcher):
         self._box: Mailbox | None = None
         self._zombie: Zombie | None = None
         self._stopped = False
-        self._doubtful = False  # a mailbox may have been scheduled twice
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -78,13 +76,14 @@ class LoopDispatcher(Dispatcher):
         if self._armed.acquire(False):
             try:
                 self._arm()
-            except RuntimeError:  # no thread for a loop of its own
-                self._armed.release()
+            except RuntimeError:  # no thread for a loop of its own, or no room on the stack
+                if self._armed.locked():
+                    self._armed.release()
                 raise
 
     def again(self, box: Mailbox) -> None:
         """See `Dispatcher.again`."""
-        self._doubtful = True
+        self.doubtful = True
         self._ready.append(box)
         with suppress(RuntimeError):  # no thread for the loop
             self._arm()
@@ -135,12 +134,26 @@ class LoopDispatcher(Dispatcher):
                 loop.call_soon(self._run, context=Context())
             else:
                 loop.call_soon_threadsafe(self._run, context=Context())
+        except RecursionError:
+            raise
         except RuntimeError:
             pass  # the loop is closed; its processes can still be killed
 
     def _run(self) -> None:
         with uninterrupted:  # on the main thread Ctrl-C ends the loop, but not in the middle of a turn
-            self._run_slice()
+            try:
+                self._run_slice()
+            except BaseException:  # between two steps of ours: nobody knows what was done
+                self._resume()
+                raise
+
+    def _resume(self) -> None:
+        box, self._box = self._box, None
+        if box is not None:
+            box.interrupted()
+        else:
+            self.doubtful = True
+            self._arm()
 
     def _run_slice(self) -> None:
         # What becomes ready meanwhile runs in the same pass: a hop between processes costs no look at the selector.
@@ -149,7 +162,8 @@ class LoopDispatcher(Dispatcher):
         now = time.monotonic
         until = now() + self._time_slice
         while self._ready and now() < until:
-            self._run_one(self._ready.popleft())
+            self._run_one(self._ready[0])
+            self._ready.popleft()
         if not self._ready:
             if self._armed.locked():  # it is not when `again` has armed what was armed
                 self._armed.release()
@@ -160,7 +174,7 @@ class LoopDispatcher(Dispatcher):
             time.sleep(_GIVE_WAY)
 
     def _run_one(self, box: Mailbox) -> None:
-        if self._doubtful and not box.scheduled:
+        if self.doubtful and not box.scheduled:
             return
         self._box = box
         box.run(self.throughput)
@@ -210,7 +224,7 @@ class _OwnLoop:
         try:
             self.loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
-            _log.exception("a task wanted to end the program; the event loop goes on without it")
+            log.exception("a task wanted to end the program; the event loop goes on without it")
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

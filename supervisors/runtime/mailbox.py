@@ -12,7 +12,6 @@ Source: Akka `Mailbox` ("system messages first, set idle, then look again").
 
 from __future__ import annotations
 
-import logging
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from contextlib import suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
+from supervisors.runtime.log import log
 from supervisors.runtime.running import put_off, running, uninterrupted
 from supervisors.runtime.signals import From
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Mailbox"]
 
-_log = logging.getLogger("supervisors")
 
 _DEEP: Final = (
     16  # turns and deaths on one stack, about a hundred calls; one generation of processes is two of them
@@ -97,8 +96,13 @@ class Mailbox:
                 return False
             if self._idle.acquire(False):
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except RecursionError:  # no room on the stack for more than this: whoever puts next schedules it
+            self.dispatcher.doubtful = True  # type: ignore[union-attr]
+            if self._idle.locked():
+                self._idle.release()
+            raise
         except BaseException:
-            self._interrupted()
+            self.interrupted()
             raise
         return True
 
@@ -113,8 +117,13 @@ class Mailbox:
                 return False
             if self._idle.acquire(False):
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except RecursionError:  # no room on the stack for more than this: whoever puts next schedules it
+            self.dispatcher.doubtful = True  # type: ignore[union-attr]
+            if self._idle.locked():
+                self._idle.release()
+            raise
         except BaseException:
-            self._interrupted()
+            self.interrupted()
             raise
         return True
 
@@ -144,10 +153,13 @@ class Mailbox:
         locked: bool = self._idle.locked()
         return locked
 
-    def _interrupted(self) -> None:
-        # A signal's handler has raised, on the main thread, somewhere between the look at `_idle` and the end of
-        # `schedule`: nobody knows whether the role was taken, and whether anybody has heard of it.
-        # Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions
+    def interrupted(self) -> None:
+        """Whoever was to schedule or to run the owner was interrupted in it: have it run soon, if nobody does.
+
+        On the main thread a signal's handler may raise between any two steps: nobody knows then whether the role was
+        taken, and whether anybody has heard of it.
+        Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions
+        """
         if self.dispatcher is not None:
             self._idle.acquire(False)
             self.dispatcher.again(self)
@@ -216,7 +228,7 @@ class Mailbox:
             more = self._turn(owner, budget)
         except BaseException as exc:  # noqa: BLE001 - owners do not raise; if one does, it must not take the worker with it
             put_off(exc)
-            _log.exception("the process of %r broke its dispatcher's trust and is killed", owner)
+            log.exception("the process of %r broke its dispatcher's trust and is killed", owner)
             more = _kill(owner)
         finally:
             running.process = before

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final
 import pykka
 
 from supervisors.reasons import Crash, Reason, is_clean, shown
+from supervisors.runtime.log import log
 from supervisors.runtime.running import check_callback, contained, uninterrupted
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DeadLetter", "DeadLetters", "Report", "Reports"]
 
-_log = logging.getLogger("supervisors")
 
 T = TypeVar("T")
 
@@ -96,20 +96,20 @@ class Reports(_Feed[Report]):
 
     def wanted(self, reason: Reason) -> bool:
         """Whether anybody would hear of this: a report that nobody gets need not be written."""
-        return bool(self._subscribers) or _log.isEnabledFor(_level(reason))
+        return bool(self._subscribers) or log.isEnabledFor(_level(reason))
 
     def emit(self, report: Report, *, quiet: bool = False) -> None:
         """Log and publish; `quiet`ly, at INFO, what somebody else says again and better."""
         self.publish(report)
         level = logging.INFO if quiet else _level(report.reason)
-        if not _log.isEnabledFor(level):
+        if not log.isEnabledFor(level):
             return
         exc = report.reason.exc if isinstance(report.reason, Crash) else None
         if exc is not None and report.kind == "process_ended":
-            _log.log(level, "Unhandled exception in %s:", report.ref, exc_info=exc)  # Pykka's words
+            log.log(level, "Unhandled exception in %s:", report.ref, exc_info=exc)  # Pykka's words
         else:
             words = (report.kind, report.ref, shown(report.reason), report.detail)
-            _log.log(level, "%s: %s %s %s", *words, exc_info=exc if report.ref is None else None)
+            log.log(level, "%s: %s %s %s", *words, exc_info=exc if report.ref is None else None)
 
 
 def _level(reason: Reason) -> int:
@@ -139,4 +139,4 @@ class DeadLetters(_Feed[DeadLetter]):
             )
         if self.count <= _LOGGED_AT_FIRST or self._clock.monotonic() - self._logged_at > _QUIET:
             self._logged_at = self._clock.monotonic()
-            _log.info("dead letter %d for %s from %s: %s", self.count, to, sender, why)
+            log.info("dead letter %d for %s from %s: %s", self.count, to, sender, why)

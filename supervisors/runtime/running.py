@@ -9,13 +9,13 @@ the main thread and not for us, comes again when what was begun is finished.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 from supervisors.errors import BadSpec, ProcessKilled
 from supervisors.reasons import Reason
+from supervisors.runtime.log import log
 
 if TYPE_CHECKING:
     from supervisors.runtime.dispatch import Dispatcher
@@ -38,8 +38,6 @@ __all__ = [
     "survive",
     "uninterrupted",
 ]
-
-_log = logging.getLogger("supervisors")
 
 
 class Mortal(Protocol):
@@ -130,7 +128,7 @@ def survive(exc: BaseException, words: str | None) -> None:
     if _is_ctrl_c(exc):
         raise exc
     if words is not None:
-        _log.error(words, exc_info=exc)
+        log.error(words, exc_info=exc)
 
 
 def contained(words: str, callback: Callable[..., object], *args: object) -> object:

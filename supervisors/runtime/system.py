@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import math
 import os
 import random
@@ -28,6 +27,7 @@ from supervisors.reasons import SHUTDOWN, Reason, Shutdown
 from supervisors.runtime.dispatch import Dispatcher
 from supervisors.runtime.future import Future
 from supervisors.runtime.groups import Groups
+from supervisors.runtime.log import log
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.names import Names
 from supervisors.runtime.pool import PoolDispatcher
@@ -41,7 +41,6 @@ from supervisors.spec import class_default, is_count
 
 __all__ = ["System"]
 
-_log = logging.getLogger("supervisors")
 
 _MAKERS: Final[Mapping[str, type[Dispatcher]]] = {
     "default": PoolDispatcher,
@@ -256,7 +255,7 @@ class System:
                 self.reports.emit(Report("shutdown_timeout", ref, reason, "killed: it did not stop in time"))
                 ref.kill()
                 return
-            _log.warning("stopping waits for %s", ref)
+            log.warning("stopping waits for %s", ref)
 
     def _make(self, name: str) -> Dispatcher:
         maker = _MAKERS.get(name)

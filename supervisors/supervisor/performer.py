@@ -9,7 +9,6 @@ Source: Erlang/OTP `supervisor`.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -49,6 +48,7 @@ from supervisors.process import (
 from supervisors.reasons import Crash, Reason, shown
 from supervisors.runtime import reports
 from supervisors.runtime.adopted import names_the_process
+from supervisors.runtime.log import log
 from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.signals import Signal as ControlSignal
 from supervisors.runtime.timers import TimerRef
@@ -57,7 +57,6 @@ from supervisors.supervisor.starter import Brought, Nothing, Refused, Starter, p
 
 __all__ = ["START_TIMEOUT", "Again", "Children", "Performer"]
 
-_log = logging.getLogger("supervisors")
 
 Children: TypeAlias = StaticChildren | DynamicChildren
 
@@ -263,7 +262,7 @@ class Performer(Process):
         if not ref.is_alive() and ref.exit_reason is not None:
             self._answer(step, self._bury(ref))
         elif self._dying[ref].deadline > self._now():
-            _log.warning("%s waits for %s to end", self, ref)
+            log.warning("%s waits for %s to end", self, ref)
             self._arm(step, self._dying[ref].deadline - self._now())
         else:
             self._answer(step, TIMED_OUT)

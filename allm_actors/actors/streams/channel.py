@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from allm_actors.actors.inside import Inside
-from allm_actors.actors.loops import current_loop, refuse_waiting_on
+from allm_actors.actors.loops import call_on, current_loop, refuse_waiting_on
 from allm_actors.data import EngineError, Event, SessionBusy
 from supervisors import Future
 
@@ -296,7 +296,10 @@ class Channel:
                 return
             self._refuse_in_vain()
             self._wakes.append(gate.set)
-        gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
+        if (
+            not ready()
+        ):  # again: a signal's handler may have ended the turn on this thread, before we could be woken
+            gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:
         loop = asyncio.get_running_loop()
@@ -313,7 +316,8 @@ class Channel:
             self._refuse_in_vain()
             self._wakes.append(wake)
         try:
-            await gate
+            if not ready():  # again, as above
+                await gate
         except BaseException:
             with self._lock, contextlib.suppress(ValueError):  # it has been called
                 self._wakes.remove(wake)
@@ -338,8 +342,7 @@ def _wake(loop: asyncio.AbstractEventLoop, future: asyncio.Future[None], thread:
         if not future.done():
             future.set_result(None)
     else:
-        with contextlib.suppress(RuntimeError):  # the reader's loop is closed: nobody is left to wake
-            loop.call_soon_threadsafe(_resolve, future)
+        call_on(loop, partial(_resolve, future))  # a loop that is closed has nobody left to wake
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

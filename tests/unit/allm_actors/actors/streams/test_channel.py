@@ -115,6 +115,20 @@ def test_a_cancel_that_a_signal_has_struck_can_be_repeated() -> None:
     assert cancelled == [1, 1]
 
 
+class Struck(Channel):
+    """A signal's handler ends the turn, on the thread that is about to wait for its end."""
+
+    __slots__ = ()
+
+    def _refuse_in_vain(self) -> None:
+        self.end("by the handler")
+
+
+def test_a_reader_whose_turn_is_ended_as_it_is_about_to_wait_does_not_wait() -> None:
+    assert Struck().wait_result() == "by the handler"
+    assert asyncio.run(asyncio.wait_for(Struck().await_result(), 5)) == "by the handler"
+
+
 def test_a_waiting_thread_and_a_waiting_task_are_woken_alike() -> None:
     async def read(channel: Channel) -> list[object]:
         return list(await channel.atake())
