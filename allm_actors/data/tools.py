@@ -6,8 +6,11 @@ Rule of this file: a `Tool` is data except for its `handler`, and no codec ever 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from importlib import import_module
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -74,6 +77,30 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
         if self.handler is None:
             raise TypeError(f"tool {self.name!r} has no handler to call")
         return getattr(self.handler, "__wrapped__", self.handler)(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        # Under the name of a decorated function stands the tool that it became, which pickle would not take for it.
+        handler = self.handler
+        module, name = getattr(handler, "__module__", None), getattr(handler, "__qualname__", None)
+        found = _found(module, name) if isinstance(module, str) and isinstance(name, str) else None
+        if handler is None or not isinstance(found, Tool) or found.handler is not handler:
+            return super().__reduce__()
+        fields = {field: getattr(self, field) for field in self.__struct_fields__ if field != "handler"}
+        return _as_found, (module, name, fields)
+
+
+def _found(module: str, name: str) -> Any:
+    try:
+        return reduce(getattr, name.split("."), sys.modules[module])
+    except (AttributeError, KeyError):
+        return None
+
+
+def _as_found(module: str, name: str, fields: dict[str, Any]) -> Tool:
+    import_module(module)
+    tool: Tool = _found(module, name)
+    same = all(getattr(tool, field) == value for field, value in fields.items())
+    return tool if same else Tool(**fields, handler=tool.handler)
 
 
 def _one_of(tool: Tool, field: str, words: tuple[str, ...]) -> None:
