@@ -5,13 +5,12 @@ Rule of this file: thin. It is an `EventStream` whose result may be an error, wh
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 from allm_actors.data import AllmError, StreamError
 from allm_actors.engine.engine import Engine
-from allm_actors.engine.threads import on_thread
+from allm_actors.engine.threads import on_thread, running_loop
 
 from .calls.call import CallSpec, call_spec
 from .host import Host
@@ -67,7 +66,7 @@ class _Call:
     async def abegin(self, channel: Any) -> None:
         if not self._host.running:
             await on_thread(self._host.start)
-        channel.home = asyncio.get_running_loop()
+        channel.home = running_loop()
         self._spec.span.start()
         self._host.call(self._spec)
 

@@ -21,11 +21,11 @@ from allm_actors.data import EngineError, Session, StoreError
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_count, is_seconds
-from allm_actors.engine.threads import begun_on_thread, on_thread
+from allm_actors.engine.threads import begun_on_thread, on_thread, running_loop
 from supervisors import SHUTDOWN, Future, ProcessRef, System
 
 from .calls.call import CallSpec
-from .loops import current_loop, finished, refuse_waiting_on
+from .loops import current_loop, finished, refuse_green_threads, refuse_the_end, refuse_waiting_on
 from .ports import Ports
 from .sessions.forgetting import forget
 from .sessions.handle import SessionHandle, check_id
@@ -162,7 +162,7 @@ class Host:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        self._given_loop = asyncio.get_running_loop()
+        self._given_loop = running_loop()
         try:
             # A thread cannot be cancelled: what it has begun is ended when it is done.
             await finished(begun_on_thread(self.start))
@@ -358,6 +358,8 @@ class Host:
         return self._root is not None and loop is not None and loop.is_closed()
 
     def _start(self) -> None:
+        refuse_green_threads()
+        refuse_the_end()
         self._pid, self._home_loop = os.getpid(), self._given_loop
         self._store.open()  # what is wrong with it is raised here, to the caller; its actor opens it for use
         self._store.close()

@@ -7,10 +7,18 @@ waits for what the call would bring must look at the answer.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
-__all__ = ["call_on", "current_loop", "finished", "refuse_waiting_on"]
+__all__ = [
+    "call_on",
+    "current_loop",
+    "finished",
+    "refuse_green_threads",
+    "refuse_the_end",
+    "refuse_waiting_on",
+]
 
 T = TypeVar("T")
 
@@ -43,6 +51,24 @@ def refuse_waiting_on(loop: asyncio.AbstractEventLoop | None) -> None:
         raise RuntimeError(
             "waiting here would stop the event loop that this call runs on; use `await` or `async for`, `allm.aio` for "
             "a call in an asynchronous adapter, and `asyncio.to_thread` for what cannot be awaited"
+        )
+
+
+def refuse_green_threads() -> None:
+    """Raises RuntimeError where gevent stands in for the threads and selectors that an event loop needs."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    if monkey is not None and any(map(monkey.is_module_patched, ("threading", "select"))):
+        raise RuntimeError(
+            "gevent has patched the threads or selectors of this process, on which no event loop can live; run "
+            "allm_actors in a process that is not patched, or patch with thread=False, select=False"
+        )
+
+
+def refuse_the_end() -> None:
+    """Raises RuntimeError in a finalizer at the very end of the interpreter, when no thread runs any more."""
+    if sys.is_finalizing():
+        raise RuntimeError(
+            "the interpreter exits, and its threads have stopped; make this call before it does"
         )
 
 

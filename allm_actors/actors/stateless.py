@@ -6,14 +6,13 @@ makes its own.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
 import threading
 from dataclasses import replace
 from typing import Any
 
-from allm_actors.engine.threads import on_thread
+from allm_actors.engine.threads import on_thread, running_loop
 
 from .host import Host
 from .loops import current_loop
@@ -83,7 +82,7 @@ class StatelessCall:
         """As `begin`; starting a host takes a moment, and is done on a thread."""
         if not self._host.running:
             await on_thread(self._host.start)
-        channel.home = asyncio.get_running_loop()
+        channel.home = running_loop()
         self._host.run(replace(self._spec, loop=channel.home))
 
     def unbegun(self) -> Any:

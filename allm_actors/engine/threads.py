@@ -14,11 +14,23 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["begun_on_thread", "on_thread"]
+__all__ = ["begun_on_thread", "on_thread", "running_loop"]
 
 T = TypeVar("T")
 _PATIENCE = 5.0  # seconds for which a machine that has no thread to give is asked again
 _PAUSE = 0.05
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs here. Raises RuntimeError where there is none, also under trio, which has others."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        advice = (
+            "this needs an event loop of asyncio, and none runs here; use asyncio.run, or the synchronous functions: "
+            "under trio by trio.to_thread.run_sync"
+        )
+        raise RuntimeError(advice) from None
 
 
 async def on_thread(work: Callable[[], T]) -> T:
@@ -28,7 +40,7 @@ async def on_thread(work: Callable[[], T]) -> T:
 
 def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """As `on_thread`, begun here and now. It is no task, so that whoever cancels all tasks does not cancel it."""
-    loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+    loop, context = running_loop(), contextvars.copy_context()
     done: asyncio.Future[T] = loop.create_future()
 
     def tell(result: T | None, error: BaseException | None) -> None:

@@ -76,7 +76,7 @@ class LoopDispatcher(Dispatcher):
         if self._armed.acquire(False):
             try:
                 self._arm()
-            except RuntimeError:  # no thread for a loop of its own, or no room on the stack
+            except Exception:  # no thread or file for a loop of its own, or no room on the stack
                 if self._armed.locked():
                     self._armed.release()
                 raise

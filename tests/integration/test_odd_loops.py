@@ -732,3 +732,78 @@ def test_a_session_whose_tools_need_the_loop_can_be_awaited_there() -> None:
     with allm.Host() as host:
         session = host.session("a", calling(outer))
         assert answer_of(in_time(session.reply("x", tool_timeout=LONG).result)) == "inner"
+
+
+# --- where there are no threads, or no loops, of the kind that is needed ------------------------------------------
+
+
+def in_a_program(source: str) -> list[str]:
+    """What a program prints before it ends, which it does in time."""
+    program = [sys.executable, "-W", "error", "-c", textwrap.dedent(source)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=LONG, check=False)
+    return [*ended.stdout.splitlines(), *ended.stderr.splitlines()]
+
+
+def test_a_call_in_a_finalizer_at_the_end_of_the_interpreter_does_not_keep_it() -> None:
+    told = in_a_program(
+        """
+        import allm_actors as allm
+        from allm_actors.testing import script
+
+        engine = allm.Engine("fake", adapter_opts={"scripts": [[script.text("hi"), script.finish("stop")]] * 2})
+
+        class Late:
+            def __del__(self):
+                try:
+                    allm.chat(engine, [allm.user("hi")])
+                except BaseException as error:
+                    print(type(error).__name__)
+
+        late = Late()
+        print(allm.chat(engine, [allm.user("hi")]).text())
+        """
+    )
+    assert told[0] == "hi"
+    assert len(told) == 2  # which error it is, the version of Python decides
+    assert told[1].endswith("Error")
+
+
+@pytest.mark.parametrize("patched", ["threading", "select", "socket"])
+def test_green_threads_are_refused(patched: str) -> None:
+    told = in_a_program(
+        f"""
+        import sys, types
+        import allm_actors as allm
+
+        monkey = types.ModuleType("gevent.monkey")  # as much of it as is asked
+        monkey.is_module_patched = [{patched!r}].__contains__
+        sys.modules["gevent.monkey"] = monkey
+        try:
+            with allm.Host():
+                print("runs")
+        except RuntimeError as error:
+            print(error)
+        """
+    )
+    if patched == "socket":
+        assert told == ["runs"]
+    else:
+        assert len(told) == 1
+        assert "patch with thread=False, select=False" in told[0]
+
+
+FINE = allm.Engine("fake", adapter_opts={"scripts": [[script.text("hi"), script.finish("stop")]] * 9})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: allm.aio.chat(FINE, [allm.user("hi")]),
+        lambda: allm.Host().__aenter__(),
+        lambda: allm.stream(FINE, [allm.user("hi")]).__anext__(),
+    ],
+    ids=["call", "host", "stream"],
+)
+def test_whoever_awaits_without_an_event_loop_of_asyncio_is_told_so(call: Callable[[], Any]) -> None:
+    with pytest.raises(RuntimeError, match=r"event loop of asyncio.*trio\.to_thread\.run_sync"):
+        call().send(None)

@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import Any
 
 from allm_actors.actors.inside import Inside
-from allm_actors.actors.loops import call_on, current_loop, refuse_waiting_on
+from allm_actors.actors.loops import call_on, current_loop, refuse_the_end, refuse_waiting_on
 from allm_actors.data import EngineError, Event, SessionBusy
+from allm_actors.engine.threads import running_loop
 from supervisors import Future
 
 from .watched import CLOSED, Watched
@@ -287,6 +288,7 @@ class Channel:
         if self._pid != os.getpid():
             text = "this turn runs in the process that was forked, and its threads have stayed there; begin another"
             raise EngineError("invalid_engine", message=text)
+        refuse_the_end()
         if current_loop() is not None:  # of an adapter, perhaps, which all calls of the host would wait for
             refuse_waiting_on(self.io_loop())
         # The runtime knows of this wait: a pool replaces us, a simulation goes on.
@@ -302,7 +304,7 @@ class Channel:
             gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         gate: Any
         if self.home is None or self.home is loop:
             gate = loop.create_future()

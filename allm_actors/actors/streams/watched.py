@@ -13,6 +13,7 @@ import pykka
 
 from allm_actors.actors.loops import current_loop
 from allm_actors.data import EngineError
+from allm_actors.engine.threads import running_loop
 from supervisors import Future
 
 __all__ = ["CLOSED", "Watched", "watched"]
@@ -46,7 +47,7 @@ class Watched(Future[T]):
         return super().get(timeout=timeout)
 
     def __await__(self) -> Generator[Any, None, T]:
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
 
         def look() -> None:
             self._look()
