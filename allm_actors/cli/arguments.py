@@ -149,7 +149,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "with --base-url alone, openai-compatible)",
     )
     group.add_argument(
-        "--model", metavar="NAME", default=os.environ.get("ALLM_MODEL") or None, help="default: $ALLM_MODEL"
+        "--model", metavar="NAME", help="default: the one in --adapter NAME:MODEL, else $ALLM_MODEL"
     )
     group.add_argument("--base-url", metavar="URL", help="another server of the same format, such as …/v1")
     group.add_argument("--system", metavar="TEXT", help="what the model should be; for a session that begins")

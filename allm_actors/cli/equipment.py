@@ -39,6 +39,8 @@ def engine_for(options: Options) -> Engine:
         tools=load_tools(options.tools),
         adapter_opts={"base_url": options.base_url} if options.base_url else {},
     )
+    if engine.model is None:
+        engine = engine.with_model(os.environ.get("ALLM_MODEL") or None)
     find_adapter(engine.adapter)
     row = PROVIDERS.get(str(engine.adapter))
     if row is None:

@@ -23,9 +23,10 @@ _KEYS = re.compile(
     r"|(?<=://)[^\s/:@]{0,200}:[^\s/@]{1,200}(?=@)"
     r"|(?i:(?<![a-z])(?:password|passwd|pwd|client_secret|secret_access_key|access_token|refresh_token)[\"']?\s?[:=]\s?)"
     r"[\"']?[^\s\"'&,;}]{4,400}"
-    # What is called a key, as a field or a parameter: with a digit in it, for "api_key: required" says what is wrong.
+    # What is called a key, a token or a secret, as a field or a parameter: with a digit in it, for "api_key: required"
+    # says what is wrong.
     r"|\bapikey[-_][A-Za-z0-9_\-]{12,}"
-    r"|(?i:\bapi[-_ ]?key[\"']?\s?[:=]\s?)[\"']?(?=[^\s\"'&,;]{0,400}[0-9])[^\s\"'&,;]{6,}"
+    r"|(?i:(?<![a-z])(?:api[-_ ]?key|token|secret)[\"']?\s?[:=]\s?)[\"']?(?=[^\s\"'&,;]{0,400}[0-9])[^\s\"'&,;]{6,400}"
 )
 
 

@@ -373,7 +373,7 @@ def _settled_status(session: Session) -> SessionStatus:
 
 
 def _content(content: object) -> str | list[Any]:
-    if isinstance(content, list) and all(isinstance(part, Part) for part in content):
+    if isinstance(content, list) and content and all(isinstance(part, Part) for part in content):
         return content
     try:
         return encode(content)

@@ -67,5 +67,5 @@ def _report(ref: Ref[Any], reason: Reason) -> None:
         reports = ref.system.reports
         # Whose child it should be is told why it does not begin, and a supervisor says so; a crash is shown here.
         told = ref.starter is not None and ref.parent is not None and not isinstance(reason, Crash)
-        if reports.wanted(reason):
+        if reports.wanted("process_ended", reason):
             reports.emit(Report("process_ended", ref, reason), quiet=told)

@@ -387,8 +387,8 @@ class Life(Seam):
         try:
             box.dispatcher.schedule(box)  # type: ignore[union-attr]
         except (
-            RuntimeError
-        ):  # no thread for its event loop: it never begins, and whoever starts it hears this
+            BaseException
+        ):  # no thread or file for its event loop: it never begins, and who starts it hears this
             ref.starter = None
             self._actor_kill()
             raise

@@ -94,14 +94,14 @@ class Reports(_Feed[Report]):
     A traceback is logged once: by the end of the process, or, if there was none, by the supervisor.
     """
 
-    def wanted(self, reason: Reason) -> bool:
+    def wanted(self, kind: str, reason: Reason) -> bool:
         """Whether anybody would hear of this: a report that nobody gets need not be written."""
-        return bool(self._subscribers) or log.isEnabledFor(_level(reason))
+        return bool(self._subscribers) or log.isEnabledFor(_level(kind, reason))
 
     def emit(self, report: Report, *, quiet: bool = False) -> None:
         """Log and publish; `quiet`ly, at INFO, what somebody else says again and better."""
         self.publish(report)
-        level = logging.INFO if quiet else _level(report.reason)
+        level = logging.INFO if quiet else _level(report.kind, report.reason)
         if not log.isEnabledFor(level):
             return
         exc = report.reason.exc if isinstance(report.reason, Crash) else None
@@ -112,7 +112,11 @@ class Reports(_Feed[Report]):
             log.log(level, "%s: %s %s %s", *words, exc_info=exc if report.ref is None else None)
 
 
-def _level(reason: Reason) -> int:
+def _level(kind: str, reason: Reason) -> int:
+    if (
+        kind == "reached_max_restart_intensity"
+    ):  # it ends with a clean reason, for its parent to see to what is not clean
+        return logging.ERROR
     return logging.INFO if reason is None or is_clean(reason) else logging.ERROR
 
 

@@ -143,7 +143,7 @@ class Performer(Process):
 
     def _report(self, step: Report) -> None:
         heard = self._actor_ref.system.reports
-        if heard.wanted(step.reason):
+        if heard.wanted(step.kind, step.reason):
             ref = step.ref if isinstance(step.ref, Ref) else None
             heard.emit(reports.Report(step.kind, ref, step.reason, f"child {shown(step.id)} of {self}"))
 

@@ -28,6 +28,7 @@ __all__ = ["SQLiteStore"]
 
 APPLICATION_ID = 0x414C4C4D  # "ALLM", so that `file` and we can tell the file from anybody's database
 SCHEMA_VERSION = 2
+_LONGEST = 2e6  # seconds: SQLite counts milliseconds, in 32 bits
 _PAUSE = 0.01  # seconds between two looks at a file that somebody else has for himself
 # Messages have row ids: without them a row is its own key, and to find a place among them SQLite reads the pictures in
 # their neighbours, anybody's. Source: https://www.sqlite.org/withoutrowid.html, 5, read 2026-11.
@@ -65,7 +66,7 @@ class SQLiteStore:
         self.path = str(path)
         if self.path != ":memory:":
             self.path = self._absolute(path)
-        self._patience = patience
+        self._patience = min(patience, _LONGEST)
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes
         self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last

@@ -230,3 +230,13 @@ class TestAutoShutdown:
         ended = gone(outer)
         ref_of(system.whereis("inner"), "j").stop()
         assert ended.wait(DEADLINE)
+
+
+@pytest.mark.real("a simulation is silent")
+def test_giving_up_is_logged_as_what_it_is(log, worker, caplog):
+    caplog.set_level("ERROR", logger="supervisors")
+    sup = Supervisor.start([worker("a")], max_restarts=0)
+    ref_of(sup, "a").tell(crash)
+    assert sup.actor_stopped.wait(DEADLINE)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(line.startswith("reached_max_restart_intensity: ") for line in said) == 1

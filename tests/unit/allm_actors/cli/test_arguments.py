@@ -3,6 +3,7 @@
 import pytest
 
 from allm_actors.cli.arguments import parse
+from allm_actors.cli.equipment import engine_for
 
 
 def test_words_and_the_dash_stay_in_order_around_options() -> None:
@@ -15,10 +16,27 @@ def test_tools_are_collected() -> None:
 
 def test_the_environment_names_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLM_ADAPTER", "groq")
-    monkeypatch.setenv("ALLM_MODEL", "llama")
-    options = parse(["chat"])
-    assert (options.adapter, options.model) == ("groq", "llama")
+    assert parse(["chat"]).adapter == "groq"
     assert parse(["chat", "--adapter", "xai"]).adapter == "xai"
+
+
+@pytest.mark.parametrize(
+    ("words", "model"),
+    [
+        ([], "llama"),
+        (["--adapter", "fake"], "llama"),
+        (["--adapter", "fake:typed"], "typed"),
+        (["--model", "named"], "named"),
+        (["--adapter", "fake:typed", "--model", "named"], "named"),
+    ],
+    ids=["environment", "adapter", "both in one", "model", "all"],
+)
+def test_what_was_typed_wins_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], model: str
+) -> None:
+    monkeypatch.setenv("ALLM_ADAPTER", "fake")
+    monkeypatch.setenv("ALLM_MODEL", "llama")
+    assert engine_for(parse(["chat", *words])).model == model
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ def test_a_key_is_gone_wherever_it_stands(secret: str, around: str) -> None:
         ("postgres://app:hunter2@db/prod", "postgres://[REDACTED]@db/prod"),
         ("password=hunter2&user=ada", "[REDACTED]&user=ada"),
         ('{"client_secret": "a-b-c-d"}', '{"[REDACTED]"}'),
+        ("token: abcdefgh123, please", "[REDACTED], please"),
+        ("{'secret': 'hunter22', 'x': 1}", "{'[REDACTED]', 'x': 1}"),
+        ("csrf_token=9f8e7d6c", "csrf_[REDACTED]"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "AWS_[REDACTED]"),
     ],
 )
@@ -46,6 +49,9 @@ def test_a_password_is_gone_and_what_is_around_it_is_not(said: str, told: str) -
     [
         "the password is required",
         "set api_key: it is missing",
+        "unexpected token: expected a name",
+        "max_tokens: 4096000",
+        "the secret: be kind",
         "https://example.com:8080/path?x=1",
         "mail ada@example.com at 10:30",
         "a task-force of 12 people",

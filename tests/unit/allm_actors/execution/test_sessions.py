@@ -369,6 +369,7 @@ def test_an_id_is_a_string():
         (5, "5"),
         (None, "null"),
         ([1], "[1]"),
+        ([], "[]"),
         ([TextPart(text="p")], [TextPart(text="p")]),
     ],
 )

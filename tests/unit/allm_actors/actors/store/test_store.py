@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sqlite3
 import subprocess
@@ -595,3 +596,10 @@ def _refusal(call, *args):
     with pytest.raises(StoreError) as refused:
         call(*args)
     return str(refused.value)
+
+
+def test_a_store_may_wait_for_ever(tmp_path: Path) -> None:
+    with contextlib.closing(SQLiteStore(tmp_path / "s.db", patience=math.inf)) as store:
+        store.open()
+        store.save([Save(session("a"))])
+        assert store.load("s") == session("a")
