@@ -99,7 +99,7 @@ def _halted() -> tuple[Session, ChatResult]:
 
 @chat("manual_tool_calls")
 def _left() -> tuple[Session, ChatResult]:
-    """the model called a manual tool, or called tools in `mode="manual"`"""
+    """the model called a manual tool, or called tools in `mode="manual"`: then they are `final_response.tool_calls` alone"""
     return start(called("gives", "manual"))
 
 
@@ -132,7 +132,7 @@ def _cancelled() -> tuple[Session, ChatResult]:
 
 @chat("interrupted")
 def _interrupted() -> tuple[Session, ChatResult]:
-    """the host was stopped during the turn"""
+    """the host or the session was stopped during the turn, or the session deleted"""
     with allm.Host() as host:
         session = host.session("s", fake(NEVER))
         turn = session.reply("hi")
