@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from allm_actors import aio, data, session, testing
-    from allm_actors.actors import CallStream, EventStream, Host, HostStats, SessionHandle, Turn
+    from allm_actors.actors import (
+        AsyncHost,
+        AsyncSessionHandle,
+        CallStream,
+        EventStream,
+        Host,
+        HostStats,
+        SessionHandle,
+        Turn,
+    )
     from allm_actors.data import *  # noqa: F403
     from allm_actors.data.build import (
         assistant,
@@ -70,7 +79,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "allm_actors.actors": ["CallStream", "EventStream", "Host", "HostStats", "SessionHandle", "Turn"],
+    "allm_actors.actors": [
+        "AsyncHost",
+        "AsyncSessionHandle",
+        "CallStream",
+        "EventStream",
+        "Host",
+        "HostStats",
+        "SessionHandle",
+        "Turn",
+    ],
     "allm_actors.data.build": [
         "assistant",
         "image_request",
@@ -211,6 +229,8 @@ __all__ = [
     "AllmError",
     "AskUser",
     "AskUserRequested",
+    "AsyncHost",
+    "AsyncSessionHandle",
     "Audio",
     "AudioDelta",
     "Call",

@@ -1,5 +1,6 @@
 """The loop, supervised: sessions, adapters and tools as actors under a host's tree."""
 
+from .awaited import AsyncHost, AsyncSessionHandle
 from .call_stream import CallStream, open_call_stream
 from .host import Host
 from .sessions.handle import SessionHandle
@@ -9,6 +10,8 @@ from .streams.stream import EventStream, Turn
 from .turns.turn import open_first_call, thread_of, turn_spec, view_of
 
 __all__ = [
+    "AsyncHost",
+    "AsyncSessionHandle",
     "CallStream",
     "EventStream",
     "Host",

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 from weakref import WeakValueDictionary
 
 from allm_actors.data import EngineError, Session, StoreError
@@ -40,6 +40,9 @@ from .streams.watched import CLOSED, watched
 from .tree import DISPATCHERS, loop_of, make_system, start_tree
 from .turns.spec import TurnSpec, WhenBusy
 from .turns.turn import new_id
+
+if TYPE_CHECKING:
+    from .awaited import AsyncHost
 
 __all__ = ["Host"]
 
@@ -161,7 +164,7 @@ class Host:
     def __exit__(self, *exc: object) -> None:
         self.stop()
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> AsyncHost:
         self._given_loop = running_loop()
         try:
             # A thread cannot be cancelled: what it has begun is ended when it is done.
@@ -169,7 +172,7 @@ class Host:
         except BaseException:  # whoever comes next may have another loop, or none
             await self.__aexit__()
             raise
-        return self
+        return cast("AsyncHost", self)
 
     async def __aexit__(self, *exc: object) -> None:
         with self._lock:
@@ -258,14 +261,14 @@ class Host:
             watched(ensured, self._given_loop).get()
         return handle
 
-    def session_ids(self) -> Any:
+    def session_ids(self) -> list[str]:
         """The names of all stored sessions, sorted (an awaitable in a host that was entered with `async with`)."""
         self._check_asking()
         ids: Future[Any] = Future()
         self._ports().ask_store(ListIds(), partial(_answer, ids))
-        return self._settle(ids)
+        return self._settle(ids)  # type: ignore[no-any-return]
 
-    def delete_session(self, id: str) -> Any:
+    def delete_session(self, id: str) -> None:
         """Forget the session of that name: what runs is interrupted, and what is stored of it is gone.
 
         An awaitable in a host that was entered with `async with`. Harmless when there is none: whoever uses the session
@@ -276,7 +279,7 @@ class Host:
         self._check_asking()
         deleted: Future[Any] = Future()
         forget(self._ports(), id, self._cells.get(id) or Cell(Session(id=id)), deleted)
-        return self._settle(deleted)
+        return self._settle(deleted)  # type: ignore[no-any-return]
 
     def tree(self) -> str:
         """The living supervision tree, drawn."""

@@ -77,6 +77,31 @@ def of_a_session(host: allm.Host, engine: allm.Engine, session: allm.Session) ->
     )
 
 
+def of_what_waits_on_a_thread(host: allm.Host, handle: allm.SessionHandle) -> None:
+    """A host that was entered with `with`: its calls wait."""
+    assert_type(host.session_ids(), list[str])
+    assert_type(handle.submit_tool_result("c0", "yes"), allm.Session)
+    assert_type(handle.recover(), allm.Session)
+    assert_type(handle.fork("b"), allm.SessionHandle)
+    assert_type(handle.stop(), bool)
+
+
+async def of_what_is_awaited_on_an_event_loop(engine: allm.Engine) -> None:
+    """A host that was entered with `async with`: the same calls give awaitables."""
+    async with allm.Host() as host:
+        assert_type(host, allm.AsyncHost)
+        handle = await host.session("a", engine)
+        assert_type(handle, allm.AsyncSessionHandle)
+        assert_type(await handle.reply("Hi"), allm.ChatResult)
+        assert_type(await host.session_ids(), list[str])
+        assert_type(await handle.submit_tool_result("c0", "yes"), allm.Session)
+        assert_type(await handle.recover(), allm.Session)
+        assert_type(await handle.fork("b"), allm.AsyncSessionHandle)
+        assert_type(await handle.stop(), bool)
+        await host.delete_session("a")
+        of_what_waits_on_a_thread(host, handle)
+
+
 def of_messages(pictures: list[allm.ImagePart], mixed: list[allm.TextPart | allm.ImagePart]) -> None:
     """Parts may come in a list of their own kind."""
     allm.user(pictures)

@@ -151,17 +151,19 @@ class SessionHandle:
         """One model call and its tools; the turn's result is a `StepResult`."""
         return self._begin("step", "step", [], options)
 
-    def submit_tool_result(self, id: str, content: Any) -> Any:
-        """Answer the pending call `id`; gives the session's new value."""
+    def submit_tool_result(self, id: str, content: Any) -> Session:
+        """Answer the pending call `id`; gives the session's new value (here and below an awaitable in a host that was
+        entered with `async with`).
+        """
         return self.submit_tool_results([(id, content)])
 
-    def submit_tool_results(self, results: Sequence[tuple[str, Any]]) -> Any:
+    def submit_tool_results(self, results: Sequence[tuple[str, Any]]) -> Session:
         """Answer pending calls in this order; gives the session's new value."""
-        return self._asked(SubmitToolResults(_pairs(results)))
+        return self._asked(SubmitToolResults(_pairs(results)))  # type: ignore[no-any-return]
 
-    def recover(self) -> Any:
+    def recover(self) -> Session:
         """Make a session that ended in an error usable again; gives the session's new value."""
-        return self._asked(Recover())
+        return self._asked(Recover())  # type: ignore[no-any-return]
 
     def cancel(self) -> None:
         """End the turn that this handle has begun last, if it is not over; the session keeps what was said.
@@ -178,15 +180,15 @@ class SessionHandle:
         if session is not None:
             session.send(Cancel(None))
 
-    def fork(self, id: str) -> Any:
+    def fork(self, id: str) -> SessionHandle:
         """A new session `id` that begins where this one stands; gives its handle. The name must be free."""
         check_id(id)
         if self._host.attached:
-            return self._afork(id)
+            return self._afork(id)  # type: ignore[return-value]
         self._asked(Fork(id))
         return self._forked(id)
 
-    def stop(self) -> Any:
+    def stop(self) -> bool:
         """End the session's actor: the turn that runs is interrupted, and those that wait with it. The conversation
         stays in the store. False: there was none.
         """
@@ -197,7 +199,7 @@ class SessionHandle:
             stopped.set(False)
         else:
             stopped = ref.stop(block=False)
-        return self._settle(stopped)
+        return self._settle(stopped)  # type: ignore[no-any-return]
 
     def ensure(self) -> Future[Any]:
         """Have the session's actor started and its state loaded."""
