@@ -26,7 +26,7 @@ _KEYS = re.compile(
     # What is called a key, a token or a secret, as a field or a parameter: with a digit in it, for "api_key: required"
     # says what is wrong.
     r"|\bapikey[-_][A-Za-z0-9_\-]{12,}"
-    r"|(?i:(?<![a-z])(?:api[-_ ]?key|token|secret)[\"']?\s?[:=]\s?)[\"']?(?=[^\s\"'&,;]{0,400}[0-9])[^\s\"'&,;]{6,400}"
+    r"|(?i:(?<![a-z])(?:api[-_ ]?key|token|secret)[\"']?\s?[:=]\s?)[\"']?(?=[^\s\"'&,;]{0,400}[0-9])[^\s\"'&,;]{6,}"
 )
 
 

@@ -38,6 +38,9 @@ class Dispatcher(ABC):
     def join(self, timers: Timers) -> None:  # noqa: B027 - most do nothing later
         """It runs the processes of a system, whose timers these are."""
 
+    def prepare(self) -> None:  # noqa: B027 - most need nothing for that
+        """Be able to run a process that is about to begin. Raises what keeps it from that."""
+
     @abstractmethod
     def schedule(self, box: Mailbox) -> None:
         """Run `box` soon. Called once per idle -> scheduled transition; must not block or raise."""
@@ -111,7 +114,9 @@ class Crew(Dispatcher):
         self._stopped = False
         self._timers: Timers | None = None
         self._short = False  # the machine had no thread to give when it was asked last
+        self._untold = False  # and nobody was told yet
         self._asking = False  # it will be asked again
+        self._turned_away: set[Mailbox] = set()  # scheduled again while another worker ran them
 
     def join(self, timers: Timers) -> None:
         """See `Dispatcher.join`."""
@@ -120,11 +125,18 @@ class Crew(Dispatcher):
     def again(self, box: Mailbox) -> None:
         """See `Dispatcher.again`. Only after a pause: whoever has taken it meanwhile has begun by then, and is seen."""
         self.doubtful = True
+        with self._lock:  # whoever was interrupted may have been about to start a thread, and never has
+            for worker in [
+                each for each in self._workers if each.thread is None or each.thread.ident is None
+            ]:
+                del self._workers[worker]
         try:
             if self._timers is not None:
                 self._timers.after(_PAUSE, lambda: self.schedule(box))
-        except RuntimeError:  # no thread for timers
-            self.schedule(box)
+                return
+        except RuntimeError:
+            pass  # no thread for timers
+        self.schedule(box)
 
     def abandon(self, box: Mailbox, zombie: Zombie) -> bool:
         """See `Dispatcher.abandon`."""
@@ -155,7 +167,7 @@ class Crew(Dispatcher):
         deadline = Deadline(RealClock(), timeout)
         for worker in workers:
             thread = worker.thread
-            if thread is not None and thread is not threading.current_thread():
+            if thread is not None and thread.ident is not None and thread is not threading.current_thread():
                 thread.join(deadline.remaining())
         return [worker.box for worker in workers if worker.box is not None]
 
@@ -164,6 +176,8 @@ class Crew(Dispatcher):
         if self.doubtful and not self._takes(worker, box):
             return
         worker.run(box, budget)
+        if self.doubtful:
+            self._look_back(box)
 
     def _takes(self, worker: Worker, box: Mailbox) -> bool:
         with self._lock:
@@ -172,45 +186,61 @@ class Crew(Dispatcher):
             if all(other.box is not box for other in self._workers):
                 worker.box = box
                 return True
-        self.again(box)  # the other one may be at its end, and see nothing of what this was for
-        return False
+            self._turned_away.add(
+                box
+            )  # the other one may be at its end, and see nothing of what this was for
+            return False
+
+    def _look_back(self, box: Mailbox) -> None:
+        with self._lock:
+            if box not in self._turned_away:
+                return
+            self._turned_away.remove(box)
+        self.schedule(box)
 
     def _hire(self, work: Callable[[Worker], None]) -> bool:
-        # Whether there is one worker more.
-        # `start` returns when the thread runs, before it needs the lock; so `stop` never sees one that has not started.
+        # Whether there is one worker more. It is known before it is started, or Ctrl-C in `start` would leave one that
+        # nobody knows; `start` returns when the thread runs, before it needs the lock.
         with self._lock:
             if self._stopped:
                 return False
             name = f"supervisors-{self._label}-{self._hires + 1}"
             worker = Worker()
             worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
+            self._workers[worker] = None
             try:
                 worker.thread.start()
             except RuntimeError as error:
+                del self._workers[worker]
                 if "interpreter shutdown" not in str(error):  # from Python 3.12 on that is how it has to be
                     self._ask_again(name)
                 return False
-            self._workers[worker] = None
             self._hires += 1
             self._short = False
             return True
 
     def _ask_again(self, name: str) -> None:
-        """The machine had no thread to give. Thread: the lock is held, and the error is being handled."""
+        """The machine had no thread to give. Thread: the lock is held."""
         if not self._short:
-            self._short = True
-            log.exception("no thread for %s: its work waits until there is one", name)
+            self._short = self._untold = True
         if self._timers is not None and not self._asking:
             with suppress(RuntimeError):  # none for timers either: whatever is scheduled next asks again
-                self._timers.after(_PAUSE, self._served_late)
+                self._timers.after(_PAUSE, lambda: self._served_late(name))
                 self._asking = True
 
-    def _served_late(self) -> None:
+    def _served_late(self, name: str) -> None:
         with self._lock:
-            self._asking = False
+            self._asking, untold, self._untold = False, self._untold, False
+        if untold:  # not under the lock: a handler of the log may tell a process of it
+            log.error("no thread for %s: its work waits until there is one", name)
         self._serve()
 
     def _employ(self, worker: Worker, work: Callable[[Worker], None]) -> None:
+        with self._lock:
+            if self._stopped:
+                self._workers.pop(worker, None)
+                return
+            self._workers[worker] = None  # it is there already, unless Ctrl-C struck whoever started it
         running.worker = worker
         try:
             work(worker)

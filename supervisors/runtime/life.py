@@ -384,8 +384,10 @@ class Life(Seam):
             self._actor_schedule(ref, box)
 
     def _actor_schedule(self, ref: Ref[Any], box: Mailbox) -> None:
+        dispatcher: Any = box.dispatcher
         try:
-            box.dispatcher.schedule(box)  # type: ignore[union-attr]
+            dispatcher.prepare()
+            dispatcher.schedule(box)
         except (
             BaseException
         ):  # no thread or file for its event loop: it never begins, and who starts it hears this

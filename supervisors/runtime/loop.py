@@ -22,6 +22,7 @@ from supervisors.runtime.running import runs_here, uninterrupted
 
 if TYPE_CHECKING:
     from supervisors.runtime.mailbox import Mailbox
+    from supervisors.runtime.timers import Timers
     from supervisors.runtime.zombies import Zombie
 
 __all__ = ["LoopDispatcher"]
@@ -32,6 +33,7 @@ __all__ = ["LoopDispatcher"]
 # which nobody else can wake up; so without a real sleep the threads of the program could wait for minutes. The kernel
 # makes about 60 microseconds of it, one in a hundred of a slice. Source: CPython `ceval_gil.c`, `take_gil`.
 _GIVE_WAY = 1e-6
+_PAUSE = 0.1  # seconds until a machine that had no thread to give is asked again
 
 
 class LoopDispatcher(Dispatcher):
@@ -58,6 +60,7 @@ class LoopDispatcher(Dispatcher):
         self._box: Mailbox | None = None
         self._zombie: Zombie | None = None
         self._stopped = False
+        self._timers: Timers | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -70,23 +73,35 @@ class LoopDispatcher(Dispatcher):
                 self._ident = self._own.ident
             return self._own.loop
 
+    def join(self, timers: Timers) -> None:
+        """See `Dispatcher.join`."""
+        self._timers = timers
+
+    def prepare(self) -> None:
+        """See `Dispatcher.prepare`. Raises: RuntimeError, OSError: there is no thread or file for a loop of its own."""
+        _ = self.loop
+
     def schedule(self, box: Mailbox) -> None:
         """See `Dispatcher.schedule`."""
         self._ready.append(box)
         if self._armed.acquire(False):
             try:
                 self._arm()
-            except Exception:  # no thread or file for a loop of its own, or no room on the stack
-                if self._armed.locked():
+            except Exception as error:  # no thread or file for a loop of its own, or no room on the stack
+                try:  # not `suppress`, for which there may be no room
                     self._armed.release()
-                raise
+                except RuntimeError:
+                    pass
+                if isinstance(error, RecursionError) or not self._will_wake():
+                    raise
 
     def again(self, box: Mailbox) -> None:
         """See `Dispatcher.again`."""
         self.doubtful = True
-        self._ready.append(box)
-        with suppress(RuntimeError):  # no thread for the loop
-            self._arm()
+        with suppress(RuntimeError):
+            self._armed.release()  # whoever has it may have been interrupted before anybody heard of it
+        with suppress(RuntimeError, OSError):
+            self.schedule(box)
 
     def blocking(self) -> AbstractContextManager[None]:
         """Refuse: raises `WouldBlock`."""
@@ -126,6 +141,20 @@ class LoopDispatcher(Dispatcher):
             return []
         return [self._box]
 
+    def _will_wake(self) -> bool:
+        """Whether what is ready will be woken later."""
+        if self._timers is None:
+            return False
+        with suppress(RuntimeError):  # no thread for timers either
+            self._timers.after(_PAUSE, self._wake)
+            return True
+        return False
+
+    def _wake(self) -> None:
+        self.doubtful = True
+        with suppress(IndexError):  # nothing waits any more
+            self.schedule(self._ready[0])
+
     def _arm(self) -> None:
         # In a context of nobody's: what runs then is not only for whoever has woken the loop.
         loop = self.loop
@@ -153,6 +182,7 @@ class LoopDispatcher(Dispatcher):
             box.interrupted()
         else:
             self.doubtful = True
+            self._armed.acquire(False)
             self._arm()
 
     def _run_slice(self) -> None:
@@ -165,8 +195,10 @@ class LoopDispatcher(Dispatcher):
             self._run_one(self._ready[0])
             self._ready.popleft()
         if not self._ready:
-            if self._armed.locked():  # it is not when `again` has armed what was armed
+            try:
                 self._armed.release()
+            except RuntimeError:
+                pass  # `again` has, or has armed what was armed
             if not self._ready or not self._armed.acquire(False):
                 return
         if not loop.is_closed():

@@ -37,6 +37,11 @@ _DEEP: Final = (
 _making = RLock()  # reentrant: a finalizer or a signal handler may come in
 
 
+# No thread is to be had, or there is no room on the stack, not for more than giving the role back: whoever puts next
+# schedules what was put.
+_IN_NEED = (RuntimeError, OSError)
+
+
 class Mailbox:
     """What waits for one process.
 
@@ -96,10 +101,12 @@ class Mailbox:
                 return False
             if self._idle.acquire(False):
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
-        except RecursionError:  # no room on the stack for more than this: whoever puts next schedules it
+        except _IN_NEED:
             self.dispatcher.doubtful = True  # type: ignore[union-attr]
-            if self._idle.locked():
+            try:
                 self._idle.release()
+            except RuntimeError:
+                pass
             raise
         except BaseException:
             self.interrupted()
@@ -117,10 +124,12 @@ class Mailbox:
                 return False
             if self._idle.acquire(False):
                 self.dispatcher.schedule(self)  # type: ignore[union-attr]
-        except RecursionError:  # no room on the stack for more than this: whoever puts next schedules it
+        except _IN_NEED:
             self.dispatcher.doubtful = True  # type: ignore[union-attr]
-            if self._idle.locked():
+            try:
                 self._idle.release()
+            except RuntimeError:
+                pass
             raise
         except BaseException:
             self.interrupted()
@@ -136,15 +145,19 @@ class Mailbox:
         lane = self._lane(control=control)
         if self.limit is not None and not control:
             self.limit.put()
-        lane.append(item)
-        if self.drained:
-            return False
-        if self._idle.acquire(False):
-            if len(lane) == 1 and running.depth < _DEEP:
-                with uninterrupted:
-                    self.run(1)
-            else:
-                self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        try:
+            lane.append(item)
+            if self.drained:
+                return False
+            if self._idle.acquire(False):
+                if len(lane) == 1 and running.depth < _DEEP:
+                    with uninterrupted:
+                        self.run(1)
+                else:
+                    self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except BaseException:
+            self.interrupted()
+            raise
         return True
 
     @property
@@ -214,7 +227,10 @@ class Mailbox:
 
     def wake(self) -> None:
         """Give up the role of being scheduled; keep it if there is something to do. Thread: whoever has the role."""
-        self._idle.release()
+        try:
+            self._idle.release()
+        except RuntimeError:
+            pass  # whoever had it was interrupted, and has given it up for us
         if (self.user or self.control) and not self.closed and self._idle.acquire(False):
             self.dispatcher.schedule(self)  # type: ignore[union-attr]
 

@@ -94,8 +94,12 @@ class PoolDispatcher(Crew):
             if len(self._workers) >= self.size + self.max_extra:
                 return
             self._active += 1
-            if not self._hire(self._work):
-                self._active -= 1
+            hired = False
+            try:
+                hired = self._hire(self._work)
+            finally:
+                if not hired:
+                    self._active -= 1
 
     def _work(self, worker: Worker) -> None:
         get = self._queue.get
@@ -120,6 +124,7 @@ class PoolDispatcher(Crew):
         with self._lock:
             if worker in self._spares:
                 self._spares.remove(worker)
+                del self._workers[worker]
                 return False
         return worker.wake.acquire()
 

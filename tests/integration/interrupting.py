@@ -16,16 +16,16 @@ from typing import Any
 
 __all__ = ["interrupted"]
 
-_LOOKS = ("RESUME", "CALL", "JUMP_BACKWARD", "FOR_ITER")
-
 
 @cache
 def _places(code: CodeType) -> frozenset[int]:
     """The offsets of the instructions before which CPython has looked for signals."""
     found, before = set(), ""
     for each in dis.get_instructions(code):
-        if before.startswith(_LOOKS):
+        if before.startswith(("RESUME", "CALL")):
             found.add(each.offset)
+        if each.opname == "JUMP_BACKWARD":
+            found.add(each.argval)
         before = each.opname
     return frozenset(found)
 

@@ -223,7 +223,8 @@ class SQLiteStore:
 
     def _create_or_upgrade(self, db: sqlite3.Connection) -> None:
         with self._transaction():
-            version = _pragma(db, "user_version")  # another process may have been quicker
+            version = _pragma(db, "user_version")  # another process may have been quicker, and be newer
+            self._check_version(version)
             steps = [SCHEMA] if not version else [UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
             for statements in steps:
                 for statement in statements:
