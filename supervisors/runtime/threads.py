@@ -74,15 +74,14 @@ class PinnedDispatcher(Crew):
     def __init__(self) -> None:
         super().__init__("pinned")
         self._queues: dict[Mailbox, SimpleQueue[Mailbox | None]] = {}
-        self._waiting: dict[Mailbox, None] = {}  # those that have no thread yet
+        self._waiting: dict[Mailbox, SimpleQueue[Mailbox | None]] = {}  # those that have no thread yet
 
     def schedule(self, box: Mailbox) -> None:
         """See `Dispatcher.schedule`."""
         with self._lock:
             queue = self._queues.get(box)
             if queue is None:
-                queue = self._queues[box] = SimpleQueue()
-                self._waiting[box] = None
+                queue = self._queues[box] = self._waiting[box] = SimpleQueue()
             waiting = box in self._waiting
         queue.put(box)
         if waiting:
@@ -98,16 +97,17 @@ class PinnedDispatcher(Crew):
 
     def _serve(self) -> None:
         with self._lock:
-            for box in list(self._waiting):
-                if not self._hire(partial(self._work, box=box, queue=self._queues[box])):
+            for box, queue in list(self._waiting.items()):
+                if not self._hire(partial(self._work, box=box, queue=queue)):
                     return
-                del self._waiting[box]
+                self._waiting.pop(box, None)  # unless it died meanwhile
 
     def _work(self, worker: Worker, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
         while not box.closed and queue.get() is not None:
             self._run(worker, box, _NO_LIMIT)
         with self._lock:
-            self._queues.pop(box, None)
+            if self._queues.get(box) is queue:  # and not one that was made for a message to the dead
+                del self._queues[box]
 
     def _dismiss(self, count: int) -> None:  # noqa: ARG002
         with self._lock:

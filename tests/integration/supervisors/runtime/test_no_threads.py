@@ -145,3 +145,19 @@ def test_what_is_to_be_done_apart_is_done_when_there_is_a_thread() -> None:
         with no_threads():
             system.apart(done.set)
         assert done.wait(SOON)
+
+
+def test_a_message_to_the_dead_takes_nobody_elses_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatcher = PinnedDispatcher()
+    with System(dispatcher=dispatcher) as system:
+        ref = Born.start()
+        (thread,) = [each for each in threading.enumerate() if each.name.startswith("supervisors-pinned")]
+        with dispatcher._lock:  # its thread comes to its end, and waits for this
+            ref.kill()
+            monkeypatch.setattr(dispatcher, "_serve", lambda: None)
+            dispatcher.schedule(ref.actor_inbox)  # somebody had looked before it died
+            monkeypatch.undo()
+        thread.join(SOON)
+        dispatcher._serve()
+        assert Born.start().ask("hello", timeout=SOON) == "hello"
+        assert not system.stopped
