@@ -16,7 +16,7 @@ import msgspec
 from . import docstrings
 from .handlers import called, context_of, handler_of
 from .images import ImageRequest
-from .messages import Message, Part
+from .messages import Message, Part, TextPart
 from .normal import normalized
 from .requests import Request
 from .schema import json_schema, of_function
@@ -83,8 +83,16 @@ def tool_result(id: str, content: Any) -> Message:
     if isinstance(content, str):
         return Message(role="tool", content=utf8_of(content), tool_call_id=id)
     if _are_parts(content):
-        return Message(role="tool", content=content, tool_call_id=id)
+        return Message(role="tool", content=utf8_parts(content), tool_call_id=id)
     return Message(role="tool", content=_json_of(content), tool_call_id=id)
+
+
+def utf8_parts(parts: list[Part]) -> list[Part]:
+    """These parts, with U+FFFD for each half of a surrogate pair in their texts."""
+    return [
+        msgspec.structs.replace(part, text=utf8_of(part.text)) if isinstance(part, TextPart) else part
+        for part in parts
+    ]
 
 
 def request(messages: Iterable[Message] | Thread | str | None = None, /, **options: Any) -> Request:

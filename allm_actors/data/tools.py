@@ -98,9 +98,12 @@ def _found(module: str, name: str) -> Any:
 
 def _as_found(module: str, name: str, fields: dict[str, Any]) -> Tool:
     import_module(module)
-    tool: Tool = _found(module, name)
-    same = all(getattr(tool, field) == value for field, value in fields.items())
-    return tool if same else Tool(**fields, handler=tool.handler)
+    found = _found(module, name)
+    if not isinstance(found, Tool):
+        raise AttributeError(  # noqa: TRY004 - as pickle itself, for what is not there
+            f"there is no tool {name} in {module} any more, of which this one was pickled"
+        )
+    return Tool(**fields, handler=found.handler)
 
 
 def _one_of(tool: Tool, field: str, words: tuple[str, ...]) -> None:

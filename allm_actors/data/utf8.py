@@ -25,11 +25,13 @@ def utf8_of(value: str) -> str: ...
 @overload
 def utf8_of(value: Any) -> Any: ...
 def utf8_of(value: Any) -> Any:
-    """The value with U+FFFD for each half of a pair in its texts, those in lists and the keys of dicts included."""
+    """The value with U+FFFD for each half of a pair in its texts, those in lists, which tuples become, and
+    the keys of dicts included.
+    """
     if isinstance(value, str):
         if value.isascii() or is_utf8(value):
             return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [utf8_of(item) for item in value]
     return {utf8_of(key): utf8_of(item) for key, item in value.items()} if isinstance(value, dict) else value

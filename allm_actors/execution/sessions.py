@@ -54,6 +54,7 @@ from allm_actors.data import (
     ToolCall,
     ValidationError,
 )
+from allm_actors.data.build import utf8_parts
 
 from .answers import question
 from .storable import storable
@@ -374,7 +375,7 @@ def _settled_status(session: Session) -> SessionStatus:
 
 def _content(content: object) -> str | list[Any]:
     if isinstance(content, list) and content and all(isinstance(part, Part) for part in content):
-        return content
+        return utf8_parts(content)
     try:
         return encode(content)
     except Exception:  # noqa: BLE001 - whatever the caller found out is better told in some form than not at all

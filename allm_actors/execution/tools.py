@@ -247,7 +247,7 @@ def _asked(call: ToolCall, result: AskUser, encoder: Encoder, policy: Policy) ->
         error = invalid_return(call, f"{call.name} asked the user, but not with a text")
         return settle_error(call, error, encoder, policy)
     event = AskUserRequested(
-        tool_call_id=call.id, tool_name=call.name, question=question, opts=result.options
+        tool_call_id=call.id, tool_name=call.name, question=utf8_of(question), opts=result.options
     )
     return ToolOutcome(result, event)
 

@@ -78,6 +78,8 @@ class Future(pykka.Future[T], Generic[T]):
     _get_hook_result: Any = _Unset()
     _sources: tuple[pykka.Future[Any], ...] = ()
     late = 0
+    handed_on = False
+    """Whether whoever was asked has left the answer for later: then anybody may give it."""
 
     def __init__(
         self,
@@ -248,17 +250,26 @@ def _from(target: Ref[Any] | None) -> str:
 def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
     """Refuse a wait that could never end, because whoever is waited for waits for the caller.
 
-    Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is held.
+    Who has the answer already, and has not woken up yet, waits for nobody; and an answer that was left for later may
+    come from anybody. Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is held.
     """
     chain = [ref]
-    target = wait.target
+    target = wait.target if wait.future is None or not wait.future.handed_on else None
     while target is not None:
         if target is ref:
             raise CallingSelf(ref) if len(chain) == 1 else Deadlock([*chain, ref])
         if target in chain:
             return  # somebody else's circle
         chain.append(target)
-        target = target.waiting.target if target.waiting is not None else None
+        target = _waits_for(target)
+
+
+def _waits_for(ref: Ref[Any]) -> Ref[Any] | None:
+    wait = ref.waiting
+    if wait is None:
+        return None
+    future = wait.future
+    return wait.target if future is None or not (future.done() or future.handed_on) else None
 
 
 def declare_wait(ref: Ref[Any], target: Ref[Any]) -> None:
@@ -266,7 +277,7 @@ def declare_wait(ref: Ref[Any], target: Ref[Any]) -> None:
     with ref.system.lock:
         ref.waiting = Wait(target)
         wait = target.waiting
-        if wait is None:
+        if wait is None or (wait.future is not None and wait.future.done()):
             return
         chain = [ref, target]
         while wait is not None and wait.target is not None and wait.target not in chain:

@@ -66,6 +66,7 @@ class Life(Seam):
     # Whether start and shutdown run no code of the user's; then they cost no hand-over to another thread.
     _actor_begins_quietly: ClassVar[bool] = True
     _actor_ends_quietly: bool = True
+    _actor_hands_on: ClassVar[bool] = True  # an answer that is left for later may come from anybody
 
     # An idle process carries only what it has used: these are defaults of the class, not of each instance.
     _actor_request: From | None = None
@@ -199,6 +200,7 @@ class Life(Seam):
         if answer is NO_REPLY:
             if self._actor_owed is None:
                 self._actor_owed = Owed()
+            request.future.handed_on = self._actor_hands_on and self._actor_ref.waiting is None
             request.keep_in(self._actor_owed)
             if self._actor_ref.actor_inbox.drained:
                 request.settle_exception(ProcessDown(KILLED, self._actor_ref))

@@ -155,6 +155,13 @@ class Mailbox:
                         self.run(1)
                 else:
                     self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except _IN_NEED:
+            self.dispatcher.doubtful = True  # type: ignore[union-attr]
+            try:
+                self._idle.release()
+            except RuntimeError:
+                pass
+            raise
         except BaseException:
             self.interrupted()
             raise

@@ -49,6 +49,7 @@ class Supervision(Performer):
     restart: ClassVar[Restart] = "permanent"
     shutdown: ClassVar[ShutdownRule] = math.inf
     trap_exit = True
+    _actor_hands_on = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__()

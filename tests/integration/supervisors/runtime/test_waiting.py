@@ -29,6 +29,50 @@ def _eager_switching() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+class Answering(Process):
+    """Answers "work", or has it answered, and asks its asker something, before that one has woken up."""
+
+    def __init__(self, log: Log, helper: Any = None) -> None:
+        super().__init__()
+        self.log, self.helper = log, helper
+
+    def on_receive(self, message: Any) -> Any:
+        if self.helper is None:
+            self.current_request.reply("done")  # type: ignore[union-attr]
+            self.ask_back(message)
+        elif self.current_request is None:
+            self.ask_back(message)
+        else:
+            self.helper.tell([self.current_request])
+            self.ref.tell(message)
+        return NO_REPLY
+
+    def ask_back(self, asker: Any) -> None:
+        """What the asker says, or why it cannot be asked."""
+        try:
+            self.log(asker.ask("how are you?", timeout=SOON))
+        except Deadlock as error:
+            self.log(error)
+
+
+class Replying(Process):
+    def on_receive(self, requests: Any) -> None:
+        for request in requests:
+            request.reply("done")
+
+
+@pytest.mark.parametrize("helped", [False, True])
+def test_whoever_has_an_answer_or_will_have_it_from_another_is_in_no_circle(
+    blocking_system: System, log: Log, helped: bool
+) -> None:
+    for _ in often(20):
+        asker = Echo.start()
+        asked = Answering.start(log, Replying.start() if helped else None)
+        answer = asker.ask(lambda self: asked.ask(self.ref, timeout=SOON), block=False)  # noqa: B023
+        assert answer.get(timeout=SOON) == "done"
+        assert log.next() == "how are you?"
+
+
 @pytest.mark.usefixtures("_eager_switching")
 @pytest.mark.parametrize("end", ["stop", "kill", "crash"])
 def test_no_ask_hangs_however_it_races_with_the_end(system: System, end: str) -> None:

@@ -42,8 +42,23 @@ def used(engine):
 
 
 def test_a_decorated_function_is_the_tool_that_it_is_there():
-    assert pickle.loads(pickle.dumps(add)) is add
-    assert copy.deepcopy(Shop.price) is Shop.price
+    again = pickle.loads(pickle.dumps(add))
+    assert again == add
+    assert again.handler is add.handler
+    assert pickle.loads(pickle.dumps(Shop.price)) == Shop.price
+
+
+def test_a_copy_shares_nothing_that_can_be_changed():
+    copied = copy.deepcopy(add)
+    copied.schema["properties"].clear()
+    assert set(add.schema["properties"]) == {"a", "b"}
+
+
+def test_a_tool_that_is_not_there_any_more_says_so(monkeypatch):
+    kept = pickle.dumps(add)
+    monkeypatch.setitem(globals(), "add", None)
+    with pytest.raises(AttributeError, match=r"there is no tool add in .* any more"):
+        pickle.loads(kept)
 
 
 def test_what_was_changed_of_it_stays_changed():

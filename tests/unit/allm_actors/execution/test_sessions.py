@@ -371,6 +371,7 @@ def test_an_id_is_a_string():
         ([1], "[1]"),
         ([], "[]"),
         ([TextPart(text="p")], [TextPart(text="p")]),
+        ([TextPart(text="caf\udce9")], [TextPart(text="caf\ufffd")]),
     ],
 )
 def test_a_result_is_kept_as_text_or_as_parts(content, stored):

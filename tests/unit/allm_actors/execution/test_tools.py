@@ -68,16 +68,21 @@ class Named(msgspec.Struct):
         (["caf\udce9.txt", "b"], '["caf\ufffd.txt","b"]'),
         ({"caf\udce9.txt": 1}, '{"caf\ufffd.txt":1}'),
         (Named("\udce9"), '{"name":"\ufffd"}'),
+        (("caf\udce9.txt", {"in": ("\udce9",)}), '["caf\ufffd.txt",{"in":["\ufffd"]}]'),
         (Err("no caf\udce9.txt"), '{"error":"no caf\ufffd.txt"}'),
         (OSError("no caf\udce9.txt"), None),
         (Halt("done", "\udce9"), "\ufffd"),
     ],
-    ids=["text", "list", "key", "struct", "error", "raised", "halt"],
+    ids=["text", "list", "key", "struct", "tuple", "error", "raised", "halt"],
 )
 def test_a_file_whose_name_is_no_text_can_be_told_of(result, told):
     said = content(settle(CALL, result))
     said.encode()
     assert "\ufffd" in said if told is None else said == told
+
+
+def test_a_question_about_such_a_file_can_be_stored_and_sent():
+    assert settle(CALL, AskUser("Delete caf\udce9.txt?")).event.question == "Delete caf\ufffd.txt?"
 
 
 def test_an_encoder_may_give_half_a_surrogate_pair():
