@@ -244,6 +244,9 @@ class Crew(Dispatcher):
         running.worker = worker
         try:
             work(worker)
+        except BaseException:  # between two turns: no memory, or what a debugger has raised here
+            self._broken(worker)
+            raise
         finally:
             self._leave(worker)
 
@@ -259,6 +262,12 @@ class Crew(Dispatcher):
             zombie = worker.zombie
         if zombie is not None:
             zombie.end()
+
+    def _broken(self, worker: Worker) -> None:
+        """`worker` ends before its time, and others have to take its place."""
+        with self._lock:
+            self._workers.pop(worker, None)
+        self._serve()
 
     def _lost(self, worker: Worker) -> None:
         """`worker` has become a zombie. Thread: the lock is held."""

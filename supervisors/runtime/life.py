@@ -84,7 +84,7 @@ class Life(Seam):
         check_attributes(cls)
         cls._actor_begins_quietly = _inherits(cls, "init", "on_start", "_actor_init")
         cls._actor_ends_quietly = _inherits(
-            cls, "handle_shutdown", "terminate", "on_stop", "finish", "handle_system"
+            cls, "handle_shutdown", "terminate", "on_stop", "on_failure", "finish", "handle_system"
         )
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
@@ -373,6 +373,18 @@ class Life(Seam):
         if ref.buried:
             self._actor_stillborn(ref)
             return
+        try:
+            self._actor_set_out(ref, box)
+        except (
+            BaseException
+        ) as failure:  # no thread or file for its event loop, a mistake in its class, or Ctrl-C
+            ref.starter = None  # whoever starts it hears of that here
+            self._actor_kill()
+            if not isinstance(failure, Exception) and box.dispatcher is not None:
+                box.dispatcher.again(box)
+            raise
+
+    def _actor_set_out(self, ref: Ref[Any], box: Mailbox) -> None:
         if self.register_in_pykka:
             pykka.ActorRegistry.register(ref)
         if self.max_handler_seconds is not None:
@@ -382,20 +394,10 @@ class Life(Seam):
             with uninterrupted:
                 self._actor_begin()
                 box.wake()
-        else:
-            self._actor_schedule(ref, box)
-
-    def _actor_schedule(self, ref: Ref[Any], box: Mailbox) -> None:
+            return
         dispatcher: Any = box.dispatcher
-        try:
-            dispatcher.prepare()
-            dispatcher.schedule(box)
-        except (
-            BaseException
-        ):  # no thread or file for its event loop: it never begins, and who starts it hears this
-            ref.starter = None
-            self._actor_kill()
-            raise
+        dispatcher.prepare()
+        dispatcher.schedule(box)
 
     def _actor_watch(self, limit: float) -> None:
         # On the instance, so that nobody else's turns become slower.

@@ -11,6 +11,7 @@ import threading
 import time
 from _thread import allocate_lock
 from collections import deque
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ class LoopDispatcher(Dispatcher):
             return self._given
         with self._making:
             if self._own is None:
-                self._own = _OwnLoop()
+                self._own = _OwnLoop(self._mend)
                 self._ident = self._own.ident
             return self._own.loop
 
@@ -185,6 +186,14 @@ class LoopDispatcher(Dispatcher):
             self._armed.acquire(False)
             self._arm()
 
+    def _mend(self) -> None:
+        """The loop was struck, perhaps before it came to us. Thread: its own."""
+        self.doubtful = True
+        with suppress(RuntimeError):
+            self._armed.release()
+        with suppress(IndexError):  # nothing waits
+            self.schedule(self._ready[0])
+
     def _run_slice(self) -> None:
         # What becomes ready meanwhile runs in the same pass: a hop between processes costs no look at the selector.
         loop = self.loop
@@ -219,8 +228,9 @@ class LoopDispatcher(Dispatcher):
 
 
 class _OwnLoop:
-    def __init__(self) -> None:
+    def __init__(self, struck: Callable[[], object]) -> None:
         self.loop = asyncio.new_event_loop()
+        self._struck = struck
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="supervisors-loop", daemon=True)
         try:
@@ -251,12 +261,14 @@ class _OwnLoop:
             _close(self.loop)
 
     def _serve(self) -> None:
-        # asyncio lets these two through to end the program. From a thread they cannot; they would only end the loop,
-        # and everybody on it would wait for ever. The task itself has failed with them, and says so.
+        # asyncio lets two exceptions through to end the program. From a thread they cannot: they would only end the
+        # loop, and everybody on it would wait for ever. The task itself has failed with them, and says so. Others come
+        # here from between two callbacks: no memory, or what a debugger has raised.
         try:
             self.loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):
-            log.exception("a task wanted to end the program; the event loop goes on without it")
+        except BaseException:  # noqa: BLE001 - as above
+            log.exception("the event loop was to end by an exception, and goes on without it")
+            self._struck()
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

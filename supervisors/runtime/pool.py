@@ -128,6 +128,12 @@ class PoolDispatcher(Crew):
                 return False
         return worker.wake.acquire()
 
+    def _broken(self, worker: Worker) -> None:
+        with self._lock:
+            if not worker.blocked and worker.zombie is None and worker not in self._spares:
+                self._active -= 1
+        super()._broken(worker)
+
     def _lost(self, worker: Worker) -> None:
         if not worker.blocked:
             self._active -= 1

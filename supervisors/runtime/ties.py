@@ -15,7 +15,7 @@ from typing import Any, Literal
 from supervisors.errors import BadSpec
 from supervisors.reasons import NOPROC, SHUTDOWN, Reason
 from supervisors.runtime.ref import ALIVE, Ref, run_exit_callback
-from supervisors.runtime.running import guard, running
+from supervisors.runtime.running import contained, guard, running
 from supervisors.runtime.signals import DownNotice, ExitNotice, Link, MonitorRef
 
 __all__ = [
@@ -112,7 +112,10 @@ def link(ref: Ref[Any], other: Ref[Any]) -> None:
                 tie = _ties(ref).links.setdefault(other, Link())
                 _ties(other).links[ref] = tie
             return
-    ref.receive_exit(ExitNotice(other, NOPROC, Link()))
+        tie = Link()
+        if ref.reason is ALIVE:
+            _ties(ref).links[other] = tie  # where `unlink` finds it
+    ref.receive_exit(ExitNotice(other, NOPROC, tie))
 
 
 def unlink(ref: Ref[Any], other: Ref[Any]) -> None:
@@ -181,6 +184,9 @@ def unwatch(ref: Ref[Any], callback: Callable[[Reason], object]) -> None:
             ref.ties.watchers.remove(callback)
 
 
+_UNTOLD = "somebody could not be told of a death"  # a class of theirs has a property that raises, perhaps
+
+
 def announce(ref: Ref[Any], reason: Reason) -> None:
     """The process is dead: record why, and tell its children, links, monitors and observers, in this order."""
     with ref.system.lock:
@@ -195,15 +201,15 @@ def announce(ref: Ref[Any], reason: Reason) -> None:
             _untie(ties)
     if ties is not None:
         for child in ties.children:
-            child.terminate(SHUTDOWN)
+            contained(_UNTOLD, child.terminate, SHUTDOWN)
     if parent is not None:
-        parent.receive_exit(ExitNotice(ref, reason, child=True))
+        contained(_UNTOLD, parent.receive_exit, ExitNotice(ref, reason, child=True))
     if ties is None:
         return
     for peer, tie in ties.links.items():
-        peer.receive_exit(ExitNotice(ref, reason, tie))
+        contained(_UNTOLD, peer.receive_exit, ExitNotice(ref, reason, tie))
     for mref in ties.monitors:
-        mref.owner.inform(DownNotice(mref, reason))
+        contained(_UNTOLD, mref.owner.inform, DownNotice(mref, reason))
     for callback in ties.watchers:
         run_exit_callback(callback, reason)
 

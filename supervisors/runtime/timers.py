@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from supervisors.errors import BadSpec
+from supervisors.runtime.log import log
 from supervisors.runtime.running import contained
 from supervisors.spec import is_number
 
@@ -267,8 +268,13 @@ class RealClock:
             thread.join()
 
     def _run(self, timers: Timers) -> None:
-        while self._sleep(timers):
-            timers.fire_due()
+        while True:
+            try:
+                while self._sleep(timers):
+                    timers.fire_due()
+                return
+            except BaseException:  # noqa: BLE001 - no memory, or what a debugger has raised here: all timers are ours
+                log.exception("the thread of the timers was struck, and goes on")
 
     def _sleep(self, timers: Timers) -> bool:
         with self._wake:

@@ -31,7 +31,7 @@ def _places(code: CodeType) -> frozenset[int]:
 
 
 def interrupted(work: Callable[[], object], at: int, *packages: str) -> bool:
-    """Whether `work` was interrupted at the place of that number, of those in these packages, on this thread."""
+    """Whether `work` was interrupted at the place of that number, of those in these packages or files."""
     left = at
 
     def step(frame: FrameType, event: str, _arg: object) -> Any:
@@ -45,7 +45,7 @@ def interrupted(work: Callable[[], object], at: int, *packages: str) -> bool:
         return step
 
     def enter(frame: FrameType, _event: str, _arg: object) -> Any:
-        if left < 0 or not any(f"/{package}/" in frame.f_code.co_filename for package in packages):
+        if left < 0 or not any(f"/{package}" in frame.f_code.co_filename for package in packages):
             return None
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return step

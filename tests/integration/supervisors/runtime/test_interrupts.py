@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from supervisors.runtime import dispatch
-from supervisors.runtime.dispatch import Dispatcher
+from supervisors.runtime.dispatch import Crew, Dispatcher, Worker
 from supervisors.runtime.loop import LoopDispatcher
+from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from tests.integration.interrupting import interrupted
-from tests.integration.supervisors.conftest import SOON, Echo
+from tests.integration.supervisors.conftest import SOON, Echo, Log
 
 pytestmark = pytest.mark.real("signals strike the main thread")
 
@@ -58,3 +60,71 @@ def test_others_have_their_turn_at_once(here: System) -> None:
         assert ref.ask(at, timeout=SOON) == at
         if not struck:
             break
+
+
+class Logging(Echo):
+    def __init__(self, log: Log) -> None:
+        super().__init__()
+        self.log = log
+
+    def on_receive(self, message: Any) -> None:
+        self.log(message)
+
+
+@pytest.mark.parametrize("make", [ThreadDispatcher, lambda: PoolDispatcher(2)], ids=["threads", "pool"])
+def test_what_was_turned_away_beside_a_worker_at_its_end_is_run(
+    make: Callable[[], Crew], monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    def run(worker: Worker, box: Mailbox, budget: int) -> None:
+        worker.box = box
+        box.run(budget)
+        if not late:
+            late.append(box)
+            ref.tell("late")  # its role is free; and so somebody else comes, who sees us here
+            deadline = time.monotonic() + SOON
+            while not dispatcher._turned_away:
+                assert time.monotonic() < deadline
+        worker.box = None
+
+    late: list[Mailbox] = []
+    dispatcher = make()
+    dispatcher.doubtful = True
+    monkeypatch.setattr(Worker, "run", run)
+    with System(dispatcher=dispatcher):
+        ref = Logging.start(log)
+        ref.tell("first")
+        assert log.take(2) == ["first", "late"]
+
+
+def test_a_pool_counts_its_workers_again_after_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr(dispatch, "_PAUSE", 0.001)
+    dispatcher = PoolDispatcher(1)
+    with System(dispatcher=dispatcher):
+        ref = Logging.start(log)
+        dispatcher._active = 1  # as whoever was interrupted has left it, who never had his worker
+        ref.tell("hello")
+        dispatcher.again(ref.actor_inbox)
+        assert log.next() == "hello"
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, MemoryError])
+def test_an_event_loop_goes_on_after_an_activation_that_was_struck(
+    failure: type[BaseException], monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    def run_one(self: LoopDispatcher, box: Mailbox) -> None:
+        if not struck:
+            struck.append(box)
+            raise failure
+        run(self, box)
+
+    struck: list[Mailbox] = []
+    run = LoopDispatcher._run_one
+    with System(dispatcher=LoopDispatcher()) as system:
+        ref = Logging.start(log)
+        system.dispatcher("any").loop.set_exception_handler(lambda *_: None)  # type: ignore[attr-defined]
+        monkeypatch.setattr(LoopDispatcher, "_run_one", run_one)
+        ref.tell("hello")
+        assert log.next() == "hello"
+    assert struck
