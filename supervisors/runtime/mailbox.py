@@ -5,7 +5,9 @@ looks whether the mailbox was drained; a drain marks and *then* empties. In eith
 
 Invariants: one activation of a process at a time (whoever takes `_idle` without waiting submits it); it goes idle
 only after it gave `_idle` back *and* found both lanes empty; the control lane is looked at before every user message;
-nothing runs before the start nor after the close.
+nothing runs before the start nor after the close. Whoever is struck between the look and the submission, by Ctrl-C or
+for want of a thread or of stack, leaves a mailbox that is submitted once more, or at the next put; and so an activation
+too many is told from one that is due (`scheduled`).
 
 Source: Akka `Mailbox` ("system messages first, set idle, then look again").
 """
