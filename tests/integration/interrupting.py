@@ -47,10 +47,12 @@ def interrupted(work: Callable[[], object], at: int, *packages: str) -> bool:
     def enter(frame: FrameType, _event: str, _arg: object) -> Any:
         if left < 0 or not any(f"/{package}" in frame.f_code.co_filename for package in packages):
             return None
+        frame.f_trace = step  # first: Python 3.13 looks for it when it is asked for instructions
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         return step
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 looks whether anybody has asked when tracing begins
     sys.settrace(enter)
     try:
         work()
