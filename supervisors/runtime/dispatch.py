@@ -43,7 +43,10 @@ class Dispatcher(ABC):
 
     @abstractmethod
     def schedule(self, box: Mailbox) -> None:
-        """Run `box` soon. Called once per idle -> scheduled transition; must not block or raise."""
+        """Run `box` soon. Called once per idle -> scheduled transition; must not block.
+
+        Raises only where it will not be run: RuntimeError or OSError for want of a thread, a file, or stack.
+        """
 
     def again(self, box: Mailbox) -> None:  # noqa: B027 - where nobody is interrupted
         """Whoever was to schedule `box` was interrupted, before it, after it or in it: run it soon if nobody does.
@@ -125,10 +128,10 @@ class Crew(Dispatcher):
     def again(self, box: Mailbox) -> None:
         """See `Dispatcher.again`. Only after a pause: whoever has taken it meanwhile has begun by then, and is seen."""
         self.doubtful = True
-        with self._lock:  # whoever was interrupted may have been about to start a thread, and never has
-            for worker in [
-                each for each in self._workers if each.thread is None or each.thread.ident is None
-            ]:
+        with self._lock:
+            # Whoever was interrupted may have been about to start a thread. One that begins all the same says so itself.
+            unborn = [each for each in self._workers if each.thread is None or each.thread.ident is None]
+            for worker in unborn:
                 del self._workers[worker]
         try:
             if self._timers is not None:
@@ -186,9 +189,8 @@ class Crew(Dispatcher):
             if all(other.box is not box for other in self._workers):
                 worker.box = box
                 return True
-            self._turned_away.add(
-                box
-            )  # the other one may be at its end, and see nothing of what this was for
+            # The other one may be at its end, and see nothing of what this was for.
+            self._turned_away.add(box)
             return False
 
     def _look_back(self, box: Mailbox) -> None:

@@ -375,10 +375,9 @@ class Life(Seam):
             return
         try:
             self._actor_set_out(ref, box)
-        except (
-            BaseException
-        ) as failure:  # no thread or file for its event loop, a mistake in its class, or Ctrl-C
-            ref.starter = None  # whoever starts it hears of that here
+        except BaseException as failure:
+            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: whoever starts it hears of it here.
+            ref.starter = None
             self._actor_kill()
             if not isinstance(failure, Exception) and box.dispatcher is not None:
                 box.dispatcher.again(box)

@@ -97,46 +97,14 @@ class Mailbox:
             user = self._lane(control=False)
         if self.limit is not None:
             self.limit.put()
-        try:
-            user.append(item)
-            if self.drained:
-                return False
-            if self._idle.acquire(False):
-                self.dispatcher.schedule(self)  # type: ignore[union-attr]
-        except _IN_NEED:
-            self.dispatcher.doubtful = True  # type: ignore[union-attr]
-            try:
-                self._idle.release()
-            except RuntimeError:
-                pass
-            raise
-        except BaseException:
-            self.interrupted()
-            raise
-        return True
+        return self._submit(user, item)
 
     def put_control(self, signal: Any) -> bool:
         """Append to the control lane, which overtakes the user lane. False as for `put`."""
         control = self.control
         if control is None:
             control = self._lane(control=True)
-        try:
-            control.append(signal)
-            if self.drained:
-                return False
-            if self._idle.acquire(False):
-                self.dispatcher.schedule(self)  # type: ignore[union-attr]
-        except _IN_NEED:
-            self.dispatcher.doubtful = True  # type: ignore[union-attr]
-            try:
-                self._idle.release()
-            except RuntimeError:
-                pass
-            raise
-        except BaseException:
-            self.interrupted()
-            raise
-        return True
+        return self._submit(control, signal)
 
     def put_quiet(self, item: Any, *, control: bool) -> bool:
         """`put` or `put_control`, and if the owner is idle its turn is taken here and now, on the caller's thread.
@@ -292,6 +260,25 @@ class Mailbox:
                 if self.limit is not None:
                     self.limit.taken(len(self))
                 owner._actor_on_user(item)  # noqa: SLF001
+
+    def _submit(self, lane: deque[Any], item: Any) -> bool:
+        try:
+            lane.append(item)
+            if self.drained:
+                return False
+            if self._idle.acquire(False):
+                self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except _IN_NEED:
+            self.dispatcher.doubtful = True  # type: ignore[union-attr]
+            try:  # not in a function, for which there may be no room
+                self._idle.release()
+            except RuntimeError:
+                pass
+            raise
+        except BaseException:
+            self.interrupted()
+            raise
+        return True
 
     def _lane(self, *, control: bool) -> deque[Any]:
         fresh: deque[Any] = deque()
