@@ -129,7 +129,7 @@ class Crew(Dispatcher):
         """See `Dispatcher.again`. Only after a pause: whoever has taken it meanwhile has begun by then, and is seen."""
         self.doubtful = True
         with self._lock:
-            # Whoever was interrupted may have been about to start a thread. One that begins all the same says so itself.
+            # Whoever was interrupted may have been about to start a thread. One that begins all the same says so.
             unborn = [each for each in self._workers if each.thread is None or each.thread.ident is None]
             for worker in unborn:
                 del self._workers[worker]

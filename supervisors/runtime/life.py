@@ -376,7 +376,7 @@ class Life(Seam):
         try:
             self._actor_set_out(ref, box)
         except BaseException as failure:
-            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: whoever starts it hears of it here.
+            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: who starts it hears of it here.
             ref.starter = None
             self._actor_kill()
             if not isinstance(failure, Exception) and box.dispatcher is not None:
