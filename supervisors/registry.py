@@ -15,6 +15,7 @@ Source: Elixir `GenServer.whereis`, `{:via, module, term}`, `Registry`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from threading import RLock
@@ -187,7 +188,8 @@ class Registry:
         self._listeners = tuple(listeners)
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
         self._news = News(self._lock)
-        self._entries: dict[Hashable, tuple[RegistryEntry, ...]] = {}
+        # A finalizer may run, and end an owner, wherever something is called: but not while a value is replaced.
+        self._entries: defaultdict[Hashable, tuple[RegistryEntry, ...]] = defaultdict(tuple)
         self._keys: dict[Ref[Any], dict[Hashable, None]] = {}
 
     def __repr__(self) -> str:
@@ -203,8 +205,7 @@ class Registry:
         check_key(key)
         ref = _me(ref)
         with self._lock:
-            known = self._entries.get(key, ())
-            if known and self._unique:
+            if self._unique and key in self._entries:
                 return False
             mine = self._keys.get(ref)
             if mine is None:
@@ -212,8 +213,12 @@ class Registry:
                     raise ProcessDown(NOPROC, ref)
                 mine = self._keys[ref] = {}
             mine[key] = None
-            self._entries[key] = (*known, RegistryEntry(ref, value))
+            entry = RegistryEntry(ref, value)
+            self._entries[key] = (*self._entries[key], entry)
             self._add_news(ref, Registered(self, key, ref, value))
+            if ref.buried:  # by a finalizer, perhaps, that was run while we were at it
+                self._drop(key, ref)
+                self._keys.pop(ref, None)
         self._news.tell()
         return True
 
@@ -255,7 +260,9 @@ class Registry:
             raise SupervisorError("the keys of this registry are not unique: unregister and register instead")
         value = change(self._mine(key).value)  # without the lock: it may take its time, and use the registry
         with self._lock:
-            self._entries[key] = (self._mine(key)._replace(value=value),)
+            entry = self._mine(key)._replace(value=value)
+            if key in self._entries:
+                self._entries[key] = (entry,)
         return value
 
     def dispatch(self, key: Hashable, function: Callable[[list[RegistryEntry]], object]) -> None:
@@ -277,13 +284,13 @@ class Registry:
         return entry
 
     def _drop(self, key: Hashable, ref: Ref[Any]) -> None:
-        known = self._entries.get(key, ())
-        rest = tuple(entry for entry in known if entry.ref is not ref)
-        if len(rest) == len(known):
-            return
-        if rest:
-            self._entries[key] = rest
-        else:
+        known: tuple[RegistryEntry, ...] = ()
+        rest = known
+        while known is not self._entries[key]:
+            known = self._entries[key]
+            rest = tuple(entry for entry in known if entry.ref is not ref)
+        self._entries[key] = rest
+        if not rest:
             del self._entries[key]
         self._keys.get(ref, {}).pop(key, None)
         for _ in range(len(known) - len(rest)):

@@ -8,6 +8,7 @@ Source: Erlang/OTP `pg`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from threading import RLock
@@ -61,7 +62,8 @@ class Groups:
     def __init__(self) -> None:
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
         self._news = News(self._lock)
-        self._members: dict[Hashable, dict[Ref[Any], int]] = {}
+        # A finalizer may run, and end a member, wherever something is called: but not while an entry is made.
+        self._members: defaultdict[Hashable, dict[Ref[Any], int]] = defaultdict(dict)
         self._groups: dict[Ref[Any], dict[Hashable, None]] = {}
         self._monitors: dict[Hashable, dict[GroupMonitor, None]] = {}
         self._wishes: dict[Ref[Any], dict[GroupMonitor, None]] = {}
@@ -80,11 +82,15 @@ class Groups:
                 if not ref.hold(self._forget_member):
                     raise ProcessDown(NOPROC, ref)
                 joined = self._groups[ref] = {}
+            times = self._members[group].get(ref, 0) + 1
+            self._members[group][ref] = times
             joined[group] = None
-            members = self._members.setdefault(group, {})
-            members[ref] = members.get(ref, 0) + 1
             for monitor in self._monitors.get(group, ()):
                 self._news.add(monitor.owner, GroupJoined(monitor, group, (ref,)))
+            if ref.buried:  # by a finalizer, perhaps, that was run while we were at it
+                self._groups[ref] = joined
+        if ref.buried:
+            self._forget_member(ref)
         self._news.tell()
 
     def leave(self, group: Hashable, ref: Ref[Any]) -> bool:

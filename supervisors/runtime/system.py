@@ -53,7 +53,7 @@ _PAUSE = 0.1  # seconds until a machine that had no thread to give is asked agai
 _KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
 
 _entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
-_making = threading.Lock()
+_making = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
 _default: list[System] = []
 _all: WeakSet[System] = WeakSet()
 _forks = 0  # how often this process and its parents were forked off another
@@ -297,7 +297,9 @@ def _check(dispatcher: object, clock: object, max_zombies: object) -> None:
 def _default_system() -> System:
     with _making:
         if not _default or _default[-1].stopped:
-            _default[:] = [System()]
+            made = System()
+            if not _default or _default[-1].stopped:  # still
+                _default[:] = [made]
         return _default[-1]
 
 

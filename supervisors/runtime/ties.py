@@ -2,7 +2,8 @@
 
 The rule of this file: every table is changed under the system's lock, and death takes a process's tables once under
 that lock. So a `link` or `monitor` either is in the tables that death takes, or finds the process dead. Nothing is
-sent while the lock is held.
+sent while the lock is held. The lock is reentrant, because a finalizer may run while it is held, and kill somebody: so
+whatever makes or calls anything comes before the look whether a process lives, and nothing between that and the entry.
 
 Source: Erlang/OTP reference manual, "Processes: links, monitors".
 """
@@ -82,9 +83,10 @@ def a_ref(ref: object) -> None:
 def adopt(parent: Ref[Any], child: Ref[Any]) -> bool:
     """Make `child` the parent's to stop. False: the parent is dead."""
     with parent.system.lock:
+        ties = _ties(parent)
         if parent.reason is not ALIVE:
             return False
-        _ties(parent).children[child] = None
+        ties.children[child] = None
         child.parent = parent
         return True
 
@@ -94,8 +96,9 @@ def take_over(parent: Ref[Any], child: Ref[Any]) -> None:
     with parent.system.lock:
         if child.parent is parent and child.linked:
             return
+        ties = _ties(parent)
         if child.parent is None and child.reason is ALIVE and parent.reason is ALIVE:
-            _ties(parent).children[child] = None
+            ties.children[child] = None
             child.parent = parent
             child.linked = True
             return
@@ -107,14 +110,14 @@ def take_over(parent: Ref[Any], child: Ref[Any]) -> None:
 def link(ref: Ref[Any], other: Ref[Any]) -> None:
     """Tie two processes together: the death of either is a signal to the other."""
     with ref.system.lock:
+        tie, mine, theirs = Link(), _ties(ref), _ties(other)
+        needless = ref is other or _is_child(ref, other) or _is_child(other, ref)
         if ref.reason is ALIVE and other.reason is ALIVE:
-            if ref is not other and not _is_child(ref, other) and not _is_child(other, ref):
-                tie = _ties(ref).links.setdefault(other, Link())
-                _ties(other).links[ref] = tie
+            if not needless and other not in mine.links:
+                mine.links[other] = theirs.links[ref] = tie
             return
-        tie = Link()
         if ref.reason is ALIVE:
-            _ties(ref).links[other] = tie  # where `unlink` finds it
+            mine.links[other] = tie  # where `unlink` finds it
     ref.receive_exit(ExitNotice(other, NOPROC, tie))
 
 
@@ -151,11 +154,12 @@ def accept(ref: Ref[Any], notice: ExitNotice) -> bool:
 def monitor(owner: Ref[Any], target: Ref[Any] | None) -> MonitorRef:
     """Tell `owner` once when `target` ends: now, with `NOPROC`, if it has ended or never was."""
     mref = MonitorRef(owner, target)
-    with owner.system.lock:
-        if target is not None and target.reason is ALIVE:
-            _ties(target).monitors[mref] = None
-            _ties(owner).watching[mref] = None
-            return mref
+    if target is not None:
+        with owner.system.lock:
+            mine, theirs = _ties(owner), _ties(target)
+            if target.reason is ALIVE:
+                theirs.monitors[mref] = mine.watching[mref] = None
+                return mref
     owner.inform(DownNotice(mref, NOPROC))
     return mref
 
@@ -171,9 +175,10 @@ def demonitor(mref: MonitorRef, *, flush: bool = True) -> None:
 def watch(ref: Ref[Any], callback: Callable[[Reason], object]) -> bool:
     """Have `callback(reason)` called at death. False: the process is dead already."""
     with ref.system.lock:
+        ties = _ties(ref)
         if ref.reason is not ALIVE:
             return False
-        _ties(ref).watchers.append(callback)
+        ties.watchers.append(callback)
         return True
 
 
@@ -215,8 +220,14 @@ def announce(ref: Ref[Any], reason: Reason) -> None:
 
 
 def _ties(ref: Ref[Any]) -> Ties:
+    # Of the dead: new ones, that nobody will ever look at.
+    if ref.ties is not None:
+        return ref.ties
+    ties = Ties()
+    if ref.reason is not ALIVE:
+        return ties
     if ref.ties is None:
-        ref.ties = Ties()
+        ref.ties = ties
     return ref.ties
 
 

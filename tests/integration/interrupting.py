@@ -1,7 +1,8 @@
-"""Ctrl-C at each place at which it can strike.
+"""Ctrl-C, or a collection of garbage, at each place at which it can strike.
 
-CPython looks for signals where a function begins, after each call, and where a loop goes round again; a handler that
-raises then does so between any two steps of a library. Here a trace function raises at the nth such place.
+CPython looks for signals where a function begins, after each call, and where a loop goes round again, and since 3.12 it
+collects garbage nowhere else; a handler, or a finalizer, then acts between any two steps of a library. Here a trace
+function does so at the nth such place.
 Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions
 """
 
@@ -22,7 +23,7 @@ def _places(code: CodeType) -> frozenset[int]:
     """The offsets of the instructions before which CPython has looked for signals."""
     found, before = set(), ""
     for each in dis.get_instructions(code):
-        if before.startswith(("RESUME", "CALL")):
+        if before.startswith(("RESUME", "CALL")) and not before.startswith("CALL_INTRINSIC"):
             found.add(each.offset)
         if each.opname == "JUMP_BACKWARD":
             found.add(each.argval)
@@ -30,7 +31,13 @@ def _places(code: CodeType) -> frozenset[int]:
     return frozenset(found)
 
 
-def interrupted(work: Callable[[], object], at: int, *packages: str) -> bool:
+def _ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted(
+    work: Callable[[], object], at: int, *packages: str, by: Callable[[], object] = _ctrl_c
+) -> bool:
     """Whether `work` was interrupted at the place of that number, of those in these packages or files."""
     left = at
 
@@ -41,7 +48,7 @@ def interrupted(work: Callable[[], object], at: int, *packages: str) -> bool:
             if left < 0:
                 sys.settrace(None)
                 frame.f_trace = None
-                raise KeyboardInterrupt
+                by()
         return step
 
     def enter(frame: FrameType, _event: str, _arg: object) -> Any:
