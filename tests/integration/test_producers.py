@@ -50,7 +50,7 @@ def test_every_reason_has_a_producer_or_a_word_on_why_it_has_none():
     assert [name_of(pair) for pair in PRODUCERS if pair in RESERVED] == []
 
 
-@pytest.mark.parametrize("pair", PRODUCERS, ids=name_of)
+@pytest.mark.parametrize("pair", sorted(PRODUCERS, key=name_of), ids=name_of)
 def test_a_reason_is_come_by(pair):
     error = PRODUCERS[pair]()
     assert (type(error), error.reason) == pair

@@ -116,7 +116,11 @@ def test_what_is_no_ref_is_refused(ref: Any) -> None:
 # --- specs, classes, systems ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("like", [3, None, "Echo", (Echo, 3), (Echo,), object()], ids=repr)
+@pytest.mark.parametrize(
+    "like",
+    [3, None, "Echo", (Echo, 3), (Echo,), object()],
+    ids=["int", "None", "str", "pair", "single", "object"],
+)
 def test_what_is_no_child_never_reaches_a_supervisor(like: Any) -> None:
     static, dynamic = Supervisor.start_link(), DynamicSupervisor.start_link()
     for sup in (static, dynamic):

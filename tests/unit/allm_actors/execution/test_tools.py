@@ -308,7 +308,7 @@ class Model:
         (Point(y=1, x=2), '{"y":1,"x":2}'),
         ([Model()], '[{"mode":"json"}]'),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_a_value_has_one_text(value, text):
     assert encode(value) == text
