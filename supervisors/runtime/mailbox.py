@@ -14,7 +14,7 @@ Source: Akka `Mailbox` ("system messages first, set idle, then look again").
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -40,7 +40,7 @@ _making = RLock()  # reentrant: a finalizer or a signal handler may come in
 
 
 # No thread is to be had, or there is no room on the stack, not for more than giving the role back: whoever puts next
-# schedules what was put.
+# schedules what was put, or a thread that has a stack.
 _IN_NEED = (RuntimeError, OSError)
 
 
@@ -115,27 +115,7 @@ class Mailbox:
         lane = self._lane(control=control)
         if self.limit is not None and not control:
             self.limit.put()
-        try:
-            lane.append(item)
-            if self.drained:
-                return False
-            if self._idle.acquire(False):
-                if len(lane) == 1 and running.depth < _DEEP:
-                    with uninterrupted:
-                        self.run(1)
-                else:
-                    self.dispatcher.schedule(self)  # type: ignore[union-attr]
-        except _IN_NEED:
-            self.dispatcher.doubtful = True  # type: ignore[union-attr]
-            try:
-                self._idle.release()
-            except RuntimeError:
-                pass
-            raise
-        except BaseException:
-            self.interrupted()
-            raise
-        return True
+        return self._submit(lane, item, quiet=True)
 
     @property
     def scheduled(self) -> bool:
@@ -261,19 +241,28 @@ class Mailbox:
                     self.limit.taken(len(self))
                 owner._actor_on_user(item)  # noqa: SLF001
 
-    def _submit(self, lane: deque[Any], item: Any) -> bool:
+    def _submit(self, lane: deque[Any], item: Any, *, quiet: bool = False) -> bool:
         try:
             lane.append(item)
             if self.drained:
                 return False
             if self._idle.acquire(False):
-                self.dispatcher.schedule(self)  # type: ignore[union-attr]
-        except _IN_NEED:
+                if quiet and len(lane) == 1 and running.depth < _DEEP:
+                    with uninterrupted:
+                        self.run(1)
+                else:
+                    self.dispatcher.schedule(self)  # type: ignore[union-attr]
+        except _IN_NEED as error:
             self.dispatcher.doubtful = True  # type: ignore[union-attr]
             try:  # not in a function, for which there may be no room
                 self._idle.release()
             except RuntimeError:
                 pass
+            if isinstance(error, RecursionError):
+                try:  # on another stack there is room: somebody may have put meanwhile, and counts on us
+                    start_new_thread(self.interrupted, ())
+                except RuntimeError:
+                    pass
             raise
         except BaseException:
             self.interrupted()

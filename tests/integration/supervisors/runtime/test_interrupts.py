@@ -17,7 +17,7 @@ from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from tests.integration.interrupting import interrupted
-from tests.integration.supervisors.conftest import SOON, Echo, Log
+from tests.integration.supervisors.conftest import SOON, Echo, Log, beside
 
 pytestmark = pytest.mark.real("signals strike the main thread")
 
@@ -69,6 +69,55 @@ class Logging(Echo):
 
     def on_receive(self, message: Any) -> None:
         self.log(message)
+
+
+def at_rest(ref: Any) -> Any:
+    """The ref, as soon as nobody runs it any more."""
+    deadline = time.monotonic() + SOON
+    while ref.actor_inbox.scheduled:
+        assert time.monotonic() < deadline
+    return ref
+
+
+@pytest.mark.parametrize("make", DISPATCHERS)
+def test_nobody_waits_with_whoever_has_no_room_on_the_stack(
+    make: type[Dispatcher], monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    def schedule(self: Dispatcher, box: Mailbox) -> None:
+        if box is ref.actor_inbox and not struck:
+            struck.append(box)
+            beside(lambda: ref.tell("of another")).get(timeout=SOON)  # who counts on us to schedule it
+            raise RecursionError
+        as_ever(self, box)
+
+    struck: list[Mailbox] = []
+    as_ever = make.schedule
+    with System(dispatcher=make()):
+        ref = at_rest(Logging.start(log))
+        monkeypatch.setattr(make, "schedule", schedule)
+        with pytest.raises(RecursionError):
+            ref.tell("deep down")
+        assert log.take(2) == ["deep down", "of another"]
+
+
+def test_nobody_waits_with_whoever_has_no_room_to_wake_the_loop(
+    monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    def arm(self: LoopDispatcher) -> None:
+        if not struck:
+            struck.append(self)
+            beside(lambda: other.tell("of another")).get(timeout=SOON)
+            raise RecursionError
+        as_ever(self)
+
+    struck: list[LoopDispatcher] = []
+    as_ever = LoopDispatcher._arm
+    with System(dispatcher=LoopDispatcher()):
+        ref, other = at_rest(Echo.start()), at_rest(Logging.start(log))
+        monkeypatch.setattr(LoopDispatcher, "_arm", arm)
+        with pytest.raises(RecursionError):
+            ref.tell("deep down")
+        assert log.next() == "of another"
 
 
 @pytest.mark.parametrize("make", [ThreadDispatcher, lambda: PoolDispatcher(2)], ids=["threads", "pool"])
