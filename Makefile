@@ -9,6 +9,7 @@ NO_PYTHON = Python 3.11 or newer with its venv module is needed (on Debian and U
 BIN := .venv/bin
 READY := .venv/.ready
 SITE_READY := .venv/.site-ready
+SPREAD := --numprocesses auto --maxprocesses 4 --dist worksteal
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
@@ -22,7 +23,7 @@ demo: $(READY)  ## see it work: streaming, tools, a crash, a kill and a resume, 
 	@$(BIN)/python -m examples.demo
 
 test: check  ## everything that must hold: `make check`, then the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(SPREAD)
 
 check: $(READY)  ## the gate without the tests: format, lint, types, who imports whom
 	$(BIN)/ruff format --check --quiet
@@ -35,8 +36,8 @@ fix: $(READY)  ## format, and repair what the linter can repair
 	$(BIN)/ruff format
 
 soak: $(READY)  ## the tests that run for minutes, and 10,000 seeds of each scenario that is simulated
-	@SEEDS=10000 $(BIN)/python -m pytest -m "soak or simulation"
-	@EVERY_BYTE=1 $(BIN)/python -m pytest tests/conformance --timeout 3600
+	@SEEDS=10000 $(BIN)/python -m pytest $(SPREAD) -m "soak or simulation"
+	@EVERY_BYTE=1 $(BIN)/python -m pytest $(SPREAD) tests/conformance --timeout 3600
 
 oracles: $(READY)  ## the official SDKs read the recorded answers beside us; installs them, so it needs the network
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group oracles
