@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import time
 from collections.abc import Callable
@@ -82,7 +83,10 @@ def test_a_host_goes_on_wherever_ctrl_c_has_struck(
                 host.delete_session("s")
             if not struck:
                 break
-        assert host.stats().turns == 0
+        gc.collect()  # what was struck may leave a turn that nobody reads, whose end is that of its stream
+        deadline = time.monotonic() + SOON
+        while host.stats().turns:
+            assert time.monotonic() < deadline, host.stats()
 
 
 def test_a_start_that_ctrl_c_has_struck_is_over_at_once() -> None:
