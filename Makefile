@@ -9,7 +9,7 @@ NO_PYTHON = Python 3.11 or newer with its venv module is needed (on Debian and U
 BIN := .venv/bin
 READY := .venv/.ready
 SITE_READY := .venv/.site-ready
-SPREAD := --numprocesses auto --maxprocesses 4 --dist worksteal
+SPREAD := --numprocesses 4 --dist worksteal
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
 .DEFAULT_GOAL := help
