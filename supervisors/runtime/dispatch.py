@@ -248,6 +248,8 @@ class Crew(Dispatcher):
             work(worker)
         except BaseException:  # between two turns: no memory, or what a debugger has raised here
             self._broken(worker)
+            if worker.box is not None:
+                worker.box.interrupted()
             raise
         finally:
             self._leave(worker)

@@ -103,8 +103,14 @@ class PinnedDispatcher(Crew):
                 self._waiting.pop(box, None)  # unless it died meanwhile
 
     def _work(self, worker: Worker, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
-        while not box.closed and queue.get() is not None:
-            self._run(worker, box, _NO_LIMIT)
+        try:
+            while not box.closed and queue.get() is not None:
+                self._run(worker, box, _NO_LIMIT)
+        except BaseException:
+            with self._lock:
+                if self._queues.get(box) is queue:
+                    self._waiting[box] = queue  # for the next thread
+            raise
         with self._lock:
             if self._queues.get(box) is queue:  # and not one that was made for a message to the dead
                 del self._queues[box]

@@ -177,3 +177,26 @@ def test_an_event_loop_goes_on_after_an_activation_that_was_struck(
         ref.tell("hello")
         assert log.next() == "hello"
     assert struck
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("make", [PinnedDispatcher, ThreadDispatcher, PoolDispatcher])
+def test_a_process_goes_on_with_another_thread_when_its_own_was_struck(
+    make: type[Dispatcher], monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    def run(self: Mailbox, budget: int) -> None:
+        if self is ref.actor_inbox and len(struck) < 3:
+            struck.append(self)
+            raise MemoryError
+        as_ever(self, budget)
+
+    monkeypatch.setattr(dispatch, "_PAUSE", 0.001)
+    struck: list[Mailbox] = []
+    as_ever = Mailbox.run
+    with System(dispatcher=make()):
+        ref = at_rest(Logging.start(log))
+        monkeypatch.setattr(Mailbox, "run", run)
+        for message in ("first", "second"):
+            ref.tell(message)
+        assert log.take(2) == ["first", "second"]
+    assert len(struck) == 3
