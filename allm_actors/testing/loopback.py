@@ -114,16 +114,20 @@ class LoopbackServer:
 
     async def _serve(self, listening: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
-        server = await self._loop.create_server(
-            lambda: _Connection(self._answer, self._log), "127.0.0.1", 0, backlog=4096, ssl=self._tls
-        )
+        server = await self._loop.create_server(self._meet, "127.0.0.1", 0, backlog=4096)
         listening.set_result(server.sockets[0].getsockname()[1])
         await self._closing.wait()
+        # Some tasks may be of clients that just arrive: what is accepted when the server closes, asyncio leaves open.
+        while tasks := asyncio.all_tasks() - {cast("asyncio.Task[Any]", asyncio.current_task())}:
+            clients: list[_Connection | _Greeting] = [*self._log.open, *self._log.greeting]
+            for client in clients:
+                client.drop()
+            await asyncio.wait(tasks, timeout=0.01)
         server.close()
-        connections = tuple(self._log.open)
-        for connection in connections:
-            connection.drop()
-        await asyncio.gather(*(connection.task for connection in connections), return_exceptions=True)
+
+    def _meet(self) -> asyncio.Protocol:
+        connection = _Connection(self._answer, self._log)
+        return connection if self._tls is None else _Greeting(connection, self._tls)
 
 
 class _Log:
@@ -132,6 +136,7 @@ class _Log:
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.requests: list[Request] = []
+        self.greeting: set[_Greeting] = set()
         self.open: set[_Connection] = set()
         self.accepted = 0
         self.abandoned = 0
@@ -155,6 +160,35 @@ class _Log:
             self.changed.notify_all()
 
 
+class _Greeting(asyncio.Protocol):
+    """A client before TLS is agreed on. `create_server(ssl=…)` knows nobody before that, and could not drop them."""
+
+    def __init__(self, connection: _Connection, tls: ssl.SSLContext) -> None:
+        self.connection = connection
+        self.greeting = connection.log.greeting
+        self.tls = tls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.pause_reading()  # what comes is for the handshake, which begins in the task
+        self.greeting.add(self)
+        self.task = asyncio.get_running_loop().create_task(self.shake_hands())
+
+    async def shake_hands(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            agreed = await loop.start_tls(self.transport, self.connection, self.tls, server_side=True)
+        except OSError:
+            return  # they have not agreed, or the client has left
+        finally:
+            self.greeting.discard(self)
+        if agreed is not None and not self.connection.lost:
+            self.connection.connection_made(agreed)
+
+    def drop(self) -> None:
+        self.transport.abort()
+
+
 class _Connection(asyncio.Protocol):
     """One client: its requests are answered one after the other, and an answer ends at once when its client leaves."""
 
@@ -166,6 +200,8 @@ class _Connection(asyncio.Protocol):
         self.flushed = asyncio.Event()
         self.flushed.set()
         self.owing = False
+        self.lost = False
+        self.task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -186,8 +222,10 @@ class _Connection(asyncio.Protocol):
         self.flushed.set()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.task.cancel()
-        self.log.closed(self, abandoned=self.owing)
+        self.lost = True
+        if self.task is not None:
+            self.task.cancel()
+            self.log.closed(self, abandoned=self.owing)
 
     def drop(self, *, reset: bool = False) -> None:
         """End the connection from this side; with `reset` the client gets an error instead of an end."""

@@ -1,14 +1,17 @@
 """The loopback server does to its clients exactly what its replies say. Real sockets, no waiting by time."""
 
 import asyncio
+import gc
 import itertools
 import math
 import socket
+import ssl
 import threading
 from contextlib import closing
 
 import httpx
 import pytest
+import trustme
 
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply, Request, Then
 
@@ -217,3 +220,23 @@ def test_a_key_is_on_record_but_never_in_a_repr() -> None:
         httpx.post(server.url, headers={"authorization": "Bearer sk-secret"}, json={"key": "sk-secret"})
     assert server.requests[0].headers["authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in repr(server.requests)
+
+
+@pytest.mark.parametrize(
+    ("encrypted", "doubts"),
+    [(False, False), (True, False), (True, True)],
+    ids=["plain", "no word of TLS", "no trust"],
+)
+def test_nothing_is_left_open_for_the_garbage_collector(encrypted: bool, doubts: bool) -> None:
+    tls = None
+    if encrypted:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    for _ in range(20):  # of which some are closed as their client is being accepted
+        with LoopbackServer([], tls=tls) as server:
+            host, port = server.url.split("//")[1].split(":")
+            with closing(socket.create_connection((host, int(port)), timeout=5)) as client:
+                if doubts:
+                    with pytest.raises(ssl.SSLError):
+                        ssl.create_default_context().wrap_socket(client, server_hostname="127.0.0.1")
+    gc.collect()  # pytest fails for what it finds
