@@ -15,7 +15,6 @@ Source: Elixir `GenServer.whereis`, `{:via, module, term}`, `Registry`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from threading import RLock
@@ -187,9 +186,8 @@ class Registry:
         self._unique = keys == "unique"
         self._listeners = tuple(listeners)
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
-        self._news = News(self._lock)
-        # A finalizer may run, and end an owner, wherever something is called: but not while a value is replaced.
-        self._entries: defaultdict[Hashable, tuple[RegistryEntry, ...]] = defaultdict(tuple)
+        self._news = News(self._lock, self._forget)
+        self._entries: dict[Hashable, tuple[RegistryEntry, ...]] = {}
         self._keys: dict[Ref[Any], dict[Hashable, None]] = {}
 
     def __repr__(self) -> str:
@@ -204,23 +202,21 @@ class Registry:
         guard()
         check_key(key)
         ref = _me(ref)
+        if self._unique and key in self._entries:
+            return False
+        if ref not in self._keys and not ref.hold(self._news.died):
+            raise ProcessDown(NOPROC, ref)
         with self._lock:
-            if self._unique and key in self._entries:
-                return False
-            mine = self._keys.get(ref)
-            if mine is None:
-                if not ref.hold(self._forget):
-                    raise ProcessDown(NOPROC, ref)
-                mine = self._keys[ref] = {}
-            mine[key] = None
-            entry = RegistryEntry(ref, value)
-            self._entries[key] = (*self._entries[key], entry)
-            self._add_news(ref, Registered(self, key, ref, value))
-            if ref.buried:  # by a finalizer, perhaps, that was run while we were at it
-                self._drop(key, ref)
-                self._keys.pop(ref, None)
+            known = self._entries.get(key, ())
+            free = not (known and self._unique)
+            if free:
+                self._keys.setdefault(ref, {})[key] = None
+                self._entries[key] = (*known, RegistryEntry(ref, value))
+                self._add_news(ref, Registered(self, key, ref, value))
+                if ref.buried:  # since it was held: perhaps nothing was there to be forgotten yet
+                    self._news.died(ref)
         self._news.tell()
-        return True
+        return free
 
     def unregister(self, key: Hashable, ref: Ref[Any] | None = None) -> None:
         """Take away what `ref` has under `key`; without one, of a unique key whoever has it, else what is ours."""
@@ -247,8 +243,7 @@ class Registry:
 
     def keys(self, ref: Ref[Any] | None = None) -> list[Hashable]:
         """What `ref`, or the calling process, is registered as, each key once."""
-        with self._lock:
-            return list(self._keys.get(_me(ref), ()))
+        return list(self._keys.get(_me(ref), ()))
 
     def update_value(self, key: Hashable, change: Callable[[Any], Any]) -> Any:
         """Replace the calling process's value by `change(value)`, and return that.
@@ -260,9 +255,7 @@ class Registry:
             raise SupervisorError("the keys of this registry are not unique: unregister and register instead")
         value = change(self._mine(key).value)  # without the lock: it may take its time, and use the registry
         with self._lock:
-            entry = self._mine(key)._replace(value=value)
-            if key in self._entries:
-                self._entries[key] = (entry,)
+            self._entries[key] = (self._mine(key)._replace(value=value),)
         return value
 
     def dispatch(self, key: Hashable, function: Callable[[list[RegistryEntry]], object]) -> None:
@@ -284,24 +277,22 @@ class Registry:
         return entry
 
     def _drop(self, key: Hashable, ref: Ref[Any]) -> None:
-        known: tuple[RegistryEntry, ...] = ()
-        rest = known
-        while known is not self._entries[key]:
-            known = self._entries[key]
-            rest = tuple(entry for entry in known if entry.ref is not ref)
-        self._entries[key] = rest
-        if not rest:
+        known = self._entries.get(key, ())
+        rest = tuple(entry for entry in known if entry.ref is not ref)
+        if len(rest) == len(known):
+            return
+        if rest:
+            self._entries[key] = rest
+        else:
             del self._entries[key]
         self._keys.get(ref, {}).pop(key, None)
         for _ in range(len(known) - len(rest)):
             self._add_news(ref, Unregistered(self, key, ref))
 
     def _forget(self, ref: Ref[Any]) -> None:
-        with self._lock:
-            for key in list(self._keys.get(ref, ())):
-                self._drop(key, ref)
-            self._keys.pop(ref, None)
-        self._news.tell()
+        for key in list(self._keys.get(ref, ())):
+            self._drop(key, ref)
+        self._keys.pop(ref, None)
 
     def _add_news(self, ref: Ref[Any], event: Registered | Unregistered) -> None:
         for listener in self._listeners:

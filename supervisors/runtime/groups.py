@@ -8,7 +8,6 @@ Source: Erlang/OTP `pg`.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from threading import RLock
@@ -61,9 +60,8 @@ class Groups:
 
     def __init__(self) -> None:
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
-        self._news = News(self._lock)
-        # A finalizer may run, and end a member, wherever something is called: but not while an entry is made.
-        self._members: defaultdict[Hashable, dict[Ref[Any], int]] = defaultdict(dict)
+        self._news = News(self._lock, self._forget)
+        self._members: dict[Hashable, dict[Ref[Any], int]] = {}
         self._groups: dict[Ref[Any], dict[Hashable, None]] = {}
         self._monitors: dict[Hashable, dict[GroupMonitor, None]] = {}
         self._wishes: dict[Ref[Any], dict[GroupMonitor, None]] = {}
@@ -76,43 +74,33 @@ class Groups:
         guard()
         check_key(group)
         a_ref(ref)
+        self._hold(ref)
         with self._lock:
-            joined = self._groups.get(ref)
-            if joined is None:
-                if not ref.hold(self._forget_member):
-                    raise ProcessDown(NOPROC, ref)
-                joined = self._groups[ref] = {}
-            times = self._members[group].get(ref, 0) + 1
-            self._members[group][ref] = times
-            joined[group] = None
+            self._groups.setdefault(ref, {})[group] = None
+            members = self._members.setdefault(group, {})
+            members[ref] = members.get(ref, 0) + 1
             for monitor in self._monitors.get(group, ()):
                 self._news.add(monitor.owner, GroupJoined(monitor, group, (ref,)))
-            if ref.buried:  # by a finalizer, perhaps, that was run while we were at it
-                self._groups[ref] = joined
-        if ref.buried:
-            self._forget_member(ref)
+            self._look_again(ref)
         self._news.tell()
 
     def leave(self, group: Hashable, ref: Ref[Any]) -> bool:
         """Be a member once less; False if it was none."""
         guard()
         with self._lock:
-            members = self._members.get(group, {})
-            if ref not in members:
-                return False
-            self._remove(group, ref, 1)
+            is_member = ref in self._members.get(group, {})
+            if is_member:
+                self._remove(group, ref, 1)
         self._news.tell()
-        return True
+        return is_member
 
     def members(self, group: Hashable) -> list[Ref[Any]]:
         """All members, each as often as it joined, in no order."""
-        with self._lock:
-            return [ref for ref, times in self._members.get(group, {}).items() for _ in range(times)]
+        return [ref for ref, times in list(self._members.get(group, {}).items()) for _ in range(times)]
 
     def which_groups(self) -> list[Hashable]:
         """All groups that have members."""
-        with self._lock:
-            return list(self._members)
+        return list(self._members)
 
     def monitor(self, group: Hashable) -> tuple[GroupMonitor, list[Ref[Any]]]:
         """Who is in the group, and from now on a `GroupJoined` or `GroupLeft` for each change, to the calling process.
@@ -124,16 +112,15 @@ class Groups:
         if process is None:
             raise SupervisorError("only a process can monitor a group: the news are messages")
         owner = process.ref
+        self._hold(owner)
         with self._lock:
-            wishes = self._wishes.get(owner)
-            if wishes is None:
-                if not owner.hold(self._forget_owner):
-                    raise ProcessDown(NOPROC, owner)
-                wishes = self._wishes[owner] = {}
             monitor = GroupMonitor(owner, group)
-            wishes[monitor] = None
+            self._wishes.setdefault(owner, {})[monitor] = None
             self._monitors.setdefault(group, {})[monitor] = None
-            return monitor, self.members(group)
+            members = self.members(group)
+            self._look_again(owner)
+        self._news.tell()
+        return monitor, members
 
     def demonitor(self, monitor: GroupMonitor) -> None:
         """No more news; what is queued already still arrives."""
@@ -141,6 +128,15 @@ class Groups:
         with self._lock:
             self._wishes.get(monitor.owner, {}).pop(monitor, None)
             self._unwatch(monitor)
+        self._news.tell()
+
+    def _hold(self, ref: Ref[Any]) -> None:
+        if ref not in self._groups and ref not in self._wishes and not ref.hold(self._news.died):
+            raise ProcessDown(NOPROC, ref)
+
+    def _look_again(self, ref: Ref[Any]) -> None:
+        if ref.buried:  # since it was held: perhaps nothing was there to be forgotten yet
+            self._news.died(ref)
 
     def _remove(self, group: Hashable, ref: Ref[Any], times: int) -> None:
         members = self._members[group]
@@ -159,14 +155,9 @@ class Groups:
         if not monitors:
             self._monitors.pop(monitor.group, None)
 
-    def _forget_member(self, ref: Ref[Any]) -> None:
-        with self._lock:
-            for group in list(self._groups.get(ref, ())):
-                self._remove(group, ref, self._members[group][ref])
-            self._groups.pop(ref, None)
-        self._news.tell()
-
-    def _forget_owner(self, ref: Ref[Any]) -> None:
-        with self._lock:
-            for monitor in self._wishes.pop(ref, {}):
-                self._unwatch(monitor)
+    def _forget(self, ref: Ref[Any]) -> None:
+        for group in list(self._groups.get(ref, ())):
+            self._remove(group, ref, self._members[group][ref])
+        self._groups.pop(ref, None)
+        for monitor in self._wishes.pop(ref, {}):
+            self._unwatch(monitor)

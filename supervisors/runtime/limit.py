@@ -7,7 +7,7 @@ limited, for losing one of them would break a promise. A mailbox that is neither
 from __future__ import annotations
 
 import asyncio
-from _thread import allocate_lock
+from _thread import RLock, allocate_lock
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, final
@@ -94,7 +94,7 @@ class Limit:
         self.config = config
         self._clock = clock
         self._since: deque[float] = deque()
-        self._lock = allocate_lock()
+        self._lock = RLock()  # reentrant: a finalizer may come in
         self._waiting: list[Any] = []
 
     def admit(self, ref: Ref[Any], item: object) -> bool:

@@ -14,7 +14,7 @@ Source: Akka `Mailbox` ("system messages first, set idle, then look again").
 
 from __future__ import annotations
 
-from _thread import allocate_lock, start_new_thread
+from _thread import LockType, allocate_lock, start_new_thread
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -40,7 +40,7 @@ _making = RLock()  # reentrant: a finalizer or a signal handler may come in
 
 
 # No thread is to be had, or there is no room on the stack, not for more than giving the role back: whoever puts next
-# schedules what was put, or a thread that has a stack.
+# schedules what was put. For want of stack somebody does who has one.
 _IN_NEED = (RuntimeError, OSError)
 
 
@@ -97,14 +97,14 @@ class Mailbox:
             user = self._lane(control=False)
         if self.limit is not None:
             self.limit.put()
-        return self._submit(user, item)
+        return self._submit(user, item, False)
 
     def put_control(self, signal: Any) -> bool:
         """Append to the control lane, which overtakes the user lane. False as for `put`."""
         control = self.control
         if control is None:
             control = self._lane(control=True)
-        return self._submit(control, signal)
+        return self._submit(control, signal, False)
 
     def put_quiet(self, item: Any, *, control: bool) -> bool:
         """`put` or `put_control`, and if the owner is idle its turn is taken here and now, on the caller's thread.
@@ -115,7 +115,7 @@ class Mailbox:
         lane = self._lane(control=control)
         if self.limit is not None and not control:
             self.limit.put()
-        return self._submit(lane, item, quiet=True)
+        return self._submit(lane, item, True)
 
     @property
     def scheduled(self) -> bool:
@@ -241,7 +241,7 @@ class Mailbox:
                     self.limit.taken(len(self))
                 owner._actor_on_user(item)  # noqa: SLF001
 
-    def _submit(self, lane: deque[Any], item: Any, *, quiet: bool = False) -> bool:
+    def _submit(self, lane: deque[Any], item: Any, quiet: bool) -> bool:
         try:
             lane.append(item)
             if self.drained:
@@ -258,7 +258,7 @@ class Mailbox:
                 self._idle.release()
             except RuntimeError:
                 pass
-            if isinstance(error, RecursionError):
+            if isinstance(error, RecursionError) and type(self._idle) is LockType:  # else it is simulated
                 try:  # on another stack there is room: somebody may have put meanwhile, and counts on us
                     start_new_thread(self.interrupted, ())
                 except RuntimeError:

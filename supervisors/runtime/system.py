@@ -299,7 +299,8 @@ def _default_system() -> System:
         if not _default or _default[-1].stopped:
             made = System()
             if not _default or _default[-1].stopped:  # still
-                _default[:] = [made]
+                _default.append(made)
+                del _default[:-1]
         return _default[-1]
 
 

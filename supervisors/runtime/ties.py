@@ -158,7 +158,8 @@ def monitor(owner: Ref[Any], target: Ref[Any] | None) -> MonitorRef:
         with owner.system.lock:
             mine, theirs = _ties(owner), _ties(target)
             if target.reason is ALIVE:
-                theirs.monitors[mref] = mine.watching[mref] = None
+                if owner.reason is ALIVE:
+                    theirs.monitors[mref] = mine.watching[mref] = None
                 return mref
     owner.inform(DownNotice(mref, NOPROC))
     return mref
@@ -185,8 +186,9 @@ def watch(ref: Ref[Any], callback: Callable[[Reason], object]) -> bool:
 def unwatch(ref: Ref[Any], callback: Callable[[Reason], object]) -> None:
     """Take back a `watch`."""
     with ref.system.lock:
-        if ref.ties is not None and callback in ref.ties.watchers:
-            ref.ties.watchers.remove(callback)
+        ties = ref.ties
+        if ties is not None and callback in ties.watchers:
+            ties.watchers.remove(callback)
 
 
 _UNTOLD = "somebody could not be told of a death"  # a class of theirs has a property that raises, perhaps

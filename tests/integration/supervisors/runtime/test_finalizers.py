@@ -6,16 +6,17 @@ Where garbage is collected is anybody's guess, so a process is killed at each pl
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from supervisors import ProcessDown, Registry
+from supervisors import ProcessDown, Registered, Registry, Unregistered
 from supervisors.runtime import system
-from supervisors.runtime.groups import Groups
+from supervisors.runtime.groups import GroupJoined, Groups
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import adopt, link, monitor, take_over
@@ -81,39 +82,109 @@ def test_a_parent_takes_its_child_along(do: Callable[..., object]) -> None:
     at_each_place(act, lambda _: _is(False, children[-1].actor_stopped.wait(0) is False))
 
 
+@dataclass(frozen=True)
+class Key:
+    """One whose hash is Python code."""
+
+    name: str
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+
+KEYS = pytest.mark.parametrize("key", ["key", Key("key")], ids=["text", "object"])
+
+
+@KEYS
 @pytest.mark.parametrize("keys", ["unique", "duplicate"])
-def test_the_dead_are_in_no_registry(keys: Any) -> None:
+def test_the_dead_are_in_no_registry(keys: Any, key: Hashable) -> None:
+    def act(ref: Ref[Any]) -> None:
+        with suppress(ProcessDown):
+            registry.register(key, ref)
+            registry.unregister(key, ref)
+            registry.register(key, ref)
+
+    registry = Registry(keys=keys)
+    at_each_place(act, lambda _: _is((0, []), (registry.count(), registry.lookup(key))))
+    assert registry.register(key, Echo.start())
+
+
+@KEYS
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_registry_is_busy_with_one_and_forgets_another(leaves: bool, key: Hashable) -> None:
+    def prepare(ref: Ref[Any]) -> None:
+        registry.unregister(key, stays)
+        registry.register(key, ref)
+        if leaves:
+            registry.register(key, stays)
+
+    def act(_: Ref[Any]) -> None:
+        (registry.unregister if leaves else registry.register)(key, stays)
+
+    def check(_: Ref[Any]) -> None:
+        assert [each.ref for each in registry.lookup(key)] == ([] if leaves else [stays])
+        assert registry.keys(stays) == ([] if leaves else [key])
+
+    registry, stays = Registry(keys="duplicate"), Echo.start()
+    at_each_place(act, check, prepare)
+
+
+def test_listeners_hear_of_the_key_before_they_hear_that_it_is_free(log: Log) -> None:
     def act(ref: Ref[Any]) -> None:
         with suppress(ProcessDown):
             registry.register("key", ref)
 
-    registry = Registry(keys=keys)
-    at_each_place(act, lambda _: _is((0, []), (registry.count(), registry.lookup("key"))))
+    def check(_: Ref[Any]) -> None:
+        listener.ask("all")
+        told = [type(each) for each in log.rest() if each != "all"]
+        assert told in ([], [Registered, Unregistered])
+
+    listener = Watcher.start(log)
+    registry = Registry(listeners=[listener])
+    at_each_place(act, check)
 
 
-@pytest.mark.parametrize("leaves", [False, True])
-def test_a_registry_is_busy_with_one_and_forgets_another(leaves: bool) -> None:
+def test_a_successor_waits_until_the_key_is_free() -> None:
     def prepare(ref: Ref[Any]) -> None:
-        registry.unregister("key", stays)
         registry.register("key", ref)
-        if leaves:
-            registry.register("key", stays)
+        ref.add_exit_callback(lambda _: registry.register("key", standby))
 
     def act(_: Ref[Any]) -> None:
-        (registry.unregister if leaves else registry.register)("key", stays)
+        registry.register("other", stays)
+        registry.register("key", stays)
 
     def check(_: Ref[Any]) -> None:
-        assert [each.ref for each in registry.lookup("key")] == ([] if leaves else [stays])
-        assert registry.keys(stays) == ([] if leaves else ["key"])
+        assert len(registry.lookup("key")) <= 1
+        registry.unregister("key")
+        registry.unregister("other")
 
-    registry, stays = Registry(keys="duplicate"), Echo.start()
+    registry, standby, stays = Registry(), Echo.start(), Echo.start()
     at_each_place(act, check, prepare)
+
+
+def test_who_registers_holds_no_other_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hold(ref: Ref[Any], give_up: Any) -> bool:
+        held.append(lock._is_owned())
+        return as_ever(ref, give_up)
+
+    held: list[bool] = []
+    as_ever = Ref.hold
+    monkeypatch.setattr(Ref, "hold", hold)
+    registry, groups = Registry(), Groups()
+    lock: Any = registry._lock
+    registry.register("key", Echo.start())
+    lock = groups._lock
+    groups.join("group", Echo.start())
+    Echo.start().ask(lambda _: groups.monitor("group"))
+    assert held == [False] * 3
 
 
 def test_the_dead_are_in_no_group() -> None:
     def act(ref: Ref[Any]) -> None:
         with suppress(ProcessDown):
             groups.join("group", ref)
+            groups.join("group", ref)
+            groups.leave("group", ref)
 
     groups = Groups()
     at_each_place(act, lambda _: _is(([], []), (groups.members("group"), groups.which_groups())))
@@ -133,6 +204,38 @@ def test_a_group_is_busy_with_one_and_forgets_another(leaves: bool) -> None:
         lambda _: _is([] if leaves else [stays], groups.members("group")),
         prepare,
     )
+
+
+def test_a_group_is_busy_and_forgets_who_would_hear_of_it() -> None:
+    def prepare(ref: Ref[Any]) -> None:
+        ref.ask(lambda _: groups.monitor("group"))
+
+    def act(_: Ref[Any]) -> None:
+        groups.join("group", stays)
+        groups.leave("group", stays)
+
+    groups, stays = Groups(), Echo.start()
+    at_each_place(act, lambda _: _is(({}, {}), (groups._monitors, groups._wishes)), prepare)
+
+
+def test_news_of_a_member_that_dies_as_it_joins_are_in_order(log: Log) -> None:
+    def act(ref: Ref[Any]) -> None:
+        with suppress(ProcessDown):
+            groups.join("group", ref)
+            groups.join("group", ref)
+
+    def check(_: Ref[Any]) -> None:
+        watcher.ask("all")
+        members = 0
+        for each in log.rest():
+            if each != "all":
+                members += len(each.refs) * (1 if isinstance(each, GroupJoined) else -1)
+                assert members >= 0
+        assert members == 0
+
+    groups, watcher = Groups(), Watcher.start(log)
+    watcher.ask(lambda _: groups.monitor("group"))
+    at_each_place(act, check)
 
 
 def test_a_finalizer_finds_the_default_system_that_is_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
