@@ -1,6 +1,6 @@
 """A finalizer ends processes, at any moment of what somebody else does with them: nobody misses a death for it.
 
-Where garbage is collected is anybody's guess, so a process is killed at each place at which Python may stop to do so.
+Where garbage is collected is anybody's guess, so a process is killed at each place at which Python 3.12 may do so.
 """
 
 from __future__ import annotations
