@@ -13,7 +13,7 @@ from _thread import allocate_lock
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from supervisors.runtime.log import log
 from supervisors.runtime.running import running
@@ -200,26 +200,36 @@ class Crew(Dispatcher):
             self._turned_away.remove(box)
         self.schedule(box)
 
-    def _hire(self, work: Callable[[Worker], None]) -> bool:
-        # Whether there is one worker more. It is known before it is started, or Ctrl-C in `start` would leave one that
-        # nobody knows; `start` returns when the thread runs, before it needs the lock.
-        with self._lock:
-            if self._stopped:
-                return False
-            name = f"supervisors-{self._label}-{self._hires + 1}"
-            worker = Worker()
-            worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
-            self._workers[worker] = None
-            try:
-                worker.thread.start()
-            except RuntimeError as error:
-                del self._workers[worker]
+    def _hire(self, work: Callable[[Worker], None]) -> Worker | None:
+        """One worker more, for `_begin`; it is known already, or Ctrl-C there would leave one that nobody knows.
+
+        Thread: the lock is held.
+        """
+        if self._stopped:
+            return None
+        self._hires += 1
+        name = f"supervisors-{self._label}-{self._hires}"
+        worker = Worker()
+        worker.thread = threading.Thread(target=self._employ, args=(worker, work), name=name, daemon=True)
+        self._workers[worker] = None
+        return worker
+
+    def _begin(self, worker: Worker) -> bool:
+        """Whether there is a thread for it.
+
+        Thread: the lock is not held: one that starts may collect garbage before it says so, and a finalizer need it.
+        """
+        thread = cast(threading.Thread, worker.thread)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            with self._lock:
+                self._workers.pop(worker, None)
                 if "interpreter shutdown" not in str(error):  # from Python 3.12 on that is how it has to be
-                    self._ask_again(name)
-                return False
-            self._hires += 1
-            self._short = False
-            return True
+                    self._ask_again(thread.name)
+            return False
+        self._short = False
+        return True
 
     def _ask_again(self, name: str) -> None:
         """The machine had no thread to give. Thread: the lock is held."""

@@ -93,12 +93,16 @@ class PoolDispatcher(Crew):
                 return
             if len(self._workers) >= self.size + self.max_extra:
                 return
+            worker = self._hire(self._work)
+            if worker is None:
+                return
             self._active += 1
-            hired = False
-            try:
-                hired = self._hire(self._work)
-            finally:
-                if not hired:
+        begun = False
+        try:
+            begun = self._begin(worker)
+        finally:
+            if not begun:
+                with self._lock:
                     self._active -= 1
 
     def _work(self, worker: Worker) -> None:

@@ -49,9 +49,20 @@ class ThreadDispatcher(Crew):
                 self._idle += 1
 
     def _serve(self) -> None:
-        with self._lock:
-            while self._idle < 0 and self._hire(self._work):
+        begun = True
+        while begun:
+            with self._lock:
+                worker = self._hire(self._work) if self._idle < 0 else None
+                if worker is None:
+                    return
                 self._idle += 1
+            begun = False
+            try:
+                begun = self._begin(worker)
+            finally:
+                if not begun:
+                    with self._lock:
+                        self._idle -= 1
 
     def _next(self) -> Mailbox | None:
         try:
@@ -96,24 +107,40 @@ class PinnedDispatcher(Crew):
             queue.put(None)
 
     def _serve(self) -> None:
-        with self._lock:
-            for box, queue in list(self._waiting.items()):
-                if not self._hire(partial(self._work, box=box, queue=queue)):
+        begun = True
+        while begun:
+            with self._lock:
+                box = next(iter(self._waiting), None)
+                if box is None:
                     return
-                self._waiting.pop(box, None)  # unless it died meanwhile
+                queue = self._waiting[box]
+                worker = self._hire(partial(self._work, box=box, queue=queue))
+                if worker is None:
+                    return
+                del self._waiting[box]
+            begun = False
+            try:
+                begun = self._begin(worker)
+            finally:
+                if not begun:
+                    self._return(box, queue)
 
     def _work(self, worker: Worker, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
         try:
             while not box.closed and queue.get() is not None:
                 self._run(worker, box, _NO_LIMIT)
         except BaseException:
-            with self._lock:
-                if self._queues.get(box) is queue:
-                    self._waiting[box] = queue  # for the next thread
+            self._return(box, queue)
             raise
         with self._lock:
             if self._queues.get(box) is queue:  # and not one that was made for a message to the dead
                 del self._queues[box]
+
+    def _return(self, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
+        """Have it wait for another thread, unless it has died."""
+        with self._lock:
+            if self._queues.get(box) is queue:
+                self._waiting[box] = queue
 
     def _dismiss(self, count: int) -> None:  # noqa: ARG002
         with self._lock:

@@ -6,6 +6,7 @@ Where garbage is collected is anybody's guess, so a process is killed at each pl
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -16,9 +17,12 @@ import pytest
 
 from supervisors import ProcessDown, Registered, Registry, Unregistered
 from supervisors.runtime import system
+from supervisors.runtime.dispatch import Crew
 from supervisors.runtime.groups import GroupJoined, Groups
+from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
+from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.ties import adopt, link, monitor, take_over
 from tests.integration.interrupting import interrupted
 from tests.integration.supervisors.conftest import Echo, Log, Watcher
@@ -249,6 +253,26 @@ def test_a_finalizer_finds_the_default_system_that_is_being_made(monkeypatch: py
         if not struck:
             break
     assert at > 3
+
+
+@pytest.mark.parametrize("make", [PinnedDispatcher, ThreadDispatcher, PoolDispatcher])
+def test_a_thread_that_collects_garbage_as_it_begins_finds_its_dispatcher_free(
+    make: type[Crew], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(thread: threading.Thread) -> None:
+        if thread.name.startswith(f"supervisors-{dispatcher._label}-"):
+            held.append(lock._is_owned())
+        as_ever(thread)
+
+    held: list[bool] = []
+    as_ever = threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", start)
+    dispatcher = make()
+    lock: Any = dispatcher._lock
+    with System(dispatcher=dispatcher):
+        assert Echo.start().ask("first") == "first"
+    assert held
+    assert not any(held)
 
 
 def _is(expected: object, found: object) -> None:
