@@ -214,22 +214,26 @@ class Crew(Dispatcher):
         self._workers[worker] = None
         return worker
 
-    def _begin(self, worker: Worker) -> bool:
-        """Whether there is a thread for it.
+    def _begin(self, worker: Worker, take_back: Callable[[], None]) -> bool:
+        """Whether there is a thread for it; if not, `take_back()` undoes, under the lock, what counted on it.
 
         Thread: the lock is not held: one that starts may collect garbage before it says so, and a finalizer need it.
         """
         thread = cast(threading.Thread, worker.thread)
+        begun = False
         try:
             thread.start()
+            begun, self._short = True, False
         except RuntimeError as error:
             with self._lock:
                 self._workers.pop(worker, None)
                 if "interpreter shutdown" not in str(error):  # from Python 3.12 on that is how it has to be
                     self._ask_again(thread.name)
-            return False
-        self._short = False
-        return True
+        finally:
+            if not begun:
+                with self._lock:
+                    take_back()
+        return begun
 
     def _ask_again(self, name: str) -> None:
         """The machine had no thread to give. Thread: the lock is held."""

@@ -97,13 +97,10 @@ class PoolDispatcher(Crew):
             if worker is None:
                 return
             self._active += 1
-        begun = False
-        try:
-            begun = self._begin(worker)
-        finally:
-            if not begun:
-                with self._lock:
-                    self._active -= 1
+        self._begin(worker, self._one_less)
+
+    def _one_less(self) -> None:
+        self._active -= 1
 
     def _work(self, worker: Worker) -> None:
         get = self._queue.get

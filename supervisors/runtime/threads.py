@@ -56,13 +56,10 @@ class ThreadDispatcher(Crew):
                 if worker is None:
                     return
                 self._idle += 1
-            begun = False
-            try:
-                begun = self._begin(worker)
-            finally:
-                if not begun:
-                    with self._lock:
-                        self._idle -= 1
+            begun = self._begin(worker, self._one_less)
+
+    def _one_less(self) -> None:
+        self._idle -= 1
 
     def _next(self) -> Mailbox | None:
         try:
@@ -118,12 +115,7 @@ class PinnedDispatcher(Crew):
                 if worker is None:
                     return
                 del self._waiting[box]
-            begun = False
-            try:
-                begun = self._begin(worker)
-            finally:
-                if not begun:
-                    self._return(box, queue)
+            begun = self._begin(worker, partial(self._return, box, queue))
 
     def _work(self, worker: Worker, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:
         try:
