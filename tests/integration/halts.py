@@ -99,7 +99,7 @@ def _halted() -> tuple[Session, ChatResult]:
 
 @chat("manual_tool_calls")
 def _left() -> tuple[Session, ChatResult]:
-    """the model called a manual tool, or called tools in `mode="manual"`, which are then in `final_response` alone"""
+    """the model called a manual tool, or called tools in `mode="manual"`; these are not in the metadata"""
     return start(called("gives", "manual"))
 
 
