@@ -83,9 +83,11 @@ def configure(
 ) -> None:
     """Set the configured keys by provider, and whether a `.env` file (default: of the working directory) is read.
 
-    A key of None is none. Raises TypeError for a provider that is no text, and for a key of any other type.
+    A key of None is none. Raises TypeError for what is no mapping, a provider that is no text, and a key of any other
+    type.
     """
     global _config, _dotenv_path, _dotenv  # noqa: PLW0603 - process-wide by design, like the environment
+    _check_keys(keys)
     for name, text in (keys or {}).items():
         _check_named("configure", name)
         if text is not None:
@@ -153,8 +155,8 @@ def either(first: KeySource, second: KeySource) -> KeySource:
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
-    """The assignments of a `.env` file: `KEY=VALUE` lines, without `export `, one pair of double quotes, and the space
-    around either.
+    """The assignments of a `.env` file: `KEY=VALUE` lines, without `export `, the space around either, and one pair of
+    double quotes.
     """
     found = {}
     for line in text.splitlines():
@@ -162,7 +164,7 @@ def parse_dotenv(text: str) -> dict[str, str]:
         if equals and _NAME.fullmatch(name.strip()):
             value = value.strip()
             quoted = len(value) >= 2 and value[0] == value[-1] == '"'
-            found[name.strip()] = value[1:-1].strip() if quoted else value
+            found[name.strip()] = value[1:-1] if quoted else value
     return found
 
 
@@ -195,6 +197,12 @@ def _check_named(function: str, provider: object) -> None:
         )
 
 
+def _check_keys(keys: object) -> None:
+    if not isinstance(keys, Mapping | None):
+        form = 'a mapping, such as {"openai": key}'
+        raise TypeError(f"keys.configure takes the keys by provider as {form}, got {kind_of(keys)}")
+
+
 def _check_key(takes: str, key: object, otherwise: str = "") -> None:
     if not isinstance(key, str | Secret):
         raise TypeError(f"{takes} text or a Secret, got {kind_of(key)}{otherwise if key is None else ''}")
@@ -212,9 +220,19 @@ def _dotenv_keys() -> dict[str, Secret]:
         if _dotenv_path is None:
             return {}
         if _dotenv is None:
-            try:
-                parsed = parse_dotenv(_dotenv_path.read_text(encoding="utf-8-sig"))
-            except FileNotFoundError:
-                parsed = {}
-            _dotenv = {name: Secret(text) for name, text in parsed.items() if text}
+            parsed = parse_dotenv(_text_of(_dotenv_path))
+            _dotenv = {name: key for name, text in parsed.items() if (key := _secret(text))}
         return _dotenv
+
+
+def _text_of(path: Path) -> str:
+    """What the file says; nothing, if there is none."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except UnicodeDecodeError as error:  # which holds all of the file, and so goes no further
+        trouble = f"is not UTF-8: see its byte {error.start}, and save it as UTF-8"
+    except OSError as error:
+        trouble = f"cannot be read: {error.strerror}"
+    raise EngineError("missing_key", message=f"no key was found before {path}, which {trouble}")

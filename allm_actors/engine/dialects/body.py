@@ -28,12 +28,13 @@ def is_text(message: Message) -> bool:
 
 
 def arguments_text(call: ToolCall) -> str:
-    """A call's arguments as the model wrote them; as JSON, when what it wrote was none.
+    """A call's arguments as the model wrote them; as JSON, when what it wrote was none, or nothing but space.
 
     Servers parse what an assistant wrote earlier: text that is not JSON would make the whole thread unusable.
     """
-    if call.raw_arguments and not call.metadata.get("arguments_error"):
-        return call.raw_arguments
+    raw = call.raw_arguments
+    if raw and not raw.isspace() and not call.metadata.get("arguments_error"):
+        return raw
     return msgspec.json.encode(call.arguments).decode()
 
 

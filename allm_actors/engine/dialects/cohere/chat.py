@@ -29,8 +29,8 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import json_text, provider_state
-from allm_actors.engine.dialects.body import flat_text, is_text, json_body
+from allm_actors.engine.dialects.answer import provider_state
+from allm_actors.engine.dialects.body import arguments_text, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect, has_tools_and_format
 from allm_actors.engine.dialects.cohere.events import STATE, Decoder
 from allm_actors.engine.dialects.parts import check_parts
@@ -149,10 +149,8 @@ def _said(message: Message) -> dict[str, Any]:
 
 
 def _tool_call(call: ToolCall) -> dict[str, Any]:
-    raw = call.raw_arguments
-    if not raw or call.metadata.get("arguments_error"):
-        raw = json_text(call.arguments)  # what is not JSON would be refused, with the whole conversation
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": raw}}
+    function = {"name": call.name, "arguments": arguments_text(call)}
+    return {"id": call.id, "type": "function", "function": function}
 
 
 DIALECT: Final = ChatDialect(encode=encode, decoder=Decoder, two_passes=has_tools_and_format)

@@ -214,8 +214,8 @@ def _going_back(
         call = called.get(text_of(item.get("call_id")) or text_of(item.get("id")) or "")
         follows = call is not None
         if call is not None:
-            broken = call.metadata.get("arguments_error")  # as it came, it would be refused
-            kept.append({**item, "arguments": arguments_text(call)} if broken else item)
+            # As they came, arguments that are not JSON would be refused.
+            kept.append({**item, "arguments": arguments_text(call)})
     return kept[::-1]
 
 

@@ -56,6 +56,27 @@ def test_who_asks_for_nothing_gets_the_very_same():
             assert fitted(asked, row) is asked
 
 
+@pytest.mark.parametrize("raw", ["", " ", "\n\t", "{", None])
+@pytest.mark.parametrize("model", ["plain-1", "gpt-5.2"])
+@pytest.mark.parametrize("provider", [name for name, row in PROVIDERS.items() if row.base_url])
+def test_the_arguments_of_a_call_are_sent_as_json(provider, model, raw):
+    metadata = {"arguments_error": "cut off"} if raw == "{" else {}
+    call = ToolCall(id="call_1abc", name="look", arguments={}, raw_arguments=raw, metadata=metadata)
+    item = {"type": "function_call", "id": "fc_1", "call_id": call.id, "name": "look", "arguments": raw or ""}
+    state = {"openai_responses": {"output": [item]}} if model == "gpt-5.2" else {}
+    asked = Message(role="assistant", content="", metadata={"tool_calls": [call], "provider_state": state})
+    body = body_of(provider, model, user("hi"), asked, tool_result(call.id, "seen"))
+    for arguments in everywhere(body, "arguments"):
+        assert (json.loads(arguments) if isinstance(arguments, str) else arguments) == {}
+
+
+def everywhere(value, name):
+    """What is called `name`, at any depth."""
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    own = [value[name]] if isinstance(value, dict) and name in value else []
+    return own + [found for each in below for found in everywhere(each, name)]
+
+
 @pytest.mark.parametrize("provider", WITH_RULES)
 @given(
     turns=st.lists(

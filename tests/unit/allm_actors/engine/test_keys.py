@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 
@@ -79,8 +80,13 @@ def test_a_missing_key_says_where_it_was_looked_for():
         (lambda: keys.put(None, "x"), "keys.put takes the name of a provider"),
         (lambda: keys.configure({"p": b"x"}), "the key of 'p' must be text or a Secret, got bytes"),
         (lambda: keys.configure({3: "x"}), "keys.configure takes the name of a provider"),
+        (
+            lambda: keys.configure([("p", "x")]),
+            r"by provider as a mapping, such as \{\"openai\": key\}, got list",
+        ),
+        (lambda: keys.configure("sk-123"), "by provider as a mapping.*got str"),
     ],
-    ids=range(6),
+    ids=range(8),
 )
 def test_what_is_no_key_or_no_name_is_refused(call, message):
     with pytest.raises(TypeError, match=message):
@@ -151,7 +157,7 @@ def test_a_key_of_spaces_is_none(tmp_path):
 def test_the_dotenv_grammar():
     text = (
         "# A=comment\n\nexport A=1\r\n B = spaced \nC=\"quo ted\"\nD='single'\nE=a=b#c\n1F=no\nG\nH=\n"
-        'I="\nJ=""\nA_B2=last'
+        'I="\nJ=""\nA_B2=last\nK = " in "'
     )
     assert keys.parse_dotenv(text) == {
         "A": "1",
@@ -163,10 +169,26 @@ def test_the_dotenv_grammar():
         "I": '"',
         "J": "",
         "A_B2": "last",
+        "K": " in ",
     }
 
 
 def test_a_dotenv_that_cannot_be_read_is_an_error(tmp_path):
     keys.configure(load_dotenv=True, dotenv_path=tmp_path)
-    with pytest.raises(OSError):  # noqa: PT011 - which one is the platform's choice
+    with pytest.raises(EngineError, match="which cannot be read: ") as caught:
         keys.find("p", NAMES)
+    assert caught.value.reason == "missing_key"
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_dotenv_of_another_encoding_is_spoken_of_and_not_quoted(tmp_path, encoding):
+    file = tmp_path / ".env"
+    file.write_text(f"# Schlüssel für alle\n{NAMES[0]}=sk-verysecret\n", encoding=encoding)
+    keys.configure(load_dotenv=True, dotenv_path=file)
+    with pytest.raises(EngineError, match=rf"{re.escape(str(file))}, which is not UTF-8") as caught:
+        keys.find("p", NAMES)
+    error = caught.value
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    assert "verysecret" not in repr(error) + repr(error.to_fields())
