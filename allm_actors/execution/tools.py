@@ -109,7 +109,8 @@ class ToolOutcome(msgspec.Struct, frozen=True):
 
 
 def encode(value: Any) -> str:
-    """The text of a value as a model reads it: a string as it is, all else as compact JSON; equal values, equal text.
+    """The text of a value as a model reads it: a string as it is, all else as compact JSON; equal values, equal text,
+    but for sets of what cannot be compared, such as numbers and texts.
 
     Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`. Half a surrogate pair, as the name of a file may
     have it, becomes U+FFFD: it could not be sent, in this turn or in any later one.
@@ -124,7 +125,7 @@ def encode(value: Any) -> str:
     try:
         return _JSON.encode(value).decode()
     except (TypeError, UnicodeEncodeError):  # keys that are no strings have no order of their own
-        return _JSON.encode(utf8_of(msgspec.to_builtins(value, str_keys=True, enc_hook=_plain))).decode()
+        return _JSON.encode(utf8_of(_builtins(value))).decode()
 
 
 def as_policy(value: object) -> Policy:
@@ -255,8 +256,9 @@ def _asked(call: ToolCall, result: AskUser, encoder: Encoder, policy: Policy) ->
 def _halted(call: ToolCall, result: Halt, encoder: Encoder, policy: Policy) -> ToolOutcome:
     reason: object = result.reason
     if not isinstance(reason, str) or not reason or reason in RESERVED_HALTS:
-        message = f"{call.name} may not halt with the reason {reason!r}"
-        error = invalid_return(call, message, reserved_halt_atom=str(reason))
+        shown = repr(reason) if isinstance(reason, str) else describe(reason)
+        message = f"{call.name} may not halt with the reason {shown}"
+        error = invalid_return(call, message, reserved_halt_atom=describe(reason))
         return settle_error(call, error, encoder, policy)
     try:
         content = _encoded(result.result, encoder)
@@ -271,10 +273,10 @@ def _decided(call: ToolCall, error: Any, encoder: Encoder, function: PolicyFunct
         decision = function(call, error)
     except Exception as raised:  # noqa: BLE001 - the policy is user code; a failing policy halts
         return settle_error(call, policy_raised(call, raised), encoder, "halt")
-    match decision:
-        case "continue" | "halt":
-            return settle_error(call, error, encoder, decision)
-        case ("continue", value) | Ok(value):
+    match decision:  # by type first: what is no text may have an `==` of its own, as arrays do
+        case str("continue" | "halt" as policy):
+            return settle_error(call, error, encoder, policy)
+        case (str("continue"), value) | Ok(value):
             return _answered(call, Ok(value), encoder, "halt")
         case _:
             message = (
@@ -303,6 +305,13 @@ def _error_content(error: Any, encoder: Encoder) -> str:
 def _lifted(error: Any) -> dict[str, Any]:
     raised = error.metadata.get("on_tool_error_exception") if isinstance(error, ToolError) else None
     return {} if raised is None else {"on_tool_error_exception": raised}
+
+
+def _builtins(value: Any) -> Any:
+    try:
+        return msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_plain)
+    except TypeError:  # a set of what cannot be compared has no order, and is still an answer
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -81,6 +81,19 @@ def test_a_file_whose_name_is_no_text_can_be_told_of(result, told):
     assert "\ufffd" in said if told is None else said == told
 
 
+NAMES = frozenset({"ash", "birch", "cedar", "elm", "fir", "oak", "pine", "yew"})
+
+
+@pytest.mark.parametrize("value", [NAMES, {"k": NAMES}, {1: NAMES}, [{2: {"\udce9": NAMES}}]])
+def test_a_set_has_one_order_wherever_it_is(value):
+    listed = '["ash","birch","cedar","elm","fir","oak","pine","yew"]'
+    assert listed in content(settle(CALL, value))  # texts have another hash in each process
+
+
+def test_a_set_of_what_cannot_be_compared_has_a_text():
+    assert content(settle(CALL, {1, "a"})) in ('[1,"a"]', '["a",1]')
+
+
 def test_a_question_about_such_a_file_can_be_stored_and_sent():
     assert settle(CALL, AskUser("Delete caf\udce9.txt?")).event.question == "Delete caf\ufffd.txt?"
 
@@ -156,6 +169,18 @@ def test_a_halt_may_not_take_a_reason_of_the_loop(reason):
     assert outcome.halt == {}
 
 
+class Mute:
+    """Whose text is out of order."""
+
+    def __repr__(self):
+        raise RuntimeError("no words")
+
+
+def test_a_reason_that_has_no_text_is_as_good_as_any_that_is_none():
+    error = settle(CALL, Halt(Mute())).raw.reason
+    assert (error.reason, error.metadata) == ("invalid_return", {"reserved_halt_atom": "<Mute>"})
+
+
 def test_every_reason_of_the_loop_is_reserved():
     assert {gate.reason for gate in GATES} - {None} | {"cancelled", "interrupted"} <= RESERVED_HALTS
 
@@ -207,7 +232,16 @@ def test_what_a_policy_raises_stays_itself_when_it_can_be_stored():
     assert settle(CALL, Err("no"), policy=policy).halt["on_tool_error_exception"] is error
 
 
-@pytest.mark.parametrize("decision", [None, 42, ("halt", 1), ["continue"]])
+class Array:
+    """As those of NumPy and pandas: what `==` gives has no truth."""
+
+    def __eq__(self, other):
+        raise ValueError("the truth value of an array is ambiguous")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("decision", [None, 42, ("halt", 1), ["continue"], Array(), [Array(), 1]])
 def test_a_policy_that_says_anything_else_halts(decision):
     outcome = settle(CALL, Err("no"), policy=lambda call, error: decision)
     assert is_tool_error(outcome)
