@@ -5,7 +5,7 @@ Rule of this file: half an answer is no answer. What broke off folds to its erro
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -18,10 +18,12 @@ from allm_actors.data import (
     ErrorEvent,
     SpeechAdapterError,
     SpeechCompleted,
+    SpeechEvent,
     SpeechResponse,
     SpeechStarted,
     TranscriptionAdapterError,
     TranscriptionCompleted,
+    TranscriptionEvent,
     TranscriptionResponse,
     TranscriptionStarted,
 )
@@ -30,9 +32,10 @@ __all__ = ["AudioFold", "SpeechFold", "TranscriptionFold"]
 
 
 class AudioFold:
-    """What has come of one stream. Thread: not safe to share; one reader owns it."""
+    """What has come of one stream, whose events are these. Thread: not safe to share; one reader owns it."""
 
     error: type[AdapterError] = AdapterError
+    events: frozenset[type] = frozenset({ErrorEvent})
 
     def __init__(self) -> None:
         self._outcome: Any = None
@@ -76,6 +79,7 @@ class SpeechFold(AudioFold):
     """To a `SpeechResponse`, or an error with `bytes_received`."""
 
     error = SpeechAdapterError
+    events = frozenset(get_args(SpeechEvent))
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,6 +123,7 @@ class TranscriptionFold(AudioFold):
     """To a `TranscriptionResponse`, or an error with `committed_text`."""
 
     error = TranscriptionAdapterError
+    events = frozenset(get_args(TranscriptionEvent))
 
     def __init__(self) -> None:
         super().__init__()

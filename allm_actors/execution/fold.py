@@ -31,7 +31,7 @@ from allm_actors.data import (
     ToolResultEncoded,
 )
 
-from .answers import REJECTED, calling, partial
+from .answers import REJECTED, calling, partial, spoken
 from .receiving import Receiving
 from .tools import AnswerEvent, answer_message, halt_metadata
 
@@ -116,6 +116,14 @@ class Fold:
             steps=list(self._steps),
             metadata=self._receiving.metadata | ({} if error is None else {"error": error}),
         )
+
+    def broken(self) -> StepResult | None:
+        """The step of an answer that ended in an error, where its end was not seen; else None."""
+        thread = self._steps[-1].thread if self._steps else self._thread
+        if self._receiving.error is None or not self._receiving.begun or thread is None:
+            return None
+        response = self._receiving.response()
+        return step_of(StepCompleted(response=response, thread=thread.add(spoken(response))), {})
 
     def left(self) -> tuple[Message, ...]:
         """What an answer that nobody read to its step's end leaves in the conversation: its calls, with the answers

@@ -199,8 +199,10 @@ def _received(state: LoopState, answer: Fold) -> Transition:
     if state.options.kind != "generate":
         response = _signed(state, whole(response, answer.unfinished_calls, answer.repeated_call))
     if response.finish_reason == "stop" and state.options.parses and _purpose(state) != "draft":
+        # Stored first: it was shown, and what parses it is user code, which may take its time.
+        said = Checkpoint(state.thread.add(spoken(response)))
         state = msgspec.structs.replace(state, phase=Parsing(response))
-        return state, (ParseAnswer(state.turn, response.text() or ""),)
+        return state, (said, ParseAnswer(state.turn, response.text() or ""))
     if state.options.kind == "generate" or response.finish_reason != "tool_calls":
         return _answered(state, response)
     thread = state.thread.add(calling(response))
@@ -436,14 +438,21 @@ def _cut_answer(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) 
 def _cut_chat(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) -> Transition:
     """A chat was cut off in the middle of an answer: the text so far stays in the thread, marked as partial."""
     if not phase.count:
-        return _halt(state, _stopped(news), (stop,))
+        return _halt(_unasked(state), _stopped(news), (stop,))
     response = _told(state, Fold().apply_all(phase.events).response())
     messages = partial(response)
-    effects: tuple[Effect, ...] = (stop,)
-    if messages:
-        state = msgspec.structs.replace(state, thread=state.thread.add(*messages))
-        effects = (stop, Checkpoint(state.thread))
-    return _halt(state, _stopped(news), effects, response)
+    if not messages:
+        return _halt(_unasked(state), _stopped(news), (stop,), response)
+    state = msgspec.structs.replace(state, thread=state.thread.add(*messages))
+    return _halt(state, _stopped(news), (stop, Checkpoint(state.thread)), response)
+
+
+def _unasked(state: LoopState) -> LoopState:
+    """The state without what asks for the second pass, if no word of that has come: nobody has said it."""
+    draft = state.draft
+    if draft is None or draft.thread is None or len(draft.steps) < len(state.steps):
+        return state
+    return msgspec.structs.replace(state, thread=draft.thread)
 
 
 def _cut_parsing(state: LoopState, response: Response, news: Cancelled) -> Transition:

@@ -121,7 +121,9 @@ class Receiving:
         block.append(event.delta)
 
     def _text_completed(self, event: TextCompleted) -> None:
-        text = _joined([event.text])
+        text: object = event.text
+        if not isinstance(text, str):
+            return
         if event.id is None:
             self._blocks = {None: [text]}
         else:

@@ -1,7 +1,8 @@
 """A session that follows a stream of its own events.
 
 Rule of this file: the session is touched only at the end, so that a stream that is left early is as good as one that
-ends: what was seen of an answer stays in the thread, and each of its calls has an answer.
+ends: what was seen of an answer stays in the thread, and each of its calls has an answer. The one thing that no event
+says is how a second pass was asked for (`structured_finalize`); where that was left before its end, it is missing.
 """
 
 from __future__ import annotations
@@ -52,10 +53,20 @@ class StreamReducer:
         if self._stepped:
             step = self._fold.step_result()
             return apply_step_result(self._session, step), step
+        broken = self._fold.broken()
+        if broken is not None:
+            return apply_step_result(self._session, broken), broken
         return self._session, ChatResult(thread=self._session.thread, halted_reason="cancelled")
 
     def _chat_result(self) -> ChatResult:
         result = self._fold.chat_result()
+        broken = None if self._over else self._fold.broken()
+        if broken is not None:
+            steps = [*result.steps, broken]
+            return msgspec.structs.replace(
+                result, thread=broken.thread, final_response=broken.response, steps=steps
+            )
         if self._over or result.halted_reason != "cancelled" or result.thread is None:
             return result
-        return msgspec.structs.replace(result, thread=repair(result.thread.add(*self._fold.left())))
+        thread = repair(result.thread.add(*self._fold.left()))
+        return msgspec.structs.replace(result, thread=thread, final_response=self._fold.response())

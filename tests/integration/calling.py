@@ -41,6 +41,12 @@ OK = {
     "transcribe": "hello",
     "classify": {"team": "support"},
 }
+CLEAN = allm.ModerationResult(flagged=False)
+FITTING: dict[str, dict[str, Any]] = {  # what a response to one of CALLS holds at least
+    "embed": {"embeddings": [allm.Embedding(vector=[1.0], index=index) for index in range(2)]},
+    "moderate": {"results": [CLEAN]},
+    "classify": {"answers": {"team": allm.ClassificationAnswer(type="choice", choice="support")}},
+}
 
 
 def workers() -> list[str]:

@@ -190,6 +190,19 @@ def test_too_long_a_silence_ends_a_stream(name: str) -> None:
 
 
 @STREAMS
+def test_what_is_no_event_of_such_a_stream_is_not_shown(name: str) -> None:
+    event = allm.AudioDelta(b"x") if name == "speech" else allm.PartialTranscript("x")
+    other = allm.PartialTranscript("x") if name == "speech" else allm.AudioDelta(b"x")
+
+    def mixed(_request: Any, _call: Any) -> Any:
+        yield from (allm.TextDelta("x"), event, 5, other, None)
+
+    told = list(stream(name, allm, streaming(name, mixed)))
+    assert told[:-1] == [event]
+    assert isinstance(told[-1], allm.ErrorEvent)
+
+
+@STREAMS
 def test_a_stream_that_just_ends_is_malformed(name: str) -> None:
     events = stream(name, allm, streaming(name, lambda _request, _call: iter(())))
     assert [event.error.reason for event in events] == ["malformed_response"]

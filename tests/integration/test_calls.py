@@ -19,6 +19,8 @@ from allm_actors.testing import script
 from supervisors import exit as exit_process
 from tests.integration.calling import (
     CALLS,
+    CLEAN,
+    FITTING,
     OK,
     PICTURE,
     QUICK,
@@ -71,7 +73,7 @@ def test_an_adapter_may_be_a_coroutine_function_on_the_shared_loop(name: str) ->
     async def work(request: Any, call: Any) -> Any:
         threads.append(threading.current_thread())
         await asyncio.sleep(0)
-        return capability.response(metadata=request.metadata)
+        return capability.response(metadata=request.metadata, **FITTING.get(name, {}))
 
     engine = with_adapter(name, made(name, work, asynchronous=True))
     assert CALLS[name](allm, engine, metadata={"mine": 1}).metadata == {"mine": 1}
@@ -206,7 +208,7 @@ def test_a_crash_of_an_adapter_is_an_error_of_the_call_and_of_no_other() -> None
     with pytest.raises(allm.ModerationAdapterError, match=r"raised RuntimeError.*no idea") as died:
         allm.moderate(with_adapter("moderate", made("moderate", work)), "a cat")
     assert (died.value.reason, died.value.metadata["cause"]) == ("unknown", "adapter_raised")
-    assert allm.moderate(scripted("moderate", script.ok([])), "a cat").results == []
+    assert allm.moderate(scripted("moderate", script.ok([CLEAN])), "a cat").results == [CLEAN]
 
 
 @EVERY
@@ -247,7 +249,7 @@ def test_many_calls_at_once_do_not_wait_for_each_other() -> None:
 
     def work(request: Any, _call: Any) -> Any:
         together.wait()
-        return allm.ModerationResponse(metadata={"said": request.input[0]})
+        return allm.ModerationResponse(results=[CLEAN], metadata={"said": request.input[0]})
 
     async def main() -> list[Any]:
         engine = with_adapter("moderate", made("moderate", work))
@@ -280,7 +282,7 @@ def test_stopping_the_host_ends_the_calls_it_runs() -> None:
     free.set()
     stopping.join(30)
     assert [(type(error), error.reason) for error in raised] == [(allm.StreamError, "cancelled")]
-    assert allm.moderate(scripted("moderate", script.ok([])), "a cat").results == []
+    assert allm.moderate(scripted("moderate", script.ok([CLEAN])), "a cat").results == [CLEAN]
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------
@@ -336,19 +338,19 @@ def test_a_misuse_that_quotes_the_key_is_raised_without_it(asynchronous: bool, s
 
 
 def test_a_vault_that_blocks_does_not_block_the_loop() -> None:
-    opened, other = threading.Event(), scripted("moderate", script.ok([]))
+    opened, other = threading.Event(), scripted("moderate", script.ok([CLEAN]))
 
     def vault() -> str:
-        assert allm.moderate(other, "meanwhile").results == []  # needs the loop
+        assert allm.moderate(other, "meanwhile").results == [CLEAN]  # needs the loop
         opened.set()
         return KEY
 
     async def work(_request: Any, call: Any) -> Any:
         assert call.api_key() == KEY
-        return allm.ModerationResponse()
+        return allm.ModerationResponse(results=[CLEAN])
 
     engine = with_adapter("moderate", made("moderate", work, asynchronous=True))
-    assert allm.moderate(engine, "a cat", api_key=vault).results == []
+    assert allm.moderate(engine, "a cat", api_key=vault).results == [CLEAN]
     assert opened.is_set()
 
 
@@ -431,7 +433,7 @@ def test_the_adapter_is_not_told_to_try_again_itself() -> None:
 
     def work(_request: Any, call: Any) -> Any:
         calls.append(call)
-        return allm.ModerationResponse()
+        return allm.ModerationResponse(results=[CLEAN])
 
     allm.moderate(
         with_adapter("moderate", made("moderate", work), retry="default"), "a", request_timeout=math.inf
@@ -544,3 +546,72 @@ def test_a_chunk_that_fails_says_how_much_was_done() -> None:
 def test_each_chunk_has_attempts_of_its_own() -> None:
     entries = [script.retry_until_call(3), script.ok([[1.0]])] * 3
     assert allm.embed(in_chunks(1, *entries), ["a", "b", "c"]).vectors() == [[1.0]] * 3
+
+
+# --- answers that are none ----------------------------------------------------------------------------------------
+
+VECTORS = [allm.Embedding(vector=[1.0], index=index) for index in range(3)]
+YES = allm.ClassificationAnswer(type="choice", choice="support")
+NO_ANSWERS = {
+    "no vector": ("embed", {"embeddings": []}, "0 vectors for 2 inputs"),
+    "a vector too few": ("embed", {"embeddings": VECTORS[:1]}, "1 vectors for 2 inputs"),
+    "a vector too many": ("embed", {"embeddings": VECTORS}, "3 vectors for 2 inputs"),
+    "one place twice": ("embed", {"embeddings": [VECTORS[1]] * 2}, r"2 vectors at \[1, 1\] for 2 inputs"),
+    "a place of nobody": ("embed", {"embeddings": VECTORS[1:]}, r"at \[1, 2\]"),
+    "lists": ("embed", {"embeddings": [[1.0], [2.0]]}, "not a list of Embedding"),
+    "nothing of vectors": ("embed", {"embeddings": None}, "not a list of Embedding"),
+    "no verdict": ("moderate", {"results": []}, "0 verdicts for 1 items"),
+    "a verdict too many": ("moderate", {"results": [CLEAN, CLEAN]}, "2 verdicts for 1 items"),
+    "a verdict without one": (
+        "moderate",
+        {"results": [allm.ModerationResult(flagged=None)]},
+        "True or False",
+    ),
+    "dicts": ("moderate", {"results": [{"flagged": True}]}, "not a list of ModerationResult"),
+    "no answer": ("classify", {"answers": {}}, r"no answer to \['team'\]"),
+    "an answer to nothing": ("classify", {"answers": {"team": YES, "age": YES}}, r"nobody asked \['age'\]"),
+    "no option": (
+        "classify",
+        {"answers": {"team": allm.ClassificationAnswer(type="choice", choice="sales")}},
+        "must be one of billing, support, got: 'sales'",
+    ),
+    "a list of answers": ("classify", {"answers": [YES]}, "not a dict"),
+}
+
+
+@pytest.mark.parametrize(("name", "fields", "words"), NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_what_answers_something_else_is_no_answer(name: str, fields: dict[str, Any], words: str) -> None:
+    capability, asked = CAPABILITIES[name], []
+
+    def work(request: Any, _call: Any) -> Any:
+        asked.append(request)
+        return capability.response(**fields)
+
+    with pytest.raises(capability.error, match=words) as refused:
+        CALLS[name](allm, with_adapter(name, made(name, work)))
+    assert refused.value.reason == "malformed_response"
+    assert len(asked) == 1  # it would cost again
+
+
+def test_a_chunk_whose_vectors_are_not_its_own_says_how_far_it_came() -> None:
+    class Short:
+        """Has one vector, whatever it is asked for."""
+
+        name = "short"
+
+        def embed(self, request: Any, _call: Any) -> Any:
+            return allm.EmbeddingResponse(embeddings=VECTORS[:1])
+
+        def max_batch_size(self) -> int:
+            return 2
+
+    with pytest.raises(allm.EmbeddingAdapterError, match="1 vectors for 2 inputs") as refused:
+        allm.embed(with_adapter("embed", Short()), ["a", "b", "c"])
+    assert refused.value.metadata["completed_inputs"] == 0
+    assert refused.value.provider == "short"
+
+
+def test_texts_and_a_picture_are_judged_as_one() -> None:
+    both = ["a cat", allm.ImagePart(image=PICTURE)]
+    adapter = made("moderate", lambda _request, _call: allm.ModerationResponse(results=[CLEAN]))
+    assert allm.moderate(with_adapter("moderate", adapter), both).results == [CLEAN]

@@ -400,6 +400,27 @@ def test_a_tool_is_chosen_in_any_shape_and_only_if_it_is_there():
         assert len(server.requests) == len(shapes)
 
 
+def test_a_choice_of_tool_means_the_same_to_every_adapter():
+    shapes = [
+        "get_weather",
+        ("tool", "get_weather"),
+        {"type": "function", "function": {"name": "get_weather"}},
+    ]
+    for api in (allm.generate, allm.step, allm.chat):
+        asked = []
+        opts = {"scripts": [[script.text("hi"), script.finish("stop")]] * len(shapes), "record": asked}
+        engine = allm.Engine(adapter="fake", tools=[get_weather], adapter_opts=opts)
+        for shape in shapes:
+            api(engine, HI, tool_choice=shape)
+        assert [recorded.request.tool_choice for recorded in asked] == ["get_weather"] * len(shapes)
+        for wrong in ("get_wether", 5):
+            with pytest.raises(allm.ValidationError, match="tool_choice"):
+                api(engine, HI, tool_choice=wrong)
+        with pytest.raises(allm.ValidationError, match="tool_choice"):
+            api(allm.Engine(adapter="fake", adapter_opts=opts), HI, tool_choice="required")
+        assert len(asked) == len(shapes)
+
+
 def test_no_tool_runs_before_its_reader_comes_for_more():
     ran = threading.Event()
     tool = allm.Tool(name="act", description="", schema={}, handler=lambda _: ran.set())

@@ -40,10 +40,11 @@ class Embedder:
 
     name = "embedder"
 
-    async def embed(self, _request: Any, call: Any) -> Any:
+    async def embed(self, request: Any, call: Any) -> Any:
         if callable(call.api_key):
             call.api_key()
-        return allm.EmbeddingResponse(embeddings=[])
+        made = [allm.Embedding(vector=[1.0], index=index) for index in range(len(request.input))]
+        return allm.EmbeddingResponse(embeddings=made)
 
 
 def answering() -> allm.Engine:
@@ -135,7 +136,7 @@ def test_vaults_that_hang_do_not_starve_the_others() -> None:
         for _ in range(40):  # no executor has so many threads
             with pytest.raises(allm.AllmError):
                 allm.embed(embedding(), "x", api_key=hold.wait, request_timeout=0.01)
-        assert allm.embed(embedding(), "x", api_key=lambda: "key", request_timeout=LONG).embeddings == []
+        assert allm.embed(embedding(), "x", api_key=lambda: "key", request_timeout=LONG).vectors() == [[1.0]]
     finally:
         hold.set()
 
@@ -410,7 +411,7 @@ def test_a_full_executor_does_not_keep_the_process_wide_host_from_its_start() ->
                 hold.set()
 
     default_host().stop()
-    assert asyncio.run(main()).embeddings == []
+    assert asyncio.run(main()).vectors() == [[1.0]]
 
 
 # A host that is entered by somebody who is cancelled, or after its loop was closed.
@@ -489,7 +490,7 @@ class Router:
 def test_a_call_that_an_adapter_waits_for_on_the_loop_of_all_calls_is_refused() -> None:
     with pytest.raises(allm.AllmError, match="waiting here would stop the event loop"):
         in_time(lambda: allm.embed(allm.Engine(embed_adapter=EmbeddingRouter()), "x"))
-    assert in_time(lambda: allm.embed(embedding(), "x")).embeddings == []
+    assert in_time(lambda: allm.embed(embedding(), "x")).vectors() == [[1.0]]
 
 
 @pytest.mark.parametrize(
@@ -608,7 +609,7 @@ def test_a_call_may_be_waited_for_on_any_other_loop() -> None:
     async def main() -> Any:
         return allm.embed(embedding(), "x")
 
-    assert asyncio.run(main()).embeddings == []
+    assert asyncio.run(main()).vectors() == [[1.0]]
 
 
 # An error that is raised again and again.

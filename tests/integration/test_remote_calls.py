@@ -302,8 +302,8 @@ def test_a_script_of_the_fake_answers_in_the_providers_place(row):
     """Before any gate, and without a key."""
     scripts = {
         "image": ("image_script", [Image.from_bytes(b"x", "image/png")]),
-        "embed": ("embed_script", [[1.0]]),
-        "moderate": ("moderation_script", [allm.ModerationResult(flagged=True)]),
+        "embed": ("embed_script", [[1.0]] * 3),
+        "moderate": ("moderation_script", [allm.ModerationResult(flagged=True)] * 2),
         "speech": ("speech_script", b"clip"),
         "transcribe": ("transcription_script", "hello"),
     }

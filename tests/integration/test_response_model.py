@@ -10,6 +10,7 @@ import allm_actors as allm
 from allm_actors.testing import script
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply
+from supervisors import exit as exit_process
 
 HI = [allm.user("A cat?")]
 GOOD, BAD = '{"name": "Ash", "age": 3}', '{"name": "Ash"}'
@@ -289,3 +290,31 @@ def test_a_reader_that_leaves_while_the_type_works():
         assert turn.result().halted_reason == "cancelled"
         assert session.messages[-1].content == '{"name": "x"}'
         assert session.reply("and now?").result().halted_reason == "completed"
+
+
+def test_a_session_that_is_killed_while_the_type_works_has_the_answer_that_was_shown(tmp_path):
+    working, release = threading.Event(), threading.Event()
+
+    @dataclass
+    class Slow:
+        name: str
+
+        def __post_init__(self):
+            working.set()
+            release.wait(SOON)
+
+    with allm.Host(store=tmp_path / "s.db") as host:
+        session = host.session("s", says('{"name": "x"}', GOOD))
+        turn = session.reply("hi", response_model=Slow)
+        shown = []
+        reader = threading.Thread(target=lambda: shown.extend(turn))
+        reader.start()
+        assert working.wait(SOON)
+        exit_process(host.system.whereis(("sessions", "s")), "kill")
+        reader.join(SOON)
+        release.set()
+        assert any(isinstance(event, allm.MessageCompleted) for event in shown)
+        assert turn.result().halted_reason == "error"
+        assert session.messages[-1].content == '{"name": "x"}'
+        session.recover()
+        assert session.reply("and now?").result().text() == GOOD

@@ -16,6 +16,7 @@ from allm_actors.data import AllmError
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.calls import Answered, Failed
 from allm_actors.engine.capabilities import Capability
+from allm_actors.engine.mismatch import mismatch
 from allm_actors.engine.secret import without_key
 from allm_actors.engine.threads import on_thread
 
@@ -32,7 +33,7 @@ def blocking(
             result = asyncio.run(_await(result))
     except Exception as error:  # noqa: BLE001 - it is the outcome
         return Failed(_told(method, without_key(error, call.api_key), capability))
-    return _checked(method, result, capability)
+    return _checked(method, request, result, capability)
 
 
 async def awaited(
@@ -46,7 +47,7 @@ async def awaited(
         result = await method(request, call)
     except Exception as error:  # noqa: BLE001 - it is the outcome
         return Failed(_told(method, without_key(error, source), capability))
-    return _checked(method, result, capability)
+    return _checked(method, request, result, capability)
 
 
 async def _asked(source: Callable[[], Any]) -> Callable[[], Any]:
@@ -82,11 +83,20 @@ def _told(method: Callable[..., Any], error: Exception, capability: Capability) 
     return capability.error("unknown", message=text, metadata={"cause": "adapter_raised"})
 
 
-def _checked(method: Callable[..., Any], result: Any, capability: Capability) -> Answered | Failed:
+def _checked(
+    method: Callable[..., Any], request: Any, result: Any, capability: Capability
+) -> Answered | Failed:
     if isinstance(result, capability.response):
-        return Answered(result)
+        problem = mismatch(request, result)
+        return Answered(result) if problem is None else Failed(_malformed(method, problem, capability))
     message = f"{_name(method)} must return {capability.response.__name__}, got: {type(result).__name__}"
     return Failed(TypeError(message), final=True)
+
+
+def _malformed(method: Callable[..., Any], problem: str, capability: Capability) -> AllmError:
+    provider = getattr(getattr(method, "__self__", None), "name", None)
+    message = f"{_name(method)} gave no answer to what was asked: {problem}"
+    return capability.error("malformed_response", provider=provider, message=message)
 
 
 def _name(method: Callable[..., Any]) -> str:

@@ -95,7 +95,7 @@ class StreamCallActor(CallActor):
 
     def _take(self, events: Any) -> None:
         self._heard += 1
-        told = [self._signed(event) for event in events]
+        told = [self._signed(event) for event in events if type(event) in self._fold.events]
         for event in told:
             self._fold.apply(event)
         self.spec.channel.publish(told)

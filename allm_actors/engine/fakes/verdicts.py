@@ -5,7 +5,6 @@ Rule of this file: by themselves they say the plainest thing there is.
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +20,8 @@ from allm_actors.data import (
     ModerationResponse,
     ModerationResult,
 )
-from allm_actors.data.predicates import is_number, one_of
 from allm_actors.engine.adapter import Call
+from allm_actors.engine.mismatch import items_of, misplaced, unmatched
 
 from .scripted import ScriptedFake, numbered
 
@@ -46,8 +45,7 @@ class FakeModeration(ScriptedFake[ModerationResponse]):
     def build(self, request: ModerationRequest, value: Any, fields: Mapping[str, Any]) -> ModerationResponse:
         """The scripted verdicts, or clean ones."""
         if value is None:
-            count = len(request.input) if all(isinstance(item, str) for item in request.input) else 1
-            value = [ModerationResult(flagged=False)] * count
+            value = [ModerationResult(flagged=False)] * items_of(request)
         results = numbered(self.items(value, ModerationResult))
         return ModerationResponse(**{**fields, "results": results})
 
@@ -69,9 +67,9 @@ class FakeClassification(ScriptedFake[ClassificationResponse]):
         response = self.answer(request, call)
         self._compare(request, response.answers)
         for id, answer in response.answers.items():
-            belongs = _belongs(request.questions[id], answer)
-            if belongs is not None:
-                raise self._malformed(f"the answer to {id!r} must be {belongs}, got: {_shown(answer)}")
+            problem = misplaced(request.questions[id], answer)
+            if problem is not None:
+                raise self._malformed(f"the answer to {id!r} {problem}")
         return response
 
     def build(
@@ -86,12 +84,9 @@ class FakeClassification(ScriptedFake[ClassificationResponse]):
         return ClassificationResponse(**{**fields, "answers": answers})
 
     def _compare(self, request: ClassificationRequest, answers: Mapping[str, Any]) -> None:
-        missing = [id for id in request.questions if id not in answers]
-        unasked = [id for id in answers if id not in request.questions]
-        if missing or unasked:
-            raise self._malformed(
-                f"script and questions differ: it has no answer to {missing}, and nobody asked {unasked}"
-            )
+        problem = unmatched(request.questions, answers)
+        if problem is not None:
+            raise self._malformed(f"script and questions differ: {problem}")
 
     def _malformed(self, message: str) -> AllmError:
         return self.error("malformed_response", provider=self.name, message=f"{self.script}: {message}")
@@ -115,18 +110,3 @@ def _answer(question: ClassificationQuestion, value: Any) -> ClassificationAnswe
 
 def _number(value: Any) -> Any:
     return float(value) if isinstance(value, int | float) else value
-
-
-def _belongs(question: ClassificationQuestion, answer: Any) -> str | None:
-    """What the answer to a question must be, when this is none."""
-    if not isinstance(answer, ClassificationAnswer) or answer.type != question.type:
-        return f"a ClassificationAnswer of type {question.type!r}, or its value"
-    value = answer.value()
-    if question.type == "choice":
-        return None if one_of(value, question.criteria) else f"one of {', '.join(question.criteria)}"
-    most = len(question.criteria) - 1 if question.type == "score" else 1
-    return None if is_number(value) and 0 <= value <= most else f"a number from 0 to {most}"
-
-
-def _shown(answer: Any) -> str:
-    return reprlib.repr(answer.value() if isinstance(answer, ClassificationAnswer) else answer)

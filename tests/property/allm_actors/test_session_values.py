@@ -155,7 +155,18 @@ def test_a_run_that_is_left_early_keeps_what_was_said_and_can_be_replied_to(case
             assert session.status == "idle"
             validate(allm.Request(messages=sessions.begin(session, "reply", HI).messages))
     if not over:
-        assert reducer.finish()[1].halted_reason in ("cancelled", "error")
+        session, result = reducer.finish()
+        assert result.halted_reason in ("cancelled", "error")
+        shows_all = (
+            case.all_options.get("emit_text_deltas", True) and "response_format" not in case.all_options
+        )
+        if result.halted_reason == "error" and shows_all:
+            ended, whole = stream.finish()
+            assert (session.status, session.thread) == (ended.status, ended.thread)
+            assert (result.final_response.text(), len(result.steps)) == (
+                whole.final_response.text(),
+                len(whole.steps),
+            )
 
 
 OPERATIONS = ("reply", "reply", "continue_user", "continue_none", "step", "submit", "submit", "recover")

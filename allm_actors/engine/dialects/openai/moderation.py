@@ -21,6 +21,7 @@ from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import dict_of, number_of, text_of
 from allm_actors.engine.dialects.pictures import picture_failure, picture_url
 from allm_actors.engine.dialects.refusals import answered_object, check_count, refusal, sent_json
+from allm_actors.engine.mismatch import items_of
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpFailure, HttpRequest
 
@@ -33,7 +34,7 @@ class OpenAIModeration:
     def encode(self, request: ModerationRequest, row: Service, base_url: str) -> HttpRequest:
         """See `ServiceDialect.encode`."""
         check_count(request.input, row)
-        mixed = _is_mixed(request)
+        mixed = any(isinstance(value, ImagePart) for value in request.input)
         items = [_item(value, index, row) if mixed else value for index, value in enumerate(request.input)]
         body: dict[str, Any] = {**request.options, "input": items}
         if request.model is not None:
@@ -45,7 +46,7 @@ class OpenAIModeration:
         """See `ServiceDialect.decode`."""
         wire = answered_object(answer, row)
         items = wire.get("results")
-        wanted = 1 if _is_mixed(request) else len(request.input)
+        wanted = items_of(request)
         if not isinstance(items, list) or len(items) != wanted:
             raise row.malformed(f"it has no list of {wanted} verdicts")
         told = provider_request_id(answer.headers)
@@ -60,10 +61,6 @@ class OpenAIModeration:
     def decode_error(self, failure: HttpFailure, row: Service) -> AdapterError:
         """See `ServiceDialect.decode_error`."""
         return refusal(failure, row)
-
-
-def _is_mixed(request: ModerationRequest) -> bool:
-    return any(isinstance(value, ImagePart) for value in request.input)
 
 
 def _item(value: str | ImagePart, index: int, row: Service) -> dict[str, Any]:

@@ -397,6 +397,7 @@ def test_a_chat_left_early_needs_a_thread_to_be_told():
         TextDelta(None),
         TextDelta("a", []),
         TextCompleted(None),
+        TextCompleted(5),
         ToolCallStarted([], None),
         ToolCallDelta("c0", None),
         ToolCallCompleted([], None, None),
@@ -413,7 +414,7 @@ def test_a_chat_left_early_needs_a_thread_to_be_told():
     ids=str,
 )
 def test_an_event_without_sense_does_not_stop_the_fold(nonsense):
-    reader = fold([nonsense, TextDelta("ok")], HI)
+    reader = fold([nonsense, TextDelta("o"), nonsense, TextDelta("k")], HI)
     assert reader.response().output_text == "ok"
     assert reader.chat_result().halted_reason == "cancelled"
     assert reader.step_result().thread == HI

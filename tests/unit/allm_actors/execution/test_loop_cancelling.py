@@ -25,6 +25,7 @@ from allm_actors.execution.effects import (
 )
 from allm_actors.execution.inputs import (
     Cancelled,
+    ModelEnded,
     ModelEvents,
     ModelFailed,
     ToolCrashed,
@@ -41,6 +42,7 @@ from tests.unit.allm_actors.execution.driver import (
     options,
     ran_until_tools,
     shape,
+    text,
     tools,
 )
 
@@ -58,6 +60,22 @@ def test_a_cancel_before_the_first_word_keeps_the_thread(reason, metadata):
     result = effects[-1].result
     assert (result.halted_reason, result.metadata, result.thread) == (reason, metadata, HI)
     assert effects[1].events == (ChatCompleted(result),)
+
+
+@pytest.mark.parametrize("reason", ["cancelled", "interrupted", "error"])
+@pytest.mark.parametrize(
+    "heard", [[], [MessageStarted()], [MessageStarted(), TextDelta("{par")]], ids=range(3)
+)
+def test_a_second_pass_that_nobody_answers_was_not_asked_for(heard, reason):
+    state, _ = loop.start(options(structured_finalize=True), HI)
+    state, _ = loop.step(state, ModelEvents(0, text("free")))
+    state, effects = loop.step(state, ModelEnded(0))
+    assert shape(effects[-1].thread)[-1] == "U Now provide your final structured response."
+    state, _ = loop.step(state, ModelEvents(1, heard))
+    _, effects = cut(state, reason)
+    said = shape(effects[-1].result.thread)
+    asked = ["U Now provide your final structured response.", "A {par"] if len(heard) == 2 else []
+    assert said == ["U hi", "A free", *asked]
 
 
 @pytest.mark.parametrize(("reason", "metadata"), CUTS)

@@ -154,7 +154,10 @@ def parsing(kind, **fields):
     state, _ = loop.start(options(kind, parses=True, **fields), HI)
     state, _ = loop.step(state, ModelEvents(0, text("no")))
     state, effects = loop.step(state, ModelEnded(0))
-    assert effects == (ParseAnswer(0, "no"),)
+    assert effects[-1] == ParseAnswer(0, "no")
+    assert [shape(effect.thread) for effect in effects[:-1]] == [["U hi", "A no"]], (
+        "stored before it is parsed"
+    )
     return state
 
 

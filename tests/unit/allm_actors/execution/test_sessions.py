@@ -567,16 +567,10 @@ def test_a_stream_that_was_left_early_leaves_what_was_said_and_every_call_answer
     ]
 
 
-@pytest.mark.parametrize(
-    ("end", "reason"),
-    [
-        (ChatCompleted(ChatResult(thread=HI, halted_reason="cancelled")), "cancelled"),
-        (ErrorEvent(StreamError("timeout")), "error"),
-    ],
-)
-def test_a_stream_that_came_to_an_end_leaves_the_thread_of_its_result(end, reason):
+def test_a_stream_that_came_to_an_end_leaves_the_thread_of_its_result():
+    end = ChatCompleted(ChatResult(thread=HI, halted_reason="cancelled"))
     session, result = reduced(Session(thread=HI), [TextDelta("par"), end])
-    assert (result.halted_reason, session.thread) == (reason, HI)
+    assert (result.halted_reason, session.thread) == ("cancelled", HI)
 
 
 def test_a_reducer_can_be_given_one_event_after_the_other():
@@ -589,6 +583,25 @@ def test_following_a_step_is_applying_it():
     for events in ([event], [event, TextDelta("more")]):
         session, result = reduced(Session(thread=HI), events, "step")
         assert (session.status, result.done) == ("completed", True)
+
+
+@pytest.mark.parametrize("mode", ["chat", "step"])
+def test_a_stream_that_was_left_at_its_error_leaves_what_was_said(mode):
+    session, result = reduced(Session(thread=HI), [TextDelta("par"), ErrorEvent(ERROR)], mode)
+    assert (session.status, session.metadata["error"]) == ("error", ERROR)
+    assert shape(session.thread) == ["U hi", "A par"]
+    step = result if mode == "step" else result.steps[-1]
+    assert (step.done, step.response.text(), step.thread) == (True, "par", session.thread)
+    if mode == "chat":
+        assert (result.halted_reason, result.final_response) == ("error", step.response)
+
+
+def test_an_error_whose_step_was_seen_is_said_once():
+    response = Response(output_text="par", finish_reason="error", metadata={"error": ERROR})
+    thread = HI.add(Message(role="assistant", content="par"))
+    closed = [TextDelta("par"), ErrorEvent(ERROR), StepCompleted(response, thread)]
+    session, result = reduced(Session(thread=HI), closed)
+    assert (session.thread, len(result.steps)) == (thread, 1)
 
 
 def test_a_step_that_was_left_early_changes_nothing():

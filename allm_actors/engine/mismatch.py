@@ -1,0 +1,99 @@
+"""Whether an answer that is not chat answers what was asked.
+
+Rule of this file: pure, and of what any adapter gives, a bundled one or somebody's own. What nobody has judged is never
+taken for clean, and no vector for that of another text; so an answer with a piece too few, too many or for nobody is
+none at all.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from typing import Any
+
+from allm_actors.data import (
+    ClassificationAnswer,
+    ClassificationQuestion,
+    ClassificationRequest,
+    ClassificationResponse,
+    Embedding,
+    EmbeddingRequest,
+    EmbeddingResponse,
+    ImagePart,
+    ModerationRequest,
+    ModerationResponse,
+    ModerationResult,
+)
+from allm_actors.data.predicates import is_number, one_of
+
+__all__ = ["items_of", "mismatch", "misplaced", "unmatched"]
+
+
+def mismatch(request: Any, response: Any) -> str | None:
+    """What is wrong with the response to this request; None when nothing is."""
+    match request, response:
+        case EmbeddingRequest(), EmbeddingResponse():
+            return _of_vectors(len(request.input), response.embeddings)
+        case ModerationRequest(), ModerationResponse():
+            return _of_verdicts(items_of(request), response.results)
+        case ClassificationRequest(), ClassificationResponse():
+            return _of_answers(request.questions, response.answers)
+        case _:
+            return None
+
+
+def items_of(request: ModerationRequest) -> int:
+    """How many items are judged: each text, or, as soon as a picture is among them, all of it as one."""
+    return 1 if any(isinstance(item, ImagePart) for item in request.input) else len(request.input)
+
+
+def unmatched(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> str | None:
+    """Which questions have no answer, and which answers no question, if there are any."""
+    missing = [id for id in questions if id not in answers]
+    unasked = [id for id in answers if id not in questions]
+    return f"it has no answer to {missing}, and nobody asked {unasked}" if missing or unasked else None
+
+
+def misplaced(question: ClassificationQuestion, answer: Any) -> str | None:
+    """What the answer to a question must be, and is not, if that is so."""
+    belongs = _belonging(question, answer)
+    shown = reprlib.repr(answer.value() if isinstance(answer, ClassificationAnswer) else answer)
+    return None if belongs is None else f"must be {belongs}, got: {shown}"
+
+
+def _of_vectors(count: int, embeddings: Any) -> str | None:
+    if not isinstance(embeddings, list) or not all(isinstance(each, Embedding) for each in embeddings):
+        return "its embeddings are not a list of Embedding"
+    places: list[Any] = [each.index for each in embeddings]
+    if len(places) == count and set(places) == set(range(count)):
+        return None
+    where = f" at {reprlib.repr(places)}" if len(places) == count else ""
+    return f"it has {len(places)} vectors{where} for {count} inputs; each input has one, at its index, from 0"
+
+
+def _of_verdicts(count: int, results: Any) -> str | None:
+    if not isinstance(results, list) or not all(isinstance(each, ModerationResult) for each in results):
+        return "its results are not a list of ModerationResult"
+    if len(results) != count:
+        return f"it has {len(results)} verdicts for {count} items"
+    if not all(isinstance(each.flagged, bool) for each in results):
+        return "a verdict does not say whether it is flagged, with True or False"
+    return None
+
+
+def _of_answers(questions: Mapping[str, ClassificationQuestion], answers: Any) -> str | None:
+    if not isinstance(answers, dict):
+        return "its answers are not a dict, by the ids of the questions"
+    problems = ((id, misplaced(questions[id], answer)) for id, answer in answers.items() if id in questions)
+    wrong = [f"its answer to {id!r} {problem}" for id, problem in problems if problem]
+    return unmatched(questions, answers) or next(iter(wrong), None)
+
+
+def _belonging(question: ClassificationQuestion, answer: Any) -> str | None:
+    if not isinstance(answer, ClassificationAnswer) or answer.type != question.type:
+        return f"a ClassificationAnswer of type {question.type!r}, or its value"
+    value = answer.value()
+    if question.type == "choice":
+        return None if one_of(value, question.criteria) else f"one of {', '.join(question.criteria)}"
+    most = len(question.criteria) - 1 if question.type == "score" else 1
+    return None if is_number(value) and 0 <= value <= most else f"a number from 0 to {most}"
