@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from allm_actors.data import EngineError
 from allm_actors.engine.kinds import check_source, kind_of, let_go
-from allm_actors.engine.secret import KeySource, Secret
+from allm_actors.engine.secret import FunctionLeft, KeySource, Secret
 
 __all__ = [
     "PATIENCE",
@@ -175,6 +175,8 @@ def _asked(provider: str, source: Callable[[], Any]) -> Any:
             return key
         trouble = f"returned {kind_of(key)}"
         let_go(key)
+    except FunctionLeft as left:
+        trouble = f"left with {left}"
     except Exception as error:  # noqa: BLE001 - somebody's vault; what it says may quote what it guards
         trouble = f"failed with {type(error).__name__}"
     raise _keyless(provider, trouble)

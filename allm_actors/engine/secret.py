@@ -20,6 +20,7 @@ __all__ = [
     "CREDENTIAL_HEADERS",
     "SECRET_HEADERS",
     "AdapterFailed",
+    "FunctionLeft",
     "KeySource",
     "Remembered",
     "Secret",
@@ -104,17 +105,28 @@ class Remembered:
         self.said: Secret | None = None
 
     def __call__(self) -> Any:
-        """Ask the function."""
+        """Ask the function. Raises what it raises, but `FunctionLeft` for what is no `Exception`."""
         self.asking = True
+        left = None
         try:
             key = self._source()
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as raised:  # noqa: BLE001 - an exit of the vault's, not of the program
+            left = type(raised).__name__
         finally:
             self.asking = False
+        if left is not None:
+            raise FunctionLeft(left)
         self.said = Secret(key) if isinstance(key, str) else key if isinstance(key, Secret) else None
         return key
 
 
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
+
+
+class FunctionLeft(Exception):
+    """A function for a key left with `SystemExit` or the like: the name of that, for its text may quote the key."""
 
 
 class AdapterFailed(Exception):

@@ -1,7 +1,8 @@
 """The values that an answer comes to while it is being written.
 
 Rule of this file: it reads events and adds nothing to them. The last value of an answer that fits is the answer's own,
-made by the type itself; every earlier one is a guess. An answer that is asked for again begins anew.
+made by the type itself; every earlier one is a guess. An answer that is asked for again begins anew. Where the call
+makes the value, the type's own code is not run a second time, and never in the reader.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ T_co = TypeVar("T_co", covariant=True)
 class Partials(Generic[T_co]):
     """Iterates over values instead of events, with `for` or `async for`, once. Closing it is closing the events."""
 
-    def __init__(self, events: Any, model: Any) -> None:
-        self._events, self._model = events, model
+    def __init__(self, events: Any, model: Any, *, made_by_call: bool = False) -> None:
+        self._events, self._model, self._made_by_call = events, model, made_by_call
         self._begin()
         self._last: Any = None
 
@@ -62,7 +63,8 @@ class Partials(Generic[T_co]):
                 return self._grown(text)
             case MessageCompleted(message=message, finish_reason=reason):
                 grown = () if self._text else self._grown(text_of(message))  # it may be all that is said
-                return (self._complete() if reason == "stop" else ()) or grown
+                makes = reason == "stop" and not self._made_by_call
+                return (self._complete() if makes else ()) or grown
             case StepCompleted(response=response):
                 return self._known(response)
             case ChatCompleted(result=result):
@@ -78,7 +80,9 @@ class Partials(Generic[T_co]):
     def _complete(self) -> tuple[Any, ...]:
         try:
             return self._other(parse("".join(self._text), self._model))
-        except Exception:  # noqa: BLE001 - it does not fit, or the type's own code fails: the last guess stays
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - it does not fit, or the type's own code fails: the last guess stays
             return ()
 
     def _known(self, response: Response | None) -> tuple[Any, ...]:

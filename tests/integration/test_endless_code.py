@@ -9,8 +9,10 @@ import math
 import queue
 import re
 import threading
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,6 +185,28 @@ def test_what_the_function_refuses_is_refused_before_anything_is_sent(server: Lo
     with pytest.raises(allm.EngineError, match="failed with PermissionError") as failure:
         allm.chat(remote(server), HI, api_key=refuses)
     assert "s3cret" not in repr(failure.value)
+    assert not server.requests
+
+
+@pytest.mark.parametrize("way_out", [SystemExit, asyncio.CancelledError, GeneratorExit])
+def test_a_function_for_a_key_that_leaves_has_no_key_and_its_words_go_nowhere(
+    server: LoopbackServer, way_out: type[BaseException], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def leaves() -> str:
+        raise way_out("lease of s3cret is over")
+
+    def embed() -> Any:
+        return allm.embed(allm.Engine(embed_adapter="openai:m"), ["x"], api_key=leaves)
+
+    with allm.Host(store=tmp_path / "s.db") as host:
+        session = host.session("s", remote(server), api_key=leaves)
+        for ask in (lambda: allm.chat(remote(server), HI, api_key=leaves), session.reply("hi").result, embed):
+            with pytest.raises(allm.EngineError, match=f"left with {way_out.__name__}") as failure:
+                ask()
+            assert failure.value.reason == "missing_key"
+            assert "s3cret" not in "".join(traceback.format_exception(failure.value))
+    assert "s3cret" not in caplog.text
+    assert not any(b"s3cret" in file.read_bytes() for file in tmp_path.iterdir())
     assert not server.requests
 
 

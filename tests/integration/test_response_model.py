@@ -158,6 +158,41 @@ def test_partial_values_end_with_what_keeps_the_answer_from_being_one(begin, eng
         asyncio.run(awaited())
 
 
+@pytest.mark.parametrize("begin", [allm.stream_generate, allm.stream])
+def test_the_types_code_runs_once_and_not_in_the_reader(begin):
+    threads = []
+
+    @dataclass
+    class Slow:
+        name: str
+
+        def __post_init__(self):
+            threads.append(threading.current_thread())
+
+    async def awaited():
+        aio = getattr(allm.aio, begin.__name__)
+        return [value async for value in aio(says('{"name": "x"}'), HI, response_model=Slow).partials()]
+
+    whole = list(begin(says('{"name": "x"}'), HI, response_model=Slow).partials())
+    assert [value.name for value in (whole[-1], asyncio.run(awaited())[-1])] == ["x", "x"]
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+def test_a_type_that_leaves_the_program_ends_no_reader():
+    @dataclass
+    class Leaves:
+        name: str
+
+        def __post_init__(self):
+            raise SystemExit(3)
+
+    events = list(allm.stream_generate(says('{"name": "x"}'), HI))
+    assert [value.name for value in allm.partials(events, Leaves)] == ["x"]
+    with pytest.raises(allm.ValidationError):
+        list(allm.stream_generate(says('{"name": "x"}'), HI, response_model=Leaves).partials())
+
+
 def test_partial_values_of_a_type_that_the_call_did_not_ask_for():
     assert list(allm.stream_generate(says(GOOD), HI).partials(Cat))[-1] == Cat("Ash", 3)
     with pytest.raises(allm.ValidationError, match="does not fit"):

@@ -178,10 +178,11 @@ class EventStream(Generic[R_co, E_co]):
         or an UnwrapError for an answer that was cut short. A call that halts, or is left, has no answer to raise for.
         Raises TypeError when there is no type.
         """
-        model = self._view.response_model if model is None else model
+        asked = self._view.response_model
+        model = asked if model is None else model
         if model is None:
             raise TypeError("partials needs a type: make the call with response_model=, or say partials(…)")
-        return Partials(_ToTheEnd(self, model), model)
+        return Partials(_ToTheEnd(self, model), model, made_by_call=model is asked)
 
     def result(self) -> R_co:
         """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
