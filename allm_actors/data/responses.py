@@ -5,13 +5,13 @@ Rule of this file: None means that the provider did not say; 0 means that it sai
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from .messages import Message, ToolCall
 
-__all__ = ["FinishReason", "Response", "Usage"]
+__all__ = ["COUNTED", "FinishReason", "Response", "Usage"]
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error", "other"]
 
@@ -41,12 +41,13 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
     def plus(self, other: Usage) -> Usage:
         """What both calls consumed together; None where neither said."""
-        added = {name: _sum(getattr(self, name), getattr(other, name)) for name in _COUNTED}
+        added = {name: _sum(getattr(self, name), getattr(other, name)) for name in COUNTED}
         tools, extra = {**self.tool_usage, **other.tool_usage}, {**self.extra, **other.extra}
         return Usage(**added, tool_usage=tools, extra=extra)
 
 
-_COUNTED = tuple(name for name in Usage.__struct_fields__ if name not in ("tool_usage", "extra"))
+COUNTED: Final = tuple(name for name in Usage.__struct_fields__ if name not in ("tool_usage", "extra"))
+"""The fields of a `Usage` that are numbers."""
 
 
 def _sum(one: Any, other: Any) -> Any:

@@ -33,11 +33,12 @@ from allm_actors.data import (
     ToolCallStarted,
     Usage,
 )
-from allm_actors.data.predicates import one_of
+from allm_actors.data.predicates import is_number, one_of
+from allm_actors.data.responses import COUNTED
 from allm_actors.engine.adapter import Delay
 from allm_actors.engine.arguments import read_arguments
 
-__all__ = ["count_calls", "preflight", "stage"]
+__all__ = ["count_calls", "counted", "preflight", "stage"]
 
 _FINISHES = get_args(FinishReason)
 _FAKE = "fake"
@@ -185,7 +186,16 @@ class _Stage:
         self.wait(seconds)
 
     def consume(self, fields: Any) -> None:
-        self.usage = fields if isinstance(fields, Usage) else Usage(**fields)
+        self.usage = counted(fields if isinstance(fields, Usage) else Usage(**fields))
+
+
+def counted(usage: Usage) -> Usage:
+    """The usage. Raises TypeError for a count, or a cost, that is no number."""
+    for name in COUNTED:
+        value = getattr(usage, name)
+        if value is not None and not is_number(value):
+            raise TypeError(f"{name} of a usage is a number, got: {value!r}")
+    return usage
 
 
 def _refuse_late_preflight(_stage: _Stage, _entry: Sequence[Any]) -> None:

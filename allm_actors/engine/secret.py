@@ -107,6 +107,7 @@ class Remembered:
     def __call__(self) -> Any:
         """Ask the function. Raises what it raises, but `FunctionLeft` for what is no `Exception`."""
         self.asking = True
+        key: Any = None
         left = None
         try:
             key = self._source()

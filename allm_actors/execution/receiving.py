@@ -42,6 +42,7 @@ from allm_actors.data import (
     Usage,
 )
 from allm_actors.data.depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
+from allm_actors.data.predicates import is_number
 
 __all__ = ["Receiving", "text_of"]
 
@@ -166,7 +167,8 @@ class Receiving:
         for name in _CARRIED:
             if name in metadata:
                 self._carried[name] = metadata.pop(name)
-        self._message = event.message
+        message: object = event.message
+        self._message = message if isinstance(message, Message) else None
         reason: object = event.finish_reason
         if isinstance(reason, str):
             self._finish_reason = event.finish_reason
@@ -199,7 +201,7 @@ class Receiving:
                 self._usage[field] = {**self._usage.get(field, {}), **value}
             elif field not in _USAGE_FIELDS:
                 self._usage["extra"] = {**self._usage.get("extra", {}), field: value}
-            elif value is not None:
+            elif is_number(value):
                 self._usage[field] = value
 
     rules: ClassVar[Mapping[type, Callable[[Receiving, Any], None]]] = {

@@ -6,9 +6,11 @@ stored with its engine, written by hand where that is shorter. Times are seconds
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
-from allm_actors.data import AllmError, FinishReason, Usage
+from allm_actors.data import AdapterError, AllmError, FinishReason, StreamError, Usage
+from allm_actors.engine.script import counted
 
 __all__ = [
     "Entry",
@@ -55,8 +57,11 @@ def tool_call_delta(id: str, fragment: str) -> Entry:
 
 
 def usage(**fields: Any) -> Entry:
-    """What the call consumed; the last one counts. Raises TypeError for a name that `Usage` does not have."""
-    Usage(**fields)
+    """What the call consumed; the last one counts.
+
+    Raises TypeError for a name that `Usage` does not have, and for a count that is no number.
+    """
+    counted(Usage(**fields))
     return ("usage", fields)
 
 
@@ -66,12 +71,20 @@ def finish(reason: FinishReason) -> Entry:
 
 
 def error(reason: str | AllmError, **fields: Any) -> Entry:
-    """The stream fails here: with an `AdapterError` reason and its fields, or with an error of yours."""
+    """The stream fails here: with an `AdapterError` reason and its fields, or with an error of yours.
+
+    Another reason is played as `unknown`, with itself as the cause. Raises ValueError for one that looks misspelt.
+    """
+    _check_spelling(reason)
     return ("error", reason, fields) if fields else ("error", reason)
 
 
 def preflight_error(reason: str, **fields: Any) -> Entry:
-    """The call itself is refused with `AdapterError(reason, **fields)`; the first entry of a script."""
+    """The call itself is refused with `AdapterError(reason, **fields)`; the first entry of a script.
+
+    Raises ValueError as `error` does.
+    """
+    _check_spelling(reason)
     return ("preflight_error", reason, fields)
 
 
@@ -93,3 +106,13 @@ def ok(value: Any, **fields: Any) -> Entry:
 def retry_until_call(n: int) -> Entry:
     """Of everything that is not chat: `rate_limited` for the first n - 1 visits; then the next entry counts."""
     return ("retry_until_call", n)
+
+
+def _check_spelling(reason: object) -> None:
+    if not isinstance(reason, str):
+        return
+    kinds: list[type[AllmError]] = [AdapterError, *AdapterError.__subclasses__(), StreamError]
+    known = sorted(frozenset().union(*(kind.reasons for kind in kinds)))
+    near = [] if reason in known else get_close_matches(reason, known, n=1, cutoff=0.85)
+    if near:
+        raise ValueError(f"no error has the reason {reason!r}; did you mean {near[0]!r}?")

@@ -30,6 +30,7 @@ from allm_actors.data import (
     ToolResultEncoded,
 )
 from allm_actors.execution.partials import Partials
+from supervisors import OutsideSimulation
 
 from .channel import Channel
 from .fitting import check_fits
@@ -251,6 +252,8 @@ class EventStream(Generic[R_co, E_co]):
             return
         try:
             self._channel.cancel()
+        except OutsideSimulation:
+            pass  # of a simulation that somebody has stopped: nobody in it would hear it
         except (
             BaseException
         ):  # Ctrl-C, which Python then only prints: nobody else would end what nobody reads

@@ -174,6 +174,8 @@ def test_a_script_that_cannot_be_played_is_refused_at_the_call(options, names):
         (("tool_call", "c", "t", {}, "{}", 5), TypeError, "positional arguments"),
         (("tool_call", {"name": "t", "id": 5}), TypeError, "id of a tool_call is a string, got: 5"),
         (s.tool_call("t", raw_arguments=5), TypeError, "raw_arguments are JSON text, got: 5"),
+        (("usage", {"input_tokens": "x"}), TypeError, "input_tokens of a usage is a number, got: 'x'"),
+        (("usage", Usage(output_cost=True)), TypeError, "output_cost of a usage is a number, got: True"),
         (s.tool_call("t", '{"x":1}'), TypeError, "arguments are a dict, and JSON text is for raw_arguments"),
         (s.tool_call("t", {"a": "\ud800"}), ValueError, "surrogates not allowed"),
         (s.tool_call_delta("c", 5), TypeError, "a fragment of text, got: 'c', 5"),
@@ -331,3 +333,25 @@ def test_a_script_is_data():
     assert s.text("a") == s.text("a")
     assert s.tool_call("f", {"n": 1}) == ("tool_call", {"name": "f", "arguments": {"n": 1}})
     assert s.preflight_error("timeout", status=1) == ("preflight_error", "timeout", {"status": 1})
+
+
+@pytest.mark.parametrize("write", [s.error, s.preflight_error])
+def test_a_misspelt_reason_is_refused_where_it_is_written(write):
+    for wrong, meant in [("rate_limted", "rate_limited"), ("provider_unavailble", "provider_unavailable")]:
+        with pytest.raises(ValueError, match=f"'{wrong}'; did you mean '{meant}'"):
+            write(wrong)
+    for fine in (
+        "rate_limited",
+        "unsupported_operation",
+        "batch_too_large",
+        "malformed_event",
+        "overloaded",
+        "e",
+    ):
+        assert write(fine)[1] == fine
+
+
+def test_a_count_that_is_no_number_is_refused_where_it_is_written():
+    with pytest.raises(TypeError, match="input_tokens of a usage is a number, got: 'x'"):
+        s.usage(input_tokens="x")
+    assert s.usage(input_tokens=1, extra={"a": "b"}) == ("usage", {"input_tokens": 1, "extra": {"a": "b"}})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -278,3 +281,31 @@ def test_a_bare_assertion_is_told_by_its_line():
 
     with pytest.raises(ScenarioFailed, match="seed 0: AssertionError: in the line: raise AssertionError"):
         explore(scenario)
+
+
+CTRL_C = """
+import os, signal, threading
+from supervisors import Process, explore
+
+class Slow(Process):
+    def on_receive(self, message):
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait()  # what nobody knows of
+
+def scenario(sim):
+    with sim.system.activated():
+        Slow.start().tell("go")
+    sim.run_until_idle()
+
+explore(scenario, seeds=range(10_000))
+"""
+
+
+def test_ctrl_c_is_no_failure_of_the_scenario_and_is_not_made_small():
+    ended = subprocess.run(
+        [sys.executable, "-c", CTRL_C], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert ended.returncode == -signal.SIGINT
+    assert ended.stderr.rstrip().endswith("KeyboardInterrupt")
+    assert "Simulation" not in ended.stderr
+    assert "ScenarioFailed" not in ended.stderr
