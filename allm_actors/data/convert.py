@@ -37,7 +37,8 @@ def convert(value: Any, annotation: Any) -> Any:
     Raises Misfit, a ValueError.
     """
     try:
-        return msgspec.convert(value, annotation, dec_hook=_foreign)
+        # A key of JSON is a text, also where the type says that it is a number.
+        return msgspec.convert(value, annotation, str_keys=True, dec_hook=_foreign)
     except msgspec.ValidationError as error:
         whole = _with_integers(value)
         if whole is not value:

@@ -74,13 +74,15 @@ class PartialValue:
     def _container(self, value: dict[str, Any] | list[Any], annotation: Any) -> Any:
         annotation = _bare(annotation)
         origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
+        if not _holds(origin, value):
+            return None
         if isinstance(value, list):
             items = [self._make(item, of) for item, of in zip(value, _items(value, arguments), strict=True)]
             return tuple(items) if origin is tuple else items
         fields = _fields_of(origin)
         if fields is None:
-            of = arguments[1] if len(arguments) == 2 else Any
-            return {key: self._make(item, of) for key, item in value.items()}
+            keyed, of = arguments if len(arguments) == 2 else (Any, Any)
+            return {_key(key, keyed): self._make(item, of) for key, item in value.items()}
         known = {
             field.name: self._make(value[field.key], field.type) for field in fields if field.key in value
         }
@@ -95,13 +97,38 @@ class _Field(NamedTuple):
 
 
 def _bare(annotation: Any) -> Any:
-    """The type without what is said about it, and without None beside it."""
+    """The type without what is said about it, and without None beside it; Any, or `_Undecided`, for one of several."""
     while get_origin(annotation) is Annotated:
         annotation = annotation.__origin__
     if get_origin(annotation) in (Union, types.UnionType):
         others = [a for a in get_args(annotation) if a is not type(None)]
-        return _bare(others[0]) if len(others) == 1 else Any
+        if len(others) == 1:
+            return _bare(others[0])
+        # Which of several classes it is, only the whole value tells.
+        return _Undecided if any(_fields_of(get_origin(a) or a) for a in map(_bare, others)) else Any
     return annotation
+
+
+class _Undecided:
+    """One of several types with fields."""
+
+
+def _holds(origin: Any, value: dict[str, Any] | list[Any]) -> bool:
+    """Whether the container can become one of that type."""
+    if origin is _Undecided:
+        return False
+    if isinstance(value, list):
+        return _fields_of(origin) is None and origin is not dict
+    return origin not in (list, tuple, set, frozenset)
+
+
+def _key(key: str, annotation: Any) -> Any:
+    if annotation in (str, Any):
+        return key
+    try:
+        return next(iter(convert({key: None}, dict[annotation, Any])))
+    except Exception:  # noqa: BLE001 - half a number, or a type with code of its own
+        return key
 
 
 def _leaf(value: Any, annotation: Any) -> Any:

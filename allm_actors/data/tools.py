@@ -36,8 +36,9 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
     `schema` is a JSON Schema object; its keys become text and its enum members their values. `manual` tools are handed
     to the caller instead of being run. `timeout` is in seconds from the moment the handler starts; None takes the
-    call's `tool_timeout`. Raises TypeError when `manual` is not a bool, and ValueError for a `timeout`, an `isolation`
-    or an `effect` that means nothing, or a schema that contains itself; everything else is checked by `validate`.
+    call's `tool_timeout`. Raises TypeError for a `manual` or a `compact` that is not a bool, a `handler` that cannot be
+    called, a `summary` that is no text and a `metadata` that is no dict; ValueError for a `timeout`, an `isolation` or
+    an `effect` that means nothing, or a schema that contains itself. Everything else is checked by `validate`.
     """
 
     name: str
@@ -55,12 +56,26 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not isinstance(self.manual, bool):
             raise TypeError(f"Tool manual must be a boolean, got: {self.manual!r}")
+        self._check_kinds()
         _one_of(self, "isolation", _ISOLATIONS)
         _one_of(self, "effect", _EFFECTS)
         if not (self.timeout is None or (is_number(self.timeout) and self.timeout > 0)):
             must = f"timeout must be a positive number of seconds, got: {self.timeout!r}"
             raise ValueError(f"tool {self.name!r}: {must}")
         msgspec.structs.force_setattr(self, "schema", normalized(self.schema, f"tool {self.name!r}"))
+
+    def _check_kinds(self) -> None:
+        given: dict[str, object] = {
+            name: getattr(self, name) for name in ("handler", "compact", "summary", "metadata")
+        }
+        for name, must, fits in (
+            ("handler", "a function", given["handler"] is None or callable(given["handler"])),
+            ("compact", "True or False", isinstance(given["compact"], bool)),
+            ("summary", "a text", isinstance(given["summary"], str | None)),
+            ("metadata", "a dict", isinstance(given["metadata"], dict)),
+        ):
+            if not fits:
+                raise TypeError(f"tool {self.name!r}: {name} must be {must}, got: {given[name]!r}")
 
     def run(self, arguments: Any, context: Any) -> Any:
         """What the handler gives for these arguments, as the library runs it: with the context where it wants that.

@@ -18,7 +18,7 @@ from allm_actors.data.codec import register
 from allm_actors.engine import elixir
 from allm_actors.engine.adapter import Adapter, ToolExecutor, ToolResultEncoder, ToolResultEncoderFunction
 from allm_actors.engine.capabilities import CAPABILITIES, Capability
-from allm_actors.engine.kinds import check_kinds
+from allm_actors.engine.kinds import check_kinds, check_model
 from allm_actors.engine.places import CALL, split
 from allm_actors.engine.secret import held_in
 
@@ -256,6 +256,7 @@ def _slot(span: str, adapter: Any, model: Any) -> dict[str, Any]:
         raise TypeError(f"{capability.slot} must be a name or have {form}, got: {adapter!r}")
     if not isinstance(model, str | ModelRef | None):
         raise TypeError(f"{capability.model_slot} must be a name or a ModelRef, got: {model!r}")
+    check_model(model)
     return {capability.slot: adapter, capability.model_slot: model}
 
 

@@ -11,10 +11,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import ModelRef, Tool, ValidationError
+from allm_actors.data.predicates import is_number
 from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
 
-__all__ = ["check_kinds", "check_source", "check_times", "is_count", "is_seconds", "kind_of", "let_go"]
+__all__ = [
+    "check_kinds",
+    "check_model",
+    "check_source",
+    "check_times",
+    "is_count",
+    "is_seconds",
+    "kind_of",
+    "let_go",
+]
 
 
 def check_kinds(options: Mapping[str, Any]) -> None:
@@ -28,9 +38,27 @@ def check_kinds(options: Mapping[str, Any]) -> None:
         twice = next(name for name in names if names.count(name) > 1)
         message = f"two tools are named {twice!r}: a model could not tell them apart; rename one"
         raise ValidationError("invalid_request", [("tools", "duplicate_name")], message=message)
+    check_model(options.get("model"))
     check_source(options.get("api_key"))
     if "retry" in options:
         policy_of(options["retry"])
+
+
+def check_model(model: object) -> None:
+    """Raises TypeError for a `ModelRef` with something other than a mapping in a place for one, or a price that is no
+    number.
+    """
+    if not isinstance(model, ModelRef):
+        return
+    for name in ("capabilities", "limits", "pricing"):
+        value: object = getattr(model, name)
+        if not isinstance(value, Mapping | None):
+            raise TypeError(f"{name} of the ModelRef {model.id!r} must be a mapping, got: {value!r}")
+    for name in ("input", "output"):
+        price = (model.pricing or {}).get(name)
+        if price is not None and not is_number(price):
+            text = f"pricing of the ModelRef {model.id!r} must have a number of USD as its {name!r}, got: {price!r}"
+            raise TypeError(text)
 
 
 def check_times(adapter_opts: Mapping[str, Any]) -> None:

@@ -319,6 +319,8 @@ def _plain(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json")
+    if inspect.isgenerator(value) or inspect.isasyncgen(value):
+        raise TypeError("a generator has no JSON form, and nothing of it was run; return a list")
     raise TypeError(
         f"{type(value).__name__} has no JSON form; return text, plain data, a dataclass or a pydantic model, "
         "or give a tool_result_encoder"

@@ -223,6 +223,33 @@ def test_what_cannot_be_a_tool():
         tool(name="x", description="", schema={}, manual=None)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "must"),
+    [
+        ("handler", "get_weather", "a function"),
+        ("compact", "no", "True or False"),
+        ("compact", None, "True or False"),
+        ("summary", ["a"], "a text"),
+        ("metadata", None, "a dict"),
+        ("metadata", ["strict"], "a dict"),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_where_the_tool_is_made(field, value, must):
+    with pytest.raises(TypeError, match=f"tool 'x': {field} must be {must}, got: ") as refused:
+        Tool(name="x", description="", schema={}, **{field: value})
+    assert repr(value) in str(refused.value)
+
+
+def test_keys_that_are_numbers_can_be_written_in_json():
+    @tool
+    def book(seats: dict[int, str], prices: dict[float, int] = {}):  # noqa: B006
+        return seats, prices
+
+    assert book.handler({"seats": {"12": "Ada"}, "prices": {"1.5": 2}}) == ({12: "Ada"}, {1.5: 2})
+    with pytest.raises(ToolError, match="Expected `int`, got `str`"):
+        book.handler({"seats": {"twelve": "Ada"}})
+
+
 def test_arguments_become_what_the_annotations_say():
     @tool
     def f(at: Point, when: datetime.datetime, share: float, kinds: set[str], anything, more: Any = None):

@@ -3,12 +3,13 @@
 import json
 import math
 import pickle
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allm_actors.data import EngineError, Tool, ValidationError
+from allm_actors.data import EngineError, ModelRef, Tool, ValidationError
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
 from allm_actors.engine import Engine
 from allm_actors.engine.adapters import find_adapter, find_capable
@@ -392,3 +393,22 @@ def test_an_engine_that_was_unpickled_keeps_its_id_to_itself():
     stored = pickle.dumps(Engine("fake", id=Engine("fake").id + 2))
     held = pickle.loads(stored)
     assert held.id not in {Engine("fake").id for _ in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"capabilities": ["vision"]}, "capabilities of the ModelRef 'm' must be a mapping, got: "),
+        ({"limits": 5}, "limits of the ModelRef 'm' must be a mapping, got: 5"),
+        ({"pricing": [1, 2]}, "pricing of the ModelRef 'm' must be a mapping, got: "),
+        ({"pricing": {"input": "0.25"}}, "must have a number of USD as its 'input', got: '0.25'"),
+        ({"pricing": {"output": True}}, "must have a number of USD as its 'output', got: True"),
+    ],
+)
+def test_a_model_whose_fields_are_of_another_kind_is_refused(fields, words):
+    model = ModelRef(id="m", **fields)
+    for slot in ("model", "embed_model", "image_model"):
+        with pytest.raises(TypeError, match=re.escape(words)):
+            Engine("fake", **{slot: model})
+    with pytest.raises(TypeError, match=re.escape(words)):
+        Engine("fake").with_model(model)

@@ -150,10 +150,36 @@ def test_a_model_like_pydantics_is_made_without_being_checked_by_the_names_of_it
     ]
 
 
-def test_items_are_of_their_types_and_what_may_be_several_is_as_it_was_written():
+def test_items_are_of_their_types_and_what_may_be_several_waits_for_the_whole():
     written = '{"cats": [], "pair": [1, "x"], "many": [1, 2, 3], "either": {"name": "bo"}, '
     *_, last = partials([TextDelta(written)], House)
-    assert (last.pair, last.many, last.either) == ((1, "x"), (1, 2, 3), {"name": "bo"})
+    assert (last.pair, last.many, last.either) == ((1, "x"), (1, 2, 3), None)
+
+
+@dataclass
+class Seats:
+    taken: dict[int, str] = field(default_factory=dict)
+    rows: list[int] = field(default_factory=list)
+    any: dict | list | None = None
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ('{"taken": {"12": "Ada", "1', Seats({12: "Ada"})),
+        ('{"taken": {"12": "Ada", "1": "B', Seats({12: "Ada", 1: "B"})),
+        ('{"taken": {"x": "Ada"', Seats({"x": "Ada"})),
+        ('{"taken": [1], "rows": {"1": 2}, "any": {"1": 2}', Seats(None, None, {"1": 2})),
+    ],
+)
+def test_keys_are_of_their_type_and_a_container_is_of_its_kind(written, expected):
+    *_, last = partials([TextDelta(written)], Seats)
+    assert last == expected
+
+
+@pytest.mark.parametrize("written", ["[", '[{"name": "Ash"}]', "[1, 2"])
+def test_a_list_where_an_object_is_wanted_is_no_value(written):
+    assert list(partials([TextDelta(written)], Seats)) == []
 
 
 def test_the_value_of_a_whole_answer_is_made_by_the_type_itself():
