@@ -7,6 +7,7 @@ so that telling needs no lock.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -39,11 +40,17 @@ _heard: dict[str, tuple[tuple[str, Handler], ...]] = {}  # by event, in the orde
 def attach(id: str, handler: Handler, events: str | Iterable[str] | None = None) -> None:
     """Call `handler` with each of these events (None: all of them), until it is detached or raises.
 
-    Raises: ValueError for an event that does not exist or an id that is taken, TypeError for what cannot be called.
+    Raises: ValueError for an event that does not exist or an id that is taken, TypeError for what cannot be called, or
+    would have to be awaited.
     Thread: any thread may attach; the handler is called on whatever thread has something to tell.
     """
     if not callable(handler):
         raise TypeError(f"a telemetry handler must be callable, got: {handler!r}")
+    if inspect.iscoroutinefunction(handler):
+        text = f"a telemetry handler is called at once and never awaited, so it must be a plain function: {handler!r}"
+        raise TypeError(text)
+    if not isinstance(events, str | Iterable | None):
+        raise TypeError(f"events must be the name of one, several names, or None for all, got: {events!r}")
     names = EVENTS if events is None else (events,) if isinstance(events, str) else tuple(events)
     for name in names:
         check_event(name)

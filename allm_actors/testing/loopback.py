@@ -315,6 +315,9 @@ class _Connection(asyncio.Protocol):
         await _pause(math.inf)
 
     async def write(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            await asyncio.sleep(0)  # here whoever answers hears that nobody listens any more
+            return
         self.transport.write(data)
         await self.flushed.wait()
 

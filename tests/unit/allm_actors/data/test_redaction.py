@@ -15,6 +15,9 @@ SECRETS = [
     "xoxb-2345678901-abcdefghijkl",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
     "whsec_abcdefghij1234567890",
+    "pplx-abcdefghijkl1234567890",
+    "fw_3ZabcdefGHIJkl",
+    "AQ.Ab8RN6Labcdefghijklmnop",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEow==\n-----END RSA PRIVATE KEY-----",
 ]
 
@@ -37,6 +40,8 @@ def test_a_key_is_gone_wherever_it_stands(secret: str, around: str) -> None:
         ("token: abcdefgh123, please", "[REDACTED], please"),
         ("{'secret': 'hunter22', 'x': 1}", "{'[REDACTED]', 'x': 1}"),
         ("csrf_token=9f8e7d6c", "csrf_[REDACTED]"),
+        ("Authorization: Basic dXNlcjpwYXNz, sent", "[REDACTED], sent"),
+        ("{'authorization': 'Basic dXNlcjpwYXNz'}", "{'[REDACTED]'}"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "AWS_[REDACTED]"),
     ],
 )
@@ -56,6 +61,7 @@ def test_a_password_is_gone_and_what_is_around_it_is_not(said: str, told: str) -
         "mail ada@example.com at 10:30",
         "a task-force of 12 people",
         "eyJ is how it begins",
+        "a basic understanding of authorization: basic, not deep",
     ],
 )
 def test_what_is_no_key_stays(said: str) -> None:

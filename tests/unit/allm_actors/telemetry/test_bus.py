@@ -93,6 +93,16 @@ def test_what_makes_no_sense_is_refused(attach):
         telemetry.attach("x", print, ["allm.chat.stopp"])
     with pytest.raises(TypeError, match="callable"):
         telemetry.attach("x", None)
+
+    async def late(_event):
+        """Would never be awaited."""
+
+    with pytest.raises(TypeError, match="never awaited, so it must be a plain function"):
+        telemetry.attach("x", late)
+    with pytest.raises(
+        TypeError, match="events must be the name of one, several names, or None for all, got: 5"
+    ):
+        telemetry.attach("x", print, 5)
     with pytest.raises(ValueError, match="no telemetry span 'chatt'; did you mean 'chat'"):
         Span("chatt", {})
     id = attach(print, "allm.chat.stop")

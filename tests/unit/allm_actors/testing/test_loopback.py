@@ -6,6 +6,7 @@ import itertools
 import math
 import socket
 import ssl
+import struct
 import threading
 from contextlib import closing
 
@@ -240,3 +241,15 @@ def test_nothing_is_left_open_for_the_garbage_collector(encrypted: bool, doubts:
                     with pytest.raises(ssl.SSLError):
                         ssl.create_default_context().wrap_socket(client, server_hostname="127.0.0.1")
     gc.collect()  # pytest fails for what it finds
+
+
+def test_whoever_has_left_is_not_written_to(caplog):
+    """asyncio warns of each piece for a connection that is gone."""
+    with LoopbackServer(lambda _request: Reply(chunks=[b"x" * 1000] * 2000)) as server:
+        for _ in range(20):
+            with connect(server) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.sendall(ASK)
+                client.recv(1)
+        server.wait_for(lambda it: it.abandoned == 20, 10)
+    assert "socket.send() raised exception" not in caplog.text
