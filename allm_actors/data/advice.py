@@ -94,6 +94,10 @@ _ADVICE: dict[tuple[str, str], str] = {
         "tool_call_id",
         "required",
     ): "a tool message says which call it answers, as allm.tool_result(id, …) does",
+    **dict.fromkeys(
+        (("tool_calls", "invalid_type"), ("pending_tool_calls", "invalid_type")),
+        "they are a list of ToolCall values, as allm.from_json makes them",
+    ),
     ("", "empty"): "it must not be empty",
     ("", "unknown_tool_call_id"): "no message before it makes the call that it answers",
     ("", "already_answered"): "the call that it answers has an answer already",

@@ -14,7 +14,7 @@ from .advice import in_words
 from .compact import TOOL_HELP, is_built_in
 from .errors import ValidationError
 from .images import Image
-from .messages import ImagePart, Message, Part, Role, TextPart
+from .messages import ImagePart, Message, Part, Role, TextPart, ToolCall
 from .pairing import are_paired, unpaired
 from .predicates import is_number, is_positive, one_of
 from .requests import Request
@@ -24,7 +24,7 @@ from .sources import is_source
 from .threads import Thread
 from .tools import TOOL_NAME, Tool
 
-__all__ = ["RESERVED_TOOL_NAMES", "are_whole", "validate"]
+__all__ = ["RESERVED_TOOL_NAMES", "are_whole", "has_whole_calls", "validate"]
 
 RESERVED_TOOL_NAMES = frozenset({"auto", "none", "required"})  # they are words of `tool_choice`
 _ROLES = frozenset(get_args(Role))
@@ -38,15 +38,16 @@ def validate(value: Any) -> None:
 
     Raises ValidationError with every failure in `errors`, and TypeError for any other kind of value. The codes:
 
-    - message: `role` unknown; `content` invalid_part_type, invalid_type; `tool_call_id` required
+    - message: `role` unknown; `content` invalid_part_type, invalid_type; `tool_call_id` required; `tool_calls`
+      invalid_type
     - tool: `name` empty, reserved_tool_name, invalid_format; `description` not_a_string; `schema` not_a_map
     - thread: its messages; then `tool_call_id` unknown_tool_call_id (an answer without a call) or already_answered, and
       `tool_calls` unanswered_tool_call (not for the last assistant message)
     - request: `messages` empty; its messages and tools; `tools` duplicate_name; `temperature` out_of_range;
       `max_tokens` must_be_positive; `response_format` invalid_shape; `structured_finalize` requires_json_schema;
       `prompt_cache` invalid_shape; then calls and answers, of which the last message's calls too must be answered
-    - session: `status` unknown; `pending_question`, `pending_tool_calls` required_for_status; `metadata`
-      error_required_for_status; then its thread
+    - session: `status` unknown; `pending_question`, `pending_tool_calls` required_for_status; `pending_tool_calls`
+      invalid_type; `metadata` error_required_for_status; then its thread
     - image request: `operation` unknown; `n` must_be_positive; `response_format` unknown; `size` invalid_shape;
       `input_images` not_a_list, invalid_image, must_be_empty, invalid_count; `mask` invalid_image; `prompt`
       required_for_operation, not_allowed_for_operation
@@ -97,7 +98,16 @@ def _are_plain(messages: Any) -> bool:
         role: object = message.role
         if type(role) is not str or role not in _ROLES or (role == "tool" and message.tool_call_id is None):
             return False
+        if role == "assistant" and message.metadata and not has_whole_calls(message):
+            return False
     return True
+
+
+def has_whole_calls(message: Any) -> bool:
+    """Whether the calls of a message, if it makes any, are `ToolCall` values."""
+    metadata = message.metadata
+    calls = metadata.get("tool_calls") if isinstance(metadata, dict) else None
+    return calls is None or (isinstance(calls, list) and all(isinstance(call, ToolCall) for call in calls))
 
 
 def _message(message: Any) -> Iterator[Failure]:
@@ -110,6 +120,8 @@ def _message(message: Any) -> Iterator[Failure]:
         yield "content", "invalid_type"
     if message.role == "tool" and message.tool_call_id is None:
         yield "tool_call_id", "required"
+    if message.role == "assistant" and not has_whole_calls(message):
+        yield "tool_calls", "invalid_type"
 
 
 def _messages(messages: Any) -> Iterable[Failure]:
@@ -168,6 +180,10 @@ def _session(session: Any) -> Iterator[Failure]:
         yield "pending_question", "required_for_status"
     if session.status == "awaiting_tools" and not session.pending_tool_calls:
         yield "pending_tool_calls", "required_for_status"
+    if not isinstance(session.pending_tool_calls, list) or not all(
+        isinstance(call, ToolCall) for call in session.pending_tool_calls
+    ):
+        yield "pending_tool_calls", "invalid_type"
     if session.status == "error" and not _has_error(session.metadata):
         yield "metadata", "error_required_for_status"
     if isinstance(session.thread, Thread):

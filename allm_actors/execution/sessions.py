@@ -55,6 +55,8 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.build import utf8_parts
+from allm_actors.data.predicates import one_of
+from allm_actors.data.validate import has_whole_calls, validate
 
 from .answers import question
 from .storable import storable
@@ -138,8 +140,9 @@ def begin(session: Session, operation: Operation, messages: Sequence[Message] = 
     """The session to run an operation with: `idle`, its thread ready for the model, the messages appended.
 
     A pending question stays until the run's result is applied, so that a run that is cancelled does not lose it.
-    Raises: SessionStatusError or SessionError, as the table says.
+    Raises: SessionStatusError or SessionError, as the table says; TypeError or ValidationError for what is no session.
     """
+    _check(session)
     _allow(session, _column(operation, messages), operation)
     thread = repair(session.thread)
     asked = _unasked_question(session, thread)
@@ -210,6 +213,7 @@ def submit_tool_result(session: Session, call_id: str, content: object) -> Sessi
     """
     if not isinstance(call_id, str):
         raise TypeError(f"a tool call id is a string, got: {call_id!r}")
+    _check(session)
     _allow(session, "submit", "submit_tool_result", call_id)
     if call_id not in [call.id for call in session.pending_tool_calls]:
         raise _unknown(session, call_id)
@@ -233,7 +237,9 @@ def recover(session: Session) -> Session:
     """An `error` session made usable again: `idle`, or waiting for the results it still waits for; others as they are.
 
     An empty answer that the error left at the end of the thread goes, and every call that nobody waits for is answered.
+    Raises: TypeError or ValidationError for what is no session.
     """
+    _check(session)
     if session.status != "error":
         return session
     thread = session.thread
@@ -249,6 +255,22 @@ def recover(session: Session) -> Session:
 
 
 # --- what may be done ---------------------------------------------------------------------------------------------
+
+
+def _check(session: object) -> None:
+    """Raises for a value in which the tables cannot be looked up."""
+    if not isinstance(session, Session):
+        raise TypeError(f"expected a Session, got {type(session).__name__}")
+    thread: object = session.thread  # constructors check nothing
+    calls: object = session.pending_tool_calls
+    if not (
+        one_of(session.status, RULES)
+        and isinstance(thread, Thread)
+        and isinstance(calls, list)
+        and all(isinstance(call, ToolCall) for call in calls)
+        and all(map(has_whole_calls, thread.messages))
+    ):
+        validate(session)
 
 
 def _column(operation: Operation, messages: Sequence[Message]) -> str:

@@ -123,6 +123,7 @@ WRONG: dict[str, Callable[[], object]] = {
         Message(role="user", content=None),  # type: ignore[arg-type]
         Message(role="user", content=[FOREIGN]),
         Message(role="tool", content="x"),
+        Message(role="assistant", content="", metadata={"tool_calls": [{"id": "c0"}]}),
         *(tool(name=name) for name in ("", "auto", "white space")),
         tool(description=None),
         tool(schema=[]),
@@ -132,6 +133,8 @@ WRONG: dict[str, Callable[[], object]] = {
         Thread(messages=[CALLING, ANSWER, ANSWER]),
         Thread(messages=[CALLING, HI, Message(role="assistant", content="")]),
         Thread(messages=[BAD]),
+        Thread(messages=[Message(role="assistant", content="", metadata={"tool_calls": "c0"})]),
+        Request(messages=[HI, Message(role="assistant", content="", metadata={"tool_calls": [5]}), HI]),
         Request(messages=[]),
         Request(messages=[HI, FOREIGN]),
         Request(messages=[HI, BAD]),
@@ -149,6 +152,7 @@ WRONG: dict[str, Callable[[], object]] = {
         Session(status="awaiting_tools"),
         Session(status="error"),
         Session(thread=None),  # type: ignore[arg-type]
+        Session(pending_tool_calls=[5]),  # type: ignore[list-item]
         Session(thread=Thread(messages=[BAD])),
         ImageRequest(prompt="", n=0, operation="paint", response_format="jpeg", size=(0, 1)),  # type: ignore[arg-type]
         ImageRequest(prompt="a", input_images=None, mask=5),  # type: ignore[arg-type]

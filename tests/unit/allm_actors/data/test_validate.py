@@ -159,9 +159,16 @@ def test_only_the_model_makes_calls():
     validate(Request(messages=[said]))
 
 
-@pytest.mark.parametrize("metadata", [None, ["tool_calls"], {"tool_calls": 5}, {"tool_calls": [5, "c0", {}]}])
-def test_what_is_no_call_needs_no_answer(metadata):
+@pytest.mark.parametrize("metadata", [None, ["tool_calls"], {"tool_calls": None}, {"tool_calls": []}])
+def test_who_makes_no_call_needs_no_answer(metadata):
     validate(Request(messages=[HI, Message(role="assistant", content="", metadata=metadata)]))
+
+
+@pytest.mark.parametrize("calls", [5, "c0", {"id": "c0"}, [{"id": "c0"}], [call("c0"), 5]])
+def test_what_is_no_call_is_refused_where_the_model_makes_it(calls):
+    said = Message(role="assistant", content="", metadata={"tool_calls": calls})
+    assert (["messages", 1, "tool_calls"], "invalid_type") in failures(Request(messages=[HI, said]))
+    assert (["messages", 0, "tool_calls"], "invalid_type") in failures(Thread(messages=[said]))
 
 
 def test_a_second_answer():

@@ -636,3 +636,33 @@ def test_sessions_never_lose_a_checkpoint_of_their_turn():
 
 def test_threads_are_values():
     assert Thread() == Session().thread
+
+
+WRONG_SESSIONS = {
+    "no session": (None, TypeError, "expected a Session, got NoneType"),
+    "no thread": (Session(thread=None), ValidationError, "thread: invalid_type"),
+    "no status": (Session(status=None), ValidationError, "status: unknown"),
+    "a list as status": (Session(status=[]), ValidationError, "status: unknown"),
+    "pending numbers": (
+        Session(pending_tool_calls=[5]),
+        ValidationError,
+        "they are a list of ToolCall values",
+    ),
+    "calls as dicts": (
+        Session(thread=HI.add(Message(role="assistant", content="", metadata={"tool_calls": [{"id": "c"}]}))),
+        ValidationError,
+        "thread.messages.1.tool_calls: invalid_type",
+    ),
+}
+
+
+@pytest.mark.parametrize(("value", "error", "words"), WRONG_SESSIONS.values(), ids=WRONG_SESSIONS)
+def test_what_is_no_session_is_refused_by_every_operation(value, error, words):
+    for operation in (
+        lambda: begin(value, "reply", [USER]),
+        lambda: begin(value, "step"),
+        lambda: submit_tool_result(value, "c0", 1),
+        lambda: recover(value),
+    ):
+        with pytest.raises(error, match=words):
+            operation()
