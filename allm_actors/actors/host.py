@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 from weakref import WeakValueDictionary
 
 from allm_actors.data import EngineError, Session, StoreError
+from allm_actors.data.predicates import one_of
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.http.transport import HttpxTransport
 from allm_actors.engine.kinds import check_source, is_count, is_seconds
@@ -73,7 +74,7 @@ class Host:
         max_zombies: int = 64,
         shutdown_timeout: float = 10.0,
     ) -> None:
-        if dispatcher not in DISPATCHERS:
+        if not one_of(dispatcher, DISPATCHERS):
             known = ", ".join(map(repr, DISPATCHERS))
             raise ValueError(f"dispatcher must be one of {known}; got: {dispatcher!r}")
         if idle_timeout is not None and not is_seconds(idle_timeout):

@@ -95,7 +95,12 @@ def let_go(value: object) -> None:
 
 def is_seconds(value: object) -> bool:
     """Whether a value is a time as options take it; infinity is one."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return float(value) > 0
+    except OverflowError:  # a number of more digits than a clock has
+        return False
 
 
 def is_count(value: object) -> bool:

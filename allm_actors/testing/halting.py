@@ -18,6 +18,7 @@ from typing import Any, Literal
 import msgspec
 
 from allm_actors.actors.turns.turn import turn_spec
+from allm_actors.data.predicates import is_positive
 from allm_actors.engine.engine import Engine
 from supervisors import Faults
 
@@ -78,7 +79,7 @@ def _check(engine: Engine, schedules: int, handlers: str, options: dict[str, Any
         raise TypeError(f"expected an Engine, got {type(engine).__name__}; see allm.Engine(adapter=…)")
     if handlers not in ("wild", "own"):
         raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
-    if schedules < 1:
+    if not is_positive(schedules):
         raise ValueError(f"schedules must be 1 or more, got: {schedules!r}; without any, nothing is proved")
     here = [msgspec.structs.replace(tool, isolation="thread") for tool in engine.tools]
     spec = turn_spec("chat", engine.merge(adapter="fake", tools=here), options, operation="reply")

@@ -658,5 +658,8 @@ def test_without_an_idle_timeout_a_session_waits() -> None:
 
 @pytest.mark.parametrize("seconds", [0, -1.0, "10", True])
 def test_an_idle_timeout_is_a_time(seconds: Any) -> None:
+    for wrong in ("loops", ["loop"], None):
+        with pytest.raises(ValueError, match="dispatcher must be one of 'loop', "):
+            allm.Host(dispatcher=wrong)
     with pytest.raises(ValueError, match="idle_timeout must be a positive number of seconds, or None"):
         allm.Host(idle_timeout=seconds)

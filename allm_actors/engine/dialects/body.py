@@ -39,9 +39,24 @@ def arguments_text(call: ToolCall) -> str:
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `ValidationError` for what has no JSON."""
+    """The body as JSON. Raises `ValidationError` for a text that is none, and TypeError for what has no JSON."""
     try:
         return msgspec.json.encode(body)
     except UnicodeEncodeError as error:
         message = f"the request has a text that is not valid Unicode: {error.reason}"
         raise ValidationError("invalid_request", [("text", "not_unicode")], message=message) from None
+    except TypeError as error:
+        raise TypeError(f"{_unsent(body)} cannot be sent as JSON: {error}") from None
+
+
+def _unsent(value: Any, *path: object) -> str:
+    """Where in the value the innermost thing is that has no JSON."""
+    inside = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
+    for step, item in inside:
+        try:
+            msgspec.json.encode(item)
+        except TypeError:
+            return _unsent(item, *path, step)
+    return f"{'.'.join(map(str, path)) or 'the request'}, of type {type(value).__name__},"

@@ -165,8 +165,9 @@ def test_a_proof_of_few_schedules_is_one(schedules: int, crash: bool) -> None:
 
 
 def test_a_proof_of_nothing_is_none() -> None:
-    with pytest.raises(ValueError, match="schedules must be 1 or more, got: 0"):
-        prove_halting(engine(), schedules=0)
+    for none in (0, "5", 2.5, True):
+        with pytest.raises(ValueError, match=f"schedules must be 1 or more, got: {none!r}"):
+            prove_halting(engine(), schedules=none)
 
 
 @pytest.mark.parametrize(

@@ -412,3 +412,10 @@ def test_a_model_whose_fields_are_of_another_kind_is_refused(fields, words):
             Engine("fake", **{slot: model})
     with pytest.raises(TypeError, match=re.escape(words)):
         Engine("fake").with_model(model)
+
+
+@pytest.mark.parametrize("name", [None, "", 5, ["a"]])
+def test_what_is_put_has_a_name(name):
+    for put in (Engine("fake").put_param, Engine("fake").put_context):
+        with pytest.raises(TypeError, match=r"takes a name and a value.*got as the name: "):
+            put(name, 1)

@@ -70,6 +70,12 @@ def test_the_arguments_of_a_call_are_sent_as_json(provider, model, raw):
         assert (json.loads(arguments) if isinstance(arguments, str) else arguments) == {}
 
 
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "cohere", "ollama", "bedrock"])
+def test_an_option_that_has_no_json_is_named(provider):
+    with pytest.raises(TypeError, match="of type object, cannot be sent as JSON: "):
+        body_of(provider, "m", user("hi"), options={"mine": object()})
+
+
 def everywhere(value, name):
     """What is called `name`, at any depth."""
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
