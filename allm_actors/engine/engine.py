@@ -344,6 +344,8 @@ def _to_fields(engine: Engine) -> dict[str, Any]:
 
 def _from_fields(stored: dict[str, Any]) -> Engine:
     known = {field.name: stored[field.name] for field in fields(Engine) if field.name in stored}
+    if known.get("tools") is None:  # as of every value, what is null is not there
+        known.pop("tools", None)
     for name in _MAPPINGS:
         if isinstance(known.get(name), list):
             known[name] = dict(known[name])

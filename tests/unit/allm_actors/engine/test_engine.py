@@ -419,3 +419,13 @@ def test_what_is_put_has_a_name(name):
     for put in (Engine("fake").put_param, Engine("fake").put_context):
         with pytest.raises(TypeError, match=r"takes a name and a value.*got as the name: "):
             put(name, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["adapter", "model", "tools", "params", "context", "adapter_opts", "metadata", "id"]
+)
+def test_what_is_null_in_a_stored_engine_is_not_there(name):
+    stored = json.dumps({"__type__": "ALLM.Engine", "data": {name: None}})
+    assert getattr(from_json(stored), name) == getattr(
+        from_json('{"__type__": "ALLM.Engine", "data": {}}'), name
+    )
