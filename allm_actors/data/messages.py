@@ -87,6 +87,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The calls this message makes, in order; empty for most messages."""
+        """The calls this message makes, in order; empty for most messages: only an assistant makes calls."""
+        if self.role != "assistant" or not self.metadata:
+            return []
         calls: list[ToolCall] = self.metadata.get("tool_calls") or []
         return calls

@@ -5,9 +5,13 @@ Rule of this file: total. Any value at all may come, and the answer is yes or no
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Iterable
+from decimal import Decimal
+from numbers import Integral, Real
 
-__all__ = ["is_number", "is_positive", "one_of"]
+__all__ = ["as_number", "as_price", "is_async", "is_number", "is_positive", "one_of"]
 
 
 def one_of(value: object, words: Iterable[str]) -> bool:
@@ -23,3 +27,31 @@ def is_number(value: object) -> bool:
 def is_positive(value: object) -> bool:
     """Whether it is a whole number above zero."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def as_number(value: object) -> int | float | None:
+    """The value as one of Python's own numbers, if it is a number of any kind: NumPy's, a Decimal; else None."""
+    if is_number(value):
+        return value  # type: ignore[return-value]
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def as_price(value: object) -> float | None:
+    """The value as USD: a number, or the text of one, that is finite and not below zero; else None."""
+    try:
+        price = float(value) if isinstance(value, str) else as_number(value)
+        return float(price) if price is not None and math.isfinite(price) and price >= 0 else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def is_async(function: object) -> bool:
+    """Whether calling it gives something that has to be awaited, as far as it says so."""
+    by_call = getattr(type(function), "__call__", None)  # noqa: B004 - an object whose `__call__` is asynchronous
+    return any(
+        test(each)
+        for test in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+        for each in (function, by_call)
+    )

@@ -10,9 +10,9 @@ import re
 __all__ = ["redact"]
 
 _KEYS = re.compile(
-    r"\b(?:sk|rk|pk|org|proj|gsk|csk|xai|tgp|tvly|pa|hf|pplx|fw)[-_][A-Za-z0-9_\-*.]{6,}"
+    r"\b(?:sk|rk|pk|org|proj|gsk|csk|xai|tgp|tvly|pa|hf)[-_][A-Za-z0-9_\-*.]{6,}"
     r"|\bAIza[A-Za-z0-9_\-]{6,}|\bAQ\.[A-Za-z0-9_\-]{20,}|\bya29\.[A-Za-z0-9_\-.]{6,}|(?i:\bbearer\s+)[A-Za-z0-9_\-.=+/*]{6,}"
-    r"|(?i:\bauthorization[\"']?\s?[:=]\s?[\"']?basic\s+)[A-Za-z0-9+/=]{6,}"
+    r"|\bpplx-[A-Za-z0-9]{16,}|\bfw_[A-Za-z0-9]{12,}|(?i:\bauthorization\W{1,8}(?:b\W)?basic\s+)[A-Za-z0-9+/=_-]{6,}"
     # AWS's: ids of keys, Bedrock's own keys, and the token that it quotes when it does not like a signature.
     r"|\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\b(?:ABSK|bedrock-api-key-)[A-Za-z0-9_\-.=+/]{6,}"
     r"|(?i:\bx-amz-security-token[:=]\s*)[^\s'\"&]+"

@@ -98,14 +98,16 @@ def _are_plain(messages: Any) -> bool:
         role: object = message.role
         if type(role) is not str or role not in _ROLES or (role == "tool" and message.tool_call_id is None):
             return False
-        if role == "assistant" and message.metadata and not has_whole_calls(message):
+        if role == "assistant" and not has_whole_calls(message):
             return False
     return True
 
 
 def has_whole_calls(message: Any) -> bool:
     """Whether the calls of a message, if it makes any, are `ToolCall` values."""
-    metadata = message.metadata
+    metadata = message.metadata if message.role == "assistant" else None
+    if not metadata:
+        return True
     calls = metadata.get("tool_calls") if isinstance(metadata, dict) else None
     return calls is None or (isinstance(calls, list) and all(isinstance(call, ToolCall) for call in calls))
 
@@ -120,7 +122,7 @@ def _message(message: Any) -> Iterator[Failure]:
         yield "content", "invalid_type"
     if message.role == "tool" and message.tool_call_id is None:
         yield "tool_call_id", "required"
-    if message.role == "assistant" and not has_whole_calls(message):
+    if not has_whole_calls(message):
         yield "tool_calls", "invalid_type"
 
 

@@ -140,12 +140,15 @@ class Engine:
 
     def put_param(self, name: str, value: Any) -> Self:
         """This engine with one default option set."""
-        _check_name("put_param", name)
+        named: object = name
+        if not isinstance(named, str) or not named:
+            raise TypeError(
+                f"put_param takes an option and its value, such as ('temperature', 0.0), got: {name!r}"
+            )
         return self._with(params={**self.params, name: value})
 
     def put_context(self, name: str, value: Any) -> Self:
         """This engine with one context entry set."""
-        _check_name("put_context", name)
         return self._with(context={**self.context, name: value})
 
     def with_model(self, model: str | ModelRef | None) -> Self:
@@ -285,13 +288,6 @@ def _tools(tools: Iterable[Tool]) -> tuple[Tool, ...]:
             )
         names.add(tool.name)
     return held
-
-
-def _check_name(method: str, name: object) -> None:
-    if not isinstance(name, str) or not name:
-        raise TypeError(
-            f"{method} takes a name and a value, such as ('temperature', 0.0); got as the name: {name!r}"
-        )
 
 
 def _mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:

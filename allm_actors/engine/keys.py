@@ -49,6 +49,7 @@ _runtime: dict[str, Secret] = {}
 _config: dict[str, Secret] = {}
 _dotenv_path: Path | None = None
 _dotenv: dict[str, Secret] | None = None
+_dotenv_trouble = ""
 
 
 def put(provider: str, key: str | Secret) -> None:
@@ -86,7 +87,7 @@ def configure(
     A key of None is none. Raises TypeError for what is no mapping, a provider that is no text, and a key of any other
     type.
     """
-    global _config, _dotenv_path, _dotenv  # noqa: PLW0603 - process-wide by design, like the environment
+    global _config, _dotenv_path, _dotenv, _dotenv_trouble  # noqa: PLW0603 - process-wide, like the environment
     _check_keys(keys)
     for name, text in (keys or {}).items():
         _check_named("configure", name)
@@ -96,7 +97,7 @@ def configure(
     with _lock:
         _config = {name: key for name, text in (keys or {}).items() if (key := _secret(text))}
         _dotenv_path = path if load_dotenv is True else None
-        _dotenv = None
+        _dotenv, _dotenv_trouble = None, ""
 
 
 def find(provider: str, names: Sequence[str], api_key: KeySource = None) -> tuple[Secret, str] | None:
@@ -128,12 +129,13 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
     variables = " or ".join(names)
     with _lock:
         near = difflib.get_close_matches(provider, [*_runtime, *_config], n=1)
+        trouble = f"; {_dotenv_trouble}" if _dotenv_trouble else ""
     hint = f"; a key was put for {near[0]!r}: is that a misspelling?" if near else ""
     raise EngineError(
         "missing_key",
         provider=provider,
         message=f"no API key for {provider!r}: set {variables or 'its variable'}, or pass api_key= with the call "
-        f"(looked in: {', '.join(sources)}){hint}",
+        f"(looked in: {', '.join(sources)}{trouble}){hint}",
         metadata={"checked_sources": sources, "variables": list(names)},
     )
 
@@ -217,24 +219,25 @@ def _secret(value: object) -> Secret | None:
 
 
 def _dotenv_keys() -> dict[str, Secret]:
-    global _dotenv  # noqa: PLW0603 - read once, kept
+    global _dotenv, _dotenv_trouble  # noqa: PLW0603 - read once, kept
     with _lock:
         if _dotenv_path is None:
             return {}
         if _dotenv is None:
-            parsed = parse_dotenv(_text_of(_dotenv_path))
-            _dotenv = {name: key for name, text in parsed.items() if (key := _secret(text))}
+            text, _dotenv_trouble = _read(_dotenv_path)
+            _dotenv = {name: key for name, said in parse_dotenv(text).items() if (key := _secret(said))}
         return _dotenv
 
 
-def _text_of(path: Path) -> str:
-    """What the file says; nothing, if there is none."""
+def _read(path: Path) -> tuple[str, str]:
+    """What the file says, nothing if there is none, and what keeps it from being read."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig"), ""
     except FileNotFoundError:
-        return ""
+        return "", ""
     except UnicodeDecodeError as error:  # which holds all of the file, and so goes no further
-        trouble = f"is not UTF-8: see its byte {error.start}, and save it as UTF-8"
+        return "", f"{path} is not UTF-8, see its byte {error.start}: save it as UTF-8"
     except OSError as error:
-        trouble = f"cannot be read: {error.strerror}"
-    raise EngineError("missing_key", message=f"no key was found before {path}, which {trouble}")
+        return "", f"{path} cannot be read, {error.strerror}: name another file with dotenv_path="
+    except ValueError:
+        return "", f"{str(path)!r} is no path of a file: name one with dotenv_path="

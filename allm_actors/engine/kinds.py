@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from allm_actors.data import ModelRef, Tool, ValidationError
-from allm_actors.data.predicates import is_number
+from allm_actors.data.predicates import as_price, is_async
 from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
 
@@ -56,7 +56,7 @@ def check_model(model: object) -> None:
             raise TypeError(f"{name} of the ModelRef {model.id!r} must be a mapping, got: {value!r}")
     for name in ("input", "output"):
         price = (model.pricing or {}).get(name)
-        if price is not None and not is_number(price):
+        if price is not None and as_price(price) is None:
             text = f"pricing of the ModelRef {model.id!r} must have a number of USD as its {name!r}, got: {price!r}"
             raise TypeError(text)
 
@@ -70,7 +70,7 @@ def check_source(source: object) -> None:
     """Raises TypeError for an `api_key=` that is no key and no function that returns one."""
     if source is None or isinstance(source, str | Secret):
         return
-    if inspect.iscoroutinefunction(source):
+    if is_async(source):
         raise TypeError(
             "api_key= is an asynchronous function, and it is called in a thread; give a plain function, or await the "
             "key first and pass what it gave"
@@ -113,11 +113,11 @@ def _is_text(value: object) -> bool:
 
 
 def _is_plain(value: object) -> bool:
-    return callable(value) and not inspect.iscoroutinefunction(value)
+    return callable(value) and not is_async(value)
 
 
 def _settles(value: object) -> bool:
-    return not inspect.iscoroutinefunction(value)
+    return not is_async(value)
 
 
 def _executes(value: object) -> bool:

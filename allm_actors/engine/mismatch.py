@@ -24,9 +24,11 @@ from allm_actors.data import (
     ModerationResponse,
     ModerationResult,
 )
-from allm_actors.data.predicates import is_number, one_of
+from allm_actors.data.predicates import as_number
 
 __all__ = ["items_of", "mismatch", "misplaced", "unmatched"]
+
+_ROUNDING = 1e-6  # by so much a probability may be beyond its ends
 
 
 def mismatch(request: Any, response: Any) -> str | None:
@@ -62,27 +64,33 @@ def misplaced(question: ClassificationQuestion, answer: Any) -> str | None:
 
 
 def _of_vectors(count: int, embeddings: Any) -> str | None:
-    if not isinstance(embeddings, list) or not all(isinstance(each, Embedding) for each in embeddings):
+    if not _all_are(Embedding, embeddings):
         return "its embeddings are not a list of Embedding"
-    places: list[Any] = [each.index for each in embeddings]
-    if len(places) == count and set(places) == set(range(count)):
-        return None
-    where = f" at {reprlib.repr(places)}" if len(places) == count else ""
-    return f"it has {len(places)} vectors{where} for {count} inputs; each input has one, at its index, from 0"
+    places = [each.index for each in embeddings]
+    if len(places) != count or not _are_places(places):
+        where = f" at {reprlib.repr(places)}" if len(places) == count else ""
+        return f"it has {len(places)} vectors{where} for {count} inputs; each input has one, at its index, from 0"
+    empty = next((each.index for each in embeddings if len(each.vector) == 0), None)
+    return None if empty is None else f"its vector at {empty} has no number"
 
 
 def _of_verdicts(count: int, results: Any) -> str | None:
-    if not isinstance(results, list) or not all(isinstance(each, ModerationResult) for each in results):
+    if not _all_are(ModerationResult, results):
         return "its results are not a list of ModerationResult"
     if len(results) != count:
         return f"it has {len(results)} verdicts for {count} items"
-    if not all(isinstance(each.flagged, bool) for each in results):
+    places = [each.index for each in results]
+    if any(places) and not _are_places(
+        places
+    ):  # all zero: whoever made them left their places to their order
+        return f"its verdicts are at {reprlib.repr(places)}; each item has one, at its index, from 0"
+    if not all(_says(each.flagged) for each in results):
         return "a verdict does not say whether it is flagged, with True or False"
     return None
 
 
 def _of_answers(questions: Mapping[str, ClassificationQuestion], answers: Any) -> str | None:
-    if not isinstance(answers, dict):
+    if not isinstance(answers, Mapping):
         return "its answers are not a dict, by the ids of the questions"
     problems = ((id, misplaced(questions[id], answer)) for id, answer in answers.items() if id in questions)
     wrong = [f"its answer to {id!r} {problem}" for id, problem in problems if problem]
@@ -94,6 +102,37 @@ def _belonging(question: ClassificationQuestion, answer: Any) -> str | None:
         return f"a ClassificationAnswer of type {question.type!r}, or its value"
     value = answer.value()
     if question.type == "choice":
-        return None if one_of(value, question.criteria) else f"one of {', '.join(question.criteria)}"
+        return (
+            None
+            if _is_among(value, question.criteria)
+            else f"one of {', '.join(map(str, question.criteria))}"
+        )
     most = len(question.criteria) - 1 if question.type == "score" else 1
-    return None if is_number(value) and 0 <= value <= most else f"a number from 0 to {most}"
+    number = as_number(value)
+    if number is not None and -_ROUNDING <= number <= most + _ROUNDING:
+        return None
+    return f"a number from 0 to {most}"
+
+
+def _all_are(kind: type, values: Any) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+
+
+def _are_places(places: list[Any]) -> bool:
+    """Whether these are 0, 1, 2 and so on, in whatever order."""
+    return all(type(place) is int for place in places) and sorted(places) == list(range(len(places)))
+
+
+def _says(flagged: Any) -> bool:
+    """Whether it is True or False, NumPy's among them."""
+    try:
+        return bool(flagged == bool(flagged))
+    except Exception:  # noqa: BLE001 - an `==`, or a truth, of somebody's own
+        return False
+
+
+def _is_among(value: Any, options: Any) -> bool:
+    try:
+        return value in options
+    except TypeError:  # it has no hash
+        return False

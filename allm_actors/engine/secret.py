@@ -105,16 +105,16 @@ class Remembered:
         self.said: Secret | None = None
 
     def __call__(self) -> Any:
-        """Ask the function. Raises what it raises, but `FunctionLeft` for what is no `Exception`."""
+        """Ask the function. Raises what it raises, but `FunctionLeft` for an exit, which is not the program's."""
         self.asking = True
         key: Any = None
         left = None
         try:
             key = self._source()
-        except (Exception, KeyboardInterrupt):
-            raise
-        except BaseException as raised:  # noqa: BLE001 - an exit of the vault's, not of the program
+        except BaseException as raised:
             left = type(raised).__name__
+            if left not in _EXITS:
+                raise
         finally:
             self.asking = False
         if left is not None:
@@ -124,6 +124,9 @@ class Remembered:
 
 
 KeySource = Secret | str | Callable[[], "Secret | str | None"] | None
+
+
+_EXITS: Final = frozenset({"SystemExit", "GeneratorExit", "CancelledError"})
 
 
 class FunctionLeft(Exception):

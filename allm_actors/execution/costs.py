@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 from allm_actors.data import Usage
+from allm_actors.data.predicates import as_price
 
 __all__ = ["missing_costs"]
 
@@ -41,9 +42,10 @@ def _written(usage: Usage) -> object:
 
 
 def _cost(known: float | None, tokens: object, price: object) -> float | None:
-    if known is not None or not _is_number(tokens) or not _is_number(price):
+    per_million = as_price(price)
+    if known is not None or not _is_number(tokens) or per_million is None:
         return known
-    return price * tokens / _TOKENS_PER_PRICE
+    return per_million * tokens / _TOKENS_PER_PRICE
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Final
 
+import msgspec
+
 from allm_actors.data import (
     AskUserRequested,
     ChatCompleted,
@@ -123,6 +125,9 @@ class Fold:
         if self._receiving.error is None or not self._receiving.begun or thread is None:
             return None
         response = self._receiving.response()
+        asked = getattr(self._receiving.error, "request_id", None)
+        if response.request_id is None and isinstance(asked, str):
+            response = msgspec.structs.replace(response, request_id=asked)
         return step_of(StepCompleted(response=response, thread=thread.add(spoken(response))), {})
 
     def left(self) -> tuple[Message, ...]:

@@ -42,7 +42,7 @@ from allm_actors.data import (
     Usage,
 )
 from allm_actors.data.depth import ARGUMENTS_TOO_DEEP, DEEPEST, is_deeper
-from allm_actors.data.predicates import is_number
+from allm_actors.data.predicates import as_number
 
 __all__ = ["Receiving", "text_of"]
 
@@ -201,8 +201,8 @@ class Receiving:
                 self._usage[field] = {**self._usage.get(field, {}), **value}
             elif field not in _USAGE_FIELDS:
                 self._usage["extra"] = {**self._usage.get("extra", {}), field: value}
-            elif is_number(value):
-                self._usage[field] = value
+            elif (number := as_number(value)) is not None:
+                self._usage[field] = number
 
     rules: ClassVar[Mapping[type, Callable[[Receiving, Any], None]]] = {
         TextDelta: _text_delta,

@@ -211,9 +211,13 @@ def submit_tool_result(session: Session, call_id: str, content: object) -> Sessi
     Shape: text and message parts are kept as they are, everything else becomes JSON.
     Raises: SessionError `unknown_tool_call_id`; SessionStatusError when no call is pending; TypeError for a bad id.
     """
+    _check(session)
+    return _submitted(session, call_id, content)
+
+
+def _submitted(session: Session, call_id: object, content: object) -> Session:
     if not isinstance(call_id, str):
         raise TypeError(f"a tool call id is a string, got: {call_id!r}")
-    _check(session)
     _allow(session, "submit", "submit_tool_result", call_id)
     if call_id not in [call.id for call in session.pending_tool_calls]:
         raise _unknown(session, call_id)
@@ -228,8 +232,9 @@ def submit_tool_results(session: Session, results: Iterable[tuple[str, object]])
 
     Raises: what `submit_tool_result` raises.
     """
+    _check(session)
     for call_id, content in results:
-        session = submit_tool_result(session, call_id, content)
+        session = _submitted(session, call_id, content)
     return session
 
 
@@ -261,16 +266,23 @@ def _check(session: object) -> None:
     """Raises for a value in which the tables cannot be looked up."""
     if not isinstance(session, Session):
         raise TypeError(f"expected a Session, got {type(session).__name__}")
-    thread: object = session.thread  # constructors check nothing
-    calls: object = session.pending_tool_calls
+    pending: object = session.pending_tool_calls  # constructors check nothing
     if not (
-        one_of(session.status, RULES)
-        and isinstance(thread, Thread)
-        and isinstance(calls, list)
-        and all(isinstance(call, ToolCall) for call in calls)
-        and all(map(has_whole_calls, thread.messages))
+        one_of(session.status, RULES) and _all_are(ToolCall, pending or []) and _is_thread(session.thread)
     ):
         validate(session)
+
+
+def _is_thread(thread: object) -> bool:
+    return (
+        isinstance(thread, Thread)
+        and _all_are(Message, thread.messages)
+        and all(map(has_whole_calls, thread.messages))
+    )
+
+
+def _all_are(kind: type, values: object) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
 def _column(operation: Operation, messages: Sequence[Message]) -> str:

@@ -7,13 +7,14 @@ so that telling needs no lock.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from allm_actors.data.predicates import is_async
 
 from .names import EVENTS, check_event
 
@@ -46,7 +47,7 @@ def attach(id: str, handler: Handler, events: str | Iterable[str] | None = None)
     """
     if not callable(handler):
         raise TypeError(f"a telemetry handler must be callable, got: {handler!r}")
-    if inspect.iscoroutinefunction(handler):
+    if is_async(handler):
         text = f"a telemetry handler is called at once and never awaited, so it must be a plain function: {handler!r}"
         raise TypeError(text)
     if not isinstance(events, str | Iterable | None):

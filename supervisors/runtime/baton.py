@@ -72,6 +72,11 @@ class SimDispatcher(Dispatcher):
         self._holder = self._driver
         self._seats: dict[int, Seat] = {get_ident(): self._driver}
 
+    @property
+    def driven(self) -> bool:
+        """Whether the driver has the baton."""
+        return self._holder is self._driver
+
     def check(self) -> Seat:
         """The caller's seat, for it has the baton.
 

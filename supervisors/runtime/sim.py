@@ -85,8 +85,8 @@ class Sim:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *_exc: object) -> None:
-        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
-            # Nobody knows in the middle of what it came, or who has the baton: its threads, daemons, are left alone.
+        if exc_type is not None and (issubclass(exc_type, KeyboardInterrupt) or not self._dispatcher.driven):
+            # A signal, and nobody knows in the middle of what it came: its threads, daemons, are left alone.
             self._dispatcher.broken = True
         try:
             self._end(failed=exc_type is not None)

@@ -8,6 +8,7 @@ import math
 import threading
 import traceback
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -558,6 +559,16 @@ NO_ANSWERS = {
     "a vector too many": ("embed", {"embeddings": VECTORS}, "3 vectors for 2 inputs"),
     "one place twice": ("embed", {"embeddings": [VECTORS[1]] * 2}, r"2 vectors at \[1, 1\] for 2 inputs"),
     "a place of nobody": ("embed", {"embeddings": VECTORS[1:]}, r"at \[1, 2\]"),
+    "a place that is none": (
+        "embed",
+        {"embeddings": [allm.Embedding(vector=[1.0], index=[at]) for at in range(2)]},  # type: ignore[arg-type]
+        r"at \[\[0\], \[1\]\]",
+    ),
+    "an empty vector": (
+        "embed",
+        {"embeddings": [VECTORS[0], allm.Embedding(vector=[], index=1)]},
+        "its vector at 1 has no number",
+    ),
     "lists": ("embed", {"embeddings": [[1.0], [2.0]]}, "not a list of Embedding"),
     "nothing of vectors": ("embed", {"embeddings": None}, "not a list of Embedding"),
     "no verdict": ("moderate", {"results": []}, "0 verdicts for 1 items"),
@@ -566,6 +577,11 @@ NO_ANSWERS = {
         "moderate",
         {"results": [allm.ModerationResult(flagged=None)]},
         "True or False",
+    ),
+    "a verdict in another place": (
+        "moderate",
+        {"results": [allm.ModerationResult(flagged=True, index=7)]},
+        r"its verdicts are at \[7\]",
     ),
     "dicts": ("moderate", {"results": [{"flagged": True}]}, "not a list of ModerationResult"),
     "no answer": ("classify", {"answers": {}}, r"no answer to \['team'\]"),
@@ -615,3 +631,37 @@ def test_texts_and_a_picture_are_judged_as_one() -> None:
     both = ["a cat", allm.ImagePart(image=PICTURE)]
     adapter = made("moderate", lambda _request, _call: allm.ModerationResponse(results=[CLEAN]))
     assert allm.moderate(with_adapter("moderate", adapter), both).results == [CLEAN]
+
+
+class Truth:
+    """As NumPy's: a truth of another type."""
+
+    def __init__(self, value: bool) -> None:
+        self._value = value
+
+    def __bool__(self) -> bool:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_the_numbers_of_other_libraries_are_numbers() -> None:
+    ask = allm.ClassificationQuestion
+    questions = {
+        "n": ask.choice("How many?", {1: None, 2: None}),
+        "p": ask.yes_no("?"),
+        "s": ask.score("?", ["low", "middle", "high"]),
+    }
+    answers = {
+        "n": allm.ClassificationAnswer(type="choice", choice=2),  # type: ignore[arg-type]
+        "p": allm.ClassificationAnswer(type="yes_no", yes_probability=Fraction(1, 3)),  # type: ignore[arg-type]
+        "s": allm.ClassificationAnswer(type="score", score=2.0000000001),
+    }
+    adapter = made("classify", lambda _request, _call: allm.ClassificationResponse(answers=answers))
+    assert allm.classify(with_adapter("classify", adapter), "x", questions).answers == answers
+    verdict = allm.ModerationResult(flagged=Truth(True))  # type: ignore[arg-type]
+    adapter = made("moderate", lambda _request, _call: allm.ModerationResponse(results=(verdict,)))  # type: ignore[arg-type]
+    assert allm.moderate(with_adapter("moderate", adapter), "x").flagged()

@@ -1460,3 +1460,22 @@ def test_a_tool_may_wait_for_another_session(any_host):
 
     engine = fake(calls(("c0", "ask")), says("one"), tools=[tool("ask", ask_other)])
     assert shape(any_host.session("s", engine).reply("hi").result().thread)[2] == "T(c0) from the other"
+
+
+def talking(*texts):
+    return allm.Engine(
+        "fake", adapter_opts={"scripts": [[script.text(t), script.finish("stop")] for t in texts]}
+    )
+
+
+@pytest.mark.parametrize("calls", [[{"id": "c"}], [allm.ToolCall(id="c", name="t", arguments={})], 5])
+def test_what_a_user_keeps_beside_a_message_makes_no_calls(tmp_path, calls):
+    said = allm.Message(role="user", content="x", metadata={"tool_calls": calls})
+    with allm.Host(store=tmp_path / "s.db") as host:
+        session = host.session("s", talking("one", "two"))
+        assert session.reply(said).result().text() == "one"
+        assert session.reply("y").result().text() == "two"
+    with allm.Host(store=tmp_path / "s.db") as host:
+        session = host.session("s", talking("three"))
+        assert session.messages[0].metadata["tool_calls"] == calls
+        assert session.reply("z").result().text() == "three"

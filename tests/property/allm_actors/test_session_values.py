@@ -163,10 +163,11 @@ def test_a_run_that_is_left_early_keeps_what_was_said_and_can_be_replied_to(case
         if result.halted_reason == "error" and shows_all:
             ended, whole = stream.finish()
             assert (session.status, session.thread) == (ended.status, ended.thread)
-            assert (result.final_response.text(), len(result.steps)) == (
-                whole.final_response.text(),
-                len(whole.steps),
-            )
+            for told in (result, whole):
+                assert told.final_response == told.steps[-1].response
+            assert len(result.steps) == len(whole.steps)
+            early, late = result.final_response, whole.final_response
+            assert (early.text(), early.request_id) == (late.text(), late.request_id)
 
 
 OPERATIONS = ("reply", "reply", "continue_user", "continue_none", "step", "submit", "submit", "recover")

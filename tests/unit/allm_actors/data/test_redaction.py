@@ -16,7 +16,7 @@ SECRETS = [
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
     "whsec_abcdefghij1234567890",
     "pplx-abcdefghijkl1234567890",
-    "fw_3ZabcdefGHIJkl",
+    "fw_3ZabcdefGHIJklmn",
     "AQ.Ab8RN6Labcdefghijklmnop",
     "-----BEGIN RSA PRIVATE KEY-----\nMIIEow==\n-----END RSA PRIVATE KEY-----",
 ]
@@ -42,6 +42,8 @@ def test_a_key_is_gone_wherever_it_stands(secret: str, around: str) -> None:
         ("csrf_token=9f8e7d6c", "csrf_[REDACTED]"),
         ("Authorization: Basic dXNlcjpwYXNz, sent", "[REDACTED], sent"),
         ("{'authorization': 'Basic dXNlcjpwYXNz'}", "{'[REDACTED]'}"),
+        ("(b'Authorization', b'Basic dXNlcjpwYXNz')", "(b'[REDACTED]')"),
+        ('{\\"Authorization\\":  \\"Basic dXNlcjpwYXNz\\"}', '{\\"[REDACTED]\\"}'),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", "AWS_[REDACTED]"),
     ],
 )
@@ -61,6 +63,7 @@ def test_a_password_is_gone_and_what_is_around_it_is_not(said: str, told: str) -
         "mail ada@example.com at 10:30",
         "a task-force of 12 people",
         "eyJ is how it begins",
+        "model pplx-70b-online is gone, fw_version_2 and fw-rules-config-file are here",
         "a basic understanding of authorization: basic, not deep",
     ],
 )

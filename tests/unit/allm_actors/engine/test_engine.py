@@ -401,7 +401,9 @@ def test_an_engine_that_was_unpickled_keeps_its_id_to_itself():
         ({"capabilities": ["vision"]}, "capabilities of the ModelRef 'm' must be a mapping, got: "),
         ({"limits": 5}, "limits of the ModelRef 'm' must be a mapping, got: 5"),
         ({"pricing": [1, 2]}, "pricing of the ModelRef 'm' must be a mapping, got: "),
-        ({"pricing": {"input": "0.25"}}, "must have a number of USD as its 'input', got: '0.25'"),
+        ({"pricing": {"input": "cheap"}}, "must have a number of USD as its 'input', got: 'cheap'"),
+        ({"pricing": {"input": math.nan}}, "must have a number of USD as its 'input', got: nan"),
+        ({"pricing": {"output": -1}}, "must have a number of USD as its 'output', got: -1"),
         ({"pricing": {"output": True}}, "must have a number of USD as its 'output', got: True"),
     ],
 )
@@ -415,10 +417,9 @@ def test_a_model_whose_fields_are_of_another_kind_is_refused(fields, words):
 
 
 @pytest.mark.parametrize("name", [None, "", 5, ["a"]])
-def test_what_is_put_has_a_name(name):
-    for put in (Engine("fake").put_param, Engine("fake").put_context):
-        with pytest.raises(TypeError, match=r"takes a name and a value.*got as the name: "):
-            put(name, 1)
+def test_an_option_that_is_put_has_a_name(name):
+    with pytest.raises(TypeError, match="put_param takes an option and its value"):
+        Engine("fake").put_param(name, 1)
 
 
 @pytest.mark.parametrize(

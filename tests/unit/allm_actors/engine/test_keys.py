@@ -173,12 +173,16 @@ def test_the_dotenv_grammar():
     }
 
 
-def test_a_dotenv_that_cannot_be_read_is_an_error(tmp_path):
-    keys.configure(load_dotenv=True, dotenv_path=tmp_path)
-    with pytest.raises(EngineError, match="which cannot be read: ") as caught:
-        keys.find("p", NAMES)
-    assert caught.value.reason == "missing_key"
-    assert str(tmp_path) in str(caught.value)
+@pytest.mark.parametrize("path", ["", "no\0path", "file/.env"])
+def test_a_dotenv_that_cannot_be_read_is_spoken_of(tmp_path, path):
+    (tmp_path / "file").write_text("a file, and no directory")
+    keys.configure(load_dotenv=True, dotenv_path=tmp_path / path)
+    assert keys.find("p", NAMES) is None  # who needs no key asks without one
+    with pytest.raises(EngineError, match=r"looked in: .*dotenv; .* with dotenv_path=\)") as caught:
+        keys.fetch("p", NAMES)
+    assert (caught.value.reason, caught.value.provider) == ("missing_key", "p")
+    keys.configure({"p": "config"})
+    assert keys.fetch("p", NAMES).reveal() == "config"
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
@@ -186,8 +190,10 @@ def test_a_dotenv_of_another_encoding_is_spoken_of_and_not_quoted(tmp_path, enco
     file = tmp_path / ".env"
     file.write_text(f"# Schlüssel für alle\n{NAMES[0]}=sk-verysecret\n", encoding=encoding)
     keys.configure(load_dotenv=True, dotenv_path=file)
-    with pytest.raises(EngineError, match=rf"{re.escape(str(file))}, which is not UTF-8") as caught:
-        keys.find("p", NAMES)
+    with pytest.raises(
+        EngineError, match=rf"{re.escape(str(file))} is not UTF-8.*: save it as UTF-8"
+    ) as caught:
+        keys.fetch("p", NAMES)
     error = caught.value
     assert error.__cause__ is None
     assert error.__context__ is None

@@ -1,5 +1,7 @@
 """What an answer cost: only what is missing, and only what can be known."""
 
+from decimal import Decimal
+
 import pytest
 
 from allm_actors.data import Usage
@@ -35,7 +37,9 @@ HALF = Usage(input_tokens=1_000_000)
         (Usage(), PRICES, {}),
         (HALF, {}, {}),
         (HALF, {"input": None}, {}),
-        (HALF, {"input": "2"}, {}),
+        (HALF, {"input": "2"}, {"input_cost": 2.0}),  # as a decimal comes out of JSON
+        (HALF, {"input": Decimal(2)}, {"input_cost": 2.0}),
+        *((HALF, {"input": none}, {}) for none in ("two", "nan", "-2", float("nan"), -2, [2])),
         (Usage(input_tokens="many"), PRICES, {}),
         (Usage(input_tokens=True), PRICES, {}),
         (HALF, {"input": True}, {}),

@@ -419,5 +419,7 @@ def test_a_chat_left_early_needs_a_thread_to_be_told():
 def test_an_event_without_sense_does_not_stop_the_fold(nonsense):
     reader = fold([nonsense, TextDelta("o"), nonsense, TextDelta("k")], HI)
     assert reader.response().output_text == "ok"
+    assert isinstance(reader.response().message, Message | None)
+    assert (reader.response().usage.input_tokens, reader.response().usage.output_cost) == (None, None)
     assert reader.chat_result().halted_reason == "cancelled"
     assert reader.step_result().thread == HI

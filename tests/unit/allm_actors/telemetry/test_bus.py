@@ -97,8 +97,13 @@ def test_what_makes_no_sense_is_refused(attach):
     async def late(_event):
         """Would never be awaited."""
 
-    with pytest.raises(TypeError, match="never awaited, so it must be a plain function"):
-        telemetry.attach("x", late)
+    async def later(_event):
+        yield
+
+    late_object = type("Late", (), {"__call__": late})()
+    for handler in (late, later, late_object):
+        with pytest.raises(TypeError, match="never awaited, so it must be a plain function"):
+            telemetry.attach("x", handler)
     with pytest.raises(
         TypeError, match="events must be the name of one, several names, or None for all, got: 5"
     ):

@@ -301,6 +301,20 @@ explore(scenario, seeds=range(10_000))
 """
 
 
+@pytest.mark.parametrize("raised", ["SystemExit(7)", "BaseException('late')"])
+def test_a_signal_that_raises_something_else_is_not_made_small_either(raised):
+    handled = f"def late(*_):\n    raise {raised}\nsignal.signal(signal.SIGINT, late)\n"
+    program = CTRL_C.replace("class Slow", handled + "class Slow")
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False
+    )
+    if "SystemExit" in raised:
+        assert (ended.returncode, ended.stderr) == (7, "")
+    else:
+        assert "ScenarioFailed: seed 0: BaseException: late" in ended.stderr
+    assert "OutsideSimulation" not in ended.stderr
+
+
 def test_ctrl_c_is_no_failure_of_the_scenario_and_is_not_made_small():
     ended = subprocess.run(
         [sys.executable, "-c", CTRL_C], capture_output=True, text=True, timeout=20, check=False
