@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -72,21 +73,27 @@ class PartialValue:
         return made
 
     def _container(self, value: dict[str, Any] | list[Any], annotation: Any) -> Any:
-        annotation = _bare(annotation)
+        annotation = _bare(annotation, value)
         origin, arguments = get_origin(annotation) or annotation, get_args(annotation)
         if not _holds(origin, value):
             return None
+        fields = _fields_of(origin)
+        if fields is not None:
+            return _instance(origin, fields, self._known(fields, value))
         if isinstance(value, list):
             items = [self._make(item, of) for item, of in zip(value, _items(value, arguments), strict=True)]
-            return tuple(items) if origin is tuple else items
-        fields = _fields_of(origin)
-        if fields is None:
-            keyed, of = arguments if len(arguments) == 2 else (Any, Any)
-            return {_key(key, keyed): self._make(item, of) for key, item in value.items()}
-        known = {
+            return _collected(origin, items)
+        keyed, of = arguments if len(arguments) == 2 else (Any, Any)
+        return {_key(key, keyed): self._make(item, of) for key, item in value.items()}
+
+    def _known(self, fields: tuple[_Field, ...], value: dict[str, Any] | list[Any]) -> dict[str, Any]:
+        if isinstance(value, list):
+            return {
+                field.name: self._make(item, field.type) for field, item in zip(fields, value, strict=False)
+            }
+        return {
             field.name: self._make(value[field.key], field.type) for field in fields if field.key in value
         }
-        return _instance(origin, fields, known)
 
 
 class _Field(NamedTuple):
@@ -96,30 +103,47 @@ class _Field(NamedTuple):
     default: Callable[[], Any]
 
 
-def _bare(annotation: Any) -> Any:
-    """The type without what is said about it, and without None beside it; Any, or `_Undecided`, for one of several."""
+def _bare(annotation: Any, value: dict[str, Any] | list[Any]) -> Any:
+    """The type without what is said about it, and without None beside it. Of several, the one that can hold such a
+    value; Any, where more can: which it is, only the whole value tells.
+    """
     while get_origin(annotation) is Annotated:
         annotation = annotation.__origin__
-    if get_origin(annotation) in (Union, types.UnionType):
-        others = [a for a in get_args(annotation) if a is not type(None)]
-        if len(others) == 1:
-            return _bare(others[0])
-        # Which of several classes it is, only the whole value tells.
-        return _Undecided if any(_fields_of(get_origin(a) or a) for a in map(_bare, others)) else Any
-    return annotation
-
-
-class _Undecided:
-    """One of several types with fields."""
+    if get_origin(annotation) not in (Union, types.UnionType):
+        return annotation
+    others = [_bare(other, value) for other in get_args(annotation) if other is not type(None)]
+    able = [other for other in others if _holds(get_origin(other) or other, value)]
+    return able[0] if len(able) == 1 else Any if able else others[0]
 
 
 def _holds(origin: Any, value: dict[str, Any] | list[Any]) -> bool:
     """Whether the container can become one of that type."""
-    if origin is _Undecided:
-        return False
-    if isinstance(value, list):
-        return _fields_of(origin) is None and origin is not dict
-    return origin not in (list, tuple, set, frozenset)
+    if origin is Any or not isinstance(origin, type):  # or what nobody knows
+        return True
+    if _fields_of(origin) is not None:
+        return isinstance(value, list) == _is_array(origin)
+    kinds: tuple[type, ...] = (list, tuple, set, frozenset, deque) if isinstance(value, list) else (dict,)
+    try:
+        return issubclass(origin, kinds) or any(issubclass(kind, origin) for kind in kinds)
+    except TypeError:  # a protocol that cannot be asked
+        return True
+
+
+def _is_array(cls: type) -> bool:
+    return issubclass(cls, msgspec.Struct) and cls.__struct_config__.array_like
+
+
+def _collected(origin: Any, items: list[Any]) -> Any:
+    """The items in the container of that type, as far as it can have them."""
+    if origin is Any or not isinstance(origin, type) or issubclass(list, origin):
+        return items
+    names = getattr(origin, "_fields", None)
+    if issubclass(origin, tuple) and names is not None:
+        return origin._make([*items, *[None] * len(names)][: len(names)])  # type: ignore[attr-defined]
+    try:
+        return (origin if issubclass(origin, tuple | set | frozenset | deque) else set)(items)
+    except TypeError:  # what has no hash cannot be in a set yet
+        return None
 
 
 def _key(key: str, annotation: Any) -> Any:

@@ -109,7 +109,12 @@ def partials(events: Any, model: Any) -> Partials[Any]:
     `events` is a stream, or any iterable of events. A value is complete as far as it goes: what has not come yet is a
     field's default, or None. Nothing is raised but what reading the events raises.
     """
-    return Partials(events, model)
+    return Partials(events, model, made_by_call=_is_of(events, model))
+
+
+def _is_of(events: Any, model: Any) -> bool:
+    """Whether the events are of a call that makes the value of that very type itself."""
+    return model is not None and _equal(getattr(events, "response_model", None), model)
 
 
 def _equal(value: Any, other: Any) -> bool:

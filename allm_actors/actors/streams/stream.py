@@ -29,7 +29,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
-from allm_actors.execution.partials import Partials
+from allm_actors.execution.partials import Partials, partials
 from supervisors import OutsideSimulation
 
 from .channel import Channel
@@ -179,11 +179,10 @@ class EventStream(Generic[R_co, E_co]):
         or an UnwrapError for an answer that was cut short. A call that halts, or is left, has no answer to raise for.
         Raises TypeError when there is no type.
         """
-        asked = self._view.response_model
-        model = asked if model is None else model
+        model = self.response_model if model is None else model
         if model is None:
             raise TypeError("partials needs a type: make the call with response_model=, or say partials(…)")
-        return Partials(_ToTheEnd(self, model), model, made_by_call=model is asked)
+        return partials(_ToTheEnd(self, model), model)
 
     def result(self) -> R_co:
         """Run what is left and return the `Response`, `StepResult` or `ChatResult`. Raises what refused the call.
@@ -261,6 +260,11 @@ class EventStream(Generic[R_co, E_co]):
             raise
 
     @property
+    def response_model(self) -> Any:
+        """The type that the call makes its answer into; None, if it does not."""
+        return self._view.response_model
+
+    @property
     def drafting(self) -> bool:
         """Whether what was read last is no answer yet, because one in the asked-for form follows it."""
         drafts = self._channel.drafts
@@ -328,6 +332,7 @@ class _ToTheEnd:
 
     def __init__(self, stream: EventStream[Any, Any], model: Any) -> None:
         self._stream, self._model = stream, model
+        self.response_model = stream.response_model
 
     def __iter__(self) -> Self:
         return self

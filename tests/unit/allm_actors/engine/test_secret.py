@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allm_actors.data import AdapterError, EngineError, StreamError
-from allm_actors.engine.secret import SECRET_HEADERS, Secret, hidden_in, scrub, without_key, without_keys
+from allm_actors.engine.secret import (
+    SECRET_HEADERS,
+    Remembered,
+    Secret,
+    hidden_in,
+    scrub,
+    without_key,
+    without_keys,
+)
+from supervisors import ProcessKilled
 
 KEY = "plain-secret-4711"
 
@@ -144,3 +153,11 @@ def test_credentials_have_many_names():
         assert hidden_in({name: "words"}) == [Secret("words")]
     assert hidden_in({"accept": "words", "x-request-id": "words"}) == []
     assert not re.search("words", repr(hidden_in({"cookie": "words"})))
+
+
+def test_a_function_that_is_killed_while_it_is_asked_is_not_taken_for_one_that_leaves():
+    def killed():
+        raise ProcessKilled("the worker is over")
+
+    with pytest.raises(ProcessKilled):
+        Remembered(killed)()
