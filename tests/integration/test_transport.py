@@ -1,14 +1,17 @@
 """One adapter over real sockets, against a server that fails in every way servers fail."""
 
 import asyncio
+import gzip
 import json
 import math
 import time
+import zlib
 from contextlib import aclosing
 
 import httpx
 import pytest
 
+import allm_actors as allm
 from allm_actors import telemetry
 from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta, Tool
 from allm_actors.engine.adapter import Call
@@ -424,3 +427,31 @@ def test_a_key_with_a_forbidden_character_never_shows():
     assert "key-0123" not in repr(error.to_fields())
     assert error.__context__ is None
     assert error.__cause__ is None
+
+
+SAID = b'{"error": {"message": "we are full", "code": "overloaded_error"}}'
+REFUSALS = {
+    "gzip": ("gzip", gzip.compress(SAID), "we are full"),
+    "in capitals": ("GZIP", gzip.compress(SAID), "we are full"),
+    "deflate": ("deflate", zlib.compress(SAID), "we are full"),
+    "cut short": ("gzip", gzip.compress(SAID)[:-6], ""),
+    "not at all": ("gzip", SAID, "we are full"),
+    "in a way nobody knows": ("br", b"\x1b\x00\xf8", ""),
+    "a bomb": ("gzip", gzip.compress(b" " * 2**24), ""),
+}
+
+
+@pytest.mark.parametrize(("coding", "body", "words"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize("own", [True, False], ids=["own", "httpx"])
+def test_a_refusal_that_a_gateway_has_compressed_is_a_refusal(coding, body, words, own):
+    refused = Reply(status=503, headers={"content-encoding": coding, "retry-after": "0"}, chunks=[body])
+    with LoopbackServer([refused] * 6) as server:
+        opts = {"base_url": server.url, "transport": allm.HttpxTransport(own=own)}
+        engine = allm.Engine("openai-compatible:m", embed_adapter="openai:m", adapter_opts=opts)
+        error = allm.generate(engine, [allm.user("hi")]).metadata["error"]
+        assert (error.reason, error.status) == ("provider_unavailable", 503)
+        assert words in str(error)
+        with pytest.raises(allm.EmbeddingAdapterError, match=words) as embedding:
+            allm.embed(engine, ["hi"], api_key="k")
+        assert embedding.value.reason == "provider_unavailable"
+        assert len(server.requests) == 6  # each was tried again

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from importlib.util import find_spec
@@ -60,6 +61,7 @@ _OFFERS: Mapping[_Stack, list[str]] = {
     "http2": ["h2", "http/1.1"],
 }  # httpx sees to its own
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-actors"}
+_ANY_WINDOW = zlib.MAX_WBITS | 32  # whether it is gzip's or zlib's, its header says
 _lock = threading.Lock()
 _default: HttpxTransport | None = None
 _trusted: dict[tuple[str, bool], ssl.SSLContext] = {}
@@ -109,8 +111,8 @@ class HttpxTransport:
         response = await clock.until_answer(self._send(request, deadlines))
         async with AsyncExitStack() as stack:
             stack.push_async_callback(response.aclose)
-            coding = response.headers.get("content-encoding", "identity")
-            if coding.strip().lower() not in ("", "identity"):
+            coding = response.headers.get("content-encoding", "identity").strip().lower()
+            if response.is_success and coding not in ("", "identity"):
                 raise clock.compressed(coding)
             inflow = Inflow(await _source(response, stack), clock)
             stack.callback(inflow.close)
@@ -288,7 +290,17 @@ class _Response:
                         break
         except (AdapterError, TimeoutError):
             pass  # the beginning of an error's body says more than the failure to read the rest
-        return bytes(held[:limit])
+        return _readable(bytes(held[:limit]), self.headers.get("content-encoding", ""), limit)
+
+
+def _readable(body: bytes, coding: str, limit: int) -> bytes:
+    """What a gateway's refusal says, as far as that can be read; at most `limit` bytes."""
+    if coding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return body
+    try:
+        return zlib.decompressobj(_ANY_WINDOW).decompress(body, limit)
+    except zlib.error:  # somebody in between has done it already, and left the header
+        return body
 
 
 async def _source(response: httpx.Response, stack: AsyncExitStack) -> Source:
