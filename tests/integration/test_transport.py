@@ -444,14 +444,15 @@ REFUSALS = {
 @pytest.mark.parametrize(("coding", "body", "words"), REFUSALS.values(), ids=REFUSALS)
 @pytest.mark.parametrize("own", [True, False], ids=["own", "httpx"])
 def test_a_refusal_that_a_gateway_has_compressed_is_a_refusal(coding, body, words, own):
-    refused = Reply(status=503, headers={"content-encoding": coding, "retry-after": "0"}, chunks=[body])
+    refused = Reply(status=503, headers={"content-encoding": coding}, chunks=[body])
     with LoopbackServer([refused] * 6) as server:
         opts = {"base_url": server.url, "transport": allm.HttpxTransport(own=own)}
         engine = allm.Engine("openai-compatible:m", embed_adapter="openai:m", adapter_opts=opts)
+        engine = engine.merge(retry={"base_delay": 0.0, "jitter": 0.0})
         error = allm.generate(engine, [allm.user("hi")]).metadata["error"]
         assert (error.reason, error.status) == ("provider_unavailable", 503)
         assert words in str(error)
-        with pytest.raises(allm.EmbeddingAdapterError, match=words) as embedding:
+        with pytest.raises(allm.EmbeddingAdapterError, match=words or None) as embedding:
             allm.embed(engine, ["hi"], api_key="k")
         assert embedding.value.reason == "provider_unavailable"
         assert len(server.requests) == 6  # each was tried again
