@@ -455,3 +455,67 @@ def test_a_refusal_that_a_gateway_has_compressed_is_a_refusal(coding, body, word
         assert (embedding.value.reason, embedding.value.status) == ("provider_unavailable", 503)
         assert words in str(embedding.value)
         assert len(server.requests) == 6  # each was tried again
+
+
+LIMITED = b'{"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}}'
+TYPES = ["application/json", "text/event-stream", "text/plain", ""]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("adapter", ["openai", "anthropic", "gemini", "ollama"])
+def test_an_error_that_is_said_with_a_good_status_is_that_error(adapter, kind):
+    said = (
+        b'{"type": "error", ' + LIMITED[1:].replace(b"exceeded", b"error")
+        if adapter == "anthropic"
+        else LIMITED
+    )
+    told = Reply(headers={"content-type": kind}, chunks=[b"\n", said[:20], said[20:]])
+    with LoopbackServer([told] * 3) as server:
+        batches = ask(server, adapter=adapter, retry={"base_delay": 0.0, "jitter": 0.0})
+        error = events_of(batches)[-1].error
+        assert error.reason == "rate_limited"
+        assert "Rate limit reached" in str(error)
+        assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_an_answer_that_comes_whole_is_read_whatever_its_type_is_called(kind):
+    message = {"role": "assistant", "content": "Hello"}
+    whole = {"id": "c", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    with LoopbackServer(
+        [Reply(headers={"content-type": kind}, chunks=[json.dumps(whole).encode()])]
+    ) as server:
+        response = fold(events_of(ask(server))).response()
+        assert (response.output_text, response.finish_reason) == ("Hello", "stop")
+
+
+def test_an_event_that_is_called_an_error_is_one():
+    told = b'event: error\ndata: {"message": "Rate limit reached", "code": "rate_limit_exceeded"}\n\n'
+    with LoopbackServer([Reply(chunks=[told])]) as server:
+        error = failure(ask(server))
+        assert (error.reason, "Rate limit reached" in str(error)) == ("rate_limited", True)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda engine: allm.embed(engine, ["a"], api_key=KEY),
+        lambda engine: allm.moderate(engine, "a", api_key=KEY),
+        lambda engine: allm.generate_image(engine, "a", api_key=KEY),
+        lambda engine: allm.synthesize(engine, "a", api_key=KEY),
+        lambda engine: allm.transcribe(engine, allm.Audio.from_bytes(b"x", "audio/mpeg"), api_key=KEY),
+    ],
+    ids=["embed", "moderate", "image", "speech", "transcribe"],
+)
+def test_what_is_not_chat_hears_of_such_an_error_too(call):
+    slots = ("embed", "moderation", "image", "speech", "transcription")
+    told = Reply(headers={"content-type": "application/json"}, chunks=[LIMITED])
+    with LoopbackServer([told] * 3) as server:
+        engine = allm.Engine(
+            **{f"{slot}_adapter": "openai:m" for slot in slots},
+            adapter_opts={"base_url": server.url},
+            retry={"base_delay": 0.0, "jitter": 0.0},
+        )
+        with pytest.raises(allm.AdapterError, match="Rate limit reached") as refused:
+            call(engine)
+        assert (refused.value.reason, len(server.requests)) == ("rate_limited", 3)

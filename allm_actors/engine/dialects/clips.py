@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from allm_actors.data import AdapterError, Audio
 from allm_actors.data.audio import FORMATS, AudioFormat
+from allm_actors.engine.dialects.refusals import answered_object
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpFailure
 
@@ -56,6 +57,8 @@ def plain_type(mime_type: str | None) -> str:
 def audio_type(answer: HttpFailure, row: Service) -> str:
     """The content type of an answer that is a clip. Raises `malformed_response` for any other."""
     kind = plain_type(answer.headers.get("content-type"))
+    if kind.endswith("json"):
+        answered_object(answer, row)  # it may say why
     if not kind.startswith("audio/"):
         raise row.malformed(f"it is not sound but {kind[:100] or 'without a content type'}")
     return kind

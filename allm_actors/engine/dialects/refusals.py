@@ -60,10 +60,12 @@ def as_refusal(error: AdapterError, row: Service) -> AdapterError:
 
 
 def answered_object(answer: HttpFailure, row: Service) -> dict[str, Any]:
-    """The JSON object in an answer. Raises `malformed_response`."""
+    """The JSON object in an answer. Raises `malformed_response`, and what one says that is an error all the same."""
     wire = read_object(answer.body)
     if wire is None:
         raise row.malformed("it is not a JSON object")
+    if wire.get("error"):
+        raise refusal(answer, row)
     return wire
 
 

@@ -20,6 +20,7 @@ import msgspec
 from allm_actors.data import AdapterError, Embedding, EmbeddingRequest, EmbeddingResponse, Usage
 from allm_actors.engine.dialects.failures import provider_request_id
 from allm_actors.engine.dialects.lenient import UNREADABLE, text_of
+from allm_actors.engine.dialects.refusals import refusal
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpFailure
 
@@ -43,6 +44,8 @@ def read_numbers(answer: HttpFailure, row: Service) -> dict[str, Any]:
         wire = None
     if not isinstance(wire, dict):
         raise row.malformed("it is not a JSON object")
+    if wire.get("error"):
+        raise refusal(answer, row)
     return wire
 
 

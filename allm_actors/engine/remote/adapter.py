@@ -238,6 +238,12 @@ class _Run:
             if reading.broken is not None:
                 yield self._checked(reading.decoder.broke(reading.broken), http, first=False)
                 return
+            whole = (
+                reading.direct is None and reading.head.lstrip()[:1] == b"{" and not kind.endswith("ndjson")
+            )
+            if whole:  # one object, whatever its type is called
+                yield self._checked(self.dialect.decode_body(bytes(reading.head), self.row), http, first=True)
+                return
             if reading.direct is None and kind and not streamed:
                 raise self._not_a_stream(kind)
             yield self._checked(reading.decoder.end(), http, first=reading.direct is None)
@@ -318,7 +324,7 @@ class _Run:
 class _Reading:
     """Decodes what comes, and offers it to whoever may take it at once."""
 
-    __slots__ = ("broken", "decoder", "direct", "events", "left")
+    __slots__ = ("broken", "decoder", "direct", "events", "head", "left")
 
     def __init__(self, decoder: Decoder, most: int) -> None:
         self.decoder = decoder
@@ -326,12 +332,15 @@ class _Reading:
         self.broken: AdapterError | None = None
         self.events: list[Event] = []
         self.direct: Callable[[Sequence[Event]], bool] | None = None  # before the first batch nobody
+        self.head = bytearray()  # what came before that
 
     def feed(self, chunk: bytes) -> bool:
         """Whether there is nothing that the call's own task must do."""
         decoder = self.decoder
         self.events = events = decoder.feed(chunk)
         self.left -= len(chunk)
+        if self.direct is None and len(self.head) < _MAX_BODY_BYTES:
+            self.head += chunk
         if decoder.done or self.left < 0:
             return False
         return not events or (self.direct is not None and self.direct(events))

@@ -31,7 +31,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import PartialCall, json_text
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
-from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, text_of
+from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, read_object, text_of
 from allm_actors.engine.dialects.openai.wire import (
     FOUND,
     Call,
@@ -105,6 +105,8 @@ class Decoder(AnswerDecoder[ServerEvent]):
             chunk = read_leniently(data)
         if chunk is None:
             self._answer.malformed("an event of the stream is not a JSON object", events)
+        elif frame.event == "error" and not (chunk.error or chunk.choices):
+            self._answer.fail(self._reported(read_object(data)), events)  # as some gateways say it
         else:
             self._on_chunk(chunk, events)
 
