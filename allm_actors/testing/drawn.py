@@ -45,8 +45,8 @@ def drawn_options(
         told.add("tool_result_encoder")
     if told & _FORMS:  # an answer has one form
         told |= _FORMS
-    if own_handlers:  # they wait as long as they may, and that is for their user to say
-        told.add("tool_timeout")
+    if own_handlers or engine.tool_executor is not None or "tool_executor" in told:
+        told.add("tool_timeout")  # they wait as long as they may, and that is for their user to say
     ends = option_of(engine, given, "tool_timeout") != math.inf
     drawn = _drawn(wild, engine, _hanging(sleep) if wild.hangs and ends else None)
     return {**{name: value for name, value in drawn.items() if name not in told}, **given}
@@ -97,9 +97,8 @@ def _drawn(wild: Wild, engine: Engine, hanging: _Hanging | None) -> dict[str, An
         models = [*_MODELS, *([hanging.model] if hanging else [])]
         options |= {"response_model": dice.choice(models), "max_retries": dice.randint(0, 2)}
     if dice.random() < 0.2:
-        options["tool_choice"] = dice.choice(
-            ["auto", "none", "required", *(tool.name for tool in engine.tools)]
-        )
+        must = ["required", *(tool.name for tool in engine.tools)] if engine.tools else []
+        options["tool_choice"] = dice.choice(["auto", "none", *must])
     if dice.random() < 0.2:
         options["prompt_cache"] = dice.choice([True, False, {"key": "k", "retention": "long"}])
     return options

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from supervisors import Faults, ScenarioFailed, Sim, explore
 from supervisors.testing import run_in_sim
+from supervisors.testing.exploration import check_scenario
 
 from .simhost import SimHost
 
@@ -66,6 +67,12 @@ def run_chat(
 
 
 def _on_a_host(scenario: Callable[[SimHost], T], store: Callable[[], Any] | None) -> Callable[[Sim], T]:
+    check_scenario(scenario)
+    if not (store is None or callable(store)):
+        raise TypeError(
+            f"store is a function that gives each run a store of its own, not a {type(store).__name__}"
+        )
+
     def run(sim: Sim) -> T:
         with SimHost(sim=sim, store=None if store is None else store()) as host:
             return scenario(host)

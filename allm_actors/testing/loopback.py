@@ -268,9 +268,14 @@ class _Connection(asyncio.Protocol):
 
     def decide(self, request: Request) -> Reply:
         try:
-            return self.answer(request)
+            reply: object = self.answer(request)
         except Exception as error:  # noqa: BLE001 - a mistake in the test's own function; its client hears of it
             return _failure(500, f"{type(error).__name__}: {error}")
+        if isinstance(reply, Reply):
+            return reply
+        return _failure(
+            500, f"the function that answers must return a Reply, and gave: {type(reply).__name__}"
+        )
 
     async def send(self, reply: Reply, *, head_only: bool = False) -> None:
         await _pause(reply.first_byte_delay)

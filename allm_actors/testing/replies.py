@@ -58,6 +58,25 @@ class Reply:
     first_byte_delay: float = 0.0
     then: Then = "end"
 
+    def __post_init__(self) -> None:
+        """Raises TypeError or ValueError for what could not be sent."""
+        given: list[tuple[str, Any]] = [("body", [self.body]), ("chunks", self.chunks), ("raw", self.raw)]
+        for name, pieces in given:
+            if isinstance(pieces, str | bytes):
+                raise TypeError(
+                    f"{name} of a Reply is a list of bytes and gates, got: {type(pieces).__name__}"
+                )
+            for piece in pieces or ():
+                if not isinstance(piece, bytes | bytearray | memoryview | Gate):
+                    raise TypeError(f"{name} of a Reply is bytes, got: {type(piece).__name__}")
+        for header, value in self.headers.items():
+            try:
+                f"{header}: {value}".encode("latin-1")
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"the header {header!r} of a Reply has a letter that no header can have"
+                ) from None
+
     def wait_before(self, index: int) -> float:
         """The seconds before that chunk."""
         if self.waits:

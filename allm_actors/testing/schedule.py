@@ -146,6 +146,10 @@ class Schedule:
 
     def _turn(self, chat: SessionHandle, text: str | None) -> None:
         before, began, deaths = chat.value.thread, self.host.now, self.deaths
+        asked, failed = (
+            len(self.wild.asked),
+            len(self.wild.failed),
+        )  # by earlier turns, whose id may be the same
         act = self.dice.choice(["read", "read", "read", "result", "leave", "cancel"])
         undisturbed = act in ("read", "result")
         try:
@@ -171,8 +175,8 @@ class Schedule:
                 limit=self._limit,
                 passes=passes_of(self.engine, self.options),
                 retries=self._retries,
-                asked=self.wild.asked.count(turn.id),
-                failed=self.wild.failed.count(turn.id),
+                asked=self.wild.asked[asked:].count(turn.id),
+                failed=self.wild.failed[failed:].count(turn.id),
                 concurrency=self._concurrency,
                 undisturbed=undisturbed and self.deaths == deaths,
             )

@@ -8,6 +8,7 @@ Source: FoundationDB; loom; Hypothesis ("falsifying example").
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ from supervisors.runtime.faults import Faults
 from supervisors.runtime.sim import Sim, silence
 from supervisors.testing.shrinking import shrink
 
-__all__ = ["ScenarioFailed", "explore", "run_in_sim"]
+__all__ = ["ScenarioFailed", "check_scenario", "explore", "run_in_sim"]
 
 T = TypeVar("T")
 
@@ -51,7 +52,11 @@ def run_in_sim(
     faults: Faults | None = None,
     **options: Any,
 ) -> T:
-    """What the scenario returns, after one simulated run. Options as for `Sim`."""
+    """What the scenario returns, after one simulated run. Options as for `Sim`.
+
+    Raises: `BadSpec("invalid_scenario")` for what would do nothing when it is called.
+    """
+    check_scenario(scenario)
     with Sim(seed, replay=replay, faults=faults, **options) as sim:
         return scenario(sim)
 
@@ -110,21 +115,45 @@ class _Attempt:
 
 def _report(attempt: _Attempt, seed: int, error: BaseException, shrinks: int) -> None:
     def fails(candidate: list[int]) -> list[int] | None:
-        return attempt.choices if type(attempt.run(seed, candidate)) is type(error) else None
+        return attempt.choices if _is_same(attempt.run(seed, candidate), error) else None
 
+    choices, trace = attempt.choices, attempt.trace
     if attempt.broken:  # each further run would take all its patience, too, and leave one more thread behind
-        raise ScenarioFailed(seed, error, attempt.choices, attempt.trace) from error
-    smallest = shrink(attempt.choices, fails, shrinks)
-    again = attempt.run(seed, smallest)
-    if again is None:
-        raise ScenarioFailed(seed, error, smallest, attempt.trace) from error
+        raise ScenarioFailed(seed, error, choices, trace) from error
+    if fails(choices) is None:
+        failure = ScenarioFailed(seed, error, choices, trace)
+        failure.add_note(
+            "The same choices did not fail in this way again: it depends on something outside of the run."
+        )
+        raise failure from error
+    smallest = shrink(choices, fails, shrinks)
+    again = attempt.run(seed, smallest) or error
     raise ScenarioFailed(seed, again, smallest, attempt.trace) from again
 
 
-def _check(scenario: object, seeds: object, faults: object) -> None:
+def _is_same(error: BaseException | None, first: BaseException) -> bool:
+    """Whether it is the same failure: of the same type, and from the same line."""
+    return error is not None and type(error) is type(first) and _raised_at(error) == _raised_at(first)
+
+
+def _raised_at(error: BaseException) -> tuple[str, int | None]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return (frames[-1].filename, frames[-1].lineno) if frames else ("", None)
+
+
+def check_scenario(scenario: object) -> None:
+    """Raises `BadSpec("invalid_scenario")` for what is no plain function: a call of any other would do nothing."""
+    kind = type(scenario).__name__
     if not callable(scenario):
-        kind = type(scenario).__name__
         raise BadSpec("invalid_scenario", kind, f"a scenario is a function of a Sim, not a {kind}")
+    for test in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
+        if test(scenario):
+            text = f"{scenario!r} would do nothing when it is called; a scenario is a plain function of a Sim"
+            raise BadSpec("invalid_scenario", kind, text)
+
+
+def _check(scenario: object, seeds: object, faults: object) -> None:
+    check_scenario(scenario)
     if not isinstance(seeds, Iterable):
         raise BadSpec("invalid_scenario", seeds, f"seeds come one by one, as range(200), not as {seeds!r}")
     if not (faults is None or isinstance(faults, Faults)):

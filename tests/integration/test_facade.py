@@ -17,6 +17,7 @@ import pytest
 import structlog
 
 import allm_actors as allm
+from allm_actors.actors import default_host
 from allm_actors.data import (
     AdapterError,
     ChatCompleted,
@@ -1398,3 +1399,30 @@ def test_a_blocking_call_in_an_asynchronous_tool_is_fine_without_asynchronous_to
 
     result = allm.chat(fake(calls("agent"), HELLO, tools=[agent]), HI)
     assert result.steps[0].tool_results[0].content == "completed"
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_an_adapter_that_notices_late_that_nobody_reads_crashes_nobody(caplog, ends):
+    goes_on, over = threading.Event(), threading.Event()
+
+    class Late:
+        name = "late"
+
+        def stream(self, _request, _call):
+            yield MessageStarted()
+            goes_on.wait(10)
+            try:
+                if ends:
+                    yield allm.MessageCompleted(allm.assistant("x"), "stop")
+            finally:
+                over.set()
+
+    with caplog.at_level(logging.WARNING):
+        stream = allm.stream_generate(allm.Engine(adapter=Late()), HI)
+        next(stream)
+        stream.close()
+        goes_on.set()
+        assert over.wait(10)
+        host = default_host()
+        until(lambda: not [ref for ref in host.system.processes() if "Adapter" in ref.actor_class.__name__])
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]

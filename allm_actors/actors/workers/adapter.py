@@ -190,7 +190,7 @@ class AdapterActor(Process):
         raise error
 
     def _refuse(self, error: Exception) -> NoReturn:
-        self._job.session.tell(ModelRefused(self._job.token, error))
+        self._job.session.send(ModelRefused(self._job.token, error))
         self.exit(ANSWERED)
 
     def _run(self, opened: Any) -> None:
@@ -221,7 +221,7 @@ class AdapterActor(Process):
             close(script)
             self._failed(failure)
         if item is _END:
-            self._job.session.tell(ModelDone(self._job.token))
+            self._job.session.send(ModelDone(self._job.token))  # whoever asked may be gone
             self._end(ANSWERED)
             return
         self._waiting = True
@@ -329,7 +329,7 @@ class Pump:
             finally:
                 if way is not None:
                     way.direct = None  # or it and this pump would be a circle
-        session.tell(ModelDone(job.token))
+        session.send(ModelDone(job.token))
 
     def _take(self, events: Any) -> bool:
         """A batch in the call that read it from the socket, without this task: taken, while the session keeps up."""

@@ -164,6 +164,41 @@ def test_a_proof_of_few_schedules_is_one(schedules: int, crash: bool) -> None:
     assert crash or not proof.crashed
 
 
+def waits_to_be_stopped(tool: Any, arguments: Any, context: Any) -> Any:
+    """As an executor does that leaves the time to whoever calls it."""
+    context.cancelled.wait()
+    return None
+
+
+class Waits:
+    execute = staticmethod(waits_to_be_stopped)
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        (allm.Engine(adapter="fake"), {}),
+        (allm.Engine(adapter="fake"), {"handlers": "own"}),
+        (allm.Engine(adapter="fake"), {"request_id": "mine"}),
+    ],
+    ids=["no tools", "no tools of its own", "one id for all"],
+)
+def test_what_is_not_the_agents_fault_is_no_failure(asked: allm.Engine, options: dict[str, Any]) -> None:
+    assert prove_halting(asked, schedules=60, **options).schedules == 60
+
+
+def test_an_executor_that_waits_as_long_as_it_may_has_the_time_that_calls_have() -> None:
+    asked = engine().merge(tool_executor=Waits())
+    assert prove_halting(asked, schedules=40).schedules == 40
+
+
+def test_a_store_of_each_runs_own_is_made_by_a_function() -> None:
+    with pytest.raises(
+        TypeError, match="store is a function that gives each run a store of its own, not a str"
+    ):
+        prove_halting(engine(), schedules=5, store="x.db")
+
+
 def test_a_proof_of_nothing_is_none() -> None:
     for none in (0, "5", 2.5, True):
         with pytest.raises(ValueError, match=f"schedules must be 1 or more, got: {none!r}"):

@@ -253,3 +253,26 @@ def test_whoever_has_left_is_not_written_to(caplog):
                 client.recv(1)
         server.wait_for(lambda it: it.abandoned == 20, 10)
     assert "socket.send() raised exception" not in caplog.text
+
+
+@pytest.mark.parametrize("given", [None, "hello", (b"a", b"b"), {"choices": []}])
+def test_whoever_answers_with_something_else_hears_of_it(given):
+    with LoopbackServer(lambda _request: given) as server:
+        response = httpx.post(f"{server.url}/v1", content=b"{}", timeout=10)
+        assert response.status_code == 500
+        assert f"must return a Reply, and gave: {type(given).__name__}" in response.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"body": "text"}, TypeError, "body of a Reply is bytes, got: str"),
+        ({"chunks": ["text"]}, TypeError, "chunks of a Reply is bytes, got: str"),
+        ({"chunks": b"text"}, TypeError, "chunks of a Reply is a list of bytes and gates, got: bytes"),
+        ({"raw": [1]}, TypeError, "raw of a Reply is bytes, got: int"),
+        ({"headers": {"x-name": "Zoë ☃"}}, ValueError, "the header 'x-name' of a Reply has a letter"),
+    ],
+)
+def test_a_reply_that_cannot_be_sent_is_refused_where_it_is_made(fields, error, words):
+    with pytest.raises(error, match=words):
+        Reply(**fields)

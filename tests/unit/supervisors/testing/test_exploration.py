@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from supervisors import (
     NO_REPLY,
     AlreadyStarted,
+    BadSpec,
     Deadlock,
     Faults,
     Process,
@@ -323,3 +324,62 @@ def test_ctrl_c_is_no_failure_of_the_scenario_and_is_not_made_small():
     assert ended.stderr.rstrip().endswith("KeyboardInterrupt")
     assert "Simulation" not in ended.stderr
     assert "ScenarioFailed" not in ended.stderr
+
+
+async def asynchronous(sim):
+    raise AssertionError
+
+
+def generating(sim):
+    yield sim
+
+
+async def both(sim):
+    yield sim
+
+
+@pytest.mark.parametrize("scenario", [asynchronous, generating, both])
+def test_a_scenario_that_would_do_nothing_is_refused(scenario):
+    for run in (explore, run_in_sim):
+        with pytest.raises(
+            BadSpec, match="would do nothing when it is called; a scenario is a plain function"
+        ):
+            run(scenario)
+
+
+def test_a_failure_that_does_not_come_again_is_told_as_it_was():
+    runs = []
+
+    def once(sim):
+        runs.append(sim)
+        with sim.system.activated():
+            ref = Store.start()
+        if len(runs) == 7:
+            ref.tell("seventh")
+        sim.settle()
+        assert len(runs) != 7, "once"
+
+    with pytest.raises(ScenarioFailed, match="AssertionError: once") as failed:
+        explore(once)
+    assert len(runs) == 8  # and not made small
+    assert any("did not fail in this way again" in note for note in failed.value.__notes__)
+    assert any("str" in str(choice) for choice in failed.value.trace), "the run that failed"
+
+
+def test_what_is_made_small_is_the_failure_that_was_found():
+    def two_bugs(sim):
+        picked = [sim.pick(*range(10)) for _ in range(4)]
+        if picked == sorted(picked, reverse=True) and picked[0] > 5:
+            raise AssertionError("the rare one")
+        assert sum(picked) < 30, "the common one"
+
+    for seed in range(3000):
+        try:
+            run_in_sim(two_bugs, seed=seed)
+        except AssertionError as error:
+            if "rare" not in str(error):
+                continue
+            with pytest.raises(ScenarioFailed, match="the rare one"):
+                explore(two_bugs, seeds=[seed])
+            return
+    pytest.fail("no seed has the rare one")
