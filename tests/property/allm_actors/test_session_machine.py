@@ -58,7 +58,7 @@ def test_sessions_keep_their_promises(machine: type[SessionMachine]) -> None:
 
 
 def test_the_machine_finds_a_session_that_forgets_who_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = sessions.submit_tool_result
+    honest = sessions._submitted
 
     def forgets(session: Any, call_id: str, content: Any) -> Any:
         changed = honest(session, call_id, content)
@@ -66,7 +66,7 @@ def test_the_machine_finds_a_session_that_forgets_who_waits(monkeypatch: pytest.
             **{**{f: getattr(changed, f) for f in changed.__struct_fields__}, "thread": session.thread}
         )
 
-    monkeypatch.setattr(sessions, "submit_tool_result", forgets)
+    monkeypatch.setattr(sessions, "_submitted", forgets)
     with pytest.raises((AssertionError, allm.ValidationError)):
         run_state_machine_as_test(Scripted, settings=TO_A_BUG)
 
