@@ -99,7 +99,8 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line on stderr that is not an answer and not an error."""
-        self.err.write(f"{self.paint_err(text, 'dim')}\n")
+        said = harmless(text) if self.err.isatty() else text
+        self.err.write(f"{self.paint_err(said, 'dim')}\n")
         self.err.flush()
 
     def flush(self) -> None:
