@@ -1,7 +1,7 @@
 """`allm run`: ask once, print the answer.
 
-Rule of this file: stdout is the answer and nothing else, so that it can be piped; tools are told of on stderr, and only
-to a person.
+Rule of this file: stdout is the answer and nothing else, so that it can be piped: what tools print goes to stderr.
+There a person is told of them, and nobody else.
 """
 
 from __future__ import annotations
@@ -39,6 +39,11 @@ _UNFINISHED = {
 
 def perform(options: Options, terminal: Terminal) -> int:
     """Ask, and print what is answered."""
+    with terminal.alone():  # tools may print, when they are loaded, too
+        return _perform(options, terminal)
+
+
+def _perform(options: Options, terminal: Terminal) -> int:
     set_up_log(options)
     prompt = _prompt(options, terminal)
     engine = engine_for(options)

@@ -27,6 +27,71 @@ def test_the_prompt_may_be_piped(allm: Call, options: list[str]) -> None:
     assert allm("run", "Sum up:", "-", *options, typed="a letter\n")[1] == "1 heard: Sum up:\n\na letter\n"
 
 
+LOUD = '''
+import subprocess, sys
+import allm_actors as allm
+
+print("loaded")
+
+@allm.tool
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    print("asked")
+    subprocess.run([sys.executable, "-c", "print('helped')"], check=True)
+    return input("Sure? ")
+'''
+
+
+def test_what_tools_print_is_no_part_of_the_answer(process: Start, options: list[str], home: Path) -> None:
+    (home / "loud.py").write_text(LOUD)
+    loud = ("run", "weather", "--tools", str(home / "loud.py"), *options)
+    out, err = process(*loud).communicate("yes\n", timeout=45)
+    assert (out, err) == ("It said yes.\n", "loaded\nasked\nhelped\nSure? ")
+    out, err = process(*loud, "--json").communicate("yes\n", timeout=45)
+    assert allm_actors.from_json(out).text() == "It said yes."
+    assert err == "loaded\nasked\nhelped\nSure? "
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "ended"),
+    [
+        ("run hi", "<&-", (0, "1 heard: hi\n", "")),
+        ("run", "<&-", (2, "", "allm: the prompt is empty: nothing was typed or piped in\n")),
+        ("run hi", "2>&-", (0, "1 heard: hi\n", "")),
+        ("run 401", "2>&-", (1, "", "")),
+        ("run hi --session s", "<&- 2>&-", (0, "1 heard: hi\n", "")),
+        ("run hi --session s", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("run hi", "<&- >&- 2>&-", (1, "", "")),
+        ("chat", "<&-", (0, "", "")),
+        ("chat", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("--help", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("chatter", "2>&-", (2, "", "")),
+    ],
+)
+def test_a_stream_that_is_closed_is_no_traceback(
+    home: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    closed: str,
+    ended: tuple[int, str, str],
+) -> None:
+    monkeypatch.delenv("NO_COLOR")  # who wants no colour is not asked what his streams are
+    asked = [*words.split(), *(options if words.startswith(("run", "chat")) else [])]
+    script = f'exec "$@" {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "allm_actors", *asked],
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == ended[:2]
+    assert done.stderr.startswith(ended[2])
+    assert done.stderr.count("\n") == bool(ended[2])
+
+
 def test_the_system_message_is_sent_first(allm: Call, options: list[str], server: LoopbackServer) -> None:
     assert allm("run", "hi", "--system", "Rhyme.", *options)[0] == 0
     assert server.requests[0].json["messages"][0] == {"role": "system", "content": "Rhyme."}
