@@ -159,7 +159,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "with --base-url alone, openai-compatible)",
     )
     group.add_argument(
-        "--model", metavar="NAME", help="default: the one in --adapter NAME:MODEL, else $ALLM_MODEL"
+        "--model",
+        metavar="NAME",
+        type=_model,
+        help="default: the one in --adapter NAME:MODEL, else $ALLM_MODEL",
     )
     group.add_argument("--base-url", metavar="URL", help="another server of the same format, such as …/v1")
     group.add_argument("--system", metavar="TEXT", help="what the model should be; for a session that begins")
@@ -220,10 +223,18 @@ def _count(text: str) -> int:
 def _name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("a session's name must not be empty")
+    return _utf8(text, "a session's name")
+
+
+def _model(text: str) -> str:
+    return _utf8(text, "a model's name")
+
+
+def _utf8(text: str, what: str) -> str:
     try:
         text.encode()
-    except UnicodeEncodeError as error:  # bytes that are none stand for themselves, as lone surrogates
-        raise argparse.ArgumentTypeError(f"a session's name must be UTF-8, got {text!r}") from error
+    except UnicodeEncodeError as error:  # Python has a lone surrogate for each byte that is no UTF-8
+        raise argparse.ArgumentTypeError(f"{what} must be UTF-8, got {text!r}") from error
     return text
 
 

@@ -139,13 +139,16 @@ def test_an_empty_model_is_none(allm: Call, options: list[str], server: Loopback
     assert not server.requests
 
 
-def test_a_session_whose_name_is_no_text_is_refused(process: Start, options: list[str]) -> None:
-    for command in ("run", "chat"):
-        ended = process(command, "--session", os.fsdecode(b"a\xff"), *options)
-        _, err = ended.communicate("hi", timeout=45)
-        assert ended.returncode == 2
-        assert err.splitlines()[-1].endswith(r"a session's name must be UTF-8, got 'a\udcff'")
-        assert "Traceback" not in err
+@pytest.mark.parametrize("command", ["run", "chat"])
+@pytest.mark.parametrize("what", ["session", "model"])
+def test_a_name_that_is_no_text_is_refused(
+    process: Start, options: list[str], command: str, what: str
+) -> None:
+    ended = process(command, *options, f"--{what}", os.fsdecode(b"a\xff"))
+    _, err = ended.communicate("hi", timeout=45)
+    assert ended.returncode == 2
+    assert err.splitlines()[-1].endswith(rf"a {what}'s name must be UTF-8, got 'a\udcff'")
+    assert "Traceback" not in err
 
 
 def test_a_dash_behind_two_is_still_what_is_piped_in(allm: Call, options: list[str]) -> None:
