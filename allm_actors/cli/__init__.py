@@ -27,9 +27,13 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Thread: the main one, because Ctrl-C is a signal."""
-    from .terminal import Terminal, Unwritable
+    from .terminal import Terminal, Unwritable, fill_in
 
+    closed = fill_in()
     terminal = Terminal()  # first: the help, too, has to be printable in a narrow locale
+    if "stdout" in closed:
+        terminal.complain("nothing can be printed: stdout is closed; what nobody reads may go to /dev/null")
+        return 1
     try:
         options = parse(argv)
     except SystemExit as ended:  # argparse has said why, on stderr or, for --help, on stdout

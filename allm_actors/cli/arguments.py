@@ -46,7 +46,8 @@ examples:
   allm run "Weather in Lisbon?" --tools tools.py --json
   allm run "And tomorrow?" --session trip          go on with a stored session
 
-exit codes: 0 an answer, 1 the provider or the turn failed, 2 the command line is wrong, 130 Ctrl-C.
+exit codes: 0 an answer, 1 the provider or the turn failed, or the answer is cut off or refused, 2 the command line is
+wrong, 130 Ctrl-C.
 """
 _SESSIONS_EXAMPLES = """\
 examples:
@@ -71,6 +72,7 @@ class Options(argparse.Namespace):
     system: str | None
     tools: list[str]
     timeout: float | None
+    max_tokens: int | None
     verbose: bool
     prompt: list[str]
     json: bool
@@ -82,11 +84,19 @@ def parse(argv: Sequence[str] | None) -> Options:
     parser = _parser()
     options, rest = parser.parse_known_args(argv, namespace=Options())
     # argparse takes words before the first option only: `allm run "Review:" --json -` has one more behind it.
-    if options.command == "run" and all(word == "-" or not word.startswith("-") for word in rest):
-        options.prompt += rest
+    if options.command == "run" and (more := _words(rest)) is not None:
+        options.prompt += more
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}{_nearest(options, rest)}")
     return options
+
+
+def _words(rest: Sequence[str]) -> list[str] | None:
+    """The words of a prompt among what is left, behind `--` whatever is there; None if there is an option."""
+    end = rest.index("--") if "--" in rest else len(rest)
+    if any(word != "-" and word.startswith("-") for word in rest[:end]):
+        return None
+    return [*rest[:end], *rest[end + 1 :]]
 
 
 def _nearest(options: Options, rest: Sequence[str]) -> str:
@@ -149,7 +159,10 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "with --base-url alone, openai-compatible)",
     )
     group.add_argument(
-        "--model", metavar="NAME", help="default: the one in --adapter NAME:MODEL, else $ALLM_MODEL"
+        "--model",
+        metavar="NAME",
+        type=_model,
+        help="default: the one in --adapter NAME:MODEL, else $ALLM_MODEL",
     )
     group.add_argument("--base-url", metavar="URL", help="another server of the same format, such as …/v1")
     group.add_argument("--system", metavar="TEXT", help="what the model should be; for a session that begins")
@@ -165,6 +178,12 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=_seconds,
         help="the longest one model call may take (default: no limit)",
+    )
+    group.add_argument(
+        "--max-tokens",
+        metavar="COUNT",
+        type=_count,
+        help="the longest one answer of the model may be, in tokens (default: the provider's)",
     )
     group.add_argument(
         "--verbose", "-v", action="store_true", help="show the log of the supervisors on stderr"
@@ -194,9 +213,28 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _count(text: str) -> int:
+    # No longer than a number of a request may be, and what `int` takes besides, as 1_000, is a slip here.
+    if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):
+        raise argparse.ArgumentTypeError(f"a whole number above zero is needed, got {text!r}")
+    return int(text)
+
+
 def _name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("a session's name must not be empty")
+    return _utf8(text, "a session's name")
+
+
+def _model(text: str) -> str:
+    return _utf8(text, "a model's name")
+
+
+def _utf8(text: str, what: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # Python has a lone surrogate for each byte that is no UTF-8
+        raise argparse.ArgumentTypeError(f"{what} must be UTF-8, got {text!r}") from error
     return text
 
 

@@ -35,7 +35,7 @@ def engine_for(options: Options) -> Engine:
         raise Misuse(f"which adapter? {adapter!r} has only a model; `allm providers` lists the names")
     engine = Engine(
         adapter=adapter,
-        model=options.model,
+        model=options.model or None,
         tools=load_tools(options.tools),
         adapter_opts={"base_url": options.base_url} if options.base_url else {},
     )
@@ -58,7 +58,8 @@ def engine_for(options: Options) -> Engine:
 
 def turn_options(options: Options) -> dict[str, Any]:
     """What every turn is called with."""
-    return {} if options.timeout is None else {"request_timeout": options.timeout}
+    given = {"request_timeout": options.timeout, "max_tokens": options.max_tokens}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def place_of(options: Options, environ: Mapping[str, str] = os.environ) -> Path | None:

@@ -1,7 +1,7 @@
 """`allm run`: ask once, print the answer.
 
-Rule of this file: stdout is the answer and nothing else, so that it can be piped; tools are told of on stderr, and only
-to a person.
+Rule of this file: stdout is the answer and nothing else, so that it can be piped: what tools print goes to stderr.
+There a person is told of them, and nobody else.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from allm_actors.actors import EventStream, Host
-from allm_actors.data import ChatResult, Message, TextDelta
+from allm_actors.data import ChatResult, Message, TextDelta, ToolHalt
 from allm_actors.data.build import system, user
 from allm_actors.data.codec import to_json
 from allm_actors.data.sessions import Session
 from allm_actors.engine.engine import Engine
+from allm_actors.execution.tools import RESERVED_HALTS
 from allm_actors.facade import stream
 
 from .arguments import Options
 from .equipment import begin, engine_for, set_up_log, store_of, turn_options
 from .terminal import Terminal
 from .transcript import call_text
-from .trouble import Misuse, line
+from .trouble import Misuse, is_empty, line, shortcoming
 
 __all__ = ["perform"]
 
@@ -38,17 +39,21 @@ _UNFINISHED = {
 
 def perform(options: Options, terminal: Terminal) -> int:
     """Ask, and print what is answered."""
+    with terminal.alone():  # tools may print, when they are loaded, too
+        return _perform(options, terminal)
+
+
+def _perform(options: Options, terminal: Terminal) -> int:
     set_up_log(options)
     prompt = _prompt(options, terminal)
     engine = engine_for(options)
     with _turn(options, engine, prompt, terminal) as turn:
         result = _answer(turn, options, terminal)
-    if options.json:
-        terminal.say(to_json(result))
+    encoded = _say_json(result, terminal) if options.json else True
     terminal.flush()
     if options.prompt and "-" not in options.prompt and terminal.unread:
         terminal.note("what was piped in was not read: a `-` among the words stands for it")
-    return _verdict(result, terminal)
+    return _verdict(result, terminal) if encoded else 1
 
 
 def _prompt(options: Options, terminal: Terminal) -> str:
@@ -106,12 +111,24 @@ def _answer(turn: EventStream[ChatResult], options: Options, terminal: Terminal)
             case TextDelta(delta=delta):
                 terminal.tell(delta)
                 ended = delta.endswith("\n")
+            case ToolHalt():
+                ended = _answer_of_tool(event, ended, terminal)
             case _:
                 ended = _tell_of_tools(event, ended, terminal)
     if not ended:
         terminal.say()
     result: ChatResult = turn.result()
     return result
+
+
+def _answer_of_tool(event: ToolHalt, ended: bool, terminal: Terminal) -> bool:
+    """Print what a tool that ends the turn has given: nobody comes after it who would say it."""
+    if event.reason in RESERVED_HALTS or event.result is None:
+        return ended
+    if not ended:
+        terminal.say()
+    terminal.tell(f"{event.content}\n")
+    return True
 
 
 def _tell_of_tools(event: Any, ended: bool, terminal: Terminal) -> bool:
@@ -125,6 +142,19 @@ def _tell_of_tools(event: Any, ended: bool, terminal: Terminal) -> bool:
     return True
 
 
+def _say_json(result: ChatResult, terminal: Terminal) -> bool:
+    """Print the result as JSON. Whether it has that form: if not, stdout stays empty, and stderr has the answer."""
+    try:
+        text = to_json(result)
+    except TypeError as error:
+        terminal.complain(f"the result cannot be printed as JSON: {line(error)}")
+        if answer := result.text() or result.pending_question:  # it is paid for
+            terminal.note(answer)
+        return False
+    terminal.say(text)
+    return True
+
+
 def _verdict(result: ChatResult, terminal: Terminal) -> int:
     reason = result.halted_reason or ""
     if reason in ("error", "tool_error"):
@@ -133,6 +163,13 @@ def _verdict(result: ChatResult, terminal: Terminal) -> int:
     if reason in _UNFINISHED:
         terminal.complain(_UNFINISHED[reason].format(turns=len(result.steps)))
         return 1
+    if (lacks := shortcoming(result)) is not None:
+        terminal.complain(lacks)
+        return 1
+    if is_empty(result):
+        terminal.note("the answer is empty")
     if reason == "ask_user" and result.pending_question is not None:
         terminal.note(f"it asks: {result.pending_question}")
+    if reason not in RESERVED_HALTS:
+        terminal.note(f"a tool ended the turn: {line(reason)}")
     return 0

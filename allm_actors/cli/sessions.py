@@ -1,41 +1,64 @@
 """`allm sessions`: what a store holds.
 
-Rule of this file: it only reads, and the default store, when it is not there yet, is an empty one.
+Rule of this file: it only reads, and the default store, when it is not there yet, is an empty one. A session that is
+damaged hides no other.
 """
 
 from __future__ import annotations
 
-from allm_actors.actors.store import Store
-from allm_actors.data import Session
+from allm_actors.actors.store import SQLiteStore, Store
+from allm_actors.data import Session, StoreError
 
 from .arguments import Options
-from .equipment import place_of, store_of
+from .equipment import place_of
 from .terminal import Terminal
 from .transcript import count_text, cut
-from .trouble import Misuse
+from .trouble import Misuse, line
 
 __all__ = ["perform"]
 
 
 def perform(options: Options, terminal: Terminal) -> int:
-    """Print the name of each session."""
+    """Print the name of each session. 1 when one of them cannot be read."""
     place = place_of(options, terminal.environ)
     if place is not None and options.store and not place.exists():
         raise Misuse(f"there is no store at {place}")
     if place is None or not place.exists():
         terminal.note(f"no sessions: there is no store at {place or 'all, :memory: keeps none'}")
         return 0
-    store = store_of(options, terminal.environ)
+    store = SQLiteStore(place, read_only=True)
     store.open()
     try:
         names = store.ids()
-        for name in names:
-            terminal.say(_line(store, name, terminal) if options.long else name)
+        damaged = _list_long(store, names, terminal) if options.long else _list(names, terminal)
     finally:
         store.close()
     if not names:
         terminal.note(f"no sessions in {place}")
-    return 0
+    for error in damaged:
+        terminal.complain(line(error))
+    return 1 if damaged else 0
+
+
+def _list(names: list[str], terminal: Terminal) -> list[StoreError]:
+    for name in names:
+        terminal.say(name)
+    return []
+
+
+def _list_long(store: Store, names: list[str], terminal: Terminal) -> list[StoreError]:
+    """Print a line for each session. What is wrong with those that are damaged."""
+    damaged = []
+    for name in names:
+        try:
+            text = _line(store, name, terminal)
+        except StoreError as error:
+            if error.reason != "corrupt":
+                raise
+            damaged.append(error)
+            text = f"{terminal.paint(name, 'bold')}  {terminal.paint('corrupt', 'red')}"
+        terminal.say(text)
+    return damaged
 
 
 def _line(store: Store, name: str, terminal: Terminal) -> str:

@@ -13,16 +13,29 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from .colour import Paint, harmless, wants_colour
 
-__all__ = ["Terminal", "Unwritable"]
+__all__ = ["Terminal", "Unwritable", "fill_in"]
+
+_STDOUT = 1
 
 
 class Unwritable(Exception):
     """What was to be printed could not be: a full disk, a device that is gone."""
+
+
+def fill_in() -> list[str]:
+    """The names of the standard streams that are closed. The null device takes their places, before a file does."""
+    closed = []
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - to our end
+            closed.append(name)
+    return closed
 
 
 class Terminal:
@@ -99,13 +112,20 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print a line on stderr that is not an answer and not an error."""
-        self.err.write(f"{self.paint_err(text, 'dim')}\n")
+        said = harmless(text) if self.err.isatty() else text
+        self.err.write(f"{self.paint_err(said, 'dim')}\n")
         self.err.flush()
 
     def flush(self) -> None:
         """Have everything that was printed seen. Raises Unwritable."""
         with _writing():
             self.out.flush()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A block in which stdout is ours: what others print there, also programs that they start, is on stderr."""
+        with redirect_stdout(self.err), self._stdout_apart():
+            yield
 
     def read(self) -> str:
         """All that is piped in."""
@@ -121,12 +141,39 @@ class Terminal:
             raise EOFError
         return line.rstrip("\n")
 
+    @contextmanager
+    def _stdout_apart(self) -> Iterator[None]:
+        number = _number(self.err)
+        if (
+            number is None or _number(self.out) != _STDOUT
+        ):  # another program's stream, which no child inherits
+            yield
+            return
+        self.flush()
+        out, kept = self.out, os.dup(_STDOUT)
+        self.out = os.fdopen(kept, "w", encoding=out.encoding, errors=out.errors)
+        os.dup2(number, _STDOUT)
+        try:
+            yield
+        finally:
+            os.dup2(kept, _STDOUT)
+            with suppress(OSError):  # what could not be written has been told
+                self.out.close()
+            self.out = out
+
     def _prompt(self, prompt: str, *styles: Any) -> str:
         # readline counts columns; these two characters tell it that the codes between them have none.
         if not self.paint.on:
             return prompt
         before, _, after = self.paint("\0", *styles).partition("\0")
         return f"\x01{before}\x02{prompt}\x01{after}\x02"
+
+
+def _number(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 @contextmanager

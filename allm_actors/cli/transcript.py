@@ -26,7 +26,7 @@ from allm_actors.data import (
 
 from .colour import harmless
 from .terminal import Terminal
-from .trouble import line
+from .trouble import is_empty, line, shortcoming
 
 __all__ = ["Transcript", "call_text", "count_text", "cut", "tokens_of"]
 
@@ -83,7 +83,7 @@ class Transcript:
                 )
                 return False
             case _:
-                return True
+                return self._judge(result)
 
     def summary(self, result: ChatResult) -> str:
         """How long the turn took and what it consumed, as far as is known."""
@@ -95,6 +95,14 @@ class Transcript:
         if self._mid_line:
             self._terminal.say()
             self._mid_line = False
+
+    def _judge(self, result: ChatResult) -> bool:
+        if (lacks := shortcoming(result)) is not None:
+            self._terminal.complain(lacks)
+            return False
+        if is_empty(result):
+            self._terminal.note("the answer is empty")
+        return True
 
     def _answer(self, id: str, content: str) -> None:
         started = self._started.pop(id, None)

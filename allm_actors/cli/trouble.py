@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from allm_actors.data import AdapterError, AllmError, EngineError, StoreError
+from allm_actors.data import AdapterError, AllmError, ChatResult, EngineError, StoreError
 from allm_actors.engine.catalog import PROVIDERS
 
 from .colour import harmless
 
-__all__ = ["Misuse", "exit_code", "line"]
+__all__ = ["Misuse", "exit_code", "is_empty", "line", "shortcoming"]
 
 _MISUSE: Final = {"unknown_adapter", "missing_adapter", "missing_model", "invalid_engine"}
 
@@ -41,6 +41,31 @@ def line(error: object) -> str:
     advise = _ADVICE.get((type(error), getattr(error, "reason", None)))
     text = advise(error) if advise is not None else _said(error)
     return harmless(" ".join(text.split()))
+
+
+def shortcoming(result: ChatResult) -> str | None:
+    """Why the answer of a turn that is complete is none, or not all of it, in one line; None for one that is."""
+    response = result.final_response
+    if result.halted or response is None:
+        return None
+    match response.finish_reason:
+        case "length":
+            return (
+                "the answer was cut off at the limit of tokens: allow more with --max-tokens, or ask for less"
+            )
+        case "content_filter":
+            return f"the model refused: {line(response.metadata.get('refusal') or 'it does not say why')}"
+        case _:
+            return None
+
+
+def is_empty(result: ChatResult) -> bool:
+    """Whether a turn is complete and its answer nothing."""
+    response = result.final_response
+    if result.halted or response is None or response.finish_reason != "stop":
+        return False
+    text, message = response.text(), response.message
+    return not (text.strip() if text is not None else message and message.content)
 
 
 def _said(error: object) -> str:

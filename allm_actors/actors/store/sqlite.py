@@ -59,14 +59,18 @@ class SQLiteStore:
     was loaded is refused (`conflict`), so that nobody's messages are lost silently. So is who has seen a session that
     was deleted since, whatever has been begun under its name.
 
+    One that is `read_only` neither makes, upgrades nor changes a file; what would save to it is refused
+    (`unavailable`).
+
     Units: `patience` is how long it waits for another process to let go of the file, in seconds.
     """
 
-    def __init__(self, path: str | Path, *, patience: float = 5.0) -> None:
+    def __init__(self, path: str | Path, *, patience: float = 5.0, read_only: bool = False) -> None:
         self.path = str(path)
         if self.path != ":memory:":
             self.path = self._absolute(path)
         self._patience = min(patience, _LONGEST)
+        self._read_only = read_only and self.path != ":memory:"
         self._db: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None  # which file is open, whatever its name becomes
         self._seen: dict[str, int] = {}  # the revision of each session that we loaded or saved last
@@ -74,7 +78,8 @@ class SQLiteStore:
         self._turn = threading.RLock()
 
     def open(self) -> None:
-        """Open the file, creating it where it does not exist; what was open before is interrupted and closed.
+        """Open the file, creating it where it does not exist, unless it is for reading only; what was open before is
+        interrupted and closed.
 
         Raises StoreError(`locked`) when what was interrupted has not ended within `patience`.
         """
@@ -92,7 +97,11 @@ class SQLiteStore:
             self._seen.clear()
             self._file = None
             self._db = sqlite3.connect(
-                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+                self._uri() if self._read_only else self.path,
+                timeout=self._patience,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=self._read_only,
             )
             try:
                 self._prepare(self._db)
@@ -172,6 +181,10 @@ class SQLiteStore:
             advice = "cannot be found: the working directory is gone; pass an absolute path"
             raise self._error("unavailable", advice) from error
 
+    def _uri(self) -> str:
+        # Not mode=ro: who may not write cannot clear away the two files beside this one that SQLite reads with.
+        return f"{Path(self.path).as_uri()}?mode=rw"
+
     @property
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
@@ -189,10 +202,19 @@ class SQLiteStore:
                 "not_a_store", "is a database of another program; pass store= a path of your own"
             )
         self._check_version(version)
+        if self._read_only:
+            self._only_read(db, empty=not tables)
+            return
         self._write_ahead(db)
         db.execute("PRAGMA synchronous = NORMAL")
         if not tables or version < SCHEMA_VERSION:
             self._create_or_upgrade(db)
+
+    def _only_read(self, db: sqlite3.Connection, *, empty: bool) -> None:
+        # All versions have the same tables and columns, and so needs a file without any: here, not in the file.
+        for statement in SCHEMA if empty else ():
+            db.execute(statement.strip().replace("CREATE TABLE", "CREATE TEMP TABLE"))
+        db.execute("PRAGMA query_only = ON")
 
     def _check_version(self, version: int) -> None:
         # At each write, too: another process may have made the file a newer one's.
@@ -204,7 +226,11 @@ class SQLiteStore:
 
     def _check_rights(self) -> None:
         path = Path(self.path)
-        if path.exists() and not all(os.access(place, os.W_OK) for place in (path, path.parent)):
+        if (
+            not self._read_only
+            and path.exists()
+            and not all(os.access(place, os.W_OK) for place in (path, path.parent))
+        ):
             raise self._error(
                 "unavailable", "cannot be written; look at the rights of the file and of its folder"
             )

@@ -10,7 +10,7 @@ import pytest
 
 from allm_actors.cli import main
 from allm_actors.data import ToolCall
-from allm_actors.testing.exchanges import FAULTS, chat_completions
+from allm_actors.testing.exchanges import FAULTS, chat_completions, sse
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply, Request
 
 TOOLS = '''
@@ -30,11 +30,30 @@ def refund(order: str) -> str:
 def choose() -> str:
     """Let the person choose."""
     return allm.AskUser("Window or aisle?")
+
+@allm.tool
+def enough() -> str:
+    """End it."""
+    return allm.Halt("it is\\nlate", result="bye")
+
+@allm.tool
+def which() -> str:
+    """Let the person choose among what has no form in JSON."""
+    return allm.AskUser("Which one?", choices=object())
 '''
 CALLS = {
     "weather": ToolCall(id="c1", name="get_weather", arguments={"city": "Lisbon"}),
     "refund": ToolCall(id="c2", name="refund", arguments={"order": "A-1"}),
     "choose": ToolCall(id="c3", name="choose", arguments={}),
+    "enough": ToolCall(id="c4", name="enough", arguments={}),
+    "which": ToolCall(id="c5", name="which", arguments={}),
+}
+ENDS = {
+    "length": chat_completions(text="half an", finish="length"),
+    "nothing": chat_completions(text=""),
+    "refuse": sse(
+        {"choices": [{"index": 0, "delta": {"refusal": "I cannot\n\x1b[2J help."}, "finish_reason": "stop"}]}
+    ),
 }
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
@@ -49,6 +68,8 @@ def answer(request: Request) -> Reply:
         return FAULTS[text]
     if text in CALLS:
         return Reply(chunks=chat_completions(tool_calls=[CALLS[text]], usage=USAGE))
+    if text in ENDS:
+        return Reply(chunks=ENDS[text])
     if text == "wait":
         chunks = chat_completions(text="One moment please")
         return Reply(chunks=(*chunks[:3], Gate(), *chunks[3:]))

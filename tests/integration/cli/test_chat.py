@@ -68,6 +68,18 @@ def test_a_failed_turn_is_told_and_the_next_one_works(allm: Call, options: list[
     assert "no command /nonsense" in err
 
 
+def test_an_answer_that_is_none_or_not_all_is_told(allm: Call, options: list[str]) -> None:
+    code, out, err = allm("chat", *options, typed="length\nrefuse\nnothing\none\n")
+    assert code == 1
+    assert out.startswith("half an\n")
+    assert out.endswith("heard: one\n")
+    assert [line[:24] for line in err.splitlines()] == [
+        "allm: the answer was cut",
+        "allm: the model refused:",
+        "the answer is empty",
+    ]
+
+
 def test_a_session_goes_on_in_the_next_chat(allm: Call, options: list[str], home: Path) -> None:
     again = ("chat", "--session", "trip", "--store", str(home / "s.db"), *options)
     assert allm(*again, "--system", "Rhyme.", typed="one\n")[1] == "2 heard: one\n"

@@ -1,6 +1,7 @@
 """`allm sessions`, `allm providers`, and how little `allm --help` costs."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,6 +33,53 @@ def test_a_store_that_is_not_there_is_not_made(allm: Call, home: Path) -> None:
     assert (code, out) == (0, "")
     assert "no sessions" in err
     assert not (home / "data").exists()
+
+
+def test_a_session_that_is_damaged_hides_no_other(allm: Call, options: list[str], home: Path) -> None:
+    path = home / "s.db"
+    for name in ("a", "b", "c"):
+        assert allm("run", "hi", "--session", name, "--store", str(path), *options)[0] == 0
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE sessions SET header = x'c1c1' WHERE id = 'b'")
+    db.close()
+    code, out, err = allm("sessions", "--long", "--store", str(path))
+    assert code == 1
+    assert [line.split("  ")[:2] for line in out.splitlines()] == [
+        ["a", "completed"],
+        ["b", "corrupt"],
+        ["c", "completed"],
+    ]
+    assert err.startswith(f"allm: the session store {path} holds a session 'b' that cannot be decoded")
+    assert err.count("\n") == 1
+    assert allm("sessions", "--store", str(path)) == (0, "a\nb\nc\n", "")
+
+
+def test_listing_an_empty_file_leaves_it_empty(allm: Call, home: Path) -> None:
+    path = home / "a #?%20.db"
+    path.touch()
+    assert allm("sessions", "--long", "--store", str(path)) == (0, "", f"no sessions in {path}\n")
+    assert path.read_bytes() == b""
+    assert [each.name for each in home.glob("a *")] == [path.name]
+
+
+def test_listing_an_older_store_does_not_upgrade_it(allm: Call, options: list[str], home: Path) -> None:
+    path = home / "s.db"
+    assert allm("run", "hi", "--session", "a", "--store", str(path), *options)[0] == 0
+    with sqlite3.connect(path) as db:  # what the first version had
+        db.executescript(
+            "ALTER TABLE messages RENAME TO now; CREATE TABLE messages (session TEXT NOT NULL, seq INTEGER NOT NULL,"
+            "body BLOB NOT NULL, PRIMARY KEY (session, seq)) WITHOUT ROWID; INSERT INTO messages SELECT * FROM now;"
+            "DROP TABLE now; PRAGMA user_version = 1"
+        )
+    db.close()
+    before = path.read_bytes()
+    assert allm("sessions", "--long", "--store", str(path)) == (
+        0,
+        "a  completed  2 messages  1 heard: hi\n",
+        "",
+    )
+    assert path.read_bytes() == before
+    assert sorted(each.name for each in home.glob("s.db*")) == ["s.db"]
 
 
 def test_providers_say_whether_a_key_is_set_and_never_the_key(

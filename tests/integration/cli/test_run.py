@@ -1,5 +1,7 @@
 """`allm run`: stdout is the answer, stderr says what went wrong, the exit code whose fault it was."""
 
+import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import allm_actors
-from allm_actors.testing.loopback import LoopbackServer
+from allm_actors.testing.loopback import LoopbackServer, Reply
 
 Call = Callable[..., tuple[int, str, str]]
 Start = Callable[..., subprocess.Popen[str]]
@@ -25,6 +27,71 @@ def test_the_prompt_may_be_piped(allm: Call, options: list[str]) -> None:
     assert allm("run", "Sum up:", "-", *options, typed="a letter\n")[1] == "1 heard: Sum up:\n\na letter\n"
 
 
+LOUD = '''
+import subprocess, sys
+import allm_actors as allm
+
+print("loaded")
+
+@allm.tool
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    print("asked")
+    subprocess.run([sys.executable, "-c", "print('helped')"], check=True)
+    return input("Sure? ")
+'''
+
+
+def test_what_tools_print_is_no_part_of_the_answer(process: Start, options: list[str], home: Path) -> None:
+    (home / "loud.py").write_text(LOUD)
+    loud = ("run", "weather", "--tools", str(home / "loud.py"), *options)
+    out, err = process(*loud).communicate("yes\n", timeout=45)
+    assert (out, err) == ("It said yes.\n", "loaded\nasked\nhelped\nSure? ")
+    out, err = process(*loud, "--json").communicate("yes\n", timeout=45)
+    assert allm_actors.from_json(out).text() == "It said yes."
+    assert err == "loaded\nasked\nhelped\nSure? "
+
+
+@pytest.mark.parametrize(
+    ("words", "closed", "ended"),
+    [
+        ("run hi", "<&-", (0, "1 heard: hi\n", "")),
+        ("run", "<&-", (2, "", "allm: the prompt is empty: nothing was typed or piped in\n")),
+        ("run hi", "2>&-", (0, "1 heard: hi\n", "")),
+        ("run 401", "2>&-", (1, "", "")),
+        ("run hi --session s", "<&- 2>&-", (0, "1 heard: hi\n", "")),
+        ("run hi --session s", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("run hi", "<&- >&- 2>&-", (1, "", "")),
+        ("chat", "<&-", (0, "", "")),
+        ("chat", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("--help", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("chatter", "2>&-", (2, "", "")),
+    ],
+)
+def test_a_stream_that_is_closed_is_no_traceback(
+    home: Path,
+    options: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    closed: str,
+    ended: tuple[int, str, str],
+) -> None:
+    monkeypatch.delenv("NO_COLOR")  # who wants no colour is not asked what his streams are
+    asked = [*words.split(), *(options if words.startswith(("run", "chat")) else [])]
+    script = f'exec "$@" {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", sys.executable, "-m", "allm_actors", *asked],
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == ended[:2]
+    assert done.stderr.startswith(ended[2])
+    assert done.stderr.count("\n") == bool(ended[2])
+
+
 def test_the_system_message_is_sent_first(allm: Call, options: list[str], server: LoopbackServer) -> None:
     assert allm("run", "hi", "--system", "Rhyme.", *options)[0] == 0
     assert server.requests[0].json["messages"][0] == {"role": "system", "content": "Rhyme."}
@@ -33,6 +100,80 @@ def test_the_system_message_is_sent_first(allm: Call, options: list[str], server
 def test_tools_of_a_file_are_used(allm: Call, options: list[str], home: Path) -> None:
     code, out, err = allm("run", "weather", "--tools", str(home / "kit.py"), *options)
     assert (code, out, err) == (0, 'It said {"celsius":17,"city":"Lisbon"}.\n', "")
+
+
+def test_the_length_of_an_answer_is_limited_where_it_is_asked(
+    allm: Call, options: list[str], server: LoopbackServer
+) -> None:
+    assert allm("run", "hi", "--max-tokens", "7", *options)[0] == 0
+    assert allm("chat", "--max-tokens", "8", "--store", ":memory:", *options, typed="hi\n")[0] == 0
+    assert [request.json["max_tokens"] for request in server.requests] == [7, 8]
+
+
+def test_what_there_is_of_an_answer_that_is_cut_off_is_printed(allm: Call, options: list[str]) -> None:
+    assert allm("run", "length", *options)[:2] == (1, "half an\n")
+
+
+def test_a_refusal_without_words_is_one(allm: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [], "usage": {}}
+    events = (
+        {"type": "message_start", "message": message},
+        {"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    )
+    chunks = tuple(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n".encode() for each in events)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key-that-nobody-may-see")
+    with LoopbackServer(lambda _: Reply(chunks=chunks)) as server:
+        ended = allm("run", "hi", "--adapter", "anthropic:c", "--base-url", server.url)
+    assert ended == (1, "", "allm: the model refused: it does not say why\n")
+
+
+def test_an_empty_answer_is_spoken_of(allm: Call, options: list[str]) -> None:
+    assert allm("run", "nothing", *options) == (0, "", "the answer is empty\n")
+
+
+def test_an_empty_model_is_none(allm: Call, options: list[str], server: LoopbackServer) -> None:
+    code, out, err = allm("run", "hi", "--model", "", *options[:2])
+    assert (code, out) == (2, "")
+    assert err.startswith("allm: which model of openai-compatible?")
+    assert not server.requests
+
+
+@pytest.mark.parametrize("command", ["run", "chat"])
+@pytest.mark.parametrize("what", ["session", "model"])
+def test_a_name_that_is_no_text_is_refused(
+    process: Start, options: list[str], command: str, what: str
+) -> None:
+    ended = process(command, *options, f"--{what}", os.fsdecode(b"a\xff"))
+    _, err = ended.communicate("hi", timeout=45)
+    assert ended.returncode == 2
+    assert err.splitlines()[-1].endswith(rf"a {what}'s name must be UTF-8, got 'a\udcff'")
+    assert "Traceback" not in err
+
+
+def test_a_dash_behind_two_is_still_what_is_piped_in(allm: Call, options: list[str]) -> None:
+    assert allm("run", "Sum up:", *options, "--", "-", typed="a letter\n") == (
+        0,
+        "1 heard: Sum up:\n\na letter\n",
+        "",
+    )
+
+
+def test_a_tool_that_ends_the_turn_has_the_last_word(allm: Call, options: list[str], home: Path) -> None:
+    kit = ("--tools", str(home / "kit.py"))
+    assert allm("run", "enough", *kit, *options) == (0, "bye\n", "a tool ended the turn: it is late\n")
+    code, out, err = allm("run", "enough", "--json", *kit, *options)
+    assert (code, err) == (0, "a tool ended the turn: it is late\n")
+    assert allm_actors.from_json(out).halted_reason == "it is\nlate"
+
+
+def test_a_result_that_is_no_json_is_one_line_and_its_words(
+    allm: Call, options: list[str], home: Path
+) -> None:
+    code, out, err = allm("run", "which", "--json", "--tools", str(home / "kit.py"), *options)
+    said, *answer = err.splitlines()
+    assert (code, out, answer) == (1, "", ["Which one?"])
+    assert said.startswith("allm: the result cannot be printed as JSON: ChatResult.steps[0].metadata")
 
 
 def test_json_is_the_result_for_other_programs(allm: Call, options: list[str]) -> None:
@@ -124,6 +265,9 @@ def test_the_default_store_is_in_the_data_directory(allm: Call, options: list[st
         (["run", "refund", "--tools", "kit.py"], 1, "use `allm chat`"),
         (["run", ""], 2, "the prompt is empty"),
         (["run", "hi", "--tools", "nowhere.py"], 2, "there is no file nowhere.py"),
+        (["run", "length"], 1, "cut off at the limit of tokens: allow more with --max-tokens"),
+        (["run", "length", "--json"], 1, "cut off"),
+        (["run", "refuse"], 1, "the model refused: I cannot ␛[2J help."),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -10,6 +10,12 @@ def test_words_and_the_dash_stay_in_order_around_options() -> None:
     assert parse(["run", "Review", "this:", "--json", "-"]).prompt == ["Review", "this:", "-"]
 
 
+def test_words_behind_two_dashes_are_words_wherever_they_stand() -> None:
+    assert parse(["run", "hi", "--model", "m", "--", "-"]).prompt == ["hi", "-"]
+    assert parse(["run", "hi", "--json", "--", "--help", "--", "-x"]).prompt == ["hi", "--help", "--", "-x"]
+    assert parse(["run", "--", "-x"]).prompt == ["-x"]
+
+
 def test_tools_are_collected() -> None:
     assert parse(["chat", "--tools", "a.py", "--tools", "b:c"]).tools == ["a.py", "b:c"]
 
@@ -26,10 +32,12 @@ def test_the_environment_names_defaults(monkeypatch: pytest.MonkeyPatch) -> None
         ([], "llama"),
         (["--adapter", "fake"], "llama"),
         (["--adapter", "fake:typed"], "typed"),
+        (["--model", ""], "llama"),
+        (["--adapter", "fake:typed", "--model", ""], "typed"),
         (["--model", "named"], "named"),
         (["--adapter", "fake:typed", "--model", "named"], "named"),
     ],
-    ids=["environment", "adapter", "both in one", "model", "all"],
+    ids=["environment", "adapter", "both in one", "no model", "no model beside one", "model", "all"],
 )
 def test_what_was_typed_wins_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, words: list[str], model: str
@@ -48,6 +56,10 @@ def test_what_was_typed_wins_over_the_environment(
         ["run", "x", "--jsno"],
         ["run", "x", "--timeout", "0"],
         ["run", "x", "--timeout", "soon"],
+        ["run", "x", "--max-tokens", "0"],
+        ["run", "x", "--max-tokens", "1_000"],
+        ["chat", "--max-tokens", "99999999999999999999"],
+        ["run", "x", "--jsno", "--", "y"],
         ["chat", "--session", " "],
         ["run", "x", "--mod", "abbreviated"],
     ],

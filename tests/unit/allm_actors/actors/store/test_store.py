@@ -116,6 +116,27 @@ def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(
     assert path.read_bytes() == before
 
 
+def test_a_store_for_reading_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    with contextlib.closing(SQLiteStore(path)) as first:
+        first.open()
+        first.save([Save(session("a"))])
+    before = path.read_bytes()
+
+    with contextlib.closing(SQLiteStore(path, read_only=True)) as store:
+        store.open()
+        assert (store.ids(), store.load("s")) == (["s"], session("a"))
+        with pytest.raises(StoreError, match="readonly"):
+            store.save([Save(session("b", id="t"))])
+
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(StoreError) as refused:
+        SQLiteStore(tmp_path / "none.db", read_only=True).open()
+    assert refused.value.reason == "unavailable"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="folder exists") as refused:
         SQLiteStore(tmp_path / "nowhere" / "s.db").open()
