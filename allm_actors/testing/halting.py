@@ -51,6 +51,8 @@ def prove_halting(
     handler that waits for the real world holds the proof up; after 20 seconds its stack is shown on stderr.
     """
     _check(engine, schedules, handlers, options)
+    if options.get("tools"):
+        engine = engine.merge(tools=options.pop("tools"))  # they are the agent's, whoever says it
     proof = Proof()
 
     def schedule(host: SimHost) -> None:

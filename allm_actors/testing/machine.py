@@ -23,7 +23,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from allm_actors.actors.ports import SESSIONS
 from allm_actors.actors.sessions.handle import SessionHandle
 from allm_actors.actors.streams.stream import Turn
-from allm_actors.data import AllmError, ChatResult, Session, SessionError, SessionStatusError, StoreError
+from allm_actors.data import (
+    AdapterError,
+    AllmError,
+    ChatResult,
+    Session,
+    SessionError,
+    SessionStatusError,
+    StoreError,
+    ValidationError,
+)
 from allm_actors.data.validate import validate
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import DEFAULT_MAX_TURNS
@@ -262,7 +271,9 @@ class SessionMachine(RuleBasedStateMachine):
                 read(turn)
             result = turn.result()
         except (AllmError, ValueError) as error:
-            self._refused_by_model(error, deaths)
+            if not before.messages and isinstance(error, ValidationError):
+                return  # nothing was said that could be gone on with
+            self._refused_by_model(error, deaths, failed)
             return
         assert isinstance(result, ChatResult)
         self.host.sim.settle()
@@ -282,10 +293,12 @@ class SessionMachine(RuleBasedStateMachine):
         if said is not None and read is None and self._deaths == deaths:
             assert any(m.role == "user" and m.content == said for m in result.thread.messages)  # type: ignore[union-attr]
 
-    def _refused_by_model(self, error: Exception, deaths: int) -> None:
-        # Its first call was refused, which is the model's business; or whoever had the session died.
+    def _refused_by_model(self, error: Exception, deaths: int, failed: int) -> None:
+        # Its first call was refused, which is the model's business; or whoever had the session died. What would refuse
+        # each call, a misspelt option or a tool that no simulation can run, would let every law hold of nothing.
         of_session = isinstance(error, SessionError | SessionStatusError | StoreError)
-        assert self._deaths > deaths or not of_session, f"refused for no reason: {error!r}"
+        of_model = isinstance(error, AdapterError) or len(self._wild.failed) > failed
+        assert self._deaths > deaths or (of_model and not of_session), f"refused for no reason: {error!r}"
 
     def _refused(self, call: Callable[[], Any]) -> None:
         before = self.value

@@ -285,7 +285,8 @@ def wild_engine(
     """The engine with a wild model, and with wild handlers, unless its own shall run. `sleep` waits in virtual time."""
     tools, dice = list(engine.tools), wild.dice("engine")
     lonely = dice.random() < 0.6  # nobody is there whom calls could be left to
-    schemas = {tool.name: tool.schema for tool in tools} if own_handlers else {}
+    # A compact tool without its required arguments is not run at all.
+    schemas = {tool.name: tool.schema for tool in tools if own_handlers or tool.compact}
     names = [tool.name for tool in with_help(tools) if not (lonely and tool.manual)]
     model: Any = WildModel(wild, names, schemas)
     if dice.random() < 0.25:

@@ -192,6 +192,27 @@ def test_an_executor_that_waits_as_long_as_it_may_has_the_time_that_calls_have()
     assert prove_halting(asked, schedules=40).schedules == 40
 
 
+def test_tools_of_the_call_and_compact_ones_are_run_too() -> None:
+    ran: list[str] = []
+
+    @allm.tool
+    def mine(a: int) -> int:
+        """Add."""
+        ran.append("mine")
+        return a
+
+    @allm.tool(compact=True)
+    def small(a: int, b: str) -> int:
+        """Add."""
+        ran.append("small")
+        return a
+
+    proof = prove_halting(engine(), schedules=60, handlers="own", tools=[mine])
+    assert (proof.runs["mine"], "mine" in ran) == (ran.count("mine"), True)
+    assert prove_halting(allm.Engine("fake", tools=[small]), schedules=60).tool_runs > 0
+    assert prove_halting(allm.Engine("fake", tools=[small]), schedules=60, handlers="own").runs["small"] > 0
+
+
 def test_a_store_of_each_runs_own_is_made_by_a_function() -> None:
     with pytest.raises(
         TypeError, match="store is a function that gives each run a store of its own, not a str"

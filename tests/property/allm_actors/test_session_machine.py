@@ -75,3 +75,29 @@ def test_the_machine_finds_a_restart_that_leaves_calls_open(monkeypatch: pytest.
     monkeypatch.setattr(ledger, "repair", lambda thread, keep=(): thread)
     with pytest.raises((AssertionError, allm.ValidationError)):
         run_state_machine_as_test(Wild, settings=TO_A_BUG)
+
+
+async def waits(a: int) -> int:
+    """An asynchronous handler, which no simulation can run."""
+    return a
+
+
+class Asynchronous(SessionMachine):
+    def engine(self) -> allm.Engine:
+        return self.wild(allm.Engine(adapter="fake", tools=[allm.tool(waits)]), own_handlers=True)
+
+
+class Remote(SessionMachine):
+    def engine(self) -> allm.Engine:
+        return allm.Engine(adapter="openai:gpt-4.1-mini")
+
+
+class Misspelt(SessionMachine):
+    def engine(self) -> allm.Engine:
+        return allm.Engine(adapter="fake", adapter_opts={"scripts": [[("tekst", "hi")]] * 99})
+
+
+@pytest.mark.parametrize("machine", [Asynchronous, Remote, Misspelt], ids=lambda machine: machine.__name__)
+def test_an_agent_that_cannot_be_asked_keeps_no_promise(machine: type[SessionMachine]) -> None:
+    with pytest.raises(AssertionError, match="refused for no reason"):
+        run_state_machine_as_test(machine, settings=settings(TO_A_BUG, max_examples=30))

@@ -90,6 +90,36 @@ def run(path: Path, *options: str, **variables: str) -> subprocess.CompletedProc
     )
 
 
+NAMED = """
+import pytest
+import allm_actors as allm
+
+
+def test_hello(recorded): ...
+@pytest.mark.parametrize("word", ["a b", "a/b", "a?b"])
+def test_word(recorded, word): ...
+class TestOne:
+    def test_hello(self, recorded): ...
+class TestOther:
+    def test_hello(self, recorded): ...
+
+
+def test_each_has_its_own(request):
+    from allm_actors.testing.plugin import _name_of
+
+    names = [_name_of(item) for item in request.session.items]
+    assert len(set(names)) == len(names), names
+    assert names[0] == "test_hello"
+"""
+
+
+@pytest.mark.slow
+def test_each_test_has_a_recording_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(NAMED)
+    ended = run(tmp_path)
+    assert "7 passed" in ended.stdout, ended.stdout + ended.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "passed"), [((), 7), (("--allm-schedules=2",), 6)], ids=["marker", "option"]
@@ -137,7 +167,10 @@ def test_a_recording_is_made_when_it_is_asked_for_and_played_otherwise(tmp_path:
     assert "2 passed" in played.stdout
     assert "2 passed" in keyless.stdout
     names = sorted(path.name for path in (tmp_path / "recordings/test_it").iterdir())
-    assert names == ["test_it_talks-a-b.json", "test_it_talks-c.json"]
+    assert [name[: len("test_it_talks-a")] for name in names] == ["test_it_talks-a", "test_it_talks-c"]
+    for name, earlier in zip(names, ("test_it_talks-a-b.json", "test_it_talks-c.json"), strict=True):
+        (tmp_path / "recordings/test_it" / name).rename(tmp_path / "recordings/test_it" / earlier)
+    assert "2 passed" in run(tmp_path, OPENAI_API_KEY="").stdout  # as they were called before
 
 
 def test_loading_it_loads_nothing_heavy() -> None:
