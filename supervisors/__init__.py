@@ -103,6 +103,7 @@ from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.names import Names, NamesLike
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.reports import DeadLetter, DeadLetters, Report, Reports
+from supervisors.runtime.running import simulated
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, RealClock, Timers
@@ -274,6 +275,7 @@ __all__ = [
     "is_clean",
     "resume",
     "send",
+    "simulated",
     "stop",
     "supervised",
     "suspend",

@@ -16,6 +16,7 @@ from allm_actors.engine.threads import on_thread, running_loop
 
 from .host import Host
 from .loops import current_loop
+from .tree import refuse_simulated
 from .turns.ending import ending
 from .turns.spec import TurnSpec
 from .turns.turn import needs_its_loop
@@ -28,7 +29,11 @@ _default_lock = threading.RLock()  # a signal's handler may call while its threa
 
 
 def default_host() -> Host:
-    """The process-wide host of stateless calls: made here, started by the first call, stopped at interpreter exit."""
+    """The process-wide host of stateless calls: made here, started by the first call, stopped at interpreter exit.
+
+    Raises: EngineError in a simulation.
+    """
+    refuse_simulated()
     with _default_lock:
         if not _default:
             host = Host()

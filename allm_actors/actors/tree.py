@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
+from allm_actors.data import EngineError
 from supervisors import (
     Dispatcher,
     DynamicSupervisor,
@@ -29,13 +30,14 @@ from supervisors import (
     Supervisor,
     System,
     child,
+    simulated,
 )
 
 from .ports import ADAPTERS, HOST, SESSIONS, STORE, TOOLS, WORK
 from .store import Store
 from .store.keeper import store_actor_for
 
-__all__ = ["DISPATCHERS", "NO_LIMIT", "loop_of", "make_system", "start_tree"]
+__all__ = ["DISPATCHERS", "NO_LIMIT", "loop_of", "make_system", "refuse_simulated", "start_tree"]
 
 NO_LIMIT: Final = sys.maxsize
 
@@ -60,7 +62,11 @@ class Crowd(DynamicSupervisor):
 
 
 def make_system(dispatcher: str, loop: asyncio.AbstractEventLoop | None) -> System:
-    """A system with an event loop, `loop` or one of its own, and another for asynchronous tools."""
+    """A system with an event loop, `loop` or one of its own, and another for asynchronous tools.
+
+    Raises: EngineError in a simulation.
+    """
+    refuse_simulated()
     system = System(max_zombies=NO_LIMIT)  # a host refuses what would hang next, and the others go on
     loops = LoopDispatcher(loop)
     system.register_dispatcher("loop", loops)
@@ -68,6 +74,16 @@ def make_system(dispatcher: str, loop: asyncio.AbstractEventLoop | None) -> Syst
     other = DISPATCHERS[dispatcher]
     system.register_dispatcher("io", loops if other is None else other())
     return system
+
+
+def refuse_simulated() -> None:
+    """Raises EngineError in a simulation, where a host of the real world would be waited for in vain."""
+    if simulated():
+        message = (
+            "a simulation is running here, and this needs threads and time of the real world: in a scenario use its "
+            "host, host.session(…), and no other host and no call without a session"
+        )
+        raise EngineError("invalid_engine", message=message)
 
 
 def loop_of(system: System) -> asyncio.AbstractEventLoop:

@@ -65,6 +65,10 @@ class SessionMachine(RuleBasedStateMachine):
         """The engine of the session. Its adapter and its tools must not wait for the real world."""
         raise NotImplementedError(f"{type(self).__name__} needs engine()")
 
+    def store(self) -> Any:
+        """The store of the host, a new one each time: a path, a `Store`, or None for memory."""
+        return None
+
     def wild(self, engine: Engine, *, own_handlers: bool = False) -> Engine:
         """That engine with a model, and handlers unless the own ones shall run, that do anything."""
         given, sleep = self.options, self.host.sleep
@@ -78,7 +82,7 @@ class SessionMachine(RuleBasedStateMachine):
         self._silence = quiet()
         self._silence.__enter__()
         self._wild, self._given = Wild(seed), dict[str, Any]()
-        self.host = SimHost(seed).__enter__()
+        self.host = SimHost(seed, store=self.store()).__enter__()
         self._deaths, self._forks, self._mortal = 0, itertools.count(1), mortal and self.crash
         self._engine = self.engine()
         self._given = self._given or dict(self.options)

@@ -35,6 +35,7 @@ __all__ = [
     "put_off",
     "running",
     "runs_here",
+    "simulated",
     "survive",
     "uninterrupted",
 ]
@@ -129,6 +130,11 @@ def survive(exc: BaseException, words: str | None) -> None:
         raise exc
     if words is not None:
         log.error(words, exc_info=exc)
+
+
+def simulated() -> bool:
+    """Whether the caller is part of a simulation: then nothing of the real world may be waited for."""
+    return running.host is not None
 
 
 def contained(words: str, callback: Callable[..., object], *args: object) -> object:

@@ -663,3 +663,29 @@ def test_an_idle_timeout_is_a_time(seconds: Any) -> None:
             allm.Host(dispatcher=wrong)
     with pytest.raises(ValueError, match="idle_timeout must be a positive number of seconds, or None"):
         allm.Host(idle_timeout=seconds)
+
+
+@pytest.mark.parametrize("warm", [False, True], ids=["cold", "warm"])
+def test_what_needs_the_real_world_is_refused_in_a_scenario(warm: bool) -> None:
+    said = [script.text("Hello."), script.finish("stop")]
+
+    def asked() -> allm.Engine:
+        return allm.Engine(adapter="fake", adapter_opts={"scripts": [said] * 3})
+
+    def no_session(host: SimHost) -> Any:
+        return allm.chat(asked(), [allm.user("hi")])
+
+    def in_a_client(host: SimHost) -> Any:
+        return host.client(lambda: allm.generate(asked(), [allm.user("hi")])).get()
+
+    def another_host(host: SimHost) -> Any:
+        with allm.Host() as other:
+            return other.session("s", asked())
+
+    if warm:
+        assert allm.chat(asked(), [allm.user("hi")]).text() == "Hello."
+    for scenario in (no_session, in_a_client, another_host):
+        with pytest.raises(allm.EngineError, match=r"in a scenario use its host, host\.session"):
+            run_chat(scenario)
+    assert allm.chat(asked(), [allm.user("hi")]).text() == "Hello."
+    assert run_chat(lambda host: host.session("s", asked()).reply("hi").result().text()) == "Hello."
