@@ -20,7 +20,8 @@ function that raises AssertionError with what it found; `LAWS` lists them with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +56,8 @@ class Observed:
     """One chat turn as it was seen: its `events` (None: only the result was asked for) and its `result`.
 
     `limit` is its `max_turns`, `passes` 2 with `structured_finalize`, `retries` its `max_retries` where its answer has
-    to fit; `asked` and `failed` count its model calls and those that failed. `undisturbed` turns were neither cut off
+    to fit; `asked` and `failed` count its model calls and those that failed, `ran` the runs of handlers by the calls'
+    ids. `undisturbed` turns were neither cut off
     nor hit by a crash.
     """
 
@@ -69,6 +71,7 @@ class Observed:
     asked: int | None = None
     failed: int = 0
     concurrency: int | None = None
+    ran: Mapping[str, int] | None = None
     undisturbed: bool = True
 
     @property
@@ -237,6 +240,14 @@ def _tools_bracketed(turn: Observed) -> None:
                 pass
 
 
+def _run_once(turn: Observed) -> None:
+    if turn.events is None or turn.ran is None or not turn.undisturbed:
+        return
+    started = Counter(event.id for event in turn.events if isinstance(event, ToolExecutionStarted))
+    for id, runs in turn.ran.items():
+        assert runs <= started[id], f"{id} ran {runs} times, and was started {started[id]} times"
+
+
 def _one_value(turn: Observed) -> None:
     if turn.events is None or not turn.whole:
         return
@@ -256,6 +267,7 @@ LAWS: dict[str, Callable[[Observed], None]] = {
     "nothing lost": _nothing_lost,
     "says its errors": _says_its_errors,
     "tools bracketed": _tools_bracketed,
+    "run once": _run_once,
     "one value": _one_value,
 }
 

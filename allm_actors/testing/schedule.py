@@ -146,10 +146,8 @@ class Schedule:
 
     def _turn(self, chat: SessionHandle, text: str | None) -> None:
         before, began, deaths = chat.value.thread, self.host.now, self.deaths
-        asked, failed = (
-            len(self.wild.asked),
-            len(self.wild.failed),
-        )  # by earlier turns, whose id may be the same
+        # By earlier turns, whose id may be the same.
+        asked, failed, ran = len(self.wild.asked), len(self.wild.failed), len(self.wild.ran)
         act = self.dice.choice(["read", "read", "read", "result", "leave", "cancel"])
         undisturbed = act in ("read", "result")
         try:
@@ -178,6 +176,7 @@ class Schedule:
                 asked=self.wild.asked[asked:].count(turn.id),
                 failed=self.wild.failed[failed:].count(turn.id),
                 concurrency=self._concurrency,
+                ran=Counter(call for asker, call in self.wild.ran[ran:] if asker == turn.id),
                 undisturbed=undisturbed and self.deaths == deaths,
             )
         )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import functools
 import os
@@ -24,6 +25,7 @@ from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.turns import assignment, bench, crew, model_calls, run
 from allm_actors.actors.turns import ending as endings
 from allm_actors.actors.workers.adapter import AdapterActor
+from allm_actors.actors.workers.tools import ToolActor
 from allm_actors.data import MessageCompleted, Thread
 from allm_actors.execution import batch, fold, gates, loop
 from allm_actors.execution.effects import Emit
@@ -607,6 +609,16 @@ def a_function_of_the_users_is_waited_for(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(run.TurnRun, "_set_alarm", only_for_tools)
 
 
+def a_handler_runs_twice(patch: pytest.MonkeyPatch) -> None:
+    def begin(self: ToolActor, job: Any) -> None:
+        if job.claim is None:
+            (job.context.copy() if job.context is not None else contextvars.copy_context()).run(job.work)
+        honest(self, job)
+
+    honest = ToolActor.begin
+    patch.setattr(ToolActor, "begin", begin)
+
+
 PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     # The third gate stops what the first two stop, if they do not.
     "the gate of questions is removed": without_gates(1, 3),
@@ -647,6 +659,7 @@ PLANTED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "a cancel is not heard": a_cancel_is_not_heard,
     "a turn is not stored": a_turn_is_not_stored,
     "an answer comes twice": an_answer_comes_twice,
+    "a handler runs twice": a_handler_runs_twice,
     "a step is not shown": a_step_is_not_shown,
     "the user's message is lost": the_users_message_is_lost,
 }
