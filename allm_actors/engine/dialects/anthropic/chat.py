@@ -6,7 +6,8 @@ every field but the forced tool of structured output.
     ours                              on the wire
     system messages, wherever         system, joined by empty lines
     tool messages                     tool_result blocks; those in a row are one user message
-    an assistant's calls              tool_use blocks; thoughts and server tools go back as they came
+    an assistant's calls              tool_use blocks; thoughts and server tools go back as they came, but for what was
+                                      cut off: it would be refused for as long as the conversation lasts
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
                                       called in their place; see `events`
@@ -22,6 +23,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from allm_actors.data import (
@@ -41,7 +43,7 @@ from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decod
 from allm_actors.engine.dialects.body import flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
-from allm_actors.engine.dialects.histories import began_without_thoughts
+from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
@@ -64,6 +66,7 @@ _KINDS = {
     "tool_use": "call",
     "tool_result": "result",
 }
+_SERVED = ("server_tool_use", "mcp_tool_use")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 128
 
@@ -176,15 +179,19 @@ def _thinks(body: Mapping[str, Any]) -> bool:
 
 
 def _turns(messages: Iterable[Message]) -> Iterable[dict[str, Any]]:
-    spoken = (message for message in messages if message.role != "system")
-    for role, group in groupby(spoken, key=lambda message: message.role):
+    spoken = [message for message in messages if message.role != "system"]
+    said = ((message.role, _content(message, goes_on=message is spoken[-1])) for message in spoken)
+    for role, group in groupby(((role, content) for role, content in said if content), key=itemgetter(0)):
         if role == "tool":
-            yield {"role": "user", "content": [_result(message) for message in group]}
-            continue
-        for message in group:
-            content = _user(message) if role == "user" else _assistant(message)
-            if content:
-                yield {"role": role, "content": content}
+            yield {"role": "user", "content": [block for _, blocks in group for block in blocks]}
+        else:
+            yield from ({"role": role, "content": content} for _, content in group)
+
+
+def _content(message: Message, *, goes_on: bool) -> str | list[Any]:
+    if message.role == "tool":
+        return [_result(message)]
+    return _user(message) if message.role == "user" else _assistant(message, goes_on=goes_on)
 
 
 def _result(message: Message) -> dict[str, Any]:
@@ -246,27 +253,53 @@ def _document_failure(document: Document) -> str | None:
 _DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE, failure=_document_failure)
 
 
-def _assistant(message: Message) -> str | list[dict[str, Any]]:
+def _assistant(message: Message, *, goes_on: bool) -> str | list[dict[str, Any]]:
+    """What an assistant's message said. Its answer `goes_on` when nothing follows: the model takes it up again."""
+    text = flat_text(message)
     blocks = provider_state(message, STATE)
     if isinstance(blocks, list):
         called = {call.id for call in message.tool_calls}
-        return [block for block in blocks if _is_wanted(block, called)]
-    text = _said(flat_text(message))
+        wanted = [block for block in _with_text(blocks, text) if _is_wanted(block, called)]
+        return without_loose_ends(wanted, _read, goes_on=goes_on)
+    text = _said(text)
     if not message.tool_calls:
         return text
     spoken = [{"type": "text", "text": text}] if text else []
     return [*spoken, *map(_tool_use, message.tool_calls)]
 
 
+def _with_text(blocks: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The blocks, with the message's text if it is not what they say.
+
+    A structured answer came through a tool that there is none of, so it goes back as a text, before any calls.
+    """
+    if text == "".join(text_of(block.get("text")) or "" for block in blocks if block.get("type") == "text"):
+        return blocks
+    kinds = [block.get("type") for block in blocks]
+    at = kinds.index("tool_use") if "tool_use" in kinds else len(kinds)
+    return [*blocks[:at], {"type": "text", "text": text}, *blocks[at:]]
+
+
 def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
-    """Whether a block that came may go back: a call can have been taken out of the answer, and a text be blank."""
+    """Whether a block may go back: a call can have been taken out, a text be blank, a thought have no signature."""
     match block.get("type"):
         case "tool_use":
             return text_of(block.get("id")) in called
         case "text":
             return bool(_said(text_of(block.get("text")) or ""))
+        case "thinking":
+            return bool(text_of(block.get("signature")))
         case _:
             return True
+
+
+def _read(block: Mapping[str, Any]) -> tuple[str, Any]:
+    """A block's kind and the id of its call, as `without_loose_ends` takes them."""
+    if block.get("type") in _SERVED:
+        return "served", block.get("id")
+    if "tool_use_id" in block:
+        return "result", block["tool_use_id"]
+    return _KINDS.get(str(block.get("type")), ""), None
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

@@ -18,7 +18,8 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     the end before message_stop                    ErrorEvent(network_error), metadata partial
 
 When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and what they brought), all
-blocks are kept in order as `provider_state`, because the provider wants them back.
+blocks are kept in order as `provider_state`, because the provider wants them back; but not the call that is the answer,
+which is the message's text.
 
 Source: https://docs.anthropic.com/en/api/messages-streaming, and recorded streams.
 """
