@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 from typing import Any, Final
 
@@ -138,8 +138,7 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     wanted = request.response_format
     if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or "schema" not in wanted:
         return
-    answered = [call.name for message in request.messages for call in message.tool_calls]
-    if "output_config" in body or any(name.startswith(JSON_TOOL) for name in answered):
+    if "output_config" in body or _has_answered(request.messages):
         return
     name = _NO_NAME.sub("_", f"{JSON_TOOL}{wanted.get('name') or 'answer'}")[:_LONGEST_NAME]
     description = "Return the final result as a JSON object matching the schema."
@@ -149,12 +148,23 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     body["tool_choice"] = _forced(name, beside=bool(own), thinks=_thinks(body))
 
 
+def _has_answered(messages: Iterable[Message]) -> bool:
+    """Whether the step at the end calls the tool for JSON as any other: asked once more, it would do so for ever.
+
+    No answer that is read here has such a call, for it is the answer; what somebody else made of one may.
+    """
+    spoken = [message for message in messages if message.role != "system"]
+    step = takewhile(lambda message: message.role != "user", reversed(spoken))
+    return any(call.name.startswith(JSON_TOOL) for message in step for call in message.tool_calls)
+
+
 def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
     # A model that must answer at once cannot call the tools that it would need for the answer, and makes one up.
     # And one that thinks may not be forced to anything: the API refuses the request.
-    if thinks:
-        return {"type": "auto"}
-    return {"type": "any"} if beside else {"type": "tool", "name": name}
+    if beside:
+        return {"type": "auto" if thinks else "any"}
+    forced = {"type": "auto"} if thinks else {"type": "tool", "name": name}
+    return {**forced, "disable_parallel_tool_use": True}  # one answer
 
 
 def _thinks_too_late(body: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from allm_actors.data import (
     MessageCompleted,
     RawChunk,
     Request,
+    TextDelta,
     TextPart,
     Tool,
     ToolCall,
@@ -197,19 +198,25 @@ class TestEncode:
     def test_a_structure_is_forced_through_a_tool_once(self):
         body = sent(response_format=SCHEMA, options={"top_k": 3, "max_tokens": 9})
         assert (body["top_k"], body["max_tokens"]) == (3, 9)
-        assert body["tool_choice"] == {"type": "tool", "name": "respond_with_json_city"}
+        forced = {"type": "tool", "name": "respond_with_json_city", "disable_parallel_tool_use": True}
+        assert body["tool_choice"] == forced
         assert body["tools"][-1]["input_schema"] == {"type": "object"}
         told = answer(ToolCall(id="1", name="respond_with_json_city", arguments={}))
-        assert "tools" not in sent(user("a"), told, result("1", "ok"), response_format=SCHEMA)
+        step = [user("a"), told, result("1", "ok")]
+        assert "tools" not in sent(*step, response_format=SCHEMA)
+        assert sent(*step, user("b"), response_format=SCHEMA)["tool_choice"] == forced
 
     def test_beside_tools_the_model_may_call_them_before_it_answers(self):
         assert sent(tools=[TOOL], response_format=SCHEMA)["tool_choice"] == {"type": "any"}
         only = sent(tools=[TOOL], tool_choice="none", response_format=SCHEMA)["tool_choice"]
-        assert only == {"type": "tool", "name": "respond_with_json_city"}
+        assert only["name"] == "respond_with_json_city"
 
     def test_one_that_thinks_is_not_forced(self):
         thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
-        assert sent(response_format=SCHEMA, options=thinking)["tool_choice"] == {"type": "auto"}
+        alone = {"type": "auto", "disable_parallel_tool_use": True}
+        assert sent(response_format=SCHEMA, options=thinking)["tool_choice"] == alone
+        beside = sent(tools=[TOOL], response_format=SCHEMA, options=thinking)["tool_choice"]
+        assert beside == {"type": "auto"}
         off = {"thinking": {"type": "disabled"}}
         assert sent(response_format=SCHEMA, options=off)["tool_choice"]["type"] == "tool"
 
@@ -278,6 +285,27 @@ class TestDecode:
         assert isinstance(last, MessageCompleted)
         assert (last.finish_reason, last.message.content, last.message.tool_calls) == ("stop", '{"a":1}', [])
         assert last.metadata["structured_output_tool"] is True
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_of_two_structures_the_first_is_the_answer_and_neither_is_a_call(self, whole):
+        blocks = [{**STRUCTURE, "input": {"a": 1}}, {**STRUCTURE, "id": "2", "input": {"b": 2}}]
+        if whole:
+            body = {**START["message"], "type": "message", "content": blocks, "stop_reason": "tool_use"}
+            events = DIALECT.decode_body(json.dumps(body).encode(), ROW)
+        else:
+            told = (
+                each
+                for at, block in enumerate(blocks)
+                for each in (
+                    begun(at, **{**block, "input": {}}),
+                    more(at, type="input_json_delta", partial_json=json.dumps(block["input"])),
+                )
+            )
+            events = stream(START, *told, ended("tool_use"), STOP)
+        last = events[-1]
+        assert json.loads(last.message.content) == {"a": 1}
+        assert "".join(event.delta for event in events if isinstance(event, TextDelta)) == last.message.content
+        assert (last.finish_reason, last.message.tool_calls, last.message.metadata) == ("stop", [], {})
 
     @pytest.mark.parametrize(
         ("before", "after"),
