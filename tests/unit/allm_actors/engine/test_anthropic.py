@@ -304,7 +304,9 @@ class TestDecode:
             events = stream(START, *told, ended("tool_use"), STOP)
         last = events[-1]
         assert json.loads(last.message.content) == {"a": 1}
-        assert "".join(event.delta for event in events if isinstance(event, TextDelta)) == last.message.content
+        assert (
+            "".join(event.delta for event in events if isinstance(event, TextDelta)) == last.message.content
+        )
         assert (last.finish_reason, last.message.tool_calls, last.message.metadata) == ("stop", [], {})
 
     @pytest.mark.parametrize(
