@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -212,19 +213,20 @@ def _contents(request: Request) -> Iterable[dict[str, Any]]:
     names = {call.id: call for message in request.messages for call in message.tool_calls}
     signs = _SIGNS.search(str(request.options.get("model", request.model) or "")) is not None
     spoken = (message for message in request.messages if message.role != "system")
-    for role, group in groupby(spoken, key=lambda message: message.role):
-        if role == "tool":
-            yield {"role": "user", "parts": [_result(message, names) for message in group]}
+    told = ((message.role, _parts(message, names, signs=signs)) for message in spoken)
+    for role, group in groupby(((role, parts) for role, parts in told if parts), key=itemgetter(0)):
+        if role == "user":
+            yield from ({"role": "user", "parts": parts} for _, parts in group)
             continue
-        if role == "assistant":  # a call has to come right after what a user said, or a tool
-            parts = [part for message in group for part in _assistant(message, signs=signs)]
-            if parts:
-                yield {"role": "model", "parts": parts}
-            continue
-        for message in group:
-            parts = _user(message)
-            if parts:
-                yield {"role": "user", "parts": parts}
+        # A call has to come right after what a user said, or a tool, and its answers together right after it.
+        sender = "user" if role == "tool" else "model"
+        yield {"role": sender, "parts": [part for _, parts in group for part in parts]}
+
+
+def _parts(message: Message, names: Mapping[str, ToolCall], *, signs: bool) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        return [_result(message, names)]
+    return _user(message) if message.role == "user" else _assistant(message, signs=signs)
 
 
 def _result(message: Message, calls: Mapping[str, ToolCall]) -> dict[str, Any]:
