@@ -40,7 +40,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
-from allm_actors.engine.dialects.body import flat_text, is_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
@@ -78,6 +78,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, _DOCUMENTS)
     body = _body(request) | request.options
+    check_turns(body["messages"], row.label)
     if _thinks_too_late(body):
         del body["thinking"]
     _force_json(request, body)

@@ -45,7 +45,7 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
 from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_block, named
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
@@ -61,6 +61,7 @@ _FIELDS = (
     *("performanceConfig", "serviceTier", "outputConfig", "additionalModelResponseFieldPaths"),
     "projectIdentifier",
 )
+_PROMPT = ":prompt/"  # in the ARN of a prompt that is kept there, and has messages of its own
 _KINDS = {"reasoningContent": "thought", "toolUse": "call", "toolResult": "result"}
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
 
@@ -71,9 +72,12 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
     check_parts(request.messages, row, DOCUMENTS)
-    model = quote(str(request.options.get("model", request.model)), safe="")
-    body = json_body(_body(request, row))
-    return HttpRequest(url=f"{base_url}/model/{model}/converse-stream", body=body, headers=_HEADERS)
+    model = str(request.options.get("model", request.model))
+    body = _body(request, row)
+    if _PROMPT not in model:
+        check_turns(body["messages"], row.label)
+    url = f"{base_url}/model/{quote(model, safe='')}/converse-stream"
+    return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.gemini.chunks import STATE, SYNTHETIC_ID, Decoder
@@ -92,7 +92,9 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     check_parts(request.messages, row, _DOCUMENTS, in_answers=False)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
-    body = json_body(_body(request))
+    wire = _body(request)
+    check_turns(wire["contents"], row.label)
+    body = json_body(wire)
     why = too_large(body, row.label)
     if why is not None:
         size = {"count": len(body), "max": MOST_BYTES}
