@@ -10,7 +10,8 @@ it is not, and nothing follows either. A tool call is complete only when the ans
     a call's id and name         ToolCallStarted, once both are known; then ToolCallDelta per fragment
     count()                      RawChunk(("usage", …)), the first counts that come; for who leaves early
     complete(finish)             RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted, MessageCompleted
-    fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent with the answer's id and model
+    fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent with the answer's id and model, and
+                                 `partial` when there is some of it
 
 Counts that have been told are not told again.
 
@@ -199,7 +200,7 @@ class Answer:
         self.done = True
         self.count(events)
         known = {"response_id": self.id, "model": self.model, "raw_finish_reason": raw_finish}
-        begun = {"partial": True} if self.text or self.calls else {}
+        begun = {"partial": True} if self.text or self.calls or self.refusal or self._thinking else {}
         told = {name: value for name, value in known.items() if value}
         error.metadata = {**begun, **error.metadata, **told}
         events.append(ErrorEvent(error))
@@ -228,16 +229,14 @@ class Answer:
 
     def broken_off(self, events: list[Event], why: str, raw_finish: str | None = None) -> None:
         """The provider itself gave up."""
-        error = self._partial("provider_unavailable", f"{self._row.label} {why}. Try again later.")
+        message = f"{self._row.label} {why}. Try again later."
+        error = AdapterError("provider_unavailable", provider=self._row.name, message=message)
         self.fail(error, events, raw_finish)
 
     def truncated(self, events: list[Event]) -> None:
         """The stream ended, and the answer was not whole."""
-        why = f"{self._row.label}'s stream ended before the answer was complete. Try again."
-        self.fail(self._partial("network_error", why), events)
-
-    def _partial(self, reason: str, message: str) -> AdapterError:
-        return AdapterError(reason, provider=self._row.name, message=message, metadata={"partial": True})
+        message = f"{self._row.label}'s stream ended before the answer was complete. Try again."
+        self.fail(AdapterError("network_error", provider=self._row.name, message=message), events)
 
     def _metadata(self, raw_finish: str | None) -> dict[str, Any]:
         thought = {"text": "".join(self.reasoning)} if self.reasoning else {}

@@ -12,7 +12,7 @@ import msgspec
 
 from allm_actors.data import Message, TextPart, ToolCall, ValidationError
 
-__all__ = ["arguments_text", "flat_text", "is_text", "json_body"]
+__all__ = ["arguments_text", "check_turns", "flat_text", "is_text", "json_body"]
 
 
 def flat_text(message: Message) -> str:
@@ -36,6 +36,16 @@ def arguments_text(call: ToolCall) -> str:
     if raw and not raw.isspace() and not call.metadata.get("arguments_error"):
         return raw
     return msgspec.json.encode(call.arguments).decode()
+
+
+def check_turns(turns: object, label: str) -> None:
+    """Raises `ValidationError` unless there are turns of a conversation: system messages and blank ones are none."""
+    if not turns:
+        message = (
+            f"{label} takes no request without a message that says something, and this one has only system messages, "
+            "or blank ones; add a user's message with a text"
+        )
+        raise ValidationError("invalid_request", [("messages", "empty")], message=message)
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:

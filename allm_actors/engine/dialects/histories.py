@@ -20,7 +20,7 @@ Source: the patterns are those of the providers' own refusals; see the rows of `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -30,7 +30,15 @@ from allm_actors.data import Message, Request, ToolCall
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.body import flat_text
 
-__all__ = ["MADE_BY", "MADE_OF", "began_without_thoughts", "fitted", "made_of", "vendor_of"]
+__all__ = [
+    "MADE_BY",
+    "MADE_OF",
+    "began_without_thoughts",
+    "fitted",
+    "made_of",
+    "vendor_of",
+    "without_loose_ends",
+]
 
 MADE_BY = "made_by"
 """The key of `provider_state` under which provider and model stand."""
@@ -84,6 +92,23 @@ def began_without_thoughts(turns: Sequence[tuple[str, Sequence[str]]]) -> bool:
         elif began is not None and "result" not in kinds:
             break
     return began is not None and began[0] != "thought"
+
+
+def without_loose_ends(
+    blocks: Iterable[dict[str, Any]], read: Callable[[Mapping[str, Any]], tuple[str, Any]], *, goes_on: bool
+) -> list[dict[str, Any]]:
+    """An answer's blocks without what its end cut off: calls on the server that brought nothing, thoughts of nothing.
+
+    `read` is a block's kind, of which `thought`, `call`, `served` and `result` count, and the id of its call. A call on
+    the server may still bring something while the answer `goes_on`, or waits for a result of the caller's.
+    """
+    told = [(block, *read(block)) for block in blocks]
+    waits = goes_on or any(kind == "call" for _, kind, _ in told)
+    brought = [id for _, kind, id in told if kind == "result"]
+    kept = [(block, kind) for block, kind, id in told if kind != "served" or waits or id in brought]
+    while kept and kept[-1][1] == "thought":
+        kept.pop()
+    return [block for block, _ in kept]
 
 
 def _fitted(request: Request, row: Provider) -> Iterable[Message]:

@@ -19,7 +19,16 @@ from itertools import count
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from allm_actors.data import AdapterError, AllmError, EngineError, ErrorEvent, Event, MessageStarted, Request
+from allm_actors.data import (
+    AdapterError,
+    AllmError,
+    EngineError,
+    ErrorEvent,
+    Event,
+    MessageStarted,
+    RawChunk,
+    Request,
+)
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects import find_dialect
@@ -184,6 +193,7 @@ class _Run:
         yield [MessageStarted()]
         for attempt in count(1):
             delivered, began, http = False, time.monotonic(), self.http
+            counts: Sequence[Event] = ()
             try:
                 http = self.http if self.sign is None else await self.sign(self.http)
                 async with aclosing(self._attempt(way, attempt, http, began)) as answer:
@@ -193,9 +203,11 @@ class _Run:
                 return
             except AdapterError as error:
                 failure = error
+            except _Unanswered as nothing:
+                failure, counts = nothing.error, nothing.counts
             delay = None if delivered else self._delay(attempt, failure)
             if delay is None:
-                yield [ErrorEvent(self._signed(failure, http))]
+                yield [*counts, ErrorEvent(self._signed(failure, http))]
                 return
             self._tell_retry(attempt, delay, failure)
             await getattr(self.transport, "sleep", asyncio.sleep)(delay)
@@ -210,7 +222,7 @@ class _Run:
     async def _attempt(
         self, way: Batches, attempt: int, http: HttpRequest, began: float
     ) -> AsyncGenerator[Sequence[Event], None]:
-        """What one request brings. Raises `AdapterError` while that is nothing, or when the connection breaks."""
+        """What one request brings. Raises `AdapterError` or `_Unanswered` while that is nothing."""
         deadlines = replace(self.deadlines, spent=began - self.started)
         async with self.transport.open(http, deadlines) as response:
             tell_response(http, response, began, self.key, **self._about(), attempt=attempt)
@@ -265,12 +277,12 @@ class _Run:
         return None if too_late else delay
 
     def _checked(self, events: Sequence[Event], http: HttpRequest, *, first: bool) -> Sequence[Event]:
-        """`events`, with the error that ends them signed; an error that is all there is can still be tried again."""
+        """`events`, with the error that ends them signed; one with nothing of an answer can still be tried again."""
         last = events[-1]
         if not isinstance(last, ErrorEvent):
             return events
-        if first and len(events) == 1 and isinstance(last.error, AdapterError):
-            raise last.error
+        if first and isinstance(last.error, AdapterError) and all(map(_is_count, events[:-1])):
+            raise _Unanswered(last.error, events[:-1])
         return [*events[:-1], ErrorEvent(self._signed(last.error, http))]
 
     async def _refused(self, response: HttpResponse) -> AdapterError:
@@ -321,6 +333,15 @@ class _Run:
         return without_keys(error, self.key, *hidden, provider=self.row.name, **ours)
 
 
+class _Unanswered(Exception):
+    """A stream had an error and nothing of an answer; at most what that cost."""
+
+    def __init__(self, error: AdapterError, counts: Sequence[Event]) -> None:
+        super().__init__(error)
+        self.error = error
+        self.counts = counts
+
+
 class _Reading:
     """Decodes what comes, and offers it to whoever may take it at once."""
 
@@ -356,6 +377,10 @@ def _shown(url: str) -> str:
     if not _HOST.fullmatch(host):
         return ""
     return f"{host}:{port}" if port else host
+
+
+def _is_count(event: Event) -> bool:
+    return isinstance(event, RawChunk) and isinstance(event.payload, tuple) and event.payload[0] == "usage"
 
 
 def _nobody(_events: Sequence[Event]) -> bool:

@@ -6,7 +6,8 @@ every field but the forced tool of structured output.
     ours                              on the wire
     system messages, wherever         system, joined by empty lines
     tool messages                     tool_result blocks; those in a row are one user message
-    an assistant's calls              tool_use blocks; thoughts and server tools go back as they came
+    an assistant's calls              tool_use blocks; thoughts and server tools go back as they came, but for what was
+                                      cut off: it would be refused for as long as the conversation lasts
     tool_choice required, a name      {"type": "any"}, {"type": "tool", "name": …}
     response_format json_schema       a tool `respond_with_json_<name>` that must be called, or, beside tools, may be
                                       called in their place; see `events`
@@ -21,7 +22,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from itertools import groupby
+from itertools import groupby, takewhile
+from operator import itemgetter
 from typing import Any, Final
 
 from allm_actors.data import (
@@ -38,10 +40,10 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.anthropic.events import JSON_TOOL, STATE, Decoder
-from allm_actors.engine.dialects.body import flat_text, is_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, is_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
-from allm_actors.engine.dialects.histories import began_without_thoughts
+from allm_actors.engine.dialects.histories import began_without_thoughts, without_loose_ends
 from allm_actors.engine.dialects.lenient import dicts_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
@@ -64,6 +66,7 @@ _KINDS = {
     "tool_use": "call",
     "tool_result": "result",
 }
+_SERVED = ("server_tool_use", "mcp_tool_use")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 128
 
@@ -75,6 +78,7 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     """
     check_parts(request.messages, row, _DOCUMENTS)
     body = _body(request) | request.options
+    check_turns(body["messages"], row.label)
     if _thinks_too_late(body):
         del body["thinking"]
     _force_json(request, body)
@@ -135,8 +139,7 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     wanted = request.response_format
     if not isinstance(wanted, Mapping) or wanted.get("type") != "json_schema" or "schema" not in wanted:
         return
-    answered = [call.name for message in request.messages for call in message.tool_calls]
-    if "output_config" in body or any(name.startswith(JSON_TOOL) for name in answered):
+    if "output_config" in body or _has_answered(request.messages):
         return
     name = _NO_NAME.sub("_", f"{JSON_TOOL}{wanted.get('name') or 'answer'}")[:_LONGEST_NAME]
     description = "Return the final result as a JSON object matching the schema."
@@ -146,12 +149,23 @@ def _force_json(request: Request, body: dict[str, Any]) -> None:
     body["tool_choice"] = _forced(name, beside=bool(own), thinks=_thinks(body))
 
 
+def _has_answered(messages: Iterable[Message]) -> bool:
+    """Whether the step at the end calls the tool for JSON as any other: asked once more, it would do so for ever.
+
+    No answer that is read here has such a call, for it is the answer; what somebody else made of one may.
+    """
+    spoken = [message for message in messages if message.role != "system"]
+    step = takewhile(lambda message: message.role != "user", reversed(spoken))
+    return any(call.name.startswith(JSON_TOOL) for message in step for call in message.tool_calls)
+
+
 def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
     # A model that must answer at once cannot call the tools that it would need for the answer, and makes one up.
     # And one that thinks may not be forced to anything: the API refuses the request.
-    if thinks:
-        return {"type": "auto"}
-    return {"type": "any"} if beside else {"type": "tool", "name": name}
+    if beside:
+        return {"type": "auto" if thinks else "any"}
+    forced = {"type": "auto"} if thinks else {"type": "tool", "name": name}
+    return {**forced, "disable_parallel_tool_use": True}  # one answer
 
 
 def _thinks_too_late(body: Mapping[str, Any]) -> bool:
@@ -176,15 +190,19 @@ def _thinks(body: Mapping[str, Any]) -> bool:
 
 
 def _turns(messages: Iterable[Message]) -> Iterable[dict[str, Any]]:
-    spoken = (message for message in messages if message.role != "system")
-    for role, group in groupby(spoken, key=lambda message: message.role):
+    spoken = [message for message in messages if message.role != "system"]
+    said = ((message.role, _content(message, goes_on=message is spoken[-1])) for message in spoken)
+    for role, group in groupby(((role, content) for role, content in said if content), key=itemgetter(0)):
         if role == "tool":
-            yield {"role": "user", "content": [_result(message) for message in group]}
-            continue
-        for message in group:
-            content = _user(message) if role == "user" else _assistant(message)
-            if content:
-                yield {"role": role, "content": content}
+            yield {"role": "user", "content": [block for _, blocks in group for block in blocks]}
+        else:
+            yield from ({"role": role, "content": content} for _, content in group)
+
+
+def _content(message: Message, *, goes_on: bool) -> str | list[Any]:
+    if message.role == "tool":
+        return [_result(message)]
+    return _user(message) if message.role == "user" else _assistant(message, goes_on=goes_on)
 
 
 def _result(message: Message) -> dict[str, Any]:
@@ -246,27 +264,53 @@ def _document_failure(document: Document) -> str | None:
 _DOCUMENTS = Documents(roles=frozenset({"user", "tool"}), urls=ANYWHERE, failure=_document_failure)
 
 
-def _assistant(message: Message) -> str | list[dict[str, Any]]:
+def _assistant(message: Message, *, goes_on: bool) -> str | list[dict[str, Any]]:
+    """What an assistant's message said. Its answer `goes_on` when nothing follows: the model takes it up again."""
+    text = flat_text(message)
     blocks = provider_state(message, STATE)
     if isinstance(blocks, list):
         called = {call.id for call in message.tool_calls}
-        return [block for block in blocks if _is_wanted(block, called)]
-    text = _said(flat_text(message))
+        wanted = [block for block in _with_text(blocks, text) if _is_wanted(block, called)]
+        return without_loose_ends(wanted, _read, goes_on=goes_on)
+    text = _said(text)
     if not message.tool_calls:
         return text
     spoken = [{"type": "text", "text": text}] if text else []
     return [*spoken, *map(_tool_use, message.tool_calls)]
 
 
+def _with_text(blocks: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
+    """The blocks, with the message's text if it is not what they say.
+
+    A structured answer came through a tool that there is none of, so it goes back as a text, before any calls.
+    """
+    if text == "".join(text_of(block.get("text")) or "" for block in blocks if block.get("type") == "text"):
+        return blocks
+    kinds = [block.get("type") for block in blocks]
+    at = kinds.index("tool_use") if "tool_use" in kinds else len(kinds)
+    return [*blocks[:at], {"type": "text", "text": text}, *blocks[at:]]
+
+
 def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
-    """Whether a block that came may go back: a call can have been taken out of the answer, and a text be blank."""
+    """Whether a block may go back: a call can have been taken out, a text be blank, a thought have no signature."""
     match block.get("type"):
         case "tool_use":
             return text_of(block.get("id")) in called
         case "text":
             return bool(_said(text_of(block.get("text")) or ""))
+        case "thinking":
+            return bool(text_of(block.get("signature")))
         case _:
             return True
+
+
+def _read(block: Mapping[str, Any]) -> tuple[str, Any]:
+    """A block's kind and the id of its call, as `without_loose_ends` takes them."""
+    if block.get("type") in _SERVED:
+        return "served", block.get("id")
+    if "tool_use_id" in block:
+        return "result", block["tool_use_id"]
+    return _KINDS.get(str(block.get("type")), ""), None
 
 
 def _tool_use(call: ToolCall) -> dict[str, Any]:

@@ -9,16 +9,18 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     a thinking block                               RawChunk(("thinking_start", {"index": …})), told or not
     its thinking_delta                             RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a tool_use block, its input_json_delta         ToolCallStarted, ToolCallDelta per fragment
-    a tool_use of `respond_with_json_…`, the first TextDelta per fragment: it is the answer, not a call
+    a tool_use of `respond_with_json_…`            TextDelta per fragment: it is the answer, not a call; another one in
+                                                   the same answer is nothing
     message_delta                                  stop_reason and usage
     message_stop                                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
     error                                          ErrorEvent
     an event that is none of these                 RawChunk(("unknown_event", name, data))
-    the end before message_stop                    ErrorEvent(network_error), metadata partial
+    the end before message_stop                    ErrorEvent(network_error)
 
 When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and what they brought), all
-blocks are kept in order as `provider_state`, because the provider wants them back.
+blocks are kept in order as `provider_state`, because the provider wants them back; but not the call that is the answer,
+which is the message's text.
 
 Source: https://docs.anthropic.com/en/api/messages-streaming, and recorded streams.
 """
@@ -138,12 +140,13 @@ class Block:
 class Decoder(AnswerDecoder[ServerEvent]):
     """One response's decoder."""
 
-    __slots__ = ("_blocks", "_order", "_started", "_stop")
+    __slots__ = ("_blocks", "_order", "_started", "_stop", "_structure")
 
     def __init__(self, row: Provider) -> None:
         super().__init__(row, SseDecoder(), usage_fields)
         self._blocks: dict[int, Block] = {}
         self._order: list[Block] = []
+        self._structure: Block | None = None  # the first block that is the answer
         self._started = False
         self._stop: str | None = None
 
@@ -246,8 +249,9 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     def _on_tool_use(self, block: Block, wire: dict[str, Any], events: list[Event]) -> None:
         name = text_of(wire.get("name"))
-        if name is not None and name.startswith(JSON_TOOL) and not self._is_structured():
+        if name is not None and name.startswith(JSON_TOOL):
             block.is_answer = True
+            self._structure = self._structure or block
             return
         block.call = self._answer.call()
         self._answer.name(block.call, events, id=text_of(wire.get("id")), name=name)
@@ -270,7 +274,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
 
     def _on_json(self, block: Block, fragment: str, events: list[Event]) -> None:
         block.fragments.append(fragment)
-        if block.is_answer:
+        if block is self._structure:
             self._answer.say(fragment, events)
         elif block.call is not None:
             self._answer.extend(block.call, fragment, events)
@@ -283,18 +287,14 @@ class Decoder(AnswerDecoder[ServerEvent]):
             if given and not block.fragments and block.kind == "tool_use":
                 self._on_json(block, json_text(given), events)  # it came at once, in the block's beginning
         finish = None if self._stop is None else _FINISHES.get(self._stop, "other")
-        if self._is_structured():
-            self._tell_structured()
+        if self._structure is not None:
+            self._tell_structured(self._structure)
             finish = "stop" if finish == "tool_calls" and not self._answer.calls else finish
         self._keep_state()
         self._answer.complete(finish, self._stop, events)
 
-    def _is_structured(self) -> bool:
-        return any(block.is_answer for block in self._order)
-
-    def _tell_structured(self) -> None:
+    def _tell_structured(self, answer: Block) -> None:
         # What was said beside the structure is no part of it.
-        answer = next(block for block in self._order if block.is_answer)
         self._answer.text = ["".join(answer.fragments)]
         self._answer.metadata["structured_output_tool"] = True
 

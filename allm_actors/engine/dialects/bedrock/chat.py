@@ -7,9 +7,11 @@ model, in `additionalModelRequestFields`.
     ours                              on the wire
     model                             in the path: an id, an inference profile, or an ARN
     system messages, wherever         system, a block each
-    messages in a row of one side     one message; tool messages are toolResult blocks of the user's
+    messages in a row of one side     one message; tool messages are toolResult blocks of the user's. Blank ones are
+                                      none: the sides must alternate
     documents                         document blocks; see `documents`
-    an assistant's calls              toolUse blocks; thoughts and server tools go back as they came
+    an assistant's calls              toolUse blocks; thoughts and server tools go back as they came, but for what was
+                                      cut off: it would be refused for as long as the conversation lasts
     max_tokens, temperature           inferenceConfig
     tool_choice required, a name      {"any": {}}, {"tool": {"name": …}}
     tool_choice none                  no tools, but for those in the conversation: the format wants them declared
@@ -24,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -42,9 +45,9 @@ from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import json_text, provider_state
 from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_block, named
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
-from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of
+from allm_actors.engine.dialects.histories import began_without_thoughts, vendor_of, without_loose_ends
 from allm_actors.engine.dialects.lenient import dict_of, text_of
 from allm_actors.engine.dialects.parts import check_parts
 from allm_actors.engine.dialects.pictures import picture_data
@@ -58,6 +61,7 @@ _FIELDS = (
     *("performanceConfig", "serviceTier", "outputConfig", "additionalModelResponseFieldPaths"),
     "projectIdentifier",
 )
+_PROMPT = ":prompt/"  # in the ARN of a prompt that is kept there, and has messages of its own
 _KINDS = {"reasoningContent": "thought", "toolUse": "call", "toolResult": "result"}
 _INFERENCE = ("maxTokens", "temperature", "topP", "stopSequences")
 
@@ -68,9 +72,12 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     Raises: `ValidationError` and `AdapterError("unsupported_feature")` for what cannot be sent.
     """
     check_parts(request.messages, row, DOCUMENTS)
-    model = quote(str(request.options.get("model", request.model)), safe="")
-    body = json_body(_body(request, row))
-    return HttpRequest(url=f"{base_url}/model/{model}/converse-stream", body=body, headers=_HEADERS)
+    model = str(request.options.get("model", request.model))
+    body = _body(request, row)
+    if _PROMPT not in model:
+        check_turns(body["messages"], row.label)
+    url = f"{base_url}/model/{quote(model, safe='')}/converse-stream"
+    return HttpRequest(url=url, body=json_body(body), headers=_HEADERS)
 
 
 def _body(request: Request, row: Provider) -> dict[str, Any]:
@@ -186,17 +193,21 @@ def _system(messages: Iterable[Message]) -> Iterable[str]:
 
 
 def _turns(messages: Iterable[Message], row: Provider, vendor: str) -> Iterable[dict[str, Any]]:
-    spoken = (message for message in messages if message.role != "system")
-    for role, group in groupby(spoken, key=lambda each: "assistant" if each.role == "assistant" else "user"):
-        content = [block for message in group for block in _blocks(message, row, vendor)]
-        if content:
-            yield {"role": role, "content": content}
+    spoken = [message for message in messages if message.role != "system"]
+    told = [
+        ("assistant", _assistant(message, vendor, goes_on=message is spoken[-1]))
+        if message.role == "assistant"
+        else ("user", _user(message, row))
+        for message in spoken
+    ]
+    for role, group in groupby(((role, blocks) for role, blocks in told if blocks), key=itemgetter(0)):
+        yield {"role": role, "content": [block for _, blocks in group for block in blocks]}
 
 
-def _blocks(message: Message, row: Provider, vendor: str) -> list[dict[str, Any]]:
+def _user(message: Message, row: Provider) -> list[dict[str, Any]]:
     if message.role == "tool":
         return [{"toolResult": {"toolUseId": message.tool_call_id, "content": _said(message, row)}}]
-    return _said(message, row) if message.role == "user" else _assistant(message, vendor)
+    return _said(message, row)
 
 
 def _said(message: Message, row: Provider) -> list[dict[str, Any]]:
@@ -223,18 +234,30 @@ def _part(part: Part, row: Provider) -> list[dict[str, Any]]:
     return [{"image": {"format": mime_type.removeprefix("image/"), "source": {"bytes": data}}}]
 
 
-def _assistant(message: Message, vendor: str) -> list[dict[str, Any]]:
+def _assistant(message: Message, vendor: str, *, goes_on: bool) -> list[dict[str, Any]]:
+    """What an assistant's message said. Its answer `goes_on` when nothing follows: the model takes it up again."""
     blocks = provider_state(message, STATE)
     if isinstance(blocks, list):
         called = {call.id for call in message.tool_calls}
-        return [block for block in blocks if _is_wanted(block, called) and _is_for(block, vendor)]
+        wanted = [block for block in blocks if _is_wanted(block, called) and _is_for(block, vendor)]
+        return without_loose_ends(wanted, _read, goes_on=goes_on)
     return [*_text(flat_text(message)), *map(_tool_use, message.tool_calls)]
 
 
 def _is_wanted(block: Mapping[str, Any], called: set[str]) -> bool:
-    """Whether a block that came is still part of the answer: a call can have been taken out of it."""
-    use = block.get("toolUse")
-    return use is None or use.get("type") == "server_tool_use" or text_of(use.get("toolUseId")) in called
+    """Whether a block that came may go back: a call can have been taken out of the answer, and a text be blank."""
+    if "text" in block:
+        return bool(_text(text_of(block["text"]) or ""))
+    kind, id = _read(block)
+    return kind != "call" or id in called
+
+
+def _read(block: Mapping[str, Any]) -> tuple[str, Any]:
+    """A block's kind and the id of its call, as `without_loose_ends` takes them."""
+    name = next((name for name in _KINDS if name in block), "")
+    inner = dict_of(block.get(name))
+    served = name == "toolUse" and inner.get("type") == "server_tool_use"
+    return "served" if served else _KINDS.get(name, ""), text_of(inner.get("toolUseId"))
 
 
 def _is_for(block: Mapping[str, Any], vendor: str) -> bool:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -41,7 +42,7 @@ from allm_actors.data import (
 )
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.answer import provider_state
-from allm_actors.engine.dialects.body import flat_text, json_body
+from allm_actors.engine.dialects.body import check_turns, flat_text, json_body
 from allm_actors.engine.dialects.chat import ChatDialect
 from allm_actors.engine.dialects.documents import ANYWHERE, Documents, document_data
 from allm_actors.engine.dialects.gemini.chunks import STATE, SYNTHETIC_ID, Decoder
@@ -91,7 +92,9 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
     check_parts(request.messages, row, _DOCUMENTS, in_answers=False)
     model = quote(str(request.options.get("model", request.model)).removeprefix("models/"), safe="")
     url = f"{base_url}/models/{model}:streamGenerateContent?alt=sse"
-    body = json_body(_body(request))
+    wire = _body(request)
+    check_turns(wire["contents"], row.label)
+    body = json_body(wire)
     why = too_large(body, row.label)
     if why is not None:
         size = {"count": len(body), "max": MOST_BYTES}
@@ -212,19 +215,20 @@ def _contents(request: Request) -> Iterable[dict[str, Any]]:
     names = {call.id: call for message in request.messages for call in message.tool_calls}
     signs = _SIGNS.search(str(request.options.get("model", request.model) or "")) is not None
     spoken = (message for message in request.messages if message.role != "system")
-    for role, group in groupby(spoken, key=lambda message: message.role):
-        if role == "tool":
-            yield {"role": "user", "parts": [_result(message, names) for message in group]}
+    told = ((message.role, _parts(message, names, signs=signs)) for message in spoken)
+    for role, group in groupby(((role, parts) for role, parts in told if parts), key=itemgetter(0)):
+        if role == "user":
+            yield from ({"role": "user", "parts": parts} for _, parts in group)
             continue
-        if role == "assistant":  # a call has to come right after what a user said, or a tool
-            parts = [part for message in group for part in _assistant(message, signs=signs)]
-            if parts:
-                yield {"role": "model", "parts": parts}
-            continue
-        for message in group:
-            parts = _user(message)
-            if parts:
-                yield {"role": "user", "parts": parts}
+        # A call has to come right after what a user said, or a tool, and its answers together right after it.
+        sender = "user" if role == "tool" else "model"
+        yield {"role": sender, "parts": [part for _, parts in group for part in parts]}
+
+
+def _parts(message: Message, names: Mapping[str, ToolCall], *, signs: bool) -> list[dict[str, Any]]:
+    if message.role == "tool":
+        return [_result(message, names)]
+    return _user(message) if message.role == "user" else _assistant(message, signs=signs)
 
 
 def _result(message: Message, calls: Mapping[str, ToolCall]) -> dict[str, Any]:

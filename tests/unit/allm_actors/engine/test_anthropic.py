@@ -12,6 +12,7 @@ from allm_actors.data import (
     MessageCompleted,
     RawChunk,
     Request,
+    TextDelta,
     TextPart,
     Tool,
     ToolCall,
@@ -55,6 +56,11 @@ def stream(*events):
 
 START = {"type": "message_start", "message": {"id": "m", "model": "claude", "usage": {"input_tokens": 3}}}
 STOP = {"type": "message_stop"}
+TEXT = {"type": "text", "text": "said"}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+SERVED = {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "x"}}
+STRUCTURE = {"type": "tool_use", "id": "1", "name": "respond_with_json_city", "input": {}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "s1", "content": []}
 
 
 def raw(events):
@@ -118,7 +124,40 @@ class TestEncode:
         kept = answer(ToolCall(id="1", name="look", arguments={}), provider_state={"anthropic": blocks})
         assert sent(user("a"), kept, result("1", "x"), tools=[TOOL])["messages"][1]["content"] == blocks
         cut = answer(text="so", provider_state={"anthropic": blocks})
-        assert sent(user("a"), cut, user("b"))["messages"][1]["content"] == [thought]
+        said = [thought, {"type": "text", "text": "so"}]
+        assert sent(user("a"), cut, user("b"))["messages"][1]["content"] == said
+
+    @pytest.mark.parametrize(
+        ("blocks", "kept"),
+        [
+            ([{"type": "thinking", "thinking": "Let me", "signature": ""}], []),
+            ([{"type": "thinking", "thinking": "Let me"}, TEXT], [TEXT]),
+            ([TEXT, THOUGHT], [TEXT]),
+            ([TEXT, THOUGHT, {"type": "redacted_thinking", "data": "x"}], [TEXT]),
+            ([THOUGHT, SERVED], []),
+            ([THOUGHT, TEXT, {**SERVED, "type": "mcp_tool_use"}], [THOUGHT, TEXT]),
+            ([THOUGHT, SERVED, FOUND], [THOUGHT, SERVED, FOUND]),
+            ([THOUGHT, SERVED, FOUND, {**SERVED, "id": "s2"}], [THOUGHT, SERVED, FOUND]),
+        ],
+        ids=str,
+    )
+    def test_what_was_cut_off_does_not_go_back(self, blocks, kept):
+        text = "said" if TEXT in blocks else ""
+        cut = answer(text=text, provider_state={"anthropic": blocks})
+        messages = sent(user("a"), cut, user("b"))["messages"]
+        assert [m["content"] for m in messages if m["role"] == "assistant"] == ([kept] if kept else [])
+
+    def test_a_call_on_the_server_goes_back_while_it_may_still_bring_something(self):
+        paused = answer(provider_state={"anthropic": [THOUGHT, SERVED]})
+        assert sent(user("a"), paused)["messages"][1]["content"] == [THOUGHT, SERVED]
+        call = {"type": "tool_use", "id": "1", "name": "look", "input": {}}
+        asks = answer(
+            ToolCall(id="1", name="look", arguments={}), provider_state={"anthropic": [SERVED, call]}
+        )
+        assert sent(user("a"), asks, result("1", "x"), tools=[TOOL])["messages"][1]["content"] == [
+            SERVED,
+            call,
+        ]
 
     def test_pictures(self):
         parts = [
@@ -159,19 +198,25 @@ class TestEncode:
     def test_a_structure_is_forced_through_a_tool_once(self):
         body = sent(response_format=SCHEMA, options={"top_k": 3, "max_tokens": 9})
         assert (body["top_k"], body["max_tokens"]) == (3, 9)
-        assert body["tool_choice"] == {"type": "tool", "name": "respond_with_json_city"}
+        forced = {"type": "tool", "name": "respond_with_json_city", "disable_parallel_tool_use": True}
+        assert body["tool_choice"] == forced
         assert body["tools"][-1]["input_schema"] == {"type": "object"}
         told = answer(ToolCall(id="1", name="respond_with_json_city", arguments={}))
-        assert "tools" not in sent(user("a"), told, result("1", "ok"), response_format=SCHEMA)
+        step = [user("a"), told, result("1", "ok")]
+        assert "tools" not in sent(*step, response_format=SCHEMA)
+        assert sent(*step, user("b"), response_format=SCHEMA)["tool_choice"] == forced
 
     def test_beside_tools_the_model_may_call_them_before_it_answers(self):
         assert sent(tools=[TOOL], response_format=SCHEMA)["tool_choice"] == {"type": "any"}
         only = sent(tools=[TOOL], tool_choice="none", response_format=SCHEMA)["tool_choice"]
-        assert only == {"type": "tool", "name": "respond_with_json_city"}
+        assert only["name"] == "respond_with_json_city"
 
     def test_one_that_thinks_is_not_forced(self):
         thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
-        assert sent(response_format=SCHEMA, options=thinking)["tool_choice"] == {"type": "auto"}
+        alone = {"type": "auto", "disable_parallel_tool_use": True}
+        assert sent(response_format=SCHEMA, options=thinking)["tool_choice"] == alone
+        beside = sent(tools=[TOOL], response_format=SCHEMA, options=thinking)["tool_choice"]
+        assert beside == {"type": "auto"}
         off = {"thinking": {"type": "disabled"}}
         assert sent(response_format=SCHEMA, options=off)["tool_choice"]["type"] == "tool"
 
@@ -240,6 +285,43 @@ class TestDecode:
         assert isinstance(last, MessageCompleted)
         assert (last.finish_reason, last.message.content, last.message.tool_calls) == ("stop", '{"a":1}', [])
         assert last.metadata["structured_output_tool"] is True
+
+    @pytest.mark.parametrize("whole", [True, False])
+    def test_of_two_structures_the_first_is_the_answer_and_neither_is_a_call(self, whole):
+        blocks = [{**STRUCTURE, "input": {"a": 1}}, {**STRUCTURE, "id": "2", "input": {"b": 2}}]
+        if whole:
+            body = {**START["message"], "type": "message", "content": blocks, "stop_reason": "tool_use"}
+            events = DIALECT.decode_body(json.dumps(body).encode(), ROW)
+        else:
+            told = (
+                each
+                for at, block in enumerate(blocks)
+                for each in (
+                    begun(at, **{**block, "input": {}}),
+                    more(at, type="input_json_delta", partial_json=json.dumps(block["input"])),
+                )
+            )
+            events = stream(START, *told, ended("tool_use"), STOP)
+        last = events[-1]
+        assert json.loads(last.message.content) == {"a": 1}
+        assert (
+            "".join(event.delta for event in events if isinstance(event, TextDelta)) == last.message.content
+        )
+        assert (last.finish_reason, last.message.tool_calls, last.message.metadata) == ("stop", [], {})
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [([], []), ([TEXT], []), ([], [{"type": "tool_use", "id": "c", "name": "look", "input": {"x": 1}}])],
+        ids=["alone", "beside a text", "before a call"],
+    )
+    def test_a_structure_that_was_thought_about_goes_back_as_text(self, before, after):
+        blocks = [THOUGHT, *before, {**STRUCTURE, "input": {"a": 1}}, *after]
+        events = stream(
+            START, *(begun(at, **block) for at, block in enumerate(blocks)), ended("tool_use"), STOP
+        )
+        messages = sent(user("a"), events[-1].message, user("b"))["messages"]
+        told = {"type": "text", "text": '{"a":1}'}
+        assert messages[1]["content"] == [THOUGHT, *before, told, *after]
 
     def test_a_structure_that_was_cut_off_says_so_and_keeps_what_there_is(self):
         block = begun(0, type="tool_use", id="1", name="respond_with_json_city", input={})

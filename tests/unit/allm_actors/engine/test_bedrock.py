@@ -27,6 +27,10 @@ from tests.conformance.aws_frames import event, frame
 ROW = PROVIDERS["bedrock"]
 LOOK = Tool(name="look", description="Looks.", schema={"type": "object"})
 CALL = ToolCall(id="t1", name="look", arguments={"x": 1})
+LATER = ToolCall(id="t2", name="look", arguments={})
+THOUGHT = {"reasoningContent": {"reasoningText": {"text": "Hm", "signature": "c2ln"}}}
+SERVED = {"toolUse": {"toolUseId": "s1", "name": "run", "type": "server_tool_use", "input": {}}}
+FOUND = {"toolResult": {"toolUseId": "s1", "content": [{"json": {"out": 2}}]}}
 
 
 def sent(*messages, model="m", **fields):
@@ -133,6 +137,19 @@ def test_messages_in_a_row_are_one_and_blank_ones_none():
             "content": [{"toolResult": {"toolUseId": "t1", "content": text("a")}}, {"text": "and?"}],
         },
     ]
+
+
+@pytest.mark.parametrize("blank", ["", "\n\n"])
+def test_the_sides_take_turns_also_around_an_answer_that_says_nothing(blank):
+    nothing = Message(role="assistant", content=blank)
+    thought = called(provider_state={"bedrock": [THOUGHT, {"text": blank}]})
+    assert sent(user("a"), nothing, user("b"), thought, user("c"))["messages"] == [
+        {"role": "user", "content": [*text("a"), *text("b"), *text("c")]}
+    ]
+    after = sent(user("a"), called(CALL), answered("x"), nothing, user("b"))["messages"]
+    assert [message["role"] for message in after] == ["user", "assistant", "user"]
+    again = sent(user("a"), called(CALL), answered("x"), user(blank), called(LATER), answered("y", "t2"))
+    assert [message["role"] for message in again["messages"]] == ["user", "assistant"] * 2 + ["user"]
 
 
 @pytest.mark.parametrize(
@@ -252,6 +269,29 @@ def test_thoughts_server_tools_and_citations_go_back_in_their_order():
     assert sent(user("?"), last.message)["messages"][1]["content"] == blocks
     state = last.message.metadata["provider_state"]
     assert sent(user("?"), called(provider_state=state))["messages"][1]["content"] == blocks[:-1]
+
+
+@pytest.mark.parametrize("model", ["eu.anthropic.claude-sonnet-4-5", "m"])
+@pytest.mark.parametrize(
+    ("blocks", "kept"),
+    [
+        ([THOUGHT], []),
+        ([{"reasoningContent": {"reasoningText": {"text": "Let me"}}}], []),
+        ([{"text": "so"}, THOUGHT], [{"text": "so"}]),
+        ([{"text": "so"}, {"reasoningContent": {"redactedContent": "cmVk"}}], [{"text": "so"}]),
+        ([THOUGHT, SERVED], []),
+        ([THOUGHT, SERVED, FOUND, {"text": " "}], [THOUGHT, SERVED, FOUND]),
+    ],
+    ids=str,
+)
+def test_what_was_cut_off_does_not_go_back(blocks, kept, model):
+    messages = sent(user("a"), called(provider_state={"bedrock": blocks}), user("b"), model=model)["messages"]
+    assert [m["content"] for m in messages if m["role"] == "assistant"] == ([kept] if kept else [])
+
+
+def test_a_call_on_the_server_goes_back_while_it_may_still_bring_something():
+    paused = called(provider_state={"bedrock": [THOUGHT, SERVED]})
+    assert sent(user("a"), paused)["messages"][1]["content"] == [THOUGHT, SERVED]
 
 
 def test_a_whole_answer_with_citations_says_its_text():

@@ -384,3 +384,16 @@ def test_an_answer_to_a_call_that_nobody_made_is_refused_by_name():
         http(user("hi"), result("c9", "late"))
     assert refused.value.errors == [("messages", "answer_without_call")]
     assert "'c9'" in refused.value.message
+
+
+def test_what_says_nothing_stands_between_no_messages():
+    calls = [ToolCall(id=name, name="look", arguments={}) for name in ("a", "b")]
+    asks = Message(role="assistant", content="", metadata={"tool_calls": calls})
+    results = [Message(role="tool", content="x", tool_call_id=call.id) for call in calls]
+    said, nothing = (Message(role="assistant", content=text) for text in ("so", ""))
+    contents = sent(user("?"), said, user([]), asks, results[0], nothing, results[1])["contents"]
+    assert [(each["role"], len(each["parts"])) for each in contents] == [
+        ("user", 1),
+        ("model", 3),
+        ("user", 2),
+    ]

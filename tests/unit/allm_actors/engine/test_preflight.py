@@ -16,6 +16,8 @@ from allm_actors.data import (
 )
 from allm_actors.data.build import json_schema
 from allm_actors.engine import Engine
+from allm_actors.engine.catalog import PROVIDERS
+from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.preflight import check_capabilities, with_finalize, with_tool_choice
 from allm_actors.engine.resolve import resolve_model, resolve_model_ref
 
@@ -167,3 +169,41 @@ def test_tools_in_the_providers_own_shape_are_not_read():
     options = {"tools": [{"type": "web_search"}]}
     for choice in ("auto", "required", "theirs"):
         assert with_tool_choice(choosing(choice, options=options)).tool_choice == choice
+
+
+MUTE = [
+    Message(role="system", content="x"),
+    Message(role="assistant", content=""),
+    Message(role="user", content=[]),
+]
+
+
+@pytest.mark.parametrize("name", ["anthropic", "bedrock", "gemini"])
+@pytest.mark.parametrize("messages", [MUTE[:1], MUTE], ids=["a system message alone", "blank ones"])
+def test_a_request_in_which_nobody_says_anything_is_refused(name, messages):
+    row = PROVIDERS[name]
+    request = Request(messages=messages, model="m")
+    with pytest.raises(
+        ValidationError, match=f"{row.label} takes no request without .*add a user's"
+    ) as caught:
+        find_dialect(row.dialect).encode(request, row, "https://x")
+    assert (caught.value.reason, caught.value.errors) == ("invalid_request", [("messages", "empty")])
+
+
+@pytest.mark.parametrize("name", ["anthropic", "bedrock"])
+def test_a_text_of_nothing_but_space_is_refused_where_it_would_be_left_out(name):
+    blank = Request(messages=[Message(role="user", content=" ")], model="m")
+    with pytest.raises(ValidationError, match="add a user's message"):
+        find_dialect(PROVIDERS[name].dialect).encode(blank, PROVIDERS[name], "https://x")
+
+
+@pytest.mark.parametrize(("name", "field"), [("anthropic", "messages"), ("gemini", "contents")])
+def test_messages_of_the_providers_own_shape_are_messages(name, field):
+    request = Request(messages=MUTE[:1], model="m", options={field: [{"role": "user"}]})
+    assert find_dialect(PROVIDERS[name].dialect).encode(request, PROVIDERS[name], "https://x").body
+
+
+def test_a_prompt_that_bedrock_keeps_has_messages_of_its_own():
+    prompt = "arn:aws:bedrock:us-east-1:1:prompt/P:1"
+    request = Request(messages=MUTE[:1], model=prompt, options={"promptVariables": {"a": {"text": "b"}}})
+    assert find_dialect("bedrock").encode(request, PROVIDERS["bedrock"], "https://x").body

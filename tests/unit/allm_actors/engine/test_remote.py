@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 from weakref import ref
@@ -13,9 +14,12 @@ import pytest
 from allm_actors.data import (
     AdapterError,
     EngineError,
+    ErrorEvent,
     Image,
     ImagePart,
     Message,
+    MessageStarted,
+    RawChunk,
     Request,
     Tool,
     ValidationError,
@@ -308,3 +312,67 @@ def test_what_cannot_be_sent_is_refused_when_it_is_prepared():
     forced = Request(model="m", messages=ASK.messages, tool_choice="required")
     with pytest.raises(ValidationError, match="tool_choice"):
         find_adapter("openai").prepare_request(forced, Call(request_id="r", api_key="sk-x"))
+
+
+# --- what a stream has an error instead of --------------------------------------------------------------------
+
+COST = {"input_tokens": 9, "output_tokens": 1}
+OVERLOADED = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+BEGUN = {"type": "message_start", "message": {"id": "a", "content": [], "usage": COST}}
+SAID = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "so"}}
+THOUGHT = {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "Hm"}}
+FAILED = {"error": {"code": "server_error", "message": "x"}, "usage": COST}
+CHOICE = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
+
+
+def tried(adapter, model, *wires):
+    """The events of a call whose provider answers every attempt with these, and how many attempts there were."""
+    body = "".join(f"data: {json.dumps(wire)}\n\n" for wire in wires)
+    asked = []
+
+    def answer(request):
+        asked.append(request)
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, text=body)
+
+    request = Request(messages=ASK.messages, model=model)
+    options = {"transport": httpx.MockTransport(answer)}
+    batches = opened(adapter, request, options=options, retry={"base_delay": 0.0, "jitter": 0.0})
+
+    async def read():
+        return [event async for events in batches for event in events]
+
+    return asyncio.run(read()), len(asked)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "model", "wires", "attempts"),
+    [
+        ("anthropic", "m", [OVERLOADED], 3),
+        ("anthropic", "m", [BEGUN, OVERLOADED], 3),
+        ("anthropic", "m", [BEGUN, {"type": "ping"}, OVERLOADED], 3),
+        ("anthropic", "m", [BEGUN, SAID, OVERLOADED], 1),
+        ("anthropic", "m", [BEGUN, THOUGHT, OVERLOADED], 1),
+        ("openai", "gpt-5", [{"type": "response.failed", "response": FAILED}], 3),
+        ("openai", "gpt-4o", [{"choices": [CHOICE]}], 3),
+    ],
+    ids=["alone", "begun", "after a ping", "said", "thought", "failed", "broken off"],
+)
+def test_an_overload_is_tried_again_while_there_is_nothing_of_an_answer(adapter, model, wires, attempts):
+    events, asked = tried(adapter, model, *wires)
+    assert asked == attempts
+    error = events[-1].error
+    assert (error.reason, error.request_id) == ("provider_unavailable", "r")
+    assert error.metadata.get("partial", False) is (attempts == 1)
+    assert [type(event) for event in events].count(MessageStarted) == 1
+    assert [type(event) for event in events].count(ErrorEvent) == 1
+
+
+def test_what_the_last_attempt_cost_is_told():
+    events, _ = tried("anthropic", "m", BEGUN, OVERLOADED)
+    (count,) = (event.payload[1] for event in events if isinstance(event, RawChunk))
+    assert count["input_tokens"] == 9
+
+
+def test_an_answer_of_which_nothing_came_is_not_said_to_be_there_in_part():
+    events, _ = tried("openai", "m")
+    assert (events[-1].error.reason, events[-1].error.metadata) == ("network_error", {})
