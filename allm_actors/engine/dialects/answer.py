@@ -11,7 +11,7 @@ it is not, and nothing follows either. A tool call is complete only when the ans
     count()                      RawChunk(("usage", …)), the first counts that come; for who leaves early
     complete(finish)             RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted, MessageCompleted
     fail(error)                  RawChunk(("usage", …)) if it came, ErrorEvent with the answer's id and model, and
-                                 `partial` when there is some of it
+                                 `partial` when there is some of it, or the stream just ended
 
 Counts that have been told are not told again.
 
@@ -234,9 +234,12 @@ class Answer:
         self.fail(error, events, raw_finish)
 
     def truncated(self, events: list[Event]) -> None:
-        """The stream ended, and the answer was not whole."""
+        """The stream ended, and the answer was not whole: what there is of it, be it nothing, is a part."""
         message = f"{self._row.label}'s stream ended before the answer was complete. Try again."
-        self.fail(AdapterError("network_error", provider=self._row.name, message=message), events)
+        partial = {"partial": True}
+        self.fail(
+            AdapterError("network_error", provider=self._row.name, message=message, metadata=partial), events
+        )
 
     def _metadata(self, raw_finish: str | None) -> dict[str, Any]:
         thought = {"text": "".join(self.reasoning)} if self.reasoning else {}

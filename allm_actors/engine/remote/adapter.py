@@ -236,11 +236,15 @@ class _Run:
                 body = await self._whole(response)
                 yield self._checked(self.dialect.decode_body(body, self.row), http, first=True)
                 return
+            counts: list[Event] = []
             reading = _Reading(self.dialect.decoder(self.row), self.most_bytes)
             while await self._pour(response, reading):
-                if events := reading.events:
-                    yield self._checked(events, http, first=reading.direct is None)
-                    reading.direct = way.direct or _nobody
+                if events := [*counts, *reading.events]:
+                    if reading.direct is None and all(map(_is_count, events)):
+                        counts = events  # no part of an answer yet: what follows may be an error that passes
+                    else:
+                        yield self._checked(events, http, first=reading.direct is None)
+                        reading.direct, counts = way.direct or _nobody, []
                 if reading.decoder.done:
                     await _drain(response)
                     return
@@ -258,7 +262,7 @@ class _Run:
                 return
             if reading.direct is None and kind and not streamed:
                 raise self._not_a_stream(kind)
-            yield self._checked(reading.decoder.end(), http, first=reading.direct is None)
+            yield self._checked([*counts, *reading.decoder.end()], http, first=reading.direct is None)
 
     async def _pour(self, response: HttpResponse, reading: _Reading) -> bool:
         """As `HttpResponse.pour`; what breaks an answer that has begun is kept for its decoder to tell."""

@@ -325,14 +325,18 @@ FAILED = {"error": {"code": "server_error", "message": "x"}, "usage": COST}
 CHOICE = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
 
 
-def tried(adapter, model, *wires):
+def tried(adapter, model, *wires, apart=False):
     """The events of a call whose provider answers every attempt with these, and how many attempts there were."""
-    body = "".join(f"data: {json.dumps(wire)}\n\n" for wire in wires)
+    pieces = [f"data: {json.dumps(wire)}\n\n".encode() for wire in wires]
     asked = []
+
+    async def sent():
+        for piece in pieces if apart else [b"".join(pieces)]:
+            yield piece
 
     def answer(request):
         asked.append(request)
-        return httpx.Response(200, headers={"content-type": "text/event-stream"}, text=body)
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=sent())
 
     request = Request(messages=ASK.messages, model=model)
     options = {"transport": httpx.MockTransport(answer)}
@@ -357,8 +361,11 @@ def tried(adapter, model, *wires):
     ],
     ids=["alone", "begun", "after a ping", "said", "thought", "failed", "broken off"],
 )
-def test_an_overload_is_tried_again_while_there_is_nothing_of_an_answer(adapter, model, wires, attempts):
-    events, asked = tried(adapter, model, *wires)
+@pytest.mark.parametrize("apart", [False, True], ids=["in one read", "in a read each"])
+def test_an_overload_is_tried_again_while_there_is_nothing_of_an_answer(
+    adapter, model, wires, attempts, apart
+):
+    events, asked = tried(adapter, model, *wires, apart=apart)
     assert asked == attempts
     error = events[-1].error
     assert (error.reason, error.request_id) == ("provider_unavailable", "r")
@@ -368,11 +375,14 @@ def test_an_overload_is_tried_again_while_there_is_nothing_of_an_answer(adapter,
 
 
 def test_what_the_last_attempt_cost_is_told():
-    events, _ = tried("anthropic", "m", BEGUN, OVERLOADED)
-    (count,) = (event.payload[1] for event in events if isinstance(event, RawChunk))
-    assert count["input_tokens"] == 9
+    for wires in ([BEGUN, OVERLOADED], [BEGUN, SAID, OVERLOADED], [BEGUN]):
+        for apart in (False, True):
+            events, _ = tried("anthropic", "m", *wires, apart=apart)
+            (count,) = (event.payload[1] for event in events if isinstance(event, RawChunk))
+            assert count["input_tokens"] == 9
 
 
-def test_an_answer_of_which_nothing_came_is_not_said_to_be_there_in_part():
-    events, _ = tried("openai", "m")
-    assert (events[-1].error.reason, events[-1].error.metadata) == ("network_error", {})
+def test_a_stream_that_just_ends_is_a_part_and_is_not_tried_again():
+    events, asked = tried("openai", "m")
+    assert (events[-1].error.reason, events[-1].error.metadata) == ("network_error", {"partial": True})
+    assert asked == 1
