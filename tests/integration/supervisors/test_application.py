@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -254,6 +256,46 @@ def test_a_phase_that_takes_too_long_is_left_behind(log: Log) -> None:
     assert Application(child(Root, log, NORMAL), phases=phases).run() == 0
     assert log.rest()[1:] == ["after"]
     go.set()
+
+
+@pytest.mark.parametrize("limit", [None, math.inf, 1e300])
+def test_a_phase_without_a_limit_may_take_its_time(log: Log, limit: float | None) -> None:
+    go = threading.Event()
+    phases = {
+        "drain": Phase([lambda: go.wait(SOON) and log("drained")], timeout=limit),
+        "after_stop": [lambda: log("after")],
+    }
+    thread, codes = running(Application(child(Root, log, NORMAL), phases=phases))
+    log.next()
+    go.set()
+    assert codes.get(timeout=SOON) == 0
+    assert log.rest() == ["drained", "after"]
+    thread.join(SOON)
+
+
+def test_the_tasks_of_a_phase_may_come_from_a_generator(log: Log) -> None:
+    phases = {"drain": Phase(partial(log, each) for each in ("one", "two"))}
+    assert Application(child(Root, log, NORMAL), phases=phases).run() == 0
+    assert sorted(log.rest()[1:]) == ["one", "two"]
+
+
+def test_a_phase_that_cannot_be_run_keeps_nothing_from_being_stopped(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beside(self: Any, work: Any) -> None:
+        if not isinstance(work, partial):
+            return started(self, work)
+        raise RuntimeError("can't start new thread")
+
+    started = Application._beside
+    monkeypatch.setattr(Application, "_beside", beside)
+    application = Application(child(Root, log), phases={"drain": [lambda: log("drained")]})
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    assert root.exit_reason is SHUTDOWN
+    thread.join(SOON)
 
 
 def test_signal_handlers_are_given_back(log: Log) -> None:

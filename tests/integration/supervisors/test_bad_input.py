@@ -23,6 +23,7 @@ from supervisors import (
     NotFound,
     OnDemand,
     PartitionSupervisor,
+    Phase,
     PoolDispatcher,
     Process,
     ProcessDown,
@@ -219,6 +220,11 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "invalid_phase": [
         lambda: Application(Echo, phases={"drain": 3}),  # type: ignore[dict-item]
         lambda: Application(Echo, phases={"drain": [3]}),  # type: ignore[list-item]
+        lambda: Phase(3),  # type: ignore[arg-type]
+        lambda: Phase(each for each in [3]),  # type: ignore[misc]
+        lambda: Phase(timeout="1"),  # type: ignore[arg-type]
+        lambda: Phase(timeout=-1.0),
+        lambda: Phase(timeout=math.nan),
     ],
     "invalid_ref": [
         lambda: tree(3),  # type: ignore[arg-type]
