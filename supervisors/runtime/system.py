@@ -189,7 +189,8 @@ class System:
     def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
         """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.
 
-        Each gets as long as its class says (`shutdown`), all together `timeout` seconds; who takes longer is killed.
+        So it does with what is left of a tree whose supervisor was killed. Each gets as long as its class says
+        (`shutdown`), all together `timeout` seconds; who takes longer is killed.
         Called by a process it returns at once and the stop goes on without it. A foreign system is left alone.
         """
         if self.foreign:
@@ -198,9 +199,12 @@ class System:
             self.apart(lambda: self.stop(reason, timeout))
             return
         deadline = Deadline(self.clock, timeout)
-        for ref in reversed(self.processes()):
-            if ref.parent is None:
+        there = self.processes()
+        while tops := [ref for ref in reversed(there) if self._is_top(ref)]:
+            for ref in tops:
                 self._stop_one(ref, reason, deadline)
+            done = set(tops)
+            there = [ref for ref in there if ref not in done]
         self.stopped = (
             True  # before the last look, so that whoever begins in this instant is seen, or sees it
         )
@@ -241,6 +245,13 @@ class System:
         if self.foreign:
             raise SupervisorError(f"{self} is that of the process this one was forked from; make another one")
 
+    def _is_top(self, ref: Ref[Any]) -> bool:
+        # Whether it lives and nobody else sees to its end.
+        if ref.number not in self._processes:
+            return False
+        parent = ref.parent
+        return parent is None or parent.system is not self or parent.number not in self._processes
+
     def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
         dead: Future[None] = Future(ref, ref.dispatcher)
         ref.add_exit_callback(lambda _: dead.set(None))
@@ -248,7 +259,8 @@ class System:
         if allowed == "brutal_kill":
             ref.kill()
             return
-        ref.terminate(reason)
+        if not (ref.linked and ref.parent is not None and ref.parent.system is self):
+            ref.terminate(reason)  # else its parent's death has told it
         left = Deadline(self.clock, None if allowed == math.inf else allowed)
         while not _settled(dead, _least(left.remaining(), deadline.remaining(), _WAIT_LOG)):
             if 0.0 in (left.remaining(), deadline.remaining()):

@@ -1,8 +1,12 @@
 """What a killed supervisor leaves behind: children that take their time to end, and keep their names meanwhile."""
 
+import math
+
 import pytest
 
-from supervisors import Process, StartError, Supervisor, child, exit
+from supervisors import SHUTDOWN, Process, StartError, Supervisor, child, exit
+from supervisors.testing import Event
+from tests.integration.supervisors.conftest import beside
 from tests.integration.supervisors.supervision.family import DEADLINE, eventually, gone, ref_of
 
 
@@ -64,3 +68,63 @@ def test_a_name_that_belongs_to_somebody_alive_and_well_is_refused(system):
 
     with pytest.raises(StartError):
         Supervisor.start([child(Clerk, [], name="clerk")])
+
+
+class Store(Process):
+    """Has something to save at its end, and is told when it may."""
+
+    shutdown = 60.0
+
+    def __init__(self, may, begun, saved):
+        super().__init__()
+        self.may = may
+        self.begun = begun
+        self.saved = saved
+
+    def terminate(self, reason):
+        self.begun.set()
+        with self.blocking():
+            assert self.may.wait(DEADLINE)
+        self.saved.append((reason, self.ref.killed))
+
+
+def test_the_stop_of_a_system_gives_orphans_as_long_as_their_class_says(system):
+    may, begun, saved = Event(), Event(), []
+    store = child(Store, may, begun, saved)
+    root = Supervisor.start_link([child(Supervisor, [store]).replace(id="inner", restart="temporary")])
+    exit(ref_of(root, "inner"), "kill")
+    exit(root, "kill")
+    assert begun.wait(DEADLINE)
+
+    stopped = beside(system.stop)
+    system.timers.after(0.01, may.set)
+    stopped.get(timeout=DEADLINE)
+
+    assert saved == [(SHUTDOWN, False)]
+
+
+def test_whom_the_stop_of_a_system_makes_an_orphan_gets_its_time_too(system):
+    class Impatient(Supervisor):
+        shutdown = 0.01
+
+    may, begun, saved = Event(), Event(), []
+    Impatient.start_link([child(Store, may, begun, saved).replace(shutdown=math.inf)])
+    stopped = beside(system.stop)
+    assert begun.wait(DEADLINE)
+    system.timers.after(0.05, may.set)
+    stopped.get(timeout=DEADLINE)
+
+    assert saved == [(SHUTDOWN, False)]
+
+
+def test_an_orphan_gets_no_more_than_the_whole_stop_may_take(system):
+    may, begun, saved = Event(), Event(), []
+    root = Supervisor.start_link([child(Store, may, begun, saved)])
+    exit(root, "kill")
+    assert begun.wait(DEADLINE)
+
+    system.stop(timeout=0.01)
+
+    assert system.processes() == []
+    assert saved == []
+    may.set()
