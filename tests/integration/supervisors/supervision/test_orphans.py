@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from supervisors import SHUTDOWN, Process, StartError, Supervisor, child, exit
+from supervisors import SHUTDOWN, ChildSpec, Process, StartError, Supervisor, child, exit
 from supervisors.testing import Event
 from tests.integration.supervisors.conftest import beside
 from tests.integration.supervisors.supervision.family import DEADLINE, eventually, gone, ref_of
@@ -34,15 +34,28 @@ class Patient(Clerk):
     shutdown = 60.0
 
 
-def office(clerk):
+def by_class(clerk):
+    return child(clerk, [True], name="clerk")
+
+
+def by_function(clerk):
+    stays = [True]
+    return ChildSpec(id="clerk", start=lambda: clerk.start_link(stays, name="clerk"))
+
+
+both_ways = pytest.mark.parametrize("spec", [by_class, by_function])
+
+
+def office(clerk, spec=by_class):
     """A supervisor of a supervisor of a clerk, the names of the lower two, and their refs."""
-    inner = child(Supervisor, [child(clerk, [True], name="clerk")], name="office")
+    inner = child(Supervisor, [spec(clerk)], name="office")
     root = Supervisor.start([inner])
     return root, root.system.whereis("office"), root.system.whereis("clerk")
 
 
-def test_a_restarted_supervisor_waits_until_the_orphan_has_left_its_name(system):
-    root, inner, orphan = office(Patient)
+@both_ways
+def test_a_restarted_supervisor_waits_until_the_orphan_has_left_its_name(system, spec):
+    root, inner, orphan = office(Patient, spec)
     exit(inner, "kill")
     assert eventually(lambda: system.whereis("office") not in (None, inner), True)
     assert system.whereis("clerk") is orphan
@@ -54,13 +67,14 @@ def test_a_restarted_supervisor_waits_until_the_orphan_has_left_its_name(system)
     assert root.views()[0].restarts == 1
 
 
-def test_an_orphan_that_does_not_end_in_its_time_is_killed(system):
-    root, inner, orphan = office(Clerk)
+@both_ways
+def test_an_orphan_that_does_not_end_in_its_time_is_killed(system, spec):
+    root, inner, orphan = office(Clerk, spec)
     exit(inner, "kill")
 
     assert gone(orphan).wait(DEADLINE)
+    assert eventually(lambda: system.whereis("clerk") not in (None, orphan), True)
     assert root.views()[0].restarts == 1
-    assert system.whereis("clerk") not in (None, orphan)
 
 
 def test_a_name_that_belongs_to_somebody_alive_and_well_is_refused(system):
