@@ -18,14 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any, Literal, NamedTuple, TypeVar, final
+from typing import Any, Literal, NamedTuple, TypeVar, cast, final
 
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
-from supervisors.reasons import NOPROC, NORMAL, Reason
+from supervisors.reasons import NOPROC, NORMAL, Reason, shown
+from supervisors.runtime.log import log
 from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key, check_name
 from supervisors.runtime.news import News
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.running import guard, running
+from supervisors.runtime.running import guard, running, survive
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import a_ref
 
@@ -54,8 +55,9 @@ T = TypeVar("T")
 def via(registry: NamesLike, key: Hashable) -> Via:
     """The process that `registry` knows as `key`, whoever that is at each use.
 
-    Raises: `BadSpec("invalid_name")` if that is no registry.
+    Raises: `BadSpec("invalid_name")` if that is no registry, or no key.
     """
+    check_key(key)
     named = Via(registry, key)
     check_name(named)
     return named
@@ -176,6 +178,7 @@ class Registry:
 
     An entry is its process's, and is gone before anyone hears of that process's death. `listeners` are refs or names,
     and are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key. Thread: any; reads take no lock.
+    Raises: `BadSpec`.
     """
 
     def __init__(
@@ -184,7 +187,7 @@ class Registry:
         if keys not in ("unique", "duplicate"):
             raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
         self._unique = keys == "unique"
-        self._listeners = tuple(listeners)
+        self._listeners = _checked(listeners)
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
         self._news = News(self._lock, self._forget)
         self._entries: dict[Hashable, tuple[RegistryEntry, ...]] = {}
@@ -296,9 +299,40 @@ class Registry:
 
     def _add_news(self, ref: Ref[Any], event: Registered | Unregistered) -> None:
         for listener in self._listeners:
-            found = listener if isinstance(listener, Ref) else ref.system.names.owner(listener)
+            found = listener if isinstance(listener, Ref) else _look_for(listener, ref.system)
             if found is not None:
                 self._news.add(found, event)
+
+
+class _Lost:
+    """In the place of a listener whose look-up raised: says so when it is told, for then no lock is held."""
+
+    def __init__(self, listener: Name, error: BaseException) -> None:
+        self._listener = listener
+        self._error = error
+
+    def inform(self, _event: object) -> None:
+        log.error("a registry cannot find its listener %s", shown(self._listener), exc_info=self._error)
+
+
+def _look_for(listener: Name, system: System) -> Ref[Any] | None:
+    try:
+        return system.names.owner(listener)
+    except BaseException as exc:  # noqa: BLE001 - a guest, in the middle of our change
+        survive(exc, None)
+        return cast("Ref[Any]", _Lost(listener, exc))
+
+
+def _checked(listeners: Iterable[Ref[Any] | Name]) -> tuple[Ref[Any] | Name, ...]:
+    given: object = listeners  # whatever a caller without a type checker sends
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        kind = type(given).__name__
+        raise BadSpec("badarg", kind, f"listeners come as a list of refs and names, not as a {kind}")
+    listed = tuple(given)
+    for each in listed:
+        if not isinstance(each, Ref):
+            check_name(each)
+    return listed
 
 
 def _me(ref: Ref[Any] | None) -> Ref[Any]:

@@ -23,7 +23,7 @@ from uuid import UUID
 
 from supervisors.core.static import StaticChildren
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
-from supervisors.reasons import NOPROC, Exit
+from supervisors.reasons import NOPROC, Exit, shown
 from supervisors.runtime.names import Name, Via
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
@@ -62,7 +62,11 @@ class PartitionSupervisor(Supervisor):
 
     @staticmethod
     def via(name: Name, key: Hashable) -> Via:
-        """The process that has `key` among the partitions of `name`, whichever that is at each use."""
+        """The process that has `key` among the partitions of `name`, whichever that is at each use.
+
+        Raises: `BadSpec` for a key that is not the same in every run.
+        """
+        partition_of(key, 1)
         return Via(_ROUTER, (name, key))
 
     @staticmethod
@@ -71,7 +75,7 @@ class PartitionSupervisor(Supervisor):
 
         Raises: `ProcessDown` if there is no such supervisor.
         """
-        return _found(name)._actor_open_partitions  # noqa: SLF001 - one of us
+        return _needed(name)._actor_open_partitions  # noqa: SLF001 - one of us
 
     @staticmethod
     def resize(name: Name, n: int) -> int:
@@ -80,7 +84,7 @@ class PartitionSupervisor(Supervisor):
         The last ones are stopped, or started again. Most keys move. One caller at a time.
         Raises: `BadSpec`, `ProcessDown`, `StartError`.
         """
-        supervisor = _found(name)
+        supervisor = _needed(name)
         ref = cast("SupervisorRef", supervisor.ref)
         most, before = ref.count_children().specs, supervisor._actor_open_partitions  # noqa: SLF001
         if type(n) is not int or not 0 <= n <= most:
@@ -137,6 +141,8 @@ class _Router:
     def whereis(self, key: Hashable) -> Ref[Any] | None:
         name, routed = cast("tuple[Name, Hashable]", key)
         supervisor = _found(name)
+        if supervisor is None:
+            return None
         count = supervisor._actor_open_partitions  # noqa: SLF001
         if count == 0:
             raise SupervisorError(f"{supervisor} has no partitions now; resize it first")
@@ -154,14 +160,22 @@ class _Router:
 _ROUTER: Final = _Router()
 
 
-def _found(name: Name) -> PartitionSupervisor:
+def _needed(name: Name) -> PartitionSupervisor:
+    supervisor = _found(name)
+    if supervisor is None:
+        raise ProcessDown(NOPROC, name)
+    return supervisor
+
+
+def _found(name: Name) -> PartitionSupervisor | None:
     ref = System.current().names.whereis(name)
     supervisor = None if ref is None else ref.actor_inbox.owner
     if supervisor is None:
-        raise ProcessDown(NOPROC, name)
+        return None
     if not isinstance(supervisor, PartitionSupervisor):
-        raise SupervisorError(f"{name!r} is {ref}, which is no PartitionSupervisor")
-    return supervisor
+        raise SupervisorError(f"{shown(name)} is {ref}, which is no PartitionSupervisor")
+    # It has its name before it knows its children.
+    return supervisor if hasattr(supervisor, "_children") else None
 
 
 def _partition(spec: ChildSpec, number: int, with_arguments: WithArguments | None) -> ChildSpec:

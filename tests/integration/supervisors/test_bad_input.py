@@ -103,7 +103,7 @@ def test_a_key_must_have_a_hash_and_may_be_a_ref() -> None:
     assert registry.register(ref, ref)
     assert whereis(via(registry, ref)) is ref
     with pytest.raises(StartError, match="hashable"):
-        Echo.start(name=via(registry, []))  # type: ignore[arg-type]
+        Echo.start(name=Via(registry, []))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ref", ["name", None, 3, Echo], ids=repr)
@@ -231,7 +231,13 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: Registry().register("key", "name"),  # type: ignore[arg-type]
         lambda: System.current().groups.join("group", "name"),  # type: ignore[arg-type]
     ],
-    "invalid_name": [lambda: via(3, "key"), lambda: OnDemand([], child)],  # type: ignore[arg-type]
+    "invalid_name": [
+        lambda: via(3, "key"),  # type: ignore[arg-type]
+        lambda: via(Registry(), []),  # type: ignore[arg-type]
+        lambda: Registry(listeners=[["name"]]),  # type: ignore[list-item]
+        lambda: Registry(listeners=[Via(3, "key")]),  # type: ignore[arg-type]
+        lambda: OnDemand([], child),  # type: ignore[arg-type]
+    ],
     "invalid_class": [
         lambda: type("Late", (Echo,), {"shutdown": "soon"}),
         lambda: type("Late", (Echo,), {"shutdown": True}),
@@ -240,6 +246,10 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: type("Late", (GenServer,), {"hibernate_after": math.nan}),
     ],
     "badarg": [
+        lambda: Registry(listeners="name"),
+        lambda: Registry(listeners=3),  # type: ignore[arg-type]
+        lambda: PartitionSupervisor.via("name", object()),
+        lambda: PartitionSupervisor.via("name", [1]),  # type: ignore[arg-type]
         lambda: Supervisor.start_link().update(3, []),  # type: ignore[arg-type]
         lambda: Supervisor.start_link().update(Flags(), 3),  # type: ignore[arg-type]
         lambda: DynamicSupervisor.start_link().update(Flags()),  # type: ignore[arg-type]

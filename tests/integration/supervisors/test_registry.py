@@ -15,7 +15,7 @@ from supervisors.registry import Registered, Registry, RegistryEntry, Unregister
 from supervisors.runtime.groups import GroupJoined, GroupLeft
 from supervisors.runtime.system import System
 from supervisors.spec import child
-from supervisors.supervisor import Supervisor
+from supervisors.supervisor import PartitionSupervisor, Supervisor
 
 from .conftest import SOON, Echo, Log, Watcher, beside, simulated
 
@@ -134,6 +134,24 @@ def test_listeners_hear_of_it(system: System, log: Log) -> None:
     assert log.next() == Registered(rooms, "a", ref, 1)
     ref.stop(timeout=SOON)
     assert log.next() == Unregistered(rooms, "a", ref)
+
+
+def test_a_listener_whose_look_up_fails_harms_nobody(system: System, log: Log) -> None:
+    lost = [via(Registry(keys="duplicate"), "x"), PartitionSupervisor.via("ears", 0)]
+    Echo.start(name="ears")
+    registry = Registry(listeners=[*lost, Watcher.start(log)])
+    one, two = Echo.start(), Echo.start()
+    assert registry.register("a", one)
+    assert registry.register("b", two)
+    one.stop(timeout=SOON)
+    registry.unregister("b", two)
+    assert registry.count() == 0
+    assert log.take(4) == [
+        Registered(registry, "a", one),
+        Registered(registry, "b", two),
+        Unregistered(registry, "a", one),
+        Unregistered(registry, "b", two),
+    ]
 
 
 def test_many_who_want_one_key_get_it_once(system: System, rooms: Registry) -> None:

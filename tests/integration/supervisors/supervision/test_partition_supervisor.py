@@ -3,6 +3,7 @@
 import pytest
 
 from supervisors import (
+    NOPROC,
     BadSpec,
     GenServer,
     ProcessDown,
@@ -13,11 +14,12 @@ from supervisors import (
     call,
     child,
     exit,
+    send,
     tell,
     whereis,
 )
 from supervisors.supervisor import PartitionSupervisor
-from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.conftest import Watcher, Worker
 from tests.integration.supervisors.supervision.family import DEADLINE, Event, eventually
 
 via = PartitionSupervisor.via
@@ -111,6 +113,32 @@ def test_a_stopped_partition_is_nobody(caches):
     caches.terminate_child(1)
     with pytest.raises(ProcessDown):
         tell(via("caches", 1), "x")
+
+
+def test_a_supervisor_that_is_not_there_has_nobody(system, log):
+    nobody = via("nobody", 1)
+    assert whereis(nobody) is None
+    assert send(nobody, "x") is False
+    with pytest.raises(ProcessDown):
+        PartitionSupervisor.partitions("nobody")
+
+    watcher = Watcher.start(log)
+    watcher.ask(lambda self: self.monitor(nobody) and None, timeout=DEADLINE)
+    assert log.next().reason is NOPROC
+    assert watcher.is_alive()
+
+
+def test_a_supervisor_that_is_about_to_start_has_nobody_yet(system):
+    found = []
+
+    class Asking(PartitionSupervisor):
+        def init(self, child, **options):
+            result = super().init(child, **options)
+            found.append(whereis(via("caches", 1)))
+            return result
+
+    Asking.start_link(Cache, name="caches", partitions=2)
+    assert found == [None]
 
 
 def test_no_name_is_taken_through_it(caches):
