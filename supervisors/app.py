@@ -34,15 +34,24 @@ from typing import Any, Final, NoReturn, final
 
 import pykka
 
-from supervisors.errors import BadSpec, SupervisorError
+from supervisors.errors import BadSpec, StartError, SupervisorError
 from supervisors.process import IGNORE, supervised
-from supervisors.reasons import NORMAL, SHUTDOWN, Crash, Reason, Shutdown
+from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Shutdown
 from supervisors.runtime.log import log
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import Report
 from supervisors.runtime.system import System
 from supervisors.runtime.timers import Deadline, RealClock
-from supervisors.spec import ChildLike, ChildSpec, check_child, child_spec, is_number
+from supervisors.spec import (
+    WORKER_SHUTDOWN,
+    ChildLike,
+    ChildSpec,
+    ShutdownRule,
+    check_child,
+    child_spec,
+    class_default,
+    is_number,
+)
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "Application", "Phase"]
 
@@ -117,7 +126,8 @@ class Application:
     """One root, run once.
 
     `phases` has tasks for `"before_stop"` (take no new work), `"drain"` (finish what was begun) and `"after_stop"`
-    (close stores), each a list of callables or a `Phase`. `system` is stopped with the application.
+    (close stores), each a list of callables or a `Phase`. `system` is stopped with the application, and its root has
+    the `shutdown` of the spec.
 
     Units: `deadline` is how many seconds a stop may take in all; keep it below the grace of whoever sends the signal
     (Kubernetes: 30). Raises: `BadSpec`.
@@ -131,7 +141,9 @@ class Application:
         deadline: float = 25.0,
         system: System | None = None,
     ) -> None:
-        self._spec = check_child(child_spec(root))
+        given = child_spec(root)
+        self._spec = check_child(given)
+        self._shutdown: ShutdownRule | None = given.shutdown  # None: what the class of the process will say
         self._phases = {name: _phase(name, phase) for name, phase in (phases or {}).items()}
         if not (is_number(deadline) and deadline >= 0):
             raise BadSpec("invalid_deadline", deadline, f"deadline must be seconds >= 0, not {deadline!r}")
@@ -193,6 +205,9 @@ class Application:
             return
         ref = result[0] if isinstance(result, tuple) else result
         if isinstance(ref, Ref):
+            if self._shutdown is None:
+                self._shutdown = class_default(ref.actor_class, "shutdown", WORKER_SHUTDOWN)
+            self.system.allow(ref, self._shutdown)
             ref.add_exit_callback(lambda reason: self._events.put(_RootEnded(reason)))
         else:
             self._events.put(_RootEnded(NORMAL if ref is IGNORE else ("bad_return_value", result)))
@@ -241,6 +256,8 @@ class Application:
                     return max(code, EXIT_FAILED) if failed else code
                 case _TooManyZombies():
                     code = EXIT_STUCK
+                case _RootEnded(reason) if _was_killed(reason) and self._shutdown != "brutal_kill":
+                    code = max(code, EXIT_FAILED)
                 case _StopAsked(by) if not self._killing.is_set():
                     log.warning("killing what is left: %s came again", by)
                     code = max(code, EXIT_FAILED)
@@ -326,6 +343,15 @@ def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
             "invalid_phase", kind, f"phase {name!r} must be a list of functions, or a Phase, not a {kind}"
         )
     return phase if isinstance(phase, Phase) else Phase(phase)
+
+
+def _was_killed(reason: Reason) -> bool:
+    # Also in the middle of its start.
+    match reason:
+        case Crash(exc=StartError(reason=inner)):
+            return inner is KILLED
+        case _:
+            return reason is KILLED
 
 
 def _start(spec: ChildSpec) -> Any:

@@ -37,7 +37,7 @@ from supervisors.runtime.running import forget_everybody, running
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, Deadline, RealClock, Timers
 from supervisors.runtime.zombies import Zombies
-from supervisors.spec import class_default, is_count
+from supervisors.spec import ShutdownRule, class_default, is_count
 
 __all__ = ["System"]
 
@@ -88,6 +88,7 @@ class System:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._scopes: dict[str, Groups] = {}
         self._processes: dict[int, Ref[Any]] = {}
+        self._allowed: dict[int, ShutdownRule] = {}
         self._count = itertools.count(1)
         self._tokens: list[Token[System | None]] = []
         _all.add(self)
@@ -185,6 +186,13 @@ class System:
     def remove(self, ref: Ref[Any]) -> None:
         """A process is dead."""
         self._processes.pop(ref.number, None)
+        self._allowed.pop(ref.number, None)
+
+    def allow(self, ref: Ref[Any], shutdown: ShutdownRule) -> None:
+        """Give `ref` as long as this when the system stops, whatever its class says. Units: seconds."""
+        self._allowed[ref.number] = shutdown
+        if ref.number not in self._processes:  # it has ended meanwhile
+            self._allowed.pop(ref.number, None)
 
     def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
         """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.
@@ -255,7 +263,7 @@ class System:
     def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
         dead: Future[None] = Future(ref, ref.dispatcher)
         ref.add_exit_callback(lambda _: dead.set(None))
-        allowed = class_default(ref.actor_class, "shutdown", 5.0)
+        allowed = self._allowed.get(ref.number, class_default(ref.actor_class, "shutdown", 5.0))
         if allowed == "brutal_kill":
             ref.kill()
             return

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -200,6 +200,80 @@ def test_too_many_zombies_are_an_exit_code(log: Log) -> None:
     exit(hung, "kill")
     assert codes.get(timeout=SOON) == 70
     go.set()
+    thread.join(SOON)
+
+
+class Saving(Process):
+    """Takes its time to end: until it may."""
+
+    shutdown: ClassVar[Any] = 0.01
+    dispatcher = "blocking"
+
+    def __init__(self, log: Log, may: threading.Event) -> None:
+        super().__init__()
+        self.log = log
+        self.may = may
+
+    def init(self) -> None:
+        self.log(self.ref)
+
+    def terminate(self, reason: Any) -> None:
+        self.may.wait(SOON)
+        self.log(("saved", self.ref.killed))
+
+
+@pytest.mark.parametrize("by_function", [False, True], ids=["a class", "a function"])
+def test_a_root_that_had_to_be_killed_is_an_exit_code(log: Log, by_function: bool) -> None:
+    may = threading.Event()
+    application = Application(
+        child(lambda: Saving.start(log, may)) if by_function else child(Saving, log, may)
+    )
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    assert root.exit_reason is KILLED
+    may.set()
+    assert log.next() == ("saved", True)
+    thread.join(SOON)
+
+
+def test_a_root_that_had_to_be_killed_in_its_start_is_an_exit_code(log: Log) -> None:
+    class Starting(Saving):
+        def init(self) -> None:
+            super().init()
+            self.may.wait(SOON)
+
+    may = threading.Event()
+    application = Application(child(Starting, log, may))
+    thread, codes = running(application)
+    log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    may.set()
+    thread.join(SOON)
+
+
+def test_a_root_gets_as_long_as_its_spec_says(log: Log) -> None:
+    may = threading.Event()
+    application = Application(child(Saving, log, may).replace(shutdown=SOON))
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    application.system.timers.after(0.1, may.set)
+    assert codes.get(timeout=SOON) == 0
+    assert root.exit_reason is SHUTDOWN
+    assert log.next() == ("saved", False)
+    thread.join(SOON)
+
+
+def test_a_root_that_is_to_be_killed_is_stopped_by_that(log: Log) -> None:
+    application = Application(child(Saving, log, threading.Event()).replace(shutdown="brutal_kill"))
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 0
+    assert root.exit_reason is KILLED
     thread.join(SOON)
 
 
