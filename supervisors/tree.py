@@ -63,7 +63,7 @@ class _Survey:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a finalizer may kill one of those that were asked
         self._open = 1
         self._over: Future[None] = Future()
 

@@ -75,7 +75,7 @@ class Program:
     ) -> None:
         self._on_output = on_output
         self._on_exit = on_exit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a finalizer may come in, and kill
         self._pending: deque[tuple[memoryview, Written]] = deque()
         self._code: int | None = None
         self._waiting = 0  # bytes that the program has not taken yet
@@ -183,8 +183,9 @@ class Program:
 
     def _reap(self) -> None:
         with self._lock:
+            self._reaped = True  # first: a finalizer that comes in behind the wait would signal a stranger
             self._popen.wait()
-            self._reaped = self._exited = True
+            self._exited = True
 
     def _serve(self) -> None:
         try:
