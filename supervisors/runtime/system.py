@@ -108,7 +108,7 @@ class System:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        _entered.reset(self._tokens.pop())
+        self._leave(self._tokens.pop())
         self.stop()
 
     @contextmanager
@@ -119,7 +119,7 @@ class System:
         try:
             yield self
         finally:
-            _entered.reset(token)
+            self._leave(token)
 
     @property
     def foreign(self) -> bool:
@@ -241,13 +241,22 @@ class System:
         return self.__enter__()
 
     async def __aexit__(self, *_exc: object) -> None:
-        _entered.reset(self._tokens.pop())
+        self._leave(self._tokens.pop())
         await self.astop()
 
     def _stay_behind(self) -> None:
         self.lock = threading.RLock()  # whoever held it will never let go of it
         for ref in self.processes():
             ref.stay_behind()
+
+    def _leave(self, token: Token[System | None]) -> None:
+        try:
+            _entered.reset(token)
+        except (
+            ValueError
+        ):  # in another context than the block was entered in, as fixtures are left by some runners
+            if _entered.get() is self:
+                _entered.set(None if token.old_value is Token.MISSING else token.old_value)
 
     def _check_home(self) -> None:
         if self.foreign:

@@ -1,5 +1,7 @@
 """What a system holds: names, reports, dead letters, dispatchers; nothing of it starts a thread by being made."""
 
+import asyncio
+import contextvars
 import logging
 import os
 import subprocess
@@ -40,6 +42,41 @@ def test_the_current_system_is_that_of_the_block():
             assert System.current() is inner
             assert Idle.start().system is inner
         assert System.current() is outer
+
+
+@pytest.mark.parametrize("other", [contextvars.Context, contextvars.copy_context])
+def test_a_block_may_be_left_in_another_context_than_it_was_entered_in(other):
+    async def fixture():
+        async with System() as system:
+            yield system, Idle.start()
+
+    async def enter(made):
+        return await anext(made)
+
+    async def leave(made):
+        assert await anext(made, None) is None
+        return System.current()
+
+    with asyncio.Runner() as runner:
+        made = fixture()
+        context = contextvars.Context()
+        system, ref = runner.run(enter(made), context=context)
+        assert ref.system is system
+        now = runner.run(leave(made), context=other() if other is contextvars.Context else context.run(other))
+    assert system.stopped
+    assert ref.exit_reason is SHUTDOWN
+    assert now is not system
+
+
+def test_a_system_may_be_active_in_one_context_and_no_more_in_another():
+    def block(system):
+        with system.activated():
+            yield System.current()
+
+    with System() as system:
+        made = block(system)
+        assert contextvars.Context().run(next, made) is system
+        assert contextvars.Context().run(next, made, None) is None
 
 
 def test_without_a_block_there_is_one_default_system_until_it_is_stopped():
