@@ -198,6 +198,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: System(max_zombies=math.inf),  # type: ignore[arg-type]
     ],
     "invalid_timeout": [
+        lambda: tree(System.current(), timeout="1"),  # type: ignore[arg-type]
         lambda: Echo.start().ask(lambda self: NO_REPLY, timeout="1"),  # type: ignore[call-overload]
         lambda: Echo.start().ask(lambda self: NO_REPLY, timeout=math.nan),
         lambda: Echo.start().ask(lambda self: NO_REPLY, timeout=True),
@@ -246,6 +247,8 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: type("Late", (GenServer,), {"hibernate_after": math.nan}),
     ],
     "badarg": [
+        lambda: tree(System.current(), limit="x"),  # type: ignore[arg-type]
+        lambda: tree(System.current(), limit=-1),
         lambda: Registry(listeners="name"),
         lambda: Registry(listeners=3),  # type: ignore[arg-type]
         lambda: PartitionSupervisor.via("name", object()),
