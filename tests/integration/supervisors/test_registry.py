@@ -187,6 +187,42 @@ def test_one_may_subscribe_twice(system: System, news: Registry) -> None:
     assert news.lookup("a") == []
 
 
+def test_subscribers_keep_their_order_whoever_leaves(system: System, news: Registry) -> None:
+    one, two, three = (Echo.start() for _ in range(3))
+    for value, ref in enumerate([one, two, one, three, two]):
+        news.register("a", ref, value)
+    news.unregister("a", two)
+    assert news.lookup("a") == [(one, 0), (one, 2), (three, 3)]
+    news.register("a", two, 5)
+    one.stop(timeout=SOON)
+    assert news.lookup("a") == [(three, 3), (two, 5)]
+    assert news.count() == 2
+
+
+@pytest.mark.real("how much work it is, not in which order")
+def test_who_leaves_is_not_looked_for_among_all_who_stay(news: Registry) -> None:
+    looks = 0
+
+    class Entry(RegistryEntry):
+        @property
+        def ref(self) -> Any:  # type: ignore[override]
+            nonlocal looks
+            looks += 1
+            return self[0]
+
+    with System():
+        refs = [Echo.start() for _ in range(100)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("supervisors.registry.RegistryEntry", Entry)
+            for ref in refs:
+                news.register("a", ref)
+            looks = 0
+            for ref in refs:
+                news.unregister("a", ref)
+    assert news.count() == 0
+    assert looks <= len(refs)
+
+
 def test_duplicate_keys_are_no_names(system: System, news: Registry) -> None:
     with pytest.raises(SupervisorError, match="not unique"):
         whereis(via(news, "a"))
