@@ -298,6 +298,19 @@ def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
             system.dispatcher("nowhere")
 
 
+def test_a_dead_letter_may_be_for_a_name_that_cannot_be_shown():
+    class Name:
+        def __repr__(self):
+            raise RuntimeError("no words")
+
+    with System() as system:
+        heard = []
+        system.reports.subscribe(heard.append)
+        assert registry.send(Name(), 1) is False
+    assert heard[0].kind == "dead_letter"
+    assert "cannot be shown" in heard[0].detail
+
+
 def test_processes_are_counted_per_system_so_that_runs_can_be_repeated():
     for _ in range(2):
         with System():
