@@ -37,7 +37,7 @@ from supervisors.runtime.running import forget_everybody, running
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, Deadline, RealClock, Timers
 from supervisors.runtime.zombies import Zombies
-from supervisors.spec import ShutdownRule, class_default, is_count
+from supervisors.spec import WORKER_SHUTDOWN, ShutdownRule, class_default, is_count
 
 __all__ = ["System"]
 
@@ -132,14 +132,19 @@ class System:
     def register_dispatcher(self, name: str, dispatcher: Dispatcher) -> None:
         """Let processes whose class says `dispatcher = name` run there. The system stops it at its own end.
 
-        Raises: `BadSpec` if the name is in use.
+        Raises: `BadSpec` if the name is in use, and for what is no dispatcher.
         """
+        given: object = dispatcher  # whatever a caller without a type checker sends
+        if not (isinstance(given, Dispatcher) and isinstance(name, str)):
+            kinds = f"{type(name).__name__} and {type(given).__name__}"
+            raise BadSpec("invalid_dispatcher", kinds, f"a name and a Dispatcher are wanted, not {kinds}")
         with self.lock:
-            if self._dispatchers.setdefault(name, dispatcher) is not dispatcher:
+            if self._dispatchers.get(name, dispatcher) is not dispatcher:
                 raise BadSpec(
                     "dispatcher_in_use", name, f"there is a dispatcher {name!r} already; choose another name"
                 )
-            dispatcher.join(self.timers)
+            dispatcher.join(self.timers)  # first: what cannot be joined is not kept
+            self._dispatchers[name] = dispatcher
 
     def dispatcher(self, name: str) -> Dispatcher:
         """The dispatcher of that name, made now if it is one of the standard ones.
@@ -174,6 +179,11 @@ class System:
         """Process groups of their own, apart from `groups` and from those of every other scope."""
         with self.lock:
             return self._scopes.setdefault(name, Groups())
+
+    def allowed(self, ref: Ref[Any]) -> ShutdownRule:
+        """How long a process without a parent gets when it is to end. Units: seconds."""
+        rule: ShutdownRule = class_default(ref.actor_class, "shutdown", WORKER_SHUTDOWN)
+        return self._allowed.get(ref.number, rule)
 
     def next_number(self) -> int:
         """The number of the next process: counted, so that runs can be repeated."""
@@ -272,7 +282,7 @@ class System:
     def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
         dead: Future[None] = Future(ref, ref.dispatcher)
         ref.add_exit_callback(lambda _: dead.set(None))
-        allowed = self._allowed.get(ref.number, class_default(ref.actor_class, "shutdown", 5.0))
+        allowed = self.allowed(ref)
         if allowed == "brutal_kill":
             ref.kill()
             return

@@ -298,6 +298,21 @@ def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
             system.dispatcher("nowhere")
 
 
+def test_a_dispatcher_that_is_refused_is_not_kept():
+    class Elsewhere(PoolDispatcher):
+        def join(self, timers):
+            raise RuntimeError("as told")
+
+    with System() as system:
+        for wrong in (5, None, PoolDispatcher):
+            with pytest.raises(BadSpec, match="Dispatcher"):
+                system.register_dispatcher("mine", wrong)
+        with pytest.raises(RuntimeError, match="as told"):
+            system.register_dispatcher("mine", Elsewhere(1))
+        system.register_dispatcher("mine", PoolDispatcher(1))
+    assert system.stopped
+
+
 def test_a_dead_letter_may_be_for_a_name_that_cannot_be_shown():
     class Name:
         def __repr__(self):
