@@ -22,6 +22,7 @@ from supervisors import (
     KILLED,
     NO_REPLY,
     NORMAL,
+    SHUTDOWN,
     BadSpec,
     Crash,
     ProcessDown,
@@ -434,6 +435,18 @@ def test_a_finalizer_that_kills_a_program_while_it_is_reaped_signals_nobody(
     program.end_input()
     assert ended.wait(SOON)
     assert signals == []
+
+
+def test_an_exit_that_nobody_waits_for_has_an_end_too(owner: Any, log: Log, group: Group) -> None:
+    class Hasty(Port):
+        shutdown = 0.2
+
+    port = Hasty.start(["sh", "-c", group.say + STUBBORN], owner=owner)
+    assert log.next().data == b"ready"
+    watch(owner, port)
+    exit(port, SHUTDOWN)
+    assert log.next().reason is SHUTDOWN
+    assert group.is_dead()
 
 
 def test_a_crash_takes_the_program_with_it(group: Group) -> None:
