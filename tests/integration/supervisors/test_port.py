@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -447,6 +448,28 @@ def test_an_exit_that_nobody_waits_for_has_an_end_too(owner: Any, log: Log, grou
     exit(port, SHUTDOWN)
     assert log.next().reason is SHUTDOWN
     assert group.is_dead()
+
+
+def test_a_forked_child_holds_no_pipe_of_a_program(owner: Any, log: Log) -> None:
+    forked_ends, we_end = os.pipe()
+    port = Port.start(["cat"], owner=owner)
+    watch(owner, port)
+    port.tell(b"x")
+    assert log.next().data == b"x"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, as it happens to users
+        pid = os.fork()
+    if pid == 0:
+        os.close(we_end)
+        os.read(forked_ends, 1)  # until the parent has seen what it wants to see
+        os._exit(0)
+    try:
+        port.tell(EOF)
+        assert log.next().reason is NORMAL
+    finally:
+        os.close(we_end)
+        os.close(forked_ends)
+        os.waitpid(pid, 0)
 
 
 def test_a_crash_takes_the_program_with_it(group: Group) -> None:
