@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -34,14 +34,24 @@ from typing import Any, Final, NoReturn, final
 
 import pykka
 
-from supervisors.errors import BadSpec, SupervisorError
+from supervisors.errors import BadSpec, StartError, SupervisorError
 from supervisors.process import IGNORE, supervised
-from supervisors.reasons import NORMAL, SHUTDOWN, Crash, Reason, Shutdown
+from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Reason, Shutdown
 from supervisors.runtime.log import log
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.reports import Report
 from supervisors.runtime.system import System
-from supervisors.spec import ChildLike, ChildSpec, check_child, child_spec, is_number
+from supervisors.runtime.timers import Deadline, RealClock
+from supervisors.spec import (
+    WORKER_SHUTDOWN,
+    ChildLike,
+    ChildSpec,
+    ShutdownRule,
+    check_child,
+    child_spec,
+    class_default,
+    is_number,
+)
 
 __all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_STUCK", "Application", "Phase"]
 
@@ -60,10 +70,27 @@ _FLUSH: Final = 1.0  # seconds that log handlers get before the process ends wit
 @final
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What is done at one stage of a stop: all at once, for `timeout` seconds. What fails is logged, and no more."""
+    """What is done at one stage of a stop: all at once, for `timeout` seconds. What fails is logged, and no more.
 
-    tasks: Sequence[Callable[[], object]] = ()
-    timeout: float = 5.0
+    Without a limit (None) the deadline of the application is one. Raises: `BadSpec`.
+    """
+
+    tasks: Iterable[Callable[[], object]] = ()
+    timeout: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        tasks: object = self.tasks  # whatever a caller without a type checker sends
+        if not isinstance(tasks, Iterable):
+            kind = type(tasks).__name__
+            raise BadSpec("invalid_phase", kind, f"the tasks of a phase come as a list, not as {kind}")
+        listed = tuple(tasks)  # one look, for a generator gives its tasks once
+        object.__setattr__(self, "tasks", listed)
+        if not all(callable(task) for task in listed):
+            kinds = [type(task).__name__ for task in listed]
+            raise BadSpec("invalid_phase", kinds, f"the tasks of a phase must be callable, not {kinds}")
+        if not (self.timeout is None or (is_number(self.timeout) and self.timeout >= 0)):
+            words = f"the timeout of a phase is seconds >= 0, or None for no limit, not {self.timeout!r}"
+            raise BadSpec("invalid_phase", self.timeout, words)
 
 
 @final
@@ -89,7 +116,7 @@ class _TooManyZombies:
 @final
 @dataclass(frozen=True, slots=True)
 class _Stopped:
-    pass
+    failed: bool = False
 
 
 _Event = _StopAsked | _RootEnded | _TooManyZombies | _Stopped
@@ -99,7 +126,8 @@ class Application:
     """One root, run once.
 
     `phases` has tasks for `"before_stop"` (take no new work), `"drain"` (finish what was begun) and `"after_stop"`
-    (close stores), each a list of callables or a `Phase`. `system` is stopped with the application.
+    (close stores), each a list of callables or a `Phase`. `system` is stopped with the application, and its root has
+    the `shutdown` of the spec.
 
     Units: `deadline` is how many seconds a stop may take in all; keep it below the grace of whoever sends the signal
     (Kubernetes: 30). Raises: `BadSpec`.
@@ -113,7 +141,9 @@ class Application:
         deadline: float = 25.0,
         system: System | None = None,
     ) -> None:
-        self._spec = check_child(child_spec(root))
+        given = child_spec(root)
+        self._spec = check_child(given)
+        self._shutdown: ShutdownRule | None = given.shutdown  # None: what the class of the process will say
         self._phases = {name: _phase(name, phase) for name, phase in (phases or {}).items()}
         if not (is_number(deadline) and deadline >= 0):
             raise BadSpec("invalid_deadline", deadline, f"deadline must be seconds >= 0, not {deadline!r}")
@@ -175,6 +205,9 @@ class Application:
             return
         ref = result[0] if isinstance(result, tuple) else result
         if isinstance(ref, Ref):
+            if self._shutdown is None:
+                self._shutdown = class_default(ref.actor_class, "shutdown", WORKER_SHUTDOWN)
+            self.system.allow(ref, self._shutdown)
             ref.add_exit_callback(lambda reason: self._events.put(_RootEnded(reason)))
         else:
             self._events.put(_RootEnded(NORMAL if ref is IGNORE else ("bad_return_value", result)))
@@ -219,10 +252,12 @@ class Application:
             except Empty:
                 self._give_up()
             match event:
-                case _Stopped():
-                    return code
+                case _Stopped(failed):
+                    return max(code, EXIT_FAILED) if failed else code
                 case _TooManyZombies():
                     code = EXIT_STUCK
+                case _RootEnded(reason) if _was_killed(reason) and self._shutdown != "brutal_kill":
+                    code = max(code, EXIT_FAILED)
                 case _StopAsked(by) if not self._killing.is_set():
                     log.warning("killing what is left: %s came again", by)
                     code = max(code, EXIT_FAILED)
@@ -233,29 +268,41 @@ class Application:
                     pass
 
     def _stop_everything(self) -> None:
+        # Each by itself: whatever fails, what comes after it has its turn.
+        stages: list[Callable[[], object]] = [
+            *(partial(self._run_phase, name) for name in _BEFORE),
+            self._stop_system,
+            *(partial(self._run_phase, name) for name in _AFTER),
+        ]
+        passed = [self._passed(stage) for stage in stages]
+        self._events.put(_Stopped(failed=not all(passed)))
+
+    def _passed(self, stage: Callable[[], object]) -> bool:
         try:
-            for name in _BEFORE:
-                self._run_phase(name)
+            stage()
+        except BaseException:  # noqa: BLE001 - the main thread must hear that it is over
+            log.exception("a part of the stop of the application failed")
+            return False
+        return True
+
+    def _stop_system(self) -> None:
+        try:
             self.system.stop(SHUTDOWN)
-            self._killing.clear()  # from here on there is time again
-            for name in _AFTER:
-                self._run_phase(name)
-        except Exception:  # noqa: BLE001 - the main thread must hear that it is over
-            log.exception("the stop of the application failed")
         finally:
-            self._events.put(_Stopped())
+            self._killing.clear()  # from here on there is time again
 
     def _run_phase(self, name: str) -> None:
         phase = self._phases.get(name, Phase())
+        tasks = tuple(phase.tasks)
         ends = self._phase_ends = SimpleQueue()
         if self._killing.is_set():
             return
-        for task in phase.tasks:
+        for task in tasks:
             self._beside(partial(self._run_task, name, task, ends))
-        end = time.monotonic() + phase.timeout
-        for _ in phase.tasks:
+        deadline = Deadline(RealClock(), phase.timeout)
+        for _ in tasks:
             try:
-                ends.get(timeout=max(0.0, end - time.monotonic()))
+                ends.get(timeout=deadline.remaining())
             except Empty:
                 log.warning("the phase %s took longer than %s seconds; going on", name, phase.timeout)
                 return
@@ -295,11 +342,16 @@ def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
         raise BadSpec(
             "invalid_phase", kind, f"phase {name!r} must be a list of functions, or a Phase, not a {kind}"
         )
-    checked = phase if isinstance(phase, Phase) else Phase(tuple(phase))
-    if not all(callable(task) for task in checked.tasks):
-        kinds = [type(task).__name__ for task in checked.tasks]
-        raise BadSpec("invalid_phase", kinds, f"the tasks of phase {name!r} must be callable, not {kinds}")
-    return checked
+    return phase if isinstance(phase, Phase) else Phase(phase)
+
+
+def _was_killed(reason: Reason) -> bool:
+    # Also in the middle of its start.
+    match reason:
+        case Crash(exc=StartError(reason=inner)):
+            return inner is KILLED
+        case _:
+            return reason is KILLED
 
 
 def _start(spec: ChildSpec) -> Any:

@@ -15,17 +15,19 @@ Source: Elixir `GenServer.whereis`, `{:via, module, term}`, `Registry`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any, Literal, NamedTuple, TypeVar, final
+from typing import Any, Final, Literal, NamedTuple, TypeVar, cast, final
 
 from supervisors.errors import BadSpec, ProcessDown, SupervisorError
-from supervisors.reasons import NOPROC, NORMAL, Reason
+from supervisors.reasons import NOPROC, NORMAL, Reason, shown
+from supervisors.runtime.log import log
 from supervisors.runtime.names import Name, Names, NamesLike, Via, check_key, check_name
 from supervisors.runtime.news import News
 from supervisors.runtime.ref import Ref
-from supervisors.runtime.running import guard, running
+from supervisors.runtime.running import guard, running, survive
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import a_ref
 
@@ -54,8 +56,9 @@ T = TypeVar("T")
 def via(registry: NamesLike, key: Hashable) -> Via:
     """The process that `registry` knows as `key`, whoever that is at each use.
 
-    Raises: `BadSpec("invalid_name")` if that is no registry.
+    Raises: `BadSpec("invalid_name")` if that is no registry, or no key.
     """
+    check_key(key)
     named = Via(registry, key)
     check_name(named)
     return named
@@ -171,11 +174,15 @@ class Unregistered:
     ref: Ref[Any]
 
 
+_NONE: Final[dict[int, RegistryEntry]] = {}
+
+
 class Registry:
     """Keys of processes, with a value each; a unique one can be used in a `via`, a duplicate one to publish.
 
     An entry is its process's, and is gone before anyone hears of that process's death. `listeners` are refs or names,
     and are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key. Thread: any; reads take no lock.
+    Raises: `BadSpec`.
     """
 
     def __init__(
@@ -184,11 +191,13 @@ class Registry:
         if keys not in ("unique", "duplicate"):
             raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
         self._unique = keys == "unique"
-        self._listeners = tuple(listeners)
+        self._listeners = _checked(listeners)
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
         self._news = News(self._lock, self._forget)
-        self._entries: dict[Hashable, tuple[RegistryEntry, ...]] = {}
-        self._keys: dict[Ref[Any], dict[Hashable, None]] = {}
+        # Entries are numbered, so that each can be taken away from among many, and the others keep their order.
+        self._entries: dict[Hashable, dict[int, RegistryEntry]] = {}
+        self._keys: dict[Ref[Any], dict[Hashable, list[int]]] = {}
+        self._count = itertools.count()
 
     def __repr__(self) -> str:
         return f"<Registry of {self.count()}>"
@@ -207,11 +216,15 @@ class Registry:
         if ref not in self._keys and not ref.hold(self._news.died):
             raise ProcessDown(NOPROC, ref)
         with self._lock:
-            known = self._entries.get(key, ())
-            free = not (known and self._unique)
+            known = self._entries.get(key)
+            free = known is None or not self._unique
             if free:
-                self._keys.setdefault(ref, {})[key] = None
-                self._entries[key] = (*known, RegistryEntry(ref, value))
+                number, entry = next(self._count), RegistryEntry(ref, value)
+                self._keys.setdefault(ref, {}).setdefault(key, []).append(number)
+                if known is None:
+                    self._entries[key] = {number: entry}
+                else:
+                    known[number] = entry
                 self._add_news(ref, Registered(self, key, ref, value))
                 if ref.buried:  # since it was held: perhaps nothing was there to be forgotten yet
                     self._news.died(ref)
@@ -234,12 +247,12 @@ class Registry:
         """
         if not self._unique:
             raise SupervisorError("the keys of this registry are not unique: use lookup, not whereis or via")
-        entries = self._entries.get(key)
+        entries = self.lookup(key)
         return entries[0].ref if entries else None
 
     def lookup(self, key: Hashable) -> list[RegistryEntry]:
         """All who have the key, oldest first."""
-        return list(self._entries.get(key, ()))
+        return list(self._entries.get(key, _NONE).values())
 
     def keys(self, ref: Ref[Any] | None = None) -> list[Hashable]:
         """What `ref`, or the calling process, is registered as, each key once."""
@@ -255,7 +268,7 @@ class Registry:
             raise SupervisorError("the keys of this registry are not unique: unregister and register instead")
         value = change(self._mine(key).value)  # without the lock: it may take its time, and use the registry
         with self._lock:
-            self._entries[key] = (self._mine(key)._replace(value=value),)
+            self._entries[key] = dict.fromkeys(self._entries[key], self._mine(key)._replace(value=value))
         return value
 
     def dispatch(self, key: Hashable, function: Callable[[list[RegistryEntry]], object]) -> None:
@@ -269,7 +282,7 @@ class Registry:
         return sum(map(len, list(self._entries.values())))
 
     def _mine(self, key: Hashable) -> RegistryEntry:
-        entry = next(iter(self._entries.get(key, ())), None)
+        entry = next(iter(self.lookup(key)), None)
         if entry is None or entry.ref is not _me(None):
             raise SupervisorError(
                 f"{key!r} is not registered by the caller: only the owner changes its value"
@@ -277,16 +290,15 @@ class Registry:
         return entry
 
     def _drop(self, key: Hashable, ref: Ref[Any]) -> None:
-        known = self._entries.get(key, ())
-        rest = tuple(entry for entry in known if entry.ref is not ref)
-        if len(rest) == len(known):
-            return
-        if rest:
-            self._entries[key] = rest
+        known = self._entries.get(key, _NONE)
+        numbers = [number for number in self._keys.get(ref, {}).get(key, ()) if number in known]
+        if len(numbers) == len(known):
+            self._entries.pop(key, None)  # at once: a key is taken, or it is free
         else:
-            del self._entries[key]
+            for number in numbers:
+                del known[number]
         self._keys.get(ref, {}).pop(key, None)
-        for _ in range(len(known) - len(rest)):
+        for _ in numbers:
             self._add_news(ref, Unregistered(self, key, ref))
 
     def _forget(self, ref: Ref[Any]) -> None:
@@ -296,9 +308,40 @@ class Registry:
 
     def _add_news(self, ref: Ref[Any], event: Registered | Unregistered) -> None:
         for listener in self._listeners:
-            found = listener if isinstance(listener, Ref) else ref.system.names.owner(listener)
+            found = listener if isinstance(listener, Ref) else _look_for(listener, ref.system)
             if found is not None:
                 self._news.add(found, event)
+
+
+class _Lost:
+    """In the place of a listener whose look-up raised: says so when it is told, for then no lock is held."""
+
+    def __init__(self, listener: Name, error: BaseException) -> None:
+        self._listener = listener
+        self._error = error
+
+    def inform(self, _event: object) -> None:
+        log.error("a registry cannot find its listener %s", shown(self._listener), exc_info=self._error)
+
+
+def _look_for(listener: Name, system: System) -> Ref[Any] | None:
+    try:
+        return system.names.owner(listener)
+    except BaseException as exc:  # noqa: BLE001 - a guest, in the middle of our change
+        survive(exc, None)
+        return cast("Ref[Any]", _Lost(listener, exc))
+
+
+def _checked(listeners: Iterable[Ref[Any] | Name]) -> tuple[Ref[Any] | Name, ...]:
+    given: object = listeners  # whatever a caller without a type checker sends
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        kind = type(given).__name__
+        raise BadSpec("badarg", kind, f"listeners come as a list of refs and names, not as a {kind}")
+    listed = tuple(given)
+    for each in listed:
+        if not isinstance(each, Ref):
+            check_name(each)
+    return listed
 
 
 def _me(ref: Ref[Any] | None) -> Ref[Any]:

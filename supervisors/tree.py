@@ -18,16 +18,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pykka
 
 from supervisors.core.entry import View
-from supervisors.errors import ProcessDown
+from supervisors.errors import BadSpec, ProcessDown
 from supervisors.process import Future
+from supervisors.reasons import shown
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
 from supervisors.runtime.ties import a_ref
+from supervisors.runtime.timers import check_timeout
+from supervisors.spec import is_count
 from supervisors.supervisor import DynamicSupervisorRef, Request, SupervisorRef
 from supervisors.supervisor.supervision import Supervision
 
@@ -38,10 +42,13 @@ def tree(root: Ref[Any] | System, *, timeout: float = 2.0, limit: int = 50) -> s
     """Draw a process and everything below it, or all processes of a system that are nobody's children.
 
     Of each supervisor at most `limit` children are drawn. Units: seconds, for all questions together.
-    Raises: `BadSpec` for what is neither.
+    Raises: `BadSpec`.
     """
     if not isinstance(root, System):
         a_ref(root)
+    check_timeout(timeout)
+    if not is_count(limit):
+        raise BadSpec("badarg", limit, f"limit must be a number of children >= 0, not {limit!r}")
     tops = [ref for ref in root.processes() if ref.parent is None] if isinstance(root, System) else [root]
     survey = _Survey(limit)
     nodes = [survey.look(top, _Node(_title(top, _type(top)))) for top in tops]
@@ -63,7 +70,7 @@ class _Survey:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a finalizer may kill one of those that were asked
         self._open = 1
         self._over: Future[None] = Future()
 
@@ -96,7 +103,8 @@ class _Survey:
             node.below = [_Node("(down)")]
         else:
             self._show(node, views)
-        self._close()
+        finally:
+            self._close()
 
     def _show(self, node: _Node, views: list[View]) -> None:
         below = [self._child(view) for view in views[: self._limit]]
@@ -108,7 +116,7 @@ class _Survey:
         restarts = f", {view.restarts} restart{'' if view.restarts == 1 else 's'}" if view.restarts else ""
         if isinstance(view.ref, Ref):
             return self.look(view.ref, _Node(prefix + _title(view.ref, view.type or "worker") + restarts))
-        return _Node(f"{prefix}{_name(view.start)} {view.type} {view.state}{restarts}")
+        return _Node(f"{prefix}{_start(view.start)} {view.type} {view.state}{restarts}")
 
     def _close(self) -> None:
         with self._lock:
@@ -134,5 +142,12 @@ def _type(ref: Ref[Any]) -> str:
 
 
 def _name(id: Hashable) -> str:
-    name = getattr(id, "__name__", None)
-    return name if isinstance(name, str) else repr(id)
+    return _start(id) if callable(id) else shown(id)
+
+
+def _start(start: object) -> str:
+    # Without arguments, which may be secrets: those of a partial are in its repr.
+    while isinstance(start, partial):
+        start = start.func
+    name = getattr(start, "__name__", None)
+    return name if isinstance(name, str) else type(start).__name__

@@ -217,15 +217,16 @@ class Port(Process):
         return self._port_program
 
     def _limit_patience(self, program: Program) -> None:
-        # A parent, or the system, that wants us to end kills us when it has waited enough; nobody else would.
+        # A parent that wants us to end kills us when it has waited enough; nobody else is sure to.
         parent = self.ref.parent
         told = self._actor_stop_reason is not ALIVE
-        if told and (parent is None or parent.is_alive()):
+        if told and parent is not None and parent.is_alive():
             return
-        if self.shutdown == "brutal_kill":
+        patience = self.system.allowed(self.ref)
+        if patience == "brutal_kill":
             program.kill()
-        elif self.shutdown < math.inf:
-            self.system.timers.after(self.shutdown, program.kill)
+        elif patience < math.inf:
+            self.system.timers.after(patience, program.kill)
 
     def _ended(self, status: ExitStatus) -> None:
         for frame in self._port_frames.rest():

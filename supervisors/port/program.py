@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, final
+from weakref import WeakSet
 
 __all__ = ["ExitStatus", "Program", "Stderr"]
 
@@ -75,7 +76,7 @@ class Program:
     ) -> None:
         self._on_output = on_output
         self._on_exit = on_exit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # reentrant: a finalizer may come in, and kill
         self._pending: deque[tuple[memoryview, Written]] = deque()
         self._code: int | None = None
         self._waiting = 0  # bytes that the program has not taken yet
@@ -107,6 +108,7 @@ class Program:
         os.set_blocking(self._stdin, False)
         os.set_blocking(self._stdout, False)
         os.set_blocking(self._wake_in, False)
+        _programs.add(self)
         self._start_threads()
 
     @property
@@ -183,8 +185,9 @@ class Program:
 
     def _reap(self) -> None:
         with self._lock:
+            self._reaped = True  # first: a finalizer that comes in behind the wait would signal a stranger
             self._popen.wait()
-            self._reaped = self._exited = True
+            self._exited = True
 
     def _serve(self) -> None:
         try:
@@ -262,6 +265,18 @@ class Program:
                 except (ProcessLookupError, PermissionError):
                     pass  # dead already; macOS says so in the other way
 
+    def _stay_behind(self) -> None:
+        # In a forked child: the program must hear of the end of its input when our parent closes it.
+        self._lock = threading.RLock()  # whoever held it will never let go of it
+        self._reaped = self._exited = self._input_ends = True
+        for pipe in (self._popen.stdin, self._popen.stdout):
+            if pipe is not None:
+                pipe.close()
+        if not self._done:
+            self._done = True
+            os.close(self._wake_in)
+            os.close(self._wake_out)
+
     def _wake(self) -> None:
         with self._lock:
             if not self._done:
@@ -289,6 +304,19 @@ class Program:
             self._done = True
             os.close(self._wake_in)
             os.close(self._wake_out)
+
+
+_programs: WeakSet[Program] = WeakSet()
+
+
+def _in_a_fork() -> None:
+    for program in list(_programs):
+        program._stay_behind()  # noqa: SLF001 - one of us
+    _programs.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_fork)
 
 
 def _code_at_end(popen: subprocess.Popen[bytes]) -> int:

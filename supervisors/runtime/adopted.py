@@ -39,7 +39,8 @@ __all__ = ["names_the_process", "supervised"]
 A = TypeVar("A", bound=pykka.Actor)
 
 _derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
-_deriving = threading.Lock()
+_deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
+_STARTING = object()
 _OURS = ("ref", "start_link", "trap_exit", "drain_on_shutdown")
 
 
@@ -267,7 +268,13 @@ class _Adopted(pykka.ThreadingActor):
 
     def _actor_loop_setup(self) -> None:
         ref = self._actor_ref
-        super()._actor_loop_setup()
+        self._actor_box.busy = _STARTING  # who is killed in `on_start` leaves a zombie, too
+        try:
+            super()._actor_loop_setup()
+        except BaseException as exc:  # noqa: BLE001 - such as `sys.exit`: only this one has failed
+            self._actor_close(Crash.of(exc))
+            self.actor_stopped.set()
+            pykka.ActorRegistry.unregister(ref)
         if self.actor_stopped.is_set():
             return
         with ref.system.lock:

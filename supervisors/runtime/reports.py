@@ -139,8 +139,13 @@ class DeadLetters(_Feed[DeadLetter]):
             # A target that is no process is a name.
             ref = to if isinstance(to, pykka.ActorRef) else None
             self._reports.publish(
-                Report("dead_letter", cast("Ref[Any] | None", ref), None, f"{why}: for {to}")
+                Report("dead_letter", cast("Ref[Any] | None", ref), None, f"{why}: for {_said(to)}")
             )
         if self.count <= _LOGGED_AT_FIRST or self._clock.monotonic() - self._logged_at > _QUIET:
             self._logged_at = self._clock.monotonic()
-            log.info("dead letter %d for %s from %s: %s", self.count, to, sender, why)
+            log.info("dead letter %d for %s from %s: %s", self.count, _said(to), sender, why)
+
+
+def _said(to: object) -> str:
+    # A name is whatever its owner calls itself, and may fail to say so.
+    return str(to) if isinstance(to, str | pykka.ActorRef) else shown(to)

@@ -37,7 +37,7 @@ from supervisors.runtime.running import forget_everybody, running
 from supervisors.runtime.threads import PinnedDispatcher, ThreadDispatcher
 from supervisors.runtime.timers import Clock, Deadline, RealClock, Timers
 from supervisors.runtime.zombies import Zombies
-from supervisors.spec import class_default, is_count
+from supervisors.spec import WORKER_SHUTDOWN, ShutdownRule, class_default, is_count
 
 __all__ = ["System"]
 
@@ -88,6 +88,7 @@ class System:
         self._dispatchers: dict[str, Dispatcher] = {}
         self._scopes: dict[str, Groups] = {}
         self._processes: dict[int, Ref[Any]] = {}
+        self._allowed: dict[int, ShutdownRule] = {}
         self._count = itertools.count(1)
         self._tokens: list[Token[System | None]] = []
         _all.add(self)
@@ -107,7 +108,7 @@ class System:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        _entered.reset(self._tokens.pop())
+        self._leave(self._tokens.pop())
         self.stop()
 
     @contextmanager
@@ -118,7 +119,7 @@ class System:
         try:
             yield self
         finally:
-            _entered.reset(token)
+            self._leave(token)
 
     @property
     def foreign(self) -> bool:
@@ -131,14 +132,19 @@ class System:
     def register_dispatcher(self, name: str, dispatcher: Dispatcher) -> None:
         """Let processes whose class says `dispatcher = name` run there. The system stops it at its own end.
 
-        Raises: `BadSpec` if the name is in use.
+        Raises: `BadSpec` if the name is in use, and for what is no dispatcher.
         """
+        given: object = dispatcher  # whatever a caller without a type checker sends
+        if not (isinstance(given, Dispatcher) and isinstance(name, str)):
+            kinds = f"{type(name).__name__} and {type(given).__name__}"
+            raise BadSpec("invalid_dispatcher", kinds, f"a name and a Dispatcher are wanted, not {kinds}")
         with self.lock:
-            if self._dispatchers.setdefault(name, dispatcher) is not dispatcher:
+            if self._dispatchers.get(name, dispatcher) is not dispatcher:
                 raise BadSpec(
                     "dispatcher_in_use", name, f"there is a dispatcher {name!r} already; choose another name"
                 )
-            dispatcher.join(self.timers)
+            dispatcher.join(self.timers)  # first: what cannot be joined is not kept
+            self._dispatchers[name] = dispatcher
 
     def dispatcher(self, name: str) -> Dispatcher:
         """The dispatcher of that name, made now if it is one of the standard ones.
@@ -174,6 +180,11 @@ class System:
         with self.lock:
             return self._scopes.setdefault(name, Groups())
 
+    def allowed(self, ref: Ref[Any]) -> ShutdownRule:
+        """How long a process without a parent gets when it is to end. Units: seconds."""
+        rule: ShutdownRule = class_default(ref.actor_class, "shutdown", WORKER_SHUTDOWN)
+        return self._allowed.get(ref.number, rule)
+
     def next_number(self) -> int:
         """The number of the next process: counted, so that runs can be repeated."""
         return next(self._count)
@@ -185,11 +196,19 @@ class System:
     def remove(self, ref: Ref[Any]) -> None:
         """A process is dead."""
         self._processes.pop(ref.number, None)
+        self._allowed.pop(ref.number, None)
+
+    def allow(self, ref: Ref[Any], shutdown: ShutdownRule) -> None:
+        """Give `ref` as long as this when the system stops, whatever its class says. Units: seconds."""
+        self._allowed[ref.number] = shutdown
+        if ref.number not in self._processes:  # it has ended meanwhile
+            self._allowed.pop(ref.number, None)
 
     def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
         """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.
 
-        Each gets as long as its class says (`shutdown`), all together `timeout` seconds; who takes longer is killed.
+        So it does with what is left of a tree whose supervisor was killed. Each gets as long as its class says
+        (`shutdown`), all together `timeout` seconds; who takes longer is killed.
         Called by a process it returns at once and the stop goes on without it. A foreign system is left alone.
         """
         if self.foreign:
@@ -198,9 +217,12 @@ class System:
             self.apart(lambda: self.stop(reason, timeout))
             return
         deadline = Deadline(self.clock, timeout)
-        for ref in reversed(self.processes()):
-            if ref.parent is None:
+        there = self.processes()
+        while tops := [ref for ref in reversed(there) if self._is_top(ref)]:
+            for ref in tops:
                 self._stop_one(ref, reason, deadline)
+            done = set(tops)
+            there = [ref for ref in there if ref not in done]
         self.stopped = (
             True  # before the last look, so that whoever begins in this instant is seen, or sees it
         )
@@ -229,7 +251,7 @@ class System:
         return self.__enter__()
 
     async def __aexit__(self, *_exc: object) -> None:
-        _entered.reset(self._tokens.pop())
+        self._leave(self._tokens.pop())
         await self.astop()
 
     def _stay_behind(self) -> None:
@@ -237,18 +259,35 @@ class System:
         for ref in self.processes():
             ref.stay_behind()
 
+    def _leave(self, token: Token[System | None]) -> None:
+        try:
+            _entered.reset(token)
+        except (
+            ValueError
+        ):  # in another context than the block was entered in, as fixtures are left by some runners
+            if _entered.get() is self:
+                _entered.set(None if token.old_value is Token.MISSING else token.old_value)
+
     def _check_home(self) -> None:
         if self.foreign:
             raise SupervisorError(f"{self} is that of the process this one was forked from; make another one")
 
+    def _is_top(self, ref: Ref[Any]) -> bool:
+        # Whether it lives and nobody else sees to its end.
+        if ref.number not in self._processes:
+            return False
+        parent = ref.parent
+        return parent is None or parent.system is not self or parent.number not in self._processes
+
     def _stop_one(self, ref: Ref[Any], reason: Reason, deadline: Deadline) -> None:
         dead: Future[None] = Future(ref, ref.dispatcher)
         ref.add_exit_callback(lambda _: dead.set(None))
-        allowed = class_default(ref.actor_class, "shutdown", 5.0)
+        allowed = self.allowed(ref)
         if allowed == "brutal_kill":
             ref.kill()
             return
-        ref.terminate(reason)
+        if not (ref.linked and ref.parent is not None and ref.parent.system is self):
+            ref.terminate(reason)  # else its parent's death has told it
         left = Deadline(self.clock, None if allowed == math.inf else allowed)
         while not _settled(dead, _least(left.remaining(), deadline.remaining(), _WAIT_LOG)):
             if 0.0 in (left.remaining(), deadline.remaining()):

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from enum import Enum
 from hashlib import blake2b
 from typing import Any, Final, cast
 from uuid import UUID
 
 from supervisors.core.static import StaticChildren
-from supervisors.errors import BadSpec, ProcessDown, SupervisorError
-from supervisors.reasons import NOPROC, Exit
+from supervisors.errors import BadSpec, NotFound, ProcessDown, Restarting, Running, SupervisorError
+from supervisors.reasons import NOPROC, Exit, shown
 from supervisors.runtime.names import Name, Via
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
@@ -49,6 +50,7 @@ class PartitionSupervisor(Supervisor):
     """A supervisor of `partitions` copies of one child; their ids are 0, 1, ..."""
 
     _actor_open_partitions = 0
+    _actor_partitions: Sequence[ChildSpec] = ()
 
     @classmethod
     def start_link(cls, *args: Any, **kwargs: Any) -> SupervisorRef:
@@ -62,7 +64,11 @@ class PartitionSupervisor(Supervisor):
 
     @staticmethod
     def via(name: Name, key: Hashable) -> Via:
-        """The process that has `key` among the partitions of `name`, whichever that is at each use."""
+        """The process that has `key` among the partitions of `name`, whichever that is at each use.
+
+        Raises: `BadSpec` for a key that is not the same in every run.
+        """
+        partition_of(key, 1)
         return Via(_ROUTER, (name, key))
 
     @staticmethod
@@ -71,28 +77,28 @@ class PartitionSupervisor(Supervisor):
 
         Raises: `ProcessDown` if there is no such supervisor.
         """
-        return _found(name)._actor_open_partitions  # noqa: SLF001 - one of us
+        return _needed(name)._actor_open_partitions  # noqa: SLF001 - one of us
 
     @staticmethod
     def resize(name: Name, n: int) -> int:
         """Divide keys among `n` partitions, at most as many as were started; returns how many it was before.
 
         The last ones are stopped, or started again. Most keys move. One caller at a time.
-        Raises: `BadSpec`, `ProcessDown`, `StartError`.
+        Raises: `BadSpec`, `ProcessDown`; `StartError` or `AlreadyStarted`, and then there are as many as before.
         """
-        supervisor = _found(name)
-        ref = cast("SupervisorRef", supervisor.ref)
-        most, before = ref.count_children().specs, supervisor._actor_open_partitions  # noqa: SLF001
+        supervisor = _needed(name)
+        most, before = len(supervisor._actor_partitions), supervisor._actor_open_partitions  # noqa: SLF001
         if type(n) is not int or not 0 <= n <= most:
             raise BadSpec(
                 "invalid_partitions", n, f"n must be 0 to {most}, not {n!r}: as many as were started"
             )
-        if n < before:
-            supervisor._actor_open_partitions = n  # noqa: SLF001
-            for each in reversed(range(n, before)):
-                ref.terminate_child(each)
-        for each in range(before, n):
-            ref.restart_child(each)
+        supervisor._actor_open_partitions = min(n, before)  # noqa: SLF001
+        _close(supervisor, range(n, before))
+        try:
+            _open(supervisor, range(before, n))
+        except SupervisorError:
+            _close(supervisor, range(before, n))
+            raise
         supervisor._actor_open_partitions = n  # noqa: SLF001
         return before
 
@@ -119,7 +125,7 @@ class PartitionSupervisor(Supervisor):
             specs = [_partition(spec, number, with_arguments) for number in range(count)]
         except BadSpec as bad:
             raise Exit(bad) from None
-        self._actor_open_partitions = count
+        self._actor_open_partitions, self._actor_partitions = count, specs
         flags = Flags(strategy=strategy, max_restarts=max_restarts, max_seconds=max_seconds)
         return flags, specs
 
@@ -137,6 +143,8 @@ class _Router:
     def whereis(self, key: Hashable) -> Ref[Any] | None:
         name, routed = cast("tuple[Name, Hashable]", key)
         supervisor = _found(name)
+        if supervisor is None:
+            return None
         count = supervisor._actor_open_partitions  # noqa: SLF001
         if count == 0:
             raise SupervisorError(f"{supervisor} has no partitions now; resize it first")
@@ -154,14 +162,40 @@ class _Router:
 _ROUTER: Final = _Router()
 
 
-def _found(name: Name) -> PartitionSupervisor:
+def _needed(name: Name) -> PartitionSupervisor:
+    supervisor = _found(name)
+    if supervisor is None:
+        raise ProcessDown(NOPROC, name)
+    return supervisor
+
+
+def _found(name: Name) -> PartitionSupervisor | None:
     ref = System.current().names.whereis(name)
     supervisor = None if ref is None else ref.actor_inbox.owner
     if supervisor is None:
-        raise ProcessDown(NOPROC, name)
+        return None
     if not isinstance(supervisor, PartitionSupervisor):
-        raise SupervisorError(f"{name!r} is {ref}, which is no PartitionSupervisor")
-    return supervisor
+        raise SupervisorError(f"{shown(name)} is {ref}, which is no PartitionSupervisor")
+    # It has its name before it knows its children.
+    return supervisor if hasattr(supervisor, "_children") else None
+
+
+def _open(supervisor: PartitionSupervisor, numbers: range) -> None:
+    ref = cast("SupervisorRef", supervisor.ref)
+    for number in numbers:
+        try:
+            ref.restart_child(number)
+        except (Running, Restarting):
+            pass  # a restart of the whole group has started it, too
+        except NotFound:  # a temporary one: it was forgotten when it ended
+            ref.start_child(supervisor._actor_partitions[number])  # noqa: SLF001
+
+
+def _close(supervisor: PartitionSupervisor, numbers: range) -> None:
+    ref = cast("SupervisorRef", supervisor.ref)
+    for number in reversed(numbers):
+        with suppress(NotFound):
+            ref.terminate_child(number)
 
 
 def _partition(spec: ChildSpec, number: int, with_arguments: WithArguments | None) -> ChildSpec:

@@ -103,6 +103,9 @@ class Performer(Process):
     def handle_system(self, signal: Any) -> None:
         """A start came to something, or a patience to its end."""
         match signal:
+            case ChildStarted(step, starter, Refused(reason)):
+                self._sweep(starter)
+                self._failed(step, None, reason)
             case ChildStarted(step, ref, info):
                 self._answer(step, self._started(ref, info))
             case ChildIgnored(step, _):
@@ -172,9 +175,6 @@ class Performer(Process):
                 return Started(brought, more, self._now())
             case Nothing():
                 return Ignored()
-            case Refused(reason):
-                self._sweep(ref)
-                return StartFailed(reason)
             case _:
                 return Started(ref, info, self._now())
 

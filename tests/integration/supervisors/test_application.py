@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -201,6 +203,80 @@ def test_too_many_zombies_are_an_exit_code(log: Log) -> None:
     thread.join(SOON)
 
 
+class Saving(Process):
+    """Takes its time to end: until it may."""
+
+    shutdown: ClassVar[Any] = 0.01
+    dispatcher = "blocking"
+
+    def __init__(self, log: Log, may: threading.Event) -> None:
+        super().__init__()
+        self.log = log
+        self.may = may
+
+    def init(self) -> None:
+        self.log(self.ref)
+
+    def terminate(self, reason: Any) -> None:
+        self.may.wait(SOON)
+        self.log(("saved", self.ref.killed))
+
+
+@pytest.mark.parametrize("by_function", [False, True], ids=["a class", "a function"])
+def test_a_root_that_had_to_be_killed_is_an_exit_code(log: Log, by_function: bool) -> None:
+    may = threading.Event()
+    application = Application(
+        child(lambda: Saving.start(log, may)) if by_function else child(Saving, log, may)
+    )
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    assert root.exit_reason is KILLED
+    may.set()
+    assert log.next() == ("saved", True)
+    thread.join(SOON)
+
+
+def test_a_root_that_had_to_be_killed_in_its_start_is_an_exit_code(log: Log) -> None:
+    class Starting(Saving):
+        def init(self) -> None:
+            super().init()
+            self.may.wait(SOON)
+
+    may = threading.Event()
+    application = Application(child(Starting, log, may))
+    thread, codes = running(application)
+    log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    may.set()
+    thread.join(SOON)
+
+
+def test_a_root_gets_as_long_as_its_spec_says(log: Log) -> None:
+    may = threading.Event()
+    application = Application(child(Saving, log, may).replace(shutdown=SOON))
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    application.system.timers.after(0.1, may.set)
+    assert codes.get(timeout=SOON) == 0
+    assert root.exit_reason is SHUTDOWN
+    assert log.next() == ("saved", False)
+    thread.join(SOON)
+
+
+def test_a_root_that_is_to_be_killed_is_stopped_by_that(log: Log) -> None:
+    application = Application(child(Saving, log, threading.Event()).replace(shutdown="brutal_kill"))
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 0
+    assert root.exit_reason is KILLED
+    thread.join(SOON)
+
+
 def test_a_root_that_ignores_its_start_has_nothing_to_do() -> None:
     class Nothing(Process):
         def init(self) -> Any:
@@ -254,6 +330,46 @@ def test_a_phase_that_takes_too_long_is_left_behind(log: Log) -> None:
     assert Application(child(Root, log, NORMAL), phases=phases).run() == 0
     assert log.rest()[1:] == ["after"]
     go.set()
+
+
+@pytest.mark.parametrize("limit", [None, math.inf, 1e300])
+def test_a_phase_without_a_limit_may_take_its_time(log: Log, limit: float | None) -> None:
+    go = threading.Event()
+    phases = {
+        "drain": Phase([lambda: go.wait(SOON) and log("drained")], timeout=limit),
+        "after_stop": [lambda: log("after")],
+    }
+    thread, codes = running(Application(child(Root, log, NORMAL), phases=phases))
+    log.next()
+    go.set()
+    assert codes.get(timeout=SOON) == 0
+    assert log.rest() == ["drained", "after"]
+    thread.join(SOON)
+
+
+def test_the_tasks_of_a_phase_may_come_from_a_generator(log: Log) -> None:
+    phases = {"drain": Phase(partial(log, each) for each in ("one", "two"))}
+    assert Application(child(Root, log, NORMAL), phases=phases).run() == 0
+    assert sorted(log.rest()[1:]) == ["one", "two"]
+
+
+def test_a_phase_that_cannot_be_run_keeps_nothing_from_being_stopped(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def beside(self: Any, work: Any) -> None:
+        if not isinstance(work, partial):
+            return started(self, work)
+        raise RuntimeError("can't start new thread")
+
+    started = Application._beside
+    monkeypatch.setattr(Application, "_beside", beside)
+    application = Application(child(Root, log), phases={"drain": [lambda: log("drained")]})
+    thread, codes = running(application)
+    root = log.next()
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    assert root.exit_reason is SHUTDOWN
+    thread.join(SOON)
 
 
 def test_signal_handlers_are_given_back(log: Log) -> None:

@@ -23,6 +23,7 @@ from supervisors import (
     NotFound,
     OnDemand,
     PartitionSupervisor,
+    Phase,
     PoolDispatcher,
     Process,
     ProcessDown,
@@ -102,7 +103,7 @@ def test_a_key_must_have_a_hash_and_may_be_a_ref() -> None:
     assert registry.register(ref, ref)
     assert whereis(via(registry, ref)) is ref
     with pytest.raises(StartError, match="hashable"):
-        Echo.start(name=via(registry, []))  # type: ignore[arg-type]
+        Echo.start(name=Via(registry, []))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ref", ["name", None, 3, Echo], ids=repr)
@@ -197,6 +198,7 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: System(max_zombies=math.inf),  # type: ignore[arg-type]
     ],
     "invalid_timeout": [
+        lambda: tree(System.current(), timeout="1"),  # type: ignore[arg-type]
         lambda: Echo.start().ask(lambda self: NO_REPLY, timeout="1"),  # type: ignore[call-overload]
         lambda: Echo.start().ask(lambda self: NO_REPLY, timeout=math.nan),
         lambda: Echo.start().ask(lambda self: NO_REPLY, timeout=True),
@@ -219,13 +221,24 @@ IMPOSSIBLE: dict[str, list[Any]] = {
     "invalid_phase": [
         lambda: Application(Echo, phases={"drain": 3}),  # type: ignore[dict-item]
         lambda: Application(Echo, phases={"drain": [3]}),  # type: ignore[list-item]
+        lambda: Phase(3),  # type: ignore[arg-type]
+        lambda: Phase(each for each in [3]),  # type: ignore[misc]
+        lambda: Phase(timeout="1"),  # type: ignore[arg-type]
+        lambda: Phase(timeout=-1.0),
+        lambda: Phase(timeout=math.nan),
     ],
     "invalid_ref": [
         lambda: tree(3),  # type: ignore[arg-type]
         lambda: Registry().register("key", "name"),  # type: ignore[arg-type]
         lambda: System.current().groups.join("group", "name"),  # type: ignore[arg-type]
     ],
-    "invalid_name": [lambda: via(3, "key"), lambda: OnDemand([], child)],  # type: ignore[arg-type]
+    "invalid_name": [
+        lambda: via(3, "key"),  # type: ignore[arg-type]
+        lambda: via(Registry(), []),  # type: ignore[arg-type]
+        lambda: Registry(listeners=[["name"]]),  # type: ignore[list-item]
+        lambda: Registry(listeners=[Via(3, "key")]),  # type: ignore[arg-type]
+        lambda: OnDemand([], child),  # type: ignore[arg-type]
+    ],
     "invalid_class": [
         lambda: type("Late", (Echo,), {"shutdown": "soon"}),
         lambda: type("Late", (Echo,), {"shutdown": True}),
@@ -234,6 +247,12 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: type("Late", (GenServer,), {"hibernate_after": math.nan}),
     ],
     "badarg": [
+        lambda: tree(System.current(), limit="x"),  # type: ignore[arg-type]
+        lambda: tree(System.current(), limit=-1),
+        lambda: Registry(listeners="name"),
+        lambda: Registry(listeners=3),  # type: ignore[arg-type]
+        lambda: PartitionSupervisor.via("name", object()),
+        lambda: PartitionSupervisor.via("name", [1]),  # type: ignore[arg-type]
         lambda: Supervisor.start_link().update(3, []),  # type: ignore[arg-type]
         lambda: Supervisor.start_link().update(Flags(), 3),  # type: ignore[arg-type]
         lambda: DynamicSupervisor.start_link().update(Flags()),  # type: ignore[arg-type]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import select
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from supervisors import (
     KILLED,
     NO_REPLY,
     NORMAL,
+    SHUTDOWN,
     BadSpec,
     Crash,
     ProcessDown,
@@ -31,6 +35,7 @@ from supervisors import (
 )
 from supervisors.port import EOF, CommandFailed, ExitStatus, FrameTooLong, Port, PortData, PortRefused
 from supervisors.port.program import Program, _code_at_end
+from tests.integration.interrupting import interrupted
 from tests.integration.supervisors.conftest import SOON, Log, Watcher
 
 pytestmark = [
@@ -389,6 +394,82 @@ def test_a_clients_stop_has_an_end_too(owner: Any, log: Log, group: Group) -> No
     assert port.stop(timeout=SOON)
     assert port.exit_reason is NORMAL
     assert group.is_dead()
+
+
+@pytest.mark.timeout(20)
+def test_a_finalizer_may_kill_a_program_at_any_moment_of_its_use() -> None:
+    def use(program: Program) -> None:
+        program.write(b"x", lambda _: None)
+        program.handled()
+        program.end_input()
+        program.terminate()
+
+    for at in itertools.count():
+        ended = threading.Event()
+        program = Program(["cat"], on_output=lambda _: None, on_exit=lambda _, ended=ended: ended.set())
+        struck = interrupted(partial(use, program), at, "supervisors/port", by=program.kill)
+        program.kill()
+        assert ended.wait(SOON)
+        if not struck:
+            break
+    assert at > 10  # there were so many places
+
+
+@pytest.mark.timeout(20)
+def test_a_finalizer_that_kills_a_program_while_it_is_reaped_signals_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended, signals = threading.Event(), []
+    program = Program(["cat"], on_output=lambda _: None, on_exit=lambda _: ended.set())
+    wait = program._popen.wait
+
+    def wait_and_kill() -> int:
+        code = wait()
+        monkeypatch.setattr(
+            "supervisors.port.program._is_a_child", lambda _: True
+        )  # it is a stranger's by now
+        monkeypatch.setattr(os, "killpg", lambda *signal: signals.append(signal))
+        program.kill()
+        return code
+
+    monkeypatch.setattr(program._popen, "wait", wait_and_kill)
+    program.end_input()
+    assert ended.wait(SOON)
+    assert signals == []
+
+
+def test_an_exit_that_nobody_waits_for_has_an_end_too(owner: Any, log: Log, group: Group) -> None:
+    class Hasty(Port):
+        shutdown = 0.2
+
+    port = Hasty.start(["sh", "-c", group.say + STUBBORN], owner=owner)
+    assert log.next().data == b"ready"
+    watch(owner, port)
+    exit(port, SHUTDOWN)
+    assert log.next().reason is SHUTDOWN
+    assert group.is_dead()
+
+
+def test_a_forked_child_holds_no_pipe_of_a_program(owner: Any, log: Log) -> None:
+    forked_ends, we_end = os.pipe()
+    port = Port.start(["cat"], owner=owner)
+    watch(owner, port)
+    port.tell(b"x")
+    assert log.next().data == b"x"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, as it happens to users
+        pid = os.fork()
+    if pid == 0:
+        os.close(we_end)
+        os.read(forked_ends, 1)  # until the parent has seen what it wants to see
+        os._exit(0)
+    try:
+        port.tell(EOF)
+        assert log.next().reason is NORMAL
+    finally:
+        os.close(we_end)
+        os.close(forked_ends)
+        os.waitpid(pid, 0)
 
 
 def test_a_crash_takes_the_program_with_it(group: Group) -> None:

@@ -15,7 +15,7 @@ from supervisors.registry import Registered, Registry, RegistryEntry, Unregister
 from supervisors.runtime.groups import GroupJoined, GroupLeft
 from supervisors.runtime.system import System
 from supervisors.spec import child
-from supervisors.supervisor import Supervisor
+from supervisors.supervisor import PartitionSupervisor, Supervisor
 
 from .conftest import SOON, Echo, Log, Watcher, beside, simulated
 
@@ -136,6 +136,24 @@ def test_listeners_hear_of_it(system: System, log: Log) -> None:
     assert log.next() == Unregistered(rooms, "a", ref)
 
 
+def test_a_listener_whose_look_up_fails_harms_nobody(system: System, log: Log) -> None:
+    lost = [via(Registry(keys="duplicate"), "x"), PartitionSupervisor.via("ears", 0)]
+    Echo.start(name="ears")
+    registry = Registry(listeners=[*lost, Watcher.start(log)])
+    one, two = Echo.start(), Echo.start()
+    assert registry.register("a", one)
+    assert registry.register("b", two)
+    one.stop(timeout=SOON)
+    registry.unregister("b", two)
+    assert registry.count() == 0
+    assert log.take(4) == [
+        Registered(registry, "a", one),
+        Registered(registry, "b", two),
+        Unregistered(registry, "a", one),
+        Unregistered(registry, "b", two),
+    ]
+
+
 def test_many_who_want_one_key_get_it_once(system: System, rooms: Registry) -> None:
     refs = [Echo.start() for _ in range(8)]
     got = [beside(partial(rooms.register, "a", ref)) for ref in refs]
@@ -167,6 +185,42 @@ def test_one_may_subscribe_twice(system: System, news: Registry) -> None:
     assert news.keys(ref) == ["a"]
     news.unregister("a", ref)
     assert news.lookup("a") == []
+
+
+def test_subscribers_keep_their_order_whoever_leaves(system: System, news: Registry) -> None:
+    one, two, three = (Echo.start() for _ in range(3))
+    for value, ref in enumerate([one, two, one, three, two]):
+        news.register("a", ref, value)
+    news.unregister("a", two)
+    assert news.lookup("a") == [(one, 0), (one, 2), (three, 3)]
+    news.register("a", two, 5)
+    one.stop(timeout=SOON)
+    assert news.lookup("a") == [(three, 3), (two, 5)]
+    assert news.count() == 2
+
+
+@pytest.mark.real("how much work it is, not in which order")
+def test_who_leaves_is_not_looked_for_among_all_who_stay(news: Registry) -> None:
+    looks = 0
+
+    class Entry(RegistryEntry):
+        @property
+        def ref(self) -> Any:  # type: ignore[override]
+            nonlocal looks
+            looks += 1
+            return self[0]
+
+    with System():
+        refs = [Echo.start() for _ in range(100)]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("supervisors.registry.RegistryEntry", Entry)
+            for ref in refs:
+                news.register("a", ref)
+            looks = 0
+            for ref in refs:
+                news.unregister("a", ref)
+    assert news.count() == 0
+    assert looks <= len(refs)
 
 
 def test_duplicate_keys_are_no_names(system: System, news: Registry) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -393,3 +394,50 @@ def test_a_process_can_monitor_and_link_it(system: System, log: Log) -> None:
     peer.ask(lambda self: Process.link(self, linked), timeout=SOON)
     exit(peer, "kill")
     assert log.next() is KILLED
+
+
+@pytest.mark.timeout(20)
+def test_a_class_may_derive_another_when_it_is_derived() -> None:
+    class Helper(pykka.ThreadingActor):
+        pass
+
+    class Plugin(pykka.ThreadingActor):
+        def __init_subclass__(cls, **kwargs: Any) -> None:
+            super().__init_subclass__(**kwargs)
+            supervised(Helper)
+
+    assert issubclass(supervised(Plugin), Plugin)
+
+
+def test_an_actor_that_exits_in_its_start_says_why_and_is_in_no_registry() -> None:
+    class Exits(pykka.ThreadingActor):
+        def on_start(self) -> None:
+            sys.exit("no config file")
+
+    with System(), pytest.raises(StartError) as failed:
+        supervised(Exits).start()
+    assert isinstance(failed.value.reason.exc, SystemExit)
+    assert pykka.ActorRegistry.get_by_class(Exits) == []
+
+
+def test_an_actor_that_is_killed_in_its_start_is_a_zombie_until_that_is_over() -> None:
+    entered, go = threading.Event(), threading.Event()
+    refs: list[Any] = []
+
+    class Hangs(pykka.ThreadingActor):
+        def on_start(self) -> None:
+            refs.append(self.actor_ref)
+            entered.set()
+            go.wait(SOON)
+
+    with System() as system:
+        start = beside(supervised(Hangs).start)
+        assert entered.wait(SOON)
+        exit(refs[0], "kill")
+        with pytest.raises(StartError):
+            start.get(timeout=SOON)
+        thread = system.zombies.list()[0].thread
+        go.set()
+        assert thread is not None
+        thread.join(SOON)
+        assert len(system.zombies) == 0

@@ -3,6 +3,7 @@
 import pytest
 
 from supervisors import (
+    NOPROC,
     BadSpec,
     GenServer,
     ProcessDown,
@@ -13,11 +14,12 @@ from supervisors import (
     call,
     child,
     exit,
+    send,
     tell,
     whereis,
 )
 from supervisors.supervisor import PartitionSupervisor
-from tests.integration.supervisors.conftest import Worker
+from tests.integration.supervisors.conftest import Watcher, Worker
 from tests.integration.supervisors.supervision.family import DEADLINE, Event, eventually
 
 via = PartitionSupervisor.via
@@ -98,6 +100,53 @@ def test_partitions_can_be_fewer_and_again_more(caches):
     assert call(via("caches", 2), "who") is caches.which_child(2).ref
 
 
+def numbers_of(sup):
+    return [line.id for line in sup.which_children() if line.ref is not None]
+
+
+def test_a_resize_that_fails_leaves_as_many_as_there_were(system, log):
+    class Fragile(Worker):
+        def init(self):
+            if self.id in broken:
+                raise OSError("disk full")
+            return super().init()
+
+    broken = []
+    sup = PartitionSupervisor.start_link(
+        child(Fragile, log), name="fragile", partitions=4, with_arguments=lambda args, n: [*args, n]
+    )
+    PartitionSupervisor.resize("fragile", 1)
+    broken.append(3)
+    with pytest.raises(StartError, match="disk full"):
+        PartitionSupervisor.resize("fragile", 4)
+    assert PartitionSupervisor.partitions("fragile") == 1
+    assert numbers_of(sup) == [0]
+    broken.clear()
+    assert PartitionSupervisor.resize("fragile", 4) == 1
+    assert PartitionSupervisor.resize("fragile", 2) == 4
+    assert numbers_of(sup) == [0, 1]
+
+
+def test_partitions_that_run_already_may_be_opened(system):
+    sup = PartitionSupervisor.start_link(Cache, name="caches", partitions=3, strategy="one_for_all")
+    PartitionSupervisor.resize("caches", 1)
+    exit(sup.which_child(0).ref, "kill")
+    assert eventually(lambda: numbers_of(sup), [0, 1, 2])
+    assert PartitionSupervisor.resize("caches", 3) == 1
+    assert call(via("caches", 2), "who") is sup.which_child(2).ref
+
+
+def test_temporary_partitions_can_be_fewer_and_again_more(system):
+    spec = child(Cache, "x").replace(restart="temporary")
+    sup = PartitionSupervisor.start_link(spec, name="caches", partitions=3)
+    exit(sup.which_child(2).ref, "kill")
+    assert eventually(lambda: numbers_of(sup), [0, 1])
+    assert PartitionSupervisor.resize("caches", 1) == 3
+    assert PartitionSupervisor.resize("caches", 3) == 1
+    assert numbers_of(sup) == [0, 1, 2]
+    assert call(via("caches", 2), "args") == ("x",)
+
+
 def test_without_partitions_nothing_is_found(caches):
     PartitionSupervisor.resize("caches", 0)
     with pytest.raises(SupervisorError, match="no partitions"):
@@ -111,6 +160,32 @@ def test_a_stopped_partition_is_nobody(caches):
     caches.terminate_child(1)
     with pytest.raises(ProcessDown):
         tell(via("caches", 1), "x")
+
+
+def test_a_supervisor_that_is_not_there_has_nobody(system, log):
+    nobody = via("nobody", 1)
+    assert whereis(nobody) is None
+    assert send(nobody, "x") is False
+    with pytest.raises(ProcessDown):
+        PartitionSupervisor.partitions("nobody")
+
+    watcher = Watcher.start(log)
+    watcher.ask(lambda self: self.monitor(nobody) and None, timeout=DEADLINE)
+    assert log.next().reason is NOPROC
+    assert watcher.is_alive()
+
+
+def test_a_supervisor_that_is_about_to_start_has_nobody_yet(system):
+    found = []
+
+    class Asking(PartitionSupervisor):
+        def init(self, child, **options):
+            result = super().init(child, **options)
+            found.append(whereis(via("caches", 1)))
+            return result
+
+    Asking.start_link(Cache, name="caches", partitions=2)
+    assert found == [None]
 
 
 def test_no_name_is_taken_through_it(caches):

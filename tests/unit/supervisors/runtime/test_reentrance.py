@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
 import pytest
 
-from supervisors.process import Process
+from supervisors.process import NO_REPLY, Process
 from supervisors.runtime.dispatch import Crew
 from supervisors.runtime.mailbox import Mailbox
 from supervisors.runtime.names import Names
@@ -17,6 +18,8 @@ from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import ThreadDispatcher
 from supervisors.runtime.timers import Timers
+from supervisors.supervisor import Supervisor
+from supervisors.tree import _Survey, tree
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -132,3 +135,15 @@ def test_a_message_while_a_thread_is_looked_for(system: System) -> None:
     assert one.ask("z", timeout=SOON) == ["y", "z"]
     for other in waiting[len(others) :]:
         assert other.ask("z", timeout=SOON) == ["x", "z"]
+
+
+def test_a_supervisor_that_ends_while_the_tree_is_drawn(system: System) -> None:
+    class Mute(Supervisor):
+        def on_receive(self, message: Any) -> object:
+            return NO_REPLY
+
+    others = [Mute.start([]) for _ in range(50)]
+    drawn: list[str] = []
+    draw = partial(tree, system, timeout=0.0)
+    assert at_every_line(_Survey._close.__code__, lambda: others.pop().kill(), lambda: drawn.append(draw()))
+    assert "(down)" in drawn[0]

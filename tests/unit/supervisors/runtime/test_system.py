@@ -1,5 +1,7 @@
 """What a system holds: names, reports, dead letters, dispatchers; nothing of it starts a thread by being made."""
 
+import asyncio
+import contextvars
 import logging
 import os
 import subprocess
@@ -40,6 +42,41 @@ def test_the_current_system_is_that_of_the_block():
             assert System.current() is inner
             assert Idle.start().system is inner
         assert System.current() is outer
+
+
+@pytest.mark.parametrize("other", [contextvars.Context, contextvars.copy_context])
+def test_a_block_may_be_left_in_another_context_than_it_was_entered_in(other):
+    async def fixture():
+        async with System() as system:
+            yield system, Idle.start()
+
+    async def enter(made):
+        return await anext(made)
+
+    async def leave(made):
+        assert await anext(made, None) is None
+        return System.current()
+
+    with asyncio.Runner() as runner:
+        made = fixture()
+        context = contextvars.Context()
+        system, ref = runner.run(enter(made), context=context)
+        assert ref.system is system
+        now = runner.run(leave(made), context=other() if other is contextvars.Context else context.run(other))
+    assert system.stopped
+    assert ref.exit_reason is SHUTDOWN
+    assert now is not system
+
+
+def test_a_system_may_be_active_in_one_context_and_no_more_in_another():
+    def block(system):
+        with system.activated():
+            yield System.current()
+
+    with System() as system:
+        made = block(system)
+        assert contextvars.Context().run(next, made) is system
+        assert contextvars.Context().run(next, made, None) is None
 
 
 def test_without_a_block_there_is_one_default_system_until_it_is_stopped():
@@ -259,6 +296,34 @@ def test_dispatchers_are_found_by_name_made_once_and_may_be_added():
             system.register_dispatcher("mine", PoolDispatcher(1))
         with pytest.raises(BadSpec, match="nowhere"):
             system.dispatcher("nowhere")
+
+
+def test_a_dispatcher_that_is_refused_is_not_kept():
+    class Elsewhere(PoolDispatcher):
+        def join(self, timers):
+            raise RuntimeError("as told")
+
+    with System() as system:
+        for wrong in (5, None, PoolDispatcher):
+            with pytest.raises(BadSpec, match="Dispatcher"):
+                system.register_dispatcher("mine", wrong)
+        with pytest.raises(RuntimeError, match="as told"):
+            system.register_dispatcher("mine", Elsewhere(1))
+        system.register_dispatcher("mine", PoolDispatcher(1))
+    assert system.stopped
+
+
+def test_a_dead_letter_may_be_for_a_name_that_cannot_be_shown():
+    class Name:
+        def __repr__(self):
+            raise RuntimeError("no words")
+
+    with System() as system:
+        heard = []
+        system.reports.subscribe(heard.append)
+        assert registry.send(Name(), 1) is False
+    assert heard[0].kind == "dead_letter"
+    assert "cannot be shown" in heard[0].detail
 
 
 def test_processes_are_counted_per_system_so_that_runs_can_be_repeated():
