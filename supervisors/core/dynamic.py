@@ -123,8 +123,7 @@ class DynamicChildren:
                 return None
             case StartFailed(reason, ref):
                 yield Report("start_error", spec.id, ref, reason)
-                cause = reason.exc if isinstance(reason, Crash) else reason
-                raise cause if isinstance(cause, AlreadyStarted) else StartError(reason)
+                raise _taken(reason) or StartError(reason)
             case unknown:
                 assert_never(unknown)
 
@@ -187,12 +186,18 @@ class DynamicChildren:
                 entry.restarts += 1
             case Ignored():
                 pass
+            case StartFailed(reason) if self._has_instead(entry, _taken(reason)):
+                self._forget(entry)
             case StartFailed(reason, ref):
                 yield Report("start_error", entry.spec.id, ref, reason)
                 yield self._put_off(entry)
             case unknown:
                 assert_never(unknown)
         return None
+
+    def _has_instead(self, entry: Entry, taken: AlreadyStarted | None) -> bool:
+        # Whoever could not wait has started another child under its name: each attempt would fail, and count.
+        return taken is not None and self._entries.get(taken.ref, entry) is not entry
 
     def _put_off(self, entry: Entry) -> Later:
         entry.retry = Retry(entry.ref)
@@ -232,6 +237,11 @@ class DynamicChildren:
 
     def _forget(self, entry: Entry) -> None:
         self._entries.pop(entry.ref, None)
+
+
+def _taken(reason: Reason) -> AlreadyStarted | None:
+    cause = reason.exc if isinstance(reason, Crash) else reason
+    return cause if isinstance(cause, AlreadyStarted) else None
 
 
 def _line(entry: Entry) -> Child:

@@ -265,6 +265,29 @@ class TestRestarting:
         assert world.delays == [1.0, 2.0, 1.0]
 
 
+class TestANameThatIsTakenMeanwhile:
+    @pytest.mark.parametrize("wrap", [lambda error: error, Crash])
+    def test_by_another_child_the_one_that_was_to_be_restarted_is_forgotten(self, world, wrap):
+        children = dynamic(max_restarts=1)
+        start(world, children, backoff=Backoff())
+        world.run(children.exited("a1", "crash", 0.0))
+        start(world, children)
+        world.scripts["a"].append(StartFailed(wrap(AlreadyStarted("a2"))))
+        assert world.run(children.retry(world.retries.pop(), 0.0)) is None
+        assert (refs(children), world.retries) == (["a2"], [])
+        assert world.take_reports() == [("child_terminated", "a", "crash")]
+
+    @pytest.mark.parametrize("owner", ["elsewhere", "a1", None])
+    def test_by_a_stranger_or_its_own_last_life_it_is_tried_again(self, world, owner):
+        children = dynamic()
+        start(world, children)
+        world.scripts["a"].append(StartFailed(AlreadyStarted(owner)))
+        world.run(children.exited("a1", "crash", 0.0))
+        assert refs(children) == [RESTARTING]
+        world.run(children.retry(world.retries.pop(), 0.0))
+        assert refs(children) == ["a2"]
+
+
 class TestStopping:
     def test_terminate_by_ref_stops_and_forgets(self, world):
         children = dynamic()
