@@ -26,11 +26,17 @@ from supervisors import (
     via,
     whereis,
 )
-from supervisors.reasons import KILLED, NORMAL, SHUTDOWN
+from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Exit
 from supervisors.testing import Event, Sim
 from tests.integration.supervisors.conftest import SOON, Echo, Log, name_of, simulated
 
 THREADS = "it is about threads that meet"
+
+
+class Failure:
+    """A reason of somebody's own that looks like a crash."""
+
+    exc = "timeout"
 
 
 class Rude(BaseException):
@@ -75,6 +81,20 @@ def test_a_start_that_fails_with_what_cannot_be_shown_harms_no_sibling(
     sibling = supervisor.start_child(worker("a"))
     with pytest.raises(StartError, match="a Shy that cannot be shown"):
         supervisor.start_child(worker("b", Shy()))
+    assert sibling.is_alive()
+    assert supervisor.is_alive()
+
+
+@pytest.mark.parametrize("cls", [Supervisor, DynamicSupervisor])
+def test_a_start_that_fails_with_a_reason_that_looks_like_a_crash_harms_no_sibling(
+    cls: Any, system: System, worker: Callable[..., Any]
+) -> None:
+    supervisor = cls.start()
+    sibling = supervisor.start_child(worker("a"))
+    failure = Failure()
+    with pytest.raises(StartError) as error:
+        supervisor.start_child(worker("b", Exit(failure)))
+    assert error.value.reason is failure
     assert sibling.is_alive()
     assert supervisor.is_alive()
 

@@ -598,6 +598,13 @@ def test_nonsense_is_refused_before_anything_runs(tasks: TaskSupervisorRef) -> N
             tasks.async_stream(crash, [1], **wrong)  # type: ignore[arg-type]
 
 
+def test_a_task_whose_reason_is_a_crash_of_no_exception_has_ended(tasks: TaskSupervisorRef) -> None:
+    def fail() -> None:
+        raise Exit(Crash("as told"))  # type: ignore[arg-type]
+
+    assert tasks.async_nolink(fail).yield_(SOON) == Ended(Crash("as told"))  # type: ignore[arg-type]
+
+
 def test_a_task_that_is_dead_before_it_is_told_what_to_do_says_so(tasks: TaskSupervisorRef) -> None:
     from supervisors.task.handle import Task
     from supervisors.task.work import Job
