@@ -2,7 +2,8 @@
 
 The rule of this file: while there is work, as many workers are *active* (neither blocked in a handler, nor parked, nor
 a zombie) as the pool is large. A worker that is about to block gives its place away and takes it back afterwards; the
-surplus then parks. No process ever runs on top of another one's stack.
+surplus then parks. No process ever runs on top of another one's stack. A pool that has grown as far as it may still
+has one active worker: what its blocked ones wait for may be in its own queue.
 
 Source: Akka dispatchers ("throughput"); `ForkJoinPool.ManagedBlocker` (compensation).
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from supervisors.errors import BadSpec
 from supervisors.runtime.dispatch import Crew, Worker
+from supervisors.runtime.log import log
 from supervisors.runtime.running import running
 from supervisors.spec import is_count
 
@@ -24,11 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["PoolDispatcher"]
 
 
+_OUTGROWN: Final = (
+    "all %d threads of a pool are blocked in handlers, and it takes one more at a time to go on: ask less at once, "
+    'give what waits for long dispatcher = "blocking", or give the pool a higher max_extra'
+)
+
+
 class PoolDispatcher(Crew):
     """`size` workers share all mailboxes; each takes up to `throughput` messages of one, then the next.
 
-    `max_extra` more threads stand in for workers that block. Units: `linger` is how many seconds a surplus thread waits
-    for work before it ends. Under the GIL a small pool has the better latency, so the default is 2.
+    `max_extra` more threads stand in for workers that block; past them there is one more at a time, only when all are
+    blocked and something waits for a thread, which is logged once. Units: `linger` is how many seconds a surplus thread
+    waits for work before it ends. Under the GIL a small pool has the better latency, so the default is 2.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class PoolDispatcher(Crew):
         self._queue: SimpleQueue[Mailbox | None] = SimpleQueue()
         self._spares: list[Worker] = []
         self._active = 0
+        self._outgrown = False
 
     def schedule(self, box: Mailbox) -> None:
         """See `Dispatcher.schedule`."""
@@ -91,13 +101,17 @@ class PoolDispatcher(Crew):
                 self._active += 1
                 self._spares.pop().wake.release()
                 return
-            if len(self._workers) >= self.size + self.max_extra:
+            full = len(self._workers) >= self.size + self.max_extra
+            if full and (self._active > 0 or self._queue.empty()):
                 return
             worker = self._hire(self._work)
             if worker is None:
                 return
             self._active += 1
+            untold, self._outgrown = full and not self._outgrown, full or self._outgrown
         self._begin(worker, self._one_less)
+        if untold:  # not under the lock: a handler of the log may tell a process of it
+            log.warning(_OUTGROWN, self.size + self.max_extra)
 
     def _one_less(self) -> None:
         self._active -= 1
