@@ -28,6 +28,7 @@ from supervisors import (
     Sim,
     StartError,
     Supervisor,
+    SupervisorError,
     System,
     call,
     cast,
@@ -554,6 +555,19 @@ def test_the_end_has_its_reason() -> None:
         ref.stop()
         sim.run_until_idle()
         assert ref.exit_reason is NORMAL
+
+
+def _unnamed(store: dict[Any, Any], key: Any, name: Any = None) -> Any:
+    return Resting.start_link(store, key)
+
+
+def test_a_child_that_does_not_take_its_name_is_not_kept(system: System) -> None:
+    children = DynamicSupervisor.start_link()
+    rooms = OnDemand(children, lambda key: child(_unnamed, {}, key))
+    for _ in range(2):
+        with pytest.raises(SupervisorError, match="has not taken the name"):
+            call(via(rooms, "kitchen"), 1)
+    assert children.which_children() == []
 
 
 # --- a crash ----------------------------------------------------------------------------------------------------------
