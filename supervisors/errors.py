@@ -34,7 +34,7 @@ from typing import Any, final
 
 from pykka import ActorDeadError, ActorRef
 
-from supervisors.reasons import NOPROC, Reason, shown
+from supervisors.reasons import NOPROC, Crash, Reason, shown
 
 __all__ = [
     "AlreadyPresent",
@@ -139,7 +139,10 @@ class StartError(SupervisorError):
         super().__init__(f"{who} did not start: {shown(reason)}")
         self.reason = reason
         self.spec = spec
-        self.__cause__ = getattr(reason, "exc", None)
+        cause = reason.exc if isinstance(reason, Crash) else None
+        self.__cause__ = (
+            cause if isinstance(cause, BaseException) else None
+        )  # whatever somebody made a crash of
 
 
 @final

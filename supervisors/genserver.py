@@ -153,7 +153,9 @@ class GenServer(Inspected):
         if type(message) is _Cast:
             return _only_stop(self.handle_cast(message.request))
         if type(message) is _Idle:
-            return _only_stop(self.handle_timeout())
+            stop = _only_stop(self.handle_timeout())
+            self._actor_has_no_message()
+            return stop
         request = self.current_request
         return (
             _only_stop(self.handle_info(message)) if request is None else self.handle_call(message, request)
@@ -215,6 +217,7 @@ class GenServer(Inspected):
             self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - as in every handler: it ends its process, and only that
             self._actor_failed(exc, None)
+            self._actor_catch_up()
 
     def _actor_look(self, rest: _Rest) -> None:
         now = self.system.clock.monotonic()
@@ -226,6 +229,7 @@ class GenServer(Inspected):
         if (passivates or hibernates) and not rest.hibernating:
             rest.hibernating = True
             self.on_hibernate()
+            self._actor_has_no_message()
         if passivates:
             self._actor_passivate()
         self._actor_wait_for_lull(rest)

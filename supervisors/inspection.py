@@ -15,9 +15,9 @@ from typing import Any, final
 from supervisors.errors import ReplyError, SupervisorError
 from supervisors.process import From, Future, Process
 from supervisors.registry import Name, resolve
-from supervisors.runtime.ref import Ref
+from supervisors.runtime.ref import ALIVE, Ref
 from supervisors.runtime.running import check_callback, contained
-from supervisors.runtime.signals import Signal
+from supervisors.runtime.signals import Signal, StopRequest
 
 __all__ = ["Inspected", "get_state", "resume", "suspend", "trace"]
 
@@ -39,6 +39,7 @@ def get_state(server: Ref[Any] | Name, timeout: float | None = 5.0) -> Any:
 def suspend(server: Ref[Any] | Name, timeout: float | None = 5.0) -> None:
     """Let the server handle nothing but operators, and its own end, until `resume`; what arrives waits.
 
+    A client's `ref.stop()` is a message that waits; a shutdown does not, also with `drain_on_shutdown`.
     Raises: as `get_state`; `ReplyError` if the server has not started yet.
     """
     _order(server, Inspected._actor_suspend, timeout)  # noqa: SLF001 - the two halves of one thing
@@ -89,7 +90,10 @@ class Inspected(Process):
             self._actor_failed(exc, signal)
 
     def _actor_passes(self, item: object) -> bool:
-        return not self._actor_suspended and super()._actor_passes(item)
+        if self._actor_suspended:
+            # Nothing drains while nothing is handled: a shutdown that waited for that would come as a kill.
+            return type(item) is StopRequest and self._actor_stop_reason is not ALIVE
+        return super()._actor_passes(item)
 
     def _actor_on_user(self, item: Any) -> None:
         for tracer in self._actor_tracers:

@@ -15,10 +15,11 @@ Source: Orleans, "virtual actors" (activation, deactivation); Akka Cluster Shard
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from threading import RLock
 from typing import Any
 
-from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
+from supervisors.errors import AlreadyStarted, BadSpec, NotFound, ProcessDown, StartError, SupervisorError
 from supervisors.reasons import NOPROC, Crash
 from supervisors.registry import Name, resolve
 from supervisors.runtime.log import log
@@ -125,6 +126,9 @@ class OnDemand:
             raise ProcessDown(NOPROC, key)  # it has nothing to do
         ref = started[0] if isinstance(started, tuple) else started
         if ref.name != Via(self, key):
+            if ref.parent is supervisor:  # else each use would leave one more
+                with suppress(NotFound):
+                    supervisor.terminate_child(ref)
             raise SupervisorError(
                 f"{ref} has not taken the name it was given: the child of an OnDemand must be an actor class "
                 "whose `name` is that of the process"

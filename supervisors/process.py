@@ -253,7 +253,10 @@ class Process(Life):
             return None
 
     def continue_(self, arg: Any = None) -> None:
-        """Run `handle_continue(arg)` right after the current callback, before any other message."""
+        """Run `handle_continue(arg)` right after the current callback, before any other message.
+
+        Also if the callback then refuses with a `ReplyError`.
+        """
         self._actor_guard()
         if self._actor_continues is None:
             self._actor_continues = deque()
@@ -262,8 +265,9 @@ class Process(Life):
     def stash(self) -> None:
         """Put the message that is being handled aside until `unstash_all`; it is handled again then.
 
-        Whoever asked goes on waiting. What is put aside counts toward no limit of the mailbox until it is back. Only
-        for messages: to call it in `handle_down` or `handle_exit` is a crash.
+        Whoever asked goes on waiting, and an answer is dropped; a `Stop` is not. What is put aside counts toward no
+        limit of the mailbox until it is back. Only for messages: to call it anywhere else, as in `init`,
+        `handle_continue`, `handle_timeout` or `handle_down`, is a crash.
         """
         self._actor_guard()
         if self._actor_stash is None:

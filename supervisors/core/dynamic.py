@@ -44,6 +44,7 @@ class DynamicChildren:
     def __init__(self, flags: DynamicFlags) -> None:
         self._flags = check_dynamic_flags(flags)
         self._entries: dict[Ref, Entry] = {}
+        self._starting: Entry | None = None  # has its place already, and is no child yet
         self._window = RestartWindow(flags.max_restarts, flags.max_seconds)
 
     # what happens to a supervisor
@@ -96,10 +97,12 @@ class DynamicChildren:
 
         Thread: any, under the lock that makes it a child in the same instant. Raises: MaxChildren.
         """
-        limit = self._flags.max_children
-        if limit is not None and len(self._entries) >= limit:
-            raise MaxChildren(limit)
         self._entries[ref] = Entry(spec, ref, None, now, 1)
+        try:
+            self._check_room()
+        except MaxChildren:
+            del self._entries[ref]
+            raise
 
     @property
     def extra_args(self) -> tuple[object, ...]:
@@ -112,19 +115,20 @@ class DynamicChildren:
         Raises: BadSpec, MaxChildren, AlreadyStarted, StartError.
         """
         spec = check_child(child_spec(like), "never")
-        limit = self._flags.max_children
-        if limit is not None and len(self._entries) >= limit:
-            raise MaxChildren(limit)
-        entry = Entry(spec)
-        match (yield from self._launch(entry)):
+        entry = self._starting = Entry(spec)
+        try:
+            self._check_room()
+            outcome = yield from self._launch(entry)
+        finally:
+            self._starting = None
+        match outcome:
             case Started(ref, info):
                 return started(ref, info)
             case Ignored():
                 return None
             case StartFailed(reason, ref):
                 yield Report("start_error", spec.id, ref, reason)
-                cause = reason.exc if isinstance(reason, Crash) else reason
-                raise cause if isinstance(cause, AlreadyStarted) else StartError(reason)
+                raise _taken(reason) or StartError(reason)
             case unknown:
                 assert_never(unknown)
 
@@ -187,6 +191,8 @@ class DynamicChildren:
                 entry.restarts += 1
             case Ignored():
                 pass
+            case StartFailed(reason) if self._has_instead(entry, _taken(reason)):
+                self._forget(entry)
             case StartFailed(reason, ref):
                 yield Report("start_error", entry.spec.id, ref, reason)
                 yield self._put_off(entry)
@@ -194,10 +200,23 @@ class DynamicChildren:
                 assert_never(unknown)
         return None
 
+    def _has_instead(self, entry: Entry, taken: AlreadyStarted | None) -> bool:
+        # Whoever could not wait has started another child under its name: each attempt would fail, and count.
+        return taken is not None and self._entries.get(taken.ref, entry) is not entry
+
     def _put_off(self, entry: Entry) -> Later:
         entry.retry = Retry(entry.ref)
         entry.streak += 1
         return Later(entry.retry, entry.spec.backoff, entry.streak - 1)
+
+    def _check_room(self) -> None:
+        # Whoever wants a place takes it and then looks: of two at once, for the last one, no more than one has it.
+        limit, coming = self._flags.max_children, self._starting
+        if limit is None:
+            return
+        more = coming is not None and coming.ref not in self._entries
+        if more + len(self._entries) > limit:
+            raise MaxChildren(limit)
 
     # one child
 
@@ -205,12 +224,13 @@ class DynamicChildren:
         outcome: Outcome = yield Start(self._complete(entry.spec), entry.starts)
         match outcome:
             case Started(ref, _, at):
-                self._forget(entry)
-                entry.ref, entry.retry, entry.started_at = ref, None, at
+                before, entry.ref, entry.retry, entry.started_at = entry.ref, ref, None, at
                 entry.starts += 1
                 if entry.spec.restart == "temporary":
                     entry.spec = entry.spec.without_args()
-                self._entries[ref] = entry
+                self._entries[ref] = entry  # first: its place is never free
+                if before is not ref:
+                    self._entries.pop(before, None)
                 yield Report("child_started", entry.spec.id, ref)
             case Ignored():
                 self._forget(entry)
@@ -232,6 +252,11 @@ class DynamicChildren:
 
     def _forget(self, entry: Entry) -> None:
         self._entries.pop(entry.ref, None)
+
+
+def _taken(reason: Reason) -> AlreadyStarted | None:
+    cause = reason.exc if isinstance(reason, Crash) else reason
+    return cause if isinstance(cause, AlreadyStarted) else None
 
 
 def _line(entry: Entry) -> Child:

@@ -26,8 +26,8 @@ class _Wait:
 
 WAIT: Final = _Wait()
 
-Done: TypeAlias = Callable[[Any, SupervisorError | None], None]
-"""Called with what the operation returned, or with what it refused to do; any other exception is not caught."""
+Done: TypeAlias = Callable[[Any, Exception | None], None]
+"""Called with what the operation returned, or with what it refused to do; see `Turns.run` for any other exception."""
 
 
 class Turns:
@@ -36,13 +36,24 @@ class Turns:
     Thread: that of the supervisor; every call runs operations until one waits or none is left.
     """
 
-    __slots__ = ("_answer", "_busy", "_closed", "_done", "_operation", "_perform", "_queue", "waiting")
+    __slots__ = (
+        "_answer",
+        "_asked",
+        "_busy",
+        "_closed",
+        "_done",
+        "_operation",
+        "_perform",
+        "_queue",
+        "waiting",
+    )
 
     def __init__(self, perform: Callable[[Step], object]) -> None:
         self._perform = perform
-        self._queue: deque[tuple[Operation[Any], Done]] = deque()
+        self._queue: deque[tuple[Operation[Any], Done, bool]] = deque()
         self._operation: Operation[Any] | None = None
         self._done: Done = _drop
+        self._asked = False
         self._answer: object = None
         self._busy = False
         self._closed = False
@@ -53,21 +64,25 @@ class Turns:
         """Whether no operation runs or is queued."""
         return self._operation is None and not self._queue
 
-    def run(self, operation: Operation[Any], done: Done) -> None:
-        """Run this operation once all earlier ones are done; after `run_last` it is forgotten."""
+    def run(self, operation: Operation[Any], done: Done, *, asked: bool = False) -> None:
+        """Run this operation once all earlier ones are done; after `run_last` it is forgotten.
+
+        What it raises beside a refusal is passed on, or, if a client has `asked` for it, told as one: the client's own
+        ids may raise where they are looked up.
+        """
         if self._closed:
             operation.close()
             return
-        self._queue.append((operation, done))
+        self._queue.append((operation, done, asked))
         self._go_on()
 
     def run_last(self, operation: Operation[Any], done: Done) -> None:
         """Let the running operation finish, forget all that wait and all that come, and then run this one."""
-        for forgotten, _ in self._queue:
+        for forgotten, _, _ in self._queue:
             forgotten.close()
         self._queue.clear()
         self._closed = True
-        self._queue.append((operation, done))
+        self._queue.append((operation, done, False))
         self._go_on()
 
     def answer(self, step: Step, answer: object) -> bool:
@@ -90,20 +105,22 @@ class Turns:
 
     def _advance(self) -> None:
         if self._operation is None:
-            self._operation, self._done = self._queue.popleft()
+            self._operation, self._done, self._asked = self._queue.popleft()
             self._answer = None
         try:
             step = self._operation.send(self._answer)
         except StopIteration as stop:
             self._finish(stop.value, None)
-        except SupervisorError as refusal:
+        except Exception as refusal:
+            if not (self._asked or isinstance(refusal, SupervisorError)):
+                raise
             self._finish(None, refusal)
         else:
             self._answer = self._perform(step)
             if self._answer is WAIT:
                 self.waiting = step
 
-    def _finish(self, result: object, refusal: SupervisorError | None) -> None:
+    def _finish(self, result: object, refusal: Exception | None) -> None:
         done, self._operation, self._done = self._done, None, _drop
         done(result, refusal)
 
@@ -114,5 +131,5 @@ def at_once(decide: Callable[[], object]) -> Operation[object]:
     return decide()
 
 
-def _drop(result: object, refusal: SupervisorError | None) -> None:
+def _drop(result: object, refusal: Exception | None) -> None:
     pass

@@ -7,12 +7,13 @@ Source: Erlang/OTP `gen_server`, callbacks; `pykka.Actor`.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, ClassVar, Final
 
 import pykka
 
 from supervisors.errors import BadSpec
-from supervisors.reasons import Crash, Reason
+from supervisors.reasons import Crash, Reason, shown
 from supervisors.runtime.limit import UNBOUNDED, MailboxConfig
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.signals import Down, ExitMsg, Word
@@ -87,6 +88,28 @@ class Hooks(pykka.Actor):
 
 _SECONDS: Final = ("shutdown", "max_handler_seconds", "hibernate_after", "passivate_after")
 
+_CALLED: Final = (
+    "init",
+    "handle_call",
+    "handle_cast",
+    "handle_info",
+    "handle_timeout",
+    "handle_data",
+    "handle_continue",
+    "handle_exit",
+    "handle_down",
+    "handle_system",
+    "handle_shutdown",
+    "on_hibernate",
+    "terminate",
+    "on_start",
+    "on_stop",
+    "on_failure",
+    "label",
+    "inspect_state",
+)
+# Not `on_receive`: as in Pykka, what it returns is the answer, and that may be a coroutine, for the asker to await.
+
 
 def check_attributes(cls: type[Any]) -> None:
     """Refuse a class that says something no process can do: it would be found out only when its processes end.
@@ -102,3 +125,26 @@ def check_attributes(cls: type[Any]) -> None:
             raise BadSpec(
                 "invalid_class", (name, value), f"{name}={value!r} of {cls.__name__} must be {wanted}"
             )
+    _check_reply_errors(cls)
+    for name in _CALLED:
+        _check_called(cls, name)
+
+
+def _check_reply_errors(cls: type[Any]) -> None:
+    value: object = cls.reply_errors
+    if isinstance(value, tuple) and all(isinstance(e, type) and issubclass(e, BaseException) for e in value):
+        return
+    message = f"reply_errors={shown(value)} of {cls.__name__} must be a tuple of exception classes"
+    raise BadSpec("invalid_class", ("reply_errors", value), message)
+
+
+def _check_called(cls: type[Any], name: str) -> None:
+    if not any(name in vars(base) for base in cls.__mro__[1:] if issubclass(base, pykka.Actor)):
+        return  # a method of its own, which only itself calls
+    value = getattr(cls, name)
+    if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+        message = (
+            f"{cls.__name__}.{name} must be a plain function: nobody awaits it, and it would never run; start a task "
+            "of an event loop in it, or wait for `asyncio.run(...)`"
+        )
+        raise BadSpec("invalid_class", (name, value), message)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import pykka
 from pykka import messages
 
-from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError
+from supervisors.errors import AlreadyStarted, ProcessDown, ProcessKilled, ReplyError, SupervisorError
 from supervisors.reasons import KILLED, NORMAL, Crash, Exit, Reason, is_clean
 from supervisors.runtime.death import UNSETTLED, claim, conclude, release, tell_starter
 from supervisors.runtime.hooks import DEFER_START, check_attributes
@@ -110,11 +110,14 @@ class Life(Seam):
                 if ref.name is not None:
                     ref.system.names.unregister(ref.name, ref)
                 return
-            self._actor_begun(self._actor_init())
+            result = self._actor_init()
+            self._actor_has_no_message()
+            self._actor_begun(result)
             if self._actor_continues:
                 self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - whatever a handler raises ends its process, and only that
             self._actor_failed(exc, None)
+            self._actor_catch_up()
 
     def _actor_init(self) -> object:
         return self.init()
@@ -165,10 +168,12 @@ class Life(Seam):
                     self._actor_end(signal.reason)
             else:
                 self.handle_system(signal)
+            self._actor_has_no_message()
             if self._actor_continues:
                 self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - as in _actor_begin
             self._actor_failed(exc, None)
+            self._actor_catch_up()
 
     def _actor_on_user(self, item: Any) -> None:
         request: From | None = None
@@ -186,6 +191,8 @@ class Life(Seam):
             if stash is not None and stash.wanted:
                 stash.keep(self._actor_ref, item if request is None else request)
                 self._actor_request = None
+                if type(answer) is Stop:
+                    self._actor_end(answer.reason)
             elif request is not None:
                 self._actor_answer(request, answer)
                 self._actor_request = None
@@ -195,6 +202,7 @@ class Life(Seam):
                 self._actor_run_continues()
         except BaseException as exc:  # noqa: BLE001 - as in _actor_begin
             self._actor_failed(exc, request)
+            self._actor_catch_up()
 
     def _actor_answer(self, request: From, answer: Any) -> None:
         if answer is NO_REPLY:
@@ -212,6 +220,20 @@ class Life(Seam):
     def _actor_run_continues(self) -> None:
         while self._actor_continues and not self._actor_ref.actor_inbox.closed:
             self.handle_continue(self._actor_continues.popleft())
+            self._actor_has_no_message()
+
+    def _actor_catch_up(self) -> None:
+        # Who has refused lives on: what it wanted to do next still comes before any other message.
+        while self._actor_continues and not self._actor_ref.actor_inbox.closed:
+            try:
+                self._actor_run_continues()
+            except BaseException as exc:  # noqa: BLE001 - as in _actor_begin
+                self._actor_failed(exc, None)
+
+    def _actor_has_no_message(self) -> None:
+        # What just ran was no message's handler. A wish to put one aside would strike the next one, which is another.
+        if self._actor_stash is not None and self._actor_stash.wanted:
+            raise SupervisorError(f"{self._actor_ref} can put aside messages, and was handling none")
 
     def _actor_on_exit(self, notice: ExitNotice) -> None:
         if accept(self._actor_ref, notice):

@@ -168,20 +168,30 @@ class Limit:
         return True
 
     def _drop_oldest(self, ref: Ref[Any], maxlen: int) -> None:
-        user = ref.actor_inbox.user
-        spared: list[Any] = []
-        try:
-            while user:
-                item = user.popleft()
-                if not isinstance(item, Signal) or isinstance(item, From):
-                    ref.refuse(item, "mailbox full", MailboxFull(ref, maxlen))
-                    self._forget_oldest()
-                    break
-                spared.append(item)
-        except IndexError:
-            pass  # the owner was faster: there is room now
-        if user is not None and spared:
-            user.extendleft(reversed(spared))
+        box = ref.actor_inbox
+        for lane in (box.held, box.user):  # what a process that is suspended, or still starts, holds is older
+            taken = [] if lane is None else _take_oldest(lane)
+            if lane is not box.held and lane is not box.user:
+                box.let_go(lane)  # released meanwhile, and what was spared is back in it
+            for item in taken:
+                ref.refuse(item, "mailbox full", MailboxFull(ref, maxlen))
+                self._forget_oldest()
+            if taken:
+                return
+
+
+def _take_oldest(lane: deque[Any]) -> list[Any]:
+    # At most one message; none, if the owner was faster: there is room now.
+    spared: list[Any] = []
+    taken: list[Any] = []
+    try:
+        while lane and not taken:
+            item = lane.popleft()
+            (spared if isinstance(item, Signal) and not isinstance(item, From) else taken).append(item)
+    except IndexError:
+        pass
+    lane.extendleft(reversed(spared))
+    return taken
 
 
 def _on_a_loop() -> bool:

@@ -158,8 +158,15 @@ class Mailbox:
     def release(self) -> None:
         """End `hold`: what was held comes before what arrived since. Thread: the owner's turn."""
         held, self.held = self.held, None
-        if held:
-            (self.user if self.user is not None else self._lane(control=False)).extendleft(reversed(held))
+        self.let_go(held)
+
+    def let_go(self, held: deque[Any] | None) -> None:
+        """Put what was held before what waits: one by one, for a sender may be dropping the oldest. Thread: any."""
+        try:
+            while held:
+                (self.user if self.user is not None else self._lane(control=False)).appendleft(held.pop())
+        except IndexError:
+            pass  # it took the last one
 
     def drain(self) -> list[Any]:
         """Everything still queued, in order. After this every put says False. Thread: any, also several at once."""

@@ -10,15 +10,16 @@ The rule of this file: as in `static.py`, only doors; what the calls mean is in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any, cast, overload
 
 from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.entry import Child, Counts, View
 from supervisors.core.steps import Report
-from supervisors.errors import ForeignProcess, ProcessDown
+from supervisors.errors import BadSpec, ForeignProcess, ProcessDown
 from supervisors.process import Future, Process
-from supervisors.reasons import NOPROC, SHUTDOWN, Reason
+from supervisors.reasons import NOPROC, SHUTDOWN, Reason, shown
 from supervisors.runtime.launch import launch
 from supervisors.runtime.names import Name
 from supervisors.runtime.ref import Ref
@@ -70,8 +71,8 @@ class DynamicSupervisorRef(Ref[Any]):
         that fails, or says `IGNORE`, is an end like any other) nor anybody for the supervisor, which takes no turn.
         `on_exit(reason)` is called on the thread it dies on, and must not block.
 
-        Thread: any. Raises: `ProcessDown` if the supervisor is dead or stopping; `MaxChildren`; `BadSpec`; what the
-        constructor raises.
+        Thread: any. Raises: `ProcessDown` if the supervisor is dead or stopping; `MaxChildren`; `BadSpec`, also for
+        what is no class of processes; what the constructor raises.
         """
         guard()
         owner = cast("DynamicSupervisor | None", self.actor_inbox.owner)
@@ -154,12 +155,14 @@ class DynamicSupervisor(Supervision):
         self, cls: type[Process], args: tuple[Any, ...], on_exit: Callable[[Reason], object] | None
     ) -> Ref[Any]:
         """See `DynamicSupervisorRef.spawn_child`. Thread: any."""
-        me, spec = self._actor_ref, _passing(cls)
+        me, spec = self._actor_ref, _passing(_a_process_class(cls))
         children = getattr(self, "_children", None)
         if me.system.foreign:
             raise ForeignProcess(me)
         if children is None or self._ending:
             raise ProcessDown(NOPROC, me)
+
+        admitted: list[Ref[Any]] = []
 
         def admit(ref: Ref[Any]) -> None:
             with me.system.lock:  # as it begins to end: either it sees the child, or we see that it ends
@@ -168,6 +171,7 @@ class DynamicSupervisor(Supervision):
                 children.take_in(
                     spec, ref, self._now()
                 )  # first: it refuses one too many, who then is nobody's child
+                admitted.append(ref)
                 if not adopt(me, ref):
                     children.forgets(ref, SHUTDOWN)
                     raise ProcessDown(NOPROC, me)
@@ -182,10 +186,13 @@ class DynamicSupervisor(Supervision):
                 self._report(Report("start_error", None, outcome.ref, outcome.reason))
 
         args = children.extra_args + args
-        if System.current() is me.system:
-            return launch(cls, args, EMPTY, starter=stillborn, admit=admit)
-        with me.system.activated():
-            return launch(cls, args, EMPTY, starter=stillborn, admit=admit)
+        try:
+            with nullcontext() if System.current() is me.system else me.system.activated():
+                return launch(cls, args, EMPTY, starter=stillborn, admit=admit)
+        except BaseException:
+            for ref in admitted:  # it is dead, and has told nobody
+                children.forgets(ref, SHUTDOWN)
+            raise
 
     def _actor_forgets(self, child: Ref[Any], reason: Reason) -> bool:
         children = cast("DynamicChildren", self._children)
@@ -195,6 +202,12 @@ class DynamicSupervisor(Supervision):
         if not isinstance(result, DynamicFlags):
             raise TypeError
         return DynamicChildren(result)
+
+
+def _a_process_class(given: object) -> type[Process]:
+    if isinstance(given, type) and issubclass(given, Process):
+        return given
+    raise BadSpec("invalid_start", given, f"a Process class is wanted here, not {shown(given)}")
 
 
 @lru_cache(256)

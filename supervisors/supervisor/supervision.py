@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, Self, final
 from supervisors.core.entry import View
 from supervisors.core.steps import Stop
 from supervisors.core.turns import at_once
-from supervisors.errors import BadSpec, ReplyError, StartError, SupervisorError
+from supervisors.errors import BadSpec, ReplyError, StartError
 from supervisors.process import DEFER_START, IGNORE, NO_REPLY, ExitMsg, From
 from supervisors.reasons import Exit, Reason
 from supervisors.runtime.names import Name
@@ -115,7 +115,7 @@ class Supervision(Performer):
         if arg is _BEGIN:
             self._turns.run(self._children.start_all(), self._begun)
 
-    def _begun(self, stop: Stop | None, _refusal: SupervisorError | None) -> None:
+    def _begun(self, stop: Stop | None, _refusal: Exception | None) -> None:
         if stop is None:
             self.start_succeeded()
         else:
@@ -151,7 +151,7 @@ class Supervision(Performer):
         if operation == "count_children":
             args = (_is_alive,)
 
-        def done(result: object, refusal: SupervisorError | None) -> None:
+        def done(result: object, refusal: Exception | None) -> None:
             if request is None:
                 return
             if refusal is None:
@@ -159,9 +159,10 @@ class Supervision(Performer):
             else:
                 request.fail(refusal)
 
-        self._turns.run(method(*args) if operation in _TAKE_TIME else at_once(lambda: method(*args)), done)
+        turn = method(*args) if operation in _TAKE_TIME else at_once(lambda: method(*args))
+        self._turns.run(turn, done, asked=True)
 
-    def _decided(self, stop: Stop | None, _refusal: SupervisorError | None) -> None:
+    def _decided(self, stop: Stop | None, _refusal: Exception | None) -> None:
         if stop is not None:
             self._end(stop.reason)
 

@@ -154,6 +154,8 @@ class Task:
 
     def _ended(self, reason: Reason) -> None:
         down = ProcessDown(reason, self.ref)
-        if isinstance(reason, Crash):
+        if isinstance(reason, Crash) and isinstance(
+            reason.exc, BaseException
+        ):  # or the task's end is not told
             down.__cause__ = reason.exc
         self._answer.fail(down)

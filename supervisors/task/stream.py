@@ -1,7 +1,8 @@
 """One task for each of many items, so many at a time, their results as an iterator.
 
 The rule of this file: nothing runs that nobody asked for. An iterator that is not advanced starts no more tasks, and
-one that is given up, or whose consumer has ended, stops those that run. The consumer is sent no messages.
+one that is given up, or whose consumer has ended, stops those that run. What can be told is told before another item
+is taken. The consumer is sent no messages.
 
 Source: Elixir `Task.Supervisor.async_stream_nolink/4`.
 """
@@ -92,8 +93,8 @@ class Stream:
             _stop(each.task.ref)
 
     def _fill(self) -> bool:
-        # Whether there is anything left to wait for or to tell.
-        while len(self._busy()) < self._most:
+        # Whether there is anything left to wait for or to tell. Items may be endless, or come from what was told.
+        while self._ready() is None and len(busy := self._busy()) < self._most and not _overdue(busy):
             try:
                 item = next(self._items)
             except StopIteration:
@@ -145,6 +146,11 @@ class Stream:
 
     def _busy(self) -> list[_Running]:
         return [each for each in self._running if not each.task.done()]
+
+
+def _overdue(busy: list[_Running]) -> bool:
+    first = min((each.deadline for each in busy), default=math.inf)
+    return first < math.inf and first <= _now(busy[0].task.ref)
 
 
 def _stop(ref: Ref[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Any
 
@@ -183,6 +184,15 @@ def test_a_class_that_names_no_dispatcher_or_mailbox_cannot_be_started() -> None
     refused("invalid_mailbox", Boxless.start)
 
 
+async def never_run(*_: Any) -> None:
+    """Nobody awaits it."""
+
+
+async def never_yields(*_: Any) -> Any:
+    """Nobody asks it for anything."""
+    yield
+
+
 IMPOSSIBLE: dict[str, list[Any]] = {
     "invalid_pool": [
         lambda: PoolDispatcher(0),
@@ -245,6 +255,14 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: type("Late", (Echo,), {"max_handler_seconds": "soon"}),
         lambda: type("Late", (GenServer,), {"passivate_after": -1}),
         lambda: type("Late", (GenServer,), {"hibernate_after": math.nan}),
+        lambda: type("Late", (Echo,), {"reply_errors": ValueError}),
+        lambda: type("Late", (Echo,), {"reply_errors": (ValueError, "KeyError")}),
+        lambda: type("Late", (Echo,), {"init": never_run}),
+        lambda: type("Late", (Echo,), {"terminate": never_run}),
+        lambda: type("Late", (Echo,), {"on_stop": never_run}),
+        lambda: type("Late", (GenServer,), {"handle_call": never_run}),
+        lambda: type("Late", (GenServer,), {"handle_cast": never_yields}),
+        lambda: type("Late", (type("Mixed", (), {"handle_info": never_run}), GenServer), {}),
     ],
     "badarg": [
         lambda: tree(System.current(), limit="x"),  # type: ignore[arg-type]
@@ -275,6 +293,18 @@ IMPOSSIBLE: dict[str, list[Any]] = {
         lambda: Application(Echo, deadline="soon"),  # type: ignore[arg-type]
     ],
 }
+
+
+def test_a_method_that_nobody_but_the_class_calls_may_be_a_coroutine() -> None:
+    assert type("Own", (Process,), {"handle_call": never_run}).start().is_alive()  # it is no GenServer
+
+
+def test_an_answer_may_be_a_coroutine_for_the_asker_to_await() -> None:
+    class Slow(Process):
+        async def on_receive(self, message: Any) -> Any:
+            return message
+
+    assert asyncio.run(Slow.start().ask(1, timeout=SOON)) == 1
 
 
 @pytest.mark.parametrize("why", IMPOSSIBLE)

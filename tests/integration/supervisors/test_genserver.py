@@ -18,6 +18,8 @@ from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.system import System
 from supervisors.runtime.timers import Timers
+from supervisors.spec import child
+from supervisors.supervisor import Supervisor
 
 from .conftest import BLOCKING, SOON, Log, name_of, simulated
 
@@ -318,6 +320,25 @@ def test_a_suspended_server_keeps_its_messages_and_answers_operators(system: Sys
     resume(ref)
     assert answer.get(timeout=SOON) == 15
     resume(ref)
+
+
+@pytest.mark.parametrize("drains", [True, False])
+def test_a_suspended_server_ends_with_its_parent_s_word_and_cleans_up(
+    drains: bool, system: System, log: Log
+) -> None:
+    class Kept(GenServer):
+        drain_on_shutdown = drains
+
+        def terminate(self, reason: Any) -> None:
+            log(reason)
+
+    supervisor = Supervisor.start([child(Kept).replace(shutdown=SOON)])
+    ref = supervisor.which_child(Kept).ref
+    suspend(ref)
+    ref.tell("waits")
+    supervisor.terminate_child(Kept)
+    assert log.rest() == [SHUTDOWN]
+    assert ref.exit_reason is SHUTDOWN
 
 
 def test_a_suspended_server_can_be_stopped_and_killed(system: System) -> None:

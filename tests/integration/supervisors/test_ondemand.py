@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from supervisors import (
     NO_REPLY,
     NORMAL,
     PASSIVATED,
+    Backoff,
     BadSpec,
     DynamicSupervisor,
     From,
@@ -26,6 +28,7 @@ from supervisors import (
     Sim,
     StartError,
     Supervisor,
+    SupervisorError,
     System,
     call,
     cast,
@@ -552,3 +555,64 @@ def test_the_end_has_its_reason() -> None:
         ref.stop()
         sim.run_until_idle()
         assert ref.exit_reason is NORMAL
+
+
+def _unnamed(store: dict[Any, Any], key: Any, name: Any = None) -> Any:
+    return Resting.start_link(store, key)
+
+
+def test_a_child_that_does_not_take_its_name_is_not_kept(system: System) -> None:
+    children = DynamicSupervisor.start_link()
+    rooms = OnDemand(children, lambda key: child(_unnamed, {}, key))
+    for _ in range(2):
+        with pytest.raises(SupervisorError, match="has not taken the name"):
+            call(via(rooms, "kitchen"), 1)
+    assert children.which_children() == []
+
+
+# --- a crash ----------------------------------------------------------------------------------------------------------
+
+
+class Fragile(Resting):
+    def handle_call(self, request: Any, from_: Any) -> Any:
+        return 1 // 0 if request == "crash" else super().handle_call(request, from_)
+
+
+@pytest.mark.parametrize("backoff", [None, Backoff()])
+def test_who_asks_for_one_that_crashed_harms_nobody_else(backoff: Backoff | None) -> None:
+    def scenario(sim: Sim) -> None:
+        children = DynamicSupervisor.start_link(max_restarts=1)
+        rooms = OnDemand(children, lambda key: child(Fragile, {}, key).replace(backoff=backoff))
+        assert call(via(rooms, "quiet"), 1) == 1
+        quiet = rooms.owner("quiet")
+
+        def use() -> None:
+            for _ in range(5):
+                with contextlib.suppress(ProcessDown):
+                    call(via(rooms, "busy"), 1)
+
+        users = [sim.client(use) for _ in range(2)]
+        with pytest.raises(ZeroDivisionError):
+            call(via(rooms, "busy"), "crash")
+        for user in users:
+            user.get()
+        sim.advance(30.0)
+        assert quiet is not None
+        assert children.is_alive(), children.exit_reason
+        assert rooms.owner("quiet") is quiet
+        assert len(children.which_children()) == 2
+
+    explore(scenario, seeds=range(200))
+
+
+def test_who_asks_for_one_that_waits_for_its_restart_gets_another_at_once() -> None:
+    with System():
+        children = DynamicSupervisor.start_link(max_restarts=1)
+        rooms = OnDemand(children, lambda key: child(Fragile, {}, key).replace(backoff=Backoff(min=0.01)))
+        assert call(via(rooms, "quiet"), 1) == 1
+        with pytest.raises(ZeroDivisionError):
+            call(via(rooms, "busy"), "crash")
+        assert call(via(rooms, "busy"), 1) == 1
+        while len(children.which_children()) > 2:  # until it was tried again
+            assert call(via(rooms, "quiet"), 1) > 1
+        assert children.count_children().active == 2

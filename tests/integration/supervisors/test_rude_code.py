@@ -14,6 +14,8 @@ from supervisors import (
     NO_REPLY,
     Application,
     DynamicSupervisor,
+    Flags,
+    NotFound,
     PoolDispatcher,
     Process,
     ProcessDown,
@@ -26,11 +28,17 @@ from supervisors import (
     via,
     whereis,
 )
-from supervisors.reasons import KILLED, NORMAL, SHUTDOWN
+from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Exit
 from supervisors.testing import Event, Sim
 from tests.integration.supervisors.conftest import SOON, Echo, Log, name_of, simulated
 
 THREADS = "it is about threads that meet"
+
+
+class Failure:
+    """A reason of somebody's own that looks like a crash."""
+
+    exc = "timeout"
 
 
 class Rude(BaseException):
@@ -77,6 +85,58 @@ def test_a_start_that_fails_with_what_cannot_be_shown_harms_no_sibling(
         supervisor.start_child(worker("b", Shy()))
     assert sibling.is_alive()
     assert supervisor.is_alive()
+
+
+@pytest.mark.parametrize("cls", [Supervisor, DynamicSupervisor])
+def test_a_start_that_fails_with_a_reason_that_looks_like_a_crash_harms_no_sibling(
+    cls: Any, system: System, worker: Callable[..., Any]
+) -> None:
+    supervisor = cls.start()
+    sibling = supervisor.start_child(worker("a"))
+    failure = Failure()
+    with pytest.raises(StartError) as error:
+        supervisor.start_child(worker("b", Exit(failure)))
+    assert error.value.reason is failure
+    assert sibling.is_alive()
+    assert supervisor.is_alive()
+
+
+class NoHash:
+    def __hash__(self) -> int:
+        raise ValueError("as rude as can be")
+
+
+class NoEquals:
+    def __hash__(self) -> int:
+        return hash("a")
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("as rude as can be")
+
+
+@pytest.mark.parametrize("id", [NoHash(), NoEquals()], ids=["hash", "=="])
+def test_an_id_that_cannot_be_looked_up_harms_only_who_asks(
+    id: Any, system: System, worker: Callable[..., Any]
+) -> None:
+    static, dynamic = Supervisor.start([worker("a")]), DynamicSupervisor.start()
+    children = [static.which_children()[0].ref, dynamic.start_child(worker("b"))]
+    asks: list[Callable[[], object]] = [
+        lambda: static.which_child(id),
+        lambda: static.get_childspec(id),
+        lambda: static.terminate_child(id),
+        lambda: static.restart_child(id),
+        lambda: static.delete_child(id),
+        lambda: static.start_child(worker(id)),
+        lambda: static.update(Flags(), [worker("a"), worker(id)]),
+    ]
+    for ask in asks:
+        with pytest.raises(ValueError, match="as rude as can be"):
+            ask()
+    with pytest.raises((ValueError, NotFound)):  # two that are not the same need not be compared
+        dynamic.terminate_child(id)
+    assert all(each.is_alive() for each in children)
+    assert static.is_alive()
+    assert dynamic.is_alive()
 
 
 # --- what is no Exception -----------------------------------------------------------------------------------------

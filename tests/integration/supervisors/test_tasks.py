@@ -415,6 +415,56 @@ def test_a_stream_runs_only_so_many_at_a_time(tasks: TaskSupervisorRef) -> None:
     assert 1 <= most[0] <= 2
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_stream_yields_what_is_done_before_it_takes_another_item(
+    tasks: TaskSupervisorRef, log: Log, ordered: bool
+) -> None:
+    def work(n: int) -> int:
+        process = current_process()
+        assert process is not None
+        process.ref.add_exit_callback(log)
+        return n
+
+    taken = []
+
+    def items() -> Iterator[int]:
+        for n in range(50):
+            taken.append(n)
+            yield n
+            log.next()  # as if they were short, and each were over before the next is taken
+
+    results = tasks.async_stream(work, items(), max_concurrency=4, ordered=ordered, timeout=SOON)
+    for n in range(5):
+        assert next(results) == Returned(n)
+        assert len(taken) <= n + 2
+
+
+def test_a_stream_takes_no_more_items_while_one_of_its_tasks_is_overdue(
+    tasks: TaskSupervisorRef, log: Log, gate: Gate
+) -> None:
+    def work(n: int) -> int:
+        if n == 0:
+            return int(gate(n))
+        process = current_process()
+        assert process is not None
+        process.ref.add_exit_callback(log)
+        return n
+
+    taken = []
+
+    def items() -> Iterator[int]:
+        for n in range(50):
+            taken.append(n)
+            yield n
+            if n:
+                log.next()
+
+    results = tasks.async_stream(work, items(), max_concurrency=2, timeout=0.0)
+    with pytest.raises(pykka.Timeout):
+        next(results)
+    assert len(taken) < 3
+
+
 def test_an_unordered_stream_yields_what_is_done(tasks: TaskSupervisorRef, gate: Gate) -> None:
     results = tasks.async_stream(
         lambda n: gate(n) if n == 0 else n, [0, 1], max_concurrency=2, ordered=False, timeout=None
@@ -446,15 +496,18 @@ def test_what_takes_too_long_is_killed_or_ends_the_stream(tasks: TaskSupervisorR
 
 
 @pytest.mark.real(STOPPING)
-def test_giving_up_a_stream_stops_its_tasks(tasks: TaskSupervisorRef, log: Log) -> None:
+def test_giving_up_a_stream_stops_its_tasks(tasks: TaskSupervisorRef, log: Log, gate: Gate) -> None:
     def watch(n: int) -> int:
         process = current_process()
         assert process is not None
-        if n:
-            log(process.ref)
-            with process.blocking():
-                assert process.stopping.wait(SOON)
-            process.check_stop()
+        if n == 0:
+            return int(gate(n))
+        log(process.ref)
+        if n == 2:
+            gate.open.set()
+        with process.blocking():
+            assert process.stopping.wait(SOON)
+        process.check_stop()
         return n
 
     results = tasks.async_stream(watch, range(100), max_concurrency=3, timeout=None)
@@ -543,6 +596,13 @@ def test_nonsense_is_refused_before_anything_runs(tasks: TaskSupervisorRef) -> N
     for wrong in ({"max_concurrency": 0}, {"max_concurrency": True}, {"on_timeout": "pray"}):
         with pytest.raises(BadSpec):
             tasks.async_stream(crash, [1], **wrong)  # type: ignore[arg-type]
+
+
+def test_a_task_whose_reason_is_a_crash_of_no_exception_has_ended(tasks: TaskSupervisorRef) -> None:
+    def fail() -> None:
+        raise Exit(Crash("as told"))  # type: ignore[arg-type]
+
+    assert tasks.async_nolink(fail).yield_(SOON) == Ended(Crash("as told"))  # type: ignore[arg-type]
 
 
 def test_a_task_that_is_dead_before_it_is_told_what_to_do_says_so(tasks: TaskSupervisorRef) -> None:

@@ -1,5 +1,6 @@
 """Children that come and go, keyed by ref."""
 
+import contextlib
 import math
 
 import pytest
@@ -265,6 +266,29 @@ class TestRestarting:
         assert world.delays == [1.0, 2.0, 1.0]
 
 
+class TestANameThatIsTakenMeanwhile:
+    @pytest.mark.parametrize("wrap", [lambda error: error, Crash])
+    def test_by_another_child_the_one_that_was_to_be_restarted_is_forgotten(self, world, wrap):
+        children = dynamic(max_restarts=1)
+        start(world, children, backoff=Backoff())
+        world.run(children.exited("a1", "crash", 0.0))
+        start(world, children)
+        world.scripts["a"].append(StartFailed(wrap(AlreadyStarted("a2"))))
+        assert world.run(children.retry(world.retries.pop(), 0.0)) is None
+        assert (refs(children), world.retries) == (["a2"], [])
+        assert world.take_reports() == [("child_terminated", "a", "crash")]
+
+    @pytest.mark.parametrize("owner", ["elsewhere", "a1", None])
+    def test_by_a_stranger_or_its_own_last_life_it_is_tried_again(self, world, owner):
+        children = dynamic()
+        start(world, children)
+        world.scripts["a"].append(StartFailed(AlreadyStarted(owner)))
+        world.run(children.exited("a1", "crash", 0.0))
+        assert refs(children) == [RESTARTING]
+        world.run(children.retry(world.retries.pop(), 0.0))
+        assert refs(children) == ["a2"]
+
+
 class TestStopping:
     def test_terminate_by_ref_stops_and_forgets(self, world):
         children = dynamic()
@@ -322,6 +346,34 @@ class TestChildrenThatAreTakenIn:
         assert refs(children) == ["r1"]
         with pytest.raises(MaxChildren):
             children.take_in(spec("a", restart="temporary"), "r2", 0.0)
+
+    def test_there_is_no_room_for_them_while_the_last_child_is_starting(self, world):
+        children = dynamic(max_children=1)
+        world.hold = True
+        answers = []
+        world.turns.run(children.start_child(spec("a")), lambda *answer: answers.append(answer))
+        with pytest.raises(MaxChildren):
+            children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+        world.turns.answer(world.held, Started("a1"))
+        assert (answers, refs(children)) == ([("a1", None)], ["a1"])
+        with pytest.raises(MaxChildren):
+            children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+
+    @pytest.mark.parametrize("outcome", [FAIL, IGNORE])
+    def test_there_is_room_again_when_it_did_not_start(self, world, outcome):
+        children = dynamic(max_children=1)
+        world.scripts["a"].append(outcome)
+        with contextlib.suppress(StartError):
+            start(world, children)
+        children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+        assert refs(children) == ["r1"]
+
+    def test_one_that_was_refused_is_no_child(self, world):
+        children = dynamic(max_children=1)
+        start(world, children)
+        with pytest.raises(MaxChildren):
+            children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+        assert refs(children) == ["a1"]
 
     @pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, Shutdown("done")])
     def test_a_clean_end_of_a_temporary_one_asks_for_nothing(self, reason):

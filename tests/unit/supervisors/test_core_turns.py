@@ -63,6 +63,16 @@ def test_a_refusal_is_an_answer_any_other_error_is_a_crash(log):
         turns.run(at_once(lambda: 1 / 0), log.done("op"))
 
 
+def test_any_error_of_what_a_client_has_asked_for_is_the_client_s(log):
+    turns = Turns(lambda step: WAIT)
+    turns.run(at_once(lambda: 1 / 0), log.done("op"), asked=True)
+    turns.run(at_once(lambda: 2), log.done("next"))
+    assert isinstance(log[0][1], ZeroDivisionError)
+    assert log[1] == ("next", 2)
+    with pytest.raises(ZeroDivisionError):
+        turns.run(at_once(lambda: 1 / 0), log.done("own"))
+
+
 def test_what_is_done_may_ask_for_more(log):
     turns = Turns(lambda step: None)
     turns.run(at_once(lambda: 1), lambda result, refusal: turns.run(at_once(lambda: 2), log.done("nested")))

@@ -50,6 +50,20 @@ def test_so_can_one_about_a_child_and_a_crash_that_cannot_be_shown():
     )
 
 
+class Failure:
+    """A reason of somebody's own that says `exc`, and is no crash."""
+
+    exc = "timeout"
+
+
+@pytest.mark.parametrize("reason", [Failure(), Crash("timeout")])
+def test_the_cause_of_a_start_error_is_an_exception_or_none(reason):
+    error = StartError(reason)
+    assert (error.reason, error.__cause__) == (reason, None)
+    exc = ValueError("as told")
+    assert StartError(Crash(exc)).__cause__ is exc
+
+
 def test_a_process_whose_name_cannot_be_shown_can():
     with System():
         ref = Process.start(name=HalfMade())

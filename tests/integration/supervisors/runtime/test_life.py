@@ -203,6 +203,27 @@ def test_continue_runs_before_messages_and_may_chain(system: System, log: Log) -
     assert log.rest() == [("continue", 1), ("continue", 2), ("continue", 3), "message", "end"]
 
 
+def test_continue_runs_before_messages_also_after_a_refusal(system: System, log: Log) -> None:
+    class Steps(Echo):
+        def handle_continue(self, arg: Any) -> None:
+            log(arg)
+            if arg:
+                self.continue_(arg - 1)
+                raise ReplyError("one at a time")
+
+    def refuse(self: Process) -> None:
+        self.continue_(50)
+        raise ReplyError("no")
+
+    ref = Steps.start()
+    answer = ref.ask(refuse, block=False)
+    ref.tell(lambda _: log("the next message"))
+    with pytest.raises(ReplyError):
+        answer.get(timeout=SOON)
+    assert log.take(52) == [*range(50, -1, -1), "the next message"]
+    assert ref.is_alive()
+
+
 def test_a_crash_in_the_first_continue_is_no_start_failure(system: System, log: Log) -> None:
     class Late(Echo):
         def init(self) -> object:

@@ -265,3 +265,46 @@ def test_what_is_sent_while_a_long_queue_is_emptied_is_not_forgotten() -> None:
         while system.dead_letters.count < 56_000 and time.monotonic() < end:
             threading.Event().wait(0.005)
         assert system.dead_letters.count == 56_000
+
+
+def test_of_a_suspended_server_too_the_oldest_message_is_dropped(system: System, log: Log) -> None:
+    class Kept(GenServer):
+        mailbox = MailboxConfig(maxlen=3, policy="drop_old")
+
+        def handle_info(self, msg: Any) -> None:
+            log(msg)
+
+    ref = Kept.start()
+    suspend(ref)
+    for n in (None, *range(9)):
+        ref.tell(n)
+        suspend(ref)  # by the answer it has seen the message, and holds it
+    assert ref.load().waiting == 3
+    assert system.dead_letters.count == 7
+    assert ref.load().high_water <= 4
+    resume(ref)
+    assert log.take(3) == [6, 7, 8]
+
+
+def test_what_is_dropped_while_it_is_held_is_no_signal(system: System, log: Log) -> None:
+    class Kept(GenServer):
+        mailbox = MailboxConfig(maxlen=1, policy="drop_old")
+
+        def handle_call(self, request: Any, from_: Any) -> Any:
+            self.monitor(request)
+
+        def handle_info(self, msg: Any) -> None:
+            log(msg)
+
+        def handle_down(self, down: Any) -> None:
+            log("down")
+
+    ref, other = Kept.start(), Process.start()
+    call(ref, other)
+    suspend(ref)
+    exit(other, "kill")
+    for n in range(3):
+        ref.tell(n)
+        suspend(ref)
+    resume(ref)
+    assert log.take(2) == ["down", 2]

@@ -13,6 +13,8 @@ from supervisors import (
     Process,
     ProcessDown,
     ReplyError,
+    StartError,
+    Stop,
     System,
     call,
     cast,
@@ -159,6 +161,58 @@ def test_only_messages_can_be_put_aside(system: System, log: Log) -> None:
     odd.ask(lambda self: self.monitor(other) and None, timeout=SOON)
     exit(other, "kill")
     assert "can put aside messages" in str(log.next().exc)
+
+
+@pytest.mark.parametrize(
+    "hook", ["init", "handle_continue", "handle_timeout", "on_hibernate", "handle_system"]
+)
+def test_where_no_message_is_handled_none_can_be_put_aside(hook: str, system: System, log: Log) -> None:
+    class Odd(GenServer):
+        hibernate_after = 0.0 if hook == "on_hibernate" else None
+
+        def init(self) -> None:
+            if hook == "init":
+                self.stash()
+
+        def handle_info(self, msg: Any) -> None:
+            if hook == "handle_continue":
+                self.continue_()
+            elif hook == "handle_timeout":
+                self.idle_timeout(0.0)
+            elif hook == "handle_system":
+                self.spawn(Process)
+
+        def note(self, *_: Any) -> None:
+            self.stash()
+
+    setattr(Odd, hook, Odd.init if hook == "init" else Odd.note)
+    if hook == "init":
+        with pytest.raises(StartError, match="can put aside messages"):
+            Odd.start()
+    else:
+        odd = Odd.start(on_exit=log)
+        if hook != "on_hibernate":
+            odd.tell("go")
+        assert "can put aside messages" in str(log.next().exc)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_who_stops_after_putting_aside_stops(asked: bool, system: System) -> None:
+    class Tired(Process):
+        def on_receive(self, message: Any) -> Any:
+            self.stash()
+            return Stop("tired", reply="this is no answer")
+
+    tired = Tired.start()
+    if asked:
+        with pytest.raises(ProcessDown) as down:
+            tired.ask(1, timeout=SOON)
+        assert down.value.reason == "tired"
+    else:
+        tired.tell(1)
+        assert tired.actor_stopped.wait(SOON)
+        assert system.dead_letters.count == 1
+    assert tired.exit_reason == "tired"
 
 
 def test_the_load_counts_what_comes_back(system: System) -> None:

@@ -199,6 +199,51 @@ def test_a_pool_that_may_not_grow_still_answers_when_it_can() -> None:
         assert outer.ask(lambda self: inner.ask(7), timeout=SOON) == 7
 
 
+@pytest.mark.parametrize("max_extra", [0, 1, 3])
+def test_a_pool_whose_threads_all_wait_for_its_own_work_goes_on_and_says_so_once(
+    max_extra: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("WARNING", logger="supervisors")
+    with System(dispatcher=PoolDispatcher(1, max_extra=max_extra)):
+        last = Echo.start()
+        server = Echo.start()
+        clients = [Echo.start() for _ in range(20)]
+        for _ in range(2):
+            answers = [
+                client.ask(lambda _: server.ask(lambda _: last.ask(7)), block=False) for client in clients
+            ]
+            assert [answer.get(timeout=SOON) for answer in answers] == [7] * 20
+    assert sum("max_extra" in record.getMessage() for record in caplog.records) == 1
+
+
+def test_a_pool_that_has_grown_as_far_as_it_may_grows_no_further_while_a_thread_of_it_works() -> None:
+    with System(dispatcher=PoolDispatcher(2, max_extra=0)):
+        before = len(_pool_threads())
+        gate, entered = threading.Event(), threading.Semaphore(0)
+
+        def block(self: Process) -> None:
+            with self.blocking():
+                entered.release()
+                gate.wait(SOON)
+
+        def work(_: Process) -> None:
+            entered.release()
+            gate.wait(SOON)
+
+        Echo.start().tell(work)  # does not say that it waits
+        assert entered.acquire(timeout=SOON)
+        Echo.start().tell(block)
+        assert entered.acquire(timeout=SOON)
+        waiting = Echo.start().ask(1, block=False)
+        assert len(_pool_threads()) - before == 2
+        gate.set()
+        assert waiting.get(timeout=SOON) == 1
+
+
+def _pool_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("supervisors-pool")]
+
+
 def test_surplus_threads_of_a_pool_end() -> None:
     pool = PoolDispatcher(1, linger=0.01)
     with System(dispatcher=pool):
@@ -214,7 +259,7 @@ def test_surplus_threads_of_a_pool_end() -> None:
             Echo.start().tell(block)
         for _ in range(5):
             assert entered.acquire(timeout=SOON)
-        workers = [thread for thread in threading.enumerate() if thread.name.startswith("supervisors-pool")]
+        workers = _pool_threads()
         assert len(workers) >= 5
         gate.set()
         ref = Echo.start()

@@ -1,5 +1,6 @@
 """Dynamic supervisors over real dispatchers."""
 
+import pykka
 import pytest
 
 from supervisors import (
@@ -18,6 +19,8 @@ from supervisors import (
     ProcessDown,
     StartError,
     Supervisor,
+    System,
+    ThreadDispatcher,
     child,
     exit,
 )
@@ -234,6 +237,37 @@ def test_a_spawned_child_that_does_not_start_leaves_nothing(log, outcome):
     assert not ref.is_alive()
     assert eventually(sup.which_children, [])
     sup.spawn_child(Worker, log, "b")
+
+
+@pytest.mark.real("the dispatchers of a simulation always have a thread")
+def test_a_spawned_child_whose_dispatcher_has_no_thread_for_it_leaves_nothing():
+    class Nowhere(ThreadDispatcher):
+        def prepare(self):
+            raise OSError("too many open files")
+
+    class Stranded(Process):
+        dispatcher = "nowhere"
+
+        def init(self):
+            """What takes a thread."""
+
+    with System() as system:
+        system.register_dispatcher("nowhere", Nowhere())
+        sup = DynamicSupervisor.start(max_children=1)
+        for _ in range(2):
+            with pytest.raises(OSError, match="too many open files"):
+                sup.spawn_child(Stranded)
+        assert sup.which_children() == []
+        assert sup.spawn_child(Process).is_alive()
+
+
+def test_what_is_no_class_of_processes_cannot_be_spawned(log):
+    sup = DynamicSupervisor.start_link()
+    for wrong in (pykka.ThreadingActor, lambda: None, 5, []):
+        with pytest.raises(BadSpec) as error:
+            sup.spawn_child(wrong)
+        assert error.value.why == "invalid_start"
+    assert sup.which_children() == []
 
 
 def test_limits_can_be_changed(log):
