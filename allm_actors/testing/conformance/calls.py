@@ -15,7 +15,7 @@ from allm_actors.data import AdapterError
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
-from .scenes import AGAIN, STATUSES, Looked, Stage, skip_if_worth_a_retry
+from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, skip_if_worth_a_retry
 
 __all__ = ["CallScene", "CallSuite"]
 
@@ -110,7 +110,7 @@ class CallSuite:
     def test_it_never_tries_again_by_itself(self) -> None:
         """The library does, as often as the policy says: an adapter that does, too, multiplies the two."""
         count, _ = self.refused("provider_unavailable", retry=AGAIN)
-        assert count == 2, f"requests: {count}, and retry={AGAIN} means 2; {ONE_ATTEMPT}"
+        assert count == ATTEMPTS, f"requests: {count}, and retry={AGAIN} means {ATTEMPTS}; {ONE_ATTEMPT}"
 
     def test_a_refused_key_is_not_tried_again(self) -> None:
         """It will not be accepted the next time either."""
