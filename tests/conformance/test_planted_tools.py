@@ -172,7 +172,86 @@ def gives_reasons_alone(value):
     return right(json.dumps(str(value.reason)) if isinstance(value, allm.Err) else value)
 
 
+def cuts(value):
+    return right(value)[:60]
+
+
+def cuts_texts(value):
+    return value[:60] if isinstance(value, str) else right(value)
+
+
+def cuts_texts_inside(value):
+    if isinstance(value, dict):
+        value = {name: cuts_texts_inside(inner) for name, inner in value.items()}
+    return right([each[:60] for each in value] if isinstance(value, list) else value)
+
+
+def drops_letters(value):
+    return right(value).encode("ascii", "ignore").decode()
+
+
+def drops_letters_inside(value):
+    if isinstance(value, str):
+        return value
+    return json.dumps(json.loads(right(value)), ensure_ascii=False).encode("ascii", "ignore").decode()
+
+
+def strips(value):
+    return right(value).strip()
+
+
+def cuts_what_is_deep(value):
+    def cut(inner, depth):
+        if depth == 3 and isinstance(inner, dict | list):
+            return "…"
+        if isinstance(inner, dict):
+            return {name: cut(each, depth + 1) for name, each in inner.items()}
+        return [cut(each, depth + 1) for each in inner] if isinstance(inner, list) else inner
+
+    return right(cut(value, 0))
+
+
+def counts_in_floats(value):
+    return right(float(value) if isinstance(value, int) and abs(value) > 2**53 else value)
+
+
+def counts_in_floats_inside(value):
+    return value if isinstance(value, str) else json.dumps(json.loads(right(value), parse_int=_floating))
+
+
+def _floating(digits):
+    return int(digits) if len(digits) < 15 else float(digits)
+
+
+def has_one_error(value):
+    return right({"error": "not_found"} if isinstance(value, allm.Err) else value)
+
+
+def has_errors_of_texts(value):
+    if isinstance(value, allm.Err) and not isinstance(value.reason, str | allm.ToolError):
+        return right({"error": "it failed"})
+    return right(value)
+
+
+def marks_no_errors_of_data(value):
+    if isinstance(value, allm.Err) and isinstance(value.reason, dict):
+        value = value.reason
+    return right(value)
+
+
 ENCODERS = [
+    (cuts_texts, "test_a_text_stays_as_long_as_it_is", "as it is"),
+    (cuts, "test_texts_inside_a_map_are_kept", "is not JSON"),
+    (cuts_texts_inside, "test_texts_inside_a_map_are_kept", "is not the JSON"),
+    (drops_letters, "test_a_text_keeps_all_its_letters", "as it is"),
+    (drops_letters_inside, "test_texts_inside_a_map_are_kept", "is not the JSON"),
+    (strips, "test_a_text_keeps_all_its_letters", "as it is"),
+    (cuts_what_is_deep, "test_what_lies_deep_is_kept", "is not the JSON"),
+    (counts_in_floats, "test_a_large_number_is_kept", "is not the JSON of 9007199254740993"),
+    (counts_in_floats_inside, "test_a_large_number_is_kept", "is not the JSON"),
+    (has_one_error, "test_each_error_says_its_own", "write the reason of each Err"),
+    (has_errors_of_texts, "test_each_error_says_its_own", "E42"),
+    (marks_no_errors_of_data, "test_each_error_says_its_own", "not marked"),
     (quotes, "test_a_text_stays_as_it_is", "without quotes"),
     (quotes, "test_an_empty_text_stays_empty", "without quotes"),
     (unsorted, "test_equal_values_have_equal_texts", "sort the keys"),
