@@ -35,6 +35,8 @@ class CallScene(Looked):
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     streamed: bool = False
     """Whether the answer is a stream; one with a reason fails after its first piece."""
+    vectors: tuple[tuple[float, ...], ...] = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
+    """Of `EmbeddingSuite`: the vector that the provider makes of each text, in the order of the texts."""
     images: int = 1
     """Of `ImageSuite`: how many pictures the provider makes, which is how many it is asked for."""
 

@@ -14,6 +14,7 @@ Rule of this file: what holds for all of them is in `calls.py`; here is what an 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from allm_actors import facade
@@ -142,7 +143,22 @@ class EmbeddingSuite(CallSuite):
             f"the vectors of one model have the lengths {lengths}"
         )
         values = [value for vector in response.vectors() for value in vector]
-        assert all(isinstance(value, float) for value in values), f"not all of these are floats: {values[:9]}"
+        assert all(isinstance(value, float) and math.isfinite(value) for value in values), (
+            f"not all of these are floats, or numbers at all: {values[:9]}"
+        )
+
+    def test_each_text_has_the_vector_that_was_made_of_it(self) -> None:
+        """Not that of another, nor one for all: what is near to what would be wrong, and nobody would see it."""
+        scene = CallScene()
+        with self.ready(scene) as stage:
+            got = self.ask(stage.engine).vectors()
+        wanted = [list(vector) for vector in scene.vectors]
+        held = len(got) == len(wanted) and all(map(_is_near, got, wanted))
+        message = (
+            f"the provider made {wanted} of the texts, and {[each[:9] for each in got]} came back: "
+            "the index of each Embedding is the place of its text"
+        )
+        require(held, scene, "vectors", message)
 
     def test_context_length_exceeded(self) -> None:
         """A text that is too long."""
@@ -292,6 +308,12 @@ class ClassificationSuite(CallSuite):
         assert team in options, f"a choice among {options} is {team!r}"
         assert 0 <= mood <= top, f"a score from 0 to {top} is {mood!r}"
         assert 0 <= spam <= 1, f"a probability is {spam!r}"
+
+
+def _is_near(got: list[float], wanted: list[float]) -> bool:
+    return len(got) == len(wanted) and all(
+        math.isclose(one, other, abs_tol=0.001) for one, other in zip(got, wanted, strict=True)
+    )
 
 
 def _ends_with_its_error(told: list[Any]) -> None:
