@@ -133,6 +133,13 @@ class CannotDoWhatItSays(Right):
         return super().generate(request, call)
 
 
+class EditsAnotherPicture(Right):
+    """That of the caller is not sent."""
+
+    def supported_operations(self):
+        return ("generate", "edit")
+
+
 class DrawsWhatItLikes(Right):
     """The prompt is not sent."""
 
@@ -176,6 +183,7 @@ TABLE = [
     (RefusesTooLate, OPERATIONS, "refused after requests: 1"),
     (DoesWhatItSaysItCannot, OPERATIONS, r"carried out, and supported_operations\(\) lacks it"),
     (CannotDoWhatItSays, OPERATIONS, "has 'edit', and it was refused"),
+    (EditsAnotherPicture, "test_the_pictures_to_work_on_are_sent", "send them, or leave 'edit' out"),
     (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
     (SendsMetadata, "test_what_it_is_asked_about_is_sent", "only comes back"),
     (LosesMetadata, "test_metadata_comes_back_unchanged", "metadata=request.metadata"),

@@ -135,6 +135,13 @@ class Stage:
 
     def last_sent(self) -> str:
         """The last request, as a text. Skips the law where the stage does not keep what was sent."""
+        return _as_text(self._kept()[-1])
+
+    def all_sent(self) -> str:
+        """All requests, as a text: what belongs to one call may be sent with several."""
+        return "\n".join(map(_as_text, self._kept()))
+
+    def _kept(self) -> Sequence[Any]:
         if self.sent is None:
             skip(
                 "give Stage(sent=…): a function that gives what has arrived at your provider, request by request"
@@ -143,10 +150,13 @@ class Stage:
         assert sent, (
             "Stage.sent() is empty after a call: it must have an item for each request that has arrived"
         )
-        last = sent[-1]
-        if isinstance(last, bytes | bytearray):
-            return last.decode(errors="replace")
-        return last if isinstance(last, str) else json.dumps(last, default=str, ensure_ascii=False)
+        return sent
+
+
+def _as_text(sent: Any) -> str:
+    if isinstance(sent, bytes | bytearray):
+        return sent.decode(errors="replace")
+    return sent if isinstance(sent, str) else json.dumps(sent, default=str, ensure_ascii=False)
 
 
 def says(sent: str, word: str) -> bool:

@@ -14,6 +14,7 @@ Rule of this file: what holds for all of them is in `calls.py`; here is what an 
 
 from __future__ import annotations
 
+import base64
 import math
 from typing import Any
 
@@ -37,7 +38,7 @@ from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
 from .calls import CallScene, CallSuite
-from .scenes import require
+from .scenes import require, says, skip
 
 __all__ = [
     "ClassificationSuite",
@@ -48,6 +49,7 @@ __all__ = [
     "TranscriptionSuite",
 ]
 
+PICTURE = b"a picture of the suite, which is made of letters"
 QUESTIONS = {
     "team": ClassificationQuestion.choice("Which team?", ["billing", "support"]),
     "mood": ClassificationQuestion.score("How upset?", ["calm", "angry"]),
@@ -94,6 +96,23 @@ class ImageSuite(CallSuite):
         }
         for operation, request in requests.items():
             self.holds_to_its_operations(operation, request)
+
+    def test_the_pictures_to_work_on_are_sent(self) -> None:
+        """An edit that never saw the picture is another picture."""
+        picture = Image.from_bytes(PICTURE, "image/png")
+        request = ImageRequest(operation="edit", prompt="a hat", input_images=[picture])
+        with self.ready(CallScene()) as stage:
+            adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
+            if "edit" not in adapter.supported_operations():
+                skip("this adapter edits no pictures, as it may")
+            facade.generate_image(stage.engine, request)
+            sent = stage.all_sent()
+        written = (PICTURE.decode(), base64.b64encode(PICTURE).decode())
+        assert any(each in sent for each in written), (
+            "the bytes of request.input_images are in nothing that was sent, neither as they are nor in base64: "
+            "send them, or leave 'edit' out of supported_operations()"
+        )
+        assert says(sent, "a hat"), "the prompt of an edit was not sent"
 
     def holds_to_its_operations(self, operation: str, request: ImageRequest) -> None:
         """Look that an operation is carried out, or refused, as `supported_operations()` says."""
