@@ -10,7 +10,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.engine.capabilities import CAPABILITIES
-from allm_actors.testing.conformance import CallScene, ImageSuite, Stage
+from allm_actors.testing.conformance import CallScene, EmbeddingSuite, ImageSuite, Stage
 from tests.conformance.test_call_suites import SUITES, Spoilt
 
 PICTURE = allm.Image.from_bytes(b"x", "image/png")
@@ -271,3 +271,13 @@ def test_a_scene_has_the_kind_of_what_happens():
 
 def test_every_capability_has_a_suite():
     assert {suite.name for suite in SUITES} == set(CAPABILITIES)
+
+
+def test_a_stage_that_makes_vectors_of_its_own_skips_their_law():
+    class Suite(EmbeddingSuite):
+        @contextmanager
+        def stage(self, scene):
+            yield allm.Engine(embed_adapter="fake")
+
+    with pytest.raises(SkipTest, match=r"never looks at scene\.vectors"):
+        Suite().test_each_text_has_the_vector_that_was_made_of_it()

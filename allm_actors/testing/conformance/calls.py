@@ -17,11 +17,13 @@ from allm_actors.engine.engine import Engine
 
 from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, skip_if_worth_a_retry
 
-__all__ = ["CallScene", "CallSuite"]
+__all__ = ["VECTORS", "CallScene", "CallSuite"]
 
 REQUEST_ID = "req-of-the-suite"
 METADATA = {"mine": {"deep": [1, None]}}
 NOTE = "for-the-caller-alone"
+VECTORS = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
+"""Of length one, for an adapter may make them so."""
 ONE_ATTEMPT = "make one request, and raise its error: the library tries again, as `retry` says"
 
 
@@ -35,7 +37,7 @@ class CallScene(Looked):
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     streamed: bool = False
     """Whether the answer is a stream; one with a reason fails after its first piece."""
-    vectors: tuple[tuple[float, ...], ...] = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
+    vectors: tuple[tuple[float, ...], ...] = VECTORS
     """Of `EmbeddingSuite`: the vector that the provider makes of each text, in the order of the texts."""
     images: int = 1
     """Of `ImageSuite`: how many pictures the provider makes, which is how many it is asked for."""

@@ -37,7 +37,7 @@ from allm_actors.engine.adapters import find_capable
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
-from .calls import CallScene, CallSuite
+from .calls import VECTORS, CallScene, CallSuite
 from .scenes import require, says, skip
 
 __all__ = [
@@ -171,7 +171,7 @@ class EmbeddingSuite(CallSuite):
         scene = CallScene()
         with self.ready(scene) as stage:
             got = self.ask(stage.engine).vectors()
-        wanted = [list(vector) for vector in scene.vectors]
+        wanted = [list(vector) for vector in VECTORS]
         held = len(got) == len(wanted) and all(map(_is_near, got, wanted))
         message = (
             f"the provider made {wanted} of the texts, and {[each[:9] for each in got]} came back: "
