@@ -15,6 +15,8 @@ import allm_actors as allm
 from allm_actors.engine.retry import next_delay, policy_of
 from allm_actors.testing.conformance import Stage
 
+KEY = "parrots-never-tell-0123456789"
+
 
 class Provider:
     """Does what a scene says, and keeps what it was asked."""
@@ -34,6 +36,7 @@ class Provider:
                 raise Refused(scene)
             for piece in scene.text if scene.kind == "answers" else scene.text[:1]:
                 yield "say", piece
+                await asyncio.sleep(0.001)
             if scene.kind == "stalls":
                 await asyncio.Event().wait()
             ended = True
@@ -70,6 +73,8 @@ class Right:
             "model": request.model,
             "messages": [msgspec.to_builtins(message) for message in request.messages],
             "tools": [[tool.name, tool.description, tool.schema] for tool in request.tools],
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
         }
 
     async def attempts(self, body, call):
@@ -152,6 +157,7 @@ class OnStage:
             engine=allm.Engine(adapter=self.adapter(provider)),
             cleanups=lambda: provider.left,
             sent=lambda: provider.sent,
+            key=KEY,
         )
 
 
@@ -170,6 +176,14 @@ class AsksOnceMore(Right):
 
     def delay(self, call, attempt, error, begun):
         return None if begun or attempt == 2 or error.status == 401 else 0.0
+
+
+class AsksTwice(Right):
+    """If the caller wants it more than once, and however often that is."""
+
+    def delay(self, call, attempt, error, begun):
+        worth = super().delay(call, 1, error, begun)
+        return worth if attempt < 2 else None
 
 
 class TriesRefusedKeysAgain(Right):
@@ -278,6 +292,106 @@ class DropsCallsOfHistory(Right):
         return body | {"messages": [each | {"metadata": {}} for each in body["messages"]]}
 
 
+class LosesLetters(Right):
+    """All that are not of ASCII."""
+
+    def body(self, request):
+        body = super().body(request)
+        return json.loads(json.dumps(body, ensure_ascii=False).encode("ascii", "ignore"))
+
+
+class LosesLineEnds(Right):
+    """A request is one line."""
+
+    def body(self, request):
+        return json.loads(json.dumps(super().body(request)).replace("\\n", " "))
+
+
+class DropsParts(Right):
+    """A content that is no text is none."""
+
+    def body(self, request):
+        body = super().body(request)
+        texts = [each | {"content": ""} for each in body["messages"] if not isinstance(each["content"], str)]
+        return body | {"messages": texts or body["messages"]}
+
+
+class DropsMaxTokens(LeavesOut):
+    """An answer is as long as the provider likes."""
+
+    field = "max_tokens"
+
+
+class DropsTheTemperature(LeavesOut):
+    """The provider takes its own."""
+
+    field = "temperature"
+
+
+class DropsIdsOfAnswers(Right):
+    """Which call do they answer?"""
+
+    def body(self, request):
+        body = super().body(request)
+        return body | {"messages": [each | {"tool_call_id": None} for each in body["messages"]]}
+
+
+class DropsIdsOfCalls(Right):
+    """What do the answers answer?"""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            for call in message["metadata"].get("tool_calls", []):
+                call["id"] = ""
+        return body
+
+
+class RemembersWhatWasAsked(Right):
+    """Of every caller."""
+
+    def __init__(self, provider):
+        super().__init__(provider)
+        self.messages = []
+
+    def body(self, request):
+        body = super().body(request)
+        self.messages += body["messages"]
+        return body | {"messages": self.messages}
+
+
+# --- what it keeps ------------------------------------------------------------------------------------------------
+
+
+class KeepsItsText(Right):
+    """Of one call for the next."""
+
+    def __init__(self, provider):
+        super().__init__(provider)
+        self.said = []
+
+    def end(self, text, calls, reason, usage):
+        self.said.append(text)
+        return super().end("".join(self.said), calls, reason, usage)
+
+
+class KeepsItsTextOfOneCall(Right):
+    """Which another one begins anew."""
+
+    def stream(self, request, call):
+        self.said = []
+        return super().stream(request, call)
+
+    async def answer(self, body, call):
+        async for event in super().answer(body, call):
+            if isinstance(event, allm.TextDelta):
+                self.said.append(event.delta)
+            yield event
+
+    def end(self, text, calls, reason, usage):
+        return super().end("".join(self.said), calls, reason, usage)
+
+
 # --- what it tells ------------------------------------------------------------------------------------------------
 
 
@@ -348,3 +462,99 @@ class WritesAfterTheCall(Right):
     def called(self, call):
         started, *written, completed = super().called(call)
         return [started, completed, *written]
+
+
+class TellsOnlyAscii(Right):
+    """Other letters are lost."""
+
+    def end(self, text, calls, reason, usage):
+        return super().end(text.encode("ascii", "ignore").decode(), calls, reason, usage)
+
+
+class TellsOneLine(Right):
+    """Line ends are lost."""
+
+    def end(self, text, calls, reason, usage):
+        return super().end(text.replace("\n", " "), calls, reason, usage)
+
+
+class WritesOtherRawArguments(Right):
+    """They are not the text of the arguments."""
+
+    def called(self, call):
+        *begun, completed = super().called(call)
+        return [*begun, msgspec.structs.replace(completed, raw_arguments='{"city": "Rome"}')]
+
+
+class CompletesWith(Right):
+    """Another message than what was told."""
+
+    def end(self, text, calls, reason, usage):
+        *told, completed = super().end(text, calls, reason, usage)
+        return [*told, msgspec.structs.replace(completed, message=self.message(completed.message))]
+
+
+class CompletesWithAnotherText(CompletesWith):
+    """It is what is sent the next time."""
+
+    def message(self, said):
+        return msgspec.structs.replace(said, content="other")
+
+
+class CompletesWithoutText(CompletesWith):
+    """What was said is not in the conversation."""
+
+    def message(self, said):
+        return msgspec.structs.replace(said, content="")
+
+
+class CompletesWithAUsersMessage(CompletesWith):
+    """As if the caller had said it."""
+
+    def message(self, said):
+        return msgspec.structs.replace(said, role="user")
+
+
+class CompletesWithoutCalls(CompletesWith):
+    """Their answers answer nothing."""
+
+    def message(self, said):
+        return msgspec.structs.replace(said, metadata={})
+
+
+class CompletesAfterItsError(Right):
+    """As if all had gone well."""
+
+    async def attempts(self, body, call):
+        async for event in super().attempts(body, call):
+            yield event
+            if isinstance(event, allm.ErrorEvent):
+                yield allm.MessageCompleted(allm.assistant("all is well"), "stop")
+
+
+class SpeaksAfterItsError(Right):
+    """There is nobody who listens."""
+
+    async def attempts(self, body, call):
+        async for event in super().attempts(body, call):
+            yield event
+            if isinstance(event, allm.ErrorEvent):
+                yield allm.TextDelta("and yet")
+
+
+class TellsItsKey(Right):
+    """As some providers do, who repeat it."""
+
+    def failure(self, call):
+        failure = super().failure(call)
+        failure.message = f"the key {KEY} is refused"
+        return failure
+
+
+class KeepsItsKey(Right):
+    """Where a log would find it."""
+
+    def failure(self, call):
+        failure = super().failure(call)
+        failure.metadata = {"asked": {"x-key": KEY}}
+        return failure

@@ -73,6 +73,24 @@ def pictures(row, count: int) -> Reply:
     return answered(row, body=json.dumps(wire).encode())
 
 
+def vectors(row, made) -> Reply:
+    """The answer, with these vectors in their order."""
+    left = iter(made)
+
+    def filled(value):
+        if isinstance(value, dict) and "index" in value:
+            return value | {"embedding": list(made[value["index"]])}
+        if isinstance(value, dict):
+            return {name: filled(each) for name, each in value.items()}
+        if not isinstance(value, list):
+            return value
+        if value and all(isinstance(each, int | float) for each in value):
+            return list(next(left))
+        return [filled(each) for each in value]
+
+    return answered(row, body=json.dumps(filled(json.loads(answer(row.dialect).body))).encode())
+
+
 def refused(row, reason: str, retry_after_ms: int | None = None) -> Reply:
     """How the provider refuses for that reason. Its words quote a key, as some do."""
     name = row.provider.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -28,7 +29,11 @@ class Faked:
 
     @contextmanager
     def stage(self, scene: CallScene) -> Iterator[Stage]:
-        entries = [script.ok([PICTURE] * scene.images)] if self.name == "image" else None
+        entries = None
+        if self.name == "image":
+            entries = [script.ok([PICTURE] * scene.images)]
+        if self.name == "embed":
+            entries = [script.ok([list(vector) for vector in scene.vectors])]
         if scene.reason is not None:
             failure = script.error(scene.reason, retry_after_ms=scene.retry_after_ms)
             pieces = {"speech": [b"a", failure], "transcribe": ["a", failure]}
@@ -109,6 +114,22 @@ class Spoilt:
         return ("generate",)
 
 
+def no_numbers(response: Any) -> Any:
+    return _placed(response, lambda at: allm.Embedding(vector=[math.nan, 1.0], index=at))
+
+
+def one_for_all(response: Any) -> Any:
+    return _placed(response, lambda at: allm.Embedding(vector=response.vectors()[0], index=at))
+
+
+def backwards(response: Any) -> Any:
+    return _placed(response, lambda at: allm.Embedding(vector=response.vectors()[2 - at], index=at))
+
+
+def _placed(response: Any, made: Any) -> Any:
+    return msgspec.structs.replace(response, embeddings=[made(at) for at in range(3)])
+
+
 def lost(**fields: Any) -> Any:
     return lambda response: msgspec.structs.replace(response, **fields)
 
@@ -138,6 +159,9 @@ def test_the_common_laws_can_be_broken(suite: Any, law: str, spoil: Any) -> None
             "test_there_is_a_vector_for_each_text_with_its_index",
             lost(embeddings=[allm.Embedding(vector=[1.0])] * 3),
         ),
+        (TestFakeEmbeddings, "test_there_is_a_vector_for_each_text_with_its_index", no_numbers),
+        (TestFakeEmbeddings, "test_each_text_has_the_vector_that_was_made_of_it", one_for_all),
+        (TestFakeEmbeddings, "test_each_text_has_the_vector_that_was_made_of_it", backwards),
         (TestFakeModeration, "test_there_is_a_verdict_for_each_text_with_its_index", lost(results=[])),
         (
             TestFakeModeration,

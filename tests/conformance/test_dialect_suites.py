@@ -13,6 +13,8 @@ from allm_actors.testing.loopback import LoopbackServer, Reply
 from tests.conformance.speaking import SPEECHES
 from tests.integration.wires import DIALECTS, ROWS, options_for, stream_type
 
+KEY = "loopback-0123456789-abcdefghij"
+
 
 class Server:
     """One dialect's server; `dialect` is set by the test class."""
@@ -34,6 +36,7 @@ class Server:
                 engine=engine,
                 requests=lambda: len(server.requests),
                 cleanups=lambda: server.abandoned,
+                key=KEY,
                 sent=lambda: [f"{each.target}\n{each.body.decode()}" for each in server.requests],
             )
 
@@ -64,7 +67,7 @@ class Server:
     @pytest.fixture(autouse=True)
     def _key(self, monkeypatch):
         for name in ROWS[self.dialect].key_names:
-            monkeypatch.setenv(name, "sk-loopback-0123456789")
+            monkeypatch.setenv(name, KEY)
         monkeypatch.setenv("AWS_REGION", "us-east-1")
 
 

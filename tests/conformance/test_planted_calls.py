@@ -10,7 +10,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.engine.capabilities import CAPABILITIES
-from allm_actors.testing.conformance import CallScene, ImageSuite, Stage
+from allm_actors.testing.conformance import CallScene, EmbeddingSuite, ImageSuite, Stage
 from tests.conformance.test_call_suites import SUITES, Spoilt
 
 PICTURE = allm.Image.from_bytes(b"x", "image/png")
@@ -133,6 +133,13 @@ class CannotDoWhatItSays(Right):
         return super().generate(request, call)
 
 
+class EditsAnotherPicture(Right):
+    """That of the caller is not sent."""
+
+    def supported_operations(self):
+        return ("generate", "edit")
+
+
 class DrawsWhatItLikes(Right):
     """The prompt is not sent."""
 
@@ -169,13 +176,14 @@ OPERATIONS = "test_an_operation_that_is_not_supported_is_refused"
 TABLE = [
     (GivesOneOfMany, "test_as_many_pictures_come_as_were_asked_for", "n=3 was asked for, and 1 came"),
     (TriesThreeTimes, "test_without_retries_it_asks_once", "requests: 3, for a call with retry=False"),
-    (TriesThreeTimes, "test_it_never_tries_again_by_itself", "requests: 6"),
+    (TriesThreeTimes, "test_it_never_tries_again_by_itself", "requests: 9"),
     (TriesThreeTimes, "test_a_refused_key_is_not_tried_again", "requests: 3, with a key"),
     (CountsNothing, "test_pictures_are_counted", r"usage=ImageUsage\(images=len\(images\)\)"),
     (RefusesWithoutAName, OPERATIONS, r'metadata=\{"operation": request.operation\}'),
     (RefusesTooLate, OPERATIONS, "refused after requests: 1"),
     (DoesWhatItSaysItCannot, OPERATIONS, r"carried out, and supported_operations\(\) lacks it"),
     (CannotDoWhatItSays, OPERATIONS, "has 'edit', and it was refused"),
+    (EditsAnotherPicture, "test_the_pictures_to_work_on_are_sent", "send them, or leave 'edit' out"),
     (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
     (SendsMetadata, "test_what_it_is_asked_about_is_sent", "only comes back"),
     (LosesMetadata, "test_metadata_comes_back_unchanged", "metadata=request.metadata"),
@@ -263,3 +271,13 @@ def test_a_scene_has_the_kind_of_what_happens():
 
 def test_every_capability_has_a_suite():
     assert {suite.name for suite in SUITES} == set(CAPABILITIES)
+
+
+def test_a_stage_that_makes_vectors_of_its_own_skips_their_law():
+    class Suite(EmbeddingSuite):
+        @contextmanager
+        def stage(self, scene):
+            yield allm.Engine(embed_adapter="fake")
+
+    with pytest.raises(SkipTest, match=r"never looks at scene\.vectors"):
+        Suite().test_each_text_has_the_vector_that_was_made_of_it()

@@ -1,7 +1,9 @@
 """Each mistake that is planted in a tool executor or an encoder makes a law fail, with words that say what is wrong."""
 
+import dataclasses
 import inspect
 import json
+import threading
 
 import pytest
 
@@ -60,7 +62,90 @@ def gives_another_context(tool, arguments, context):
     return plain(tool, arguments, allm.ToolContext(context={}))
 
 
+def takes_nothing_for_none(tool, arguments, context):
+    return plain(tool, arguments, context) or None
+
+
+def takes_none_for_a_text(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    return "" if answer is None else answer
+
+
+def unwraps_ok(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    return answer.value if isinstance(answer, allm.Ok) else answer
+
+
+def prints_reasons(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    return allm.Err(str(answer.reason)) if isinstance(answer, allm.Err) else answer
+
+
+def tries_again(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except Exception:  # noqa: BLE001 - the mistake is what follows
+        return plain(tool, arguments, context)
+
+
+def cannot_be_cancelled(tool, arguments, context):
+    return plain(tool, arguments, dataclasses.replace(context, cancelled=None))
+
+
+def is_of_another_session(tool, arguments, context):
+    return plain(tool, arguments, dataclasses.replace(context, session_id="another"))
+
+
+def drops_what_is_none(tool, arguments, context):
+    return plain(tool, {name: value for name, value in arguments.items() if value is not None}, context)
+
+
+def drops_what_is_empty(tool, arguments, context):
+    return plain(tool, {name: value for name, value in arguments.items() if value}, context)
+
+
+class GivesTheAnswerBefore:
+    """That of the call before, where there was one."""
+
+    def __init__(self):
+        self.last = []
+
+    def execute(self, tool, arguments, context):
+        self.last.append(plain(tool, arguments, context))
+        return self.last[max(len(self.last) - 2, 0)]
+
+
+class KeepsTheContext:
+    """That of whoever came last."""
+
+    def execute(self, tool, arguments, context):
+        self.context = context
+        threading.Event().wait(0.003)
+        return plain(tool, arguments, self.context)
+
+
+class KeepsTheArguments:
+    """Those of whoever came last."""
+
+    def execute(self, tool, arguments, context):
+        self.arguments = arguments
+        threading.Event().wait(0.003)
+        return plain(tool, self.arguments, context)
+
+
 EXECUTORS = [
+    (takes_nothing_for_none, "test_a_value_that_is_not_true_is_one", "a handler gave 0"),
+    (takes_none_for_a_text, "test_a_value_that_is_not_true_is_one", "a handler gave None"),
+    (unwraps_ok, "test_ok_passes_through", "unchanged"),
+    (prints_reasons, "test_err_passes_through", "unchanged"),
+    (tries_again, "test_a_handler_that_raises_is_run_once", "was run 2 times"),
+    (cannot_be_cancelled, "test_a_second_parameter_gets_the_context", "has no `cancelled`"),
+    (is_of_another_session, "test_a_second_parameter_gets_the_context", "was not given the context"),
+    (drops_what_is_none, "test_the_arguments_arrive_and_are_the_handlers_own", "with each of"),
+    (drops_what_is_empty, "test_the_arguments_arrive_and_are_the_handlers_own", "with each of"),
+    (GivesTheAnswerBefore, "test_calls_of_one_step_have_their_own_answers", "keep no arguments"),
+    (KeepsTheContext, "test_calls_at_once_have_their_own_answers", "keep no arguments"),
+    (KeepsTheArguments, "test_calls_at_once_have_their_own_answers", "keep no arguments"),
     (gives_arguments_alone, "test_a_second_parameter_gets_the_context", "tool.run"),
     (gives_arguments_alone, "test_a_decorated_tool_gets_its_context", "tool.run"),
     (gives_arguments_alone, "test_a_tool_without_a_handler_is_not_found", "tool.handler is None"),
@@ -92,6 +177,8 @@ def of(table):
 def test_a_planted_executor_fails_its_law_and_is_told_what_to_do(wrong, law, says):
     class Suite(ExecutorSuite):
         def executor(self):
+            if isinstance(wrong, type):
+                return wrong()
             return type("Wrong", (), {"execute": staticmethod(wrong)})()
 
     with pytest.raises(AssertionError, match=says):
@@ -172,7 +259,86 @@ def gives_reasons_alone(value):
     return right(json.dumps(str(value.reason)) if isinstance(value, allm.Err) else value)
 
 
+def cuts(value):
+    return right(value)[:60]
+
+
+def cuts_texts(value):
+    return value[:60] if isinstance(value, str) else right(value)
+
+
+def cuts_texts_inside(value):
+    if isinstance(value, dict):
+        value = {name: cuts_texts_inside(inner) for name, inner in value.items()}
+    return right([each[:60] for each in value] if isinstance(value, list) else value)
+
+
+def drops_letters(value):
+    return right(value).encode("ascii", "ignore").decode()
+
+
+def drops_letters_inside(value):
+    if isinstance(value, str):
+        return value
+    return json.dumps(json.loads(right(value)), ensure_ascii=False).encode("ascii", "ignore").decode()
+
+
+def strips(value):
+    return right(value).strip()
+
+
+def cuts_what_is_deep(value):
+    def cut(inner, depth):
+        if depth == 3 and isinstance(inner, dict | list):
+            return "…"
+        if isinstance(inner, dict):
+            return {name: cut(each, depth + 1) for name, each in inner.items()}
+        return [cut(each, depth + 1) for each in inner] if isinstance(inner, list) else inner
+
+    return right(cut(value, 0))
+
+
+def counts_in_floats(value):
+    return right(float(value) if isinstance(value, int) and abs(value) > 2**53 else value)
+
+
+def counts_in_floats_inside(value):
+    return value if isinstance(value, str) else json.dumps(json.loads(right(value), parse_int=_floating))
+
+
+def _floating(digits):
+    return int(digits) if len(digits) < 15 else float(digits)
+
+
+def has_one_error(value):
+    return right({"error": "not_found"} if isinstance(value, allm.Err) else value)
+
+
+def has_errors_of_texts(value):
+    if isinstance(value, allm.Err) and not isinstance(value.reason, str | allm.ToolError):
+        return right({"error": "it failed"})
+    return right(value)
+
+
+def marks_no_errors_of_data(value):
+    if isinstance(value, allm.Err) and isinstance(value.reason, dict):
+        value = value.reason
+    return right(value)
+
+
 ENCODERS = [
+    (cuts_texts, "test_a_text_stays_as_long_as_it_is", "as it is"),
+    (cuts, "test_texts_inside_a_map_are_kept", "is not JSON"),
+    (cuts_texts_inside, "test_texts_inside_a_map_are_kept", "is not the JSON"),
+    (drops_letters, "test_a_text_keeps_all_its_letters", "as it is"),
+    (drops_letters_inside, "test_texts_inside_a_map_are_kept", "is not the JSON"),
+    (strips, "test_a_text_keeps_all_its_letters", "as it is"),
+    (cuts_what_is_deep, "test_what_lies_deep_is_kept", "is not the JSON"),
+    (counts_in_floats, "test_a_large_number_is_kept", "is not the JSON of 9007199254740993"),
+    (counts_in_floats_inside, "test_a_large_number_is_kept", "is not the JSON"),
+    (has_one_error, "test_each_error_says_its_own", "write the reason of each Err"),
+    (has_errors_of_texts, "test_each_error_says_its_own", "E42"),
+    (marks_no_errors_of_data, "test_each_error_says_its_own", "not marked"),
     (quotes, "test_a_text_stays_as_it_is", "without quotes"),
     (quotes, "test_an_empty_text_stays_empty", "without quotes"),
     (unsorted, "test_equal_values_have_equal_texts", "sort the keys"),

@@ -12,7 +12,7 @@ from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.services import SERVICES
 from allm_actors.testing import conformance
 from allm_actors.testing.loopback import LoopbackServer, Reply
-from tests.conformance.services import ROWS, SECRET, answer, answered, pictures, refused
+from tests.conformance.services import ROWS, SECRET, answer, answered, pictures, refused, vectors
 
 MODELS = {("image", "openai"): "dall-e-2", ("embed", "gemini"): "gemini-embedding-001"}
 PIECE = b"\xff\xfb some of the clip"
@@ -24,6 +24,8 @@ def reply(row, scene):
         case None:
             if row.span == "image":
                 return pictures(row, scene.images)
+            if row.span == "embed":
+                return vectors(row, scene.vectors)
             return Reply(**streamed) if scene.streamed else answered(row)
         case "timeout":
             return Reply(first_byte_delay=math.inf)

@@ -40,10 +40,9 @@ class Fake:
         """See `AdapterSuite.stage`."""
         cleanups, asked = Counter(), []
         fields = {"retry_after_ms": scene.retry_after_ms, "request_id": scene.request_id}
+        given = {name: value for name, value in fields.items() if value is not None}
         options = {
-            "script": self._script(
-                scene, {name: value for name, value in fields.items() if value is not None}
-            ),
+            "scripts": [self._script(scene, given)] * 3,
             "cleanup_observer": cleanups,
             "record": asked,
         }

@@ -6,13 +6,14 @@ the right reason, and nothing else is ever raised.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from allm_actors.data import AdapterError, Usage
+from allm_actors.data import AdapterError, ToolCall, Usage
 from allm_actors.facade import generate
 
 from .requests import CALLS, FORECAST, RequestLaws, answer_with_tools, question
-from .scenes import REQUEST_ID, Scene, require
+from .scenes import REQUEST_ID, SPECIAL, Scene, Stage, require, skip
 
 __all__ = ["AdapterSuite"]
 
@@ -35,6 +36,14 @@ class AdapterSuite(RequestLaws):
         )
         assert response.tool_calls == [], "the provider made no call"
 
+    def test_a_text_comes_back_to_its_last_letter(self) -> None:
+        """Other letters than ASCII's, and line ends, also where a piece ends between them."""
+        scene = Scene(kind="answers", text=SPECIAL)
+        with self.stage(scene) as stage:
+            said = generate(stage.engine, [question()]).text()
+        text = "".join(SPECIAL)
+        require(said == text, scene, "text", f"the provider said {text!r}, and {said!r} came back")
+
     def test_an_answer_that_was_cut_off_says_so(self) -> None:
         """`length`: whoever reads half an answer must know that it is half."""
         scene = Scene(kind="answers", finish_reason="length")
@@ -54,6 +63,11 @@ class AdapterSuite(RequestLaws):
             f"the provider made the calls {made}, and {calls} came back: tell a ToolCallCompleted for each"
         )
         require(calls == made, scene, "tool_calls", message)
+        for call in response.tool_calls:
+            assert _says_its_arguments(call), (
+                f"raw_arguments is {call.raw_arguments!r}, and arguments {call.arguments}: "
+                "one is the text of the other, or empty"
+            )
         ids = {call.id for call in response.tool_calls if call.id}
         assert len(ids) == len(CALLS), f"{len(CALLS)} calls need as many ids, and these have {ids}"
         end = response.finish_reason
@@ -117,10 +131,30 @@ class AdapterSuite(RequestLaws):
         found = self.fails("provider_unavailable", request_id=REQUEST_ID).request_id
         assert found == REQUEST_ID, f"the error has the id {found!r}: give it request_id=call.request_id"
 
+    def test_the_key_is_not_in_an_error_of_the_provider(self) -> None:
+        """Errors are logged and stored: neither the provider's words nor the adapter's may have it."""
+        self.hides_the_key("authentication_failed")
+
+    def test_the_key_is_not_in_an_error_of_the_network(self) -> None:
+        """Whose words may have a URL or the headers."""
+        self.hides_the_key("network_error")
+
     def test_a_request_timeout_is_accepted(self) -> None:
         """And does not hurt a call that is quick."""
         with self.stage(Scene(kind="answers")) as stage:
             assert generate(stage.engine, [question()], request_timeout=30.0).finish_reason == "stop"
+
+    def hides_the_key(self, reason: str) -> None:
+        """Look that the key is in nothing that an error says."""
+        scene = Scene(kind="refuses", reason=reason)
+        with self.stage(scene) as stage:
+            if stage.key is None:
+                skip("give Stage(key=…): the key that your adapter has, as a text, which no error may have")
+            error = _error_of(scene, stage)
+        said = (repr(error), str(error), error.message, repr(error.metadata), repr(error.cause))
+        assert not any(stage.key in each for each in said), (
+            f"{scene}: the key is in the error {said}: neither a key nor a body is part of one"
+        )
 
     def fails(
         self,
@@ -134,14 +168,27 @@ class AdapterSuite(RequestLaws):
         scene = Scene(kind="refuses", reason=reason, retry_after_ms=retry_after_ms, request_id=request_id)
         options = options if request_id is None else {**options, "request_id": request_id}
         with self.stage(scene) as stage:
-            try:
-                response = generate(stage.engine.merge(retry=False), [question()], **options)
-            except AdapterError as raised:
-                error: Any = raised
-            else:
-                assert response.finish_reason == "error", f"{scene}: it ended with {response.finish_reason!r}"
-                error = response.metadata.get("error")
-        assert isinstance(error, AdapterError), f"{scene}: it failed with {error!r}"
-        assert error.reason == reason, f"{scene}: it failed with {error!r}"
-        assert error.message, f"{scene}: its error says nothing"
-        return error
+            return _error_of(scene, stage, **options)
+
+
+def _error_of(scene: Scene, stage: Stage, **options: Any) -> AdapterError:
+    """What a call that asks once fails with, after a look that it is the error of the scene."""
+    try:
+        response = generate(stage.engine.merge(retry=False), [question()], **options)
+    except AdapterError as raised:
+        error: Any = raised
+    else:
+        assert response.finish_reason == "error", f"{scene}: it ended with {response.finish_reason!r}"
+        error = response.metadata.get("error")
+    assert isinstance(error, AdapterError), f"{scene}: it failed with {error!r}"
+    assert error.reason == scene.reason, f"{scene}: it failed with {error!r}"
+    assert error.message, f"{scene}: its error says nothing"
+    return error
+
+
+def _says_its_arguments(call: ToolCall) -> bool:
+    """Whether `raw_arguments` is the text of `arguments`, or empty."""
+    try:
+        return not call.raw_arguments or bool(json.loads(call.raw_arguments) == call.arguments)
+    except ValueError:
+        return False

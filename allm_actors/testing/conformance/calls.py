@@ -15,13 +15,15 @@ from allm_actors.data import AdapterError
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
-from .scenes import AGAIN, STATUSES, Looked, Stage, skip_if_worth_a_retry
+from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, skip_if_worth_a_retry
 
-__all__ = ["CallScene", "CallSuite"]
+__all__ = ["VECTORS", "CallScene", "CallSuite"]
 
 REQUEST_ID = "req-of-the-suite"
 METADATA = {"mine": {"deep": [1, None]}}
 NOTE = "for-the-caller-alone"
+VECTORS = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
+"""Of length one, for an adapter may make them so."""
 ONE_ATTEMPT = "make one request, and raise its error: the library tries again, as `retry` says"
 
 
@@ -35,6 +37,8 @@ class CallScene(Looked):
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     streamed: bool = False
     """Whether the answer is a stream; one with a reason fails after its first piece."""
+    vectors: tuple[tuple[float, ...], ...] = VECTORS
+    """Of `EmbeddingSuite`: the vector that the provider makes of each text, in the order of the texts."""
     images: int = 1
     """Of `ImageSuite`: how many pictures the provider makes, which is how many it is asked for."""
 
@@ -110,7 +114,7 @@ class CallSuite:
     def test_it_never_tries_again_by_itself(self) -> None:
         """The library does, as often as the policy says: an adapter that does, too, multiplies the two."""
         count, _ = self.refused("provider_unavailable", retry=AGAIN)
-        assert count == 2, f"requests: {count}, and retry={AGAIN} means 2; {ONE_ATTEMPT}"
+        assert count == ATTEMPTS, f"requests: {count}, and retry={AGAIN} means {ATTEMPTS}; {ONE_ATTEMPT}"
 
     def test_a_refused_key_is_not_tried_again(self) -> None:
         """It will not be accepted the next time either."""

@@ -17,6 +17,10 @@ from allm_actors.testing import script
 __all__ = ["EncoderSuite"]
 
 
+LARGE = 2**53 + 1
+"""The first whole number that a float cannot be."""
+
+
 class EncoderSuite:
     """Subclass it, and implement `encoder`."""
 
@@ -31,6 +35,14 @@ class EncoderSuite:
         """Quotes, line ends and all."""
         self.stays('It "rains"\nin Lisbon')
 
+    def test_a_text_stays_as_long_as_it_is(self) -> None:
+        """What was left out the model makes up."""
+        self.stays("It rains in Lisbon. " * 100)
+
+    def test_a_text_keeps_all_its_letters(self) -> None:
+        """Those of every script, and the spaces and line ends around it."""
+        self.stays("  Olá, 世界 🎉\n\tchove\n")
+
     def test_an_empty_text_stays_empty(self) -> None:
         """Nothing is not a word."""
         self.stays("")
@@ -42,6 +54,19 @@ class EncoderSuite:
     def test_a_list(self) -> None:
         """In its order."""
         self.keeps([3, 1, 2, ["x"]])
+
+    def test_texts_inside_a_map_are_kept(self) -> None:
+        """As they are: long ones, those of every script, and the spaces around them."""
+        self.keeps({"città": " Olá, 世界 🎉\n", "long": ["It rains in Lisbon. " * 100, ""]})
+
+    def test_what_lies_deep_is_kept(self) -> None:
+        """A value inside a value inside a value."""
+        self.keeps({"a": [{"b": {"c": [{"d": {"e": [[["f"]]]}}]}}]})
+
+    def test_a_large_number_is_kept(self) -> None:
+        """To the last digit, also where a float has no place for it: an id, or an amount."""
+        self.keeps(LARGE)
+        self.keeps({"id": -LARGE})
 
     def test_nothing_a_number_and_a_truth(self) -> None:
         """None, 42 and True are three things."""
@@ -67,6 +92,16 @@ class EncoderSuite:
         assert "not_found" in text, f"the reason is not in {text!r}: {do}"
         if self.json:
             assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error: {do}"
+
+    def test_each_error_says_its_own(self) -> None:
+        """The model must know what to do about it; a reason may be what a handler says in data."""
+        reasons = ("no such city: 'Évora'", "the station is asleep", {"code": "E42", "seconds": 30})
+        texts = [self.text(Err(reason), wrapped=True) for reason in reasons]
+        for words, text in zip((["no such city", "vora"], ["asleep"], ["E42", "30"]), texts, strict=True):
+            lost = [word for word in words if word not in text]
+            assert not lost, f"{lost} of the reason is not in {text!r}: write the reason of each Err"
+            if self.json:
+                assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error"
 
     def test_equal_values_have_equal_texts(self) -> None:
         """Whatever the order in which a map was made: what does not change is not paid for twice by a prompt cache."""

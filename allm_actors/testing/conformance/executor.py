@@ -10,6 +10,7 @@ Rule of this file: an executor is looked at through a step in which a scripted m
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 from typing import Any
 
 from allm_actors.data import (
@@ -31,7 +32,7 @@ from allm_actors.testing import script
 
 __all__ = ["ExecutorSuite"]
 
-ARGUMENTS = {"city": "Lisbon", "days": [1, 2]}
+ARGUMENTS = {"city": "Lisbon", "days": [1, 2], "until": None, "from": 0, "unit": ""}
 UNCHANGED = "return what tool.handler gives, unchanged"
 AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
 LET_THROUGH = "let what a handler raises through, SystemExit as well; the library makes a ToolError of it"
@@ -46,12 +47,14 @@ class ExecutorSuite:
         raise NotImplementedError(f"{type(self).__name__} needs executor()")
 
     def test_ok_passes_through(self) -> None:
-        """A value, told as one."""
+        """A value, told as one, also one that is an `Ok` itself."""
         self.passes(Ok({"rain": 3}))
+        self.passes(Ok(Ok("rain")))
 
     def test_err_passes_through(self) -> None:
-        """A reason, told as one."""
+        """A reason, told as one: a text, or data."""
         self.passes(Err("no such city"))
+        self.passes(Err({"code": 7, "cities": ["Lisbon"]}))
 
     def test_a_question_passes_through(self) -> None:
         """A question to the user halts the step."""
@@ -68,6 +71,14 @@ class ExecutorSuite:
     def test_a_plain_value_is_ok(self) -> None:
         """Whatever is returned is an answer."""
         self.passes([1, 2], Ok([1, 2]))
+
+    def test_a_value_that_is_not_true_is_one(self) -> None:
+        """Nothing, zero, an empty text: they are answers, and not the same one."""
+        values: tuple[Any, ...] = (None, 0, 0.0, False, "", [], {})
+        for value in values:
+            raw = self.raw(lambda _, value=value: value)
+            kept = isinstance(raw, Ok) and (type(raw.value), raw.value) == (type(value), value)
+            assert kept, f"a handler gave {value!r}, and execute() made it {raw!r}: {UNCHANGED}"
 
     def test_an_awaitable_is_waited_for(self) -> None:
         """A handler may be a coroutine function; what it returns may be returned, or awaited by an asynchronous one."""
@@ -90,6 +101,19 @@ class ExecutorSuite:
         )
         assert "no such city" in str(error), (
             f"a handler's LookupError('no such city') became {error!r}: {LET_THROUGH}"
+        )
+
+    def test_a_handler_that_raises_is_run_once(self) -> None:
+        """What it did before it raised may not be done again: money that was sent is sent twice."""
+        runs: list[Any] = []
+
+        def handler(arguments: Any) -> Any:
+            runs.append(arguments)
+            raise ConnectionError("it broke after the money was sent")
+
+        self.error(handler)
+        assert len(runs) == 1, (
+            f"a handler raised, and was run {len(runs)} times: run it once, and let it through"
         )
 
     def test_an_exit_is_handler_exit(self) -> None:
@@ -149,11 +173,36 @@ class ExecutorSuite:
         assert got, f"a handler of (arguments, context) was not run, which made {raw!r}: {WITH_CONTEXT}"
         _is_of_the_call(got[0], engine)
 
+    def test_calls_of_one_step_have_their_own_answers(self) -> None:
+        """One after the other: an executor is shared by all of them."""
+        self.has_its_own(1)
+
+    def test_calls_at_once_have_their_own_answers(self) -> None:
+        """And their own contexts: an executor keeps nothing of a call."""
+        self.has_its_own(8)
+
     def test_a_decorated_tool_gets_its_context(self) -> None:
         """A parameter that is annotated as `ToolContext`: the signature of such a handler is that of its function."""
         _, _, raw = self.step(made_tool(name="forecast")(_whose_forecast), arguments={})
         assert raw == Ok("Ana"), (
             f"@tool made a handler of f(context: ToolContext), which gave {raw!r}: {WITH_CONTEXT}"
+        )
+
+    def has_its_own(self, at_once: int) -> None:
+        """Look that each of several calls is run with its own arguments and context, and gets its own answer."""
+
+        def handler(arguments: Any, context: Any) -> Any:
+            Event().wait(0.003)  # as handlers do, so that calls at once meet
+            call = getattr(context, "tool_call", None)
+            return [arguments["n"], getattr(call, "id", None)]
+
+        wanted = {f"c{n}": Ok([n, f"c{n}"]) for n in range(8)}
+        calls = [script.tool_call("forecast", {"n": n}, id=f"c{n}") for n in range(8)]
+        _, events, _ = self.run(handler, calls, max_concurrency=at_once)
+        got = {each.id: each.result for each in events if isinstance(each, ToolExecutionCompleted)}
+        assert got == wanted, (
+            f"{at_once} at a time, handlers gave {wanted}, and execute() made it {got}: "
+            "keep no arguments, context or answer of a call on the executor"
         )
 
     def passes(self, given: Any, arrives: Any = None) -> None:
@@ -179,20 +228,27 @@ class ExecutorSuite:
         self, handler: Tool | Callable[..., Any] | None, arguments: dict[str, Any] = ARGUMENTS
     ) -> tuple[Engine, StepResult, Any]:
         """One step in which the tool is called once: the engine, the result, and what the handler gave."""
-        calls = [script.tool_call("forecast", arguments, id="c0"), script.finish("tool_calls")]
+        engine, events, result = self.run(handler, [script.tool_call("forecast", arguments, id="c0")])
+        completed = [event for event in events if isinstance(event, ToolExecutionCompleted)]
+        assert len(completed) == 1, f"the tool was completed {len(completed)} times"
+        assert [message.tool_call_id for message in result.tool_results] == ["c0"]
+        return engine, result, completed[0].result
+
+    def run(
+        self, handler: Tool | Callable[..., Any] | None, calls: list[Any], **options: Any
+    ) -> tuple[Engine, list[Any], StepResult]:
+        """One step with these calls: the engine, the events and the result."""
         tool = handler
         if not isinstance(tool, Tool):
             tool = Tool(name="forecast", description="", schema={}, handler=tool)
         engine = Engine(
-            adapter="fake", tools=[tool], tool_executor=self.executor(), adapter_opts={"script": calls}
+            adapter="fake",
+            tools=[tool],
+            tool_executor=self.executor(),
+            adapter_opts={"script": [*calls, script.finish("tool_calls")]},
         )
-        stream = stream_step(engine, [Message(role="user", content="?")], context={"user": "Ana"})
-        events = list(stream)
-        completed = [event for event in events if isinstance(event, ToolExecutionCompleted)]
-        assert len(completed) == 1, f"the tool was completed {len(completed)} times"
-        result: StepResult = stream.result()
-        assert [message.tool_call_id for message in result.tool_results] == ["c0"]
-        return engine, result, completed[0].result
+        stream = stream_step(engine, [Message(role="user", content="?")], context={"user": "Ana"}, **options)
+        return engine, list(stream), stream.result()
 
 
 def _is_of_the_call(context: Any, engine: Engine) -> None:
@@ -204,6 +260,10 @@ def _is_of_the_call(context: Any, engine: Engine) -> None:
     assert (context.tool_call.name, context.tool_call.id) == ("forecast", "c0"), say
     assert context.request_id, say
     assert context.engine == engine, say
+    assert context.session_id is None, say
+    assert context.cancelled is not None, (
+        f"{say}: it has no `cancelled`, and a handler never hears that its call was cancelled"
+    )
     assert not context.cancelled, say
 
 

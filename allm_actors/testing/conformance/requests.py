@@ -9,10 +9,22 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from allm_actors.data import AdapterError, Message, Response, Tool, ToolCall, ValidationError
+from allm_actors.data import AdapterError, Message, Response, TextPart, Tool, ToolCall, ValidationError
 from allm_actors.facade import generate
 
-from .scenes import AGAIN, QUESTION, Scene, Stage, skip, skip_if_worth_a_retry, worth_a_retry
+from .scenes import (
+    AGAIN,
+    ATTEMPTS,
+    QUESTION,
+    SPECIAL,
+    Scene,
+    Stage,
+    says,
+    skip,
+    skip_if_used_up,
+    skip_if_worth_a_retry,
+    worth_a_retry,
+)
 
 __all__ = ["CALLS", "FORECAST", "REFUSALS", "RequestLaws", "answer_with_tools", "question"]
 
@@ -30,7 +42,7 @@ FORECAST = Tool(
 )
 CALLS = (
     ToolCall(id="call_lisbon", name="forecast", arguments={"city": "Lisbon"}),
-    ToolCall(id="call_porto", name="forecast", arguments={"city": "Porto", "days": [1, 2]}),
+    ToolCall(id="call_porto", name="forecast", arguments={"city": "São João", "days": [1, 2]}),
 )
 REFUSALS = frozenset({"unsupported_capability", "unsupported_feature"})
 _TALK = (
@@ -60,9 +72,9 @@ class RequestLaws:
         )
 
     def test_it_asks_as_often_as_the_policy_says(self) -> None:
-        """An overloaded provider is asked once more, if that is what the caller wants."""
+        """An overloaded provider is asked three times, if that is what the caller wants."""
         count, error = self.refused("provider_unavailable", retry=AGAIN)
-        wanted = 2 if worth_a_retry(error) else 1
+        wanted = ATTEMPTS if worth_a_retry(error) else 1
         assert count == wanted, (
             f"requests: {count}, and retry={AGAIN} means {wanted} for {error!r}; it is the adapter that tries "
             "again, if next_delay(policy_of(call.retry), attempt, error, jitter) says when"
@@ -91,6 +103,25 @@ class RequestLaws:
             "the messages were sent in another order than that of request.messages"
         )
 
+    def test_a_text_is_sent_to_its_last_letter(self) -> None:
+        """Other letters than ASCII's, and line ends."""
+        said = Message(role="user", content="".join(SPECIAL))
+        self.finds([said], [str(said.content)], "letters of a text, or its line ends,")
+
+    def test_parts_of_text_are_sent_or_refused(self) -> None:
+        """A message's content may be a list of parts."""
+        texts = ["What a parrot says", "is not what it means."]
+        said = Message(role="user", content=[TextPart(text=text) for text in texts])
+        self.finds([said], texts, "TextParts of a message's content")
+
+    def test_max_tokens_are_sent_or_refused(self) -> None:
+        """Whoever says how long an answer may be pays for each of its words."""
+        self.finds([question()], ["1021"], "request.max_tokens, which is 1021", max_tokens=1021)
+
+    def test_the_temperature_is_sent_or_refused(self) -> None:
+        """A model that is asked another way than the caller wants looks no different."""
+        self.finds([question()], ["0.625"], "request.temperature, which is 0.625", temperature=0.625)
+
     def test_tools_are_sent_or_refused(self) -> None:
         """Their names, descriptions and parameters: a model must not answer as if it had none."""
         words = [FORECAST.name, FORECAST.description, "days"]
@@ -106,12 +137,47 @@ class RequestLaws:
         ]
         self.finds(messages, ["Lisbon", answer], "the tool's call and its answer", tools=[FORECAST])
 
+    def test_a_calls_id_goes_back_with_its_answer(self) -> None:
+        """Where the provider's calls have ids: answers that come in another order are told apart by nothing else."""
+        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
+        with self.stage(scene) as stage:
+            response = answer_with_tools(stage, [question()], tools=[FORECAST])
+            ids = [call.id for call in response.tool_calls]
+            if ids != [call.id for call in CALLS]:
+                skip(
+                    f"the ids of scene.tool_calls became {ids}: the calls of this provider have none, as they may"
+                )
+            calling = Message(
+                role="assistant", content=response.text() or "", metadata={"tool_calls": response.tool_calls}
+            )
+            answers = [Message(role="tool", content="Sunny.", tool_call_id=call_id) for call_id in ids]
+            answer_with_tools(stage, [question(), calling, *answers[::-1]], tools=[FORECAST])
+            sent = stage.last_sent()
+        lost = [call_id for call_id in ids if sent.count(call_id) < 2]
+        assert not lost, (
+            f"the calls {lost} were answered, and not both call and answer were sent with the id: send the id of each "
+            "call, and the tool_call_id of each tool's message"
+        )
+
+    def test_a_call_knows_nothing_of_the_one_before(self) -> None:
+        """An adapter is shared by all calls: what one of them asked, or was told, is not for the next."""
+        scene, secret = Scene(kind="answers"), "My name is Polly."
+        with self.stage(scene) as stage:
+            first = answer_with_tools(stage, [Message(role="user", content=secret)])
+            second = answer_with_tools(stage, [question()])
+            sent = stage.last_sent() if stage.sent is not None else ""
+        assert first.text() == second.text(), (
+            f"the provider said the same twice, and what came back was {first.text()!r} and then {second.text()!r}: "
+            "keep nothing of a call on the adapter"
+        )
+        assert secret not in sent, "what another call asked was sent: keep nothing of a call on the adapter"
+
     def finds(self, messages: list[Message], words: list[str], what: str, **options: Any) -> str:
         """The request that was sent, after a look that every one of the words is in it."""
         with self.stage(Scene(kind="answers")) as stage:
             answer_with_tools(stage, messages, model=self.model, **options)
             sent = stage.last_sent()
-        lost = [word for word in words if word not in sent]
+        lost = [word for word in words if not says(sent, word)]
         assert not lost, (
             f"{lost} is not in what was sent: the adapter leaves out {what}; send it, or raise "
             'ValidationError("unsupported_capability", …) in stream(), before anything is sent'
@@ -140,6 +206,7 @@ def answer_with_tools(stage: Stage, messages: list[Message], **options: Any) -> 
     try:
         return generate(stage.engine, messages, **options)
     except (AdapterError, ValidationError) as refused:
+        skip_if_used_up(refused)
         if refused.reason not in REFUSALS:
             raise
         skip(f"the adapter refuses it, as it may: {refused}")

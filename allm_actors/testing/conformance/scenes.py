@@ -7,6 +7,7 @@ of its fields were looked at: a law about a field that nobody has looked at was 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,20 +15,24 @@ from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from unittest import SkipTest
 
-from allm_actors.data import AdapterError, FinishReason, ToolCall, Usage
+from allm_actors.data import AdapterError, AllmError, FinishReason, ToolCall, Usage
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.retry import next_delay, policy_of
 
 __all__ = [
     "AGAIN",
+    "ATTEMPTS",
     "QUESTION",
     "REQUEST_ID",
+    "SPECIAL",
     "STATUSES",
     "Looked",
     "Scene",
     "Stage",
     "require",
+    "says",
     "skip",
+    "skip_if_used_up",
     "skip_if_worth_a_retry",
     "soon",
     "worth_a_retry",
@@ -35,8 +40,11 @@ __all__ = [
 
 QUESTION = "Hello?"
 REQUEST_ID = "req-conformance"
-AGAIN = {"max_attempts": 2, "base_delay": 0.0, "jitter": 0.0}
-"""The `retry` of the laws that count requests: once more, at once."""
+ATTEMPTS = 3
+AGAIN = {"max_attempts": ATTEMPTS, "base_delay": 0.0, "jitter": 0.0}
+"""The `retry` of the laws that count requests: twice more, at once, for once more is easily a habit of an adapter's."""
+SPECIAL = ("Olá,\n世", "界 🎉\tisto é\n\n", '"tudo".')
+"""Pieces of a text with all that is lost easily: other letters than ASCII's, one beyond the first 65536, line ends."""
 STATUSES = {
     "authentication_failed": 401,
     "rate_limited": 429,
@@ -107,6 +115,8 @@ class Stage:
     """How many answers were let go before their end."""
     sent: Callable[[], Sequence[Any]] | None = None
     """What has arrived, one item for each request: bytes, a text or JSON, in which its words can be found."""
+    key: str | None = None
+    """The key that the adapter has, from wherever it has it. The library hides that of a call."""
 
     @property
     def counts(self) -> bool:
@@ -125,6 +135,13 @@ class Stage:
 
     def last_sent(self) -> str:
         """The last request, as a text. Skips the law where the stage does not keep what was sent."""
+        return _as_text(self._kept()[-1])
+
+    def all_sent(self) -> str:
+        """All requests, as a text: what belongs to one call may be sent with several."""
+        return "\n".join(map(_as_text, self._kept()))
+
+    def _kept(self) -> Sequence[Any]:
         if self.sent is None:
             skip(
                 "give Stage(sent=…): a function that gives what has arrived at your provider, request by request"
@@ -133,10 +150,21 @@ class Stage:
         assert sent, (
             "Stage.sent() is empty after a call: it must have an item for each request that has arrived"
         )
-        last = sent[-1]
-        if isinstance(last, bytes | bytearray):
-            return last.decode(errors="replace")
-        return last if isinstance(last, str) else json.dumps(last, default=str, ensure_ascii=False)
+        return sent
+
+
+def _as_text(sent: Any) -> str:
+    if isinstance(sent, bytes | bytearray):
+        return sent.decode(errors="replace")
+    return sent if isinstance(sent, str) else json.dumps(sent, default=str, ensure_ascii=False)
+
+
+def says(sent: str, word: str) -> bool:
+    """Whether a request has a word in it, as it is or as JSON writes it."""
+    escaped = json.dumps(word)[1:-1]
+    capitals = re.sub(r"\\u[0-9a-f]{4}", lambda found: "\\u" + found[0][2:].upper(), escaped)
+    ways = (word, json.dumps(word, ensure_ascii=False)[1:-1], escaped, capitals)
+    return any(each in sent for each in ways)
 
 
 def skip(why: str) -> NoReturn:
@@ -157,7 +185,7 @@ def require(held: bool, scene: Looked, name: str, message: str) -> None:
 
 
 def worth_a_retry(error: AdapterError) -> bool:
-    """Whether a policy of two attempts makes the second one after this error."""
+    """Whether a policy of more than one attempt makes the second one after this error."""
     return next_delay(policy_of(AGAIN), 1, error, 0.0) is not None
 
 
@@ -167,6 +195,12 @@ def skip_if_worth_a_retry(count: int, error: AdapterError) -> None:
         skip(
             f"your stage refuses a key with HTTP {error.status}, which is worth trying again: use scene.status"
         )
+
+
+def skip_if_used_up(error: AllmError) -> None:
+    """Skip the law where a scripted stage has a script for the first of its calls alone."""
+    if getattr(error, "reason", None) == "no_scripted_response":
+        skip("your stage plays a script for one call, and this law makes two: give it `scripts`")
 
 
 def soon(condition: Callable[[], Any], seconds: float) -> bool:

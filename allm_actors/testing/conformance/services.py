@@ -14,6 +14,8 @@ Rule of this file: what holds for all of them is in `calls.py`; here is what an 
 
 from __future__ import annotations
 
+import base64
+import math
 from typing import Any
 
 from allm_actors import facade
@@ -35,8 +37,8 @@ from allm_actors.engine.adapters import find_capable
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
-from .calls import CallScene, CallSuite
-from .scenes import require
+from .calls import VECTORS, CallScene, CallSuite
+from .scenes import require, says, skip
 
 __all__ = [
     "ClassificationSuite",
@@ -47,6 +49,7 @@ __all__ = [
     "TranscriptionSuite",
 ]
 
+PICTURE = b"a picture of the suite, which is made of letters"
 QUESTIONS = {
     "team": ClassificationQuestion.choice("Which team?", ["billing", "support"]),
     "mood": ClassificationQuestion.score("How upset?", ["calm", "angry"]),
@@ -93,6 +96,23 @@ class ImageSuite(CallSuite):
         }
         for operation, request in requests.items():
             self.holds_to_its_operations(operation, request)
+
+    def test_the_pictures_to_work_on_are_sent(self) -> None:
+        """An edit that never saw the picture is another picture."""
+        picture = Image.from_bytes(PICTURE, "image/png")
+        request = ImageRequest(operation="edit", prompt="a hat", input_images=[picture])
+        with self.ready(CallScene()) as stage:
+            adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
+            if "edit" not in adapter.supported_operations():
+                skip("this adapter edits no pictures, as it may")
+            facade.generate_image(stage.engine, request)
+            sent = stage.all_sent()
+        written = (PICTURE.decode(), base64.b64encode(PICTURE).decode())
+        assert any(each in sent for each in written), (
+            "the bytes of request.input_images are in nothing that was sent, neither as they are nor in base64: "
+            "send them, or leave 'edit' out of supported_operations()"
+        )
+        assert says(sent, "a hat"), "the prompt of an edit was not sent"
 
     def holds_to_its_operations(self, operation: str, request: ImageRequest) -> None:
         """Look that an operation is carried out, or refused, as `supported_operations()` says."""
@@ -142,7 +162,22 @@ class EmbeddingSuite(CallSuite):
             f"the vectors of one model have the lengths {lengths}"
         )
         values = [value for vector in response.vectors() for value in vector]
-        assert all(isinstance(value, float) for value in values), f"not all of these are floats: {values[:9]}"
+        assert all(isinstance(value, float) and math.isfinite(value) for value in values), (
+            f"not all of these are floats, or numbers at all: {values[:9]}"
+        )
+
+    def test_each_text_has_the_vector_that_was_made_of_it(self) -> None:
+        """Not that of another, nor one for all: what is near to what would be wrong, and nobody would see it."""
+        scene = CallScene()
+        with self.ready(scene) as stage:
+            got = self.ask(stage.engine).vectors()
+        wanted = [list(vector) for vector in VECTORS]
+        held = len(got) == len(wanted) and all(map(_is_near, got, wanted))
+        message = (
+            f"the provider made {wanted} of the texts, and {[each[:9] for each in got]} came back: "
+            "the index of each Embedding is the place of its text"
+        )
+        require(held, scene, "vectors", message)
 
     def test_context_length_exceeded(self) -> None:
         """A text that is too long."""
@@ -292,6 +327,12 @@ class ClassificationSuite(CallSuite):
         assert team in options, f"a choice among {options} is {team!r}"
         assert 0 <= mood <= top, f"a score from 0 to {top} is {mood!r}"
         assert 0 <= spam <= 1, f"a probability is {spam!r}"
+
+
+def _is_near(got: list[float], wanted: list[float]) -> bool:
+    return len(got) == len(wanted) and all(
+        math.isclose(one, other, abs_tol=0.001) for one, other in zip(got, wanted, strict=True)
+    )
 
 
 def _ends_with_its_error(told: list[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -16,11 +17,14 @@ from allm_actors.data import (
     AllmError,
     ErrorEvent,
     Event,
+    Message,
     MessageCompleted,
     MessageStarted,
+    RawChunk,
     StreamError,
     TextCompleted,
     TextDelta,
+    TextPart,
     ToolCallCompleted,
     ToolCallDelta,
     ToolCallStarted,
@@ -29,7 +33,7 @@ from allm_actors.data import (
 from allm_actors.facade import stream_generate
 
 from .requests import CALLS, FORECAST, REFUSALS, question
-from .scenes import AGAIN, Scene, Stage, require, skip, soon
+from .scenes import AGAIN, Scene, Stage, require, skip, skip_if_used_up, soon
 
 __all__ = ["StreamSuite"]
 
@@ -104,6 +108,50 @@ class StreamSuite:
         )
         last = max(at for at, event in enumerate(events) if isinstance(event, TextDelta | TextCompleted))
         assert events.index(ends[0]) > last, "text came after the message was complete"
+
+    def test_the_message_is_what_was_told(self) -> None:
+        """An assistant's, with the text of the fragments: it is what is stored, and sent the next time."""
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
+            message = _message(_read(stage))
+        assert message.role == "assistant", (
+            f"the message of an answer is the assistant's, not the {message.role}'s"
+        )
+        text = "".join(scene.text)
+        assert _text(message) == text, (
+            f"{text!r} was told, and MessageCompleted.message says {message.content!r}: give it the same text"
+        )
+
+    def test_the_message_has_the_calls_that_were_told(self) -> None:
+        """All of them, as they were completed, or their answers answer nothing in the next request."""
+        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
+        with self.stage(scene) as stage:
+            events = self.tool_events(stage)
+        told = [(e.id, e.name, e.arguments) for e in events if isinstance(e, ToolCallCompleted)]
+        has = [(call.id, call.name, call.arguments) for call in _message(events).tool_calls]
+        assert has == told, (
+            f"the calls {told} were told, and MessageCompleted.message has {has}: "
+            'give it metadata={"tool_calls": […]}, with a ToolCall for each'
+        )
+
+    def test_two_streams_at_once_are_two(self) -> None:
+        """An adapter is shared by all calls, and holds no state of one: read in turn, each has its own text."""
+        scene = Scene(kind="answers")
+        with self.stage(scene) as stage:
+            streams = [stream_generate(stage.engine, [question()]) for _ in range(2)]
+            try:
+                pairs = list(itertools.zip_longest(*streams))
+            except AdapterError as error:
+                skip_if_used_up(error)
+                raise
+        text = "".join(scene.text)
+        for events in zip(*pairs, strict=True):
+            said = "".join(event.delta for event in events if isinstance(event, TextDelta))
+            whole = [event.text for event in events if isinstance(event, TextCompleted)]
+            assert (said, whole) in ((text, []), (text, [text])), (
+                f"the provider said {text!r} to each of two at once, and one was told {said!r}, and whole {whole}: "
+                "keep nothing of a call on the adapter"
+            )
 
     def test_a_tool_call_is_begun_and_completed_once(self) -> None:
         """Each under its own id, before the message is complete; its fragments are its arguments."""
@@ -239,8 +287,38 @@ def _is_one_call(events: list[Event], call_id: str) -> None:
     )
 
 
-def _one_error(events: list[Event]) -> AllmError:
-    errors: list[Any] = [event.error for event in events if isinstance(event, ErrorEvent)]
-    assert len(errors) == 1, f"{len(errors)} errors among {[type(event).__name__ for event in events]}"
-    assert isinstance(errors[0], AllmError), errors[0]
-    return errors[0]
+def _message(events: list[Event]) -> Message:
+    """What an answer was completed with."""
+    messages = [event.message for event in events if isinstance(event, MessageCompleted)]
+    assert len(messages) == 1, f"an answer ends with one MessageCompleted, and here are {len(messages)}"
+    return messages[0]
+
+
+def _text(message: Message) -> str:
+    content = message.content
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content if isinstance(part, TextPart))
+
+
+def _one_error(events: Sequence[Event]) -> AllmError:
+    """The error of a stream that failed, after a look that it is one, and the last that is told."""
+    kinds = [type(event).__name__ for event in events]
+    places = [at for at, event in enumerate(events) if isinstance(event, ErrorEvent)]
+    assert len(places) == 1, f"{len(places)} errors among {kinds}"
+    error: Any = getattr(events[places[0]], "error", None)
+    assert isinstance(error, AllmError), error
+    late = [event for event in events[places[0] + 1 :] if not _only_ends(event, error)]
+    assert not late, f"nothing is told after an ErrorEvent, and here {late} is, among {kinds}"
+    return error
+
+
+def _only_ends(event: Event, error: AllmError) -> bool:
+    """Whether an event after the error only says what was said before, and claims no success, as scripts do."""
+    if isinstance(event, MessageCompleted):
+        return event.finish_reason in (None, "error", error.reason)
+    return isinstance(event, TextCompleted) or (isinstance(event, RawChunk) and _is_usage(event.payload))
+
+
+def _is_usage(payload: Any) -> bool:
+    return isinstance(payload, tuple) and payload[:1] == ("usage",)

@@ -6,6 +6,7 @@ Rule of this file: requests can be sent, and a response fits some request.
 from __future__ import annotations
 
 import base64
+from functools import cache
 from typing import Any, get_args
 
 from hypothesis import strategies as st
@@ -95,6 +96,7 @@ def embedding_requests(max_size: int = 4) -> SearchStrategy[EmbeddingRequest]:
     )
 
 
+@cache
 @st.composite
 def embedding_responses(draw: st.DrawFn) -> EmbeddingResponse:
     """Vectors of one length, in any order."""
@@ -104,12 +106,14 @@ def embedding_responses(draw: st.DrawFn) -> EmbeddingResponse:
     return draw(st.builds(EmbeddingResponse, embeddings=st.permutations(embeddings), usage=usage(), **COMMON))
 
 
+@cache
 def moderation_requests() -> SearchStrategy[ModerationRequest]:
     """Content to judge."""
     pictures = st.builds(ImagePart, image=images())
     return st.builds(ModerationRequest, input=st.lists(SAID | pictures, min_size=1, max_size=3), **OWN)
 
 
+@cache
 @st.composite
 def moderation_responses(draw: st.DrawFn) -> ModerationResponse:
     """A verdict for each item."""
@@ -124,6 +128,7 @@ def moderation_responses(draw: st.DrawFn) -> ModerationResponse:
     return draw(st.builds(ModerationResponse, results=st.lists(result, max_size=3), **COMMON))
 
 
+@cache
 def audios() -> SearchStrategy[Audio]:
     """A clip from each kind of source."""
     mime, data = st.sampled_from(sorted(FORMATS.values())), st.binary(max_size=20)
@@ -134,6 +139,7 @@ def audios() -> SearchStrategy[Audio]:
     )
 
 
+@cache
 def speech_requests() -> SearchStrategy[SpeechRequest]:
     """A text to speak."""
     return st.builds(
@@ -148,6 +154,7 @@ def speech_requests() -> SearchStrategy[SpeechRequest]:
     )
 
 
+@cache
 def speech_responses() -> SearchStrategy[SpeechResponse]:
     """A clip that came."""
     return st.builds(
@@ -161,6 +168,7 @@ def speech_responses() -> SearchStrategy[SpeechResponse]:
     )
 
 
+@cache
 def speech_events() -> SearchStrategy[SpeechEvent]:
     """What a stream of speech tells, one by one."""
     return st.one_of(
@@ -173,11 +181,13 @@ def speech_events() -> SearchStrategy[SpeechEvent]:
     )
 
 
+@cache
 def transcription_requests() -> SearchStrategy[TranscriptionRequest]:
     """A clip to write down."""
     return st.builds(TranscriptionRequest, audio=audios(), language=maybe(WORDS), prompt=maybe(TEXTS), **OWN)
 
 
+@cache
 def transcription_responses() -> SearchStrategy[TranscriptionResponse]:
     """What was said."""
     return st.builds(
@@ -191,6 +201,7 @@ def transcription_responses() -> SearchStrategy[TranscriptionResponse]:
     )
 
 
+@cache
 def transcription_events() -> SearchStrategy[TranscriptionEvent]:
     """What a stream of a transcription tells, one by one."""
     reasons = st.sampled_from(sorted(TranscriptionAdapterError.reasons))
@@ -203,6 +214,7 @@ def transcription_events() -> SearchStrategy[TranscriptionEvent]:
     )
 
 
+@cache
 def questions() -> SearchStrategy[ClassificationQuestion]:
     """A question of each type."""
     described = st.dictionaries(WORDS, maybe(TEXTS), min_size=1, max_size=3)
@@ -213,6 +225,7 @@ def questions() -> SearchStrategy[ClassificationQuestion]:
     )
 
 
+@cache
 def classification_requests() -> SearchStrategy[ClassificationRequest]:
     """Questions about a text or about data."""
     asked = st.dictionaries(WORDS, questions(), min_size=1, max_size=3)
@@ -220,6 +233,7 @@ def classification_requests() -> SearchStrategy[ClassificationRequest]:
     return st.builds(ClassificationRequest, state=states, questions=asked, **OWN)
 
 
+@cache
 def classification_responses() -> SearchStrategy[ClassificationResponse]:
     """Answers, by the ids of their questions."""
     answer = st.one_of(

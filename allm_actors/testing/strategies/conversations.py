@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any, get_args
+from functools import cache, lru_cache
+from typing import Any, Literal, get_args
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -29,6 +30,7 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.data.compact import TOOL_HELP
+from allm_actors.data.schema import json_schema
 from allm_actors.data.validate import RESERVED_TOOL_NAMES
 
 from .errors import errors
@@ -52,9 +54,11 @@ __all__ = [
 ]
 
 MIME_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
+NAMES = maybe(WORDS)
 DOCUMENT_TYPES = ("application/pdf", "text/plain", "text/csv")
 
 
+@cache
 def images() -> SearchStrategy[Image]:
     """A picture from each kind of source."""
     mime = st.sampled_from(MIME_TYPES)
@@ -68,6 +72,7 @@ def images() -> SearchStrategy[Image]:
     )
 
 
+@cache
 def documents() -> SearchStrategy[Document]:
     """A document from each kind of source."""
     mime, title, data = st.sampled_from(DOCUMENT_TYPES), maybe(WORDS), st.binary(max_size=20)
@@ -82,6 +87,7 @@ def documents() -> SearchStrategy[Document]:
     )
 
 
+@cache
 def parts() -> SearchStrategy[Part]:
     """A part of a message's content."""
     details = st.sampled_from(["auto", "low", "high"])
@@ -92,6 +98,7 @@ def parts() -> SearchStrategy[Part]:
     )
 
 
+@cache
 def tool_names() -> SearchStrategy[str]:
     """A name that a tool may have."""
     names = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
@@ -103,12 +110,17 @@ def tool_calls(names: SearchStrategy[str] | None = None) -> SearchStrategy[ToolC
     return st.builds(_tool_call, IDS, names or tool_names(), arguments())
 
 
+@cache
 def messages() -> SearchStrategy[Message]:
     """A message of any role, valid on its own."""
     content = TEXTS | st.lists(parts(), max_size=3)
     return st.one_of(
         st.builds(
-            Message, role=st.sampled_from(["user", "system"]), content=content, metadata=json_objects()
+            Message,
+            role=st.sampled_from(["user", "system"]),
+            content=content,
+            name=NAMES,
+            metadata=json_objects(),
         ),
         replies(),
         st.builds(Message, role=st.just("tool"), content=TEXTS, tool_call_id=IDS),
@@ -119,11 +131,9 @@ def messages() -> SearchStrategy[Message]:
 @st.composite
 def threads(draw: st.DrawFn, open_calls: bool = False, max_turns: int = 3) -> Thread:
     """A conversation in which every call is answered; with `open_calls` the last message's calls may be open."""
-    said = [draw(st.builds(Message, role=st.just("system"), content=TEXTS))] if draw(st.booleans()) else []
+    said = [draw(_said_by("system"))] if draw(st.booleans()) else []
     for turn in range(draw(st.integers(0, max_turns))):
-        said.append(
-            draw(st.builds(Message, role=st.just("user"), content=TEXTS | st.lists(parts(), max_size=2)))
-        )
+        said.append(draw(_said_by("user")))
         for _ in range(draw(st.integers(0, 2))):
             said += _answered(draw, draw(calls_of_one_message(f"t{turn}")))
         said.append(draw(replies()))
@@ -132,6 +142,7 @@ def threads(draw: st.DrawFn, open_calls: bool = False, max_turns: int = 3) -> Th
     return Thread(messages=said, metadata=draw(json_objects()))
 
 
+@cache
 @st.composite
 def sessions(draw: st.DrawFn) -> Session:
     """A session whose fields agree with its status."""
@@ -149,14 +160,11 @@ def sessions(draw: st.DrawFn) -> Session:
 
 def tools(names: SearchStrategy[str] | None = None) -> SearchStrategy[Tool]:
     """A tool without a handler."""
-    schemas = st.dictionaries(WORDS, st.sampled_from(["string", "integer", "boolean"]), max_size=3).map(
-        _schema
-    )
     return st.builds(
         Tool,
         name=names or tool_names(),
         description=TEXTS,
-        schema=schemas,
+        schema=_schemas(),
         manual=st.booleans(),
         compact=st.booleans(),
         summary=maybe(TEXTS),
@@ -167,24 +175,30 @@ def tools(names: SearchStrategy[str] | None = None) -> SearchStrategy[Tool]:
     )
 
 
+@cache
 def requests() -> SearchStrategy[Request]:
     """A request that can be sent."""
     shapes = st.sampled_from([None, "text", {"type": "json_object"}])
+    schemas = st.builds(json_schema, WORDS, _schemas(), st.booleans())
     return st.builds(
-        Request,
+        _request,
+        shape=st.tuples(shapes, st.just(False)) | st.tuples(schemas, st.booleans()),
         messages=threads().map(lambda thread: [*thread.messages, Message(role="user", content="hi")]),
         model=maybe(WORDS),
         tools=st.lists(tools(), max_size=3, unique_by=lambda tool: tool.name),
         tool_choice=st.sampled_from([None, "auto", "none", "required", {"type": "any"}]),
         temperature=maybe(st.floats(0, 2)),
         max_tokens=maybe(st.integers(1, 10**5)),
-        response_format=shapes,
+        prompt_cache=maybe(
+            st.fixed_dictionaries({"key": maybe(WORDS), "retention": st.sampled_from(["short", "long"])})
+        ),
         stream=st.booleans(),
         options=json_objects(),
         metadata=json_objects(),
     )
 
 
+@cache
 def model_refs() -> SearchStrategy[ModelRef]:
     """A catalogue's entry."""
     return st.builds(
@@ -192,14 +206,16 @@ def model_refs() -> SearchStrategy[ModelRef]:
     )
 
 
+@cache
 def replies() -> SearchStrategy[Message]:
     """An assistant message without calls."""
     metadata: SearchStrategy[dict[str, Any]] = st.just({}) | st.fixed_dictionaries(
         {"finish_reason": st.sampled_from(["stop", "length"])}
     )
-    return st.builds(Message, role=st.just("assistant"), content=TEXTS, metadata=metadata)
+    return st.builds(Message, role=st.just("assistant"), content=TEXTS, name=NAMES, metadata=metadata)
 
 
+@lru_cache(maxsize=64)
 def calls_of_one_message(prefix: str = "c") -> SearchStrategy[list[ToolCall]]:
     """Some calls of one message: their ids differ."""
     calls = st.lists(st.tuples(tool_names(), arguments()), min_size=1, max_size=3)
@@ -215,6 +231,12 @@ def message_calling(text: str, calls: list[ToolCall]) -> Message:
     )
 
 
+@lru_cache
+def _said_by(role: Literal["system", "user"]) -> SearchStrategy[Message]:
+    content = TEXTS | st.lists(parts(), max_size=2) if role == "user" else TEXTS
+    return st.builds(Message, role=st.just(role), content=content, name=NAMES)
+
+
 def _answered(draw: st.DrawFn, calls: list[ToolCall], completely: bool = True) -> list[Message]:
     order = draw(st.permutations(calls))
     count = len(order) if completely else draw(st.integers(0, len(order)))
@@ -224,6 +246,17 @@ def _answered(draw: st.DrawFn, calls: list[ToolCall], completely: bool = True) -
 
 def _tool_call(id: str, name: str, given: dict[str, Any]) -> ToolCall:
     return ToolCall(id=id, name=name, arguments=given, raw_arguments=json.dumps(given))
+
+
+def _request(shape: tuple[Any, bool], **fields: Any) -> Request:
+    """A request whose second pass, if there is one, has a schema to answer in."""
+    return Request(response_format=shape[0], structured_finalize=shape[1], **fields)
+
+
+@cache
+def _schemas() -> SearchStrategy[dict[str, Any]]:
+    types = st.sampled_from(["string", "integer", "boolean"])
+    return st.dictionaries(WORDS, types, max_size=3).map(_schema)
 
 
 def _schema(properties: dict[str, str]) -> dict[str, Any]:

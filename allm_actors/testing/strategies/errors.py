@@ -5,6 +5,7 @@ Rule of this file: an error's cause and metadata are plain data.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, get_args
 
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ _UNSCRIPTED = (
 FINISH_REASONS = st.sampled_from(get_args(FinishReason))
 
 
+@cache
 def errors() -> SearchStrategy[AllmError]:
     """Any of this library's errors, with any of its reasons."""
     path = st.lists(WORDS | st.integers(0, 9), min_size=1, max_size=3)

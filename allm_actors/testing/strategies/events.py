@@ -5,6 +5,8 @@ Rule of this file: events are drawn one by one; what order they come in is for a
 
 from __future__ import annotations
 
+from functools import cache
+
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -44,6 +46,7 @@ from .results import chat_results, responses, usage
 __all__ = ["events", "handler_results", "scripts"]
 
 
+@cache
 def events() -> SearchStrategy[Event]:
     """Any of the sixteen events."""
     fragments = st.text(min_size=1, max_size=10)
@@ -83,6 +86,7 @@ def events() -> SearchStrategy[Event]:
     )
 
 
+@cache
 def handler_results() -> SearchStrategy[HandlerResult]:
     """What a handler may answer."""
     return st.one_of(

@@ -5,6 +5,7 @@ Rule of this file: small, because a failing example is read by a person.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ def maybe(values: SearchStrategy[Any]) -> SearchStrategy[Any]:
     return st.none() | values
 
 
+@cache
 def json_values() -> SearchStrategy[Any]:
     """What JSON can say."""
     numbers = st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
@@ -34,11 +36,13 @@ def _containers(inner: SearchStrategy[Any]) -> SearchStrategy[Any]:
     return st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3)
 
 
+@cache
 def json_objects() -> SearchStrategy[dict[str, Any]]:
     """A JSON object: metadata, options, a context."""
     return st.dictionaries(WORDS, json_values(), max_size=3)
 
 
+@cache
 def arguments() -> SearchStrategy[dict[str, Any]]:
     """The arguments of a tool call."""
     return json_objects()

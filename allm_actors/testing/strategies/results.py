@@ -5,6 +5,8 @@ Rule of this file: what failed carries its error.
 
 from __future__ import annotations
 
+from functools import cache
+
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -35,6 +37,7 @@ __all__ = [
 HALTED_REASONS = ("completed", "error", "max_turns", "halt_when", "tool_error", "cancelled", "plan_submitted")
 
 
+@cache
 def usage() -> SearchStrategy[Usage]:
     """What a call consumed, in any state of knowledge."""
     names = [name for name in Usage.__struct_fields__ if name.endswith("_tokens")]
@@ -49,6 +52,7 @@ def usage() -> SearchStrategy[Usage]:
     )
 
 
+@cache
 @st.composite
 def responses(draw: st.DrawFn) -> Response:
     """A finished model call; one that failed carries its error."""
@@ -73,6 +77,7 @@ def responses(draw: st.DrawFn) -> Response:
     )
 
 
+@cache
 def step_results() -> SearchStrategy[StepResult]:
     """One model call and its answers."""
     return st.builds(
@@ -87,6 +92,7 @@ def step_results() -> SearchStrategy[StepResult]:
     )
 
 
+@cache
 def chat_results() -> SearchStrategy[ChatResult]:
     """A finished chat."""
     return st.builds(
@@ -101,6 +107,7 @@ def chat_results() -> SearchStrategy[ChatResult]:
     )
 
 
+@cache
 def image_requests() -> SearchStrategy[ImageRequest]:
     """A request for pictures that can be sent."""
     sizes = st.sampled_from([None, "auto", "1024x1024"]) | st.tuples(
@@ -132,6 +139,7 @@ def image_requests() -> SearchStrategy[ImageRequest]:
     )
 
 
+@cache
 def image_responses() -> SearchStrategy[ImageResponse]:
     """The pictures a provider returned."""
     costs = st.builds(ImageUsage, images=COUNTS, size=maybe(WORDS), total_cost=maybe(COSTS))
