@@ -286,6 +286,7 @@ def test_a_bare_assertion_is_told_by_its_line():
 
 CTRL_C = """
 import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 from supervisors import Process, explore
 
 class Slow(Process):
