@@ -66,9 +66,9 @@ class Reply:
                 raise TypeError(
                     f"{name} of a Reply is a list of bytes and gates, got: {type(pieces).__name__}"
                 )
-            for piece in (
-                pieces if isinstance(pieces, list | tuple) else ()
-            ):  # what is made as it goes is left alone
+            if not isinstance(pieces, list | tuple):  # what is made as it goes is left alone
+                continue
+            for piece in pieces:
                 if not isinstance(piece, bytes | bytearray | memoryview | Gate):
                     raise TypeError(f"{name} of a Reply is bytes, got: {type(piece).__name__}")
         for header, value in self.headers.items():
