@@ -302,7 +302,8 @@ def test_over_the_wire():
     assert [message["role"] for message in second["messages"]] == ["user", "assistant", "user"]
 
 
-def test_a_reader_that_leaves_while_the_type_works():
+def slow_type():
+    """A type whose own code works until it is released; with what says that it does, and what releases it."""
     working, release = threading.Event(), threading.Event()
 
     @dataclass
@@ -313,9 +314,14 @@ def test_a_reader_that_leaves_while_the_type_works():
             working.set()
             release.wait(SOON)
 
+    return Slow, working, release
+
+
+def test_a_reader_that_leaves_while_the_type_works():
+    slow, working, release = slow_type()
     with allm.Host() as host:
         session = host.session("s", says('{"name": "x"}', GOOD))
-        turn = session.reply("hi", response_model=Slow)
+        turn = session.reply("hi", response_model=slow)
         reader = threading.Thread(target=turn.result)
         reader.start()
         assert working.wait(SOON)
@@ -328,19 +334,10 @@ def test_a_reader_that_leaves_while_the_type_works():
 
 
 def test_a_session_that_is_killed_while_the_type_works_has_the_answer_that_was_shown(tmp_path):
-    working, release = threading.Event(), threading.Event()
-
-    @dataclass
-    class Slow:
-        name: str
-
-        def __post_init__(self):
-            working.set()
-            release.wait(SOON)
-
+    slow, working, release = slow_type()
     with allm.Host(store=tmp_path / "s.db") as host:
         session = host.session("s", says('{"name": "x"}', GOOD))
-        turn = session.reply("hi", response_model=Slow)
+        turn = session.reply("hi", response_model=slow)
         shown = []
         reader = threading.Thread(target=lambda: shown.extend(turn))
         reader.start()
