@@ -1409,9 +1409,9 @@ def test_an_adapter_that_notices_late_that_nobody_reads_crashes_nobody(caplog, e
         name = "late"
 
         def stream(self, _request, _call):
-            yield MessageStarted()
-            goes_on.wait(10)
             try:
+                yield MessageStarted()
+                goes_on.wait(10)
                 if ends:
                     yield allm.MessageCompleted(allm.assistant("x"), "stop")
             finally:
