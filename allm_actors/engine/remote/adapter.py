@@ -236,15 +236,16 @@ class _Run:
                 body = await self._whole(response)
                 yield self._checked(self.dialect.decode_body(body, self.row), http, first=True)
                 return
-            counts: list[Event] = []
             reading = _Reading(self.dialect.decoder(self.row), self.most_bytes)
             while await self._pour(response, reading):
-                if events := [*counts, *reading.events]:
+                if events := [*reading.counts, *reading.events]:
                     if reading.direct is None and all(map(_is_count, events)):
-                        counts = events  # no part of an answer yet: what follows may be an error that passes
+                        reading.counts = (
+                            events  # no part of an answer yet: what follows may be an error that passes
+                        )
                     else:
                         yield self._checked(events, http, first=reading.direct is None)
-                        reading.direct, counts = way.direct or _nobody, []
+                        reading.direct, reading.counts = way.direct or _nobody, []
                 if reading.decoder.done:
                     await _drain(response)
                     return
@@ -252,7 +253,8 @@ class _Run:
                     reading.broken = self._too_long()
                     break
             if reading.broken is not None:
-                yield self._checked(reading.decoder.broke(reading.broken), http, first=False)
+                broken = reading.decoder.broke(reading.broken)
+                yield self._checked([*reading.counts, *broken], http, first=False)
                 return
             whole = (
                 reading.direct is None and reading.head.lstrip()[:1] == b"{" and not kind.endswith("ndjson")
@@ -262,14 +264,15 @@ class _Run:
                 return
             if reading.direct is None and kind and not streamed:
                 raise self._not_a_stream(kind)
-            yield self._checked([*counts, *reading.decoder.end()], http, first=reading.direct is None)
+            events = [*reading.counts, *reading.decoder.end()]
+            yield self._checked(events, http, first=reading.direct is None)
 
     async def _pour(self, response: HttpResponse, reading: _Reading) -> bool:
         """As `HttpResponse.pour`; what breaks an answer that has begun is kept for its decoder to tell."""
         try:
             return await response.pour(reading.feed)
         except AdapterError as error:
-            if reading.direct is None:
+            if reading.direct is None and not reading.counts:
                 raise
             reading.broken = error
             return False
@@ -349,7 +352,7 @@ class _Unanswered(Exception):
 class _Reading:
     """Decodes what comes, and offers it to whoever may take it at once."""
 
-    __slots__ = ("broken", "decoder", "direct", "events", "head", "left")
+    __slots__ = ("broken", "counts", "decoder", "direct", "events", "head", "left")
 
     def __init__(self, decoder: Decoder, most: int) -> None:
         self.decoder = decoder
@@ -358,6 +361,7 @@ class _Reading:
         self.events: list[Event] = []
         self.direct: Callable[[Sequence[Event]], bool] | None = None  # before the first batch nobody
         self.head = bytearray()  # what came before that
+        self.counts: list[Event] = []  # what an answer that has not begun has cost
 
     def feed(self, chunk: bytes) -> bool:
         """Whether there is nothing that the call's own task must do."""

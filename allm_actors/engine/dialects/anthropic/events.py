@@ -16,7 +16,7 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
                                                    MessageCompleted
     error                                          ErrorEvent
     an event that is none of these                 RawChunk(("unknown_event", name, data))
-    the end before message_stop                    ErrorEvent(network_error)
+    the end before message_stop                    ErrorEvent(network_error), metadata partial
 
 When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and what they brought), all
 blocks are kept in order as `provider_state`, because the provider wants them back; but not the call that is the answer,

@@ -13,7 +13,7 @@ that. An answer is whole at `messageStop`; `metadata`, which follows it, brings 
     a frame of type exception or error             ErrorEvent, by the exception's name
     an event that is none of these                 RawChunk(("unknown_event", name, data))
     a frame with a wrong checksum                  ErrorEvent(malformed_event)
-    the end before messageStop                     ErrorEvent(network_error)
+    the end before messageStop                     ErrorEvent(network_error), metadata partial
 
 When the answer has blocks besides text and calls (thoughts and their signatures, tools that ran on the server and what
 they brought, citations), all blocks are kept in order as `provider_state`, because the provider wants them back.

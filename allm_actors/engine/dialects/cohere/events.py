@@ -14,7 +14,7 @@ that. An answer is whole at `message-end`; only then is a tool call complete.
                                                    MessageCompleted; ErrorEvent when it finished with ERROR or TIMEOUT
     an object with only a message                  ErrorEvent
     an event that is none of these                 RawChunk(("unknown_event", name, data))
-    the end before message-end                     ErrorEvent(network_error)
+    the end before message-end                     ErrorEvent(network_error), metadata partial
 
 A tool plan is what the model thinks before it calls, so it is told as a thought. Both kinds of thought are kept as
 `provider_state`, because the provider wants them back, each in its own field.

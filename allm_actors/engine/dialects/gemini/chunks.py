@@ -15,7 +15,7 @@ if a `finishReason` was seen: counts of tokens may still come after it.
     an error object                                ErrorEvent
     the end after a finishReason                   RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
-    the end before one                             ErrorEvent(network_error)
+    the end before one                             ErrorEvent(network_error), metadata partial
 
 When the answer has signed parts, or parts that are neither text nor calls, all parts are kept in order as
 `provider_state`, because the provider wants them back.

@@ -11,7 +11,7 @@ that. An answer is whole with the line that says `done`; calls come whole, and w
     done                                           RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
     error                                          ErrorEvent
-    the end before done                            ErrorEvent(network_error)
+    the end before done                            ErrorEvent(network_error), metadata partial
 
 Source: https://github.com/ollama/ollama/blob/main/docs/api.md, and recorded streams.
 """

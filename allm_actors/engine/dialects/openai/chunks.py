@@ -13,7 +13,7 @@ is a tool call complete.
     [DONE], or the end after a finish_reason       RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
     an error object, finish_reason content_filter  RawChunk(("usage", …)) if it came, ErrorEvent
-    the end before a finish_reason                 ErrorEvent(network_error)
+    the end before a finish_reason                 ErrorEvent(network_error), metadata partial
 
 Chunks are decoded into typed structs, and only a chunk that does not fit them is read leniently, field by
 field. What the answer cites and what was searched is in the response's metadata. Where the row says that a server wants

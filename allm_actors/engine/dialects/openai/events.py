@@ -16,7 +16,7 @@ that. An answer is whole at `response.completed` or `response.incomplete`, and o
     response.completed, response.incomplete        RawChunk(("usage", …)), ToolCallCompleted per call, TextCompleted,
                                                    MessageCompleted
     response.failed, error, response.error         RawChunk(("usage", …)) if it came, ErrorEvent
-    the end before any of these                    ErrorEvent(network_error)
+    the end before any of these                    ErrorEvent(network_error), metadata partial
     what is no part of an item, nor its end        RawChunk(("unknown_event", name, data)): how far the provider's own
                                                    tools are, and what was added since
 

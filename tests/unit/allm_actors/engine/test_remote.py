@@ -325,7 +325,7 @@ FAILED = {"error": {"code": "server_error", "message": "x"}, "usage": COST}
 CHOICE = {"index": 0, "delta": {"content": ""}, "finish_reason": "error"}
 
 
-def tried(adapter, model, *wires, apart=False):
+def tried(adapter, model, *wires, apart=False, breaks=False):
     """The events of a call whose provider answers every attempt with these, and how many attempts there were."""
     pieces = [f"data: {json.dumps(wire)}\n\n".encode() for wire in wires]
     asked = []
@@ -333,6 +333,8 @@ def tried(adapter, model, *wires, apart=False):
     async def sent():
         for piece in pieces if apart else [b"".join(pieces)]:
             yield piece
+        if breaks:
+            raise httpx.ReadError("reset")
 
     def answer(request):
         asked.append(request)
@@ -380,6 +382,12 @@ def test_what_the_last_attempt_cost_is_told():
             events, _ = tried("anthropic", "m", *wires, apart=apart)
             (count,) = (event.payload[1] for event in events if isinstance(event, RawChunk))
             assert count["input_tokens"] == 9
+
+
+def test_what_a_connection_cost_that_broke_before_the_answer_is_told_and_it_is_not_tried_again():
+    events, asked = tried("anthropic", "m", BEGUN, apart=True, breaks=True)
+    (count,) = (event.payload[1] for event in events if isinstance(event, RawChunk))
+    assert (count["input_tokens"], events[-1].error.reason, asked) == (9, "network_error", 1)
 
 
 def test_a_stream_that_just_ends_is_a_part_and_is_not_tried_again():
