@@ -64,6 +64,7 @@ _BEFORE: Final = ("before_stop", "drain")
 _AFTER: Final = ("after_stop",)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LISTEN: Final = 0.2  # seconds the main thread sleeps before it looks for signals
+_LAST_WORD: Final = 1.0  # seconds that a start which was cut off has to say so
 _FLUSH: Final = 1.0  # seconds that log handlers get before the process ends without them
 
 
@@ -154,6 +155,7 @@ class Application:
         self._events: SimpleQueue[_Event] = SimpleQueue()
         self._phase_ends: SimpleQueue[None] = SimpleQueue()
         self._killing = threading.Event()
+        self._started = threading.Event()
         self._ran = False
 
     def run(self) -> int:
@@ -197,12 +199,18 @@ class Application:
             self._events.put(_TooManyZombies())
 
     def _start_root(self) -> None:
-        try:
-            result = _start(self._spec)
-        except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: the end of the application is an orderly one
-            log.exception("the root of the application did not start")
-            self._events.put(_RootEnded(Crash.of(exc)))
-            return
+        with self.system.allowing(self._shutdown):  # a stop may come before there is a ref
+            try:
+                result = _start(self._spec)
+            except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: the end of the application is an orderly one
+                log.exception("the root of the application did not start")
+                self._events.put(_RootEnded(Crash.of(exc)))
+            else:
+                self._watch(result)
+            finally:
+                self._started.set()
+
+    def _watch(self, result: Any) -> None:
         ref = result[0] if isinstance(result, tuple) else result
         if isinstance(ref, Ref):
             if self._shutdown is None:
@@ -288,6 +296,7 @@ class Application:
     def _stop_system(self) -> None:
         try:
             self.system.stop(SHUTDOWN)
+            self._started.wait(_LAST_WORD)  # a start that this has cut off tells of it, unless it hangs
         finally:
             self._killing.clear()  # from here on there is time again
 

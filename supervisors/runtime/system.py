@@ -89,6 +89,7 @@ class System:
         self._scopes: dict[str, Groups] = {}
         self._processes: dict[int, Ref[Any]] = {}
         self._allowed: dict[int, ShutdownRule] = {}
+        self._allowed_meanwhile: ShutdownRule | None = None
         self._count = itertools.count(1)
         self._tokens: list[Token[System | None]] = []
         _all.add(self)
@@ -182,8 +183,9 @@ class System:
 
     def allowed(self, ref: Ref[Any]) -> ShutdownRule:
         """How long a process without a parent gets when it is to end. Units: seconds."""
+        given = self._allowed.get(ref.number, self._allowed_meanwhile)
         rule: ShutdownRule = class_default(ref.actor_class, "shutdown", WORKER_SHUTDOWN)
-        return self._allowed.get(ref.number, rule)
+        return rule if given is None else given
 
     def next_number(self) -> int:
         """The number of the next process: counted, so that runs can be repeated."""
@@ -203,6 +205,15 @@ class System:
         self._allowed[ref.number] = shutdown
         if ref.number not in self._processes:  # it has ended meanwhile
             self._allowed.pop(ref.number, None)
+
+    @contextmanager
+    def allowing(self, shutdown: ShutdownRule | None) -> Iterator[None]:
+        """Each has as long as this while whom to `allow` it is being started; None: as its class says."""
+        self._allowed_meanwhile = shutdown
+        try:
+            yield
+        finally:
+            self._allowed_meanwhile = None
 
     def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
         """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.

@@ -222,6 +222,12 @@ class Saving(Process):
         self.log(("saved", self.ref.killed))
 
 
+class Starting(Saving):
+    def init(self) -> None:
+        super().init()
+        self.may.wait(SOON)
+
+
 @pytest.mark.parametrize("by_function", [False, True], ids=["a class", "a function"])
 def test_a_root_that_had_to_be_killed_is_an_exit_code(log: Log, by_function: bool) -> None:
     may = threading.Event()
@@ -239,11 +245,6 @@ def test_a_root_that_had_to_be_killed_is_an_exit_code(log: Log, by_function: boo
 
 
 def test_a_root_that_had_to_be_killed_in_its_start_is_an_exit_code(log: Log) -> None:
-    class Starting(Saving):
-        def init(self) -> None:
-            super().init()
-            self.may.wait(SOON)
-
     may = threading.Event()
     application = Application(child(Starting, log, may))
     thread, codes = running(application)
@@ -254,9 +255,12 @@ def test_a_root_that_had_to_be_killed_in_its_start_is_an_exit_code(log: Log) -> 
     thread.join(SOON)
 
 
-def test_a_root_gets_as_long_as_its_spec_says(log: Log) -> None:
+@pytest.mark.parametrize("by_function", [False, True], ids=["a class", "a function"])
+@pytest.mark.parametrize("kind", [Saving, Starting], ids=["started", "in its start"])
+def test_a_root_gets_as_long_as_its_spec_says(log: Log, kind: type[Saving], by_function: bool) -> None:
     may = threading.Event()
-    application = Application(child(Saving, log, may).replace(shutdown=SOON))
+    root_spec = child(lambda: kind.start(log, may)) if by_function else child(kind, log, may)
+    application = Application(root_spec.replace(shutdown=SOON))
     thread, codes = running(application)
     root = log.next()
     application.stop()

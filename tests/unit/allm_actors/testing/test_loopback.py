@@ -245,7 +245,8 @@ def test_nothing_is_left_open_for_the_garbage_collector(encrypted: bool, doubts:
 
 def test_whoever_has_left_is_not_written_to(caplog):
     """asyncio warns of each piece for a connection that is gone."""
-    with LoopbackServer(lambda _request: Reply(chunks=[b"x" * 1000] * 2000)) as server:
+    more_than_sockets_hold = [b"x" * 20_000] * 2000
+    with LoopbackServer(lambda _request: Reply(chunks=more_than_sockets_hold)) as server:
         for _ in range(20):
             with connect(server) as client:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
