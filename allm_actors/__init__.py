@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     )
     from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
     from allm_actors.data.compact import ToolHelp
+    from allm_actors.data.rules.validate import validate
     from allm_actors.data.unwrap import unwrap
-    from allm_actors.data.validate import validate
     from allm_actors.engine.adapter import Adapter, Call, ToolContext
     from allm_actors.engine.behaviours import (
         ClassificationAdapter,
@@ -102,7 +102,7 @@ _HOMES = {
     "allm_actors.data.codec": ["from_json", "from_msgpack", "to_json", "to_msgpack"],
     "allm_actors.data.compact": ["ToolHelp"],
     "allm_actors.data.unwrap": ["unwrap"],
-    "allm_actors.data.validate": ["validate"],
+    "allm_actors.data.rules.validate": ["validate"],
     "allm_actors.engine.adapter": ["Adapter", "Call", "ToolContext"],
     "allm_actors.engine.behaviours": [
         "ClassificationAdapter",

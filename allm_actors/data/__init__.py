@@ -1,14 +1,5 @@
 """What is said, asked and answered: plain values with two codecs."""
 
-from .audio import Audio
-from .classification import (
-    ClassificationAnswer,
-    ClassificationQuestion,
-    ClassificationRequest,
-    ClassificationResponse,
-)
-from .documents import Document
-from .embeddings import Embedding, EmbeddingRequest, EmbeddingResponse
 from .errors import (
     AdapterError,
     AllmError,
@@ -49,17 +40,30 @@ from .events import (
     ToolHalt,
     ToolResultEncoded,
 )
-from .images import Image, ImageRequest, ImageResponse, ImageUsage
+from .media.audio import Audio
+from .media.documents import Document
+from .media.images import Image, ImageRequest, ImageResponse, ImageUsage
 from .messages import DocumentPart, ImagePart, Message, Part, TextPart, ToolCall
-from .moderation import ModerationRequest, ModerationResponse, ModerationResult
 from .requests import ModelRef, Request
 from .responses import FinishReason, Response, Usage
 from .results import ChatResult, StepResult
-from .sessions import Session, SessionStatus
-from .speech import AudioDelta, SpeechCompleted, SpeechEvent, SpeechRequest, SpeechResponse, SpeechStarted
-from .threads import Thread
-from .tools import AskUser, Err, Halt, HandlerResult, Ok, Tool
-from .transcription import (
+from .services.classification import (
+    ClassificationAnswer,
+    ClassificationQuestion,
+    ClassificationRequest,
+    ClassificationResponse,
+)
+from .services.embeddings import Embedding, EmbeddingRequest, EmbeddingResponse
+from .services.moderation import ModerationRequest, ModerationResponse, ModerationResult
+from .services.speech import (
+    AudioDelta,
+    SpeechCompleted,
+    SpeechEvent,
+    SpeechRequest,
+    SpeechResponse,
+    SpeechStarted,
+)
+from .services.transcription import (
     CommittedTranscript,
     PartialTranscript,
     TranscriptionCompleted,
@@ -68,6 +72,9 @@ from .transcription import (
     TranscriptionResponse,
     TranscriptionStarted,
 )
+from .sessions import Session, SessionStatus
+from .threads import Thread
+from .tools import AskUser, Err, Halt, HandlerResult, Ok, Tool
 
 __all__ = [
     "EVENTS",

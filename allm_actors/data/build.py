@@ -13,14 +13,14 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from . import docstrings
-from .handlers import called, context_of, handler_of
-from .images import ImageRequest
+from .media.images import ImageRequest
 from .messages import Message, Part, TextPart
-from .normal import normalized
 from .requests import Request
-from .schema import json_schema, of_function
-from .signature import signature_of
+from .schemas import docstrings
+from .schemas.handlers import called, context_of, handler_of
+from .schemas.normal import normalized
+from .schemas.schema import json_schema, of_function
+from .schemas.signature import signature_of
 from .threads import Thread
 from .tools import TOOL_NAME, Effect, Isolation, Tool
 from .utf8 import utf8_of

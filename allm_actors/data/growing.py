@@ -10,7 +10,7 @@ import msgspec
 
 from .messages import Message
 from .requests import Request
-from .validate import are_whole, validate
+from .rules.validate import are_whole, validate
 
 __all__ = ["Growing"]
 

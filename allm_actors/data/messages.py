@@ -1,6 +1,6 @@
 """What is said: a message, its parts, and the calls it may carry.
 
-Rule of this file: plain frozen values. Nothing here is checked on construction; `allm_actors.data.validate` does that.
+Rule of this file: plain frozen values. Nothing here is checked on construction; `rules/validate.py` does that.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from .documents import Document
-from .images import Image
+from .media.documents import Document
+from .media.images import Image
 
 __all__ = [
     "Content",

@@ -16,9 +16,9 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from .errors import ToolError
-from .handlers import called, context_of
-from .normal import normalized
 from .predicates import is_number
+from .schemas.handlers import called, context_of
+from .schemas.normal import normalized
 
 __all__ = ["TOOL_NAME", "AskUser", "Effect", "Err", "Halt", "HandlerResult", "Isolation", "Ok", "Tool"]
 

@@ -42,7 +42,7 @@ from allm_actors.data import (
     TranscriptionRequest,
     TranscriptionResponse,
 )
-from allm_actors.data.sources import check_source
+from allm_actors.data.media.sources import check_source
 
 __all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "variation_of"]
 

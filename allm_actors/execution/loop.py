@@ -48,7 +48,7 @@ from allm_actors.data import (
     StreamError,
     Thread,
 )
-from allm_actors.data.structured import misfit
+from allm_actors.data.schemas.structured import misfit
 
 from . import batch as batches
 from .answers import REJECTED, as_error, calling, correction, partial, question, rejected, spoken, whole

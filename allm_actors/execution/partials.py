@@ -20,8 +20,8 @@ from allm_actors.data import (
     TextCompleted,
     TextDelta,
 )
-from allm_actors.data.partial import PartialValue
-from allm_actors.data.structured import parse
+from allm_actors.data.schemas.partial import PartialValue
+from allm_actors.data.schemas.structured import parse
 
 from .receiving import text_of
 

@@ -56,7 +56,7 @@ from allm_actors.data import (
 )
 from allm_actors.data.build import utf8_parts
 from allm_actors.data.predicates import one_of
-from allm_actors.data.validate import has_whole_calls, validate
+from allm_actors.data.rules.validate import has_whole_calls, validate
 
 from .answers import question
 from .storable import storable

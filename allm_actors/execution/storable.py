@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
+from allm_actors.data.codec.foreign import getter
+from allm_actors.data.codec.shapes import shape_of
 from allm_actors.data.depth import DEEPEST
-from allm_actors.data.foreign import getter
-from allm_actors.data.shapes import shape_of
 
 from .tool_errors import describe
 

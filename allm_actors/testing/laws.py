@@ -42,7 +42,7 @@ from allm_actors.data import (
     ToolResultEncoded,
     ValidationError,
 )
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.execution.answers import REJECTED
 from allm_actors.execution.fold import fold
 

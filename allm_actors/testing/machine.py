@@ -33,7 +33,7 @@ from allm_actors.data import (
     StoreError,
     ValidationError,
 )
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import DEFAULT_MAX_TURNS
 

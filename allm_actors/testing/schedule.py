@@ -32,7 +32,7 @@ from allm_actors.data import (
     SessionStatusError,
     StoreError,
 )
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.engine.engine import Engine
 from allm_actors.execution.options import DEFAULT_MAX_TURNS, DEFAULT_TOOL_TIMEOUT
 from supervisors import KILLED, is_clean

@@ -13,8 +13,8 @@ import pytest
 import allm_actors as allm
 from allm_actors.cli.arguments import parse
 from allm_actors.data import EVENTS, AllmError
-from allm_actors.data.speech import SPEECH_EVENTS
-from allm_actors.data.transcription import TRANSCRIPTION_EVENTS
+from allm_actors.data.services.speech import SPEECH_EVENTS
+from allm_actors.data.services.transcription import TRANSCRIPTION_EVENTS
 from allm_actors.engine import places
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.retry import RetryPolicy

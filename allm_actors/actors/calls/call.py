@@ -24,7 +24,7 @@ from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.turns.turn import new_id
 from allm_actors.actors.workers.adapter import no_iterator
 from allm_actors.data import AllmError, EngineError, ModelRef, StreamError
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_capable
 from allm_actors.engine.calls import patient

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from allm_actors.data import AllmError, ChatResult, Response, StepResult
-from allm_actors.data.structured import misfit, parse
+from allm_actors.data.schemas.structured import misfit, parse
 from allm_actors.data.unwrap import unwrap
 
 __all__ = ["check_fits"]

@@ -19,8 +19,8 @@ from allm_actors.actors.streams.stream import View
 from allm_actors.actors.workers.adapter import try_open_call
 from allm_actors.data import AdapterError, AllmError, Message, ModelRef, Request, Thread, ValidationError
 from allm_actors.data.compact import with_help
-from allm_actors.data.structured import response_format_of
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
+from allm_actors.data.schemas.structured import response_format_of
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of

@@ -21,7 +21,7 @@ from allm_actors.actors.loops import current_loop
 from allm_actors.actors.protocol import ToolJob
 from allm_actors.data import AllmError, StepResult, Tool, ToolCall
 from allm_actors.data.build import called
-from allm_actors.data.structured import broken_model, parse
+from allm_actors.data.schemas.structured import broken_model, parse
 from allm_actors.engine.adapter import ToolContext
 from allm_actors.engine.isolated import ChildDied, IsolatedCall
 from allm_actors.engine.threads import on_thread

@@ -10,7 +10,7 @@ import re
 from typing import Any, Final
 
 from allm_actors.data import AdapterError, Audio
-from allm_actors.data.audio import FORMATS, AudioFormat
+from allm_actors.data.media.audio import FORMATS, AudioFormat
 from allm_actors.engine.dialects.refusals import answered_object
 from allm_actors.engine.services import Service
 from allm_actors.engine.wire import HttpFailure

@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from allm_actors.data import Document
-from allm_actors.data.documents import MIME_TYPES
+from allm_actors.data.media.documents import MIME_TYPES
 
 __all__ = ["ANYWHERE", "Documents", "document_data", "document_failure", "document_name"]
 

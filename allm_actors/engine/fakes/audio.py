@@ -28,7 +28,7 @@ from allm_actors.data import (
     TranscriptionResponse,
     TranscriptionStarted,
 )
-from allm_actors.data.audio import FORMATS
+from allm_actors.data.media.audio import FORMATS
 from allm_actors.data.predicates import one_of
 from allm_actors.engine.adapter import Call
 

@@ -42,8 +42,8 @@ from allm_actors.data import (
     TranscriptionResponse,
     TranscriptionStarted,
 )
-from allm_actors.data.audio import FORMATS
-from allm_actors.data.embeddings import TaskType
+from allm_actors.data.media.audio import FORMATS
+from allm_actors.data.services.embeddings import TaskType
 
 from .conversations import images
 from .plain import COUNTS, IDS, TEXTS, WORDS, json_objects, json_values, maybe

@@ -30,8 +30,8 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.data.compact import TOOL_HELP
-from allm_actors.data.schema import json_schema
-from allm_actors.data.validate import RESERVED_TOOL_NAMES
+from allm_actors.data.rules.validate import RESERVED_TOOL_NAMES
+from allm_actors.data.schemas.schema import json_schema
 
 from .errors import errors
 from .plain import IDS, TEXTS, WORDS, arguments, json_objects, maybe

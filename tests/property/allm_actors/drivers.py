@@ -22,7 +22,7 @@ import allm_actors as allm
 from allm_actors import facade
 from allm_actors.data import AllmError, ErrorEvent, Message, Request, Thread
 from allm_actors.data.compact import with_help
-from allm_actors.data.structured import parse
+from allm_actors.data.schemas.structured import parse
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fake import FakeAdapter
 from allm_actors.execution import loop, sessions

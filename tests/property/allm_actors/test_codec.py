@@ -18,8 +18,8 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.data.codec.shapes import CODES, shape_of
 from allm_actors.data.depth import DEEPEST_WRITTEN
-from allm_actors.data.shapes import CODES, shape_of
 from allm_actors.testing import strategies
 
 VALUES = st.one_of(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import ChatCompleted, Request, Thread
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 
 from . import drivers
 from .drivers import HI, Case, Loop, Pure, cases, fold_as, outcome, shape, shown

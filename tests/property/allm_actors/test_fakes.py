@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import allm_actors as allm
-from allm_actors.data.audio import FORMATS
+from allm_actors.data.media.audio import FORMATS
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.fakes import FakeSpeech, FakeTranscription
 from allm_actors.engine.script import stage

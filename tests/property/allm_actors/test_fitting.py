@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from allm_actors.data.convert import convert
-from allm_actors.data.schema import of_type
+from allm_actors.data.schemas.convert import convert
+from allm_actors.data.schemas.schema import of_type
 from allm_actors.testing import strategies
 from allm_actors.testing.fitting import fitting
 

@@ -29,7 +29,7 @@ from allm_actors.data import (
     ToolExecutionStarted,
 )
 from allm_actors.data.compact import with_help
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.execution.effects import (
     AskHalt,
     CallModel,

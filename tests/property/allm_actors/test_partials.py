@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import allm_actors as allm
 from allm_actors.data import Message, MessageCompleted, MessageStarted, TextCompleted, TextDelta
-from allm_actors.data.partial import PartialValue
-from allm_actors.data.sofar import NOTHING, JsonSoFar
-from allm_actors.data.structured import parse
+from allm_actors.data.schemas.partial import PartialValue
+from allm_actors.data.schemas.sofar import NOTHING, JsonSoFar
+from allm_actors.data.schemas.structured import parse
 
 
 class Tag(TypedDict, total=False):

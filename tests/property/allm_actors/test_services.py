@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from allm_actors.data import AdapterError
 from allm_actors.data.codec import from_json, to_json
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.remote.calls import remote_service
 from allm_actors.engine.wire import HttpFailure, HttpRequest

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import allm_actors as allm
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.execution import sessions
 
 from . import drivers

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import Document, DocumentPart, Message
-from allm_actors.data.documents import MIME_TYPES
+from allm_actors.data.media.documents import MIME_TYPES
 from allm_actors.engine.dialects.documents import Documents, document_data
 
 __all__ = ["DOCUMENTS", "document_block", "named"]

@@ -23,8 +23,8 @@ from allm_actors.data.build import (
     tool_result,
     user,
 )
-from allm_actors.data.handlers import called, context_of
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
+from allm_actors.data.schemas.handlers import called, context_of
 
 
 @dataclass

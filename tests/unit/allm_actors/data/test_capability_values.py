@@ -28,7 +28,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.codec import from_json, to_json
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.testing import strategies
 
 CHOICE = ClassificationQuestion.choice("Which?", ["a", "b"])

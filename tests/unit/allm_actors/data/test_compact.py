@@ -15,7 +15,7 @@ from allm_actors.data.compact import (
     projected,
     with_help,
 )
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.testing import strategies
 
 WEATHER = Tool(

@@ -18,8 +18,8 @@ from allm_actors.data import (
     ToolCall,
 )
 from allm_actors.data.build import assistant, tool_result, user
-from allm_actors.data.envelope import from_json, to_json
-from allm_actors.data.images import Image
+from allm_actors.data.codec.envelope import from_json, to_json
+from allm_actors.data.media.images import Image
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.histories import began_without_thoughts, fitted, made_of

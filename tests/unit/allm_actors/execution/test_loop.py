@@ -27,7 +27,7 @@ from allm_actors.data import (
     ToolHalt,
 )
 from allm_actors.data.codec import to_json
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.execution import loop
 from allm_actors.execution.effects import (
     Emit,

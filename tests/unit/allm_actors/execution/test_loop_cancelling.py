@@ -12,7 +12,7 @@ from allm_actors.data import (
     ToolCallStarted,
     ToolExecutionCompleted,
 )
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.execution import loop
 from allm_actors.execution.effects import (
     AskHalt,

@@ -30,7 +30,7 @@ from allm_actors.data import (
     ToolResultEncoded,
     ValidationError,
 )
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.execution import sessions
 from allm_actors.execution.effects import Emit
 from allm_actors.execution.inputs import Cancelled, ModelEvents

@@ -20,7 +20,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
-from allm_actors.data.validate import validate
+from allm_actors.data.rules.validate import validate
 from allm_actors.execution import tool_errors
 from allm_actors.execution.gates import GATES
 from allm_actors.execution.tools import (

@@ -1,0 +1,146 @@
+"""What a failure of `validate` means, in words: what belongs there, and what is there.
+
+Rule of this file: the codes are for programs and stay as they are; these words are for whoever reads the message. Of
+what is there only a word or a number is shown, and only in fields that never hold what somebody said, or a key.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from allm_actors.data.media.audio import FORMATS
+from allm_actors.data.messages import Role
+from allm_actors.data.services.classification import QuestionType
+from allm_actors.data.services.embeddings import TaskType
+from allm_actors.data.sessions import SessionStatus
+
+__all__ = ["in_words"]
+
+_LONGEST = 60
+_SHOWN = frozenset(
+    {"temperature", "max_tokens", "response_format", "role", "name", "n", "size", "dimensions", "speed"}
+    | {"sample_rate", "operation", "format", "task_type", "status", "type", "truncate", "structured_finalize"}
+)
+
+
+def _one_of(words: Any) -> str:
+    return f"one of {', '.join(map(repr, sorted(words)))}"
+
+
+_BELONGS: dict[tuple[str, str], str] = {
+    ("temperature", "out_of_range"): "a number from 0 to 2",
+    ("response_format", "invalid_shape"): "'text' or a dict, such as allm.json_schema(name, type) makes",
+    ("response_format", "unknown"): _one_of(["binary", "base64", "url"]),
+    (
+        "prompt_cache",
+        "invalid_shape",
+    ): "as an option of a call True, otherwise a dict with 'key' and with 'retention', which is 'short' or 'long'",
+    ("role", "unknown"): _one_of(get_args(Role)),
+    ("status", "unknown"): _one_of(get_args(SessionStatus)),
+    ("operation", "unknown"): _one_of(["generate", "edit", "variation"]),
+    ("format", "unknown"): _one_of(FORMATS),
+    ("task_type", "unknown"): _one_of(get_args(TaskType)),
+    ("type", "unknown"): _one_of(get_args(QuestionType)),
+    ("name", "invalid_format"): "1 to 64 letters, digits, _ and - (say it with name=)",
+    ("name", "reserved_tool_name"): "a name that is no word of tool_choice (say it with name=)",
+    ("content", "invalid_type"): "text, or a list of TextPart, ImagePart and DocumentPart",
+    ("speed", "must_be_positive"): "a number above 0",
+    ("size", "invalid_shape"): "a text such as '1024x1024', or a tuple of two whole numbers above 0",
+    ("messages", "invalid_type"): "a list of messages, such as [allm.user('…')]",
+    ("messages.*", "invalid_type"): "a Message, such as allm.user('…') makes",
+    ("tools", "invalid_type"): "a list of tools (see allm.tool)",
+    ("tools.*", "invalid_type"): "a Tool (see allm.tool)",
+    ("thread", "invalid_type"): "a Thread",
+    ("questions.*", "invalid_type"): "a ClassificationQuestion, as ClassificationQuestion.choice(…) makes it",
+    ("criteria", "invalid_shape"): "None, or a dict with what 'true' and what 'false' means",
+    ("schema", "not_a_map"): "a dict with a JSON Schema",
+    **{
+        ("", code): words
+        for code, words in {
+            "must_be_positive": "a whole number above 0",
+            "not_a_string": "a text",
+            "not_a_list": "a list",
+            "not_a_map": "a dict",
+            "not_a_boolean": "True or False",
+            "invalid_image": "an Image with a source, as Image.from_file and the like make it",
+            "invalid_audio": "an Audio with a source, as Audio.from_file and the like make it",
+        }.items()
+    },
+}
+_ADVICE: dict[tuple[str, str], str] = {
+    (
+        "structured_finalize",
+        "requires_json_schema",
+    ): "it needs a response_format of allm.json_schema(name, type)",
+    (
+        "content",
+        "invalid_part_type",
+    ): "each part must be a TextPart, an ImagePart or a DocumentPart, with a source as Image.from_file makes it",
+    (
+        "",
+        "invalid_part_type",
+    ): "each must be a text or an ImagePart, with a source as Image.from_file and the like make it",
+    ("input_images", "invalid_count"): "an edit is of one picture or two, and a variation of one",
+    (
+        "input_images",
+        "must_be_empty",
+    ): "a picture is changed with operation='edit', as allm.edit_image says it",
+    ("prompt", "required_for_operation"): "say what is to be seen, as a text that is not empty",
+    ("prompt", "not_allowed_for_operation"): "a variation has none; with one it is an edit",
+    ("criteria", "too_few_levels"): "a scale has two levels or more",
+    ("messages", "empty"): "give at least one message, such as [allm.user('…')]",
+    ("tools", "duplicate_name"): "a model could not tell two tools of one name apart; rename one",
+    (
+        "tool_call_id",
+        "required",
+    ): "a tool message says which call it answers, as allm.tool_result(id, …) does",
+    **dict.fromkeys(
+        (("tool_calls", "invalid_type"), ("pending_tool_calls", "invalid_type")),
+        "they are a list of ToolCall values, as allm.from_json makes them",
+    ),
+    ("", "empty"): "it must not be empty",
+    ("", "unknown_tool_call_id"): "no message before it makes the call that it answers",
+    ("", "already_answered"): "the call that it answers has an answer already",
+    (
+        "",
+        "unanswered_tool_call",
+    ): "each of its calls needs an id and an answer of its own, as allm.tool_result(id, …) makes",
+    ("", "required_for_status"): "a session of that status has one",
+    ("", "error_required_for_status"): "a session that ended in an error has it in metadata['error']",
+}
+
+
+def in_words(value: Any, field: Any, code: str) -> str | None:
+    """What belongs into the field of the value, and what is there; None for a code that says it all."""
+    path = field if isinstance(field, list) else [field]
+    is_id = len(path) == 2 and path[0] == "questions"  # which may be called like a field
+    named = isinstance(path[-1], str) and not is_id
+    name = path[-1] if named else f"{path[-2] if len(path) > 1 else ''}.*"
+    belongs = _BELONGS.get((name, code)) or _BELONGS.get(("", code))
+    if belongs is None:
+        return _ADVICE.get((name, code)) or _ADVICE.get(("", code))
+    there = _at(value, path)
+    return f"expected {belongs}" + ("" if there is _ABSENT else f", got {_shown(name, there)}")
+
+
+_ABSENT = object()
+
+
+def _at(value: Any, path: list[Any]) -> Any:
+    for step in path:
+        if isinstance(step, int) and isinstance(value, list):
+            value = value[step] if step < len(value) else _ABSENT
+        elif isinstance(value, dict):
+            value = value.get(step, _ABSENT)
+        else:
+            value = getattr(value, str(step), _ABSENT)
+    return value
+
+
+def _shown(field: str, value: Any) -> str:
+    plain = value is None or isinstance(value, str | int | float | bool | tuple)
+    try:
+        text = repr(value) if plain and field in _SHOWN else ""
+    except ValueError:  # a number with more digits than Python writes
+        text = ""
+    return text if 0 < len(text) <= _LONGEST else type(value).__name__

@@ -1,0 +1,90 @@
+"""Which tool messages answer which calls; a provider refuses a conversation where they do not match.
+
+Rule of this file: a tool message answers the nearest call with its id that came before it and is still open. Ids may be
+used again by later messages, and not by another call of the same: one answer cannot be for two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from allm_actors.data.messages import Message, ToolCall
+
+__all__ = ["are_paired", "unpaired"]
+
+
+def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], str]]:
+    """Every answer without a call, then every call without an answer, as `(path, code)`.
+
+    `open_calls` lets the last assistant message's calls be open, as they are while a person or a caller answers them.
+    """
+    if not isinstance(messages, list) or are_paired(messages):
+        return
+    calls, failures = _sort(messages)
+    yield from failures
+    last = max((i for i, m in enumerate(messages) if _is(m, "assistant")), default=None)
+    for index, missing in calls.items():
+        if not (open_calls and index == last):
+            yield from ((["messages", index, "tool_calls"], "unanswered_tool_call") for _ in missing)
+
+
+def are_paired(messages: list[Any]) -> bool:
+    """Whether each answer follows its call, and no call is left open: what is so needs no closer look."""
+    waiting: set[Any] = set()
+    for message in messages:
+        if type(message) is not Message:
+            return False
+        role = message.role
+        if role == "tool":
+            if type(message.tool_call_id) is not str or message.tool_call_id not in waiting:
+                return False
+            waiting.remove(message.tool_call_id)
+        elif role == "assistant" and message.metadata:
+            calls = _calls(message)
+            if calls:
+                if waiting:
+                    return False
+                waiting = {call.id for call in calls if type(call.id) is str}
+                if len(waiting) < len(calls):
+                    return False
+    return not waiting
+
+
+def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tuple[list[Any], str]]]:
+    """The open calls by the index of their message, and the answers that answer none of them."""
+    calls: dict[int, dict[Any, ToolCall]] = {}
+    known: set[Any] = set()
+    failures: list[tuple[list[Any], str]] = []
+    for index, message in enumerate(messages):
+        if _is(message, "assistant"):
+            calls[index] = _by_id(_calls(message))
+            known |= calls[index].keys()
+        elif _is(message, "tool") and isinstance(message.tool_call_id, str):
+            made = next((i for i in reversed(calls) if message.tool_call_id in calls[i]), None)
+            if made is not None:
+                del calls[made][message.tool_call_id]
+            else:
+                code = "already_answered" if message.tool_call_id in known else "unknown_tool_call_id"
+                failures.append((["messages", index, "tool_call_id"], code))
+    return calls, failures
+
+
+def _by_id(calls: list[ToolCall]) -> dict[Any, ToolCall]:
+    """The calls of a message. One whose id is no text, or is another's, has a place that no answer can reach."""
+    found: dict[Any, ToolCall] = {}
+    for call in calls:
+        id: object = call.id
+        found[id if isinstance(id, str) and id not in found else object()] = call
+    return found
+
+
+def _is(message: Any, role: str) -> bool:
+    return isinstance(message, Message) and message.role == role
+
+
+def _calls(message: Any) -> list[ToolCall]:
+    calls = message.metadata.get("tool_calls") if isinstance(message.metadata, dict) else None
+    if not isinstance(calls, list):
+        return []
+    return [call for call in calls if isinstance(call, ToolCall)]

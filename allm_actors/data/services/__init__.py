@@ -1,0 +1,1 @@
+"""What is not chat: the questions and the answers of embeddings, moderation, speech, transcription, classification."""

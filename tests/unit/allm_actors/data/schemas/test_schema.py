@@ -1,0 +1,273 @@
+"""JSON Schema from types and signatures."""
+
+import datetime
+import enum
+import functools
+import json
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypedDict
+
+import msgspec
+import pytest
+
+from allm_actors.data import Tool, ValidationError
+from allm_actors.data.build import tool
+from allm_actors.data.codec import from_json, from_msgpack, to_json, to_msgpack
+from allm_actors.data.rules.validate import validate
+from allm_actors.data.schemas.normal import normalize
+from allm_actors.data.schemas.schema import json_schema, of_function, of_type
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Point:
+    """A place."""
+
+    x: int
+    y: float = 0.0
+
+
+class Node(msgspec.Struct):
+    value: int
+    next: "Node | None" = None
+
+
+class Options(TypedDict, total=False):
+    enum: str
+    points: list[Point]
+
+
+class Model:
+    """Describes and validates itself the way pydantic's models do."""
+
+    def __init__(self, q):
+        self.q = q
+
+    @classmethod
+    def model_json_schema(cls):
+        inner = {"Q": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+        return {
+            "$defs": inner,
+            "type": "object",
+            "properties": {"q": {"$ref": "#/$defs/Q"}},
+            "required": ["q"],
+        }
+
+    @classmethod
+    def model_validate(cls, value):
+        return cls(value["q"])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "schema"),
+    [
+        (str, {"type": "string"}),
+        (int, {"type": "integer"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (None, {"type": "null"}),
+        (Any, {}),
+        (list, {"type": "array"}),
+        (dict, {"type": "object"}),
+        (list[int], {"type": "array", "items": {"type": "integer"}}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (set[int], {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
+        (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (Literal["a", 1], {"type": ["integer", "string"], "enum": [1, "a"]}),
+        (datetime.datetime, {"type": "string", "format": "date-time"}),
+        (datetime.date, {"type": "string", "format": "date"}),
+        (Annotated[int, msgspec.Meta(ge=1)], {"type": "integer", "minimum": 1}),
+    ],
+    ids=str,
+)
+def test_plain_types(annotation, schema):
+    assert of_type(annotation) == schema
+
+
+def test_enums_have_the_type_of_their_members():
+    assert of_type(Colour) == {"type": "string", "title": "Colour", "enum": ["blue", "red"]}
+
+
+def test_the_root_is_no_reference():
+    schema = of_type(Point)
+    assert schema["type"] == "object"
+    assert schema["required"] == ["x"]
+    assert "$defs" not in schema
+
+
+def test_a_recursive_type_keeps_its_definition():
+    schema = of_type(Node)
+    assert schema["type"] == "object"
+    assert schema["properties"]["next"]["anyOf"][0] == {"$ref": "#/$defs/Node"}
+    assert schema["$defs"]["Node"]["type"] == "object"
+
+
+def test_a_property_may_be_called_enum():
+    assert of_type(Options)["properties"]["enum"] == {"type": "string"}
+
+
+def test_a_model_that_describes_itself_moves_its_definitions_to_the_root():
+    schema = of_type(list[Model])
+    assert schema["items"]["properties"] == {"q": {"$ref": "#/$defs/Q"}}
+    assert list(schema["$defs"]) == ["Q"]
+
+
+def test_what_is_said_of_such_a_type_is_for_its_user():
+    class Plain: ...
+
+    with pytest.raises(
+        TypeError, match=r"no JSON Schema for .*Plain.*: JSON has no such thing; use a dataclass"
+    ) as caught:
+        of_type(Plain)
+    assert "hook" not in str(caught.value)
+
+
+def test_a_type_json_has_nothing_for():
+    with pytest.raises(TypeError, match="no JSON Schema for <class 'object'>"):
+        of_type(object)
+
+
+# --- response formats ---------------------------------------------------------------------------------------------
+
+
+def test_a_schema_that_comes_as_a_dict_is_kept():
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    assert json_schema("n", schema) == {"type": "json_schema", "name": "n", "schema": schema, "strict": True}
+
+
+def test_a_strict_schema_of_a_type_leaves_nothing_out():
+    schema = json_schema("p", Options)["schema"]
+    point = schema["$defs"]["Point"]
+    for part in (schema, point):
+        assert part["additionalProperties"] is False
+        assert part["required"] == list(part["properties"])
+    assert "default" not in point["properties"]["y"]
+
+
+def test_a_schema_that_is_not_strict_keeps_its_defaults():
+    schema = json_schema("p", Point, strict=False)
+    assert schema["strict"] is False
+    assert schema["schema"]["required"] == ["x"]
+    assert schema["schema"]["properties"]["y"]["default"] == 0.0
+
+
+def test_keys_and_enum_members_become_text():
+    raw = {Colour.RED: {1: Colour.BLUE}, "required": (Colour.RED, "a"), "ok": None}
+    once = {"red": {"1": "blue"}, "required": ["red", "a"], "ok": None}
+    assert normalize(raw) == once
+    assert normalize(once) is once
+
+
+def test_a_tool_has_the_same_schema_however_it_is_built():
+    raw = {"type": "object", "properties": {Colour.RED: {"enum": (Colour.RED, Colour.BLUE)}}, 1: None}
+    once = {"type": "object", "properties": {"red": {"enum": ["red", "blue"]}}, "1": None}
+    plain = Tool(name="t", description="", schema=raw)
+    assert plain.schema == once
+    assert tool(name="t", description="", schema=raw) == plain
+    assert msgspec.structs.replace(Tool(name="t", description="", schema={}), schema=raw) == plain
+    assert from_json(to_json(plain)) == from_msgpack(to_msgpack(plain)) == plain
+    assert Tool(name="t", description="", schema=MappingProxyType(raw)) == plain
+    assert Tool(name="t", description="", schema=once).schema is once
+    assert from_json(json.dumps({"__type__": "ALLM.Tool", "data": {"schema": once}})).schema == once
+
+
+@pytest.mark.parametrize("schema", [None, [], "object", 5], ids=repr)
+def test_what_is_no_schema_is_for_validate_to_say(schema):
+    with pytest.raises(ValidationError) as refused:
+        validate(Tool(name="t", description="", schema=schema))
+    assert refused.value.errors == [("schema", "not_a_map")]
+
+
+def test_a_schema_that_contains_itself_is_refused():
+    schema = {"type": "object"}
+    schema["properties"] = {"again": schema}
+    with pytest.raises(ValueError, match="tool 't': its schema contains itself"):
+        Tool(name="t", description="", schema=schema)
+    with pytest.raises(ValueError, match="tool 't': its schema contains itself"):
+        tool(name="t", description="", schema=schema)
+    with pytest.raises(ValueError, match="json_schema 't': its schema contains itself"):
+        json_schema("t", schema)
+
+
+@pytest.mark.parametrize("schema", ['{"type": "object"}', b"{}", [{"type": "object"}]], ids=repr)
+def test_a_schema_is_a_dict_or_a_type(schema):
+    with pytest.raises(
+        TypeError, match=r"json_schema 't': a schema is a dict or a type, got .*; read JSON with"
+    ):
+        json_schema("t", schema)
+
+
+# --- functions ----------------------------------------------------------------------------------------------------
+
+
+def test_a_function_is_an_object_of_its_arguments():
+    def weather(city: Annotated[str, "the city"], unit: Literal["c", "f"] = "c", *, at: Point | None = None):
+        """Weather.
+
+        Args:
+            city: not this, the annotation is nearer.
+            unit: the unit
+        """
+
+    assert of_function(weather) == {
+        "type": "object",
+        "properties": {
+            "city": {"description": "the city", "type": "string"},
+            "unit": {"description": "the unit", "type": "string", "enum": ["c", "f"], "default": "c"},
+            "at": {"anyOf": [{"$ref": "#/$defs/Point"}, {"type": "null"}], "default": None},
+        },
+        "required": ["city"],
+        "additionalProperties": False,
+        "$defs": {"Point": of_type(Point)},
+    }
+
+
+def test_the_context_is_no_argument():
+    class ToolContext:
+        pass
+
+    def by_name(a: int, context=None): ...
+    def by_type(a: int, ctx: ToolContext): ...
+    def by_text(a: int, ctx: "engine.ToolContext | None" = None): ...  # noqa: F821
+    def by_forward(a: int, ctx: "ToolContext"): ...
+
+    for function in (by_name, by_type, by_text, by_forward):
+        assert list(of_function(function)["properties"]) == ["a"]
+
+
+def test_partials_methods_and_callable_objects():
+    class Adder:
+        def __call__(self, a: int) -> int: ...
+        def method(self, b: int) -> int: ...
+
+    def both(a: int, b: str): ...
+
+    assert of_function(Adder())["required"] == ["a"]
+    assert of_function(Adder().method)["required"] == ["b"]
+    assert of_function(functools.partial(both, 1))["required"] == ["b"]
+
+
+def test_without_annotations_anything_goes():
+    missing = object()
+    assert of_function(lambda x, y=missing: x)["properties"] == {"x": {}, "y": {}}
+    assert of_function(lambda **others: others)["additionalProperties"] is True
+
+
+def test_what_json_has_nothing_for_is_named():
+    def positional(*names: str): ...
+    def foreign(on: object): ...
+    def missing(x: "Nowhere"): ...  # noqa: F821
+
+    with pytest.raises(TypeError, match=r"positional: \*names has no JSON form"):
+        of_function(positional)
+    with pytest.raises(TypeError, match="foreign: parameter on: no JSON Schema"):
+        of_function(foreign)
+    with pytest.raises(TypeError, match="missing: cannot evaluate the annotation 'Nowhere' of x"):
+        of_function(missing)
