@@ -331,8 +331,10 @@ def _check_backoff(backoff: Backoff | None) -> None:
         backoff.jitter,
         0.0 if backoff.reset_after is None else backoff.reset_after,
     ]
-    if not all(is_number(n) and n >= 0 for n in numbers) or not math.isfinite(backoff.max):
-        raise _bad("invalid_backoff", "backoff", backoff, "made of seconds >= 0, max being finite")
+    if not all(is_number(n) and n >= 0 for n in numbers) or not all(
+        map(math.isfinite, (backoff.max, backoff.jitter))
+    ):
+        raise _bad("invalid_backoff", "backoff", backoff, "made of numbers >= 0, max and jitter being finite")
 
 
 def _check_crash_on_ask_error(spec: ChildSpec) -> None:

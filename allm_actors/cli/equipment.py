@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from allm_actors.actors.store import MemoryStore, Save, Store, store_for
 from allm_actors.data import Session, Thread
+from allm_actors.data.utf8 import is_utf8
 from allm_actors.engine import keys
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.catalog import PROVIDERS
@@ -40,7 +41,7 @@ def engine_for(options: Options) -> Engine:
         adapter_opts={"base_url": options.base_url} if options.base_url else {},
     )
     if engine.model is None:
-        engine = engine.with_model(os.environ.get("ALLM_MODEL") or None)
+        engine = engine.with_model(_model_of_the_environment())
     find_adapter(engine.adapter)
     row = PROVIDERS.get(str(engine.adapter))
     if row is None:
@@ -54,6 +55,13 @@ def engine_for(options: Options) -> Engine:
     if engine.model is None:
         raise Misuse(f"which model of {row.name}? Say it with --model NAME, or --adapter {row.name}:NAME")
     return engine
+
+
+def _model_of_the_environment() -> str | None:
+    name = os.environ.get("ALLM_MODEL") or None
+    if name is not None and not is_utf8(name):
+        raise Misuse(f"ALLM_MODEL must be UTF-8, got {name!r}")
+    return name
 
 
 def turn_options(options: Options) -> dict[str, Any]:

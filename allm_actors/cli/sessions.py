@@ -42,7 +42,7 @@ def perform(options: Options, terminal: Terminal) -> int:
 
 def _list(names: list[str], terminal: Terminal) -> list[StoreError]:
     for name in names:
-        terminal.say(name)
+        terminal.say(terminal.shown(name))
     return []
 
 
@@ -56,7 +56,7 @@ def _list_long(store: Store, names: list[str], terminal: Terminal) -> list[Store
             if error.reason != "corrupt":
                 raise
             damaged.append(error)
-            text = f"{terminal.paint(name, 'bold')}  {terminal.paint('corrupt', 'red')}"
+            text = f"{terminal.paint(terminal.shown(name), 'bold')}  {terminal.paint('corrupt', 'red')}"
         terminal.say(text)
     return damaged
 
@@ -67,4 +67,5 @@ def _line(store: Store, name: str, terminal: Terminal) -> str:
         (m.content for m in reversed(session.messages) if isinstance(m.content, str) and m.content), ""
     )
     status = terminal.paint(session.status, "red" if session.status == "error" else "green")
-    return f"{terminal.paint(name, 'bold')}  {status}  {count_text(session)}  {terminal.paint(cut(said, 60), 'dim')}"
+    name = terminal.paint(terminal.shown(name), "bold")
+    return f"{name}  {status}  {count_text(session)}  {terminal.paint(cut(said, 60), 'dim')}"

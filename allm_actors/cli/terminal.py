@@ -101,8 +101,12 @@ class Terminal:
     def tell(self, text: str) -> None:
         """Print what a model wrote, now: tokens are seen as they arrive."""
         with _writing():
-            self.out.write(harmless(text) if self.out.isatty() else text)
+            self.out.write(self.shown(text))
             self.out.flush()
+
+    def shown(self, text: str) -> str:
+        """A text of somebody else's as stdout may have it: harmless for a terminal, for a file or a pipe as it is."""
+        return harmless(text) if self.out.isatty() else text
 
     def complain(self, text: str) -> None:
         """Print a line on stderr: what went wrong and what to do."""

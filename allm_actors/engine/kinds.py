@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from allm_actors.data import ModelRef, Tool, ValidationError
 from allm_actors.data.predicates import as_price, is_async
+from allm_actors.data.utf8 import is_utf8
 from allm_actors.engine.retry import policy_of
 from allm_actors.engine.secret import Secret
 
@@ -45,9 +46,12 @@ def check_kinds(options: Mapping[str, Any]) -> None:
 
 
 def check_model(model: object) -> None:
-    """Raises TypeError for a `ModelRef` with something other than a mapping in a place for one, or a price that is no
-    number.
+    """Raises ValueError for a name that cannot be sent, and TypeError for a `ModelRef` with something other than a
+    mapping in a place for one, or a price that is no number.
     """
+    name = model.id if isinstance(model, ModelRef) else model
+    if isinstance(name, str) and not is_utf8(name):
+        raise ValueError(f"a model's name must be text that UTF-8 has a form for, got: {name!r}")
     if not isinstance(model, ModelRef):
         return
     for name in ("capabilities", "limits", "pricing"):

@@ -1,6 +1,7 @@
 """`allm sessions`, `allm providers`, and how little `allm --help` costs."""
 
 import os
+import pty
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,21 @@ def test_sessions_are_listed_by_name(allm: Call, options: list[str], home: Path)
         assert allm("run", "hi", "--session", name, *store, *options)[0] == 0
     assert allm("sessions", *store) == (0, "a\nb\n", "")
     assert allm("sessions", "--long", *store)[1].splitlines()[0] == "a  completed  2 messages  1 heard: hi"
+
+
+@pytest.mark.parametrize("long", [(), ("--long",)])
+def test_a_name_moves_no_cursor(allm: Call, options: list[str], home: Path, long: tuple[str, ...]) -> None:
+    store = ("--store", str(home / "s.db"))
+    assert allm("run", "hi", "--session", "a\x1b[2Jb", *store, *options)[0] == 0
+    assert allm("sessions", *store, *long)[1].startswith("a\x1b[2Jb")  # for a program
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "allm_actors", "sessions", *store, *long]
+    try:
+        subprocess.run(command, stdout=slave, check=True, timeout=45)
+        assert os.read(master, 4096).startswith("a␛[2Jb".encode())
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 def test_a_store_that_is_not_there_is_not_made(allm: Call, home: Path) -> None:

@@ -151,6 +151,15 @@ def test_a_name_that_is_no_text_is_refused(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("command", ["run", "chat"])
+def test_a_model_of_the_environment_that_is_no_text_is_refused(
+    allm: Call, options: list[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("ALLM_MODEL", os.fsdecode(b"a\xff"))
+    refused = (2, "", "allm: ALLM_MODEL must be UTF-8, got 'a\\udcff'\n")
+    assert allm(command, *options[:2], typed="hi\n") == refused
+
+
 def test_a_dash_behind_two_is_still_what_is_piped_in(allm: Call, options: list[str]) -> None:
     assert allm("run", "Sum up:", *options, "--", "-", typed="a letter\n") == (
         0,

@@ -117,6 +117,7 @@ class TestCheckChildspecs:
             ({"backoff": 3}, "invalid_backoff"),
             ({"backoff": Backoff(min=-1)}, "invalid_backoff"),
             ({"backoff": Backoff(max=math.inf)}, "invalid_backoff"),
+            ({"backoff": Backoff(jitter=math.inf)}, "invalid_backoff"),
             ({"backoff": Backoff(reset_after=True)}, "invalid_backoff"),
             ({"start_timeout": 0}, "invalid_start_timeout"),
             ({"start_timeout": math.nan}, "invalid_start_timeout"),

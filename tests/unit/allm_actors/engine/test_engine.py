@@ -15,6 +15,7 @@ from allm_actors.engine import Engine
 from allm_actors.engine.adapters import find_adapter, find_capable
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.fake import FakeAdapter
+from allm_actors.engine.kinds import check_kinds
 from allm_actors.engine.retry import RetryPolicy, policy_of
 from allm_actors.testing.script import text, tool_call
 
@@ -414,6 +415,16 @@ def test_a_model_whose_fields_are_of_another_kind_is_refused(fields, words):
             Engine("fake", **{slot: model})
     with pytest.raises(TypeError, match=re.escape(words)):
         Engine("fake").with_model(model)
+
+
+@pytest.mark.parametrize("model", ["a\udcff", ModelRef(id="a\udcff")])
+def test_a_model_whose_name_cannot_be_sent_is_refused(model):
+    words = re.escape(r"text that UTF-8 has a form for, got: 'a\udcff'")
+    for slot in ("model", "embed_model", "image_model"):
+        with pytest.raises(ValueError, match=words):
+            Engine("fake", **{slot: model})
+    with pytest.raises(ValueError, match=words):
+        check_kinds({"model": model})
 
 
 @pytest.mark.parametrize("name", [None, "", 5, ["a"]])
