@@ -147,6 +147,15 @@ def test_the_format_is_that_of_the_bytes_that_came(kind, format, rate):
 
 
 @BOTH
+@pytest.mark.parametrize(
+    ("wanted", "kind"), [("wav", "audio/wav"), ("mp3", "audio/mpeg"), (None, "application/octet-stream")]
+)
+def test_bytes_without_a_type_are_what_was_asked_for(name, wanted, kind):
+    response = read(name, "application/octet-stream", format=wanted)
+    assert (response.format, response.audio.mime_type) == (wanted, kind)
+
+
+@BOTH
 @pytest.mark.parametrize("kind", ["application/json", "text/html", "", None, "video/mp4"])
 def test_what_is_no_sound_is_malformed(name, kind):
     with pytest.raises(SpeechAdapterError, match="cannot be read") as raised:
