@@ -268,6 +268,15 @@ class DropsTheSystem(Right):
         return body | {"messages": [each for each in body["messages"] if each["role"] != "system"]}
 
 
+class KeepsOneSystemMessage(Right):
+    """The last of them takes the place of the others."""
+
+    def body(self, request):
+        body = super().body(request)
+        system = [each for each in body["messages"] if each["role"] == "system"]
+        return body | {"messages": [each for each in body["messages"] if each not in system[:-1]]}
+
+
 class SendsItBackwards(Right):
     """The last message first."""
 

@@ -33,6 +33,7 @@ TABLE = [
     (planted.DropsTools, A, "test_tools_are_sent_or_refused", "leaves out request.tools"),
     (planted.DropsHistory, A, "test_the_whole_conversation_is_sent", "In the lighthouse"),
     (planted.DropsTheSystem, A, "test_the_whole_conversation_is_sent", "Answer like a pirate"),
+    (planted.KeepsOneSystemMessage, A, "test_every_system_message_is_sent", "Answer like a pirate"),
     (planted.SendsItBackwards, A, "test_the_whole_conversation_is_sent", "another order"),
     (planted.DropsToolAnswers, A, "test_a_tools_answer_is_sent_back", "Sunny"),
     (planted.DropsCallsOfHistory, A, "test_a_tools_answer_is_sent_back", "Lisbon"),

@@ -51,6 +51,7 @@ _TALK = (
     Message(role="user", content="And who feeds it?"),
 )
 _SYSTEM = Message(role="system", content="Answer like a pirate.")
+_SYSTEM_TOO = Message(role="system", content="Never swear.")
 
 
 class RequestLaws:
@@ -102,6 +103,11 @@ class RequestLaws:
         assert places == sorted(places), (
             "the messages were sent in another order than that of request.messages"
         )
+
+    def test_every_system_message_is_sent(self) -> None:
+        """The words of a host, and those of whoever uses it."""
+        told = [_SYSTEM, _SYSTEM_TOO]
+        self.finds([*told, question()], [str(each.content) for each in told], "one of two system messages")
 
     def test_a_text_is_sent_to_its_last_letter(self) -> None:
         """Other letters than ASCII's, and line ends."""
