@@ -11,6 +11,7 @@ import pytest
 import allm_actors as allm
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.testing.conformance import CallScene, EmbeddingSuite, ImageSuite, Stage
+from tests.conformance import test_call_suites as suites
 from tests.conformance.test_call_suites import SUITES, Spoilt
 
 PICTURE = allm.Image.from_bytes(b"x", "image/png")
@@ -51,7 +52,7 @@ class Right:
             raise allm.ImageAdapterError(
                 "unsupported_operation", provider=self.name, metadata={"operation": request.operation}
             )
-        images = self.provider.draw(prompt=request.prompt, n=request.n)
+        images = self.provider.draw(prompt=request.prompt, n=request.n, size=request.size)
         return allm.ImageResponse(
             images=images, usage=allm.ImageUsage(images=len(images)), metadata=request.metadata
         )
@@ -147,6 +148,13 @@ class DrawsWhatItLikes(Right):
         return super().generate(msgspec.structs.replace(request, prompt="a dog"), call)
 
 
+class DrawsAnySize(Right):
+    """The size is not sent."""
+
+    def generate(self, request, call):
+        return super().generate(msgspec.structs.replace(request, size=None), call)
+
+
 class SendsMetadata(Right):
     """The caller's own notes."""
 
@@ -185,6 +193,7 @@ TABLE = [
     (CannotDoWhatItSays, OPERATIONS, "has 'edit', and it was refused"),
     (EditsAnotherPicture, "test_the_pictures_to_work_on_are_sent", "send them, or leave 'edit' out"),
     (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
+    (DrawsAnySize, "test_the_size_is_sent_or_refused", r"'size': \(1536, 2048\).*nothing of it was sent"),
     (SendsMetadata, "test_what_it_is_asked_about_is_sent", "only comes back"),
     (LosesMetadata, "test_metadata_comes_back_unchanged", "metadata=request.metadata"),
     (RaisesTheWrongError, "test_provider_unavailable", "raise ImageAdapterError"),
@@ -231,6 +240,33 @@ def test_an_adapter_of_any_service_that_tries_again_by_itself_is_seen(suite, law
     planted = type("Planted", (suite,), {"adapter": Stubborn(suite.name)})()
     with pytest.raises(AssertionError, match="make one request"):
         getattr(planted, law)()
+
+
+class Deaf(Spoilt):
+    """Any fake, which is not told how its caller wants it."""
+
+    def __init__(self, name, wish):
+        super().__init__(name, None)
+        self._wish = wish
+
+    def call(self, request, call):
+        return getattr(self._fake, self._method)(msgspec.structs.replace(request, **{self._wish: None}), call)
+
+
+@pytest.mark.parametrize(
+    ("suite", "wish"),
+    [
+        (suites.TestFakeImages, "size"),
+        (suites.TestFakeEmbeddings, "dimensions"),
+        (suites.TestFakeSpeech, "speed"),
+        (suites.TestFakeTranscription, "language"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_wish_that_is_dropped_is_seen(suite, wish):
+    planted = type("Planted", (suite,), {"adapter": Deaf(suite.name, wish)})()
+    with pytest.raises(AssertionError, match=f"{{'{wish}': .*nothing of it was sent"):
+        getattr(planted, f"test_the_{wish}_{'are' if wish == 'dimensions' else 'is'}_sent_or_refused")()
 
 
 class AnEngineAlone:

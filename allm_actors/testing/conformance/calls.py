@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from allm_actors.data import AdapterError
+from allm_actors.data import AdapterError, ValidationError
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
-from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, skip_if_worth_a_retry
+from .requests import REFUSALS
+from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, says, skip, skip_if_worth_a_retry
 
 __all__ = ["VECTORS", "CallScene", "CallSuite"]
 
@@ -160,6 +161,21 @@ class CallSuite:
         found = self.fails("provider_unavailable").metadata.get("request_id")
         assert found == REQUEST_ID, (
             f"the call's id {REQUEST_ID!r} is {found!r} in the error: leave it out, or give request_id=call.request_id"
+        )
+
+    def sends(self, wish: dict[str, Any], *words: str) -> None:
+        """Look that a wish is sent, in one of these words. Skips the law where the adapter refuses it."""
+        with self.ready(CallScene()) as stage:
+            try:
+                self.ask(stage.engine, **wish)
+            except (AdapterError, ValidationError) as refused:
+                if refused.reason not in REFUSALS:
+                    raise
+                skip(f"the adapter refuses it, as it may: {refused}")
+            sent = stage.all_sent()
+        assert any(says(sent, word) for word in words), (
+            f"{wish} was asked for, and nothing of it was sent: send it, or raise "
+            f'{CAPABILITIES[self.name].error.__name__}("unsupported_feature", …) before anything is sent'
         )
 
     def answered(self, **options: Any) -> Any:

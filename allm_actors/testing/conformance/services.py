@@ -86,6 +86,10 @@ class ImageSuite(CallSuite):
         message = f"n=3 was asked for, and {count} came: send request.n, and answer with all that comes"
         require(count == 3, scene, "images", message)
 
+    def test_the_size_is_sent_or_refused(self) -> None:
+        """In pixels, or as a shape."""
+        self.sends({"size": (1536, 2048)}, "2048", "3:4")
+
     def test_an_operation_that_is_not_supported_is_refused(self) -> None:
         """Before anything is sent, and with its name; any other is not."""
         picture = Image.from_bytes(b"", "image/png")
@@ -179,6 +183,10 @@ class EmbeddingSuite(CallSuite):
         )
         require(held, scene, "vectors", message)
 
+    def test_the_dimensions_are_sent_or_refused(self) -> None:
+        """Vectors of another length fit into no index."""
+        self.sends({"dimensions": 1021}, "1021")
+
     def test_context_length_exceeded(self) -> None:
         """A text that is too long."""
         self.fails("context_length_exceeded")
@@ -236,6 +244,10 @@ class SpeechSuite(CallSuite):
             f"a clip's type is audio/…, and here it is {audio.mime_type!r}"
         )
 
+    def test_the_speed_is_sent_or_refused(self) -> None:
+        """A factor."""
+        self.sends({"speed": 1.0625}, "1.0625")
+
     def test_a_stream_is_a_beginning_pieces_and_an_end(self) -> None:
         """No piece is empty, and nothing follows the end."""
         told = self.told(CallScene(streamed=True))
@@ -278,6 +290,10 @@ class TranscriptionSuite(CallSuite):
     def test_there_is_a_text(self) -> None:
         """Of the clip, which says something."""
         assert self.answered().text, "a clip that says something became an empty text"
+
+    def test_the_language_is_sent_or_refused(self) -> None:
+        """A clip that is taken for another language becomes nonsense."""
+        self.sends({"language": "haw"}, "haw")
 
     def test_a_stream_ends_with_all_that_it_committed(self) -> None:
         """Trimmed, and joined with one space."""
