@@ -9,6 +9,15 @@ is allowed, and all of its refusals are listed at once. A choice of tool is the 
     a tool's name, in any shape (`named_choice`)   the name; refused unless it is a tool of the request's
     any other mapping                              itself: a provider's own shape, which only it can judge
 
+And so is a form of answer:
+
+    response_format                                becomes
+    ---------------------------------------------  -------------------------------------------------------------
+    {"type": "json_schema", "schema": …}, "text"   itself
+    {"type": "json_schema", "json_schema": {…}}    the same, flat: it is OpenAI's shape, which others do not read
+    a JSON Schema, or a mapping without a type     refused: no dialect has a word for it
+    a mapping of any other type                    itself: a server's own, for the dialects that pass it on
+
 What a model is known not to do:
 
     the request has                the model's capabilities say       refusal
@@ -29,6 +38,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import (
+    AdapterError,
     DocumentPart,
     EngineError,
     ImagePart,
@@ -38,14 +48,20 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.compact import named_choice
+from allm_actors.engine.catalog import Provider
 
-__all__ = ["check_capabilities", "with_finalize", "with_tool_choice", "without_foreign_words"]
+__all__ = ["check_capabilities", "check_format", "in_common_words", "with_finalize", "without_foreign_words"]
 
 _WORDS = ("auto", "none", "required")
 # OpenAI's words for its models that reason. Its format's other speakers have their own rules (see `catalog`); these
 # dialects have no such fields, and their providers refuse what they do not know, or take it and make nothing of it.
 _FOREIGN = frozenset({"reasoning_effort", "reasoning_summary", "verbosity"})
 _WITHOUT_THEM = frozenset({"anthropic", "cohere", "gemini", "ollama"})
+_FORMATS = frozenset({"text", "json_object", "json_schema"})
+_KEYWORDS = frozenset({"$defs", "$ref", "$schema", "allOf", "anyOf", "enum", "oneOf", "properties"})
+_OF_A_SCHEMA = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+# These dialects write the form of an answer in words of their own, and would leave out another one.
+_WRITE_FORMATS = frozenset({"anthropic", "bedrock", "gemini", "ollama"})
 
 
 def check_capabilities(model: str | ModelRef | None, request: Any) -> None:
@@ -74,8 +90,24 @@ def without_foreign_words(request: Request, dialect: str) -> Request:
     return msgspec.structs.replace(request, options=options)
 
 
-def with_tool_choice(request: Request) -> Request:
-    """The request with its choice of tool as above. Raises `ValidationError` for one that cannot be met."""
+def check_format(request: Request, dialect: str, row: Provider) -> None:
+    """Raises `AdapterError("unsupported_feature")` for a server's own form of answer where it would be left out."""
+    wanted = request.response_format
+    if dialect in _WRITE_FORMATS and isinstance(wanted, Mapping) and wanted["type"] not in _FORMATS:
+        known = ", ".join(sorted(_FORMATS))
+        message = f"{row.label} has no response_format of type {wanted['type']!r}; it may be one of: {known}"
+        raise AdapterError("unsupported_feature", provider=row.name, message=message)
+
+
+def in_common_words(request: Request) -> Request:
+    """The request with its choice of tool and the form of its answer as above.
+
+    Raises `ValidationError` for one that cannot be met.
+    """
+    return _with_response_format(_with_tool_choice(request))
+
+
+def _with_tool_choice(request: Request) -> Request:
     choice = named_choice(request.tool_choice)
     if choice is None or isinstance(choice, Mapping):
         return request
@@ -113,6 +145,33 @@ def with_finalize(adapter: Any, request: Request) -> Request:
         )
         raise EngineError("invalid_engine", message=message) from error
     return msgspec.structs.replace(request, structured_finalize=True) if needed else request
+
+
+def _with_response_format(request: Request) -> Request:
+    wanted = request.response_format
+    if not isinstance(wanted, Mapping):
+        return request
+    kind = wanted.get("type")
+    if not isinstance(kind, str) or kind in _OF_A_SCHEMA:
+        raise _no_format("a JSON Schema alone is none" if _is_schema(wanted) else "it has no type")
+    if kind != "json_schema" or "schema" in wanted:
+        return request
+    nested = wanted.get("json_schema")
+    if not isinstance(nested, Mapping) or "schema" not in nested:
+        raise _no_format("it has no schema")
+    return msgspec.structs.replace(request, response_format={**nested, "type": kind})
+
+
+def _is_schema(wanted: Mapping[str, Any]) -> bool:
+    return "type" in wanted or not _KEYWORDS.isdisjoint(wanted)
+
+
+def _no_format(why: str) -> ValidationError:
+    message = (
+        f"response_format is no form of an answer: {why}; give it as allm.json_schema(name, type_or_schema), or "
+        "response_model=SomeType, which parses the answer, too"
+    )
+    return ValidationError("invalid_request", [("response_format", "invalid_shape")], message=message)
 
 
 def _without_tools(choice: str) -> ValidationError:

@@ -75,6 +75,8 @@ class Right:
             "tools": [[tool.name, tool.description, tool.schema] for tool in request.tools],
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
+            "response_format": request.response_format,
+            "tool_choice": request.tool_choice,
         }
 
     async def attempts(self, body, call):
@@ -250,6 +252,18 @@ class DropsTools(LeavesOut):
     """And says nothing."""
 
     field = "tools"
+
+
+class DropsTheForm(LeavesOut):
+    """A text comes where a program reads."""
+
+    field = "response_format"
+
+
+class DropsTheChoice(LeavesOut):
+    """The model may do what it likes."""
+
+    field = "tool_choice"
 
 
 class DropsHistory(Right):

@@ -15,7 +15,7 @@ from allm_actors.data.growing import Growing
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.places import Parts
-from allm_actors.engine.preflight import check_capabilities, with_finalize, with_tool_choice
+from allm_actors.engine.preflight import check_capabilities, in_common_words, with_finalize
 from allm_actors.engine.resolve import call_terms, resolve_model_ref, step_request
 from allm_actors.engine.wire import Transport
 from allm_actors.execution.effects import CallModel, Purpose
@@ -63,7 +63,7 @@ class ModelCalls:
     def _request(self, effect: CallModel) -> Request:
         growing = self._requests.get(effect.purpose)
         if growing is None:
-            request = with_tool_choice(self._without_messages(effect.purpose))
+            request = in_common_words(self._without_messages(effect.purpose))
             growing = self._requests[effect.purpose] = Growing(request)
         request = growing.with_messages(effect.thread.messages)
         check_capabilities(self._model, request)

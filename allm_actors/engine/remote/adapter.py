@@ -33,7 +33,7 @@ from allm_actors.engine.adapter import Call
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects import find_dialect
 from allm_actors.engine.dialects.histories import fitted
-from allm_actors.engine.preflight import with_tool_choice, without_foreign_words
+from allm_actors.engine.preflight import check_format, in_common_words, without_foreign_words
 from allm_actors.engine.remote.heads import tell_response
 from allm_actors.engine.remote.options import (
     answers_by_itself,
@@ -127,7 +127,8 @@ class RemoteAdapter:
             raise _missing_model(self._row)
         name = self._dialect_name(request, call.options.get("endpoint"))
         dialect: Dialect = find_dialect(name)
-        request = without_foreign_words(with_tool_choice(request), name)
+        request = without_foreign_words(in_common_words(request), name)
+        check_format(request, name, self._row)
         http = dialect.encode(fitted(request, self._row), self._row, base_url_of(self._row, call.options))
         key = key_for(self._row, call)
         headers = headers_for(self._row, call.options, key)

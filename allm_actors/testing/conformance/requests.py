@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from allm_actors.data import AdapterError, Message, Response, TextPart, Tool, ToolCall, ValidationError
+from allm_actors.data.schemas.schema import json_schema
 from allm_actors.facade import generate
 
 from .scenes import (
@@ -40,6 +41,8 @@ FORECAST = Tool(
         "required": ["city"],
     },
 )
+TIDES = Tool(name="tides", description="When the water is high.", schema={"type": "object", "properties": {}})
+FORM = json_schema("parrot", {"type": "object", "properties": {"feathers": {"type": "integer"}}})
 CALLS = (
     ToolCall(id="call_lisbon", name="forecast", arguments={"city": "Lisbon"}),
     ToolCall(id="call_porto", name="forecast", arguments={"city": "São João", "days": [1, 2]}),
@@ -132,6 +135,21 @@ class RequestLaws:
         """Their names, descriptions and parameters: a model must not answer as if it had none."""
         words = [FORECAST.name, FORECAST.description, "days"]
         self.finds([question()], words, "request.tools", tools=[FORECAST])
+
+    def test_the_form_of_the_answer_is_sent_or_refused(self) -> None:
+        """A program reads the answer; a text in the place of its fields is none."""
+        self.finds([question()], ["feathers"], "request.response_format", response_format=FORM)
+
+    def test_a_tool_that_must_be_called_is_sent_or_refused(self) -> None:
+        """`tool_choice` with a tool's name: a model that may choose chooses another one, or none."""
+        tools = [FORECAST, TIDES]
+        free = self.finds([question()], [TIDES.name], "request.tools", tools=tools)
+        forced = self.finds([question()], [TIDES.name], "request.tools", tools=tools, tool_choice=TIDES.name)
+        alone = not says(forced, FORECAST.name)  # one way to leave the model no choice
+        assert alone or forced.count(TIDES.name) > free.count(TIDES.name), (
+            f"tool_choice={TIDES.name!r} is not in what was sent: the adapter leaves out request.tool_choice; "
+            'send it, or raise ValidationError("unsupported_capability", …) in stream(), before anything is sent'
+        )
 
     def test_a_tools_answer_is_sent_back(self) -> None:
         """With the call that it answers."""

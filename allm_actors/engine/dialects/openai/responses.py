@@ -137,10 +137,8 @@ def _format(wanted: Any) -> Any:
         return {"type": wanted}
     if wanted.get("type") != "json_schema":
         return wanted
-    schema = wanted.get("json_schema", wanted)  # the shape of the other endpoint, too
     return {
-        "type": "json_schema",
-        **{name: schema[name] for name in ("name", "description", "schema", "strict") if name in schema},
+        name: wanted[name] for name in ("type", "name", "description", "schema", "strict") if name in wanted
     }
 
 

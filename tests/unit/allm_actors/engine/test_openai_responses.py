@@ -118,10 +118,6 @@ class TestEncode:
             ("text", {"type": "text"}),
             ({"type": "json_object"}, {"type": "json_object"}),
             (SCHEMA, SCHEMA),
-            (
-                {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}},
-                {"type": "json_schema", "name": "n", "schema": {}},
-            ),
         ],
         ids=str,
     )

@@ -3,6 +3,7 @@
 import pytest
 
 from allm_actors.data import (
+    AdapterError,
     Document,
     DocumentPart,
     EngineError,
@@ -18,7 +19,7 @@ from allm_actors.data.build import json_schema
 from allm_actors.engine import Engine
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects import find_dialect
-from allm_actors.engine.preflight import check_capabilities, with_finalize, with_tool_choice
+from allm_actors.engine.preflight import check_capabilities, check_format, in_common_words, with_finalize
 from allm_actors.engine.resolve import resolve_model, resolve_model_ref
 
 PICTURE = Message(role="user", content=[ImagePart(image=Image.from_url("https://x/y.png"))])
@@ -120,7 +121,7 @@ def choosing(choice, *names, **fields):
     ids=str,
 )
 def test_a_choice_of_tool_is_one_for_all(choice, chosen):
-    assert with_tool_choice(choosing(choice, "look", "Auto")).tool_choice == chosen
+    assert in_common_words(choosing(choice, "look", "Auto")).tool_choice == chosen
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ def test_a_choice_of_tool_is_one_for_all(choice, chosen):
 )
 def test_a_providers_own_choice_is_the_providers(choice):
     for request in (choosing(choice, "look"), choosing(choice)):
-        assert with_tool_choice(request) is request
+        assert in_common_words(request) is request
 
 
 @pytest.mark.parametrize(
@@ -156,19 +157,66 @@ def test_a_providers_own_choice_is_the_providers(choice):
 )
 def test_a_choice_that_cannot_be_met_is_refused(choice, names, code):
     with pytest.raises(ValidationError, match="tool_choice") as caught:
-        with_tool_choice(choosing(choice, *names))
+        in_common_words(choosing(choice, *names))
     assert caught.value.errors == [("tool_choice", code)]
 
 
 def test_without_tools_there_is_nothing_to_choose():
     for word in ("auto", "none"):
-        assert with_tool_choice(choosing(word)).tool_choice is None
+        assert in_common_words(choosing(word)).tool_choice is None
 
 
 def test_tools_in_the_providers_own_shape_are_not_read():
     options = {"tools": [{"type": "web_search"}]}
     for choice in ("auto", "required", "theirs"):
-        assert with_tool_choice(choosing(choice, options=options)).tool_choice == choice
+        assert in_common_words(choosing(choice, options=options)).tool_choice == choice
+
+
+FORM = {"type": "json_schema", "name": "cat", "schema": {"type": "object"}, "strict": True}
+NESTED = {"type": "json_schema", "json_schema": {name: FORM[name] for name in ("name", "schema", "strict")}}
+
+
+@pytest.mark.parametrize(
+    "wanted", [None, "text", {"type": "json_object"}, FORM, {"type": "grammar", "root": "x"}], ids=str
+)
+def test_a_form_of_answer_in_common_words_stays_as_it_is(wanted):
+    request = Request(messages=[], response_format=wanted)
+    assert in_common_words(request) is request
+
+
+def test_openais_shape_of_a_form_is_understood_for_every_provider():
+    assert in_common_words(Request(messages=[], response_format=NESTED)).response_format == FORM
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ({}, "it has no type"),
+        ({"name": "cat", "schema": {}}, "it has no type"),
+        ({"type": "json_schema"}, "it has no schema"),
+        ({"type": "json_schema", "json_schema": {"name": "cat"}}, "it has no schema"),
+        ({"type": "json_schema", "json_schema": "cat"}, "it has no schema"),
+        ({"type": "object", "properties": {}}, "a JSON Schema alone is none"),
+        ({"type": ["object", "null"]}, "a JSON Schema alone is none"),
+        ({"anyOf": [{"type": "string"}]}, "a JSON Schema alone is none"),
+        ({"$ref": "#/$defs/Cat", "$defs": {}}, "a JSON Schema alone is none"),
+    ],
+    ids=str,
+)
+def test_what_is_no_form_of_an_answer_is_refused_with_what_to_write(wanted, why):
+    with pytest.raises(ValidationError, match=rf"{why}; give it as allm\.json_schema") as caught:
+        in_common_words(Request(messages=[], response_format=wanted))
+    assert caught.value.errors == [("response_format", "invalid_shape")]
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "bedrock", "gemini", "ollama"])
+def test_a_servers_own_form_is_refused_where_it_would_be_left_out(dialect):
+    row = PROVIDERS["anthropic"]
+    request = Request(messages=[], response_format={"type": "grammar", "root": "x"})
+    with pytest.raises(AdapterError, match="Anthropic has no response_format of type 'grammar'") as caught:
+        check_format(request, dialect, row)
+    assert (caught.value.reason, caught.value.provider) == ("unsupported_feature", "anthropic")
+    check_format(request, "openai_chat", row)
 
 
 MUTE = [
