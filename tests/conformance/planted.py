@@ -77,6 +77,7 @@ class Right:
             "temperature": request.temperature,
             "response_format": request.response_format,
             "tool_choice": request.tool_choice,
+            "options": request.options,
         }
 
     async def attempts(self, body, call):
@@ -252,6 +253,12 @@ class DropsTools(LeavesOut):
     """And says nothing."""
 
     field = "tools"
+
+
+class DropsOptions(LeavesOut):
+    """What the library has no word for."""
+
+    field = "options"
 
 
 class DropsTheForm(LeavesOut):

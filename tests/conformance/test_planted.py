@@ -42,6 +42,7 @@ TABLE = [
     (planted.DropsParts, A, "test_parts_of_text_are_sent_or_refused", "leaves out TextParts"),
     (planted.DropsMaxTokens, A, "test_max_tokens_are_sent_or_refused", "leaves out request.max_tokens"),
     (planted.DropsTheTemperature, A, "test_the_temperature_is_sent_or_refused", "request.temperature"),
+    (planted.DropsOptions, A, "test_other_options_are_sent_or_refused", "request.options"),
     (planted.DropsTheForm, A, "test_the_form_of_the_answer_is_sent_or_refused", "request.response_format"),
     (planted.DropsTheChoice, A, "test_a_tool_that_must_be_called_is_sent_or_refused", "tool_choice='tides'"),
     (planted.DropsIdsOfAnswers, A, "test_a_calls_id_goes_back_with_its_answer", "call_lisbon"),

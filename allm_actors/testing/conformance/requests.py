@@ -131,6 +131,10 @@ class RequestLaws:
         """A model that is asked another way than the caller wants looks no different."""
         self.finds([question()], ["0.625"], "request.temperature, which is 0.625", temperature=0.625)
 
+    def test_other_options_are_sent_or_refused(self) -> None:
+        """What the library has no field for is in `request.options`: an adapter that does not read them loses them."""
+        self.finds([question()], ["1019"], "request.options, which has seed=1019", seed=1019)
+
     def test_tools_are_sent_or_refused(self) -> None:
         """Their names, descriptions and parameters: a model must not answer as if it had none."""
         words = [FORECAST.name, FORECAST.description, "days"]
