@@ -1,7 +1,7 @@
 # `make` alone lists the targets. Each one makes .venv first if it is missing or older than pyproject.toml.
 
 # The first of these that is Python 3.11 or newer and can make virtual environments. Or say which: make PYTHON=/path/to/python3
-PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+PYTHON ?= $(shell for python in python3.15 python3.14 python3.13 python3.12 python3.11 python3; do \
 	"$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v "$$python"; break; }; done)
 NO_PYTHON = Python 3.11 or newer with its venv module is needed (on Debian and Ubuntu: apt install python3-venv). \
 	Install it, or say where it is: make PYTHON=/path/to/python3

@@ -46,6 +46,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
+from allm_actors.data.schemas.signature import signature_as_written
 from allm_actors.data.utf8 import utf8_of
 
 from .tool_errors import call_cancelled, describe, handler_raised, invalid_return, not_encoded, policy_raised
@@ -332,7 +333,7 @@ _JSON: Final = msgspec.json.Encoder(order="deterministic", enc_hook=_plain)
 
 def _takes_two(function: Callable[..., Any]) -> bool:
     try:
-        inspect.signature(function).bind(None, None)
+        signature_as_written(function).bind(None, None)
     except TypeError:
         return False
     except ValueError:  # some builtins have no signature to look at

@@ -10,6 +10,7 @@ Source: `pykka.Actor._actor_loop` (4.5).
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
 import types
 from collections import deque
@@ -41,6 +42,11 @@ A = TypeVar("A", bound=pykka.Actor)
 _derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
 _STARTING = object()
+_AS_TEXT: dict[str, Any] = {}  # how to read a signature whose annotations name what is not there (PEP 649)
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    _AS_TEXT["annotation_format"] = Format.STRING
 _OURS = ("ref", "start_link", "trap_exit", "drain_on_shutdown")
 
 
@@ -80,7 +86,13 @@ def names_the_process(cls: type[pykka.Actor]) -> bool:
     """Whether `name=` at a start names the process; no, if a plain actor's own constructor takes it."""
     if issubclass(cls, Life) or cls.__init__ is pykka.Actor.__init__:
         return True
-    parameters = inspect.signature(cls).parameters.values()
+    try:
+        signature = inspect.signature(cls)
+    except (NameError, AttributeError):
+        if not _AS_TEXT:
+            raise
+        signature = inspect.signature(cls, **_AS_TEXT)
+    parameters = signature.parameters.values()
     return not any(each.name == "name" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from allm_actors.data.errors import ToolError
 
 from .convert import Misfit, convert, shown
-from .signature import CONTEXT, CONTEXT_TYPE, Signature
+from .signature import CONTEXT, CONTEXT_TYPE, Signature, signature_as_written
 
 __all__ = ["called", "context_of", "handler_of"]
 
@@ -53,7 +53,7 @@ def context_of(handler: Handler) -> str | None:
     if isinstance(told, bool):
         return "" if told else None
     try:
-        parameters = list(inspect.signature(handler).parameters.values())
+        parameters = list(signature_as_written(handler).parameters.values())
     except (TypeError, ValueError):
         return None
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]

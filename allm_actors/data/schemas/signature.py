@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ from typing import Any, get_args, get_type_hints
 
 from .bounds import bounded
 
-__all__ = ["Argument", "Signature", "signature_of"]
+__all__ = ["Argument", "Signature", "signature_as_written", "signature_of"]
+
+_AS_TEXT: dict[str, Any] = {}
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+    _AS_TEXT["annotation_format"] = Format.STRING
 
 CONTEXT = "context"
 CONTEXT_TYPE = "ToolContext"
@@ -49,6 +56,19 @@ class Signature:
         return tuple(argument for argument in every if argument.positional_only)
 
 
+def signature_as_written(function: Callable[..., Any]) -> inspect.Signature:
+    """`inspect.signature`, with annotations as text where one of them names what there is for type checkers only.
+
+    Since Python 3.14 (PEP 649) such annotations need no quotation marks; who evaluates them gets a NameError.
+    """
+    try:
+        return inspect.signature(function)
+    except (NameError, AttributeError):
+        if not _AS_TEXT:
+            raise
+        return inspect.signature(function, **_AS_TEXT)
+
+
 def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
     """The signature of a function, a method, a partial or a callable object.
 
@@ -60,7 +80,7 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
     _refuse_self(function)
     arguments: list[Argument] = []
     context, open_ended = None, False
-    for name, parameter in inspect.signature(function).parameters.items():
+    for name, parameter in signature_as_written(function).parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             raise TypeError(f"{_name(function)}: *{name} has no JSON form; use a parameter that is a list")
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -79,7 +99,7 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
 
 
 def _refuse_self(function: Any) -> None:
-    first = next(iter(inspect.signature(function).parameters.values()), None)
+    first = next(iter(signature_as_written(function).parameters.values()), None)
     if first is None or first.name not in ("self", "cls") or first.annotation is not first.empty:
         return
     name = _name(function)

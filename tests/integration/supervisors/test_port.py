@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -456,9 +455,7 @@ def test_a_forked_child_holds_no_pipe_of_a_program(owner: Any, log: Log) -> None
     watch(owner, port)
     port.tell(b"x")
     assert log.next().data == b"x"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, as it happens to users
-        pid = os.fork()
+    pid = os.fork()  # beside threads, as it happens to users
     if pid == 0:
         os.close(we_end)
         os.read(forked_ends, 1)  # until the parent has seen what it wants to see

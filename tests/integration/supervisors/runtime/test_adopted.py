@@ -15,6 +15,7 @@ from supervisors import ChildSpec, DynamicSupervisor, OnDemand, Supervisor, ask,
 from supervisors.errors import AlreadyStarted, BadSpec, ProcessDown, StartError, SupervisorError
 from supervisors.process import ChildStarted, ChildStartFailed, Process, exit, supervised
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash
+from supervisors.runtime.adopted import names_the_process
 from supervisors.runtime.names import Names
 from supervisors.runtime.system import System
 from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside
@@ -441,3 +442,18 @@ def test_an_actor_that_is_killed_in_its_start_is_a_zombie_until_that_is_over() -
         assert thread is not None
         thread.join(SOON)
         assert len(system.zombies) == 0
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="before Python 3.14 annotations are evaluated where they stand"
+)
+def test_a_constructor_may_name_types_that_are_there_for_type_checkers_only(system: System) -> None:
+    module: dict[str, Any] = {"pykka": pykka}
+    text = (
+        "class Named(pykka.ThreadingActor):\n    def __init__(self, name: Name) -> None: super().__init__()"
+    )
+    exec(compile(text, "somewhere.py", "exec", dont_inherit=True), module)
+    assert not names_the_process(supervised(module["Named"]))
+    ref = supervised(module["Named"]).start(name="mine")
+    assert system.whereis("mine") is None
+    ref.stop()

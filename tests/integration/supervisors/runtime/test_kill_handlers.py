@@ -138,9 +138,6 @@ def timed(act: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*multi-threaded.*fork:DeprecationWarning"
-)  # 3.12: that is the point here
 @pytest.mark.parametrize("name", HANDLERS)
 def test_a_kill_is_answered_at_once_whatever_the_handler_does(name: str, blocking_system: System) -> None:
     times = []
@@ -162,7 +159,6 @@ def test_a_kill_is_answered_at_once_whatever_the_handler_does(name: str, blockin
     assert max(times) < AT_MOST, times
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.parametrize("name", HANDLERS)
 def test_the_supervisor_goes_on_and_the_thread_that_is_left_is_told_of(
     name: str, blocking_system: System, trouble: Trouble

@@ -146,7 +146,10 @@ def test_the_tree_can_be_drawn_while_somebody_is_busy(system, log, worker):
     system.whereis("inner").ask(Request("start_child", (child(Slow, may, entered),)), block=False)
     assert entered.wait(DEADLINE)
     sup.terminate_child("b")
-    drawn = tree(sup, timeout=0.05)
+    for patience in (0.05, 0.5, DEADLINE):  # on a busy machine others may be late
+        drawn = tree(sup, timeout=patience)
+        if len(drawn.splitlines()) == 5:
+            break
     may.set()
     number = sup.number
     assert drawn.splitlines() == [
