@@ -46,6 +46,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
+from allm_actors.data.rules.pairing import open_calls
 from allm_actors.data.schemas.signature import signature_as_written
 from allm_actors.data.utf8 import utf8_of
 
@@ -218,18 +219,21 @@ def repair(thread: Thread, keep: Collection[str] = ()) -> Thread:
 
     Calls named in `keep` stay open. The thread itself comes back when nothing is open.
     """
+    left = {
+        index: [call for call in calls if call.id not in keep]
+        for index, calls in open_calls(thread.messages).items()
+    }
+    if not any(left.values()):
+        return thread
     messages: list[Message] = []
-    open_calls: list[ToolCall] = []
-    for message in thread.messages:
-        if message.role == "tool":
-            open_calls = [call for call in open_calls if call.id != message.tool_call_id]
-        else:
-            messages += map(_interrupted, open_calls)
-            open_calls = [call for call in message.tool_calls if call.id not in keep]
+    open_here: list[ToolCall] = []
+    for index, message in enumerate(thread.messages):
+        if message.role != "tool":
+            messages += map(_interrupted, open_here)
+            open_here = left.get(index, [])
         messages.append(message)
-    messages += map(_interrupted, open_calls)
-    answered = len(messages) > len(thread.messages)
-    return Thread(messages=messages, metadata=thread.metadata) if answered else thread
+    messages += map(_interrupted, open_here)
+    return Thread(messages=messages, metadata=thread.metadata)
 
 
 # --- the rows -----------------------------------------------------------------------------------------------------

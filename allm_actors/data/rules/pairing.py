@@ -11,7 +11,7 @@ from typing import Any
 
 from allm_actors.data.messages import Message, ToolCall
 
-__all__ = ["are_paired", "unpaired"]
+__all__ = ["are_paired", "behind_their_calls", "open_calls", "unpaired"]
 
 
 def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], str]]:
@@ -49,6 +49,36 @@ def are_paired(messages: list[Any]) -> bool:
                 if len(waiting) < len(calls):
                     return False
     return not waiting
+
+
+def open_calls(messages: list[Message]) -> dict[int, list[ToolCall]]:
+    """The calls that no message answers, by the index of the message that makes them."""
+    if are_paired(messages):
+        return {}
+    return {index: list(calls.values()) for index, calls in _sort(messages)[0].items() if calls}
+
+
+def behind_their_calls(messages: list[Message]) -> list[Message]:
+    """The messages with each answer behind its call, where other messages have come between the two.
+
+    No provider but one takes an answer that is late, as it is when a user has said something meanwhile.
+    """
+    steps: list[list[Message]] = []  # a message that is no answer, and the answers to its calls
+    callers: dict[Any, list[list[Message]]] = {}  # by the id of a call; the last one is the nearest
+    late = False
+    for message in messages:
+        if message.role == "tool":
+            waiting = callers.get(message.tool_call_id)
+            step = waiting.pop() if waiting else steps[-1] if steps else None
+            if step is not None:
+                late = late or step is not steps[-1]
+                step.append(message)
+                continue
+        steps.append([message])
+        if message.role == "assistant":
+            for call in _calls(message):
+                callers.setdefault(call.id, []).append(steps[-1])
+    return [message for step in steps for message in step] if late else messages
 
 
 def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tuple[list[Any], str]]]:

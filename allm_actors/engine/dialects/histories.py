@@ -13,6 +13,7 @@ to nobody else, and only while the message is what it was; the rest of a message
     or that was used before
     a call of a tool that there is not, by a name   the name with `_` for what may not stand in one
     that no tool can have
+    an answer to a call, after other messages       the same behind its call, and then those messages
 
 Source: the patterns are those of the providers' own refusals; see the rows of `catalog`.
 """
@@ -27,6 +28,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import Message, Request, ToolCall
+from allm_actors.data.rules.pairing import behind_their_calls
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.body import flat_text
 
@@ -60,7 +62,7 @@ def fitted(request: Request, row: Provider) -> Request:
     """The request with a conversation that this provider takes."""
     if all(message.role != "assistant" for message in request.messages):
         return request
-    messages = list(_fitted(request, row))
+    messages = list(_fitted(request, behind_their_calls(request.messages), row))
     same = all(one is other for one, other in zip(messages, request.messages, strict=True))
     return request if same else msgspec.structs.replace(request, messages=messages)
 
@@ -111,11 +113,11 @@ def without_loose_ends(
     return [block for block, _ in kept]
 
 
-def _fitted(request: Request, row: Provider) -> Iterable[Message]:
+def _fitted(request: Request, messages: Iterable[Message], row: Provider) -> Iterable[Message]:
     model = str(request.options.get("model", request.model) or "")
     ids = row.quirks.call_ids_of.get(vendor_of(model), row.quirks.call_ids)
     calls = _Calls(ids, frozenset(tool.name for tool in request.tools))
-    for message in request.messages:
+    for message in messages:
         if message.role == "assistant":
             made = _without_foreign(message, row, model)
             yield calls.made(made, here=_is_made_here(made))

@@ -56,6 +56,16 @@ def test_who_asks_for_nothing_gets_the_very_same():
             assert fitted(asked, row) is asked
 
 
+@pytest.mark.parametrize("provider", sorted(PROVIDERS))
+def test_an_answer_that_came_late_is_sent_behind_its_call(provider, monkeypatch):
+    """Everyone but Ollama refuses a conversation in which something stands between the two."""
+    if PROVIDERS[provider].base_url is None:
+        monkeypatch.setenv(PROVIDERS[provider].base_url_name, "http://x/v1")
+    hurried = [user("hi"), made(("abcdefgh1", "look")), user("hurry"), tool_result("abcdefgh1", "seen")]
+    in_order = [hurried[0], hurried[1], hurried[3], hurried[2]]
+    assert body_of(provider, "m", *hurried) == body_of(provider, "m", *in_order)
+
+
 @pytest.mark.parametrize("raw", ["", " ", "\n\t", "{", None])
 @pytest.mark.parametrize("model", ["plain-1", "gpt-5.2"])
 @pytest.mark.parametrize("provider", [name for name, row in PROVIDERS.items() if row.base_url])
