@@ -5,7 +5,8 @@ import os
 import signal
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 # No deadline: a shared machine pauses, and a pause is not a finding. `pytest-timeout` holds the line.
 settings.register_profile(
@@ -17,6 +18,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 # A shell that runs us in the background has Ctrl-C ignored, here and in what we start: nothing would ever hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hypothesis_has_its_random_numbers() -> None:
+    """Hypothesis looks, once a thread, for who holds them, and warns when it finds nobody, as may be while another
+    thread collects garbage. Here it is alone.
+    """
+    given(st.none())(lambda _: None)()
 
 
 @pytest.fixture(scope="module", autouse=True)
