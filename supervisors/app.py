@@ -64,7 +64,6 @@ _BEFORE: Final = ("before_stop", "drain")
 _AFTER: Final = ("after_stop",)
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LISTEN: Final = 0.2  # seconds the main thread sleeps before it looks for signals
-_LAST_WORD: Final = 1.0  # seconds that a start which was cut off has to say so
 _FLUSH: Final = 1.0  # seconds that log handlers get before the process ends without them
 
 
@@ -156,6 +155,7 @@ class Application:
         self._phase_ends: SimpleQueue[None] = SimpleQueue()
         self._killing = threading.Event()
         self._started = threading.Event()
+        self._there_before: frozenset[Ref[Any]] = frozenset()
         self._ran = False
 
     def run(self) -> int:
@@ -167,6 +167,7 @@ class Application:
         if self._ran:
             raise SupervisorError("an application runs once; make another one")
         self._ran = True
+        self._there_before = frozenset(self.system.processes())
         handlers = self._handle_signals()
         unsubscribe = self.system.reports.subscribe(self._on_report)
         try:
@@ -197,9 +198,16 @@ class Application:
     def _on_report(self, report: Report) -> None:
         if report.kind == "too_many_zombies":
             self._events.put(_TooManyZombies())
+        elif report.kind == "shutdown_timeout" and self._is_starting(report.ref):
+            self._events.put(_RootEnded(KILLED))  # whoever starts it hears of it, perhaps after the end
+
+    def _is_starting(self, ref: Ref[Any] | None) -> bool:
+        return not self._started.is_set() and ref not in self._there_before
 
     def _start_root(self) -> None:
-        with self.system.allowing(self._shutdown):  # a stop may come before there is a ref
+        with self.system.allowing(
+            self._shutdown, but=self._there_before
+        ):  # a stop may come before there is a ref
             try:
                 result = _start(self._spec)
             except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: the end of the application is an orderly one
@@ -296,7 +304,6 @@ class Application:
     def _stop_system(self) -> None:
         try:
             self.system.stop(SHUTDOWN)
-            self._started.wait(_LAST_WORD)  # a start that this has cut off tells of it, unless it hangs
         finally:
             self._killing.clear()  # from here on there is time again
 

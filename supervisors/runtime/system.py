@@ -14,7 +14,7 @@ import math
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar, Token
 from typing import Any, Final, Self
@@ -90,6 +90,7 @@ class System:
         self._processes: dict[int, Ref[Any]] = {}
         self._allowed: dict[int, ShutdownRule] = {}
         self._allowed_meanwhile: ShutdownRule | None = None
+        self._there_before: Collection[Ref[Any]] = ()
         self._count = itertools.count(1)
         self._tokens: list[Token[System | None]] = []
         _all.add(self)
@@ -183,7 +184,9 @@ class System:
 
     def allowed(self, ref: Ref[Any]) -> ShutdownRule:
         """How long a process without a parent gets when it is to end. Units: seconds."""
-        given = self._allowed.get(ref.number, self._allowed_meanwhile)
+        given = self._allowed.get(ref.number)
+        if given is None and ref not in self._there_before:
+            given = self._allowed_meanwhile
         rule: ShutdownRule = class_default(ref.actor_class, "shutdown", WORKER_SHUTDOWN)
         return rule if given is None else given
 
@@ -207,13 +210,16 @@ class System:
             self._allowed.pop(ref.number, None)
 
     @contextmanager
-    def allowing(self, shutdown: ShutdownRule | None) -> Iterator[None]:
-        """Each has as long as this while whom to `allow` it is being started; None: as its class says."""
-        self._allowed_meanwhile = shutdown
+    def allowing(self, shutdown: ShutdownRule | None, but: Collection[Ref[Any]]) -> Iterator[None]:
+        """In this block all `but` these have as long as this: `allow` cannot be told yet for whom it is.
+
+        None: as their classes say.
+        """
+        self._there_before, self._allowed_meanwhile = but, shutdown
         try:
             yield
         finally:
-            self._allowed_meanwhile = None
+            self._there_before, self._allowed_meanwhile = (), None
 
     def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
         """Stop the processes that were started from outside, newest first, and with them their trees; then all threads.

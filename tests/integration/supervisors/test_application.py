@@ -271,6 +271,34 @@ def test_a_root_gets_as_long_as_its_spec_says(log: Log, kind: type[Saving], by_f
     thread.join(SOON)
 
 
+def test_a_function_that_hangs_in_its_start_keeps_nobody(log: Log) -> None:
+    """Nor does it take its root's time from others."""
+    may, hung = threading.Event(), threading.Event()
+    may.set()
+
+    class Patient(Saving):
+        shutdown: ClassVar[Any] = SOON
+
+    def start() -> Any:
+        log("starting")
+        hung.wait(SOON)
+
+    system = System()
+    with system.activated():
+        Patient.start(log, may)
+    root = child(start).replace(shutdown="brutal_kill")
+    after = {"after_stop": [lambda: log("after")]}
+    application = Application(root, system=system, phases=after, deadline=SOON)
+    thread, codes = running(application)
+    assert [log.next(), log.next()][1] == "starting"
+    application.stop()
+    assert codes.get(timeout=SOON) == 0
+    assert [log.next(), log.next()] == [("saved", False), "after"]
+    assert not hung.is_set()
+    hung.set()
+    thread.join(SOON)
+
+
 def test_a_root_that_is_to_be_killed_is_stopped_by_that(log: Log) -> None:
     application = Application(child(Saving, log, threading.Event()).replace(shutdown="brutal_kill"))
     thread, codes = running(application)
