@@ -154,6 +154,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--adapter",
         metavar="NAME",
+        type=_adapter,
         default=os.environ.get("ALLM_ADAPTER") or None,
         help="a provider of `allm providers`, or NAME:MODEL (default: $ALLM_ADAPTER, else openai; "
         "with --base-url alone, openai-compatible)",
@@ -224,6 +225,10 @@ def _name(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("a session's name must not be empty")
     return _utf8(text, "a session's name")
+
+
+def _adapter(text: str) -> str:
+    return _utf8(text, "an adapter's name")
 
 
 def _model(text: str) -> str:

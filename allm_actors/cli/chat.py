@@ -65,10 +65,9 @@ class Chat:
             return
         engine, state = self._session.engine, "new" if before is None else count_text(before)
         adapter = engine.adapter if isinstance(engine.adapter, str) else type(engine.adapter).__name__
-        title = " ".join(str(each) for each in (adapter, engine.model) if each)
-        self._say(
-            f"{self._paint(title, 'bold', 'cyan')}  {self._dim(f'session {self._session.id} ({state})')}"
-        )
+        title = self._terminal.name(" ".join(str(each) for each in (adapter, engine.model) if each))
+        about = f"session {self._terminal.name(self._session.id)} ({state})"
+        self._say(f"{self._paint(title, 'bold', 'cyan')}  {self._dim(about)}")
         self._say(self._dim("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves") + "\n")
         if before is not None and self._options.system is not None:
             self._terminal.note("--system is for a session that begins; this one goes on as it is")
@@ -90,10 +89,8 @@ class Chat:
     def part(self) -> None:
         """Say how to come back."""
         if self._terminal.interactive and self._session.messages and place_of(self._options) is not None:
-            store = f" --store {shlex.quote(self._options.store)}" if self._options.store else ""
-            self._say(
-                self._dim(f"kept; go on with: allm chat --session {shlex.quote(self._session.id)}{store}")
-            )
+            store = f" --store {_typed(self._options.store)}" if self._options.store else ""
+            self._say(self._dim(f"kept; go on with: allm chat --session {_typed(self._session.id)}{store}"))
 
     # Private: in order of use.
 
@@ -173,7 +170,7 @@ class Chat:
     def _show_where_it_stands(self) -> None:
         session = self._session.value
         if session.pending_question is not None:
-            self._say(self._paint(session.pending_question, "bold", "yellow"))
+            self._say(self._paint(self._terminal.shown(session.pending_question), "bold", "yellow"))
         elif session.pending_tool_calls:
             self._say(self._paint("a tool waits for you:", "bold", "yellow"))
         elif session.messages and session.messages[-1].role in ("user", "tool") and session.status == "idle":
@@ -182,7 +179,8 @@ class Chat:
     def _show_session(self) -> None:
         session, place = self._session.value, place_of(self._options)
         where = "memory" if place is None else str(place)
-        self._say(f"{self._paint(session.id or '', 'bold')}  {session.status}  {self._dim(where)}")
+        name = self._paint(self._terminal.name(session.id or ""), "bold")
+        self._say(f"{name}  {session.status}  {self._dim(where)}")
         for message in session.messages:
             self._say(
                 f"  {self._paint(message.role.ljust(9), 'cyan')} {_gist(message, self._terminal.width - 13)}"
@@ -193,6 +191,14 @@ class Chat:
 
     def _dim(self, text: str) -> str:
         return self._paint(text, "dim")
+
+
+def _typed(word: str) -> str:
+    """A word as a shell takes it, without what a terminal would obey."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + "'"
 
 
 def _gist(message: Any, room: int) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TextIO
 
-__all__ = ["Paint", "Style", "harmless", "wants_colour"]
+__all__ = ["Paint", "Style", "harmless", "harmless_name", "wants_colour"]
 
 Style = Literal["bold", "dim", "italic", "red", "green", "yellow", "blue", "magenta", "cyan"]
 
@@ -58,6 +58,11 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 def harmless(text: str) -> str:
     """The text with control characters made visible, so that an answer cannot move the cursor or set a title."""
     return _ORDERS.sub(_picture, text)
+
+
+def harmless_name(text: str) -> str:
+    """The same on one line: a name with a line end in it would look like two."""
+    return harmless(text).translate({9: 0x2409, 10: 0x240A})
 
 
 def _picture(found: re.Match[str]) -> str:

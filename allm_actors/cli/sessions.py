@@ -42,7 +42,7 @@ def perform(options: Options, terminal: Terminal) -> int:
 
 def _list(names: list[str], terminal: Terminal) -> list[StoreError]:
     for name in names:
-        terminal.say(terminal.shown(name))
+        terminal.say(terminal.name(name))
     return []
 
 
@@ -56,7 +56,7 @@ def _list_long(store: Store, names: list[str], terminal: Terminal) -> list[Store
             if error.reason != "corrupt":
                 raise
             damaged.append(error)
-            text = f"{terminal.paint(terminal.shown(name), 'bold')}  {terminal.paint('corrupt', 'red')}"
+            text = f"{terminal.paint(terminal.name(name), 'bold')}  {terminal.paint('corrupt', 'red')}"
         terminal.say(text)
     return damaged
 
@@ -67,5 +67,5 @@ def _line(store: Store, name: str, terminal: Terminal) -> str:
         (m.content for m in reversed(session.messages) if isinstance(m.content, str) and m.content), ""
     )
     status = terminal.paint(session.status, "red" if session.status == "error" else "green")
-    name = terminal.paint(terminal.shown(name), "bold")
+    name = terminal.paint(terminal.name(name), "bold")
     return f"{name}  {status}  {count_text(session)}  {terminal.paint(cut(said, 60), 'dim')}"

@@ -17,7 +17,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from .colour import Paint, harmless, wants_colour
+from .colour import Paint, harmless, harmless_name, wants_colour
 
 __all__ = ["Terminal", "Unwritable", "fill_in"]
 
@@ -107,6 +107,10 @@ class Terminal:
     def shown(self, text: str) -> str:
         """A text of somebody else's as stdout may have it: harmless for a terminal, for a file or a pipe as it is."""
         return harmless(text) if self.out.isatty() else text
+
+    def name(self, text: str) -> str:
+        """A name as stdout may have it: on a terminal harmless, and on one line."""
+        return harmless_name(text) if self.out.isatty() else text
 
     def complain(self, text: str) -> None:
         """Print a line on stderr: what went wrong and what to do."""

@@ -93,9 +93,15 @@ def without_foreign_words(request: Request, dialect: str) -> Request:
 def check_format(request: Request, dialect: str, row: Provider) -> None:
     """Raises `AdapterError("unsupported_feature")` for a server's own form of answer where it would be left out."""
     wanted = request.response_format
-    if dialect in _WRITE_FORMATS and isinstance(wanted, Mapping) and wanted["type"] not in _FORMATS:
+    if dialect not in _WRITE_FORMATS or not isinstance(wanted, Mapping) or wanted["type"] == "json_schema":
+        return
+    if wanted["type"] not in _FORMATS or len(wanted) > 1:
+        others = [repr(name) for name in wanted if name != "type"]
+        own = f"{wanted['type']!r}" + (f" with {', '.join(others)}" if others else "")
         known = ", ".join(sorted(_FORMATS))
-        message = f"{row.label} has no response_format of type {wanted['type']!r}; it may be one of: {known}"
+        message = (
+            f"{row.label} has no response_format of type {own}; it may be {known}, the last with a schema"
+        )
         raise AdapterError("unsupported_feature", provider=row.name, message=message)
 
 
@@ -154,16 +160,23 @@ def _with_response_format(request: Request) -> Request:
     kind = wanted.get("type")
     if not isinstance(kind, str) or kind in _OF_A_SCHEMA:
         raise _no_format("a JSON Schema alone is none" if _is_schema(wanted) else "it has no type")
-    if kind != "json_schema" or "schema" in wanted:
+    if kind != "json_schema":
         return request
     nested = wanted.get("json_schema")
-    if not isinstance(nested, Mapping) or "schema" not in nested:
+    flat = wanted if "schema" in wanted or not isinstance(nested, Mapping) else _flat(wanted, nested)
+    if not isinstance(flat.get("schema"), Mapping):
         raise _no_format("it has no schema")
-    return msgspec.structs.replace(request, response_format={**nested, "type": kind})
+    return request if flat is wanted else msgspec.structs.replace(request, response_format=flat)
+
+
+def _flat(wanted: Mapping[str, Any], nested: Mapping[str, Any]) -> dict[str, Any]:
+    beside = {name: value for name, value in wanted.items() if name != "json_schema"}
+    return {**beside, **nested, "type": beside["type"]}
 
 
 def _is_schema(wanted: Mapping[str, Any]) -> bool:
-    return "type" in wanted or not _KEYWORDS.isdisjoint(wanted)
+    kind = wanted.get("type")
+    return isinstance(kind, list) or kind in _OF_A_SCHEMA or not _KEYWORDS.isdisjoint(wanted)
 
 
 def _no_format(why: str) -> ValidationError:

@@ -24,7 +24,7 @@ from allm_actors.data.schemas.structured import response_format_of
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.isolated import address_of
-from allm_actors.engine.kinds import check_kinds, check_times
+from allm_actors.engine.kinds import check_kinds, check_model, check_times
 from allm_actors.engine.places import split
 from allm_actors.engine.resolve import (
     complete_request,
@@ -180,6 +180,7 @@ def _complete(engine: Engine, request: Request, given: Mapping[str, Any]) -> Req
     if request.response_format is not None and "response_model" in given:
         raise TypeError("response_model makes its own response_format: take it out of the request")
     check_kinds({"tools": request.tools})
+    check_model(request.model)
     return complete_request(engine, request, given)
 
 

@@ -32,6 +32,11 @@ def choose() -> str:
     return allm.AskUser("Window or aisle?")
 
 @allm.tool
+def steer() -> str:
+    """Ask with an order to the terminal."""
+    return allm.AskUser("Sure?\x1b[2J")
+
+@allm.tool
 def enough() -> str:
     """End it."""
     return allm.Halt("it is\\nlate", result="bye")
@@ -46,6 +51,7 @@ CALLS = {
     "refund": ToolCall(id="c2", name="refund", arguments={"order": "A-1"}),
     "choose": ToolCall(id="c3", name="choose", arguments={}),
     "enough": ToolCall(id="c4", name="enough", arguments={}),
+    "steer": ToolCall(id="c6", name="steer", arguments={}),
     "which": ToolCall(id="c5", name="which", arguments={}),
 }
 ENDS = {

@@ -185,3 +185,26 @@ def test_an_answer_cannot_steer_the_terminal(person: Callable[..., Person]) -> N
     someone.sees("> ")
     someone.types("a\x16\x1b[2Jb\n")  # Ctrl-V lets an escape character be typed
     someone.sees("heard: a␛[2Jb")
+
+
+def test_neither_a_question_nor_a_name_can_steer_the_terminal(
+    person: Callable[..., Person], home: Path
+) -> None:
+    name = "it's\x1b[2J\nmine"
+    someone = person("--session", name, "--tools", str(home / "kit.py"), "--store", str(home / "s.db"))
+    someone.sees("session it's␛[2J␊mine (new)")
+    someone.sees("> ")
+    someone.types("steer\n")
+    someone.sees("Sure?␛[2J")
+    someone.types("/session\n")
+    someone.sees("it's␛[2J␊mine")
+    someone.types("/quit\n")
+    someone.sees("allm chat --session ")
+    someone.sees(r"$'it\'s\U0000001b[2J\U0000000amine'")
+    shell = subprocess.run(
+        ["bash", "-c", r"printf %s $'it\'s\U0000001b[2J\U0000000amine'"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shell.stdout == name

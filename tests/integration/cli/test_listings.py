@@ -29,13 +29,13 @@ def test_sessions_are_listed_by_name(allm: Call, options: list[str], home: Path)
 @pytest.mark.parametrize("long", [(), ("--long",)])
 def test_a_name_moves_no_cursor(allm: Call, options: list[str], home: Path, long: tuple[str, ...]) -> None:
     store = ("--store", str(home / "s.db"))
-    assert allm("run", "hi", "--session", "a\x1b[2Jb", *store, *options)[0] == 0
-    assert allm("sessions", *store, *long)[1].startswith("a\x1b[2Jb")  # for a program
+    assert allm("run", "hi", "--session", "a\x1b[2J\nb", *store, *options)[0] == 0
+    assert allm("sessions", *store, *long)[1].startswith("a\x1b[2J\nb")  # for a program
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "allm_actors", "sessions", *store, *long]
     try:
         subprocess.run(command, stdout=slave, check=True, timeout=45)
-        assert os.read(master, 4096).startswith("a␛[2Jb".encode())
+        assert os.read(master, 4096).startswith("a␛[2J␊b".encode())
     finally:
         os.close(master)
         os.close(slave)

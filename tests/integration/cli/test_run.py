@@ -140,14 +140,14 @@ def test_an_empty_model_is_none(allm: Call, options: list[str], server: Loopback
 
 
 @pytest.mark.parametrize("command", ["run", "chat"])
-@pytest.mark.parametrize("what", ["session", "model"])
+@pytest.mark.parametrize("what", ["session", "model", "adapter"])
 def test_a_name_that_is_no_text_is_refused(
     process: Start, options: list[str], command: str, what: str
 ) -> None:
     ended = process(command, *options, f"--{what}", os.fsdecode(b"a\xff"))
     _, err = ended.communicate("hi", timeout=45)
     assert ended.returncode == 2
-    assert err.splitlines()[-1].endswith(rf"a {what}'s name must be UTF-8, got 'a\udcff'")
+    assert err.splitlines()[-1].endswith(rf"{what}'s name must be UTF-8, got 'a\udcff'")
     assert "Traceback" not in err
 
 
@@ -158,6 +158,7 @@ def test_a_model_of_the_environment_that_is_no_text_is_refused(
     monkeypatch.setenv("ALLM_MODEL", os.fsdecode(b"a\xff"))
     refused = (2, "", "allm: ALLM_MODEL must be UTF-8, got 'a\\udcff'\n")
     assert allm(command, *options[:2], typed="hi\n") == refused
+    assert allm(command, *options, typed="hi\n")[0] == 0  # it is not asked for
 
 
 def test_a_dash_behind_two_is_still_what_is_piped_in(allm: Call, options: list[str]) -> None:

@@ -129,8 +129,7 @@ def _inference(request: Request) -> dict[str, Any]:
 
 def _format(wanted: Mapping[str, Any]) -> dict[str, Any]:
     schema = {"schema": json_text(wanted["schema"])}
-    if wanted.get("name"):
-        schema["name"] = wanted["name"]
+    schema |= {name: wanted[name] for name in ("name", "description") if wanted.get(name)}
     return {"type": "json_schema", "structure": {"jsonSchema": schema}}
 
 

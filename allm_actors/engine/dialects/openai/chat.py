@@ -121,8 +121,7 @@ def _response_format(wanted: Any) -> Any:
     if isinstance(wanted, str):
         return {"type": wanted}
     if wanted.get("type") == "json_schema" and "schema" in wanted:
-        schema = {name: wanted[name] for name in ("name", "schema", "strict") if name in wanted}
-        return {"type": "json_schema", "json_schema": schema}
+        return {"type": "json_schema", "json_schema": {k: v for k, v in wanted.items() if k != "type"}}
     return wanted
 
 

@@ -1,5 +1,7 @@
 """What a model is known not to do is refused, all at once, and what nobody knows is allowed."""
 
+import json
+
 import pytest
 
 from allm_actors.data import (
@@ -174,6 +176,11 @@ def test_tools_in_the_providers_own_shape_are_not_read():
 
 FORM = {"type": "json_schema", "name": "cat", "schema": {"type": "object"}, "strict": True}
 NESTED = {"type": "json_schema", "json_schema": {name: FORM[name] for name in ("name", "schema", "strict")}}
+NESTED_STRICT = {
+    "type": "json_schema",
+    "strict": True,
+    "json_schema": {"name": "cat", "schema": {"type": "object"}},
+}
 
 
 @pytest.mark.parametrize(
@@ -184,8 +191,31 @@ def test_a_form_of_answer_in_common_words_stays_as_it_is(wanted):
     assert in_common_words(request) is request
 
 
-def test_openais_shape_of_a_form_is_understood_for_every_provider():
-    assert in_common_words(Request(messages=[], response_format=NESTED)).response_format == FORM
+@pytest.mark.parametrize("wanted", [NESTED, NESTED_STRICT], ids=["all in it", "one beside it"])
+def test_openais_shape_of_a_form_is_understood_for_every_provider(wanted):
+    assert in_common_words(Request(messages=[], response_format=wanted)).response_format == FORM
+
+
+@pytest.mark.parametrize(
+    ("provider", "place"),
+    [
+        ("openai", ["response_format", "json_schema"]),
+        ("bedrock", ["outputConfig", "textFormat", "structure", "jsonSchema"]),
+    ],
+)
+def test_what_else_is_said_of_a_schema_is_sent(provider, place):
+    row = PROVIDERS[provider]
+    nested = NESTED["json_schema"] | {"description": "A cat."}
+    asked = Request(
+        messages=[Message(role="user", content="hi")],
+        model="m",
+        response_format=NESTED | {"json_schema": nested},
+    )
+    dialect = find_dialect("openai_chat" if provider == "openai" else provider)
+    found = json.loads(dialect.encode(in_common_words(asked), row, "http://x").body)
+    for name in place:
+        found = found[name]
+    assert (found["name"], found["description"]) == ("cat", "A cat.")
 
 
 @pytest.mark.parametrize(
@@ -196,6 +226,9 @@ def test_openais_shape_of_a_form_is_understood_for_every_provider():
         ({"type": "json_schema"}, "it has no schema"),
         ({"type": "json_schema", "json_schema": {"name": "cat"}}, "it has no schema"),
         ({"type": "json_schema", "json_schema": "cat"}, "it has no schema"),
+        ({"type": "json_schema", "name": "cat", "schema": None}, "it has no schema"),
+        ({"type": "json_schema", "name": "cat", "schema": "cat"}, "it has no schema"),
+        ({"type": 5}, "it has no type"),
         ({"type": "object", "properties": {}}, "a JSON Schema alone is none"),
         ({"type": ["object", "null"]}, "a JSON Schema alone is none"),
         ({"anyOf": [{"type": "string"}]}, "a JSON Schema alone is none"),
@@ -212,11 +245,20 @@ def test_what_is_no_form_of_an_answer_is_refused_with_what_to_write(wanted, why)
 @pytest.mark.parametrize("dialect", ["anthropic", "bedrock", "gemini", "ollama"])
 def test_a_servers_own_form_is_refused_where_it_would_be_left_out(dialect):
     row = PROVIDERS["anthropic"]
-    request = Request(messages=[], response_format={"type": "grammar", "root": "x"})
-    with pytest.raises(AdapterError, match="Anthropic has no response_format of type 'grammar'") as caught:
-        check_format(request, dialect, row)
-    assert (caught.value.reason, caught.value.provider) == ("unsupported_feature", "anthropic")
-    check_format(request, "openai_chat", row)
+    for own in ({"type": "grammar", "root": "x"}, {"type": "json_object", "schema": {"type": "object"}}):
+        kind, other = own["type"], next(name for name in own if name != "type")
+        request = Request(messages=[], response_format=own)
+        told = f"Anthropic has no response_format of type '{kind}' with '{other}'; it may be"
+        with pytest.raises(AdapterError, match=told) as caught:
+            check_format(request, dialect, row)
+        assert (caught.value.reason, caught.value.provider) == ("unsupported_feature", "anthropic")
+        check_format(request, "openai_chat", row)
+
+
+@pytest.mark.parametrize("dialect", ["anthropic", "bedrock", "gemini", "ollama"])
+@pytest.mark.parametrize("wanted", [None, "text", {"type": "text"}, {"type": "json_object"}, FORM], ids=str)
+def test_a_form_in_common_words_is_written_by_everyone(dialect, wanted):
+    check_format(Request(messages=[], response_format=wanted), dialect, PROVIDERS["anthropic"])
 
 
 MUTE = [
