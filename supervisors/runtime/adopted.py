@@ -88,7 +88,7 @@ def names_the_process(cls: type[pykka.Actor]) -> bool:
         return True
     try:
         signature = inspect.signature(cls)
-    except (NameError, AttributeError):
+    except Exception:  # whatever an annotation raises; its text will do
         if not _AS_TEXT:
             raise
         signature = inspect.signature(cls, **_AS_TEXT)

@@ -14,10 +14,10 @@ from allm_actors.data.messages import Message, ToolCall
 __all__ = ["are_paired", "behind_their_calls", "open_calls", "unpaired"]
 
 
-def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], str]]:
+def unpaired(messages: Any, *, may_be_open: bool) -> Iterator[tuple[list[Any], str]]:
     """Every answer without a call, then every call without an answer, as `(path, code)`.
 
-    `open_calls` lets the last assistant message's calls be open, as they are while a person or a caller answers them.
+    `may_be_open` lets the last assistant message's calls be open, as they are while a person or a caller answers them.
     """
     if not isinstance(messages, list) or are_paired(messages):
         return
@@ -25,7 +25,7 @@ def unpaired(messages: Any, *, open_calls: bool) -> Iterator[tuple[list[Any], st
     yield from failures
     last = max((i for i, m in enumerate(messages) if _is(m, "assistant")), default=None)
     for index, missing in calls.items():
-        if not (open_calls and index == last):
+        if not (may_be_open and index == last):
             yield from ((["messages", index, "tool_calls"], "unanswered_tool_call") for _ in missing)
 
 
@@ -52,16 +52,22 @@ def are_paired(messages: list[Any]) -> bool:
 
 
 def open_calls(messages: list[Message]) -> dict[int, list[ToolCall]]:
-    """The calls that no message answers, by the index of the message that makes them."""
+    """The calls that a message could answer and none does, by the index of the message that makes them."""
     if are_paired(messages):
         return {}
-    return {index: list(calls.values()) for index, calls in _sort(messages)[0].items() if calls}
+    left = _sort(messages)[0]
+    return {
+        index: [call for id, call in calls.items() if isinstance(id, str)]
+        for index, calls in left.items()
+        if calls
+    }
 
 
 def behind_their_calls(messages: list[Message]) -> list[Message]:
     """The messages with each answer behind its call, where other messages have come between the two.
 
-    No provider but one takes an answer that is late, as it is when a user has said something meanwhile.
+    Hardly a provider takes an answer that is late, as it is when a user has said something meanwhile. Where the model
+    has said something, too, they stay: it would be asked to go on with that.
     """
     steps: list[list[Message]] = []  # a message that is no answer, and the answers to its calls
     callers: dict[Any, list[list[Message]]] = {}  # by the id of a call; the last one is the nearest
@@ -78,7 +84,9 @@ def behind_their_calls(messages: list[Message]) -> list[Message]:
         if message.role == "assistant":
             for call in _calls(message):
                 callers.setdefault(call.id, []).append(steps[-1])
-    return [message for step in steps for message in step] if late else messages
+    moved = [message for step in steps for message in step]
+    goes_on = late and moved[-1].role == "assistant" and messages[-1].role == "tool"
+    return moved if late and not goes_on else messages
 
 
 def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tuple[list[Any], str]]]:

@@ -146,7 +146,7 @@ def _tool(tool: Any) -> Iterator[Failure]:
 
 def _thread(thread: Any) -> Iterator[Failure]:
     yield from _messages(thread.messages)
-    yield from unpaired(thread.messages, open_calls=True)
+    yield from unpaired(thread.messages, may_be_open=True)
 
 
 def _request(request: Any) -> Iterator[Failure]:
@@ -157,7 +157,7 @@ def _request(request: Any) -> Iterator[Failure]:
     if _has_duplicate_names(request.tools):
         yield "tools", "duplicate_name"
     yield from _parameters(request)
-    yield from unpaired(request.messages, open_calls=False)
+    yield from unpaired(request.messages, may_be_open=False)
 
 
 def _parameters(request: Any) -> Iterator[Failure]:

@@ -18,12 +18,6 @@ from .bounds import bounded
 
 __all__ = ["Argument", "Signature", "signature_as_written", "signature_of"]
 
-_AS_TEXT: dict[str, Any] = {}
-if sys.version_info >= (3, 14):
-    from annotationlib import Format
-
-    _AS_TEXT["annotation_format"] = Format.STRING
-
 CONTEXT = "context"
 CONTEXT_TYPE = "ToolContext"
 
@@ -57,16 +51,16 @@ class Signature:
 
 
 def signature_as_written(function: Callable[..., Any]) -> inspect.Signature:
-    """`inspect.signature`, with annotations as text where one of them names what there is for type checkers only.
+    """`inspect.signature`, in which an annotation that names what is there for type checkers only is its text.
 
-    Since Python 3.14 (PEP 649) such annotations need no quotation marks; who evaluates them gets a NameError.
+    Since Python 3.14 (PEP 649) such annotations need no quotation marks, and who evaluates them gets a NameError.
     """
     try:
         return inspect.signature(function)
-    except (NameError, AttributeError):
-        if not _AS_TEXT:
+    except Exception:
+        if _as_far_as_it_is_there is None:
             raise
-        return inspect.signature(function, **_AS_TEXT)
+        return _as_far_as_it_is_there(function)
 
 
 def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
@@ -96,6 +90,35 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
         else:
             arguments.append(argument)
     return Signature(_name(function), target.__doc__, tuple(arguments), open_ended, context)
+
+
+_as_far_as_it_is_there: Callable[[Callable[..., Any]], inspect.Signature] | None = None
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format, ForwardRef
+
+    def _late_signature(function: Callable[..., Any]) -> inspect.Signature:
+        signature = inspect.signature(function, annotation_format=Format.FORWARDREF)
+        late = {name for name, each in signature.parameters.items() if _lacks(each.annotation)}
+        try:
+            texts = inspect.signature(function, annotation_format=Format.STRING).parameters if late else {}
+        except TypeError:  # an f-string in one of them has no text
+            texts = {}
+        parameters = [
+            each.replace(annotation=_text(each.annotation, texts.get(name))) if name in late else each
+            for name, each in signature.parameters.items()
+        ]
+        return signature.replace(parameters=parameters, return_annotation=signature.empty)
+
+    def _lacks(annotation: Any) -> bool:
+        return isinstance(annotation, ForwardRef) or any(map(_lacks, get_args(annotation)))
+
+    def _text(annotation: Any, as_text: inspect.Parameter | None) -> str:
+        if isinstance(annotation, ForwardRef):
+            return annotation.__forward_arg__
+        return str(annotation if as_text is None else as_text.annotation)
+
+    _as_far_as_it_is_there = _late_signature
 
 
 def _refuse_self(function: Any) -> None:

@@ -74,6 +74,22 @@ def test_the_answers_of_two_steps_find_their_own():
     assert behind_their_calls(messages) == [hi, ab, b, a, hurry, c, of_c, again]
 
 
+def test_where_the_model_would_go_on_with_what_it_said_meanwhile_the_answer_stays():
+    wait = allm.assistant("wait")
+    messages = [HI, calling("a"), HURRY, wait, answer("a")]
+    assert behind_their_calls(messages) is messages
+    for last in (HURRY, wait):
+        hi, call, hurry, _, late, end = [*messages, last]
+        assert behind_their_calls([*messages, last]) == [hi, call, late, hurry, wait, end]
+
+
+def test_two_calls_of_one_id_are_repaired_once():
+    """No answer can tell them apart, and `validate` says so."""
+    thread = repair(Thread.from_messages([HI, calling("a", "a"), answer("a")]))
+    assert [message.role for message in thread.messages] == ["user", "assistant", "tool"]
+    assert repair(thread) is thread
+
+
 def test_an_id_that_is_used_again_is_that_of_the_nearest_call():
     messages = [calling("a"), answer("a"), calling("a"), HURRY, answer("a")]
     assert behind_their_calls(messages) == [messages[0], messages[1], messages[2], messages[4], HURRY]

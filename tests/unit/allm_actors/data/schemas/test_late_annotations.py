@@ -43,16 +43,52 @@ def test_an_argument_of_a_type_that_is_not_there_is_refused_with_its_name():
 def test_a_local_type_is_found_beside_one_that_is_not_there():
     module = defined("""
         def made():
-            class City(dict):
-                pass
+            import dataclasses
+            from typing import Annotated
+            from msgspec import Meta
 
-            @allm.tool
-            def look(city: list[int], context: ToolContext) -> Weather:
-                return str(city)
+            at_least = 1
+
+            @dataclasses.dataclass
+            class City:
+                name: str
+
+            days_told = "from"
+
+            def look(
+                city: City,
+                days: Annotated[int, Meta(ge=at_least, description=f"{days_told} {at_least}")],
+                context: ToolContext,
+            ) -> Weather:
+                return f"{city.name} {days} {context}"
 
             return look
     """)
-    assert module["made"]().schema["properties"]["city"] == {"type": "array", "items": {"type": "integer"}}
+    tool = allm.tool(module["made"]())
+    assert tool.schema["$defs"]["City"]["properties"] == {"name": {"type": "string"}}
+    assert tool.schema["properties"]["days"] == {"type": "integer", "minimum": 1, "description": "from 1"}
+    assert tool.handler({"city": {"name": "Porto"}, "days": 2}, "here") == "Porto 2 here"
+
+
+def test_a_context_may_be_optional():
+    module = defined("""
+        @allm.tool
+        def look(city: str, about: ToolContext | None) -> Weather | None:
+            return about
+    """)
+    assert list(module["look"].schema["properties"]) == ["city"]
+    assert module["look"].handler({"city": "Porto"}, "here") == "here"
+
+
+def test_a_type_within_a_type_is_named_whole():
+    with pytest.raises(
+        TypeError, match=r"cannot evaluate the annotation 'list\[City\]' of cities; import it"
+    ):
+        defined("""
+            @allm.tool
+            def look(cities: list[City]) -> str:
+                return ""
+        """)
 
 
 @pytest.mark.parametrize(
