@@ -15,8 +15,7 @@ from allm_actors.data import AdapterError, ValidationError
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
-from .requests import REFUSALS
-from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, says, skip, skip_if_worth_a_retry
+from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, is_refusal, says, skip, skip_if_worth_a_retry
 
 __all__ = ["VECTORS", "CallScene", "CallSuite"]
 
@@ -163,18 +162,20 @@ class CallSuite:
             f"the call's id {REQUEST_ID!r} is {found!r} in the error: leave it out, or give request_id=call.request_id"
         )
 
-    def sends(self, wish: dict[str, Any], *words: str) -> None:
+    def sends(self, wish: str, value: Any, *words: str) -> None:
         """Look that a wish is sent, in one of these words. Skips the law where the adapter refuses it."""
         with self.ready(CallScene()) as stage:
             try:
-                self.ask(stage.engine, **wish)
-            except (AdapterError, ValidationError) as refused:
-                if refused.reason not in REFUSALS:
+                self.ask(stage.engine, **{wish: value})
+            except (AdapterError, ValidationError, TypeError, ValueError) as error:
+                asked = stage.asked()
+                if is_refusal(error, wish, asked):
+                    skip(f"the adapter refuses it, as it may: {error}")
+                if not asked:
                     raise
-                skip(f"the adapter refuses it, as it may: {refused}")
-            sent = stage.all_sent()
+            sent = stage.all_sent().casefold()
         assert any(says(sent, word) for word in words), (
-            f"{wish} was asked for, and nothing of it was sent: send it, or raise "
+            f"{wish}={value!r} was asked for, and nothing of it was sent: send it, or raise "
             f'{CAPABILITIES[self.name].error.__name__}("unsupported_feature", …) before anything is sent'
         )
 

@@ -15,7 +15,7 @@ from threading import Event as ThreadEvent
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from unittest import SkipTest
 
-from allm_actors.data import AdapterError, AllmError, FinishReason, ToolCall, Usage
+from allm_actors.data import AdapterError, FinishReason, ToolCall, Usage, ValidationError
 from allm_actors.engine.engine import Engine
 from allm_actors.engine.retry import next_delay, policy_of
 
@@ -23,12 +23,14 @@ __all__ = [
     "AGAIN",
     "ATTEMPTS",
     "QUESTION",
+    "REFUSALS",
     "REQUEST_ID",
     "SPECIAL",
     "STATUSES",
     "Looked",
     "Scene",
     "Stage",
+    "is_refusal",
     "require",
     "says",
     "skip",
@@ -43,6 +45,7 @@ REQUEST_ID = "req-conformance"
 ATTEMPTS = 3
 AGAIN = {"max_attempts": ATTEMPTS, "base_delay": 0.0, "jitter": 0.0}
 """The `retry` of the laws that count requests: twice more, at once, for once more is easily a habit of an adapter's."""
+REFUSALS = frozenset({"unsupported_capability", "unsupported_feature"})
 SPECIAL = ("Olá,\n世", "界 🎉\tisto é\n\n", '"tudo".')
 """Pieces of a text with all that is lost easily: other letters than ASCII's, one beyond the first 65536, line ends."""
 STATUSES = {
@@ -184,6 +187,13 @@ def require(held: bool, scene: Looked, name: str, message: str) -> None:
     raise AssertionError(message)
 
 
+def is_refusal(error: Exception, wish: str, asked: int) -> bool:
+    """Whether an adapter says with it that it cannot send what was wished for, as it may before it has asked."""
+    if isinstance(error, AdapterError | ValidationError):
+        return error.reason in REFUSALS or (error.reason == "invalid_request" and asked == 0)
+    return asked == 0 and wish in str(error)
+
+
 def worth_a_retry(error: AdapterError) -> bool:
     """Whether a policy of more than one attempt makes the second one after this error."""
     return next_delay(policy_of(AGAIN), 1, error, 0.0) is not None
@@ -197,7 +207,7 @@ def skip_if_worth_a_retry(count: int, error: AdapterError) -> None:
         )
 
 
-def skip_if_used_up(error: AllmError) -> None:
+def skip_if_used_up(error: Exception) -> None:
     """Skip the law where a scripted stage has a script for the first of its calls alone."""
     if getattr(error, "reason", None) == "no_scripted_response":
         skip("your stage plays a script for one call, and this law makes two: give it `scripts`")

@@ -32,8 +32,8 @@ from allm_actors.data import (
 )
 from allm_actors.facade import stream_generate
 
-from .requests import CALLS, FORECAST, REFUSALS, question
-from .scenes import AGAIN, Scene, Stage, require, skip, skip_if_used_up, soon
+from .requests import CALLS, FORECAST, question
+from .scenes import AGAIN, REFUSALS, Scene, Stage, require, skip, skip_if_used_up, soon
 
 __all__ = ["StreamSuite"]
 
