@@ -42,7 +42,8 @@ A = TypeVar("A", bound=pykka.Actor)
 _derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
 _STARTING = object()
-_AS_TEXT: dict[str, Any] = {}  # how to read a signature whose annotations name what is not there (PEP 649)
+# How to read a signature whose annotations name what is there for type checkers only (PEP 649): here only names count.
+_AS_TEXT: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 

@@ -29,7 +29,7 @@ __all__ = ["PRODUCERS", "RESERVED", "Producer"]
 Producer = Callable[[], AllmError]
 PRODUCERS: dict[tuple[type[AllmError], str], Producer] = {}
 RESERVED: dict[tuple[type[AllmError], str], str] = {
-    (allm.EngineError, "unsupported_response_format"): "formats go to the provider as they are",
+    (allm.EngineError, "unsupported_response_format"): "what is no form of an answer is a `ValidationError`",
     (allm.SessionError, "no_pending_tool_call"): "kept from ALLM; here it is a `SessionStatusError`",
 }
 

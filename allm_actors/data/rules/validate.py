@@ -35,7 +35,7 @@ Failure = tuple[Any, str]
 
 
 def validate(value: Any) -> None:
-    """Check a value; returns None when it can be sent.
+    """Check a value; returns None when nothing in it is wrong. What it is sent to may still have no word for it.
 
     Raises ValidationError with every failure in `errors`, and TypeError for any other kind of value. The codes:
 

@@ -54,16 +54,16 @@ def plain_type(mime_type: str | None) -> str:
     return (mime_type or "").split(";")[0].strip().lower()
 
 
-def audio_type(answer: HttpFailure, row: Service, wanted: AudioFormat | None) -> str:
+def audio_type(answer: HttpFailure, row: Service, wanted: AudioFormat) -> str:
     """The content type of an answer that is a clip. Raises `malformed_response` for any other.
 
-    A server that names no type for its bytes sends the format that was asked for.
+    A server that says of it only that it is bytes sends the format that was asked for.
     """
     kind = plain_type(answer.headers.get("content-type"))
     if kind.endswith("json"):
         answered_object(answer, row)  # it may say why
-    if kind == "application/octet-stream":
-        return kind if wanted is None else FORMATS[wanted]
+    if kind in ("application/octet-stream", "binary/octet-stream"):
+        return FORMATS[wanted]
     if not kind.startswith("audio/"):
         raise row.malformed(f"it is not sound but {kind[:100] or 'without a content type'}")
     return kind

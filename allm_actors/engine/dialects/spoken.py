@@ -39,7 +39,7 @@ def speech_started(
     answer: HttpFailure, request: SpeechRequest, row: Service, rate: int | None
 ) -> SpeechStarted:
     """What the head of an answer says. Raises `malformed_response` for one that is no sound."""
-    kind = audio_type(answer, row, request.format)
+    kind = audio_type(answer, row, request.format or "mp3")  # which all of them take for None
     return SpeechStarted(
         model=request.model or row.model,
         provider=row.provider.name,
