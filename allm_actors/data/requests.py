@@ -17,7 +17,7 @@ __all__ = ["ModelRef", "Request"]
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One model call. `tool_choice` is `auto`, `none`, `required`, a tool's name, or a provider's own shape;
-    `response_format` is None, `text`, `{"type": "json_object"}`, what `json_schema()` returns, or OpenAI's shape of that.
+    `response_format` is None, `text`, `{"type": "json_object"}`, what `json_schema()` returns, or OpenAI's shape.
     """
 
     messages: list[Message]
