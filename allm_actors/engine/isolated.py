@@ -29,7 +29,11 @@ from allm_actors.engine.adapter import ToolContext
 
 __all__ = ["ChildDied", "IsolatedCall", "address_of", "serve"]
 
-_SERVE = "from allm_actors.engine.isolated import serve; serve()"
+# Its arguments are our path. In the environment it would be that of every other Python that the function starts, too.
+_SERVE = (
+    "import sys; sys.path[:], sys.argv[1:] = sys.argv[1:], []; "
+    "from allm_actors.engine.isolated import serve; serve()"
+)
 _LENGTH = struct.Struct(">Q")
 _AFTERWARDS = 1.0  # seconds in which an answer that was written is read, and a child that has answered ends
 _FLUSH = 0.5  # seconds for what the function has printed: nobody may be reading it
@@ -138,12 +142,13 @@ class IsolatedCall:
         with self._lock:
             if self._killed:
                 return None
+            flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
             self._child = child = subprocess.Popen(  # noqa: S603 - our own interpreter, with our own line
-                [sys.executable, "-P", "-c", _SERVE],  # not from the directory that we happen to be in
+                # Not from the directory that we happen to be in.
+                [sys.executable, *flags, "-P", "-c", _SERVE, *filter(None, sys.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         assert child.stdin is not None
         with contextlib.suppress(OSError, ValueError):  # it is dead already: reading will tell

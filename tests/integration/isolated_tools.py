@@ -46,6 +46,16 @@ def fail(how: str) -> object:
 
 
 @allm.tool(isolation="process")
+def surroundings() -> dict:
+    """What a program started from here would find, and how this interpreter was started."""
+    return {
+        "environment": dict(os.environ),
+        "arguments": sys.argv,
+        "flags": [sys.flags.dev_mode, sys.flags.optimize, sys.warnoptions],
+    }
+
+
+@allm.tool(isolation="process")
 def leave(file: str, how: str) -> str:
     """Leave a process behind, and answer, or not."""
     worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))

@@ -213,3 +213,25 @@ def test_the_child_looks_for_no_module_in_the_directory_it_is_started_in(tmp_pat
     monkeypatch.chdir(planted)
     result = allm.chat(engine("where", tools.where), HI)
     assert told(result) == "[]"
+
+
+def test_what_the_function_starts_finds_no_path_of_ours():
+    """Another Python would import from it, and fail."""
+    seen = json.loads(told(allm.chat(engine("surroundings", tools.surroundings), HI)))
+    assert seen["environment"] == dict(os.environ)
+    assert seen["arguments"] == ["-c"]
+
+
+def test_the_child_is_started_as_its_parent_was():
+    code = (
+        "import sys, allm_actors as allm; from allm_actors.testing import script\n"
+        "from tests.integration.isolated_tools import surroundings\n"
+        "calls = [script.tool_call('surroundings', {}), script.finish('tool_calls')]\n"
+        "scripts = [calls, [script.text('x'), script.finish('stop')]]\n"
+        "engine = allm.Engine('fake', tools=[surroundings], adapter_opts={'scripts': scripts})\n"
+        "print(allm.chat(engine, [allm.user('go')]).steps[0].tool_results[0].content)\n"
+    )
+    command = [sys.executable, "-X", "dev", "-O", "-W", "error::UserWarning", "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=45)
+    dev, optimized, warned = json.loads(ended.stdout)["flags"]
+    assert (dev, optimized, warned[-1]) == (True, 1, "error::UserWarning")
