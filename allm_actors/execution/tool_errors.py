@@ -6,7 +6,9 @@ Rule of this file: an error names the tool, says what happened and, where anythi
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
 
 from allm_actors.data import AllmError, EngineError, StreamError, ToolCall, ToolError
 
@@ -27,6 +29,8 @@ __all__ = [
     "unknown_tool",
     "worker_crashed",
 ]
+
+_FEW: Final = 5  # of the errors of a group are told
 
 
 def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
@@ -141,11 +145,23 @@ def describe(value: object) -> str:
             return value
         if isinstance(value, AllmError):
             return str(value)
+        if isinstance(value, BaseExceptionGroup):
+            told = "; ".join(map(describe, islice(_leaves(value), _FEW)))
+            return f"{type(value).__name__}: {value}: {told}"
         if isinstance(value, BaseException):
             return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
         return repr(value)
     except Exception:  # noqa: BLE001 - __str__ and __repr__ are user code too
         return f"<{type(value).__name__}>"
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    """What went wrong: of a group only that, such as a TaskGroup's, tells anything."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _error(reason: str, call: ToolCall, message: str, cause: Any = None) -> ToolError:

@@ -8,18 +8,17 @@ type that msgspec has no such bound for.
 from __future__ import annotations
 
 import re
-import types
 from collections.abc import Mapping
 from contextlib import suppress
 from math import ceil, floor, isfinite
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, get_args, get_origin
 
 import msgspec
 
+from .aliases import CONTAINERS, UNIONS, rebuilt
+
 __all__ = ["bounded"]
 
-_UNIONS = (Union, types.UnionType)
-_OPENED = (*_UNIONS, list, set, frozenset, tuple, dict)
 _NUMBERS = ("gt", "ge", "lt", "le", "multiple_of")
 _LENGTHS = ("min_length", "max_length")
 _BOUNDS: Final[Mapping[Any, tuple[str, ...]]] = {
@@ -39,9 +38,9 @@ def bounded(annotation: Any) -> Any:
         told = arguments[1:]
         theirs = tuple(each for each in told if isinstance(each, msgspec.Meta))
         return Annotated[(_with(bounded(arguments[0]), _found(told), theirs), *told)]
-    if get_origin(annotation) not in _OPENED:
+    if get_origin(annotation) not in (*UNIONS, *CONTAINERS):
         return annotation
-    return _rebuilt(annotation, tuple(map(bounded, arguments)))
+    return rebuilt(annotation, tuple(map(bounded, arguments)))
 
 
 def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta, ...]) -> Any:
@@ -50,8 +49,8 @@ def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta
     What msgspec itself is told there, in `theirs`, stays as it is.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin in _UNIONS:
-        return _rebuilt(annotation, tuple(_with(part, bounds, ()) for part in arguments))
+    if origin in UNIONS:
+        return rebuilt(annotation, tuple(_with(part, bounds, ()) for part in arguments))
     plain = arguments[0] if origin is Annotated else annotation
     kind = get_origin(plain) or plain
     known = _BOUNDS.get(kind, ()) if isinstance(kind, type) else ()
@@ -68,13 +67,6 @@ def _with(annotation: Any, bounds: Mapping[str, Any], theirs: tuple[msgspec.Meta
 
 def _whole(name: str, value: float) -> int | float:
     return _WHOLE[name](value) if name in _WHOLE and isfinite(value) else value
-
-
-def _rebuilt(annotation: Any, arguments: tuple[Any, ...]) -> Any:
-    if all(new is old for new, old in zip(arguments, get_args(annotation), strict=True)):
-        return annotation
-    origin: Any = get_origin(annotation)
-    return Union[arguments] if origin in _UNIONS else origin[arguments]  # noqa: UP007 - known at run time only
 
 
 def _found(extras: tuple[Any, ...]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from .aliases import behind
+
 __all__ = ["Misfit", "convert", "shown"]
 
 _EXACT = 2.0**53  # below it every whole number is a float of its own
@@ -64,6 +66,7 @@ def _with_integers(value: Any) -> Any:
 
 def shown(annotation: Any) -> str:
     """A type in words that a model understands."""
+    annotation = behind(annotation)
     if get_origin(annotation) is Annotated:
         return shown(annotation.__origin__)
     if get_origin(annotation) is Literal:

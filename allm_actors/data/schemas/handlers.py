@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from allm_actors.data.errors import ToolError
 
 from .convert import Misfit, convert, shown
-from .signature import CONTEXT, CONTEXT_TYPE, Signature, signature_as_written
+from .signature import CONTEXT, Signature, names_the_context, signature_as_written
 
 __all__ = ["called", "context_of", "handler_of"]
 
@@ -72,9 +72,7 @@ def called(handler: Handler, place: str | None, arguments: Any, context: Any) ->
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:
-    annotation = parameter.annotation
-    written = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
-    return parameter.name == CONTEXT or written.rpartition(".")[2] == CONTEXT_TYPE
+    return parameter.name == CONTEXT or names_the_context(parameter.annotation)
 
 
 def _is_async(function: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_
 
 import msgspec
 
+from .aliases import behind, filled
 from .convert import convert
 from .sofar import NOTHING, JsonSoFar
 
@@ -79,6 +80,9 @@ class PartialValue:
             return None
         fields = _fields_of(origin)
         if fields is not None:
+            variables = dict(zip(getattr(origin, "__parameters__", ()), arguments, strict=False))
+            if variables:
+                fields = tuple(field._replace(type=filled(field.type, variables)) for field in fields)
             return _instance(origin, fields, self._known(fields, value))
         if isinstance(value, list):
             items = [self._make(item, of) for item, of in zip(value, _items(value, arguments), strict=True)]
@@ -107,8 +111,9 @@ def _bare(annotation: Any, value: dict[str, Any] | list[Any]) -> Any:
     """The type without what is said about it, and without None beside it. Of several, the one that can hold such a
     value; Any, where more can: which it is, only the whole value tells.
     """
+    annotation = behind(annotation)
     while get_origin(annotation) is Annotated:
-        annotation = annotation.__origin__
+        annotation = behind(annotation.__origin__)
     if get_origin(annotation) not in (Union, types.UnionType):
         return annotation
     others = [_bare(other, value) for other in get_args(annotation) if other is not type(None)]

@@ -7,13 +7,13 @@ a dict is the caller's own, and only its keys and enum members become text.
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
 from . import docstrings
+from .aliases import CONTAINERS, UNIONS, rebuilt, unaliased
 from .normal import normalized
 from .signature import Argument, Signature, signature_of
 
@@ -113,11 +113,15 @@ def _components(annotation: Any) -> tuple[Schema, dict[str, Any]]:
     foreign: dict[str, Any] = {}
     try:
         (schema,), definitions = msgspec.json.schema_components(
-            (_dated(annotation),),
+            (_dated(unaliased(annotation)),),
             schema_hook=lambda cls: _foreign(cls, foreign),
             ref_template=_DEFS + "{name}",
         )
-    except (TypeError, NameError) as error:  # a NameError is an annotation inside the type, written as text
+    except (
+        TypeError,
+        NameError,
+        RecursionError,
+    ) as error:  # of an annotation inside the type: a text, or an alias
         raise TypeError(f"no JSON Schema for {annotation!r}: {_why(error)}") from None
     definitions = {**definitions, **foreign}
     return _walk(schema, _typed), {
@@ -146,8 +150,10 @@ def _dated(annotation: Any) -> Any:
         return Annotated[
             annotation, msgspec.Meta(extra_json_schema={"format": _FORMATS[annotation.__name__]})
         ]
-    if get_origin(annotation) in (Union, types.UnionType):
-        return Union[tuple(_dated(a) for a in get_args(annotation))]  # noqa: UP007 (the members are known at run time)
+    if get_origin(annotation) is Annotated:
+        return Annotated[(_dated(annotation.__origin__), *annotation.__metadata__)]
+    if get_origin(annotation) in (*UNIONS, *CONTAINERS):
+        return rebuilt(annotation, tuple(map(_dated, get_args(annotation))))
     return annotation
 
 

@@ -12,11 +12,12 @@ import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
+from .aliases import UNIONS, behind, unaliased
 from .bounds import bounded
 
-__all__ = ["Argument", "Signature", "signature_as_written", "signature_of"]
+__all__ = ["Argument", "Signature", "names_the_context", "signature_as_written", "signature_of"]
 
 CONTEXT = "context"
 CONTEXT_TYPE = "ToolContext"
@@ -80,7 +81,10 @@ def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None =
         if parameter.kind is parameter.VAR_KEYWORD:
             open_ended = True
             continue
-        argument = _argument(parameter, _evaluated(parameter.annotation, target, names or {}))
+        try:
+            argument = _argument(parameter, _evaluated(parameter.annotation, target, names or {}))
+        except TypeError as error:
+            raise TypeError(f"{_name(function)}: parameter {name}: {error}") from None
         if _is_context(argument):
             context = argument
         elif isinstance(argument.type, str):
@@ -114,11 +118,21 @@ if sys.version_info >= (3, 14):
         return isinstance(annotation, ForwardRef) or any(map(_lacks, get_args(annotation)))
 
     def _text(annotation: Any, as_text: inspect.Parameter | None) -> str:
-        if isinstance(annotation, ForwardRef):
-            return annotation.__forward_arg__
-        return str(annotation if as_text is None else as_text.annotation)
+        if as_text is not None:
+            return str(as_text.annotation)
+        return annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else str(annotation)
 
     _as_far_as_it_is_there = _late_signature
+
+
+def names_the_context(annotation: Any) -> bool:
+    """Whether an annotation is `ToolContext`, or may be, be it a type or its text."""
+    if isinstance(annotation, str):
+        return CONTEXT_TYPE in re.findall(r"\w+", annotation)
+    annotation = behind(annotation)
+    if get_origin(annotation) is Annotated or get_origin(annotation) in UNIONS:
+        return any(map(names_the_context, get_args(annotation)))
+    return getattr(annotation, "__name__", "") == CONTEXT_TYPE
 
 
 def _refuse_self(function: Any) -> None:
@@ -144,18 +158,14 @@ def _name(function: Any) -> str:
 
 
 def _argument(parameter: inspect.Parameter, annotation: Any) -> Argument:
-    annotation = bounded(annotation)
+    annotation = bounded(unaliased(annotation))
     required = parameter.default is parameter.empty
     only = parameter.kind is parameter.POSITIONAL_ONLY
     return Argument(parameter.name, annotation, required, None if required else parameter.default, only)
 
 
 def _is_context(argument: Argument) -> bool:
-    if argument.name == CONTEXT and argument.type in (Any, object):
-        return True
-    if isinstance(argument.type, str):
-        return CONTEXT_TYPE in re.findall(r"\w+", argument.type)
-    return any(getattr(a, "__name__", a) == CONTEXT_TYPE for a in (argument.type, *get_args(argument.type)))
+    return (argument.name == CONTEXT and argument.type in (Any, object)) or names_the_context(argument.type)
 
 
 def _evaluated(annotation: Any, target: Any, names: Mapping[str, Any]) -> Any:
@@ -164,10 +174,11 @@ def _evaluated(annotation: Any, target: Any, names: Mapping[str, Any]) -> Any:
         return Any
     if not isinstance(annotation, str):
         return annotation
+    variables = {each.__name__: each for each in getattr(target, "__type_params__", ())}
     alone = types.SimpleNamespace(__annotations__={"it": annotation})
     try:
-        return get_type_hints(alone, getattr(target, "__globals__", {}), dict(names), include_extras=True)[
-            "it"
-        ]
+        return get_type_hints(
+            alone, getattr(target, "__globals__", {}), {**names, **variables}, include_extras=True
+        )["it"]
     except (NameError, AttributeError, TypeError, SyntaxError):
         return annotation
