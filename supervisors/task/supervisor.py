@@ -15,12 +15,14 @@ Source: Elixir `Task.Supervisor`.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from supervisors.errors import BadSpec
 from supervisors.process import Process
+from supervisors.reasons import shown
 from supervisors.runtime.ref import Ref
 from supervisors.spec import EMPTY, Restart, child
 from supervisors.supervisor import DynamicSupervisor, DynamicSupervisorRef
@@ -119,6 +121,11 @@ def _job(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
     if not callable(given):
         kind = type(given).__name__
         raise BadSpec("badarg", kind, f"a task is a function and its arguments; a {kind} cannot be called")
+    if inspect.iscoroutinefunction(function):
+        what = f"{shown(function)} is asynchronous, and a task awaits nothing"
+        raise BadSpec(
+            "badarg", "coroutine function", f"{what}: give a function that runs it, with asyncio.run"
+        )
     return Job(function, args, kwargs)
 
 

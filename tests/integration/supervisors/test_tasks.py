@@ -142,6 +142,19 @@ def test_one_may_ask_again_and_again(tasks: TaskSupervisorRef, gate: Gate) -> No
     assert task.yield_(SOON) == Returned(7)
 
 
+def test_a_coroutine_function_is_refused_for_nobody_would_await_it(tasks: TaskSupervisorRef) -> None:
+    async def work(item: int = 0) -> int:
+        return item
+
+    for start in (tasks.async_, tasks.async_nolink, tasks.start_child):
+        with pytest.raises(BadSpec, match="is asynchronous, and a task awaits nothing"):
+            start(work)  # type: ignore[operator]
+    with pytest.raises(BadSpec, match="is asynchronous"):
+        list(tasks.async_stream(work, [1]))
+    assert tasks.which_children() == []
+    assert tasks.async_(lambda: asyncio.run(work(3))).await_() == 3
+
+
 def test_waiting_ends_with_its_time(tasks: TaskSupervisorRef, gate: Gate) -> None:
     task = tasks.async_nolink(gate, 7)
     with pytest.raises(pykka.Timeout):
