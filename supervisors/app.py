@@ -205,9 +205,8 @@ class Application:
         return not self._started.is_set() and ref not in self._there_before
 
     def _start_root(self) -> None:
-        with self.system.allowing(
-            self._shutdown, but=self._there_before
-        ):  # a stop may come before there is a ref
+        # A stop may come before there is a ref.
+        with self.system.allowing(self._shutdown, but=self._there_before):
             try:
                 result = _start(self._spec)
             except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: the end of the application is an orderly one

@@ -17,10 +17,11 @@ CONTAINERS: Final = (list, set, frozenset, tuple, dict)
 
 
 def behind(annotation: Any) -> Any:
-    """What an alias stands for, with its arguments in their places; anything else as it is."""
-    while (alias := _alias(annotation)) is not None:
-        arguments = get_args(annotation)
-        annotation = alias.__value__[arguments] if arguments else alias.__value__
+    """What an alias stands for, with its arguments in their places; anything else, and one for itself, as it is."""
+    seen = []
+    while (alias := _alias(annotation)) is not None and alias not in seen:
+        seen.append(alias)
+        annotation = _value(alias, annotation)
     return annotation
 
 
@@ -32,9 +33,7 @@ def unaliased(annotation: Any, _seen: tuple[Any, ...] = ()) -> Any:
             f"{alias.__name__} refers to itself, and JSON Schema has no form for that; make it a class"
         )
     if alias is not None:
-        arguments = get_args(annotation)
-        value = alias.__value__[arguments] if arguments else alias.__value__
-        return unaliased(value, (*_seen, alias))
+        return unaliased(_value(alias, annotation), (*_seen, alias))
     if get_origin(annotation) is Annotated:
         return Annotated[(unaliased(annotation.__origin__, _seen), *annotation.__metadata__)]
     if get_origin(annotation) in (*UNIONS, *CONTAINERS):
@@ -58,6 +57,11 @@ def filled(annotation: Any, variables: Mapping[Any, Any]) -> Any:
     if not variables or not open_here or isinstance(annotation, type):
         return annotation
     return annotation[tuple(variables.get(each, Any) for each in open_here)]
+
+
+def _value(alias: Any, annotation: Any) -> Any:
+    arguments = get_args(annotation)
+    return alias.__value__[arguments] if arguments else alias.__value__
 
 
 def _alias(annotation: Any) -> Any:

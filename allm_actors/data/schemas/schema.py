@@ -24,6 +24,7 @@ _UNSUPPORTED = (
     "JSON has no such thing; use a dataclass, a TypedDict, a Struct or a pydantic model, or a type such as str and "
     "make the object of it yourself"
 )
+_UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, inside the type
 _FORMATS = {"datetime": "date-time", "time": "time"}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 
@@ -117,11 +118,7 @@ def _components(annotation: Any) -> tuple[Schema, dict[str, Any]]:
             schema_hook=lambda cls: _foreign(cls, foreign),
             ref_template=_DEFS + "{name}",
         )
-    except (
-        TypeError,
-        NameError,
-        RecursionError,
-    ) as error:  # of an annotation inside the type: a text, or an alias
+    except _UNREADABLE as error:
         raise TypeError(f"no JSON Schema for {annotation!r}: {_why(error)}") from None
     definitions = {**definitions, **foreign}
     return _walk(schema, _typed), {

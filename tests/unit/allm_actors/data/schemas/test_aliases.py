@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 import allm_actors as allm
+from allm_actors.data.schemas.aliases import behind
 from allm_actors.data.schemas.handlers import context_of
 from allm_actors.data.schemas.partial import PartialValue
 from allm_actors.data.schemas.schema import of_type
@@ -86,6 +87,10 @@ def test_an_alias_within_itself_is_refused_with_its_name_and_the_parameters():
             def keep(value: Json) -> str:
                 return ""
         """)
+    itself = defined("type Itself = Itself")["Itself"]
+    assert behind(itself) is itself
+    with pytest.raises(TypeError, match="Itself refers to itself"):
+        of_type(itself)
     held = defined("""
         type Json = dict[str, Json] | list[Json] | str | None
 
