@@ -57,7 +57,7 @@ _WORDS = ("auto", "none", "required")
 # dialects have no such fields, and their providers refuse what they do not know, or take it and make nothing of it.
 _FOREIGN = frozenset({"reasoning_effort", "reasoning_summary", "verbosity"})
 _WITHOUT_THEM = frozenset({"anthropic", "cohere", "gemini", "ollama"})
-_FORMATS = frozenset({"text", "json_object", "json_schema"})
+_FORMATS = ("text", "json_object", "json_schema")
 _KEYWORDS = frozenset({"$defs", "$ref", "$schema", "allOf", "anyOf", "enum", "oneOf", "properties"})
 _OF_A_SCHEMA = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 # These dialects write the form of an answer in words of their own, and would leave out another one.
@@ -98,10 +98,8 @@ def check_format(request: Request, dialect: str, row: Provider) -> None:
     if wanted["type"] not in _FORMATS or len(wanted) > 1:
         others = [repr(name) for name in wanted if name != "type"]
         own = f"{wanted['type']!r}" + (f" with {', '.join(others)}" if others else "")
-        known = ", ".join(sorted(_FORMATS))
-        message = (
-            f"{row.label} has no response_format of type {own}; it may be {known}, the last with a schema"
-        )
+        known = f"{', '.join(_FORMATS)}, the last with a schema"
+        message = f"{row.label} has no response_format of type {own}; it may be {known}"
         raise AdapterError("unsupported_feature", provider=row.name, message=message)
 
 

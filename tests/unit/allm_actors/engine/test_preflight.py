@@ -248,7 +248,8 @@ def test_a_servers_own_form_is_refused_where_it_would_be_left_out(dialect):
     for own in ({"type": "grammar", "root": "x"}, {"type": "json_object", "schema": {"type": "object"}}):
         kind, other = own["type"], next(name for name in own if name != "type")
         request = Request(messages=[], response_format=own)
-        told = f"Anthropic has no response_format of type '{kind}' with '{other}'; it may be"
+        may = "it may be text, json_object, json_schema, the last with a schema"
+        told = f"Anthropic has no response_format of type '{kind}' with '{other}'; {may}"
         with pytest.raises(AdapterError, match=told) as caught:
             check_format(request, dialect, row)
         assert (caught.value.reason, caught.value.provider) == ("unsupported_feature", "anthropic")
