@@ -235,11 +235,13 @@ def test_a_call_into_c_that_keeps_the_gil_is_killed_when_it_lets_others_run(
 ) -> None:
     # Nothing of this interpreter runs meanwhile, the killer neither: code like this belongs in a Port.
     entered = threading.Event()
+    killed = threading.Event()
     left = threading.Event()
 
     def handler(self: Process) -> None:
         entered.set()
         hog()
+        killed.wait(SOON)  # it may be over before the killer has its turn
         try:
             self.check_stop()
         except ProcessKilled:
@@ -250,6 +252,7 @@ def test_a_call_into_c_that_keeps_the_gil_is_killed_when_it_lets_others_run(
     answer = ref.ask(handler, block=False)
     assert entered.wait(SOON)
     exit(ref, "kill")
+    killed.set()
     assert ref.exit_reason is KILLED
     with pytest.raises(ProcessDown):
         answer.get(timeout=SOON)
