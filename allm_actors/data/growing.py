@@ -44,6 +44,6 @@ class Growing:
         return request
 
     def _goes_on(self, messages: list[Message]) -> bool:
-        """Whether these are those that were valid, and more that need no closer look."""
+        """Whether these are those that were valid, and perhaps more, that need no closer look."""
         count = len(self._valid)
-        return 0 < count < len(messages) and messages[:count] == self._valid and are_whole(messages[count:])
+        return 0 < count <= len(messages) and messages[:count] == self._valid and are_whole(messages[count:])
