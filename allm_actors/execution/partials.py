@@ -25,7 +25,7 @@ from allm_actors.data.schemas.structured import parse
 
 from .receiving import text_of
 
-__all__ = ["Partials", "partials"]
+__all__ = ["Partials", "is_of", "partials"]
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -109,10 +109,10 @@ def partials(events: Any, model: Any) -> Partials[Any]:
     `events` is a stream, or any iterable of events. A value is complete as far as it goes: what has not come yet is a
     field's default, or None. Nothing is raised but what reading the events raises.
     """
-    return Partials(events, model, made_by_call=_is_of(events, model))
+    return Partials(events, model, made_by_call=is_of(events, model))
 
 
-def _is_of(events: Any, model: Any) -> bool:
+def is_of(events: Any, model: Any) -> bool:
     """Whether the events are of a call that makes the value of that very type itself."""
     return model is not None and _equal(getattr(events, "response_model", None), model)
 

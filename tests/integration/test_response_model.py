@@ -218,6 +218,37 @@ def test_partial_values_of_a_call_that_is_left_or_halts_end_quietly():
     assert stream.result().halted_reason == "ask_user"
 
 
+def test_partial_values_of_a_turn_that_is_cancelled_while_its_type_is_at_work_end_quietly():
+    reading, go_on = threading.Event(), threading.Event()
+
+    @dataclass
+    class Waits:
+        name: str
+
+        def __post_init__(self):
+            assert threading.current_thread() is not threading.main_thread()
+            reading.set()
+            go_on.wait(SOON)
+
+    with allm.Host() as host:
+        session = host.session("s", says('{"name": "x"}'))
+        canceller = threading.Thread(target=lambda: reading.wait(SOON) and session.cancel())
+        canceller.start()
+        try:
+            turn = session.reply("A cat?", response_model=Waits)
+            assert [value.name for value in turn.partials()] == ["x"]
+        finally:
+            go_on.set()
+            canceller.join()
+        assert session.value.thread.last.content == '{"name": "x"}'
+
+
+def test_partial_values_of_an_answer_that_does_not_fit_and_that_halts_end_quietly():
+    stream = allm.stream(says('{"name": 3}', GOOD), HI, response_model=Cat, halt_when=lambda _step: True)
+    assert [value.age for value in stream.partials()] == [None]
+    assert stream.result().halted_reason == "halt_when"
+
+
 @pytest.mark.parametrize("cut", ["", "|"])
 def test_a_markdown_fence_around_the_answer_is_no_reason_to_ask_again(cut):
     fenced = f"```{cut}js{cut}on{cut}\n{GOOD}{cut}\n`{cut}``"

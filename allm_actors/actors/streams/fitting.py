@@ -1,6 +1,7 @@
 """Whether what a call came to is a value of the type that was asked for.
 
-Rule of this file: it only looks at a result, and raises what that result already says.
+Rule of this file: it only looks at a result, and raises what that result already says. The type's own code runs here
+only for a call that did not know of the type: one that did has read its answer in a worker.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ __all__ = ["check_fits"]
 _WITHOUT_ANSWER = (None, "tool_calls")  # a call that was left or cancelled, or that halts at its tools
 
 
-def check_fits(result: Response | StepResult | ChatResult, model: Any) -> None:
+def check_fits(result: Response | StepResult | ChatResult, model: Any, *, parsed: bool = False) -> None:
     """Raises the error of a call that failed, UnwrapError for an answer that was cut short, and ValidationError for one
-    that is no value of the type.
+    that is no value of the type. `parsed`: the call has looked at that itself. One that halted has no answer to raise
+    for.
     """
     metadata = getattr(result, "metadata", {})
     passes = metadata.get("structured_finalize") or {}
     for error in (metadata.get("error"), passes.get("pass_2_error")):
         if isinstance(error, AllmError):
             raise error
+    if isinstance(result, ChatResult) and result.halted_reason != "completed":
+        return
     response = result if isinstance(result, Response) else _response_of(result)
     if response is None or response.parsed is not None or response.finish_reason in _WITHOUT_ANSWER:
         return
     text = unwrap(response)
+    if parsed:
+        return
     try:
         parse(text, model)
     except ValueError as problem:

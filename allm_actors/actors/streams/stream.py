@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, overload
 
@@ -29,7 +30,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
-from allm_actors.execution.partials import Partials, partials
+from allm_actors.execution.partials import Partials, is_of, partials
 from supervisors import OutsideSimulation
 
 from .channel import Channel
@@ -331,8 +332,8 @@ class _ToTheEnd:
     """
 
     def __init__(self, stream: EventStream[Any, Any], model: Any) -> None:
-        self._stream, self._model = stream, model
-        self.response_model = stream.response_model
+        self._stream, self.response_model = stream, stream.response_model
+        self._check = partial(check_fits, model=model, parsed=is_of(stream, model))
 
     def __iter__(self) -> Self:
         return self
@@ -342,7 +343,7 @@ class _ToTheEnd:
             return next(event for event in self._stream if self._counts(event))
         except StopIteration:
             if not self._stream.left:
-                check_fits(self._stream.result(), self._model)
+                self._check(self._stream.result())
             raise
 
     def __aiter__(self) -> Self:
@@ -353,7 +354,7 @@ class _ToTheEnd:
             if self._counts(event):
                 return event
         if not self._stream.left:
-            check_fits(await self._stream.aresult(), self._model)
+            self._check(await self._stream.aresult())
         raise StopAsyncIteration
 
     def _counts(self, event: Event) -> bool:
