@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from .messages import Message, ToolCall
+from .predicates import is_number
 
 __all__ = ["COUNTED", "FinishReason", "Response", "Usage"]
 
@@ -42,8 +43,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     def plus(self, other: Usage) -> Usage:
         """What both calls consumed together; None where neither said."""
         added = {name: _sum(getattr(self, name), getattr(other, name)) for name in COUNTED}
-        tools, extra = {**self.tool_usage, **other.tool_usage}, {**self.extra, **other.extra}
-        return Usage(**added, tool_usage=tools, extra=extra)
+        if (self.total_tokens is None) != (
+            other.total_tokens is None
+        ):  # what one says is not what both consumed
+            added["total_tokens"] = _sum(self.total(), other.total())
+        tools = _together(self.tool_usage, other.tool_usage)
+        return Usage(**added, tool_usage=tools, extra={**self.extra, **other.extra})
 
 
 COUNTED: Final = tuple(name for name in Usage.__struct_fields__ if name not in ("tool_usage", "extra"))
@@ -52,6 +57,12 @@ COUNTED: Final = tuple(name for name in Usage.__struct_fields__ if name not in (
 
 def _sum(one: Any, other: Any) -> Any:
     return other if one is None else one if other is None else one + other
+
+
+def _together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What both say; of what both count, the sum."""
+    counted = [name for name in one.keys() & other.keys() if is_number(one[name]) and is_number(other[name])]
+    return {**one, **other, **{name: one[name] + other[name] for name in counted}}
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
