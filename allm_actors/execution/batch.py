@@ -170,7 +170,7 @@ def close(batch: Batch, why: str, unbegun: frozenset[str] = frozenset()) -> Chan
     """Answer every open call with an error, and stop all workers; `why` is `cancelled` or `interrupted`.
 
     Of the running calls, the `unbegun` ones still waited for a worker, and so were not started, unless a first one
-    had crashed.
+    had crashed. Of a call that is being settled it is known what it came to, and that is its answer.
     """
     events: list[Event] = []
     working = [call_id for call_id in (*batch.running, *batch.settling) if call_id not in unbegun]
@@ -178,7 +178,10 @@ def close(batch: Batch, why: str, unbegun: frozenset[str] = frozenset()) -> Chan
     started = {*batch.running, *(call_id for call_id, one in batch.settling.items() if one.started)}
     started -= unbegun - batch.repeated
     for call in batch.open_calls:
-        error = call_cancelled(call, why, started=call.id in started)
+        settling = batch.settling.get(call.id)
+        error = (
+            call_cancelled(call, why, started=call.id in started) if settling is None else _failed(settling)
+        )
         batch = _answer(batch, call, settle_error(call, error), events, started=call.id in started)
     batch = msgspec.structs.replace(batch, queue=(), manual=())
     return batch, (*stops, _checkpoint(batch), *_emit(events))
@@ -219,8 +222,12 @@ def _unsettled(batch: Batch, settling: Settling) -> ToolOutcome:
     """The outcome of a call whose settling came to no end: as the policy's word has it; a function's is to halt."""
     policy = batch.options.on_tool_error
     word: Policy = "continue" if policy == "continue" else "halt"
-    error = settling.error if settling.error is not None else not_settled(settling.call)
-    return settle_error(settling.call, error, policy=word)
+    return settle_error(settling.call, _failed(settling), policy=word)
+
+
+def _failed(settling: Settling) -> Any:
+    """What a call fails with whose settling comes to no end: its own error, if it has one."""
+    return settling.error if settling.error is not None else not_settled(settling.call)
 
 
 def _fail(

@@ -25,6 +25,7 @@ from allm_actors.execution.effects import (
 )
 from allm_actors.execution.inputs import (
     Cancelled,
+    HandlerEnded,
     ModelEnded,
     ModelEvents,
     ModelFailed,
@@ -220,16 +221,23 @@ def test_a_cancel_stops_what_settles_errors_too():
     assert CancelTool("c0", 0) in effects
 
 
-def test_a_cancel_tells_of_calls_that_are_settled_which_ones_were_started():
+def test_a_cancel_tells_of_calls_that_are_settled_what_they_came_to():
     state, _ = ran_until_tools(
-        ("c0", "echo"), ("c1", "nope"), tools=tools(echo=echo), on_tool_error="function"
+        *((f"c{n}", "echo") for n in range(4)),
+        ("c4", "nope"),
+        tools=tools(echo=echo),
+        on_tool_error="function",
+        max_concurrency=3,
     )
     state, _ = loop.step(state, ToolTimedOut("c0"))
+    state, _ = loop.step(state, HandlerEnded("c1", "no such city"))
+    state, _ = loop.step(state, HandlerEnded("c2", None))
     _, effects = cut(state, "cancelled")
     contents = [message.content for message in effects[-1].result.thread.messages[2:]]
-    assert ["not started" in content for content in contents] == [False, True]
+    told = ["did not answer", "no such city", "the answer is lost", "not started", "nope not in"]
+    assert [word in content for word, content in zip(told, contents, strict=True)] == [True] * 5
     events = [event for effect in effects if isinstance(effect, Emit) for event in effect.events]
-    assert [event.id for event in events if isinstance(event, ToolExecutionCompleted)] == ["c0"]
+    assert [event.id for event in events if isinstance(event, ToolExecutionCompleted)] == ["c0", "c1", "c2"]
 
 
 def test_a_run_that_broke_without_a_known_error_has_one_all_the_same():
