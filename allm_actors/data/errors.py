@@ -322,11 +322,15 @@ class ValidationError(AllmError):
             raise TypeError(f"ValidationError errors must be a list, got: {type(errors).__name__}")
         super().__init__(reason, errors=errors, **fields)
 
-    def default_message(self, words: Sequence[str | None] = ()) -> str:
-        """What is printed when no message was given; `words` are what is to be added to each failure."""
+    def default_message(self) -> str:
+        """What is printed when no message was given."""
+        return f"{self.kind}: {self.reason} ({len(self.errors)} error(s))"
+
+    def explained(self, words: Sequence[str | None] = ()) -> Self:
+        """The error with a message that lists its failures; `words` are what is to be added to each."""
         said = [*words, *[None] * (len(self.errors) - len(words))]
         listed = "; ".join(_failure(entry, more) for entry, more in zip(self.errors, said, strict=True))
-        return f"{self.kind}: {self.reason} ({len(self.errors)} error(s))" + (f" {listed}" if listed else "")
+        return type(self)(**{**self.to_fields(), "message": f"{self.default_message()} {listed}".rstrip()})
 
 
 class SessionError(AllmError):

@@ -148,11 +148,24 @@ def _heard(state: LoopState, phase: Asking, news: ModelEvents) -> Transition:
     if not _MODEL_EVENTS.issuperset(map(type, events)):
         # What an adapter may not say, above all that the chat is over, is not passed on.
         events = tuple(event for event in events if type(event) in _MODEL_EVENTS)
+    if ErrorEvent in map(type, events):
+        events = _with_one_error(state, phase, events)
     if not events:
         return state, ()
-    if ErrorEvent in map(type, events):
-        events = tuple(_of_call(state, event) for event in events)
     return msgspec.structs.replace(state, phase=phase.heard(events)), (Emit(events),)
+
+
+def _with_one_error(state: LoopState, phase: Asking, events: tuple[Event, ...]) -> tuple[Event, ...]:
+    """The events, with the first error of the answer as this run's, and without any other."""
+    broken = any(isinstance(event, ErrorEvent) for event in phase.events)
+    kept: list[Event] = []
+    for event in events:
+        if not isinstance(event, ErrorEvent):
+            kept.append(event)
+        elif not broken:
+            broken = True
+            kept.append(_of_call(state, event))
+    return tuple(kept)
 
 
 def _failed(state: LoopState, phase: Asking, news: ModelFailed) -> Transition:
@@ -232,8 +245,8 @@ def _signed(state: LoopState, response: Response) -> Response:
     return as_error(response, error.of_call(state.options.request_id))
 
 
-def _of_call(state: LoopState, event: Event) -> Event:
-    if isinstance(event, ErrorEvent) and isinstance(event.error, AdapterError):
+def _of_call(state: LoopState, event: ErrorEvent) -> ErrorEvent:
+    if isinstance(event.error, AdapterError):
         return ErrorEvent(event.error.of_call(state.options.request_id))
     return event
 

@@ -133,7 +133,7 @@ def opened(start: object) -> Session:
         return Session(thread=start)
     if isinstance(start, (list, tuple)) and all(isinstance(message, Message) for message in start):
         return Session(thread=Thread.from_messages(start))
-    raise ValidationError("invalid_session_input", [("session_input", "invalid_type")])
+    raise ValidationError("invalid_session_input", [("session_input", "invalid_type")]).explained()
 
 
 def begin(session: Session, operation: Operation, messages: Sequence[Message] = ()) -> Session:

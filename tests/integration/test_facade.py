@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import itertools
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -246,6 +247,28 @@ def test_no_more_tools_at_once_than_allowed():
     asked = [script.tool_call("work", id=f"c{i}") for i in range(5)]
     allm.chat(fake([*asked, script.finish("tool_calls")], HELLO, tools=[tool]), HI, max_concurrency=1)
     assert most == [0] * 5
+
+
+def test_where_nobody_says_how_many_tools_run_at_once_for_each_core_two_do():
+    allowed = 2 * os.cpu_count()
+    full, lock, running, most = threading.Event(), threading.Lock(), set(), []
+
+    def work(_):
+        with lock:
+            running.add(threading.get_ident())
+            most.append(len(running))
+        if len(most) >= allowed:
+            full.set()
+        assert full.wait(SOON)
+        with lock:
+            running.remove(threading.get_ident())
+        return ""
+
+    tool = allm.Tool(name="work", description="", schema={}, handler=work)
+    asked = [script.tool_call("work") for _ in range(3 * allowed)]
+    result = allm.chat(fake([*asked, script.finish("tool_calls")], HELLO, tools=[tool]), HI)
+    assert len(result.thread.messages) == 3 * allowed + 3
+    assert max(most) == allowed
 
 
 def test_a_tool_that_takes_too_long():

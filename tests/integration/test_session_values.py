@@ -170,10 +170,11 @@ def test_contexts_go_over_each_other_and_the_id_is_told():
         schema={},
         handler=lambda _, context: seen.append((context.context, context.session_id)),
     )
-    engine = fake(called("look"), SAYS, tools=[look], context={"a": 1, "b": 1, "c": 1})
+    engine = fake(called("look"), SAYS, called("look"), SAYS, tools=[look], context={"a": 1, "b": 1, "c": 1})
     session = Session(id="s", context={"b": 2, "c": 2})
     allm.session.reply(engine, session, "hi", context={"c": 3})
-    assert seen == [({"a": 1, "b": 2, "c": 3}, "s")]
+    allm.session.reply(engine, Session(id=""), "hi")
+    assert seen == [({"a": 1, "b": 2, "c": 3}, "s"), ({"a": 1, "b": 1, "c": 1}, None)]
 
 
 def test_a_start_keeps_the_session_and_the_thread_it_is_given():

@@ -91,6 +91,30 @@ def test_a_tool_sleeps_and_is_timed_out_in_virtual_time() -> None:
         assert (host.now, host.living("tool")) == (21.0, [])
 
 
+def test_as_many_tools_run_at_once_as_on_no_machine() -> None:
+    running: set[int] = set()
+    most = 0
+
+    with SimHost() as host:
+
+        def work(arguments: dict[str, Any]) -> str:
+            nonlocal most
+            running.add(arguments["n"])
+            most = max(most, len(running))
+            host.sleep(1.0)
+            running.remove(arguments["n"])
+            return ""
+
+        tool = allm.Tool(name="work", description="", schema={}, handler=work)
+        asks = [script.tool_call("work", {"n": n}) for n in range(20)]
+        scripts = [[*asks, script.finish("tool_calls")], [script.text("done"), script.finish("stop")]]
+        engine = allm.Engine(adapter="fake", tools=[tool], adapter_opts={"scripts": scripts})
+        began = host.now
+        assert host.session("s", engine).reply("hi").result().halted_reason == "completed"
+        assert host.now - began == pytest.approx(3.0, abs=0.1)
+    assert most == 8
+
+
 @pytest.mark.parametrize("reader", ["stays", "leaves"])
 def test_tools_that_the_reader_has_not_let_through_were_not_started(reader: str) -> None:
     ran: list[int] = []

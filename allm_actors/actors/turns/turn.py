@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from allm_actors.actors.inside import Inside
@@ -39,6 +40,7 @@ from allm_actors.execution.effects import CallModel
 from allm_actors.execution.options import Kind, Options
 from allm_actors.execution.sessions import Operation
 from allm_actors.execution.tools import as_policy
+from supervisors import simulated
 
 from .model_calls import ModelCalls
 from .spans import refused
@@ -47,6 +49,7 @@ from .terms import Terms
 
 __all__ = ["needs_its_loop", "new_id", "open_first_call", "thread_of", "turn_spec", "view_of"]
 
+_SIMULATED_CORES = 4  # of no machine, so that a seed is the same run on every one
 _RULES = ("mode", "max_turns", "max_concurrency", "max_retries", "tool_timeout")
 
 
@@ -219,7 +222,7 @@ def _rules(
     model: ModelRef | None,
 ) -> Options:
     policy = as_policy(params.get("on_tool_error"))
-    rules = {name: params[name] for name in _RULES if name in params}
+    rules = {"max_concurrency": _at_once()} | {name: params[name] for name in _RULES if name in params}
     custom = given.get("tool_result_encoder") or engine.tool_result_encoder
     return Options(
         kind=kind,
@@ -236,6 +239,16 @@ def _rules(
         pricing=(model.pricing or {}) if model is not None else {},
         **rules,
     )
+
+
+def _at_once() -> int:
+    """How many tools of a step run at once where nobody says: two for each core."""
+    return 2 * (_SIMULATED_CORES if simulated() else _cores())
+
+
+@cache
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:

@@ -98,12 +98,13 @@ def _sort(messages: list[Any]) -> tuple[dict[int, dict[Any, ToolCall]], list[tup
         if _is(message, "assistant"):
             calls[index] = _by_id(_calls(message))
             known |= calls[index].keys()
-        elif _is(message, "tool") and isinstance(message.tool_call_id, str):
-            made = next((i for i in reversed(calls) if message.tool_call_id in calls[i]), None)
+        elif _is(message, "tool") and message.tool_call_id is not None:
+            id = message.tool_call_id if isinstance(message.tool_call_id, str) else object()
+            made = next((i for i in reversed(calls) if id in calls[i]), None)
             if made is not None:
-                del calls[made][message.tool_call_id]
+                del calls[made][id]
             else:
-                code = "already_answered" if message.tool_call_id in known else "unknown_tool_call_id"
+                code = "already_answered" if id in known else "unknown_tool_call_id"
                 failures.append((["messages", index, "tool_call_id"], code))
     return calls, failures
 

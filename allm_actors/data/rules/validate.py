@@ -78,10 +78,7 @@ def _said(value: Any, error: ValidationError) -> ValidationError:
     """The error, with a message that says of each failure what belongs there, unless it says so already."""
     if error.message != error.default_message():
         return error
-    words = [in_words(value, field, code) for field, code in error.errors]
-    if not any(words):
-        return error
-    return ValidationError(error.reason, error.errors, message=error.default_message(words))
+    return error.explained([in_words(value, field, code) for field, code in error.errors])
 
 
 def are_whole(messages: list[Message]) -> bool:

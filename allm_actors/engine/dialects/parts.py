@@ -35,7 +35,7 @@ def check_parts(
         return
     errors = [error for index, each in mixed for error in _failures(index, each, documents)]
     if errors:
-        raise ValidationError("invalid_message", errors)
+        raise ValidationError("invalid_message", errors).explained()
     for _, message in mixed:
         for part in message.content:
             if isinstance(part, DocumentPart):

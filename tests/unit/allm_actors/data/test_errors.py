@@ -41,18 +41,21 @@ def test_what_is_printed(error, text):
     assert str(error) == text
 
 
-def test_a_validation_error_counts_and_lists_its_failures():
-    error = ValidationError("invalid_request", [("messages", "empty"), (["tools", 0, "name"], "empty")])
-    assert str(error) == (
-        "validation failed: invalid_request (2 error(s)) messages: empty; tools.0.name: empty"
-    )
+def test_a_validation_error_counts_its_failures_and_lists_them_where_it_explains_itself():
+    failures = [("messages", "empty"), (["tools", 0, "name"], "empty")]
+    error = ValidationError("invalid_request", failures, metadata={"k": 1})
+    assert str(error) == error.message == "validation failed: invalid_request (2 error(s))"
+    explained = error.explained([None, "a word"])
+    assert explained.message == f"{error.message} messages: empty; tools.0.name: empty (a word)"
+    assert (explained.errors, explained.metadata) == (failures, {"k": 1})
+    assert str(ValidationError("invalid_thread", []).explained()).endswith("(0 error(s))")
 
 
 def test_a_part_that_cannot_be_sent_says_what_to_do():
     error = ValidationError("invalid_message", [(["content", 0, 1], "unresolvable_image"), ("a", [])])
     assert (
         "content.0.1: unresolvable_image (its file cannot be read, or its Base64 not be decoded); a: (list)"
-        in str(error)
+        in str(error.explained())
     )
 
 
@@ -82,7 +85,7 @@ class Mute:
 )
 def test_a_failure_of_any_shape_is_listed_and_kept(entry, shown):
     error = ValidationError("invalid_request", [entry, ("tools", "empty")])
-    assert str(error) == f"validation failed: invalid_request (2 error(s)) {shown}; tools: empty"
+    assert str(error.explained()) == f"validation failed: invalid_request (2 error(s)) {shown}; tools: empty"
     assert error.errors == [entry, ("tools", "empty")]
 
 

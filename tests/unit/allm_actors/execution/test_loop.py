@@ -210,6 +210,19 @@ def test_a_stream_that_breaks_on_the_second_turn_ends_the_chat_with_what_there_i
     assert world.tags[-3:] == ["error", "step_completed", "chat_completed"]
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_the_errors_of_an_answer_the_first_is_told_and_kept(at_once):
+    said = [*broken(RATE_LIMITED), ErrorEvent(AdapterError("timeout")), done("", "stop")]
+    state, _ = loop.start(options(request_id="r7"), HI)
+    shown = []
+    for events in [said] if at_once else [[event] for event in said]:
+        state, effects = loop.step(state, ModelEvents(0, events))
+        shown += [event for effect in effects for event in effect.events]
+    assert [event.tag for event in shown] == ["message_started", "error", "message_completed"]
+    _, effects = loop.step(state, ModelEnded(0))
+    assert effects[-1].result.metadata["error"] == shown[1].error == RATE_LIMITED.of_call("r7")
+
+
 def test_the_events_of_a_stream_left_early_fold_to_a_cancelled_chat():
     events = calls(("c0", "echo", {"x": 1}))[:2]
     result = fold(events, HI).chat_result()

@@ -1,6 +1,7 @@
 """What the end of a call means, row by row."""
 
 import functools
+import math
 
 import msgspec
 import pytest
@@ -341,6 +342,7 @@ class Model:
         (Err(ValueError()), '{"error":"ValueError"}'),
         (Point(y=1, x=2), '{"y":1,"x":2}'),
         ([Model()], '[{"mode":"json"}]'),
+        ({"a": math.nan, "b": [math.inf]}, '{"a":null,"b":[null]}'),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )

@@ -150,6 +150,12 @@ def test_an_answer_without_a_call():
     ]
 
 
+@pytest.mark.parametrize("id", [5, [], b"c0"], ids=str)
+def test_an_answer_whose_id_is_no_text_answers_nothing(id):
+    answered = [calling("c0"), answer("c0"), answer(id)]
+    assert failures(Thread(messages=answered)) == [(["messages", 2, "tool_call_id"], "unknown_tool_call_id")]
+
+
 def test_only_the_model_makes_calls():
     said = Message(role="user", content="", metadata={"tool_calls": [call("c0")]})
     for messages in ([answer("c0")], [said, answer("c0")]):
