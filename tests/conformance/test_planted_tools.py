@@ -1,9 +1,11 @@
 """Each mistake that is planted in a tool executor or an encoder makes a law fail, with words that say what is wrong."""
 
+import asyncio
 import dataclasses
 import inspect
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -88,6 +90,88 @@ def tries_again(tool, arguments, context):
         return plain(tool, arguments, context)
 
 
+def tries_a_timeout_again(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except TimeoutError:
+        return plain(tool, arguments, context)
+
+
+def takes_an_exit_for_an_end(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except SystemExit as error:
+        if error.code:
+            raise
+
+
+def lets_nothing_interrupt_it(tool, arguments, context):
+    try:
+        return plain(tool, arguments, context)
+    except KeyboardInterrupt:
+        return None
+
+
+def goes_through_json(tool, arguments, context):
+    answer = plain(tool, arguments, context)
+    known = isinstance(answer, allm.Ok | allm.Err | allm.Halt | allm.AskUser)
+    return answer if known else json.loads(json.dumps(answer, default=str))
+
+
+class Never:
+    """It is not cancelled, whatever happens."""
+
+    def __bool__(self):
+        return False
+
+    def wait(self, _timeout=None):
+        return False
+
+
+def is_never_cancelled(tool, arguments, context):
+    return plain(tool, arguments, dataclasses.replace(context, cancelled=Never()))
+
+
+def runs_it_elsewhere(tool, arguments, context):
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(plain, tool, arguments, context).result()
+
+
+class RemembersAnswers:
+    """By the arguments."""
+
+    def __init__(self):
+        self.answers = {}
+
+    def execute(self, tool, arguments, context):
+        key = repr(arguments)
+        if key not in self.answers:
+            self.answers[key] = plain(tool, arguments, context)
+        return self.answers[key]
+
+
+class RunsOneAtATime:
+    """With a lock."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def execute(self, tool, arguments, context):
+        with self.lock:
+            return plain(tool, arguments, context)
+
+
+class AwaitsOneAtATime:
+    """The same, asynchronous."""
+
+    def __init__(self):
+        self.lock = asyncio.Lock()
+
+    async def execute(self, tool, arguments, context):
+        async with self.lock:
+            return await plain(tool, arguments, context)
+
+
 def cannot_be_cancelled(tool, arguments, context):
     return plain(tool, arguments, dataclasses.replace(context, cancelled=None))
 
@@ -139,6 +223,15 @@ EXECUTORS = [
     (unwraps_ok, "test_ok_passes_through", "unchanged"),
     (prints_reasons, "test_err_passes_through", "unchanged"),
     (tries_again, "test_a_handler_that_raises_is_run_once", "was run 2 times"),
+    (tries_a_timeout_again, "test_a_handler_that_raises_is_run_once", "raised TimeoutError, and was run 2"),
+    (takes_an_exit_for_an_end, "test_an_exit_is_handler_exit", "raises through"),
+    (lets_nothing_interrupt_it, "test_an_exit_is_handler_exit", "raises through"),
+    (goes_through_json, "test_a_value_that_json_has_no_form_for_is_one", "unchanged"),
+    (is_never_cancelled, "test_a_handler_hears_that_its_call_was_cancelled", "which told it"),
+    (runs_it_elsewhere, "test_a_handler_sees_the_variables_of_its_caller", "copy_context"),
+    (RemembersAnswers, "test_equal_calls_are_run_each", "run it for each call"),
+    (RunsOneAtATime, "test_calls_at_once_are_run_at_once", "hold no lock"),
+    (AwaitsOneAtATime, "test_calls_at_once_are_run_at_once", "hold no lock"),
     (cannot_be_cancelled, "test_a_second_parameter_gets_the_context", "has no `cancelled`"),
     (is_of_another_session, "test_a_second_parameter_gets_the_context", "was not given the context"),
     (drops_what_is_none, "test_the_arguments_arrive_and_are_the_handlers_own", "with each of"),
@@ -176,6 +269,8 @@ def of(table):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_planted_executor_fails_its_law_and_is_told_what_to_do(wrong, law, says):
     class Suite(ExecutorSuite):
+        patience = 0.3
+
         def executor(self):
             if isinstance(wrong, type):
                 return wrong()
@@ -241,6 +336,44 @@ def says_nothing_of_nothing(value):
 
 def rounds(value):
     return right(round(value) if isinstance(value, float) else value)
+
+
+def rounds_a_little(value):
+    return right(round(value, 6) if isinstance(value, float) else value)
+
+
+def leaves_out_nothing(value):
+    if isinstance(value, dict):
+        value = {name: each for name, each in value.items() if each is not None}
+    return right(value)
+
+
+def leaves_out_what_is_empty(value):
+    if isinstance(value, dict):
+        value = {name: each for name, each in value.items() if each not in ([], {})}
+    return right(value)
+
+
+def cuts_lists(value):
+    return right(value[:50] if isinstance(value, list) else value)
+
+
+def cuts_long_texts(value):
+    return value[:5000] if isinstance(value, str) else right(value)
+
+
+class Remembers:
+    """Texts, by what they are of."""
+
+    def __init__(self):
+        self.texts = []
+
+    def encode(self, value):
+        for known, text in self.texts:
+            if known == value:
+                return text
+        self.texts.append((value, right(value)))
+        return self.texts[-1][1]
 
 
 def sorts_lists(value):
@@ -328,6 +461,12 @@ def marks_no_errors_of_data(value):
 
 ENCODERS = [
     (cuts_texts, "test_a_text_stays_as_long_as_it_is", "as it is"),
+    (cuts_long_texts, "test_a_text_stays_as_long_as_it_is", "as it is"),
+    (cuts_lists, "test_a_list", "is not the JSON"),
+    (leaves_out_nothing, "test_what_is_empty_is_kept", "is not the JSON"),
+    (leaves_out_what_is_empty, "test_what_is_empty_is_kept", "is not the JSON"),
+    (rounds_a_little, "test_a_fraction", "is not the JSON of 0.3"),
+    (Remembers, "test_what_is_equal_and_not_the_same_is_told_apart", "keep no texts"),
     (cuts, "test_texts_inside_a_map_are_kept", "is not JSON"),
     (cuts_texts_inside, "test_texts_inside_a_map_are_kept", "is not the JSON"),
     (drops_letters, "test_a_text_keeps_all_its_letters", "as it is"),
@@ -360,7 +499,7 @@ ENCODERS = [
 def test_a_planted_encoder_fails_its_law_and_is_told_what_to_do(wrong, law, says):
     class Suite(EncoderSuite):
         def encoder(self):
-            return wrong
+            return wrong() if isinstance(wrong, type) else wrong
 
     with pytest.raises(AssertionError, match=says):
         getattr(Suite(), law)()

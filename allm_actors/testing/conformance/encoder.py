@@ -37,7 +37,7 @@ class EncoderSuite:
 
     def test_a_text_stays_as_long_as_it_is(self) -> None:
         """What was left out the model makes up."""
-        self.stays("It rains in Lisbon. " * 100)
+        self.stays("It rains in Lisbon. " * 1000)
 
     def test_a_text_keeps_all_its_letters(self) -> None:
         """Those of every script, and the spaces and line ends around it."""
@@ -52,8 +52,9 @@ class EncoderSuite:
         self.keeps({"city": "Lisbon", "rain": {"mm": 3}})
 
     def test_a_list(self) -> None:
-        """In its order."""
+        """In its order, as long as it is."""
         self.keeps([3, 1, 2, ["x"]])
+        self.keeps(list(range(1000)))
 
     def test_texts_inside_a_map_are_kept(self) -> None:
         """As they are: long ones, those of every script, and the spaces around them."""
@@ -62,6 +63,10 @@ class EncoderSuite:
     def test_what_lies_deep_is_kept(self) -> None:
         """A value inside a value inside a value."""
         self.keeps({"a": [{"b": {"c": [{"d": {"e": [[["f"]]]}}]}}]})
+
+    def test_what_is_empty_is_kept(self) -> None:
+        """That there is none of a thing is said, too."""
+        self.keeps({"until": None, "rain": [], "wind": {}, "unit": "", "mm": 0, "dry": False})
 
     def test_a_large_number_is_kept(self) -> None:
         """To the last digit, also where a float has no place for it: an id, or an amount."""
@@ -77,9 +82,19 @@ class EncoderSuite:
             f"None, 42, True and False became {texts}: the model must tell them apart"
         )
 
+    def test_what_is_equal_and_not_the_same_is_told_apart(self) -> None:
+        """1 and True: for Python they are one key."""
+        encoder = self.encoder()
+        for value, other in ((1, True), (0, False), ([1], [True])):
+            text, told = (self.text(each, by=encoder) for each in (value, other))
+            assert text != told, (
+                f"{value!r} and {other!r} became {text!r}: keep no texts by the values they are of"
+            )
+
     def test_a_fraction(self) -> None:
         """To the last digit."""
-        self.keeps(0.1)
+        for value in (0.1, 0.1 + 0.2, 1 / 3, 1e-7, 1e300):
+            self.keeps(value)
 
     def test_ok_is_marked(self) -> None:
         """A value inside a value."""
@@ -129,15 +144,17 @@ class EncoderSuite:
             wanted = value if as_ is None else as_
             assert _read(text) == wanted, f"{value!r} became {text!r}, which is not the JSON of {wanted!r}"
 
-    def text(self, value: Any, *, wrapped: bool = False) -> str:
-        """What the model reads when a handler gives this. `wrapped` values are not the handler's own `Ok` or `Err`."""
+    def text(self, value: Any, *, wrapped: bool = False, by: ToolResultEncoder | None = None) -> str:
+        """What the model reads when a handler gives this: `by` an encoder, or a new one. `wrapped` values are not the
+        handler's own `Ok` or `Err`.
+        """
         given = Ok(value) if wrapped and isinstance(value, Ok) else value
         calls = [script.tool_call("forecast", {}, id="c0"), script.finish("tool_calls")]
         tool = Tool(name="forecast", description="", schema={}, handler=lambda _: given)
         engine = Engine(
             adapter="fake",
             tools=[tool],
-            tool_result_encoder=self.encoder(),
+            tool_result_encoder=self.encoder() if by is None else by,
             adapter_opts={"script": calls},
         )
         stream = stream_step(engine, [Message(role="user", content="?")])

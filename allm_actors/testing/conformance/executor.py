@@ -9,9 +9,12 @@ Rule of this file: an executor is looked at through a step in which a scripted m
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Callable
-from threading import Event
-from typing import Any
+from contextvars import ContextVar
+from threading import Barrier, Event
+from typing import Any, Final
 
 from allm_actors.data import (
     AskUser,
@@ -23,6 +26,7 @@ from allm_actors.data import (
     Tool,
     ToolError,
     ToolExecutionCompleted,
+    ToolExecutionStarted,
 )
 from allm_actors.data.build import tool as made_tool
 from allm_actors.engine.adapter import ToolContext, ToolExecutor
@@ -33,14 +37,21 @@ from allm_actors.testing import script
 __all__ = ["ExecutorSuite"]
 
 ARGUMENTS = {"city": "Lisbon", "days": [1, 2], "until": None, "from": 0, "unit": ""}
+ASKED: Final = [Message(role="user", content="?")]
 UNCHANGED = "return what tool.handler gives, unchanged"
 AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
 LET_THROUGH = "let what a handler raises through, SystemExit as well; the library makes a ToolError of it"
 WITH_CONTEXT = "call tool.run(arguments, context), which gives the handler the context where it wants it"
 
 
+_TENANT: ContextVar[str] = ContextVar("tenant")
+
+
 class ExecutorSuite:
     """Subclass it, and implement `executor`."""
+
+    patience = 5.0
+    """Seconds for what takes a moment."""
 
     def executor(self) -> ToolExecutor | None:
         """A new executor; None is the library's own."""
@@ -80,6 +91,12 @@ class ExecutorSuite:
             kept = isinstance(raw, Ok) and (type(raw.value), raw.value) == (type(value), value)
             assert kept, f"a handler gave {value!r}, and execute() made it {raw!r}: {UNCHANGED}"
 
+    def test_a_value_that_json_has_no_form_for_is_one(self) -> None:
+        """What the model reads of it is the encoder's to say."""
+        values: tuple[Any, ...] = (("Lisbon", 3), {"Lisbon"}, b"rain", {1: 2})
+        for value in values:
+            self.passes(value, Ok(value))
+
     def test_an_awaitable_is_waited_for(self) -> None:
         """A handler may be a coroutine function; what it returns may be returned, or awaited by an asynchronous one."""
 
@@ -105,27 +122,44 @@ class ExecutorSuite:
 
     def test_a_handler_that_raises_is_run_once(self) -> None:
         """What it did before it raised may not be done again: money that was sent is sent twice."""
+        for failure in (ConnectionError, TimeoutError, LookupError):
+            runs: list[Any] = []
+
+            def handler(arguments: Any, runs: list[Any] = runs, failure: type = failure) -> Any:
+                runs.append(arguments)
+                raise failure("it broke after the money was sent")
+
+            self.error(handler)
+            assert len(runs) == 1, (
+                f"a handler raised {failure.__name__}, and was run {len(runs)} times: run it once, and let it through"
+            )
+
+    def test_equal_calls_are_run_each(self) -> None:
+        """Who pays twice, pays twice: an answer is that of its call, and of no other one."""
         runs: list[Any] = []
 
         def handler(arguments: Any) -> Any:
             runs.append(arguments)
-            raise ConnectionError("it broke after the money was sent")
+            return len(runs)
 
-        self.error(handler)
-        assert len(runs) == 1, (
-            f"a handler raised, and was run {len(runs)} times: run it once, and let it through"
+        calls = [script.tool_call("forecast", {"city": "Lisbon"}, id=f"c{n}") for n in range(2)]
+        self.run(handler, calls, max_concurrency=1)
+        assert len(runs) == 2, (
+            f"two calls with equal arguments, and the handler was run {len(runs)} times: run it for each call"
         )
 
     def test_an_exit_is_handler_exit(self) -> None:
-        """`SystemExit` ends the tool and nothing else."""
+        """It ends the tool and nothing else, whatever it exits with."""
+        exits = (SystemExit(3), SystemExit(0), SystemExit(), KeyboardInterrupt())
+        for leaving in exits:
 
-        def handler(_: Any) -> Any:
-            raise SystemExit(3)
+            def handler(_: Any, leaving: BaseException = leaving) -> Any:
+                raise leaving
 
-        error = self.error(handler)
-        assert error.reason == "handler_exit", (
-            f"a handler raised SystemExit, and it is {error!r}: {LET_THROUGH}"
-        )
+            error = self.error(handler)
+            assert error.reason == "handler_exit", (
+                f"a handler raised {leaving!r}, and it is {error!r}: {LET_THROUGH}"
+            )
 
     def test_a_tool_error_stays_what_it_is(self) -> None:
         """The model must read which argument does not fit, as the handler of a decorated function says it."""
@@ -180,6 +214,62 @@ class ExecutorSuite:
     def test_calls_at_once_have_their_own_answers(self) -> None:
         """And their own contexts: an executor keeps nothing of a call."""
         self.has_its_own(8)
+
+    def test_calls_at_once_are_run_at_once(self) -> None:
+        """None waits for another one to end."""
+        both = Barrier(2)
+
+        def handler(_: Any) -> Any:
+            return both.wait(self.patience) >= 0
+
+        async def awaited(_: Any) -> Any:
+            async with asyncio.timeout(self.patience):
+                return await meeting.wait() >= 0
+
+        meeting = asyncio.Barrier(2)
+        waits = inspect.iscoroutinefunction(getattr(self.executor(), "execute", None))
+        calls = [script.tool_call("forecast", {"n": n}, id=f"c{n}") for n in range(2)]
+        _, events, _ = self.run(awaited if waits else handler, calls, max_concurrency=2)
+        got = [event.result for event in events if isinstance(event, ToolExecutionCompleted)]
+        assert got == [Ok(True)] * 2, (
+            f"two handlers that wait for each other came to {got}: hold no lock while a handler runs"
+        )
+
+    def test_a_handler_hears_that_its_call_was_cancelled(self) -> None:
+        """By its `context.cancelled`, and can stop what it does for nobody."""
+        began, over, heard = Event(), Event(), []
+
+        def handler(_: Any, context: ToolContext) -> Any:
+            began.set()
+            try:
+                heard.append(context.cancelled is not None and bool(context.cancelled.wait(self.patience)))
+            finally:
+                over.set()
+
+        stream = stream_step(self.engine(handler, [script.tool_call("forecast", {}, id="c0")]), ASKED)
+        for event in stream:
+            if isinstance(event, ToolExecutionStarted):
+                break
+        began.wait(self.patience)
+        stream.close()
+        over.wait(2 * self.patience)
+        assert heard == [True], (
+            f"a call was cancelled while its handler waited for that on context.cancelled, which told it {heard}: "
+            "give the handler the context that execute() was given"
+        )
+
+    def test_a_handler_sees_the_variables_of_its_caller(self) -> None:
+        """A request's id, a tenant: what `contextvars` carry."""
+        seen: list[str] = []
+        token = _TENANT.set("Ana's")
+        try:
+            self.step(lambda _: seen.append(_TENANT.get("nobody's")))
+        finally:
+            _TENANT.reset(token)
+        assert seen == ["Ana's"], (
+            f"a context variable of the caller's is {seen} for the handler: run it where execute() was called, or with "
+            "contextvars.copy_context().run"
+        )
 
     def test_a_decorated_tool_gets_its_context(self) -> None:
         """A parameter that is annotated as `ToolContext`: the signature of such a handler is that of its function."""
@@ -238,17 +328,21 @@ class ExecutorSuite:
         self, handler: Tool | Callable[..., Any] | None, calls: list[Any], **options: Any
     ) -> tuple[Engine, list[Any], StepResult]:
         """One step with these calls: the engine, the events and the result."""
+        engine = self.engine(handler, calls)
+        stream = stream_step(engine, ASKED, context={"user": "Ana"}, **options)
+        return engine, list(stream), stream.result()
+
+    def engine(self, handler: Tool | Callable[..., Any] | None, calls: list[Any]) -> Engine:
+        """One whose model makes these calls."""
         tool = handler
         if not isinstance(tool, Tool):
             tool = Tool(name="forecast", description="", schema={}, handler=tool)
-        engine = Engine(
+        return Engine(
             adapter="fake",
             tools=[tool],
             tool_executor=self.executor(),
             adapter_opts={"script": [*calls, script.finish("tool_calls")]},
         )
-        stream = stream_step(engine, [Message(role="user", content="?")], context={"user": "Ana"}, **options)
-        return engine, list(stream), stream.result()
 
 
 def _is_of_the_call(context: Any, engine: Engine) -> None:
