@@ -120,7 +120,15 @@ def image_request(prompt: str | None = None, /, **options: Any) -> ImageRequest:
 
 
 @overload
-def tool(function: Callable[..., Any], /) -> Tool: ...
+def tool(
+    function: Callable[..., Any],
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    schema: Mapping[Any, Any] | None = None,
+    **options: Unpack[ToolOptions],
+) -> Tool: ...
 @overload
 def tool(
     *,
@@ -149,28 +157,28 @@ def tool(
     `@tool` and `@tool(name=…, manual=True, …)` take name, description and schema from the function; the model's
     arguments are converted to the annotated types, and a parameter that is annotated `ToolContext`, or is named
     `context` without a type of its own, gets the `ToolContext`. A method becomes a tool when it is bound:
-    `tool(shop.price)`.
+    `tool(shop.price)`. `tool(function, schema=…)` tells the model this schema in place of the signature's.
     `tool(name=…, description=…, schema=…, handler=…)` takes them as they are: the handler gets the arguments as one
     dict, and the `ToolContext` if it has a second parameter. Options are the other fields of `Tool`.
-    Raises TypeError for an unknown option, a missing part, a method that is not bound, or a parameter that JSON has
-    nothing for, and ValueError for a name that no provider takes, or a schema that contains itself.
+    Raises TypeError for an unknown option, a missing part, a function and a handler, a method that is not bound, or a
+    parameter that JSON has nothing for, and ValueError for a name that no provider takes, or a schema that contains
+    itself.
     """
     _check_options("tool", Tool, options)
     if function is not None:
-        return _from_function(function, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
+        if handler is not None:
+            raise TypeError("tool takes a function, which is its handler, or a handler=, not both")
+        return _from_function(function, sys._getframe(1).f_locals, name, description, schema, options)  # noqa: SLF001
     if schema is None and handler is None:
-        return lambda f: _from_function(f, sys._getframe(1).f_locals, name, description, options)  # noqa: SLF001
+        return lambda f: _from_function(f, sys._getframe(1).f_locals, name, description, None, options)  # noqa: SLF001
     parts: dict[str, Any] = {"name": name, "description": description, "schema": schema}
     missing = [part for part, value in parts.items() if value is None]
     if missing:
         raise TypeError(
-            f"tool needs {', '.join(missing)}; to take them from the function, decorate it with @tool"
+            f"tool needs {', '.join(missing)}; to take them from the function, decorate it with @tool, or say "
+            "tool(function, schema=…)"
         )
-    if not isinstance(schema, Mapping):
-        raise TypeError(
-            f"tool {name!r}: schema must be a dict with a JSON Schema, got {type(schema).__name__}"
-        )
-    own = {"name": _checked_name(name), "schema": normalized(schema, f"tool {name!r}", anew=True)}
+    own = {"name": _checked_name(name), "schema": _checked_schema(schema, name)}
     return Tool(**{**parts, **own}, handler=handler, **options)
 
 
@@ -201,6 +209,14 @@ def _checked_name(name: Any) -> Any:
     return name
 
 
+def _checked_schema(schema: Any, name: Any) -> Any:
+    if not isinstance(schema, Mapping):
+        raise TypeError(
+            f"tool {name!r}: schema must be a dict with a JSON Schema, got {type(schema).__name__}"
+        )
+    return normalized(schema, f"tool {name!r}", anew=True)
+
+
 def _once(builder: str, name: str, given: Any, options: dict[str, Any]) -> Any:
     """What is given by its place or by its name, and taken out of the options."""
     if name not in options:
@@ -223,6 +239,7 @@ def _from_function(
     names: Mapping[str, Any],
     name: str | None,
     description: str | None,
+    schema: Any,
     options: dict[str, Any],
 ) -> Tool:
     if not callable(function) or isinstance(function, type):
@@ -235,7 +252,7 @@ def _from_function(
     return Tool(
         name=name,
         description=description if description is not None else docstrings.read(signature.docstring)[0],
-        schema=of_function(signature),
+        schema=of_function(signature) if schema is None else _checked_schema(schema, name),
         handler=handler_of(function, signature, name),
         **options,
     )

@@ -10,6 +10,8 @@ from .responses import Response
 
 __all__ = ["unwrap"]
 
+_SHOWN = 500  # characters of what an adapter gave for an error
+
 
 def unwrap(response: Response) -> str:
     """The response's text, which may be empty.
@@ -27,10 +29,11 @@ def unwrap(response: Response) -> str:
     error = response.metadata.get("error") if response.finish_reason == "error" else None
     if isinstance(error, BaseException):
         raise error
+    said = f" ({error[:_SHOWN]})" if isinstance(error, str) else ""
     raise UnwrapError(
         "non_stop_finish",
         finish_reason=response.finish_reason,
-        message=f"the response did not end with stop, but with {response.finish_reason}; read response.text()",
+        message=f"the response did not end with stop, but with {response.finish_reason}{said}; read response.text()",
     )
 
 

@@ -204,15 +204,15 @@ def apply_step_result(session: Session, result: StepResult) -> Session:
     return _land(session, _came_to(result, failure), result.thread, metadata, left, asked, error)
 
 
-def submit_tool_result(session: Session, call_id: str, content: object) -> Session:
-    """The session with the caller's result for a call that was left to it; `idle`, or still waiting for the user or for
-    other results.
+def submit_tool_result(session: Session, id: str, content: object) -> Session:
+    """The session with the caller's result for the call of this id, which was left to it; `idle`, or still waiting for
+    the user or for other results.
 
     Shape: text and message parts are kept as they are, everything else becomes JSON.
     Raises: SessionError `unknown_tool_call_id`; SessionStatusError when no call is pending; TypeError for a bad id.
     """
     _check(session)
-    return _submitted(session, call_id, content)
+    return _submitted(session, id, content)
 
 
 def _submitted(session: Session, call_id: object, content: object) -> Session:

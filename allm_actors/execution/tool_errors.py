@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _FEW: Final = 5  # of the errors of a group are told
+_LONGEST: Final = 10_000  # characters of what an exception says; some quote all that they were given
 
 
 def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
@@ -149,7 +150,10 @@ def describe(value: object) -> str:
             told = "; ".join(map(describe, islice(_leaves(value), _FEW)))
             return f"{type(value).__name__}: {value}: {told}"
         if isinstance(value, BaseException):
-            return f"{type(value).__name__}: {value}" if str(value) else type(value).__name__
+            said, name = str(value), type(value).__name__
+            if len(said) > _LONGEST:
+                said = f"{said[:_LONGEST]}… ({len(said):,} characters)"
+            return f"{name}: {said}" if said else name
         return repr(value)
     except Exception:  # noqa: BLE001 - __str__ and __repr__ are user code too
         return f"<{type(value).__name__}>"

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -112,7 +113,7 @@ class ToolOutcome(msgspec.Struct, frozen=True):
 
 def encode(value: Any) -> str:
     """The text of a value as a model reads it: a string as it is, all else as compact JSON; equal values, equal text,
-    but for sets of what cannot be compared, such as numbers and texts.
+    but for sets of what cannot be compared, such as numbers and texts, in a field of a class.
 
     Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`; a number that is none, or has no end, is null, as
     in JavaScript. Half a surrogate pair, as the name of a file may
@@ -314,10 +315,26 @@ def _lifted(error: Any) -> dict[str, Any]:
 
 
 def _builtins(value: Any) -> Any:
+    ordered = partial(msgspec.to_builtins, str_keys=True, order="deterministic", enc_hook=_plain)
     try:
-        return msgspec.to_builtins(value, str_keys=True, order="deterministic", enc_hook=_plain)
+        return ordered(value)
     except TypeError:  # a set of what cannot be compared has no order, and is still an answer
+        value = _in_order(value)
+    try:
+        return ordered(value)
+    except TypeError:  # it is in a field of a class
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_plain)
+
+
+def _in_order(value: Any) -> Any:
+    """The value with each of its sets as a list, in the order of the texts of what is in it."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(_in_order, value), key=encode)
+    if isinstance(value, list | tuple):
+        return [_in_order(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _in_order(each) for key, each in value.items()}
+    return value
 
 
 def _plain(value: Any) -> Any:

@@ -79,13 +79,14 @@ def sim_host(request: pytest.FixtureRequest) -> Iterator[SimHost]:
 
 @pytest.fixture
 def fake_engine() -> Callable[..., Engine]:
-    """`fake_engine(scripts, **fields)`: an engine that plays these scripts, one for each model call."""
+    """`fake_engine(scripts, **fields)`: an engine that plays these scripts, one for each model call. `fields` are the
+    engine's, with other `adapter_opts`, such as `record`, as well.
+    """
     from allm_actors.engine.engine import Engine
 
     def make(scripts: Sequence[Sequence[Any]], **fields: Any) -> Engine:
-        return Engine(
-            adapter="fake", adapter_opts={"scripts": [list(script) for script in scripts]}, **fields
-        )
+        opts = {"scripts": [list(script) for script in scripts], **(fields.pop("adapter_opts", None) or {})}
+        return Engine(adapter="fake", adapter_opts=opts, **fields)
 
     return make
 

@@ -187,7 +187,8 @@ def test_the_policies_of_many_asynchronous_tools_do_not_wait_for_one_another() -
 
     many = [script.tool_call("t", id=f"c{number}") for number in range(count)]
     engine = fake([*many, script.finish("tool_calls")], says("done"), tools=[tool("t", handler=later(fails))])
-    assert allm.chat(engine, HI, on_tool_error=policy).halted_reason == "completed"
+    result = allm.chat(engine, HI, on_tool_error=policy, max_concurrency=count)
+    assert result.halted_reason == "completed"
     assert asked == ["handler_raised"] * count
 
 

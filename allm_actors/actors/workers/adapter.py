@@ -25,7 +25,7 @@ from allm_actors.actors.protocol import (
     ModelRefused,
     Wake,
 )
-from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request
+from allm_actors.data import AllmError, EngineError, ErrorEvent, Event, Request, StreamError
 from allm_actors.engine.adapter import Call, Delay
 from allm_actors.engine.secret import without_key
 from supervisors import SHUTDOWN, Process, Reason
@@ -341,10 +341,13 @@ class Pump:
         return True
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+        if not task.cancelled():
+            self._ended(self, task.exception(), ANSWERED)
+        elif self._cancelled:
             self._ended(self, None, SHUTDOWN)
         else:
-            self._ended(self, task.exception(), ANSWERED)
+            words = "the adapter raised CancelledError, though nobody had cancelled the call"
+            self._ended(self, StreamError("adapter_error", message=words), ANSWERED)
 
 
 def _batch(job: ModelJob, events: Any) -> ModelBatch:

@@ -62,4 +62,4 @@ class FakeImages(ScriptedFake[ImageResponse]):
         return ImageResponse(**{**fields, "images": images, "usage": usage})
 
     def _unscripted(self) -> tuple[Any, Mapping[str, Any]]:
-        raise self._used_up()
+        raise self._used_up([])

@@ -117,7 +117,7 @@ class ScriptedFake(Generic[_Response]):
                     raise self._failure(*rest)
                 if tag == "ok":
                     return rest[0], dict(rest[1]) if len(rest) > 1 else {}
-        raise self._used_up()
+        raise self._used_up(script)
 
     def _unscripted(self) -> tuple[Any, Mapping[str, Any]]:
         return None, {}
@@ -169,13 +169,17 @@ class ScriptedFake(Generic[_Response]):
             raise ValueError(f"error(reason) in {self.script} takes one of {reasons}, got: {reason!r}")
         return self.error(reason, **{"provider": self.name, **(fields or {})})
 
-    def _used_up(self) -> AllmError:
-        return self.error(
-            "unknown",
-            provider=self.name,
-            message=f"no scripted {self.what} is left: give {self.script} in adapter_opts an entry for each call",
-            metadata={"cause": f"no_scripted_{self.what}"},
-        )
+    def _used_up(self, script: Sequence[Any]) -> AllmError:
+        wanted = f"give {self.script} in adapter_opts an entry for each call"
+        if script and self._fails(script[-1]):
+            shown = reprlib.repr(script[-1])
+            wanted += f", and for each attempt: {shown}, the last one, may be worth another (retry=False makes none)"
+        message = f"no scripted {self.what} is left: {wanted}"
+        cause = {"cause": f"no_scripted_{self.what}"}
+        return self.error("unknown", provider=self.name, message=message, metadata=cause)
+
+    def _fails(self, entry: Sequence[Any]) -> bool:
+        return entry[0] == "error" or self._cut(entry[1])[1] is not None
 
     def _counter(self, counters: dict[Hashable, Counter], key: Hashable) -> Counter:
         with self._lock:

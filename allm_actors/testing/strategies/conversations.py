@@ -34,7 +34,7 @@ from allm_actors.data.rules.validate import RESERVED_TOOL_NAMES
 from allm_actors.data.schemas.schema import json_schema
 
 from .errors import errors
-from .plain import IDS, TEXTS, WORDS, arguments, json_objects, maybe
+from .plain import COSTS, IDS, TEXTS, WORDS, arguments, json_objects, maybe
 
 __all__ = [
     "calls_of_one_message",
@@ -55,6 +55,7 @@ __all__ = [
 
 MIME_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 NAMES = maybe(WORDS)
+_FIRST = object()  # of the tools there are
 DOCUMENT_TYPES = ("application/pdf", "text/plain", "text/csv")
 
 
@@ -106,8 +107,20 @@ def tool_names() -> SearchStrategy[str]:
 
 
 def tool_calls(names: SearchStrategy[str] | None = None) -> SearchStrategy[ToolCall]:
-    """A call, as complete as a provider makes it; `names` are the tools it may call."""
-    return st.builds(_tool_call, IDS, names or tool_names(), arguments())
+    """A call, with arguments as complete as a provider makes them, or not; `names` are the tools it may call."""
+    named = names or tool_names()
+    return st.one_of(
+        st.builds(_tool_call, IDS, named, arguments()),
+        st.builds(ToolCall, id=IDS, name=named, arguments=arguments()),
+        st.builds(
+            ToolCall,
+            id=IDS,
+            name=named,
+            arguments=st.just({}),
+            raw_arguments=st.text(max_size=10).map("{{{}".format),
+            metadata=st.just({"arguments_error": "they are cut off"}),
+        ),
+    )
 
 
 @cache
@@ -150,9 +163,15 @@ def sessions(draw: st.DrawFn) -> Session:
     fields: dict[str, Any] = {"thread": draw(threads()), "metadata": draw(json_objects())}
     if status == "awaiting_user":
         fields |= {"pending_question": draw(TEXTS), "pending_tool_call_id": draw(IDS)}
-    if status == "awaiting_tools":
-        calls = draw(calls_of_one_message("pending"))
-        fields |= {"thread": fields["thread"].add(message_calling("", calls)), "pending_tool_calls": calls}
+    if status == "awaiting_tools" or (status == "awaiting_user" and draw(st.booleans())):
+        said = _answered(draw, draw(calls_of_one_message("pending")), completely=False)
+        known = {message.tool_call_id for message in said}
+        left = [call for call in said[0].metadata["tool_calls"] if call.id not in known]
+        if left:
+            fields |= {"thread": fields["thread"].add(*said), "pending_tool_calls": left}
+        else:
+            status = "idle"
+            fields = {name: fields[name] for name in ("thread", "metadata")}
     if status == "error":
         fields["metadata"] |= {"error": draw(errors())}
     return Session(id=draw(maybe(IDS)), status=status, context=draw(json_objects()), **fields)
@@ -186,7 +205,7 @@ def requests() -> SearchStrategy[Request]:
         messages=threads().map(lambda thread: [*thread.messages, Message(role="user", content="hi")]),
         model=maybe(WORDS),
         tools=st.lists(tools(), max_size=3, unique_by=lambda tool: tool.name),
-        tool_choice=st.sampled_from([None, "auto", "none", "required", {"type": "any"}]),
+        choice=st.sampled_from([None, "auto", "none", "required", {"type": "any"}, _FIRST]),
         temperature=maybe(st.floats(0, 2)),
         max_tokens=maybe(st.integers(1, 10**5)),
         prompt_cache=maybe(
@@ -201,8 +220,15 @@ def requests() -> SearchStrategy[Request]:
 @cache
 def model_refs() -> SearchStrategy[ModelRef]:
     """A catalogue's entry."""
+    can = st.dictionaries(st.sampled_from(["tools", "vision", "json_schema"]), st.booleans(), max_size=3)
     return st.builds(
-        ModelRef, id=WORDS, provider=maybe(WORDS), limits=maybe(json_objects()), metadata=json_objects()
+        ModelRef,
+        id=WORDS,
+        provider=maybe(WORDS),
+        capabilities=maybe(can),
+        limits=maybe(json_objects()),
+        pricing=maybe(st.fixed_dictionaries({"input": COSTS, "output": COSTS})),
+        metadata=json_objects(),
     )
 
 
@@ -248,9 +274,13 @@ def _tool_call(id: str, name: str, given: dict[str, Any]) -> ToolCall:
     return ToolCall(id=id, name=name, arguments=given, raw_arguments=json.dumps(given))
 
 
-def _request(shape: tuple[Any, bool], **fields: Any) -> Request:
-    """A request whose second pass, if there is one, has a schema to answer in."""
-    return Request(response_format=shape[0], structured_finalize=shape[1], **fields)
+def _request(shape: tuple[Any, bool], choice: Any, tools: list[Tool], **fields: Any) -> Request:
+    """A request whose second pass, if there is one, has a schema to answer in; the tool it chooses by name is there."""
+    if choice is _FIRST:
+        choice = tools[0].name if tools else None
+    return Request(
+        response_format=shape[0], structured_finalize=shape[1], tool_choice=choice, tools=tools, **fields
+    )
 
 
 @cache

@@ -80,7 +80,8 @@ def events() -> SearchStrategy[Event]:
             StepCompleted,
             response=responses(),
             thread=threads(max_turns=1),
-            manual_tool_calls=calls_of_one_message(),
+            mode=st.sampled_from(["auto", "manual"]),
+            manual_tool_calls=st.just([]) | calls_of_one_message(),
         ),
         st.builds(ChatCompleted, chat_results()),
     )
@@ -120,7 +121,10 @@ def scripts(
         build = draw(st.sampled_from([script.error, script.preflight_error]))
         broken = build(draw(failure))
         return [broken] if build is script.preflight_error else [*entries, broken]
-    return [*entries, script.finish("tool_calls" if calls else draw(st.sampled_from(["stop", "length"])))]
+    return [
+        *entries,
+        script.finish("tool_calls" if calls else draw(st.sampled_from(["stop", "length", "content_filter"]))),
+    ]
 
 
 def _call_completed(call: ToolCall) -> ToolCallCompleted:

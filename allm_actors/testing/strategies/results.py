@@ -34,7 +34,17 @@ __all__ = [
     "usage",
 ]
 
-HALTED_REASONS = ("completed", "error", "max_turns", "halt_when", "tool_error", "cancelled", "plan_submitted")
+HALTED_REASONS = (
+    "completed",
+    "ask_user",
+    "manual_tool_calls",
+    "error",
+    "max_turns",
+    "halt_when",
+    "tool_error",
+    "cancelled",
+    "plan_submitted",
+)
 
 
 @cache
@@ -73,6 +83,7 @@ def responses(draw: st.DrawFn) -> Response:
         raw_finish_reason=draw(maybe(WORDS)),
         usage=draw(usage()),
         raw=draw(json_values()),
+        parsed=draw(maybe(json_values())),
         metadata=metadata,
     )
 

@@ -207,6 +207,23 @@ def test_the_plain_form_takes_its_parts_as_they_are():
     assert tool(name="ask", description="", schema={}, manual=True).handler is None
 
 
+def test_a_function_may_come_with_a_schema_of_its_own():
+    def move(x: int) -> int:
+        """Move."""
+        return x + 1
+
+    given = {"type": "object", "properties": {"x": {"type": "integer", "maximum": 9}}}
+    moved = tool(move, schema=given)
+    assert (moved.name, moved.description, moved.schema) == ("move", "Move.", given)
+    assert moved.handler({"x": 4}) == 5
+    with pytest.raises(TypeError, match="tool 'move': schema must be a dict"):
+        tool(move, schema=[])
+    with pytest.raises(TypeError, match="not both"):
+        tool(move, handler=move)
+    with pytest.raises(TypeError, match=r"tool needs name, description; .* tool\(function, schema=…\)"):
+        tool(schema=given)
+
+
 def test_a_missing_part_is_named():
     with pytest.raises(TypeError, match="tool needs description, schema; "):
         tool(name="x", handler=print)

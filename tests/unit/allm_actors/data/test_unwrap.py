@@ -44,6 +44,13 @@ def test_the_error_of_the_stream_itself():
     assert refused(answered) == ("non_stop_finish", "length")
 
 
+def test_an_error_that_is_a_text_is_quoted():
+    broken = Response(finish_reason="error", metadata={"error": "the pipe burst"})
+    assert refused(broken) == ("non_stop_finish", "error")
+    with pytest.raises(UnwrapError, match=r"with error \(the pipe burst\)"):
+        unwrap(broken)
+
+
 def test_nothing_but_a_response_is_unwrapped():
     with pytest.raises(TypeError, match="final_response"):
         unwrap(ChatResult())

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+import allm_actors as allm
 from allm_actors.data import (
     Audio,
     ClassificationAdapterError,
@@ -87,6 +88,15 @@ class TestScripts:
         with pytest.raises(ImageAdapterError, match="no scripted image is left") as over:
             pictures(fake, image_script=entries)
         assert (over.value.reason, over.value.metadata) == ("unknown", {"cause": "no_scripted_image"})
+
+    @pytest.mark.parametrize("last", [script.error("timeout"), script.ok([b"a", script.error("timeout")])])
+    def test_a_failure_that_was_tried_again_past_the_end_is_named(self, last):
+        engine = allm.Engine(speech_adapter="fake", adapter_opts={"speech_script": [last]})
+        with pytest.raises(SpeechAdapterError, match=r"is left: .* for each attempt: .*timeout.*retry=False"):
+            allm.synthesize(engine, "Hi", retry={"base_delay": 0.001})
+        with pytest.raises(SpeechAdapterError) as failed:
+            allm.synthesize(engine, "Hi", retry=False, adapter_opts={"script_cursor": Counter()})
+        assert failed.value.reason == "timeout"
 
     def test_engines_have_cursors_of_their_own_unless_they_share_one(self):
         fake, entries = FakeImages(), [script.ok([PICTURE]), script.ok([])]

@@ -22,6 +22,12 @@ def test_of_a_large_group_a_few_are_told():
     assert "ValueError: 5" not in told
 
 
+def test_of_what_an_exception_says_at_length_the_beginning_is_told():
+    told = describe(ValueError("x" * 5_000_000))
+    assert told == f"ValueError: {'x' * 10_000}… (5,000,000 characters)"
+    assert describe("x" * 50_000) == "x" * 50_000  # what a handler says itself
+
+
 def test_what_cannot_be_described_is_named():
     class Rude(Exception):
         def __str__(self):

@@ -92,7 +92,11 @@ def test_a_set_has_one_order_wherever_it_is(value):
 
 
 def test_a_set_of_what_cannot_be_compared_has_a_text():
-    assert content(settle(CALL, {1, "a"})) in ('[1,"a"]', '["a",1]')
+    mixed = {1, "b", None, frozenset({"c", 2}), ("d",)}
+    listed = '[1,["d"],[2,"c"],"b",null]'
+    assert content(settle(CALL, mixed)) == listed
+    assert content(settle(CALL, {"z": [(mixed,)], "a": 1})) == f'{{"a":1,"z":[[{listed}]]}}'
+    assert content(settle(CALL, Point(x={1, "a"}, y=0))) in ('{"x":[1,"a"],"y":0}', '{"x":["a",1],"y":0}')
 
 
 def test_a_question_about_such_a_file_can_be_stored_and_sent():

@@ -25,6 +25,13 @@ SAYS = [script.text("Hi."), script.delay(5), script.finish("stop")]
 SEEDS = []
 
 
+def test_a_fake_engine_may_have_other_options(fake_engine):
+    record, opts = [], {"usage": {"input_tokens": 3}}
+    engine = fake_engine([SAYS[:1] + SAYS[2:]], adapter_opts={"record": record, **opts}, tools=[])
+    assert allm.generate(engine, [allm.user("?")]).usage.input_tokens == 3
+    assert len(record) == 1
+
+
 def test_fake_engine(fake_engine):
     assert allm.generate(fake_engine([SAYS[:1] + SAYS[2:]]), [allm.user("?")]).text() == "Hi."
 
@@ -122,7 +129,7 @@ def test_each_test_has_a_recording_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "passed"), [((), 7), (("--allm-schedules=2",), 6)], ids=["marker", "option"]
+    ("options", "passed"), [((), 8), (("--allm-schedules=2",), 7)], ids=["marker", "option"]
 )
 def test_fixtures_and_the_number_of_schedules(tmp_path: Path, options: tuple[str, ...], passed: int) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
