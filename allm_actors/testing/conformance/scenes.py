@@ -122,7 +122,7 @@ class Stage:
     key: str | None = None
     """The key that the adapter has, from wherever it has it. The library hides that of a call."""
     keys: Callable[[], Sequence[str]] | None = None
-    """The keys that have arrived, as texts, one for each request."""
+    """The key that each request has arrived with, as it came, such as the value of a header, `Bearer …`."""
 
     @property
     def counts(self) -> bool:
@@ -146,6 +146,16 @@ class Stage:
     def all_sent(self) -> str:
         """All requests, as a text: what belongs to one call may be sent with several."""
         return "\n".join(map(_as_text, self._kept()))
+
+    def last_key(self) -> str:
+        """The key of the last request. Skips the law where the stage does not look at keys."""
+        if self.keys is None:
+            skip("give Stage(keys=…): a function that gives the key of each request that has arrived")
+        keys = self.keys()
+        assert keys, (
+            "Stage.keys() is empty after a call: it must have an item for each request that has arrived"
+        )
+        return keys[-1]
 
     def holds(self, data: bytes) -> bool:
         """Whether bytes have arrived, as they are or in Base64. Skips the law where the stage keeps nothing."""
