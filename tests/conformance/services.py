@@ -62,14 +62,39 @@ def answered(row, **changes) -> Reply:
     return Reply(**{"status": said.status, "headers": said.headers, "body": said.body, **changes})
 
 
-def pictures(row, count: int) -> Reply:
-    """The answer, with so many pictures."""
+def pictures(row, made) -> Reply:
+    """The answer, with these pictures."""
+    wire = json.loads(answer(row.dialect).body)
+    coded = [base64.b64encode(picture).decode() for picture in made]
+    if row.provider.name == "gemini":
+        parts = [{"inlineData": {"mimeType": "image/png", "data": each}} for each in coded]
+        wire["candidates"][0]["content"]["parts"] = parts
+    else:
+        wire["data"] = [{"b64_json": each} for each in coded]
+    return answered(row, body=json.dumps(wire).encode())
+
+
+def verdicts(row, made) -> Reply:
+    """The answer, with these verdicts in their order."""
+    wire = json.loads(answer(row.dialect).body)
+    wire["results"] = [
+        {
+            "flagged": each.flagged,
+            "categories": each.categories,
+            "category_scores": each.category_scores,
+        }
+        for each in made
+    ]
+    return answered(row, body=json.dumps(wire).encode())
+
+
+def transcript(row, text) -> Reply:
+    """The answer, with that text."""
     wire = json.loads(answer(row.dialect).body)
     if row.provider.name == "gemini":
-        content = wire["candidates"][0]["content"]
-        content["parts"] = [part for part in content["parts"] if "inlineData" in part][:1] * count
+        wire["candidates"][0]["content"]["parts"] = [{"text": text}]
     else:
-        wire["data"] = wire["data"][:1] * count
+        wire["text"] = text
     return answered(row, body=json.dumps(wire).encode())
 
 

@@ -12,12 +12,13 @@ import msgspec
 import pytest
 
 import allm_actors as allm
+from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.fakes import FAKES
 from allm_actors.testing import conformance, script
 from allm_actors.testing.conformance import CallScene, Stage
 
-PICTURE = allm.Image.from_bytes(b"x", "image/png")
+STORED = "the key of nobody's call"
 SCRIPTS = {name: fake.script for name, fake in FAKES.items()}
 
 
@@ -29,26 +30,44 @@ class Faked:
 
     @contextmanager
     def stage(self, scene: CallScene) -> Iterator[Stage]:
-        entries = None
-        if self.name == "image":
-            entries = [script.ok([PICTURE] * scene.images)]
-        if self.name == "embed":
-            entries = [script.ok([list(vector) for vector in scene.vectors])]
-        if scene.reason is not None:
-            failure = script.error(scene.reason, retry_after_ms=scene.retry_after_ms)
-            pieces = {"speech": [b"a", failure], "transcribe": ["a", failure]}
-            entries = [script.ok(pieces[self.name])] if scene.streamed else [failure] * 9
+        entries = made_by(self.name, scene)
+        if scene.reason is not None and not scene.streamed:
+            entries = [script.error(scene.reason, retry_after_ms=scene.retry_after_ms)] * 9
         asked: list[Any] = []
-        opts = {"capture": asked} | ({} if entries is None else {SCRIPTS[self.name]: entries})
+        opts = {"record": asked} | ({} if entries is None else {SCRIPTS[self.name]: entries})
         yield Stage(
             engine=allm.Engine(**{CAPABILITIES[self.name].slot: self.adapter}, adapter_opts=opts),
-            sent=lambda: [sent_of(request) for request in asked],
+            sent=lambda: [sent_of(each.request) for each in asked],
+            keys=lambda: [key_of(each.call) for each in asked],
         )
 
 
+def made_by(name: str, scene: CallScene) -> list[Any] | None:
+    """The script that makes what the scene says; a classification is what the fake makes of the questions."""
+    failure = [] if scene.reason is None else [script.error(scene.reason)]
+    match name:
+        case "image":
+            return [script.ok([allm.Image.from_bytes(each, "image/png") for each in scene.pictures])]
+        case "embed":
+            return [script.ok([list(vector) for vector in scene.vectors])]
+        case "moderate":
+            return [script.ok(list(scene.verdicts))]
+        case "speech":
+            return [script.ok([scene.clip[:9], *(failure or [scene.clip[9:]])])]
+        case "transcribe":
+            first, _, rest = scene.transcript.partition(" ")
+            return [script.ok([first, *(failure or [rest])])]
+    return None
+
+
+def key_of(call: Any) -> str:
+    """The key that a provider would get."""
+    return STORED if call.api_key is None else keys.fetch("fake", [], call.api_key).reveal()
+
+
 def sent_of(request: Any) -> Any:
-    """All of a request that a provider would get."""
-    fields = msgspec.structs.asdict(request)
+    """All of a request that a provider would get; bytes are in Base64."""
+    fields = msgspec.to_builtins(request)
     return {name: value for name, value in fields.items() if name != "metadata"}
 
 

@@ -1,5 +1,7 @@
 """Each mistake that is planted in an adapter of what is not chat makes a law fail, in words that say what is wrong."""
 
+import base64
+import dataclasses
 import json
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -9,22 +11,25 @@ import msgspec
 import pytest
 
 import allm_actors as allm
+from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.testing import script
 from allm_actors.testing.conformance import CallScene, EmbeddingSuite, ImageSuite, SpeechSuite, Stage
 from tests.conformance import test_call_suites as suites
 from tests.conformance.test_call_suites import SUITES, Spoilt
 
-PICTURE = allm.Image.from_bytes(b"x", "image/png")
+STORED = "sk-stored-0123456789abcdef"
 
 
 class Provider:
-    """Makes as many pictures as the scene says, and keeps what it was asked."""
+    """Makes the pictures that the scene says, and keeps what it was asked, and with which key."""
 
     def __init__(self, scene):
-        self.scene, self.sent = scene, []
+        self.scene, self.sent, self.keys = scene, [], []
 
-    def draw(self, **body):
+    def draw(self, key, **body):
         self.sent.append(json.dumps(body))
+        self.keys.append(key)
         if self.scene.kind == "refuses":
             raise allm.ImageAdapterError(
                 self.scene.reason,
@@ -33,29 +38,49 @@ class Provider:
                 status=self.scene.status,
                 retry_after_ms=self.scene.retry_after_ms,
             )
-        return [PICTURE] * self.scene.images
+        return [base64.b64encode(each).decode() for each in self.scene.pictures]
 
 
 class Right:
     """Keeps every law."""
 
     name = "right"
+    operations = ("generate",)
 
     def __init__(self, provider):
         self.provider = provider
 
     def supported_operations(self):
-        return ("generate",)
+        return self.operations
 
     def generate(self, request, call):
-        if request.operation not in self.supported_operations():
+        if request.operation not in self.operations:
             raise allm.ImageAdapterError(
                 "unsupported_operation", provider=self.name, metadata={"operation": request.operation}
             )
-        images = self.provider.draw(prompt=request.prompt, n=request.n, size=request.size)
+        drawn = self.provider.draw(self.key_of(call), **self.body_of(request))
+        images = [self.image_of(each) for each in drawn]
         return allm.ImageResponse(
             images=images, usage=allm.ImageUsage(images=len(images)), metadata=request.metadata
         )
+
+    def key_of(self, call):
+        return STORED if call.api_key is None else keys.fetch(self.name, [], call.api_key).reveal()
+
+    def body_of(self, request):
+        pictures = [base64.b64encode(each.to_bytes()).decode() for each in request.input_images]
+        mask = {} if request.mask is None else {"mask": base64.b64encode(request.mask.to_bytes()).decode()}
+        asked = {"model": request.model, "prompt": request.prompt, "n": request.n, "size": request.size}
+        return {**request.options, **asked, "pictures": pictures, **mask}
+
+    def image_of(self, text):
+        return allm.Image.from_bytes(base64.b64decode(text), "image/png")
+
+
+class RightEdits(Right):
+    """Keeps them, too."""
+
+    operations = ("generate", "edit")
 
 
 class OnStage:
@@ -64,11 +89,19 @@ class OnStage:
     @contextmanager
     def stage(self, scene):
         provider = Provider(scene)
-        yield Stage(engine=allm.Engine(image_adapter=self.adapter(provider)), sent=lambda: provider.sent)
+        yield Stage(
+            engine=allm.Engine(image_adapter=self.adapter(provider)),
+            sent=lambda: provider.sent,
+            keys=lambda: provider.keys,
+        )
 
 
 class TestRightImages(OnStage, ImageSuite):
     pass
+
+
+class TestRightEdits(OnStage, ImageSuite):
+    adapter = RightEdits
 
 
 class GivesOneOfMany(Right):
@@ -111,7 +144,7 @@ class RefusesTooLate(Right):
     """After it has asked."""
 
     def generate(self, request, call):
-        self.provider.draw(prompt=request.prompt, n=request.n)
+        self.provider.draw(STORED, prompt=request.prompt, n=request.n)
         return super().generate(request, call)
 
 
@@ -125,8 +158,7 @@ class DoesWhatItSaysItCannot(Right):
 class CannotDoWhatItSays(Right):
     """An operation too many is promised."""
 
-    def supported_operations(self):
-        return ("generate", "edit")
+    operations = ("generate", "edit")
 
     def generate(self, request, call):
         if request.operation == "edit":
@@ -134,11 +166,76 @@ class CannotDoWhatItSays(Right):
         return super().generate(request, call)
 
 
-class EditsAnotherPicture(Right):
+class EditsAnotherPicture(RightEdits):
     """That of the caller is not sent."""
 
-    def supported_operations(self):
-        return ("generate", "edit")
+    def body_of(self, request):
+        return {**super().body_of(request), "pictures": []}
+
+
+class EditsTheFirstPicture(RightEdits):
+    """The second is not sent."""
+
+    def body_of(self, request):
+        return super().body_of(msgspec.structs.replace(request, input_images=request.input_images[:1]))
+
+
+class EditsAllOfIt(RightEdits):
+    """The mask is not sent."""
+
+    def body_of(self, request):
+        return super().body_of(msgspec.structs.replace(request, mask=None))
+
+
+class AsksItsFavourite(Right):
+    """The model is not sent."""
+
+    def body_of(self, request):
+        return super().body_of(msgspec.structs.replace(request, model="favourite"))
+
+
+class KnowsNoOptions(Right):
+    """Those of the provider are not sent."""
+
+    def body_of(self, request):
+        return super().body_of(msgspec.structs.replace(request, options={}))
+
+
+class SpendsItsOwnKey(Right):
+    """That of the call is for nothing."""
+
+    def key_of(self, call):
+        return STORED
+
+
+class DecodesNothing(Right):
+    """Base64 is kept as if it were the picture."""
+
+    def image_of(self, text):
+        return allm.Image.from_bytes(text.encode(), "image/png")
+
+
+class GivesTheFirstThreeTimes(Right):
+    """And the others never."""
+
+    def generate(self, request, call):
+        response = super().generate(request, call)
+        return msgspec.structs.replace(response, images=response.images[:1] * len(response.images))
+
+
+class SaysNoType(Right):
+    """A browser would not show it."""
+
+    def image_of(self, text):
+        return allm.Image(source=("base64", text))
+
+
+class CountsWhatWasAskedFor(Right):
+    """Not what came."""
+
+    def generate(self, request, call):
+        usage = allm.ImageUsage(images=request.n)
+        return msgspec.structs.replace(super().generate(request, call), usage=usage)
 
 
 class DrawsWhatItLikes(Right):
@@ -191,6 +288,23 @@ TABLE = [
     (RefusesTooLate, OPERATIONS, "refused after requests: 1"),
     (DoesWhatItSaysItCannot, OPERATIONS, r"carried out, and supported_operations\(\) lacks it"),
     (CannotDoWhatItSays, OPERATIONS, "has 'edit', and it was refused"),
+    (
+        EditsTheFirstPicture,
+        "test_every_picture_of_an_edit_is_sent_or_refused",
+        r"request\.input_images .*another",
+    ),
+    (EditsAllOfIt, "test_the_mask_of_an_edit_is_sent_or_refused", r"request\.mask .*b'a mask of the suite"),
+    (AsksItsFavourite, "test_the_model_is_sent", r"model='the-model-of-the-suite' .*nothing of it was sent"),
+    (KnowsNoOptions, "test_other_options_are_sent_or_refused", r"options=.*1019.* nothing of it was sent"),
+    (SpendsItsOwnKey, "test_the_key_of_the_call_is_used", r"another key was sent: use call\.api_key"),
+    (DecodesNothing, "test_each_picture_is_one_that_was_made", "decoded where the provider writes base64"),
+    (GivesTheFirstThreeTimes, "test_each_picture_is_one_that_was_made", "1 of them came back as they were"),
+    (SaysNoType, "test_a_picture_says_what_it_is", r"MIME types of the pictures are \[None\]"),
+    (
+        CountsWhatWasAskedFor,
+        "test_pictures_that_did_not_come_are_not_counted",
+        r"2 came, and usage\.images is 3",
+    ),
     (EditsAnotherPicture, "test_the_pictures_to_work_on_are_sent", "send them, or leave 'edit' out"),
     (DrawsWhatItLikes, "test_what_it_is_asked_about_is_sent", "a grey cat"),
     (DrawsAnySize, "test_the_size_is_sent_or_refused", r"size=\(1536, 2048\) .*nothing of it was sent"),
@@ -243,30 +357,155 @@ def test_an_adapter_of_any_service_that_tries_again_by_itself_is_seen(suite, law
 
 
 class Deaf(Spoilt):
-    """Any fake, which is not told how its caller wants it."""
+    """Any fake, which is not told how its caller wants it: some of the request's fields have their defaults."""
 
-    def __init__(self, name, wish):
+    def __init__(self, name, **unheard):
         super().__init__(name, None)
-        self._wish = wish
+        self._unheard = unheard
 
     def call(self, request, call):
-        return getattr(self._fake, self._method)(msgspec.structs.replace(request, **{self._wish: None}), call)
+        return getattr(self._fake, self._method)(msgspec.structs.replace(request, **self._unheard), call)
+
+    def told(self, stream, request, call):
+        return getattr(self._fake, stream)(msgspec.structs.replace(request, **self._unheard), call)
+
+
+WISHES = [
+    *((suite, "test_the_model_is_sent", {"model": None}) for suite in SUITES),
+    *((suite, "test_other_options_are_sent_or_refused", {"options": {}}) for suite in SUITES),
+    (suites.TestFakeImages, "test_the_size_is_sent_or_refused", {"size": None}),
+    (suites.TestFakeEmbeddings, "test_the_dimensions_are_sent_or_refused", {"dimensions": None}),
+    (suites.TestFakeEmbeddings, "test_the_task_type_is_sent_or_refused", {"task_type": None}),
+    (suites.TestFakeSpeech, "test_the_speed_is_sent_or_refused", {"speed": None}),
+    (suites.TestFakeSpeech, "test_the_voice_is_sent_or_refused", {"voice": None}),
+    (suites.TestFakeSpeech, "test_the_format_is_sent_or_refused", {"format": None}),
+    (suites.TestFakeSpeech, "test_the_sample_rate_is_sent_or_refused", {"sample_rate": None}),
+    (suites.TestFakeSpeech, "test_the_instructions_are_sent_or_refused", {"instructions": None}),
+    (suites.TestFakeTranscription, "test_the_language_is_sent_or_refused", {"language": None}),
+    (suites.TestFakeTranscription, "test_the_prompt_is_sent_or_refused", {"prompt": None}),
+]
 
 
 @pytest.mark.parametrize(
-    ("suite", "wish"),
-    [
-        (suites.TestFakeImages, "size"),
-        (suites.TestFakeEmbeddings, "dimensions"),
-        (suites.TestFakeSpeech, "speed"),
-        (suites.TestFakeTranscription, "language"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ("suite", "law", "unheard"),
+    WISHES,
+    ids=[f"{suite.__name__}-{law.removeprefix('test_')}" for suite, law, _ in WISHES],
 )
-def test_a_wish_that_is_dropped_is_seen(suite, wish):
-    planted = type("Planted", (suite,), {"adapter": Deaf(suite.name, wish)})()
+def test_a_wish_that_is_dropped_is_seen(suite, law, unheard):
+    planted = type("Planted", (suite,), {"adapter": Deaf(suite.name, **unheard)})()
+    (wish,) = unheard
     with pytest.raises(AssertionError, match=f"{wish}=.*nothing of it was sent"):
-        getattr(planted, f"test_the_{wish}_{'are' if wish == 'dimensions' else 'is'}_sent_or_refused")()
+        getattr(planted, law)()
+
+
+@pytest.mark.parametrize(
+    ("suite", "law", "unheard", "says"),
+    [
+        (
+            suites.TestFakeEmbeddings,
+            "test_that_nothing_may_be_truncated_is_sent_or_refused",
+            {"truncate": True},
+            r"truncate=False was asked for.*without = \('truncate',\)",
+        ),
+        (
+            suites.TestFakeTranscription,
+            "test_the_clip_is_sent",
+            {"audio": allm.Audio.from_bytes(b"another clip", "audio/mpeg")},
+            r"send request\.audio\.to_bytes\(\)",
+        ),
+        (
+            suites.TestFakeTranscription,
+            "test_a_stream_is_asked_for_the_clip",
+            {"audio": allm.Audio.from_bytes(b"another clip", "audio/mpeg")},
+            r"the bytes of request\.audio were not sent",
+        ),
+        (
+            suites.TestFakeSpeech,
+            "test_a_stream_is_asked_for_the_text",
+            {"input": "Good night."},
+            r"send request\.input",
+        ),
+    ],
+    ids=lambda value: value.removeprefix("test_") if isinstance(value, str) and "test_" in value else "",
+)
+def test_what_is_left_out_of_a_request_is_seen(suite, law, unheard, says):
+    planted = type("Planted", (suite,), {"adapter": Deaf(suite.name, **unheard)})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(planted, law)()
+
+
+@pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.__name__)
+def test_a_key_of_the_call_that_is_not_used_is_seen(suite):
+    class Planted(suite):
+        @contextmanager
+        def stage(self, scene):
+            with super().stage(scene) as stage:
+                yield dataclasses.replace(stage, keys=lambda: [STORED] * len(stage.keys()))
+
+    with pytest.raises(AssertionError, match=r"another key was sent: use call\.api_key") as seen:
+        Planted().test_the_key_of_the_call_is_used()
+    assert STORED not in str(seen.value), "whoever reads a failure reads no keys"
+
+
+class Repeats(Spoilt):
+    """The fake with a script of its own: the same whatever the provider makes."""
+
+    def __init__(self, name, answer):
+        super().__init__(name, None)
+        self._answer = answer
+
+    def scripted(self, call):
+        return dataclasses.replace(call, options={**call.options, self._fake.script: [self._answer]})
+
+    def call(self, request, call):
+        return getattr(self._fake, self._method)(request, self.scripted(call))
+
+    def told(self, stream, request, call):
+        return getattr(self._fake, stream)(request, self.scripted(call))
+
+
+CLEAN = [allm.ModerationResult(flagged=False)] * 2
+HARM = [allm.ModerationResult(flagged=True)] * 2
+FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=False)]
+
+
+@pytest.mark.parametrize(
+    ("suite", "law", "answer", "says"),
+    [
+        (suites.TestFakeModeration, "test_each_text_has_its_own_verdict", CLEAN, r"flagged \(False, False\)"),
+        (suites.TestFakeModeration, "test_each_text_has_its_own_verdict", HARM, r"flagged \(True, True\)"),
+        (
+            suites.TestFakeModeration,
+            "test_each_text_has_its_own_verdict",
+            FIRST,
+            r"\(False, True\), and what",
+        ),
+        (suites.TestFakeSpeech, "test_the_clip_is_the_one_that_was_made", [b"mp3"], r"b'mp3' came back"),
+        (
+            suites.TestFakeSpeech,
+            "test_a_stream_comes_to_the_clip_that_was_made",
+            [b"mp", b"3"],
+            r"come to b'mp3'",
+        ),
+        (
+            suites.TestFakeTranscription,
+            "test_the_transcript_is_the_one_that_was_made",
+            "whatever",
+            "'whatever' came back",
+        ),
+        (
+            suites.TestFakeTranscription,
+            "test_a_stream_comes_to_the_transcript_that_was_made",
+            ["what", "ever"],
+            "ends with 'what ever'",
+        ),
+    ],
+    ids=["clean", "harm", "the first", "a clip", "a stream of it", "a transcript", "a stream of that"],
+)
+def test_an_answer_that_is_always_the_same_is_seen(suite, law, answer, says):
+    planted = type("Planted", (suite,), {"adapter": Repeats(suite.name, script.ok(answer))})()
+    with pytest.raises(AssertionError, match=says):
+        getattr(planted, law)()
 
 
 class AnEngineAlone:
@@ -289,12 +528,39 @@ class TestAnEngineAlone(AnEngineAlone, ImageSuite):
         ("test_it_never_tries_again_by_itself", r"give Stage\(requests=…\)"),
         ("test_what_it_is_asked_about_is_sent", r"give Stage\(sent=…\)"),
         ("test_as_many_pictures_come_as_were_asked_for", r"1 came.*never looks at scene\.images"),
+        ("test_each_picture_is_one_that_was_made", r"came back.*never looks at scene\.pictures"),
+        ("test_the_model_is_sent", r"give Stage\(sent=…\)"),
+        ("test_other_options_are_sent_or_refused", r"give Stage\(sent=…\)"),
+        ("test_the_key_of_the_call_is_used", r"give Stage\(keys=…\)"),
+        ("test_every_picture_of_an_edit_is_sent_or_refused", "edits no pictures"),
+        ("test_the_mask_of_an_edit_is_sent_or_refused", "edits no pictures"),
     ],
 )
 def test_what_a_stage_does_not_play_is_skipped_with_what_to_give(law, says):
     suite = type("Suite", (AnEngineAlone, ImageSuite), {})()
     with pytest.raises(SkipTest, match=says):
         getattr(suite, law)()
+
+
+BYTES = b"\xff\xfe?>a picture"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"--form\r\n\r\n" + BYTES + b"\r\n--form",
+        bytearray(BYTES),
+        (b"--form\r\n" + BYTES).decode(errors="replace"),
+        {"picture": BYTES},
+        json.dumps({"picture": base64.b64encode(BYTES).decode()}),
+        {"picture": [base64.urlsafe_b64encode(BYTES).decode().rstrip("=")]},
+    ],
+    ids=["a form", "a buffer", "a text of a form", "values", "base64", "base64 of URLs"],
+)
+def test_bytes_are_found_however_they_were_sent(sent):
+    stage = Stage(engine=allm.Engine(), sent=lambda: ["another request", sent])
+    assert stage.holds(BYTES)
+    assert not stage.holds(b"another picture")
 
 
 def test_a_scene_has_the_kind_of_what_happens():
@@ -309,14 +575,38 @@ def test_every_capability_has_a_suite():
     assert {suite.name for suite in SUITES} == set(CAPABILITIES)
 
 
-def test_a_stage_that_makes_vectors_of_its_own_skips_their_law():
-    class Suite(EmbeddingSuite):
+@pytest.mark.parametrize(
+    ("suite", "law", "field"),
+    [
+        (suites.TestFakeEmbeddings, "test_each_text_has_the_vector_that_was_made_of_it", "vectors"),
+        (suites.TestFakeModeration, "test_each_text_has_its_own_verdict", "verdicts"),
+        (suites.TestFakeSpeech, "test_the_clip_is_the_one_that_was_made", "clip"),
+        (suites.TestFakeSpeech, "test_a_stream_comes_to_the_clip_that_was_made", "clip"),
+        (suites.TestFakeTranscription, "test_the_transcript_is_the_one_that_was_made", "transcript"),
+        (suites.TestFakeTranscription, "test_a_stream_comes_to_the_transcript_that_was_made", "transcript"),
+    ],
+    ids=lambda value: value.removeprefix("test_") if isinstance(value, str) else "",
+)
+def test_a_stage_that_makes_something_of_its_own_skips_the_law_about_it(suite, law, field):
+    class Suite(suite):
         @contextmanager
         def stage(self, scene):
-            yield allm.Engine(embed_adapter="fake")
+            yield allm.Engine(**{CAPABILITIES[suite.name].slot: "fake"})
 
-    with pytest.raises(SkipTest, match=r"never looks at scene\.vectors"):
-        Suite().test_each_text_has_the_vector_that_was_made_of_it()
+    with pytest.raises(SkipTest, match=rf"never looks at scene\.{field}"):
+        getattr(Suite(), law)()
+
+
+@pytest.mark.parametrize(
+    ("wish", "law"),
+    [
+        ("task_type", "test_the_task_type_is_sent_or_refused"),
+        ("truncate", "test_that_nothing_may_be_truncated_is_sent_or_refused"),
+    ],
+)
+def test_what_a_provider_of_vectors_does_without_is_skipped(wish, law):
+    with pytest.raises(SkipTest, match=f"no word for {wish}"):
+        getattr(type("Suite", (suites.TestFakeEmbeddings,), {"without": (wish,)})(), law)()
 
 
 class OtherWay:

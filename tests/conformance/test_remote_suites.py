@@ -11,22 +11,35 @@ from allm_actors.engine import keys
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.services import SERVICES
 from allm_actors.testing import conformance
+from allm_actors.testing.conformance.calls import KEY
 from allm_actors.testing.loopback import LoopbackServer, Reply
-from tests.conformance.services import ROWS, SECRET, answer, answered, pictures, refused, vectors
+from tests.conformance.services import (
+    ROWS,
+    SECRET,
+    answer,
+    answered,
+    pictures,
+    refused,
+    transcript,
+    vectors,
+    verdicts,
+)
 
 MODELS = {("image", "openai"): "dall-e-2", ("embed", "gemini"): "gemini-embedding-001"}
-PIECE = b"\xff\xfb some of the clip"
+WITHOUT = {
+    "openai": ("task_type", "truncate"),
+    "mistral": ("task_type", "truncate"),
+    "ollama": ("task_type",),
+}
+"""What these make vectors without, as the reference of services says."""
 
 
 def reply(row, scene):
-    streamed = {"headers": answer(row.dialect).headers, "chunks": [PIECE, PIECE]}
+    half = len(scene.clip) // 2
+    streamed = {"headers": answer(row.dialect).headers, "chunks": [scene.clip[:half], scene.clip[half:]]}
     match scene.reason:
         case None:
-            if row.span == "image":
-                return pictures(row, scene.images)
-            if row.span == "embed":
-                return vectors(row, scene.vectors)
-            return Reply(**streamed) if scene.streamed else answered(row)
+            return Reply(**streamed) if scene.streamed else said(row, scene)
         case "timeout":
             return Reply(first_byte_delay=math.inf)
         case "network_error":
@@ -35,6 +48,30 @@ def reply(row, scene):
             return Reply(headers={"content-type": "text/plain"}, body=b"It works!")
         case reason:
             return refused(row, reason, scene.retry_after_ms)
+
+
+def said(row, scene):
+    """The whole answer of a provider that makes what the scene says."""
+    match row.span:
+        case "image":
+            return pictures(row, scene.pictures)
+        case "embed":
+            return vectors(row, scene.vectors)
+        case "moderate":
+            return verdicts(row, scene.verdicts)
+        case "speech":
+            return answered(row, body=scene.clip)
+        case _:
+            return transcript(row, scene.transcript)
+
+
+def key_of(row, request):
+    """The key that has arrived, without the scheme that it must have where it is in `authorization`."""
+    header = row.provider.key_header
+    given = request.headers.get(header, "")
+    scheme = "Bearer " if header == "authorization" else ""
+    assert given.startswith(scheme)
+    return given.removeprefix(scheme)
 
 
 class Served:
@@ -57,13 +94,12 @@ class Served:
             try:
                 yield conformance.Stage(
                     engine=allm.Engine(**fields, adapter_opts=opts),
-                    sent=lambda: [request.body for request in server.requests],
+                    sent=lambda: [b"%b\n%b" % (each.target.encode(), each.body) for each in server.requests],
+                    keys=lambda: [key_of(row, each) for each in server.requests],
                 )
             finally:
                 keys.delete(row.provider.name)
-            for request in server.requests:
-                said = request.headers.get(row.provider.key_header)
-                assert said == (f"Bearer {SECRET}" if row.provider.key_header == "authorization" else SECRET)
+            assert {key_of(row, each) for each in server.requests} <= {SECRET, KEY}
 
 
 SUITES = {
@@ -75,4 +111,7 @@ SUITES = {
 }
 for _row in ROWS:
     _name = f"Test{_row.provider.label}{_row.span.title()}"
-    globals()[_name] = type(_name, (Served, SUITES[_row.span]), {"row": (_row.span, _row.provider.name)})
+    _fields = {"row": (_row.span, _row.provider.name)}
+    if _row.span == "embed":
+        _fields["without"] = WITHOUT.get(_row.provider.name, ())
+    globals()[_name] = type(_name, (Served, SUITES[_row.span]), _fields)

@@ -83,13 +83,21 @@ def test_what_is_to_be_changed_is_fetched_without_the_key_and_sent():
     assert b"image/png\r\n\r\nthe mask\r\n" in sent.body
 
 
-def test_only_what_is_sent_is_fetched():
+@pytest.mark.parametrize("row", [OPENAI, GEMINI], ids=lambda row: row.provider.name)
+def test_every_picture_of_an_edit_is_fetched(row):
     pages = {f"/{name}": Reply(body=name.encode(), headers=PNG) for name in ("one", "two")}
-    for row, names in ((OPENAI, ["/one"]), (GEMINI, ["/one", "/two"])):
-        with serving(pages, row) as server:
-            pictures = [Image.from_url(f"{server.url}/{name}") for name in ("one", "two")]
-            edit(server, pictures, row=row)
-            assert sorted(target for method, target in asked_for(server) if method == "GET") == names
+    with serving(pages, row) as server:
+        edit(server, [Image.from_url(f"{server.url}/{name}") for name in ("one", "two")], row=row)
+        assert sorted(target for method, target in asked_for(server) if method == "GET") == ["/one", "/two"]
+
+
+def test_pictures_that_would_not_be_sent_are_not_fetched():
+    pages = {f"/{name}": Reply(body=name.encode(), headers=PNG) for name in ("one", "two")}
+    with serving(pages, OPENAI) as server:
+        pictures = [Image.from_url(f"{server.url}/{name}") for name in ("one", "two")]
+        with pytest.raises(ImageAdapterError, match="takes one picture"):
+            edit(server, pictures, model="dall-e-2")
+        assert asked_for(server) == []
 
 
 def test_a_call_that_is_tried_again_fetches_nothing_again():

@@ -459,6 +459,22 @@ def test_a_host_whose_loop_is_closed_can_be_entered_again(again: str) -> None:
 # An asynchronous adapter that asks another engine without `await`, on the event loop of all calls.
 
 
+class GivesUp:
+    """Cancels itself, as one does whose own task was cancelled by somebody else."""
+
+    name = "gives_up"
+
+    async def stream(self, _request: Any, _call: Any) -> Any:
+        yield allm.MessageStarted()
+        raise asyncio.CancelledError
+
+
+def test_an_adapter_that_cancels_itself_is_said_to_have_done_so() -> None:
+    result = in_time(lambda: allm.chat(allm.Engine(GivesUp()), [allm.user("x")]))
+    assert result.halted_reason == "error"
+    assert "the adapter raised CancelledError, though nobody" in str(result.metadata["error"])
+
+
 class EmbeddingRouter:
     """Hands its call on, as it must not."""
 

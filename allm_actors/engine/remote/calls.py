@@ -146,8 +146,7 @@ class RemoteImages(RemoteService):
         if any(map(is_remote, given)) and not self._fake_answers(call):
             try:
                 self._dialect.encode(without_pictures(request), self._row, self._base_url(call))
-                most = self._dialect.most_pictures
-                request = await with_pictures(request, most, self._row, transport_for(call), call.kept)
+                request = await with_pictures(request, self._row, transport_for(call), call.kept)
             except AdapterError as error:
                 raise self._signed(error, call, None) from None
         response: ImageResponse = await super().ask(request, call)

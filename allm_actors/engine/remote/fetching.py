@@ -48,20 +48,20 @@ def without_pictures(request: ImageRequest) -> ImageRequest:
 
 
 async def with_pictures(
-    request: ImageRequest, most: int | None, row: Service, transport: Transport, kept: dict[Any, Any]
+    request: ImageRequest, row: Service, transport: Transport, kept: dict[Any, Any]
 ) -> ImageRequest:
-    """The request with the bytes of its first `most` pictures and of its mask. Raises the capability's error.
+    """The request with the bytes of its pictures and of its mask. Raises the capability's error.
 
     What is fetched is put into `kept`, and what is there is not fetched.
     """
-    places = [("input_images", image) for image in request.input_images[:most]]
+    places = [("input_images", image) for image in request.input_images]
     if request.operation == "edit" and request.mask is not None:
         places.append(("mask", request.mask))
     had = await _together([_had(image, field, row, transport, kept) for field, image in places])
     pictures = [image for (field, _), image in zip(places, had, strict=True) if field != "mask"]
     return msgspec.structs.replace(
         request,
-        input_images=[*pictures, *request.input_images[len(pictures) :]],
+        input_images=pictures,
         mask=had[-1] if places and places[-1][0] == "mask" else request.mask,
     )
 

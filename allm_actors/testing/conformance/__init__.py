@@ -17,18 +17,13 @@ here knows how the adapter works: it is looked at through `generate`, `stream_ge
 """
 
 from .adapter import AdapterSuite
+from .audio import SpeechSuite, TranscriptionSuite
 from .calls import CallScene
 from .encoder import EncoderSuite
 from .executor import ExecutorSuite
+from .images import ImageSuite
 from .scenes import Scene, Stage
-from .services import (
-    ClassificationSuite,
-    EmbeddingSuite,
-    ImageSuite,
-    ModerationSuite,
-    SpeechSuite,
-    TranscriptionSuite,
-)
+from .services import ClassificationSuite, EmbeddingSuite, ModerationSuite
 from .stream import StreamSuite
 
 __all__ = [

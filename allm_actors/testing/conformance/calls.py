@@ -6,24 +6,24 @@ the facade. What a provider never does, its `stage` skips with `pytest.skip`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from allm_actors.data import AdapterError, ValidationError
+from allm_actors.data import AdapterError, ModerationResult, ValidationError
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.engine.engine import Engine
 
+from .made import CLIP, TRANSCRIPT, VECTORS, VERDICTS, pictures_of
 from .scenes import AGAIN, ATTEMPTS, STATUSES, Looked, Stage, is_refusal, says, skip, skip_if_worth_a_retry
 
-__all__ = ["VECTORS", "CallScene", "CallSuite"]
+__all__ = ["CallScene", "CallSuite"]
 
 REQUEST_ID = "req-of-the-suite"
 METADATA = {"mine": {"deep": [1, None]}}
 NOTE = "for-the-caller-alone"
-VECTORS = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
-"""Of length one, for an adapter may make them so."""
+KEY = "sk-of-the-call-0123456789"
 ONE_ATTEMPT = "make one request, and raise its error: the library tries again, as `retry` says"
 
 
@@ -40,7 +40,18 @@ class CallScene(Looked):
     vectors: tuple[tuple[float, ...], ...] = VECTORS
     """Of `EmbeddingSuite`: the vector that the provider makes of each text, in the order of the texts."""
     images: int = 1
-    """Of `ImageSuite`: how many pictures the provider makes, which is how many it is asked for."""
+    """Of `ImageSuite`: how many pictures the provider makes, at most as many as it is asked for."""
+    verdicts: tuple[ModerationResult, ...] = VERDICTS
+    """Of `ModerationSuite`: what the provider finds in each text, in the order of the texts; its own words will do."""
+    clip: bytes = CLIP
+    """Of `SpeechSuite`: the bytes of the clip that the provider makes; of a stream, all of its pieces together."""
+    transcript: str = TRANSCRIPT
+    """Of `TranscriptionSuite`: what the provider hears; of a stream, all of it together."""
+
+    @property
+    def pictures(self) -> tuple[bytes, ...]:
+        """Of `ImageSuite`: the bytes of each picture that the provider makes, `images` of them. They are PNGs."""
+        return pictures_of(self.images)
 
     @property
     def kind(self) -> Literal["answers", "refuses", "breaks"]:
@@ -64,6 +75,8 @@ class CallSuite:
     name: ClassVar[str]
     words: ClassVar[tuple[str, ...]] = ()
     """What `ask` asks about, as it must be found in what is sent."""
+    model: ClassVar[str] = "the-model-of-the-suite"
+    """The model that the law about it asks for; another, if your adapter takes only those that it knows."""
 
     def stage(self, scene: CallScene) -> AbstractContextManager[Engine | Stage]:
         """A stage whose provider does that, for the time of a `with` block.
@@ -104,6 +117,24 @@ class CallSuite:
         assert not lost, f"{lost} is not in what was sent: the adapter leaves out what it was asked about"
         assert NOTE not in sent, (
             "the request's metadata was sent: it is the caller's own, and only comes back"
+        )
+
+    def test_the_model_is_sent(self) -> None:
+        """The one that the request names."""
+        self.sends("model", self.model, self.model)
+
+    def test_other_options_are_sent_or_refused(self) -> None:
+        """What the library has no field for is in `request.options`: an adapter that does not read them loses them."""
+        self.sends("options", {"seed": 1019}, "1019")
+
+    def test_the_key_of_the_call_is_used(self) -> None:
+        """`call.api_key` comes before a key that is stored: it says whose account pays."""
+        with self.ready(CallScene()) as stage:
+            self.tries(stage, "api_key", lambda: self.ask(stage.engine, api_key=KEY))
+            used = KEY in stage.last_key()  # the other key is nobody's to read: pytest would print it
+        assert used, (
+            "the call has an api_key, and another key was sent: use call.api_key where there is one, as "
+            "allm_actors.engine.keys.fetch(provider, variables, call.api_key) does"
         )
 
     def test_without_retries_it_asks_once(self) -> None:
@@ -165,19 +196,28 @@ class CallSuite:
     def sends(self, wish: str, value: Any, *words: str) -> None:
         """Look that a wish is sent, in one of these words. Skips the law where the adapter refuses it."""
         with self.ready(CallScene()) as stage:
-            try:
-                self.ask(stage.engine, **{wish: value})
-            except (AdapterError, ValidationError, TypeError, ValueError) as error:
-                asked = stage.asked()
-                if is_refusal(error, wish, asked):
-                    skip(f"the adapter refuses it, as it may: {error}")
-                if not asked:
-                    raise
+            self.tries(stage, wish, lambda: self.ask(stage.engine, **{wish: value}))
             sent = stage.all_sent().casefold()
-        assert any(says(sent, word) for word in words), (
-            f"{wish}={value!r} was asked for, and nothing of it was sent: send it, or raise "
-            f'{CAPABILITIES[self.name].error.__name__}("unsupported_feature", …) before anything is sent'
+        assert any(says(sent, word.casefold()) for word in words), (
+            f"{wish}={value!r} was asked for, and nothing of it was sent: {self.send_or_refuse}"
         )
+
+    @property
+    def send_or_refuse(self) -> str:
+        """What an adapter does with a wish."""
+        error = CAPABILITIES[self.name].error.__name__
+        return f'send it, or raise {error}("unsupported_feature", …) before anything is sent'
+
+    def tries(self, stage: Stage, wish: str, ask: Callable[[], Any]) -> None:
+        """Make a call with a wish, whatever comes of it. Skips the law where the adapter refuses the wish."""
+        try:
+            ask()
+        except (AdapterError, ValidationError, TypeError, ValueError) as error:
+            asked = stage.asked()
+            if is_refusal(error, wish, asked):
+                skip(f"the adapter refuses it, as it may: {error}")
+            if not asked:
+                raise
 
     def answered(self, **options: Any) -> Any:
         """The response of a provider that answers."""

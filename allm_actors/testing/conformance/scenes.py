@@ -6,6 +6,7 @@ of its fields were looked at: a law about a field that nobody has looked at was 
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import time
@@ -120,6 +121,8 @@ class Stage:
     """What has arrived, one item for each request: bytes, a text or JSON, in which its words can be found."""
     key: str | None = None
     """The key that the adapter has, from wherever it has it. The library hides that of a call."""
+    keys: Callable[[], Sequence[str]] | None = None
+    """The key that each request has arrived with, as it came, such as the value of a header, `Bearer …`."""
 
     @property
     def counts(self) -> bool:
@@ -144,6 +147,22 @@ class Stage:
         """All requests, as a text: what belongs to one call may be sent with several."""
         return "\n".join(map(_as_text, self._kept()))
 
+    def last_key(self) -> str:
+        """The key of the last request. Skips the law where the stage does not look at keys."""
+        if self.keys is None:
+            skip("give Stage(keys=…): a function that gives the key of each request that has arrived")
+        keys = self.keys()
+        assert keys, (
+            "Stage.keys() is empty after a call: it must have an item for each request that has arrived"
+        )
+        return keys[-1]
+
+    def holds(self, data: bytes) -> bool:
+        """Whether bytes have arrived, as they are or in Base64. Skips the law where the stage keeps nothing."""
+        as_text = data.decode(errors="replace").encode()
+        ways = (data, as_text, *(coded(data).rstrip(b"=") for coded in _BASE64))
+        return any(way in sent for sent in map(_as_bytes, self._kept()) for way in ways)
+
     def _kept(self) -> Sequence[Any]:
         if self.sent is None:
             skip(
@@ -154,6 +173,20 @@ class Stage:
             "Stage.sent() is empty after a call: it must have an item for each request that has arrived"
         )
         return sent
+
+
+_BASE64 = (base64.b64encode, base64.urlsafe_b64encode)
+
+
+def _as_bytes(sent: Any) -> bytes:
+    if isinstance(sent, bytes | bytearray):
+        return bytes(sent)
+    text = sent if isinstance(sent, str) else json.dumps(sent, default=_in_base64, ensure_ascii=False)
+    return text.encode(errors="replace")
+
+
+def _in_base64(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes | bytearray) else str(value)
 
 
 def _as_text(sent: Any) -> str:

@@ -1,56 +1,23 @@
-"""Laws of each service: pictures, embeddings, verdicts, speech, transcripts, answers to questions.
-
-    class TestMyImages(ImageSuite):
-        @contextmanager
-        def stage(self, scene: CallScene) -> Iterator[Stage]:
-            with my_server(scene) as server:
-                yield Stage(
-                    engine=allm.Engine(image_adapter=MyImages(server.url)),
-                    sent=lambda: [request.body for request in server.requests],
-                )
+"""Laws of what is said about texts: embeddings, verdicts, answers to questions.
 
 Rule of this file: what holds for all of them is in `calls.py`; here is what an answer of each has to be.
 """
 
 from __future__ import annotations
 
-import base64
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 from allm_actors import facade
-from allm_actors.data import (
-    AdapterError,
-    Audio,
-    AudioDelta,
-    ClassificationQuestion,
-    CommittedTranscript,
-    ErrorEvent,
-    Image,
-    ImageRequest,
-    ModerationResult,
-    SpeechCompleted,
-    SpeechStarted,
-    TranscriptionCompleted,
-    ValidationError,
-)
-from allm_actors.engine.adapters import find_capable
-from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.data import AdapterError, ClassificationQuestion, ModerationResult, ValidationError
 from allm_actors.engine.engine import Engine
 
-from .calls import VECTORS, CallScene, CallSuite
-from .scenes import require, says, skip
+from .calls import CallScene, CallSuite
+from .made import VECTORS, verdicts_of
+from .scenes import require, skip
 
-__all__ = [
-    "ClassificationSuite",
-    "EmbeddingSuite",
-    "ImageSuite",
-    "ModerationSuite",
-    "SpeechSuite",
-    "TranscriptionSuite",
-]
+__all__ = ["ClassificationSuite", "EmbeddingSuite", "ModerationSuite"]
 
-PICTURE = b"a picture of the suite, which is made of letters"
 QUESTIONS = {
     "team": ClassificationQuestion.choice("Which team?", ["billing", "support"]),
     "mood": ClassificationQuestion.score("How upset?", ["calm", "angry"]),
@@ -58,97 +25,14 @@ QUESTIONS = {
 }
 
 
-class ImageSuite(CallSuite):
-    """Pictures."""
-
-    name = "image"
-    words = ("a grey cat",)
-
-    def ask(self, engine: Engine, **options: Any) -> Any:
-        """A cat."""
-        return facade.generate_image(engine, "a grey cat", **options)
-
-    def test_pictures_are_counted(self) -> None:
-        """`usage.images` is how many there are."""
-        response = self.answered()
-        images, counted = response.images, response.usage.images
-        assert images, "a provider that answers makes a picture, and there is none"
-        assert all(isinstance(image, Image) for image in images), f"these are no Images: {images}"
-        assert counted == len(images), (
-            f"pictures: {len(images)}, and usage.images is {counted}; "
-            "answer with usage=ImageUsage(images=len(images))"
-        )
-
-    def test_as_many_pictures_come_as_were_asked_for(self) -> None:
-        """None of what was paid for is lost."""
-        scene = CallScene(images=3)
-        with self.ready(scene) as stage:
-            count = len(self.ask(stage.engine, n=3).images)
-        message = f"n=3 was asked for, and {count} came: send request.n, and answer with all that comes"
-        require(count == 3, scene, "images", message)
-
-    def test_the_size_is_sent_or_refused(self) -> None:
-        """In pixels, or as a shape."""
-        self.sends("size", (1536, 2048), "2048", "3:4", "portrait")
-
-    def test_an_operation_that_is_not_supported_is_refused(self) -> None:
-        """Before anything is sent, and with its name; any other is not."""
-        picture = Image.from_bytes(b"", "image/png")
-        requests = {
-            "generate": ImageRequest(prompt="a cat"),
-            "edit": ImageRequest(operation="edit", prompt="a hat", input_images=[picture]),
-            "variation": ImageRequest(operation="variation", input_images=[picture]),
-        }
-        for operation, request in requests.items():
-            self.holds_to_its_operations(operation, request)
-
-    def test_the_pictures_to_work_on_are_sent(self) -> None:
-        """An edit that never saw the picture is another picture."""
-        picture = Image.from_bytes(PICTURE, "image/png")
-        request = ImageRequest(operation="edit", prompt="a hat", input_images=[picture])
-        with self.ready(CallScene()) as stage:
-            adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
-            if "edit" not in adapter.supported_operations():
-                skip("this adapter edits no pictures, as it may")
-            facade.generate_image(stage.engine, request)
-            sent = stage.all_sent()
-        written = (PICTURE.decode(), base64.b64encode(PICTURE).decode())
-        assert any(each in sent for each in written), (
-            "the bytes of request.input_images are in nothing that was sent, neither as they are nor in base64: "
-            "send them, or leave 'edit' out of supported_operations()"
-        )
-        assert says(sent, "a hat"), "the prompt of an edit was not sent"
-
-    def holds_to_its_operations(self, operation: str, request: ImageRequest) -> None:
-        """Look that an operation is carried out, or refused, as `supported_operations()` says."""
-        with self.ready(CallScene()) as stage:
-            adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
-            refused, count = None, 0
-            try:
-                facade.generate_image(stage.engine, request)
-            except AdapterError as error:
-                refused, count = error, stage.asked() if stage.counts else 0
-        if operation in adapter.supported_operations():
-            assert refused is None, (
-                f"supported_operations() has {operation!r}, and it was refused: {refused!r}"
-            )
-            return
-        assert refused is not None, f"{operation} was carried out, and supported_operations() lacks it"
-        assert refused.reason == "unsupported_operation", f"{operation}: it failed with {refused!r}"
-        assert refused.metadata.get("operation") == operation, (
-            f"{operation!r} was refused without its name: raise "
-            'ImageAdapterError("unsupported_operation", metadata={"operation": request.operation})'
-        )
-        assert count == 0, (
-            f"{operation!r} was refused after requests: {count}; look at it before anything is sent"
-        )
-
-
 class EmbeddingSuite(CallSuite):
     """Vectors."""
 
     name = "embed"
     texts = words = ("a grey cat", "a dog", "income tax")
+    without: ClassVar[tuple[str, ...]] = ()
+    """Of `task_type` and `truncate`, what your provider has no word for and does without: `truncate` where it never
+    cuts a text, `task_type` where its vectors are the same for every task. The laws about them are skipped."""
 
     def ask(self, engine: Engine, **options: Any) -> Any:
         """Three texts."""
@@ -189,6 +73,31 @@ class EmbeddingSuite(CallSuite):
         if not self.shortens():
             self.sends("dimensions", 1021, "1021")
 
+    def test_the_task_type_is_sent_or_refused(self) -> None:
+        """A provider makes other vectors of a question than of a text that may answer it."""
+        self.skip_if_without("task_type")
+        self.sends("task_type", "search_query", "query")
+
+    def test_that_nothing_may_be_truncated_is_sent_or_refused(self) -> None:
+        """The vector of half a text looks like that of a whole one."""
+        self.skip_if_without("truncate")
+        cut, whole = (self.sent_for(truncate) for truncate in (True, False))
+        assert cut != whole, (
+            "truncate=False was asked for, and what was sent is the same as for truncate=True: "
+            f"{self.send_or_refuse}; or say without = ('truncate',) in your suite, if your provider never cuts a text"
+        )
+
+    def sent_for(self, truncate: bool) -> str:
+        """What is sent of a call that may, or must not, cut its texts. Skips the law where the adapter refuses it."""
+        with self.ready(CallScene()) as stage:
+            self.tries(stage, "truncate", lambda: self.ask(stage.engine, truncate=truncate))
+            return stage.all_sent()
+
+    def skip_if_without(self, wish: str) -> None:
+        """Skip the law about what the provider has no word for."""
+        if wish in self.without:
+            skip(f"this provider has no word for {wish}, as the suite's `without` says")
+
     def shortens(self) -> bool:
         """Whether vectors come as short as they are asked for, however long the provider makes them."""
         with self.ready(CallScene()) as stage:
@@ -226,6 +135,19 @@ class ModerationSuite(CallSuite):
         flags = [result.flagged for result in results]
         assert all(type(flag) is bool for flag in flags), f"flagged is True or False, and here it is {flags}"
 
+    def test_each_text_has_its_own_verdict(self) -> None:
+        """What the provider flags is flagged, and nothing else: harm that is taken for clean is let through."""
+        for flags in ((True, False), (False, True)):
+            scene = CallScene(verdicts=verdicts_of(*flags))
+            with self.ready(scene) as stage:
+                results = self.ask(stage.engine).results
+            got = tuple(result.flagged for result in results)
+            message = (
+                f"of two texts the provider flagged {flags}, and what came back is flagged {got}: "
+                "give each text the verdict on it"
+            )
+            require(got == flags, scene, "verdicts", message)
+
     def test_scores_are_probabilities_of_categories(self) -> None:
         """Floats from 0 to 1, of categories that were judged."""
         for result in self.answered().results:
@@ -235,97 +157,6 @@ class ModerationSuite(CallSuite):
             assert all(isinstance(score, float) and 0 <= score <= 1 for score in scores.values()), (
                 f"a score is a float from 0 to 1: {scores}"
             )
-
-
-class SpeechSuite(CallSuite):
-    """Clips, and clips in pieces."""
-
-    name = "speech"
-    words = ("Good morning.",)
-
-    def ask(self, engine: Engine, **options: Any) -> Any:
-        """Good morning."""
-        return facade.synthesize(engine, "Good morning.", **options)
-
-    def test_the_clip_has_bytes_and_a_type(self) -> None:
-        """`audio/…`, and the format that came."""
-        audio = self.answered().audio
-        assert audio.to_bytes(), "the clip is empty"
-        assert audio.mime_type.startswith("audio/"), (
-            f"a clip's type is audio/…, and here it is {audio.mime_type!r}"
-        )
-
-    def test_the_speed_is_sent_or_refused(self) -> None:
-        """As a factor, or in percent."""
-        self.sends("speed", 1.0625, "1.0625", "106.25", "6.25")
-
-    def test_a_stream_is_a_beginning_pieces_and_an_end(self) -> None:
-        """No piece is empty, and nothing follows the end."""
-        told = self.told(CallScene(streamed=True))
-        kinds = [type(event).__name__ for event in told]
-        assert len(told) > 2, (
-            f"a stream is SpeechStarted, AudioDeltas and SpeechCompleted, and this one {kinds}"
-        )
-        first, *pieces, last = told
-        assert isinstance(first, SpeechStarted), (
-            f"a stream begins with SpeechStarted, and this one is {kinds}"
-        )
-        assert isinstance(last, SpeechCompleted), (
-            f"a stream ends with SpeechCompleted, and this one is {kinds}"
-        )
-        for piece in pieces:
-            assert isinstance(piece, AudioDelta), f"between its beginning and its end a stream has {piece!r}"
-            assert piece.data, "an AudioDelta is empty: leave it out"
-
-    def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
-        """As an event, exactly one."""
-        _ends_with_its_error(self.told(CallScene(reason="network_error", streamed=True)))
-
-    def told(self, scene: CallScene) -> list[Any]:
-        """Every event of a stream."""
-        with self.ready(scene) as stage:
-            return list(facade.stream_synthesize(stage.engine, "Good morning."))
-
-
-class TranscriptionSuite(CallSuite):
-    """Transcripts, and transcripts in pieces."""
-
-    name = "transcribe"
-    clip = Audio.from_bytes(b"Good morning.", "audio/mpeg")
-    """A clip that your provider understands."""
-
-    def ask(self, engine: Engine, **options: Any) -> Any:
-        """The clip."""
-        return facade.transcribe(engine, self.clip, **options)
-
-    def test_there_is_a_text(self) -> None:
-        """Of the clip, which says something."""
-        assert self.answered().text, "a clip that says something became an empty text"
-
-    def test_the_language_is_sent_or_refused(self) -> None:
-        """A clip that is taken for another language becomes nonsense."""
-        self.sends("language", "haw", "haw")
-
-    def test_a_stream_ends_with_all_that_it_committed(self) -> None:
-        """Trimmed, and joined with one space."""
-        told = self.told(CallScene(streamed=True))
-        assert told, "a stream of an answer has no events"
-        last = told[-1]
-        assert isinstance(last, TranscriptionCompleted), (
-            f"a stream ends with TranscriptionCompleted, not {last!r}"
-        )
-        committed = [event.text.strip() for event in told if isinstance(event, CommittedTranscript)]
-        whole = " ".join(text for text in committed if text)
-        assert last.text == whole, f"it committed {committed}, and its last event says {last.text!r}"
-
-    def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
-        """As an event, exactly one."""
-        _ends_with_its_error(self.told(CallScene(reason="network_error", streamed=True)))
-
-    def told(self, scene: CallScene) -> list[Any]:
-        """Every event of a stream."""
-        with self.ready(scene) as stage:
-            return list(facade.stream_transcribe(stage.engine, self.clip))
 
 
 class ClassificationSuite(CallSuite):
@@ -360,14 +191,3 @@ def _is_near(got: list[float], wanted: list[float]) -> bool:
     return len(got) == len(wanted) and all(
         math.isclose(one, other, abs_tol=0.001) for one, other in zip(got, wanted, strict=True)
     )
-
-
-def _ends_with_its_error(told: list[Any]) -> None:
-    kinds = [type(event).__name__ for event in told]
-    assert kinds.count(ErrorEvent.__name__) == 1, (
-        f"a stream that breaks off has one ErrorEvent, and this one is {kinds}"
-    )
-    last = told[-1]
-    assert isinstance(last, ErrorEvent), f"nothing follows the ErrorEvent, and here it is {kinds}"
-    reason = getattr(last.error, "reason", None)
-    assert reason == "network_error", f"a connection broke, and the error is {last.error!r}"

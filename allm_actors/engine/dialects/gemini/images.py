@@ -35,8 +35,6 @@ _RATIO = re.compile(r"\d{1,2}:\d{1,2}", re.ASCII)
 class GeminiImages:
     """The dialect, as adapters use it."""
 
-    most_pictures = None
-
     def encode(self, request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
         """See `ServiceDialect.encode`."""
         model = request.model or row.model or ""

@@ -4,7 +4,7 @@ Rule of this file: pure. Which fields a model takes is a table; a field of ours 
 sent. `options` are sent as they are, under our fields.
 
     model        operations                  fields besides model, prompt, n, size
-    dall-e-2     generate, edit, variation   response_format
+    dall-e-2     generate, edit, variation   response_format; an edit takes one picture, as any variation does
     dall-e-3     generate                    response_format, quality, style
     gpt-image-…  generate, edit              quality, background; pictures always come as Base64
     any other    all                         response_format, quality, style
@@ -48,12 +48,14 @@ class _Family:
     edit: tuple[str, ...] = ()
     variation: tuple[str, ...] = ("n", "size", "response_format")
     urls: bool = True
+    several: bool = True
 
 
 _DALL_E_2: Final = _Family(
     operations=("generate", "edit", "variation"),
     generate=("prompt", "n", "size", "response_format"),
     edit=("prompt", "n", "size", "response_format"),
+    several=False,
 )
 _DALL_E_3: Final = _Family(
     operations=("generate",), generate=("prompt", "n", "size", "response_format", "quality", "style")
@@ -78,8 +80,6 @@ _FAMILIES: Final = (
 class OpenAIImages:
     """The dialect, as adapters use it."""
 
-    most_pictures = 1
-
     def encode(self, request: ImageRequest, row: Service, base_url: str) -> HttpRequest:
         """See `ServiceDialect.encode`."""
         model = request.model or row.model
@@ -92,6 +92,7 @@ class OpenAIImages:
             message = "pictures are read from one answer; leave stream out of options"
             raise row.error("invalid_request", message, metadata={"field": "options"})
         check_pictures_given(request, row)
+        _check_several(request, model, family, row)
         url = f"{base_url}/images/{_PATHS[request.operation]}"
         fields = {**request.options, "model": model, **_fields(request, family)}
         if request.operation == "generate":
@@ -141,6 +142,16 @@ def _family(model: str | None) -> _Family:
     return next((family for name, family in _FAMILIES if (model or "").startswith(name)), _OTHER)
 
 
+def _check_several(request: ImageRequest, model: str | None, family: _Family, row: Service) -> None:
+    """Raises `unsupported_feature` for more pictures than there is a place for: none of them is left out."""
+    count = len(request.input_images)
+    taken = family.several and request.operation == "edit"
+    if request.operation == "generate" or count == 1 or taken:
+        return
+    message = f"{row.provider.label}'s {model} takes one picture for its {request.operation}, got {count}"
+    raise row.error("unsupported_feature", message, metadata={"field": "input_images"})
+
+
 def _fields(request: ImageRequest, family: _Family) -> dict[str, Any]:
     size = request.size
     values: Mapping[str, Any] = {
@@ -157,15 +168,16 @@ def _fields(request: ImageRequest, family: _Family) -> dict[str, Any]:
 
 
 def _files(request: ImageRequest, row: Service) -> list[FilePart]:
-    files = [_file("image", request.input_images[0], "image.png", row)]
+    name = "image" if len(request.input_images) == 1 else "image[]"
+    files = [_file(name, image, "image.png", row) for image in request.input_images]
     if request.operation == "edit" and request.mask is not None:
         files.append(_file("mask", request.mask, "mask.png", row))
     return files
 
 
 def _file(name: str, image: Image, filename: str, row: Service) -> FilePart:
-    data = picture_bytes(image, "input_images" if name == "image" else name, row)
-    own = file_name(image.source) if name == "image" else None
+    data = picture_bytes(image, "mask" if name == "mask" else "input_images", row)
+    own = file_name(image.source) if name != "mask" else None
     return FilePart(name=name, filename=own or filename, content_type=image.mime_type or _PNG, data=data)
 
 

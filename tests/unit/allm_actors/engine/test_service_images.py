@@ -121,11 +121,11 @@ def test_an_operation_that_a_model_does_not_have_is_refused_by_name(name, model,
     assert "it has: " in error.message
 
 
-def test_an_edit_is_a_form_with_the_first_picture_and_the_mask():
+def test_an_edit_is_a_form_with_the_picture_and_the_mask():
     url, fields, files = form(
         operation="edit",
         model="gpt-image-1",
-        input_images=[PICTURE, Image.from_bytes(b"other", "image/png")],
+        input_images=[PICTURE],
         mask=Image.from_bytes(b"mask", "image/png"),
         n=2,
         quality="low",
@@ -143,6 +143,26 @@ def test_an_edit_is_a_form_with_the_first_picture_and_the_mask():
         ("image", "image.png", "image/jpeg", b"pixels"),
         ("mask", "mask.png", "image/png", b"mask"),
     ]
+
+
+def test_an_edit_of_several_pictures_has_them_all():
+    several = [PICTURE, Image.from_bytes(b"other", "image/png")]
+    mask = Image.from_bytes(b"mask", "image/png")
+    _, _, files = form(operation="edit", model="gpt-image-1", input_images=several, mask=mask)
+    assert files == [
+        ("image[]", "image.png", "image/jpeg", b"pixels"),
+        ("image[]", "image.png", "image/png", b"other"),
+        ("mask", "mask.png", "image/png", b"mask"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "operation"), [("dall-e-2", "edit"), ("dall-e-2", "variation"), ("another", "variation")]
+)
+def test_a_second_picture_that_has_no_place_is_refused_and_not_left_out(model, operation):
+    error = refused("openai", model=model, operation=operation, input_images=[PICTURE, PICTURE])
+    assert (error.reason, error.metadata["field"]) == ("unsupported_feature", "input_images")
+    assert "takes one picture" in error.message
 
 
 def test_a_variation_has_no_prompt(tmp_path):

@@ -1,0 +1,185 @@
+"""Laws of pictures.
+
+    class TestMyImages(ImageSuite):
+        @contextmanager
+        def stage(self, scene: CallScene) -> Iterator[Stage]:
+            with my_server(scene) as server:
+                yield Stage(
+                    engine=allm.Engine(image_adapter=MyImages(server.url)),
+                    sent=lambda: [request.body for request in server.requests],
+                    keys=lambda: [request.headers["x-api-key"] for request in server.requests],
+                )
+
+Rule of this file: a picture is its bytes, those that are sent and those that come back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allm_actors import facade
+from allm_actors.data import AdapterError, Image, ImageRequest
+from allm_actors.engine.adapters import find_capable
+from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.engine import Engine
+
+from .calls import CallScene, CallSuite
+from .made import pictures_of
+from .scenes import Stage, require, says, skip
+
+__all__ = ["ImageSuite"]
+
+PICTURE = b"a picture of the suite, which is made of letters"
+ANOTHER = b"another picture of the suite, and of other letters"
+MASK = b"a mask of the suite: where the hat has to be"
+
+
+class ImageSuite(CallSuite):
+    """Pictures."""
+
+    name = "image"
+    words = ("a grey cat",)
+
+    def ask(self, engine: Engine, **options: Any) -> Any:
+        """A cat."""
+        return facade.generate_image(engine, "a grey cat", **options)
+
+    def test_pictures_are_counted(self) -> None:
+        """`usage.images` is how many there are."""
+        response = self.answered()
+        images, counted = response.images, response.usage.images
+        assert images, "a provider that answers makes a picture, and there is none"
+        assert all(isinstance(image, Image) for image in images), f"these are no Images: {images}"
+        assert counted == len(images), (
+            f"pictures: {len(images)}, and usage.images is {counted}; "
+            "answer with usage=ImageUsage(images=len(images))"
+        )
+
+    def test_as_many_pictures_come_as_were_asked_for(self) -> None:
+        """None of what was paid for is lost."""
+        scene = CallScene(images=3)
+        with self.ready(scene) as stage:
+            count = len(self.ask(stage.engine, n=3).images)
+        message = f"n=3 was asked for, and {count} came: send request.n, and answer with all that comes"
+        require(count == 3, scene, "images", message)
+
+    def test_pictures_that_did_not_come_are_not_counted(self) -> None:
+        """A provider may make fewer than were asked for; whoever pays for each pays for those."""
+        with self.ready(CallScene(images=2)) as stage:
+            try:
+                response = self.ask(stage.engine, n=3)
+            except AdapterError as error:
+                skip(f"to this adapter fewer pictures than were asked for are a failure: {error}")
+        images, counted = response.images, response.usage.images
+        assert counted == len(images), (
+            f"n=3 was asked for, {len(images)} came, and usage.images is {counted}; "
+            "answer with usage=ImageUsage(images=len(images))"
+        )
+
+    def test_each_picture_is_one_that_was_made(self) -> None:
+        """To its last byte, and none of them twice."""
+        scene = CallScene(images=3)
+        with self.ready(scene) as stage:
+            images = self.ask(stage.engine, n=3).images
+        if any(image.source[0] == "url" for image in images):
+            skip("the pictures of this adapter are behind URLs, as they may be")
+        got, wanted = sorted(image.to_bytes() for image in images), sorted(pictures_of(3))
+        whole = len({*got} & {*wanted})
+        message = (
+            f"the provider made 3 pictures, and {whole} of them came back as they were, among {len(got)}: give each "
+            "its own bytes, decoded where the provider writes base64, as Image.from_base64 does"
+        )
+        require(got == wanted, scene, "pictures", message)
+
+    def test_a_picture_says_what_it_is(self) -> None:
+        """Its MIME type, `image/…`; whoever shows a picture, or sends it on, needs that. One behind a URL has none."""
+        here = [image for image in self.answered().images if image.source[0] != "url"]
+        types = [image.mime_type for image in here]
+        assert all((each or "").startswith("image/") for each in types), (
+            f"the MIME types of the pictures are {types}: give the one that the provider says, or always sends"
+        )
+
+    def test_the_size_is_sent_or_refused(self) -> None:
+        """In pixels, or as a shape."""
+        self.sends("size", (1536, 2048), "2048", "3:4", "portrait")
+
+    def test_an_operation_that_is_not_supported_is_refused(self) -> None:
+        """Before anything is sent, and with its name; any other is not."""
+        picture = Image.from_bytes(b"", "image/png")
+        requests = {
+            "generate": ImageRequest(prompt="a cat"),
+            "edit": ImageRequest(operation="edit", prompt="a hat", input_images=[picture]),
+            "variation": ImageRequest(operation="variation", input_images=[picture]),
+        }
+        for operation, request in requests.items():
+            self.holds_to_its_operations(operation, request)
+
+    def test_the_pictures_to_work_on_are_sent(self) -> None:
+        """An edit that never saw the picture is another picture."""
+        picture = Image.from_bytes(PICTURE, "image/png")
+        request = ImageRequest(operation="edit", prompt="a hat", input_images=[picture])
+        with self.ready(CallScene()) as stage:
+            skip_unless_it_edits(stage)
+            facade.generate_image(stage.engine, request)
+            sent, held = stage.all_sent(), stage.holds(PICTURE)
+        assert held, (
+            "the bytes of request.input_images are in nothing that was sent, neither as they are nor in base64: "
+            "send them, or leave 'edit' out of supported_operations()"
+        )
+        assert says(sent, "a hat"), "the prompt of an edit was not sent"
+
+    def test_every_picture_of_an_edit_is_sent_or_refused(self) -> None:
+        """A hat on one picture, from another, needs both."""
+        self.edits_with("input_images", [PICTURE, ANOTHER])
+
+    def test_the_mask_of_an_edit_is_sent_or_refused(self) -> None:
+        """Without it the whole picture is changed, and not the place that the caller meant."""
+        self.edits_with("mask", [PICTURE], mask=MASK)
+
+    def edits_with(self, wish: str, pictures: list[bytes], mask: bytes | None = None) -> None:
+        """Look that all bytes of an edit are sent. Skips the law where the adapter refuses the wish."""
+        request = ImageRequest(
+            operation="edit",
+            prompt="a hat",
+            input_images=[Image.from_bytes(each, "image/png") for each in pictures],
+            mask=None if mask is None else Image.from_bytes(mask, "image/png"),
+        )
+        with self.ready(CallScene()) as stage:
+            skip_unless_it_edits(stage)
+            self.tries(stage, wish, lambda: facade.generate_image(stage.engine, request))
+            lost = [each for each in (*pictures, mask) if each is not None and not stage.holds(each)]
+        assert not lost, (
+            f"request.{wish} was given to an edit, and of its bytes {lost} was nothing sent, neither as they are nor "
+            f"in base64: {self.send_or_refuse}"
+        )
+
+    def holds_to_its_operations(self, operation: str, request: ImageRequest) -> None:
+        """Look that an operation is carried out, or refused, as `supported_operations()` says."""
+        with self.ready(CallScene()) as stage:
+            adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
+            refused, count = None, 0
+            try:
+                facade.generate_image(stage.engine, request)
+            except AdapterError as error:
+                refused, count = error, stage.asked() if stage.counts else 0
+        if operation in adapter.supported_operations():
+            assert refused is None, (
+                f"supported_operations() has {operation!r}, and it was refused: {refused!r}"
+            )
+            return
+        assert refused is not None, f"{operation} was carried out, and supported_operations() lacks it"
+        assert refused.reason == "unsupported_operation", f"{operation}: it failed with {refused!r}"
+        assert refused.metadata.get("operation") == operation, (
+            f"{operation!r} was refused without its name: raise "
+            'ImageAdapterError("unsupported_operation", metadata={"operation": request.operation})'
+        )
+        assert count == 0, (
+            f"{operation!r} was refused after requests: {count}; look at it before anything is sent"
+        )
+
+
+def skip_unless_it_edits(stage: Stage) -> None:
+    """Skip the law where the adapter has no edits."""
+    adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
+    if "edit" not in adapter.supported_operations():
+        skip("this adapter edits no pictures, as it may")

@@ -1,0 +1,50 @@
+"""What the provider of a scene makes: vectors, verdicts, pictures, a clip, a transcript.
+
+Rule of this file: small values of which no two are alike, and which no adapter could guess. A suite compares with
+these, never with the scene's: what it looked at itself would count as played.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+from allm_actors.data import ModerationResult
+
+__all__ = ["CLIP", "TRANSCRIPT", "VECTORS", "VERDICTS", "pictures_of", "verdicts_of"]
+
+VECTORS = ((1.0, 0.0), (0.0, 1.0), (0.6, -0.8))
+"""Of length one, for an adapter may make them so."""
+CLIP = b"\xff\xfb\x90\x00 a clip of the suite \x00\x01\xfe\xff"
+TRANSCRIPT = "The lighthouse of São João is dark."
+
+
+def verdicts_of(*flags: bool) -> tuple[ModerationResult, ...]:
+    """A verdict for each flag, at its place; what is flagged is violent."""
+    return tuple(
+        ModerationResult(
+            flagged=flag,
+            categories={"violence": flag, "hate": False},
+            category_scores={"violence": 0.75 if flag else 0.125, "hate": 0.0625},
+            index=index,
+        )
+        for index, flag in enumerate(flags)
+    )
+
+
+VERDICTS = verdicts_of(True, False)
+
+
+def pictures_of(count: int) -> tuple[bytes, ...]:
+    """So many PNGs of one pixel, each in a grey of its own."""
+    return tuple(_png(grey % 256) for grey in range(1, count + 1))
+
+
+def _png(grey: int) -> bytes:
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes([0, grey]))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
