@@ -61,6 +61,7 @@ TABLE = [
     (planted.WritesOtherRawArguments, A, "test_tool_calls_come_back", "raw_arguments is"),
     (planted.CompletesWithAnotherText, S, "test_the_message_is_what_was_told", "'other'"),
     (planted.CompletesWithoutText, S, "test_the_message_is_what_was_told", "the same text"),
+    (planted.CompletesCallsWithoutText, S, "test_the_message_has_the_text_beside_its_calls", "the same text"),
     (planted.CompletesWithAUsersMessage, S, "test_the_message_is_what_was_told", "not the user's"),
     (planted.CompletesWithoutCalls, S, "test_the_message_has_the_calls_that_were_told", "with a ToolCall"),
     (planted.CompletesAfterItsError, S, "test_refused_rate_limited", "nothing is told after"),
@@ -69,6 +70,19 @@ TABLE = [
     (planted.TellsItsKey, A, "test_the_key_is_not_in_an_error_of_the_provider", "the key is in the error"),
     (planted.KeepsItsKey, A, "test_the_key_is_not_in_an_error_of_the_network", "the key is in the error"),
     (planted.DropsArguments, A, "test_tool_calls_come_back", "Lisbon"),
+    (
+        planted.TakesABreakForTheEnd,
+        S,
+        "test_a_connection_that_breaks_in_the_middle_is_an_event",
+        "network_error",
+    ),
+    (
+        planted.TakesAnyEndForTheEnd,
+        S,
+        "test_an_answer_that_has_no_end_is_an_event",
+        "that the provider itself",
+    ),
+    (planted.SkipsGarbage, S, "test_garbage_in_the_middle_is_an_event", "malformed_response"),
     (planted.GivesAllCallsOneId, A, "test_tool_calls_come_back", None),
     (planted.NeverBeginsACall, S, "test_a_tool_call_is_begun_and_completed_once", "were begun"),
     (planted.WritesOtherArguments, S, "test_a_tool_call_is_begun_and_completed_once", "the fragments"),
@@ -131,6 +145,40 @@ def test_a_key_refused_with_a_status_worth_a_retry_is_the_stages_doing():
     suite = type("Suite", (planted.OnStage, AdapterSuite), {"adapter": Overloaded})()
     with pytest.raises(SkipTest, match=r"use scene\.status"):
         suite.test_a_refused_key_is_not_tried_again()
+
+
+class OneFailure:
+    """A stage of a stream that has one failure for the middle, whatever the scene says of it."""
+
+    @contextmanager
+    def stage(self, scene):
+        provider = planted.Provider(Scene(kind=scene.kind, reason="rate_limited"))
+        yield Stage(engine=planted.allm.Engine(adapter=planted.Right(provider)))
+
+
+@pytest.mark.parametrize(
+    ("law", "field"),
+    [
+        ("test_a_connection_that_breaks_in_the_middle_is_an_event", "reason"),
+        ("test_an_answer_that_has_no_end_is_an_event", "unfinished"),
+        ("test_garbage_in_the_middle_is_an_event", "reason"),
+    ],
+)
+def test_a_failure_in_the_middle_that_a_stage_does_not_play_is_skipped(law, field):
+    suite = type("Suite", (OneFailure, StreamSuite), {})()
+    with pytest.raises(SkipTest, match=f"never looks at scene.{field}"):
+        getattr(suite, law)()
+
+
+def test_a_break_may_overtake_what_was_said_before_it():
+    class Overtaken(planted.Right):
+        """A reset drops what nobody had read yet."""
+
+        def stream(self, request, call):
+            raise self.failure(call)
+
+    suite = type("Suite", (planted.OnStage, StreamSuite), {"adapter": Overtaken})()
+    suite.test_a_connection_that_breaks_in_the_middle_is_an_event()
 
 
 def test_a_scene_knows_which_of_its_fields_were_looked_at():

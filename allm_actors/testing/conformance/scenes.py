@@ -85,13 +85,19 @@ class Scene(Looked):
     text: tuple[str, ...] = ("Hello ", "there, ", "you.")
     """The pieces that it says, in order, each on its own."""
     tool_calls: tuple[ToolCall, ...] = ()
-    """The calls that it makes after the text, in order; where your format has no ids, theirs are for nothing."""
+    """The calls that it makes after the text, in order; where your format has no ids, theirs are for nothing. Of the
+    arguments of one that has none, say what your provider says: an empty text, nothing at all, or `{}`."""
     usage: Usage | None = None
     """What it says that the answer took: `input_tokens` and `output_tokens`. None: nothing needs to be said."""
     finish_reason: FinishReason = "stop"
-    """Why its answer ends, in the library's words; say it in the provider's: `stop`, `length` or `tool_calls`."""
+    """Why its answer ends, in the library's words; say it in the provider's: `stop`, `length`, `tool_calls` or
+    `content_filter`."""
     reason: str | None = None
-    """What `AdapterError.reason` must say of the failure; None where nothing fails."""
+    """What `AdapterError.reason` must say of the failure; None where nothing fails. In the middle, `network_error` is a
+    connection that breaks, and `malformed_response` garbage among the pieces, after which the answer goes on."""
+    unfinished: bool = False
+    """Of a `network_error` in the middle: nothing breaks, and what is sent ends in good order, but without the mark
+    that the provider's answers end with."""
     retry_after_ms: int | None = None
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     request_id: str | None = None
@@ -120,6 +126,8 @@ class Stage:
     """What has arrived, one item for each request: bytes, a text or JSON, in which its words can be found."""
     key: str | None = None
     """The key that the adapter has, from wherever it has it. The library hides that of a call."""
+    keys: Callable[[], Sequence[str]] | None = None
+    """The key that each request has arrived with, as it came, such as the value of a header, `Bearer …`."""
 
     @property
     def counts(self) -> bool:
@@ -143,6 +151,16 @@ class Stage:
     def all_sent(self) -> str:
         """All requests, as a text: what belongs to one call may be sent with several."""
         return "\n".join(map(_as_text, self._kept()))
+
+    def last_key(self) -> str:
+        """The key of the last request. Skips the law where the stage does not look at keys."""
+        if self.keys is None:
+            skip("give Stage(keys=…): a function that gives the key of each request that has arrived")
+        keys = self.keys()
+        assert keys, (
+            "Stage.keys() is empty after a call: it must have an item for each request that has arrived"
+        )
+        return keys[-1]
 
     def _kept(self) -> Sequence[Any]:
         if self.sent is None:
