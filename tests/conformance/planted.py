@@ -189,6 +189,7 @@ class OnStage:
     """A stage on which `adapter` asks the provider."""
 
     adapter = Right
+    tells_strict = True
 
     @contextmanager
     def stage(self, scene):

@@ -162,6 +162,8 @@ class Loopback:
 
 
 class TestOpenAICompatibleAdapter(Loopback, AdapterSuite):
+    tells_strict = True
+
     def test_unsupported_feature(self) -> None:
         """Needs a request that this provider cannot serve; there is none in a scene."""
         pytest.skip("chat completions servers refuse what they cannot do as invalid_request")

@@ -12,13 +12,14 @@ from typing import Any
 from allm_actors.data import AdapterError, ToolCall, Usage
 from allm_actors.facade import generate
 
-from .requests import CALLS, FORECAST, RequestLaws, answer_with_tools, question
+from .histories import HistoryLaws
+from .requests import CALLS, FORECAST, answer_with_tools, question
 from .scenes import REQUEST_ID, SPECIAL, Scene, Stage, require, skip
 
 __all__ = ["AdapterSuite"]
 
 
-class AdapterSuite(RequestLaws):
+class AdapterSuite(HistoryLaws):
     """Subclass it, and implement `stage`; without `requests` and `sent` in the `Stage`, some laws are skipped."""
 
     patience = 0.3
