@@ -78,6 +78,7 @@ TABLE = [
     (planted.KeepsItsText, A, "test_a_call_knows_nothing_of_the_one_before", "keep nothing"),
     (planted.KeepsItsTextOfOneCall, S, "test_two_streams_at_once_are_two", "keep nothing"),
     (planted.EveryEndIsAStop, A, "test_an_answer_that_was_cut_off_says_so", "make it 'length'"),
+    (planted.EveryEndIsAStop, A, "test_an_answer_that_a_policy_ended_says_so", "make it 'content_filter'"),
     (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "ends with 'tool_calls'"),
     (planted.DropsUsage, A, "test_what_it_used_comes_back", r"became \(None, None\)"),
     (planted.SwapsUsage, A, "test_what_it_used_comes_back", r"became \(13, 21\)"),
@@ -97,6 +98,7 @@ TABLE = [
     (planted.TellsItsKey, A, "test_the_key_is_not_in_an_error_of_the_provider", "the key is in the error"),
     (planted.KeepsItsKey, A, "test_the_key_is_not_in_an_error_of_the_network", "the key is in the error"),
     (planted.DropsArguments, A, "test_tool_calls_come_back", "Lisbon"),
+    (planted.NeedsArguments, A, "test_a_call_without_arguments_comes_back", "without a text are {}"),
     (
         planted.TakesABreakForTheEnd,
         S,
@@ -155,6 +157,8 @@ class Earlier:
         ("test_whether_a_form_is_strict_is_sent", "give Stage"),
         ("test_the_key_is_not_in_an_error_of_the_provider", r"give Stage\(key=…\)"),
         ("test_the_key_of_the_call_is_sent", r"give Stage\(keys=…\)"),
+        ("test_an_answer_that_a_policy_ended_says_so", "never looks at scene.finish_reason"),
+        ("test_a_call_without_arguments_comes_back", "never looks at scene.tool_calls"),
         ("test_an_answer_that_was_cut_off_says_so", "never looks at scene.finish_reason"),
         ("test_tool_calls_come_back", "never looks at scene.tool_calls"),
         ("test_what_it_used_comes_back", "never looks at scene.usage"),
@@ -235,6 +239,18 @@ def test_an_adapter_may_send_a_temperature_of_zero_where_none_is_given():
             return super().body(request) | {"temperature": request.temperature or 0.0}
 
     suite_of(Cold).test_a_temperature_of_zero_is_sent_or_refused()
+
+
+def test_a_policys_end_may_be_an_error():
+    class Refusing(planted.Right):
+        """What a policy ended is none of its answers."""
+
+        def end(self, text, calls, reason, usage):
+            if reason == "content_filter":
+                raise planted.allm.AdapterError(reason, provider=self.name, message="no")
+            return super().end(text, calls, reason, usage)
+
+    suite_of(Refusing).test_an_answer_that_a_policy_ended_says_so()
 
 
 def test_a_stage_may_write_all_that_was_sent_as_python_does():

@@ -30,7 +30,7 @@ from .scenes import (
     worth_a_retry,
 )
 
-__all__ = ["CALLS", "FORECAST", "RequestLaws", "answer_with_tools", "question"]
+__all__ = ["CALLS", "FORECAST", "TIDES", "RequestLaws", "answer_with_tools", "question"]
 
 FORECAST = Tool(
     name="forecast",
