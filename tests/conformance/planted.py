@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 import allm_actors as allm
+from allm_actors.engine import keys
 from allm_actors.engine.retry import next_delay, policy_of
 from allm_actors.testing.conformance import Stage
 
@@ -22,11 +23,12 @@ class Provider:
     """Does what a scene says, and keeps what it was asked."""
 
     def __init__(self, scene):
-        self.scene, self.sent, self.left = scene, [], 0
+        self.scene, self.sent, self.keys, self.left = scene, [], [], 0
 
-    async def answer(self, body):
+    async def answer(self, body, key):
         """Pieces, calls, and the end; whoever leaves before it is counted."""
         self.sent.append(json.dumps(body))
+        self.keys.append(key)
         scene, ended = self.scene, False
         try:
             if scene.kind == "refuses":
@@ -34,16 +36,23 @@ class Provider:
                     await asyncio.Event().wait()
                 ended = True
                 raise Refused(scene)
-            for piece in scene.text if scene.kind == "answers" else scene.text[:1]:
-                yield "say", piece
-                await asyncio.sleep(0.001)
+            first, *others = scene.text
+            yield "say", first
+            await asyncio.sleep(0.001)
             if scene.kind == "stalls":
                 await asyncio.Event().wait()
             ended = True
-            if scene.kind == "breaks":
-                raise Refused(scene)
+            if scene.kind == "breaks" and scene.reason == "malformed_response":
+                yield "??", None
+            elif scene.unfinished:
+                return
+            elif scene.kind == "breaks":
+                raise ConnectionError if scene.reason == "network_error" else Refused(scene)
+            for piece in others:
+                yield "say", piece
             for call in scene.tool_calls:
-                yield "call", call
+                written = json.dumps(call.arguments) if call.arguments else ""
+                yield "call", (call.id, call.name, written)
             yield "end", (scene.finish_reason, scene.usage)
         finally:
             self.left += not ended
@@ -89,33 +98,63 @@ class Right:
                     yield event
                 return
             except allm.AdapterError as error:
-                if self.delay(call, attempt, error, begun) is None:
+                delay = self.delay(call, attempt, error, begun)
+                if delay is None:
                     yield allm.ErrorEvent(error)
                     return
+            await asyncio.sleep(delay)
 
     def delay(self, call, attempt, error, begun):
         """Seconds until the next attempt, or None."""
         return None if begun else next_delay(policy_of(call.retry), attempt, error, 0.0)
 
+    def key(self, call):
+        """The key of the call, or else that of the adapter."""
+        found = keys.find(self.name, [], call.api_key)
+        return KEY if found is None else found[0].reveal()
+
     async def answer(self, body, call):
         said, calls, begun = [], [], False
         try:
-            async for kind, value in self.provider.answer(body):
+            async for kind, value in self.provider.answer(body, self.key(call)):
                 if not begun:
                     begun = True
                     yield allm.MessageStarted()
-                if kind == "say":
-                    said.append(value)
-                    yield allm.TextDelta(value)
-                elif kind == "call":
-                    for event in self.called(value):
-                        yield event
-                    calls.append(value)
-                else:
-                    for event in self.end("".join(said), calls, *value):
-                        yield event
-        except Refused:
-            raise self.failure(call) from None
+                match kind:
+                    case "say":
+                        said.append(value)
+                        yield allm.TextDelta(value)
+                    case "call":
+                        made = self.read(*value)
+                        for event in self.called(made):
+                            yield event
+                        calls.append(made)
+                    case "end":
+                        for event in self.end("".join(said), calls, *value):
+                            yield event
+                        return
+                    case _ if not self.skips_garbage:
+                        raise self.failure(call)
+            for event in self.cut_off("".join(said), call):
+                yield event
+        except (Refused, ConnectionError) as why:
+            for event in self.broken("".join(said), call, why):
+                yield event
+
+    skips_garbage = False
+
+    def cut_off(self, text, call):
+        """The events of an answer without an end."""
+        raise self.failure(call)
+
+    def broken(self, text, call, why):
+        """The events of an answer that broke."""
+        raise self.failure(call) from None
+
+    def read(self, call_id, name, written):
+        """A call as it was written."""
+        arguments = json.loads(written or "{}")
+        return allm.ToolCall(id=call_id, name=name, arguments=arguments, raw_arguments=written)
 
     def called(self, call):
         """The events of a call."""
@@ -150,6 +189,7 @@ class OnStage:
     """A stage on which `adapter` asks the provider."""
 
     adapter = Right
+    tells_strict = True
 
     @contextmanager
     def stage(self, scene):
@@ -161,6 +201,7 @@ class OnStage:
             cleanups=lambda: provider.left,
             sent=lambda: provider.sent,
             key=KEY,
+            keys=lambda: [f"Bearer {key}" for key in provider.keys],
         )
 
 
@@ -202,6 +243,14 @@ class NeverTriesAgain(Right):
 
     def delay(self, call, attempt, error, begun):
         return None
+
+
+class ComesBackTooEarly(Right):
+    """It has a patience of its own."""
+
+    def delay(self, call, attempt, error, begun):
+        policy, worth = policy_of(call.retry), super().delay(call, attempt, error, begun)
+        return None if worth is None else policy.base_delay * 2 ** (attempt - 1)
 
 
 class TriesAgainAfterText(Right):
@@ -377,6 +426,119 @@ class DropsIdsOfCalls(Right):
         return body
 
 
+class LosesZero(Right):
+    """A temperature that is as good as false."""
+
+    def body(self, request):
+        return super().body(request) | {"temperature": request.temperature or None}
+
+
+class LosesAChoice(Right):
+    """One of the words."""
+
+    word = ""
+
+    def body(self, request):
+        body = super().body(request)
+        return body if body["tool_choice"] != self.word else body | {"tool_choice": None}
+
+
+class LosesRequired(LosesAChoice):
+    """A model that must call may as well not."""
+
+    word = "required"
+
+
+class TakesRequiredForAuto(Right):
+    """The nearest word that it knows."""
+
+    def body(self, request):
+        body = super().body(request)
+        return body if body["tool_choice"] != "required" else body | {"tool_choice": "auto"}
+
+
+class LosesNone(LosesAChoice):
+    """A model that must not call may."""
+
+    word = "none"
+
+
+class KnowsSchemasAlone(Right):
+    """JSON of any form is a text to it."""
+
+    def body(self, request):
+        wanted = request.response_format
+        known = wanted if wanted and wanted["type"] == "json_schema" else None
+        return super().body(request) | {"response_format": known}
+
+
+class LosesStrict(Right):
+    """The schema is a hint."""
+
+    def body(self, request):
+        wanted = {**(request.response_format or {})}
+        wanted.pop("strict", None)
+        return super().body(request) | {"response_format": wanted}
+
+
+class LosesWhatIsRequired(Right):
+    """Every parameter of a tool can be left out."""
+
+    def body(self, request):
+        tools = [[tool.name, tool.description, {**tool.schema, "required": []}] for tool in request.tools]
+        return super().body(request) | {"tools": tools}
+
+
+class LosesTextBesideCalls(Right):
+    """What was said before a call."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            if message["metadata"].get("tool_calls"):
+                message["content"] = ""
+        return body
+
+
+class WritesPython(Right):
+    """Where JSON is read."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            for call in message["metadata"].get("tool_calls", []):
+                call["arguments"] = str(call["arguments"])
+        return body
+
+
+class DropsPartsOfToolAnswers(Right):
+    """An answer that is no text is none."""
+
+    def body(self, request):
+        body = super().body(request)
+        for message in body["messages"]:
+            if message["role"] == "tool" and not isinstance(message["content"], str):
+                message["content"] = ""
+        return body
+
+
+class AsksWithItsOwnKey(Right):
+    """Whoever calls."""
+
+    def key(self, call):
+        return KEY
+
+
+class KeepsTheFirstKey(Right):
+    """As a client does that was made for one call, and kept for the others."""
+
+    first = None
+
+    def key(self, call):
+        self.first = self.first or super().key(call)
+        return self.first
+
+
 class RemembersWhatWasAsked(Right):
     """Of every caller."""
 
@@ -430,6 +592,36 @@ class EveryEndIsAStop(Right):
 
     def end(self, text, calls, reason, usage):
         return super().end(text, calls, "stop", usage)
+
+
+class NeedsArguments(Right):
+    """A call without them is no JSON."""
+
+    def read(self, call_id, name, written):
+        json.loads(written)
+        return super().read(call_id, name, written)
+
+
+class TakesABreakForTheEnd(Right):
+    """What came is all that there is."""
+
+    def broken(self, text, call, why):
+        if not text or isinstance(why, Refused):
+            return super().broken(text, call, why)
+        return self.end(text, [], "stop", None)
+
+
+class TakesAnyEndForTheEnd(Right):
+    """The bytes are over, so the answer is."""
+
+    def cut_off(self, text, call):
+        return self.end(text, [], "stop", None)
+
+
+class SkipsGarbage(Right):
+    """And goes on as if it had been nothing."""
+
+    skips_garbage = True
 
 
 class DropsUsage(Right):
@@ -536,6 +728,13 @@ class CompletesWithoutText(CompletesWith):
 
     def message(self, said):
         return msgspec.structs.replace(said, content="")
+
+
+class CompletesCallsWithoutText(CompletesWith):
+    """What was said before them is not in the conversation."""
+
+    def message(self, said):
+        return msgspec.structs.replace(said, content="") if said.tool_calls else said
 
 
 class CompletesWithAUsersMessage(CompletesWith):

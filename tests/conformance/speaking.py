@@ -16,7 +16,7 @@ class Speech:
     """What comes before the text, each of its pieces, each call, and the end; and, if there is one, a failure between.
 
     `end` is told why the answer ends and what it took, and `ends` has the provider's words for why. `words` are bodies
-    of refusals, by reason; what a provider never says is not there.
+    of refusals, by reason; what a provider never says is not there. `garbage` has the frame of a piece, and no sense.
     """
 
     before: list[bytes]
@@ -26,14 +26,21 @@ class Speech:
     ends: dict[str, str]
     failure: bytes | None = None
     words: dict[str, object] = field(default_factory=dict)
+    garbage: bytes = b'data: {"oops\n\n'
 
     def answer(self, scene):
+        return [*self.before, *map(self.piece, scene.text), *self.rest(scene)]
+
+    def rest(self, scene):
         calls = [chunk for at, call in enumerate(scene.tool_calls) for chunk in self.call(at, call)]
         end = self.end(self.ends[scene.finish_reason], scene.usage or Usage(input_tokens=1, output_tokens=1))
-        return [*self.before, *map(self.piece, scene.text), *calls, *end]
+        return [*calls, *end]
 
-    def broken(self, text):
-        return [*self.before, self.piece(text[0]), self.failure]
+    def begun(self, text):
+        return [*self.before, self.piece(text[0])]
+
+    def garbled(self, scene):
+        return [*self.begun(scene.text), self.garbage, *map(self.piece, scene.text[1:]), *self.rest(scene)]
 
 
 def sse(value, name=None):
@@ -62,6 +69,11 @@ def openai_chunk(delta=None, finish=None):
 def gemini_part(part):
     candidate = {"content": {"role": "model", "parts": [part]}, "index": 0}
     return sse({"candidates": [candidate], "modelVersion": "m"})
+
+
+def written_or_nothing(call):
+    """The arguments of a call, by a provider that writes nothing where there are none."""
+    return json.dumps(call.arguments) if call.arguments else ""
 
 
 def openai_call(at, call):
@@ -96,17 +108,18 @@ def responses_call(at, call):
 
 def responses_end(status, usage):
     """`incomplete` says why, and is an event of its own."""
+    status, _, why = status.partition(": ")
     response = {"id": "r", "model": "m", "status": status}
     response["usage"] = {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
-    if status == "incomplete":
-        response["incomplete_details"] = {"reason": "max_output_tokens"}
+    if why:
+        response["incomplete_details"] = {"reason": why}
     return [named({"type": f"response.{status}", "response": response})]
 
 
 def anthropic_call(at, call):
     """A block of its own, after that of the text."""
     block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
-    written = json.dumps(call.arguments)
+    written = written_or_nothing(call)
     return [
         named({"type": "content_block_start", "index": at + 1, "content_block": block}),
         *(
@@ -178,7 +191,7 @@ def cohere_end(finish, usage):
 
 def bedrock_call(at, call):
     """A block of its own, after that of the text."""
-    place, written = {"contentBlockIndex": at + 1}, json.dumps(call.arguments)
+    place, written = {"contentBlockIndex": at + 1}, written_or_nothing(call)
     begun = {"toolUse": {"toolUseId": call.id, "name": call.name}}
     return [
         aws("contentBlockStart", {**place, "start": begun}),
@@ -239,7 +252,12 @@ SPEECHES = {
             ),
             b"data: [DONE]\n\n",
         ],
-        ends={"stop": "stop", "length": "length", "tool_calls": "tool_calls"},
+        ends={
+            "stop": "stop",
+            "length": "length",
+            "tool_calls": "tool_calls",
+            "content_filter": "content_filter",
+        },
         failure=sse(openai_words("rate_limit_exceeded")),
         words=_OPENAI_WORDS,
     ),
@@ -255,7 +273,12 @@ SPEECHES = {
         ),
         call=responses_call,
         end=responses_end,
-        ends={"stop": "completed", "length": "incomplete", "tool_calls": "completed"},
+        ends={
+            "stop": "completed",
+            "length": "incomplete: max_output_tokens",
+            "tool_calls": "completed",
+            "content_filter": "incomplete: content_filter",
+        },
         failure=named({"type": "error", "code": "rate_limit_exceeded", "message": "Slow down."}),
         words=_OPENAI_WORDS,
     ),
@@ -271,7 +294,12 @@ SPEECHES = {
         ),
         call=anthropic_call,
         end=anthropic_end,
-        ends={"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"},
+        ends={
+            "stop": "end_turn",
+            "length": "max_tokens",
+            "tool_calls": "tool_use",
+            "content_filter": "refusal",
+        },
         failure=named(anthropic_words("rate_limit_error")),
         words={
             "authentication_failed": anthropic_words("authentication_error"),
@@ -287,7 +315,7 @@ SPEECHES = {
         piece=lambda text: gemini_part({"text": text}),
         call=lambda _, call: [gemini_part({"functionCall": {"name": call.name, "args": call.arguments}})],
         end=gemini_end,
-        ends={"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP"},
+        ends={"stop": "STOP", "length": "MAX_TOKENS", "tool_calls": "STOP", "content_filter": "SAFETY"},
         failure=sse(gemini_words("RESOURCE_EXHAUSTED")),
         words={
             "authentication_failed": gemini_words("UNAUTHENTICATED"),
@@ -308,6 +336,7 @@ SPEECHES = {
         call=ollama_call,
         end=ollama_end,
         ends={"stop": "stop", "length": "length", "tool_calls": "stop"},
+        garbage=b'{"oops\n',
         words={
             "authentication_failed": {"error": "unauthorized"},
             "rate_limited": {"error": "too many requests"},
@@ -346,7 +375,13 @@ SPEECHES = {
         piece=lambda text: aws("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}}),
         call=bedrock_call,
         end=bedrock_end,
-        ends={"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"},
+        ends={
+            "stop": "end_turn",
+            "length": "max_tokens",
+            "tool_calls": "tool_use",
+            "content_filter": "guardrail_intervened",
+        },
+        garbage=aws_frames.event("contentBlockDelta", b'{"oops'),
         failure=aws_frames.frame(
             {":message-type": "exception", ":exception-type": "throttlingException"},
             b'{"message": "Slow down."}',

@@ -1,12 +1,16 @@
 """Each mistake that is planted in an adapter makes a law fail, with words that say what is wrong."""
 
+import itertools
+import json
 from contextlib import contextmanager
 from unittest import SkipTest
 
 import pytest
 
 from allm_actors.testing.conformance import AdapterSuite, Scene, Stage, StreamSuite
+from allm_actors.testing.conformance.histories import HistoryLaws
 from allm_actors.testing.conformance.requests import RequestLaws
+from allm_actors.testing.conformance.wishes import WishLaws
 from tests.conformance import planted
 
 
@@ -27,8 +31,11 @@ TABLE = [
     (planted.AsksTwice, A, "test_it_asks_as_often_as_the_policy_says", "requests: 2"),
     (planted.TriesRefusedKeysAgain, A, "test_a_refused_key_is_not_tried_again", "do not ask again"),
     (planted.NeverTriesAgain, A, "test_it_asks_as_often_as_the_policy_says", "requests: 1"),
+    (planted.ComesBackTooEarly, A, "test_it_waits_as_long_as_the_provider_asks", "to wait 300 ms"),
     (planted.TriesAgainAfterText, S, "test_nothing_is_asked_again_after_the_first_event", "more than once"),
     (planted.HidesThatItTriesAgain, S, "test_nothing_is_asked_again_after_the_first_event", "requests: 3"),
+    (planted.AsksWithItsOwnKey, A, "test_the_key_of_the_call_is_sent", "another one has arrived"),
+    (planted.KeepsTheFirstKey, A, "test_the_key_of_the_call_is_sent", "keep no client that has a key"),
     (planted.DropsTheModel, A, "test_the_model_is_sent", "leaves out request.model"),
     (planted.DropsTools, A, "test_tools_are_sent_or_refused", "leaves out request.tools"),
     (planted.DropsHistory, A, "test_the_whole_conversation_is_sent", "In the lighthouse"),
@@ -42,15 +49,36 @@ TABLE = [
     (planted.DropsParts, A, "test_parts_of_text_are_sent_or_refused", "leaves out TextParts"),
     (planted.DropsMaxTokens, A, "test_max_tokens_are_sent_or_refused", "leaves out request.max_tokens"),
     (planted.DropsTheTemperature, A, "test_the_temperature_is_sent_or_refused", "request.temperature"),
+    (planted.LosesZero, A, "test_a_temperature_of_zero_is_sent_or_refused", "ask `is not None`"),
     (planted.DropsOptions, A, "test_other_options_are_sent_or_refused", "request.options"),
     (planted.DropsTheForm, A, "test_the_form_of_the_answer_is_sent_or_refused", "request.response_format"),
     (planted.DropsTheChoice, A, "test_a_tool_that_must_be_called_is_sent_or_refused", "tool_choice='tides'"),
+    (
+        planted.LosesRequired,
+        A,
+        "test_that_a_tool_must_be_called_is_sent_or_refused",
+        "tool_choice='required'",
+    ),
+    (planted.TakesRequiredForAuto, A, "test_that_a_tool_must_be_called_is_sent_or_refused", "no difference"),
+    (planted.LosesNone, A, "test_that_no_tool_may_be_called_is_sent_or_refused", "tool_choice='none'"),
+    (planted.KnowsSchemasAlone, A, "test_json_of_any_form_is_sent_or_refused", "json_object"),
+    (planted.LosesStrict, A, "test_whether_a_form_is_strict_is_sent", "strict=True"),
+    (planted.LosesWhatIsRequired, A, "test_what_a_tool_needs_is_sent", "`required` in the schema"),
+    (planted.LosesTextBesideCalls, A, "test_the_text_beside_a_call_is_sent_back", "the text beside a call"),
+    (planted.DropsPartsOfToolAnswers, A, "test_parts_of_a_tools_answer_are_sent_or_refused", "rain at night"),
+    (
+        planted.WritesPython,
+        A,
+        "test_the_arguments_of_a_call_are_not_sent_as_python_writes_them",
+        r"json\.dumps",
+    ),
     (planted.DropsIdsOfAnswers, A, "test_a_calls_id_goes_back_with_its_answer", "call_lisbon"),
     (planted.DropsIdsOfCalls, A, "test_a_calls_id_goes_back_with_its_answer", "call_lisbon"),
     (planted.RemembersWhatWasAsked, A, "test_a_call_knows_nothing_of_the_one_before", "asked was sent"),
     (planted.KeepsItsText, A, "test_a_call_knows_nothing_of_the_one_before", "keep nothing"),
     (planted.KeepsItsTextOfOneCall, S, "test_two_streams_at_once_are_two", "keep nothing"),
     (planted.EveryEndIsAStop, A, "test_an_answer_that_was_cut_off_says_so", "make it 'length'"),
+    (planted.EveryEndIsAStop, A, "test_an_answer_that_a_policy_ended_says_so", "make it 'content_filter'"),
     (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "ends with 'tool_calls'"),
     (planted.DropsUsage, A, "test_what_it_used_comes_back", r"became \(None, None\)"),
     (planted.SwapsUsage, A, "test_what_it_used_comes_back", r"became \(13, 21\)"),
@@ -61,6 +89,7 @@ TABLE = [
     (planted.WritesOtherRawArguments, A, "test_tool_calls_come_back", "raw_arguments is"),
     (planted.CompletesWithAnotherText, S, "test_the_message_is_what_was_told", "'other'"),
     (planted.CompletesWithoutText, S, "test_the_message_is_what_was_told", "the same text"),
+    (planted.CompletesCallsWithoutText, S, "test_the_message_has_the_text_beside_its_calls", "the same text"),
     (planted.CompletesWithAUsersMessage, S, "test_the_message_is_what_was_told", "not the user's"),
     (planted.CompletesWithoutCalls, S, "test_the_message_has_the_calls_that_were_told", "with a ToolCall"),
     (planted.CompletesAfterItsError, S, "test_refused_rate_limited", "nothing is told after"),
@@ -69,6 +98,20 @@ TABLE = [
     (planted.TellsItsKey, A, "test_the_key_is_not_in_an_error_of_the_provider", "the key is in the error"),
     (planted.KeepsItsKey, A, "test_the_key_is_not_in_an_error_of_the_network", "the key is in the error"),
     (planted.DropsArguments, A, "test_tool_calls_come_back", "Lisbon"),
+    (planted.NeedsArguments, A, "test_a_call_without_arguments_comes_back", "without a text are {}"),
+    (
+        planted.TakesABreakForTheEnd,
+        S,
+        "test_a_connection_that_breaks_in_the_middle_is_an_event",
+        "network_error",
+    ),
+    (
+        planted.TakesAnyEndForTheEnd,
+        S,
+        "test_an_answer_that_has_no_end_is_an_event",
+        "that the provider itself",
+    ),
+    (planted.SkipsGarbage, S, "test_garbage_in_the_middle_is_an_event", "malformed_response"),
     (planted.GivesAllCallsOneId, A, "test_tool_calls_come_back", None),
     (planted.NeverBeginsACall, S, "test_a_tool_call_is_begun_and_completed_once", "were begun"),
     (planted.WritesOtherArguments, S, "test_a_tool_call_is_begun_and_completed_once", "the fragments"),
@@ -88,7 +131,8 @@ def test_a_planted_mistake_fails_its_law_and_is_named(adapter, suite, law, says)
 
 
 def test_every_law_of_requests_is_broken_by_something_planted():
-    laws = {name for name in vars(RequestLaws) if name.startswith("test_")}
+    classes = (RequestLaws, WishLaws, HistoryLaws)
+    laws = {name for each in classes for name in vars(each) if name.startswith("test_")}
     assert laws == {law for _, _, law, _ in TABLE} & laws
 
 
@@ -109,7 +153,12 @@ class Earlier:
     [
         ("test_without_retries_it_asks_once", "give Stage"),
         ("test_the_model_is_sent", "give Stage"),
+        ("test_it_waits_as_long_as_the_provider_asks", "give Stage"),
+        ("test_whether_a_form_is_strict_is_sent", "give Stage"),
         ("test_the_key_is_not_in_an_error_of_the_provider", r"give Stage\(key=…\)"),
+        ("test_the_key_of_the_call_is_sent", r"give Stage\(keys=…\)"),
+        ("test_an_answer_that_a_policy_ended_says_so", "never looks at scene.finish_reason"),
+        ("test_a_call_without_arguments_comes_back", "never looks at scene.tool_calls"),
         ("test_an_answer_that_was_cut_off_says_so", "never looks at scene.finish_reason"),
         ("test_tool_calls_come_back", "never looks at scene.tool_calls"),
         ("test_what_it_used_comes_back", "never looks at scene.usage"),
@@ -131,6 +180,101 @@ def test_a_key_refused_with_a_status_worth_a_retry_is_the_stages_doing():
     suite = type("Suite", (planted.OnStage, AdapterSuite), {"adapter": Overloaded})()
     with pytest.raises(SkipTest, match=r"use scene\.status"):
         suite.test_a_refused_key_is_not_tried_again()
+
+
+class OneFailure:
+    """A stage of a stream that has one failure for the middle, whatever the scene says of it."""
+
+    @contextmanager
+    def stage(self, scene):
+        provider = planted.Provider(Scene(kind=scene.kind, reason="rate_limited"))
+        yield Stage(engine=planted.allm.Engine(adapter=planted.Right(provider)))
+
+
+@pytest.mark.parametrize(
+    ("law", "field"),
+    [
+        ("test_a_connection_that_breaks_in_the_middle_is_an_event", "reason"),
+        ("test_an_answer_that_has_no_end_is_an_event", "unfinished"),
+        ("test_garbage_in_the_middle_is_an_event", "reason"),
+    ],
+)
+def test_a_failure_in_the_middle_that_a_stage_does_not_play_is_skipped(law, field):
+    suite = type("Suite", (OneFailure, StreamSuite), {})()
+    with pytest.raises(SkipTest, match=f"never looks at scene.{field}"):
+        getattr(suite, law)()
+
+
+def suite_of(adapter, **fields):
+    return type("Suite", (planted.OnStage, AdapterSuite), {"adapter": adapter, **fields})()
+
+
+def test_a_form_sent_alike_is_the_providers_way_unless_the_suite_says_otherwise():
+    with pytest.raises(SkipTest, match="set tells_strict = True"):
+        suite_of(planted.LosesStrict, tells_strict=False).test_whether_a_form_is_strict_is_sent()
+
+
+def test_who_is_not_asked_again_did_not_come_back_too_early():
+    with pytest.raises(SkipTest, match="it was not asked again"):
+        suite_of(planted.NeverTriesAgain).test_it_waits_as_long_as_the_provider_asks()
+
+
+def test_requests_that_differ_by_themselves_are_not_compared():
+    class Numbered(planted.LosesNone):
+        """Each request has a number of its own."""
+
+        def body(self, request):
+            return super().body(request) | {"number": next(numbers)}
+
+    numbers = itertools.count()
+    with pytest.raises(SkipTest, match="two requests for the same differ"):
+        suite_of(Numbered).test_that_no_tool_may_be_called_is_sent_or_refused()
+
+
+def test_an_adapter_may_send_a_temperature_of_zero_where_none_is_given():
+    class Cold(planted.Right):
+        """As its makers like it."""
+
+        def body(self, request):
+            return super().body(request) | {"temperature": request.temperature or 0.0}
+
+    suite_of(Cold).test_a_temperature_of_zero_is_sent_or_refused()
+
+
+def test_a_policys_end_may_be_an_error():
+    class Refusing(planted.Right):
+        """What a policy ended is none of its answers."""
+
+        def end(self, text, calls, reason, usage):
+            if reason == "content_filter":
+                raise planted.allm.AdapterError(reason, provider=self.name, message="no")
+            return super().end(text, calls, reason, usage)
+
+    suite_of(Refusing).test_an_answer_that_a_policy_ended_says_so()
+
+
+def test_a_stage_may_write_all_that_was_sent_as_python_does():
+    class Written(AdapterSuite):
+        @contextmanager
+        def stage(self, scene):
+            provider = planted.Provider(scene)
+            yield Stage(
+                engine=planted.allm.Engine(adapter=planted.Right(provider)),
+                sent=lambda: [str(json.loads(each)) for each in provider.sent],
+            )
+
+    Written().test_the_arguments_of_a_call_are_not_sent_as_python_writes_them()
+
+
+def test_a_break_may_overtake_what_was_said_before_it():
+    class Overtaken(planted.Right):
+        """A reset drops what nobody had read yet."""
+
+        def stream(self, request, call):
+            raise self.failure(call)
+
+    suite = type("Suite", (planted.OnStage, StreamSuite), {"adapter": Overtaken})()
+    suite.test_a_connection_that_breaks_in_the_middle_is_an_event()
 
 
 def test_a_scene_knows_which_of_its_fields_were_looked_at():

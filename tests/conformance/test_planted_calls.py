@@ -296,7 +296,7 @@ TABLE = [
     (EditsAllOfIt, "test_the_mask_of_an_edit_is_sent_or_refused", r"request\.mask .*b'a mask of the suite"),
     (AsksItsFavourite, "test_the_model_is_sent", r"model='the-model-of-the-suite' .*nothing of it was sent"),
     (KnowsNoOptions, "test_other_options_are_sent_or_refused", r"options=.*1019.* nothing of it was sent"),
-    (SpendsItsOwnKey, "test_the_key_of_the_call_is_used", r"another key was sent: use call\.api_key"),
+    (SpendsItsOwnKey, "test_the_key_of_the_call_is_sent", r"another key was sent: use call\.api_key"),
     (DecodesNothing, "test_each_picture_is_one_that_was_made", "decoded where the provider writes base64"),
     (GivesTheFirstThreeTimes, "test_each_picture_is_one_that_was_made", "1 of them came back as they were"),
     (SaysNoType, "test_a_picture_says_what_it_is", r"MIME types of the pictures are \[None\]"),
@@ -443,7 +443,7 @@ def test_a_key_of_the_call_that_is_not_used_is_seen(suite):
                 yield dataclasses.replace(stage, keys=lambda: [STORED] * len(stage.keys()))
 
     with pytest.raises(AssertionError, match=r"another key was sent: use call\.api_key") as seen:
-        Planted().test_the_key_of_the_call_is_used()
+        Planted().test_the_key_of_the_call_is_sent()
     assert STORED not in str(seen.value), "whoever reads a failure reads no keys"
 
 
@@ -531,7 +531,7 @@ class TestAnEngineAlone(AnEngineAlone, ImageSuite):
         ("test_each_picture_is_one_that_was_made", r"came back.*never looks at scene\.pictures"),
         ("test_the_model_is_sent", r"give Stage\(sent=…\)"),
         ("test_other_options_are_sent_or_refused", r"give Stage\(sent=…\)"),
-        ("test_the_key_of_the_call_is_used", r"give Stage\(keys=…\)"),
+        ("test_the_key_of_the_call_is_sent", r"give Stage\(keys=…\)"),
         ("test_every_picture_of_an_edit_is_sent_or_refused", "edits no pictures"),
         ("test_the_mask_of_an_edit_is_sent_or_refused", "edits no pictures"),
     ],

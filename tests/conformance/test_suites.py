@@ -118,6 +118,7 @@ class Loopback:
                 requests=lambda: len(server.requests),
                 cleanups=lambda: server.abandoned,
                 sent=lambda: [request.body for request in server.requests],
+                keys=lambda: [request.headers.get("authorization", "") for request in server.requests],
             )
 
     def _reply(self, scene: Scene) -> Reply:
@@ -132,12 +133,18 @@ class Loopback:
             return Reply(chunks=chunks)
         if scene.kind == "stalls":
             return Reply(chunks=chunks[:2], then="stall")
-        if scene.kind == "breaks":
-            if scene.reason == "cancelled":
+        return self._broken(scene, chunks) if scene.kind == "breaks" else self._refusal(scene)
+
+    def _broken(self, scene: Scene, chunks: tuple[bytes, ...]) -> Reply:
+        match scene.reason:
+            case "cancelled":
                 pytest.skip("a server that gives up in the middle is a network error")
-            error = {"message": "Slow down.", "type": "rate_limit_error", "code": "rate_limit_exceeded"}
-            return Reply(chunks=(*chunks[:2], *sse({"error": error})))
-        return self._refusal(scene)
+            case "network_error":
+                return Reply(chunks=chunks[:2], then="end" if scene.unfinished else "reset")
+            case "malformed_response":
+                return Reply(chunks=(*chunks[:2], b'data: {"oops\n\n', *chunks[2:]))
+        error = {"message": "Slow down.", "type": "rate_limit_error", "code": "rate_limit_exceeded"}
+        return Reply(chunks=(*chunks[:2], *sse({"error": error})))
 
     def _refusal(self, scene: Scene) -> Reply:
         match scene.reason:
@@ -155,6 +162,8 @@ class Loopback:
 
 
 class TestOpenAICompatibleAdapter(Loopback, AdapterSuite):
+    tells_strict = True
+
     def test_unsupported_feature(self) -> None:
         """Needs a request that this provider cannot serve; there is none in a scene."""
         pytest.skip("chat completions servers refuse what they cannot do as invalid_request")

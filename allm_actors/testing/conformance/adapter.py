@@ -12,13 +12,14 @@ from typing import Any
 from allm_actors.data import AdapterError, ToolCall, Usage
 from allm_actors.facade import generate
 
-from .requests import CALLS, FORECAST, RequestLaws, answer_with_tools, question
+from .histories import HistoryLaws
+from .requests import CALLS, FORECAST, TIDES, answer_with_tools, question
 from .scenes import REQUEST_ID, SPECIAL, Scene, Stage, require, skip
 
 __all__ = ["AdapterSuite"]
 
 
-class AdapterSuite(RequestLaws):
+class AdapterSuite(HistoryLaws):
     """Subclass it, and implement `stage`; without `requests` and `sent` in the `Stage`, some laws are skipped."""
 
     patience = 0.3
@@ -52,6 +53,20 @@ class AdapterSuite(RequestLaws):
         message = f"it was cut off, and MessageCompleted.finish_reason is {said!r}: make it 'length'"
         require(said == "length", scene, "finish_reason", message)
 
+    def test_an_answer_that_a_policy_ended_says_so(self) -> None:
+        """`content_filter`, as its finish reason or as its error: it is not what the model had to say."""
+        scene = Scene(kind="answers", finish_reason="content_filter")
+        with self.stage(scene) as stage:
+            try:
+                response = generate(stage.engine, [question()])
+            except AdapterError as raised:
+                said: Any = raised.reason
+            else:
+                error = response.metadata.get("error")
+                said = response.finish_reason if error is None else error.reason
+        message = f"the provider's policy ended it, and it ended with {said!r}: make it 'content_filter'"
+        require(said == "content_filter", scene, "finish_reason", message)
+
     def test_tool_calls_come_back(self) -> None:
         """All of them, in order, with their arguments and ids of their own."""
         scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
@@ -74,6 +89,16 @@ class AdapterSuite(RequestLaws):
         assert end == "tool_calls", (
             f"it ended with {end!r}: an answer that makes calls ends with 'tool_calls'"
         )
+
+    def test_a_call_without_arguments_comes_back(self) -> None:
+        """With `{}` for them, also where the provider says nothing of arguments that are none."""
+        made = ToolCall(id="call_tides", name=TIDES.name, arguments={})
+        scene = Scene(kind="answers", tool_calls=(made,), finish_reason="tool_calls")
+        with self.stage(scene) as stage:
+            response = answer_with_tools(stage, [question()], tools=[TIDES])
+        calls = [(call.name, call.arguments) for call in response.tool_calls]
+        message = f"{made.name} was called without arguments, and {calls} came back: arguments without a text are {{}}"
+        require(calls == [(made.name, {})], scene, "tool_calls", message)
 
     def test_what_it_used_comes_back(self) -> None:
         """Tokens in and tokens out."""

@@ -127,7 +127,7 @@ class CallSuite:
         """What the library has no field for is in `request.options`: an adapter that does not read them loses them."""
         self.sends("options", {"seed": 1019}, "1019")
 
-    def test_the_key_of_the_call_is_used(self) -> None:
+    def test_the_key_of_the_call_is_sent(self) -> None:
         """`call.api_key` comes before a key that is stored: it says whose account pays."""
         with self.ready(CallScene()) as stage:
             self.tries(stage, "api_key", lambda: self.ask(stage.engine, api_key=KEY))

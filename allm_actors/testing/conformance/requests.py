@@ -6,6 +6,7 @@ an adapter cannot send it may refuse, but not leave out.
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,6 +22,7 @@ from .scenes import (
     Scene,
     Stage,
     is_refusal,
+    require,
     says,
     skip,
     skip_if_used_up,
@@ -28,7 +30,7 @@ from .scenes import (
     worth_a_retry,
 )
 
-__all__ = ["CALLS", "FORECAST", "RequestLaws", "answer_with_tools", "question"]
+__all__ = ["CALLS", "FORECAST", "TIDES", "RequestLaws", "answer_with_tools", "question"]
 
 FORECAST = Tool(
     name="forecast",
@@ -53,6 +55,10 @@ _TALK = (
     Message(role="assistant", content="In the lighthouse."),
     Message(role="user", content="And who feeds it?"),
 )
+_KEYS = ("first-tenant-0123456789-abcdef", "other-tenant-0123456789-abcdef")
+_WAIT_MS = 300
+_EARLY = 0.8
+"""The part of a wait after which it counts as waited for: clocks are coarse on some systems."""
 _SYSTEM = Message(role="system", content="Answer like a pirate.")
 _SYSTEM_TOO = Message(role="system", content="Never swear.")
 
@@ -92,6 +98,35 @@ class RequestLaws:
             f"requests: {count}, with a key that was refused; next_delay() gives None for such an error, which means: "
             "tell it, and do not ask again"
         )
+
+    def test_it_waits_as_long_as_the_provider_asks(self) -> None:
+        """`Retry-After`, before it asks again: who comes back earlier is refused once more, and in the end shut out."""
+        scene = Scene(kind="refuses", reason="rate_limited", retry_after_ms=_WAIT_MS)
+        with self.stage(scene) as stage:
+            stage.asked()  # skips at once where nobody counts
+            began = time.monotonic()
+            error = _refusal(scene, stage, retry=AGAIN | {"max_attempts": 2})
+            took, count = (time.monotonic() - began) * 1000, stage.asked()
+        if count < 2:
+            skip(
+                "it was not asked again, and test_it_asks_as_often_as_the_policy_says looks whether it had to be"
+            )
+        message = (
+            f"the provider asked to wait {_WAIT_MS} ms, and was asked again within {took:.0f}: wait as long as "
+            f"next_delay(policy_of(call.retry), attempt, error, jitter) says of {error!r}, and give it retry_after_ms"
+        )
+        require(took > _WAIT_MS * _EARLY, scene, "retry_after_ms", message)
+
+    def test_the_key_of_the_call_is_sent(self) -> None:
+        """The one that is given as `api_key=`, at each call: with a key that is kept, somebody else pays."""
+        with self.stage(Scene(kind="answers")) as stage:
+            for key in _KEYS:
+                answer_with_tools(stage, [question()], api_key=key)
+                sent = key in stage.last_key()  # the other key is nobody's to read: pytest would print it
+                assert sent, (
+                    "a call was given a key of its own, and another one has arrived: look with "
+                    "keys.fetch(name, variables, call.api_key), at each call, and keep no client that has a key"
+                )
 
     def test_the_model_is_sent(self) -> None:
         """The one that the request names."""
@@ -155,38 +190,6 @@ class RequestLaws:
             'send it, or raise ValidationError("unsupported_capability", …) in stream(), before anything is sent'
         )
 
-    def test_a_tools_answer_is_sent_back(self) -> None:
-        """With the call that it answers."""
-        call, answer = CALLS[0], "Sunny, 21 degrees."
-        messages = [
-            question(),
-            Message(role="assistant", content="", metadata={"tool_calls": [call]}),
-            Message(role="tool", content=answer, tool_call_id=call.id),
-        ]
-        self.finds(messages, ["Lisbon", answer], "the tool's call and its answer", tools=[FORECAST])
-
-    def test_a_calls_id_goes_back_with_its_answer(self) -> None:
-        """Where the provider's calls have ids: answers that come in another order are told apart by nothing else."""
-        scene = Scene(kind="answers", tool_calls=CALLS, finish_reason="tool_calls")
-        with self.stage(scene) as stage:
-            response = answer_with_tools(stage, [question()], tools=[FORECAST])
-            ids = [call.id for call in response.tool_calls]
-            if ids != [call.id for call in CALLS]:
-                skip(
-                    f"the ids of scene.tool_calls became {ids}: the calls of this provider have none, as they may"
-                )
-            calling = Message(
-                role="assistant", content=response.text() or "", metadata={"tool_calls": response.tool_calls}
-            )
-            answers = [Message(role="tool", content="Sunny.", tool_call_id=call_id) for call_id in ids]
-            answer_with_tools(stage, [question(), calling, *answers[::-1]], tools=[FORECAST])
-            sent = stage.last_sent()
-        lost = [call_id for call_id in ids if sent.count(call_id) < 2]
-        assert not lost, (
-            f"the calls {lost} were answered, and not both call and answer were sent with the id: send the id of each "
-            "call, and the tool_call_id of each tool's message"
-        )
-
     def test_a_call_knows_nothing_of_the_one_before(self) -> None:
         """An adapter is shared by all calls: what one of them asked, or was told, is not for the next."""
         scene, secret = Scene(kind="answers"), "My name is Polly."
@@ -217,16 +220,21 @@ class RequestLaws:
         scene = Scene(kind="refuses", reason=reason)
         with self.stage(scene) as stage:
             stage.asked()  # skips at once where nobody counts
-            try:
-                response = generate(stage.engine.merge(retry=retry), [question()])
-            except AdapterError as raised:
-                error: Any = raised
-            else:
-                error = response.metadata.get("error")
-            count = stage.asked()
-        assert isinstance(error, AdapterError), f"{scene}: it failed with {error!r}"
-        assert error.reason == reason, f"{scene}: it failed with {error!r}"
-        return count, error
+            error = _refusal(scene, stage, retry=retry)
+            return stage.asked(), error
+
+
+def _refusal(scene: Scene, stage: Stage, *, retry: Any) -> AdapterError:
+    """What a call of a provider that refuses ends with, after a look that it is the error of the scene."""
+    try:
+        response = generate(stage.engine.merge(retry=retry), [question()])
+    except AdapterError as raised:
+        error: Any = raised
+    else:
+        error = response.metadata.get("error")
+    assert isinstance(error, AdapterError), f"{scene}: it failed with {error!r}"
+    assert error.reason == scene.reason, f"{scene}: it failed with {error!r}"
+    return error
 
 
 def answer_with_tools(stage: Stage, messages: list[Message], **options: Any) -> Response:

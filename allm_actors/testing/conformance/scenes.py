@@ -86,13 +86,19 @@ class Scene(Looked):
     text: tuple[str, ...] = ("Hello ", "there, ", "you.")
     """The pieces that it says, in order, each on its own."""
     tool_calls: tuple[ToolCall, ...] = ()
-    """The calls that it makes after the text, in order; where your format has no ids, theirs are for nothing."""
+    """The calls that it makes after the text, in order; where your format has no ids, theirs are for nothing. Of the
+    arguments of one that has none, say what your provider says: an empty text, nothing at all, or `{}`."""
     usage: Usage | None = None
     """What it says that the answer took: `input_tokens` and `output_tokens`. None: nothing needs to be said."""
     finish_reason: FinishReason = "stop"
-    """Why its answer ends, in the library's words; say it in the provider's: `stop`, `length` or `tool_calls`."""
+    """Why its answer ends, in the library's words; say it in the provider's: `stop`, `length`, `tool_calls` or
+    `content_filter`."""
     reason: str | None = None
-    """What `AdapterError.reason` must say of the failure; None where nothing fails."""
+    """What `AdapterError.reason` must say of the failure; None where nothing fails. In the middle, `network_error` is a
+    connection that breaks, and `malformed_response` garbage among the pieces, after which the answer goes on."""
+    unfinished: bool = False
+    """Of a `network_error` in the middle: nothing breaks, and what is sent ends in good order, but without the mark
+    that the provider's answers end with."""
     retry_after_ms: int | None = None
     """How long the failure asks to wait, in milliseconds, which the error must carry; None: it does not say."""
     request_id: str | None = None
