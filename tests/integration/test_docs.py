@@ -27,8 +27,10 @@ PAGES = [
     ROOT / "examples/README.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "decisions" not in path.parts),
 ]
+OTHER_PAGES = [ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ANY_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"`((?:allm_actors|supervisors|tests|docs|examples|benchmarks)/[\w./-]*)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -73,6 +75,12 @@ def run(page: Path) -> None:
 def test_the_links_of_the_page_lead_somewhere(page: Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=page_id)
+def test_the_files_that_the_page_names_are_there(page: Path) -> None:
+    named = set(FILE.findall(ANY_BLOCK.sub("", page.read_text())))
+    assert [place for place in sorted(named) if not (ROOT / place).exists()] == []
 
 
 def test_every_page_can_be_reached_from_the_index() -> None:
