@@ -33,6 +33,7 @@ from allm_actors.data import (
     ToolCallStarted,
 )
 from allm_actors.engine import keys
+from allm_actors.engine.fake import FakeAdapter
 from allm_actors.testing import Counter, script
 from allm_actors.testing.exchanges import chat_completions
 from allm_actors.testing.loopback import LoopbackServer, Reply
@@ -951,6 +952,16 @@ def test_the_same_calls_awaited():
     run(main())
 
 
+def test_what_was_awaited_may_be_asked_for_again_without_waiting():
+    async def main():
+        stream = allm.aio.stream(weather(), HI)
+        result = await stream
+        assert stream.result() is result
+        assert list(stream) == []
+
+    run(main())
+
+
 def test_asynchronous_tools_run_on_the_callers_loop():
     where = []
 
@@ -1331,6 +1342,28 @@ def test_an_adapter_may_say_all_of_its_text_at_the_end():
     assert [message.content for message in result.thread.messages] == ["hi", "hi there"]
     events = list(allm.stream(engine, HI))
     assert allm.fold(events[:-1], allm.Thread(messages=HI)).chat_result().steps == events[-1].result.steps
+
+
+class Scribbler(FakeAdapter):
+    """An adapter that writes into the options of its call."""
+
+    def __init__(self, *scripts):
+        super().__init__(scripts=scripts)
+        self.given = []
+
+    def play(self, request, call):
+        self.given.append(dict(call.options))
+        call.options["mine"] = len(self.given)
+        return super().play(request, call)
+
+
+def test_what_an_adapter_writes_into_its_options_is_not_in_the_next_call():
+    adapter = Scribbler(calls("get_weather", city="Paris"), HELLO)
+    engine = allm.Engine(adapter, tools=[get_weather], adapter_opts={"usage": {"input_tokens": 3}})
+    assert allm.chat(engine, HI).halted_reason == "completed"
+    first, second = adapter.given
+    assert second == first
+    assert "mine" not in engine.adapter_opts
 
 
 # --- whose thread it is ---------------------------------------------------------------------------------------------

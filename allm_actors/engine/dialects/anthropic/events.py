@@ -289,7 +289,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         finish = None if self._stop is None else _FINISHES.get(self._stop, "other")
         if self._structure is not None:
             self._tell_structured(self._structure)
-            finish = "stop" if finish == "tool_calls" and not self._answer.calls else finish
+            finish = "stop" if finish == "tool_calls" else finish
         self._keep_state()
         self._answer.complete(finish, self._stop, events)
 

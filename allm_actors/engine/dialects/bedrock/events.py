@@ -132,7 +132,6 @@ class Decoder(AnswerDecoder[Frame]):
         for index, block in enumerate(dicts_of(message.get("content"))):
             self._on_whole(index, block, events)
         self._on_stop(wire)
-        self._on_about(wire)
         self._complete(events)
         return events
 

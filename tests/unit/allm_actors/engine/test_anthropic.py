@@ -206,6 +206,11 @@ class TestEncode:
         assert "tools" not in sent(*step, response_format=SCHEMA)
         assert sent(*step, user("b"), response_format=SCHEMA)["tool_choice"] == forced
 
+    def test_who_asks_for_a_structure_in_the_providers_own_words_gets_no_tool_for_it(self):
+        body = sent(response_format=SCHEMA, options={"output_config": {"format": {}}})
+        assert "tools" not in body
+        assert "tool_choice" not in body
+
     def test_beside_tools_the_model_may_call_them_before_it_answers(self):
         assert sent(tools=[TOOL], response_format=SCHEMA)["tool_choice"] == {"type": "any"}
         only = sent(tools=[TOOL], tool_choice="none", response_format=SCHEMA)["tool_choice"]
@@ -238,6 +243,11 @@ class TestDecode:
             {"type": "thinking", "thinking": "Let me see", "signature": "S"},
             {"type": "text", "text": "Hello world"},
         ]
+
+    def test_a_text_of_nothing_beside_a_thought_is_not_kept(self):
+        blocks = [begun(0, **THOUGHT), begun(1, type="text", text="")]
+        message = stream(START, *blocks, ended(), STOP)[-1].message
+        assert message.metadata["provider_state"]["anthropic"] == [THOUGHT]
 
     def test_the_first_counts_are_told_at_once_and_what_was_told_is_not_told_again(self):
         events = stream(START, begun(0, type="text", text="so"), ended(), STOP)
@@ -274,6 +284,12 @@ class TestDecode:
     def test_input_that_comes_with_the_blocks_beginning(self):
         block = begun(0, type="tool_use", id="1", name="look", input={"x": 1})
         events = stream(START, block, ended("tool_use"), STOP)
+        assert [e.arguments for e in events if isinstance(e, ToolCallCompleted)] == [{"x": 1}]
+
+    def test_input_that_comes_again_in_pieces_is_not_told_twice(self):
+        block = begun(0, type="tool_use", id="1", name="look", input={"x": 1})
+        again = more(0, type="input_json_delta", partial_json='{"x": 1}')
+        events = stream(START, block, again, ended("tool_use"), STOP)
         assert [e.arguments for e in events if isinstance(e, ToolCallCompleted)] == [{"x": 1}]
 
     def test_a_structure_is_text_and_no_call(self):
@@ -335,6 +351,10 @@ class TestDecode:
         ].metadata["usage"]
         assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (18, 2, 20)
         assert (usage.cached_input_tokens, usage.cache_write_input_tokens) == (10, 5)
+
+    def test_a_count_that_is_told_as_none_later_is_the_one_that_was_told_first(self):
+        usage = stream(START, ended(input_tokens=None), STOP)[-1].metadata["usage"]
+        assert (usage.input_tokens, usage.output_tokens) == (3, 2)
 
     @pytest.mark.parametrize(
         ("kind", "reason"),

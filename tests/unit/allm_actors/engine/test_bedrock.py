@@ -333,6 +333,13 @@ def test_a_guardrail_is_a_content_filter_with_its_trace():
     assert last.metadata["trace"] == trace
 
 
+def test_what_the_models_own_fields_say_comes_with_the_stop():
+    own = {"stop_sequence": "x"}
+    kind, wire = stop()
+    events = stream(delta(text="x"), (kind, {**wire, "additionalModelResponseFields": own}))
+    assert events[-1].metadata["additionalModelResponseFields"] == own
+
+
 @pytest.mark.parametrize(
     ("wire", "reason"),
     [
@@ -413,9 +420,12 @@ def test_the_end_before_messagestop_is_a_cut_and_after_it_is_the_end():
     assert isinstance(stream(delta(text="x"), stop())[-1], MessageCompleted)
 
 
-def test_another_message_in_the_middle_of_one_is_an_error():
+@pytest.mark.parametrize("so_far", [delta(text="x"), stop()], ids=["a text", "its stop"])
+def test_another_message_in_the_middle_of_one_is_an_error(so_far):
     start = ("messageStart", {"role": "assistant"})
-    assert isinstance(stream(start, delta(text="x"), start)[-1].error, StreamError)
+    last = stream(start, so_far, start)[-1]
+    assert isinstance(last, ErrorEvent)
+    assert isinstance(last.error, StreamError)
 
 
 @pytest.mark.parametrize(

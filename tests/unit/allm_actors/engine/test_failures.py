@@ -60,6 +60,12 @@ def test_a_wrong_key_is_one_whatever_the_status():
     assert refused(400, {"error": "Incorrect API key provided"}).reason == "authentication_failed"
 
 
+def test_who_is_not_allowed_so_long_a_request_may_not_do_it():
+    words = "your plan has no such context window"
+    assert refused(403, {"error": {"message": words}}).reason == "authentication_failed"
+    assert refused(400, {"error": {"message": words}}).reason == "context_length_exceeded"
+
+
 def test_the_error_behind_a_brokers_error_is_told_and_counts():
     raw = '{"error":{"message":"maximum context length is 8"}}'
     behind = {"raw": raw, "provider_name": "Acme"}
@@ -70,6 +76,12 @@ def test_the_error_behind_a_brokers_error_is_told_and_counts():
     for nothing in ({"raw": None}, {"raw": "context length"}, {"raw": "{}"}, None, "x"):
         got = refused(400, {"error": {**wire, "metadata": nothing}}, provider="openrouter")
         assert got.reason == "invalid_request"
+
+
+def test_the_status_of_the_error_behind_a_brokers_error_is_not_the_brokers_type():
+    raw = json.dumps({"error": {"message": "too much", "status": "INVALID_ARGUMENT"}})
+    wire = {"message": "Provider returned error", "code": 429, "metadata": {"raw": raw}}
+    assert "type" not in refused(429, {"error": wire}, provider="openrouter").metadata
 
 
 @pytest.mark.parametrize(
@@ -139,8 +151,9 @@ def test_the_providers_request_id_is_kept():
     assert refused(500, headers={"X-Request-Id": "req_1"}).metadata["provider_request_id"] == "req_1"
 
 
-def test_an_empty_account_is_not_worth_another_try():
-    assert refused(429, {"error": {"code": "insufficient_quota"}}).metadata["retry"] is False
+@pytest.mark.parametrize("name", ["code", "type"])
+def test_an_empty_account_is_not_worth_another_try(name):
+    assert refused(429, {"error": {name: "insufficient_quota"}}).metadata["retry"] is False
 
 
 @pytest.mark.parametrize(

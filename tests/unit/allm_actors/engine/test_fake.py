@@ -309,6 +309,12 @@ def test_retry_until_call_times_out_and_then_plays():
     assert TextDelta("at last") in list(fake.play(ASK, options))
 
 
+def test_after_a_call_that_plays_retry_until_call_counts_anew():
+    fake = FakeAdapter(scripts=[[s.text("a")], [s.text("b")]])
+    kinds = [list(map(type, fake.play(ASK, call(retry_until_call=2)))) for _ in range(4)]
+    assert [ErrorEvent in each for each in kinds] == [True, False, True, False]
+
+
 def test_stream_sleeps_where_play_says_delay():
     started = time.monotonic()
     events = list(FakeAdapter().stream(ASK, call(script=[s.delay(0.05), s.text("a")])))

@@ -63,6 +63,11 @@ def response(*parts, finish=None, **fields):
     return {"candidates": [candidate | ({"finishReason": finish} if finish else {})], **fields}
 
 
+def begun(name, x):
+    first = [{"jsonPath": "$.x", "numberValue": x}]
+    return {"functionCall": {"name": name, "willContinue": True, "partialArgs": first}}
+
+
 class TestVertex:
     def test_the_place_is_in_the_url(self, monkeypatch):
         monkeypatch.delenv("VERTEX_BASE_URL", raising=False)
@@ -364,6 +369,17 @@ class TestPartialArguments:
             "thoughtSignature": "s",
         }
         assert message.tool_calls[0].id == "abc123"
+
+    def test_a_call_whose_arguments_never_ended_ends_where_the_next_begins(self):
+        a, b = (begun(name, number) for name, number in (("a", 1), ("b", 2)))
+        events = stream(response(a), response(b, finish="STOP"))
+        done = [(e.name, e.arguments) for e in events if isinstance(e, ToolCallCompleted)]
+        assert done == [("a", {"x": 1}), ("b", {"x": 2})]
+
+    def test_arguments_that_came_with_the_beginning_are_there_beside_those_that_follow(self):
+        rest = {"functionCall": {"partialArgs": [{"jsonPath": "$.y", "numberValue": 2}]}}
+        events = stream(response(begun("a", 1)), response(rest, finish="STOP"))
+        assert [e.arguments for e in events if isinstance(e, ToolCallCompleted)] == [{"x": 1, "y": 2}]
 
     def test_a_path_without_end_changes_nothing(self):
         arguments = PartialArguments()

@@ -198,3 +198,21 @@ def test_a_dotenv_of_another_encoding_is_spoken_of_and_not_quoted(tmp_path, enco
     assert error.__cause__ is None
     assert error.__context__ is None
     assert "verysecret" not in repr(error) + repr(error.to_fields())
+
+
+def test_a_dotenv_that_is_read_no_more_is_spoken_of_no_more(tmp_path):
+    keys.configure(load_dotenv=True, dotenv_path=tmp_path)
+    assert found() is None
+    keys.configure({})
+    with pytest.raises(EngineError) as caught:
+        keys.fetch("p", NAMES)
+    assert "dotenv" not in caught.value.message
+
+
+def test_the_dotenv_is_that_of_the_directory_in_which_it_was_configured(tmp_path, monkeypatch):
+    (tmp_path / ".env").write_text(f"{NAMES[0]}=dotenv")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    keys.configure(load_dotenv=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert found() == ("dotenv", "dotenv")

@@ -49,6 +49,16 @@ def test_the_boundary_is_in_nothing_that_is_sent():
     assert form([("a", boundary)], [])[0] != kind
 
 
+def test_the_boundary_is_not_in_the_end_of_a_long_file():
+    def boundary(data):
+        file = FilePart(name="f", filename="f", content_type="x/y", data=data)
+        return form([], [file])[0].partition("boundary=")[2]
+
+    long = b"x" * 10_000
+    taken = boundary(long).encode()
+    assert boundary(long[: -len(taken)] + taken) != taken.decode()
+
+
 def test_the_same_form_is_the_same_bytes():
     assert form([("a", "b")], []) == form([("a", "b")], [])
 

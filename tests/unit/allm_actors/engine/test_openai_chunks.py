@@ -20,7 +20,7 @@ from allm_actors.data import (
 from allm_actors.engine.catalog import PROVIDERS
 from allm_actors.engine.dialects.histories import made_of
 from allm_actors.engine.dialects.openai.chat import Decoder
-from allm_actors.engine.dialects.openai.wire import usage_fields
+from allm_actors.engine.dialects.openai.wire import merge_details, usage_fields
 
 DONE = b"data: [DONE]\n\n"
 
@@ -110,6 +110,12 @@ def test_a_call_that_repeats_its_id_with_each_fragment_is_one_call():
         *[delta(tool_calls=[fragment(0, "a", "f", part)]) for part in ("{", "}")], delta("tool_calls")
     )
     assert [(e.id, e.raw_arguments) for e in events if isinstance(e, ToolCallCompleted)] == [("a", "{}")]
+
+
+def test_another_id_without_a_name_is_no_other_call():
+    parts = [fragment(0, "a", "f", '{"x"'), fragment(0, "b", None, ": 1}")]
+    events = decode(*[delta(tool_calls=[part]) for part in parts], delta("tool_calls"))
+    assert [e.arguments for e in events if isinstance(e, ToolCallCompleted)] == [{"x": 1}]
 
 
 def test_calls_with_the_same_id_get_ids_of_their_own():
@@ -265,6 +271,11 @@ def test_groqs_own_field_carries_usage_and_errors():
     assert "over capacity" in events[-1].error.message
 
 
+def test_usage_in_its_usual_place_goes_before_groqs_own():
+    both = {"usage": {"prompt_tokens": 3}, "x_groq": {"usage": {"prompt_tokens": 9}}}
+    assert decode(delta("stop") | both)[-1].metadata["usage"] == Usage(input_tokens=3)
+
+
 @pytest.mark.parametrize("payload", [b"not json", b"[1]", b"12", b"{", b"null"])
 def test_what_is_no_json_object_is_malformed(payload):
     decoder = Decoder(PROVIDERS["openai"])
@@ -331,6 +342,11 @@ def test_usage_is_counts_and_the_rest_is_kept():
     assert usage_fields({"cached_tokens": 2})["cached_input_tokens"] == 2
 
 
+def test_what_was_cached_is_what_the_details_say_if_they_do():
+    told = {"prompt_tokens_details": {"cached_tokens": 3}, "cached_tokens": 5}
+    assert usage_fields(told)["cached_input_tokens"] == 3
+
+
 def test_usage_may_be_where_the_answer_is():
     finished = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3}}
     last = decode(delta(content="x"), {"choices": [finished]}, provider="moonshotai")[-1]
@@ -380,6 +396,11 @@ def test_details_of_thoughts_are_put_together_from_their_pieces():
     }
     told = delta(reasoning="h", reasoning_details=[{"type": "reasoning.text", "text": "h"}])
     assert decode(told, delta("stop"))[-1].metadata["reasoning"] == {"text": "h"}
+
+
+def test_what_a_later_piece_says_nothing_of_stays_as_it_was():
+    pieces = [{"type": "t", "id": id, "text": text} for id, text in (("a", "x"), (None, "y"))]
+    assert merge_details(pieces) == [{"type": "t", "id": "a", "text": "xy"}]
 
 
 @pytest.mark.parametrize("id", [None, ""])

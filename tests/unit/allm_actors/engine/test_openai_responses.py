@@ -371,6 +371,10 @@ class TestDecode:
         assert first.payload == ("usage", usage)
         assert isinstance(last, ErrorEvent)
 
+    def test_usage_that_was_told_before_the_end_counts_if_the_end_tells_none(self):
+        so_far = event("in_progress", response={"id": "r", "usage": {"input_tokens": 3}})
+        assert stream(so_far, ended())[-1].metadata["usage"].input_tokens == 3
+
     def test_a_whole_body_that_is_no_answer(self):
         def last(**body):
             return DIALECT.decode_body(json.dumps(body).encode(), ROW)[-1]

@@ -191,7 +191,12 @@ def test_a_form_of_answer_in_common_words_stays_as_it_is(wanted):
     assert in_common_words(request) is request
 
 
-@pytest.mark.parametrize("wanted", [NESTED, NESTED_STRICT], ids=["all in it", "one beside it"])
+NESTED_TYPE = NESTED | {"json_schema": {"type": "object", **NESTED["json_schema"]}}
+
+
+@pytest.mark.parametrize(
+    "wanted", [NESTED, NESTED_STRICT, NESTED_TYPE], ids=["all in it", "one beside it", "a type in it"]
+)
 def test_openais_shape_of_a_form_is_understood_for_every_provider(wanted):
     assert in_common_words(Request(messages=[], response_format=wanted)).response_format == FORM
 

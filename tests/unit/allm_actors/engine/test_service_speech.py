@@ -165,6 +165,14 @@ def test_what_is_no_sound_is_malformed(name, kind):
 
 
 @BOTH
+def test_an_error_in_place_of_the_sound_is_told_as_what_it_is(name):
+    said = json.dumps({"error": {"message": "slow down", "code": "rate_limit_exceeded"}}).encode()
+    with pytest.raises(SpeechAdapterError, match="slow down") as raised:
+        read(name, "application/json", said)
+    assert raised.value.reason == "rate_limited"
+
+
+@BOTH
 def test_silence_is_malformed(name):
     with pytest.raises(SpeechAdapterError, match="empty") as raised:
         read(name, "audio/mpeg", b"")

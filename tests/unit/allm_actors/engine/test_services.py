@@ -6,6 +6,7 @@ import allm_actors as allm
 from allm_actors.data import AdapterError
 from allm_actors.engine.adapters import find_adapter, find_capable, known_capable
 from allm_actors.engine.capabilities import CAPABILITIES
+from allm_actors.engine.dialects.refusals import as_refusal
 from allm_actors.engine.remote.calls import RemoteService, remote_service
 from allm_actors.engine.services import SERVICES, services_for
 from tests.conformance.services import ANSWERS, ROWS, title
@@ -59,3 +60,10 @@ def test_a_reason_that_a_capability_does_not_have_is_unknown():
     assert isinstance(error, AdapterError)
     assert error.reason == "unknown"
     assert set(services_for("embed")) == {"openai", "gemini", "voyage", "cohere", "mistral", "ollama"}
+
+
+@EVERY
+def test_the_cause_of_an_error_is_that_of_the_capabilitys_own(row):
+    told = as_refusal(AdapterError("timeout", message="no answer", cause="ReadTimeout"), row)
+    assert isinstance(told, CAPABILITIES[row.span].error)
+    assert (told.reason, told.cause) == ("timeout", "ReadTimeout")

@@ -105,6 +105,14 @@ def test_a_tool_that_failed_says_why_in_our_words_and_in_its_own_with_the_conten
     assert fields[4]["error.message"] == "pay raised KeyError: 'ada'"
 
 
+def test_long_words_of_a_tool_are_cut(lines):
+    long = ToolError("handler_raised", message="x" * 1000, cause="x")
+    with telemetry.log_events(lines, content=True):
+        Span("tool", {}).start().stop(result=Err(long))
+    ((_, _, fields),) = written(lines)
+    assert fields["error.message"] == "x" * 300 + "…"
+
+
 def test_what_the_users_code_said_is_content_too_whatever_it_raised(lines):
     def raised(error):
         try:

@@ -1,6 +1,7 @@
 """Who listens hears what they asked for, and can break nothing."""
 
 import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -41,6 +42,14 @@ def test_a_span_says_when_it_began(attach):
     attach(heard.append, "allm.tool.start")
     Span("tool", {}).start()
     assert set(heard[0].measurements) == {"system_time", "monotonic_time"}
+
+
+def test_a_span_is_told_also_from_within_its_own_context(attach):
+    heard = []
+    attach(heard.append)
+    context = contextvars.copy_context()
+    context.run(Span("chat", {}, context).start)
+    assert [event.name for event in heard] == ["allm.chat.start"]
 
 
 def test_a_span_ends_once_and_not_before_it_began(attach):

@@ -9,6 +9,7 @@ import pytest
 from allm_actors.data import Message, Ok, Request, Session, StoreError, Thread, Tool, ToolCall, Usage
 from allm_actors.data.codec import SCHEMA_VERSION, from_msgpack, to_msgpack
 from allm_actors.data.codec.shapes import CODES, FIRST_CODE, shape_of
+from allm_actors.data.depth import DEEPEST_WRITTEN
 
 HI = Message(role="user", content="hi")
 
@@ -142,6 +143,14 @@ def test_a_handler_is_refused():
     tool = Tool(name="x", description="", schema={}, handler=print)
     with pytest.raises(TypeError, match=r"list\[0\].handler cannot be encoded"):
         to_msgpack([tool])
+
+
+def test_half_of_a_surrogate_pair_is_refused_where_the_room_for_it_is_used_up():
+    value = "\ud800"
+    for _ in range(DEEPEST_WRITTEN - 1):
+        value = [value]
+    with pytest.raises(TypeError, match="nested too deeply"):
+        to_msgpack(value)
 
 
 def test_the_codes_are_the_ones_that_stored_bytes_use():

@@ -26,6 +26,7 @@ from allm_actors.data import (
     ToolCall,
     ValidationError,
 )
+from allm_actors.data.compact import with_help
 from allm_actors.data.rules.validate import validate
 from allm_actors.testing import strategies
 
@@ -272,6 +273,10 @@ def test_valid_requests():
     validate(Request(messages=[HI, calling("c0"), answer("c0")], tools=[tool(name="tool_help")]))
 
 
+def test_the_tool_that_explains_compact_ones_may_be_there_already():
+    validate(Request(messages=[HI], tools=with_help([tool(compact=True)])))
+
+
 # --- sessions -----------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +310,7 @@ def test_invalid_sessions(fields, failure):
         ({"n": 0}, ("n", "must_be_positive")),
         ({"response_format": "oil"}, ("response_format", "unknown")),
         ({"size": (0, 1)}, ("size", "invalid_shape")),
+        ({"size": (1, 2, 3)}, ("size", "invalid_shape")),
         ({"size": 5}, ("size", "invalid_shape")),
         ({"input_images": None}, ("input_images", "not_a_list")),
         ({"operation": "edit", "input_images": ["x"]}, (["input_images", 0], "invalid_image")),
