@@ -42,12 +42,12 @@ def are_paired(messages: list[Any]) -> bool:
             waiting.remove(message.tool_call_id)
         elif role == "assistant" and message.metadata:
             calls = _calls(message)
-            if calls:
-                if waiting:
+            if calls and waiting:
+                return False
+            for call in calls:
+                if type(call.id) is not str or call.id in waiting:
                     return False
-                waiting = {call.id for call in calls if type(call.id) is str}
-                if len(waiting) < len(calls):
-                    return False
+                waiting.add(call.id)
     return not waiting
 
 

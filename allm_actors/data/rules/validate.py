@@ -14,7 +14,7 @@ from allm_actors.data.errors import ValidationError
 from allm_actors.data.media.images import Image
 from allm_actors.data.media.sources import is_source
 from allm_actors.data.messages import ImagePart, Message, Part, Role, TextPart, ToolCall
-from allm_actors.data.predicates import is_number, is_positive, one_of
+from allm_actors.data.predicates import all_are, is_number, is_positive, one_of
 from allm_actors.data.requests import Request
 from allm_actors.data.sessions import Session, SessionStatus
 from allm_actors.data.threads import Thread
@@ -96,7 +96,7 @@ def _are_plain(messages: Any) -> bool:
         role: object = message.role
         if type(role) is not str or role not in _ROLES or (role == "tool" and message.tool_call_id is None):
             return False
-        if role == "assistant" and not has_whole_calls(message):
+        if role == "assistant" and message.metadata and not has_whole_calls(message):
             return False
     return True
 
@@ -107,7 +107,7 @@ def has_whole_calls(message: Any) -> bool:
     if not metadata:
         return True
     calls = metadata.get("tool_calls") if isinstance(metadata, dict) else None
-    return calls is None or (isinstance(calls, list) and all(isinstance(call, ToolCall) for call in calls))
+    return calls is None or (isinstance(calls, list) and all_are(ToolCall, calls))
 
 
 def _message(message: Any) -> Iterator[Failure]:
