@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from supervisors.app import Application, Phase
+from supervisors.app import Application, Phase, _TooManyZombies
 from supervisors.errors import BadSpec, SupervisorError
 from supervisors.process import IGNORE, Process, exit
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
@@ -385,8 +385,13 @@ def test_the_tasks_of_a_phase_may_come_from_a_generator(log: Log) -> None:
     assert sorted(log.rest()[1:]) == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(Application.stop, 1), (lambda application: application._events.put(_TooManyZombies()), 70)],
+    ids=["stopped", "too many zombies"],
+)
 def test_a_phase_that_cannot_be_run_keeps_nothing_from_being_stopped(
-    log: Log, monkeypatch: pytest.MonkeyPatch
+    log: Log, monkeypatch: pytest.MonkeyPatch, end: Callable[[Application], object], code: int
 ) -> None:
     def beside(self: Any, work: Any) -> None:
         if not isinstance(work, partial):
@@ -398,8 +403,8 @@ def test_a_phase_that_cannot_be_run_keeps_nothing_from_being_stopped(
     application = Application(child(Root, log), phases={"drain": [lambda: log("drained")]})
     thread, codes = running(application)
     root = log.next()
-    application.stop()
-    assert codes.get(timeout=SOON) == 1
+    end(application)
+    assert codes.get(timeout=SOON) == code
     assert root.exit_reason is SHUTDOWN
     thread.join(SOON)
 
