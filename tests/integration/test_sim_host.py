@@ -457,6 +457,18 @@ def test_what_was_never_stored_is_gone_with_its_session() -> None:
         assert [m.content for m in chat.messages] == ["kept", "Hello."]
 
 
+def test_what_was_stored_before_a_turn_that_could_not_be_is_not_stored_again() -> None:
+    store = FullFor()
+    with SimHost(store=store) as host:
+        chat = host.session("s", engine(SAYS, SAYS))
+        chat.reply("kept").result()
+        store.nth = (store.saves + 1,)
+        with pytest.raises(allm.StoreError):
+            chat.reply("lost")
+        chat.stop()
+        assert (store.saves, host.stored("s")) == (store.nth[0], chat.value)
+
+
 def test_what_cannot_be_read_can_be_deleted(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with SimHost(store=path) as host:

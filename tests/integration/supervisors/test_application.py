@@ -364,6 +364,21 @@ def test_a_phase_that_takes_too_long_is_left_behind(log: Log) -> None:
     go.set()
 
 
+def test_who_is_told_to_stop_twice_begins_no_other_phase(log: Log) -> None:
+    may = threading.Event()
+    phases = {"before_stop": [lambda: (log("closes"), may.wait(SOON))], "drain": [lambda: log("drains")]}
+    application = Application(child(Root, log), phases=phases)
+    thread, codes = running(application)
+    log.next()
+    application.stop()
+    assert log.next() == "closes"
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    may.set()
+    thread.join(SOON)
+    assert log.rest() == []
+
+
 @pytest.mark.parametrize("limit", [None, math.inf, 1e300])
 def test_a_phase_without_a_limit_may_take_its_time(log: Log, limit: float | None) -> None:
     go = threading.Event()

@@ -404,6 +404,17 @@ def test_stop_lets_earlier_messages_be_handled_first(system: System, log: Log) -
     assert ref.exit_reason is NORMAL
 
 
+def test_who_stops_what_is_about_to_end_waits_for_its_end(system: System, log: Log) -> None:
+    class Ending(Echo):
+        def terminate(self, reason: Any) -> None:
+            log(self.ref.stop(block=False))
+
+    ref = Ending.start()
+    assert ref.stop(timeout=SOON)
+    assert log.next().get(timeout=SOON) is True
+    assert ref.stop(timeout=SOON) is False
+
+
 def test_shutdown_overtakes_messages_unless_the_class_wants_to_drain(system: System, log: Log) -> None:
     class Drains(Steps):
         drain_on_shutdown = True

@@ -195,6 +195,15 @@ def test_more_zombies_than_allowed_stop_the_system(log: Log) -> None:
         go.set()
 
 
+def test_what_waits_for_the_thread_of_a_zombie_is_done_by_another(timed: System, log: Log, go: Any) -> None:
+    hung, echo = Slow.start(log, go), Echo.start()
+    hung.tell("work")
+    assert log.next() == "works"
+    answer = echo.ask(1, block=False)
+    exit(hung, "kill")
+    assert answer.get(timeout=SOON) == 1
+
+
 def test_that_there_are_too_many_zombies_is_told_once(system: System) -> None:
     told: list[str] = []
     zombies = Zombies(1, Reports(), lambda: told.append("too many"))
