@@ -68,7 +68,7 @@ def next_delay(policy: RetryPolicy, attempt: int, error: AdapterError, jitter: f
     if asked > policy.max_delay:
         return None
     backoff = asked or policy.base_delay * 2.0 ** min(attempt - 1, 64)
-    return max(asked, min(policy.max_delay, backoff + policy.jitter * jitter))
+    return min(policy.max_delay, backoff + policy.jitter * jitter)
 
 
 def _retryable(policy: RetryPolicy, error: AdapterError) -> bool:

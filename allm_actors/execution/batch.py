@@ -283,7 +283,7 @@ def _changed(batch: Batch, events: Sequence[Event], effects: Sequence[Effect] = 
 
 def _start(batch: Batch) -> Change:
     limit = batch.options.max_concurrency
-    free = len(batch.queue) if limit is None else max(0, limit - batch.started)
+    free = len(batch.queue) if limit is None else limit - batch.started
     calls = batch.queue[:free]
     if not calls:
         return batch, ()

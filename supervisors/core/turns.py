@@ -70,16 +70,12 @@ class Turns:
         What it raises beside a refusal is passed on, or, if a client has `asked` for it, told as one: the client's own
         ids may raise where they are looked up.
         """
-        if self._closed:
-            operation.close()
-            return
-        self._queue.append((operation, done, asked))
-        self._go_on()
+        if not self._closed:
+            self._queue.append((operation, done, asked))
+            self._go_on()
 
     def run_last(self, operation: Operation[Any], done: Done) -> None:
         """Let the running operation finish, forget all that wait and all that come, and then run this one."""
-        for forgotten, _, _ in self._queue:
-            forgotten.close()
         self._queue.clear()
         self._closed = True
         self._queue.append((operation, done, False))

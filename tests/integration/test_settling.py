@@ -335,10 +335,12 @@ def test_nobody_can_change_the_conversation_through_a_call() -> None:
         arguments.clear()
         context.tool_call.arguments.clear()
         context.tool_call.arguments["x"] = []
+        context.tool_call.metadata["x"] = []
         raise LookupError("no")
 
     def policy(call: Any, _error: Any) -> str:
         call.arguments.clear()
+        call.metadata["x"] = []
         return "continue"
 
     asked = [script.tool_call("t", {"city": ["Paris"]}, id="c0"), script.finish("tool_calls")]
@@ -349,7 +351,7 @@ def test_nobody_can_change_the_conversation_through_a_call() -> None:
         engine = fake(calling, says("done"), tools=[tool("t", handler=handler)])
         result = allm.chat(engine, HI, on_tool_error=policy)
         (call,) = result.thread.messages[1].tool_calls
-        assert call.arguments == {"city": ["Paris"]}
+        assert (call.arguments, call.metadata) == ({"city": ["Paris"]}, {})
 
 
 @pytest.mark.parametrize("odd", [{"metadata": None}, {"name": ["t"]}, {"name": None}, {"arguments": None}])

@@ -144,6 +144,18 @@ def test_tools_that_the_reader_has_not_let_through_were_not_started(reader: str)
         assert chat.reply("again").result().halted_reason == "completed"
 
 
+def test_a_reader_who_lets_the_first_tool_through_lets_the_others_too() -> None:
+    ran: list[int] = []
+    tool = allm.Tool(name="work", description="", schema={}, handler=lambda given: ran.append(given["n"]))
+    asks = [script.tool_call("work", {"n": n}) for n in range(3)]
+    with SimHost() as host:
+        chat = host.session("s", engine([*asks, script.finish("tool_calls")], SAYS, tools=[tool]))
+        turn = chat.reply("hi", max_concurrency=1)
+        assert any(isinstance(event, allm.ToolExecutionStarted) for event in turn)
+        host.run_until_idle()
+        assert ran == [0, 1, 2]
+
+
 class Silent:
     """Says a word, then nothing; known to a host by its `stream` only."""
 
@@ -201,6 +213,41 @@ def test_a_reader_who_is_behind_is_not_the_models_silence() -> None:
         next(turn)
         host.advance(DAY)
         assert turn.result().halted_reason == "completed"
+
+
+def test_a_model_that_goes_silent_while_its_reader_is_behind_ends_when_that_one_has_caught_up() -> None:
+    words = [entry for _ in range(260) for entry in (script.text("w"), script.delay(0.0))]
+    with SimHost() as host:
+        chat = host.session("s", engine([*words, script.delay(DAY), script.finish("stop")]))
+        turn = chat.reply("hi", stream_timeout=5.0)
+        next(turn)
+        host.advance(100.0)
+        error = turn.result().metadata["error"]
+        assert (error.metadata["phase"], host.now) == ("idle", 105.0)
+
+
+def test_nothing_waits_for_the_deadlines_of_a_reply_that_is_over() -> None:
+    with SimHost() as host:
+        chat = host.session("s", adding())
+        result = chat.reply("1 + 2?", tool_timeout=DAY, request_timeout=DAY).result()
+        assert (result.halted_reason, host.now) == ("completed", 5.0)
+        host.run_until_idle()
+        assert host.now == 5.0
+
+
+def test_a_short_deadline_is_not_held_up_by_a_long_one_that_was_set_before() -> None:
+    def hangs(_: Any, context: Any) -> None:
+        context.cancelled.wait(DAY)
+
+    tools = [
+        allm.tool(name=name, description="", schema={}, handler=hangs, timeout=seconds)
+        for name, seconds in (("long", 100.0), ("short", 1.0))
+    ]
+    asks = [script.tool_call("long"), script.tool_call("short"), script.finish("tool_calls")]
+    with SimHost() as host:
+        turn = host.session("s", engine(asks, SAYS, tools=tools)).reply("hi")
+        ended = [(event.name, host.now) for event in turn if isinstance(event, allm.ToolExecutionCompleted)]
+        assert ended == [("short", 1.0), ("long", 100.0)]
 
 
 def test_a_real_host_ends_a_silent_model_too() -> None:
@@ -408,6 +455,18 @@ def test_what_was_never_stored_is_gone_with_its_session() -> None:
         chat.stop()
         assert chat.reply("kept").result().halted_reason == "completed"
         assert [m.content for m in chat.messages] == ["kept", "Hello."]
+
+
+def test_what_was_stored_before_a_turn_that_could_not_be_is_not_stored_again() -> None:
+    store = FullFor()
+    with SimHost(store=store) as host:
+        chat = host.session("s", engine(SAYS, SAYS))
+        chat.reply("kept").result()
+        store.nth = (store.saves + 1,)
+        with pytest.raises(allm.StoreError):
+            chat.reply("lost")
+        chat.stop()
+        assert (store.saves, host.stored("s")) == (store.nth[0], chat.value)
 
 
 def test_what_cannot_be_read_can_be_deleted(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from supervisors.app import Application, Phase
+from supervisors.app import Application, Phase, _TooManyZombies
 from supervisors.errors import BadSpec, SupervisorError
 from supervisors.process import IGNORE, Process, exit
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
@@ -364,6 +364,21 @@ def test_a_phase_that_takes_too_long_is_left_behind(log: Log) -> None:
     go.set()
 
 
+def test_who_is_told_to_stop_twice_begins_no_other_phase(log: Log) -> None:
+    may = threading.Event()
+    phases = {"before_stop": [lambda: (log("closes"), may.wait(SOON))], "drain": [lambda: log("drains")]}
+    application = Application(child(Root, log), phases=phases)
+    thread, codes = running(application)
+    log.next()
+    application.stop()
+    assert log.next() == "closes"
+    application.stop()
+    assert codes.get(timeout=SOON) == 1
+    may.set()
+    thread.join(SOON)
+    assert log.rest() == []
+
+
 @pytest.mark.parametrize("limit", [None, math.inf, 1e300])
 def test_a_phase_without_a_limit_may_take_its_time(log: Log, limit: float | None) -> None:
     go = threading.Event()
@@ -385,8 +400,13 @@ def test_the_tasks_of_a_phase_may_come_from_a_generator(log: Log) -> None:
     assert sorted(log.rest()[1:]) == ["one", "two"]
 
 
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(Application.stop, 1), (lambda application: application._events.put(_TooManyZombies()), 70)],
+    ids=["stopped", "too many zombies"],
+)
 def test_a_phase_that_cannot_be_run_keeps_nothing_from_being_stopped(
-    log: Log, monkeypatch: pytest.MonkeyPatch
+    log: Log, monkeypatch: pytest.MonkeyPatch, end: Callable[[Application], object], code: int
 ) -> None:
     def beside(self: Any, work: Any) -> None:
         if not isinstance(work, partial):
@@ -398,8 +418,8 @@ def test_a_phase_that_cannot_be_run_keeps_nothing_from_being_stopped(
     application = Application(child(Root, log), phases={"drain": [lambda: log("drained")]})
     thread, codes = running(application)
     root = log.next()
-    application.stop()
-    assert codes.get(timeout=SOON) == 1
+    end(application)
+    assert codes.get(timeout=SOON) == code
     assert root.exit_reason is SHUTDOWN
     thread.join(SOON)
 

@@ -12,7 +12,7 @@ import pytest
 from supervisors.errors import CallingSelf, ProcessDown, ReplyError, SupervisorError
 from supervisors.genserver import GenServer, call, cast
 from supervisors.inspection import get_state, resume, suspend, trace
-from supervisors.process import NO_REPLY, From, Process, Stop, exit
+from supervisors.process import DEFER_START, NO_REPLY, From, Process, Stop, exit
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Exit
 from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
@@ -349,6 +349,39 @@ def test_a_suspended_server_can_be_stopped_and_killed(system: System) -> None:
         end(ref)
         with pytest.raises(ProcessDown):
             answer.get(timeout=SOON)
+
+
+def test_a_suspended_server_stops_when_it_is_resumed(system: System) -> None:
+    ref = Account.start()
+    suspend(ref)
+    ref.tell(5)
+    stopped = ref.stop(block=False)
+    for _ in range(2):
+        assert get_state(ref)["balance"] == 10
+    assert not stopped.done()
+    resume(ref)
+    assert stopped.get(timeout=SOON)
+
+
+def test_who_resumes_a_server_that_has_not_started_lets_nothing_in(system: System, log: Log) -> None:
+    class Late(GenServer):
+        trap_exit = True
+
+        def init(self) -> Any:
+            return DEFER_START
+
+        def handle_exit(self, exit: Any) -> None:
+            log(exit.reason)
+            self.start_succeeded()
+
+        def handle_info(self, msg: Any) -> None:
+            log(msg)
+
+    ref = Server.start(log).ask(lambda self, _: self.spawn(Late), timeout=SOON)
+    ref.tell("early")
+    resume(ref)
+    exit(ref, "begin")
+    assert log.take(2) == ["begin", "early"]
 
 
 def test_a_trace_shows_messages_until_it_is_ended_and_disturbs_nobody(system: System) -> None:

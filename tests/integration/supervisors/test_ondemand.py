@@ -570,6 +570,15 @@ def test_a_child_that_does_not_take_its_name_is_not_kept(system: System) -> None
     assert children.which_children() == []
 
 
+def test_who_was_there_before_is_not_ended_for_having_no_name(system: System) -> None:
+    other = DynamicSupervisor.start_link().start_child(child(_unnamed, {}, "hall"))
+    children = DynamicSupervisor.start_link()
+    rooms = OnDemand(children, lambda key: child(lambda **_: other))
+    with pytest.raises(SupervisorError, match="has not taken the name"):
+        call(via(rooms, "kitchen"), 1)
+    assert other.is_alive()
+
+
 # --- a crash ----------------------------------------------------------------------------------------------------------
 
 

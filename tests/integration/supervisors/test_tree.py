@@ -43,3 +43,9 @@ def test_the_arguments_of_a_start_function_are_not_drawn(system: System) -> None
         "├─ 'db': connect worker stopped",
         "└─ 'it': Connect worker stopped",
     ]
+
+
+def test_a_supervisor_that_is_gone_is_drawn_as_that(system: System) -> None:
+    top = Supervisor.start([child(Process)])
+    top.stop()
+    assert tree(top).splitlines()[1:] == ["└─ (down)"]

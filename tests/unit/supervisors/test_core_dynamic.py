@@ -7,7 +7,7 @@ import pytest
 
 from supervisors.core.dynamic import DynamicChildren
 from supervisors.core.entry import RESTARTING, Entry
-from supervisors.core.steps import Started, StartFailed, Stop
+from supervisors.core.steps import Report, Start, Started, StartFailed, Stop
 from supervisors.errors import AlreadyStarted, BadSpec, MaxChildren, NotFound, StartError
 from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
 from supervisors.spec import Backoff, DynamicFlags
@@ -314,6 +314,15 @@ class TestStopping:
         assert world.take() == "-a1 ask:b1 kill:c1 ask:d1 kill:b1 kill:d1"
         assert refs(children) == []
 
+    def test_who_has_the_least_time_is_waited_for_first(self, world):
+        children = dynamic()
+        start(world, children, "slow", shutdown=60.0)
+        start(world, children, "quick", shutdown=1.0)
+        world.stubborn.update({"slow1", "quick1"})
+        world.take()
+        world.run(children.stop_all())
+        assert world.take() == "ask:slow1 ask:quick1 kill:quick1 kill:slow1"
+
     def test_a_clean_shutdown_reason_of_a_permanent_child_is_fine(self, world):
         children = dynamic()
         start(world, children, "a")
@@ -358,6 +367,14 @@ class TestChildrenThatAreTakenIn:
         assert (answers, refs(children)) == ([("a1", None)], ["a1"])
         with pytest.raises(MaxChildren):
             children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+
+    def test_a_child_whose_starter_does_not_know_it_yet_has_one_place(self):
+        children = dynamic(max_children=2)
+        operation = children.start_child(spec("a"))
+        assert isinstance(operation.send(None), Start)
+        assert isinstance(operation.send(Started("a1")), Report)
+        children.take_in(spec("b", restart="temporary"), "r1", 0.0)
+        assert refs(children) == ["a1", "r1"]
 
     @pytest.mark.parametrize("outcome", [FAIL, IGNORE])
     def test_there_is_room_again_when_it_did_not_start(self, world, outcome):

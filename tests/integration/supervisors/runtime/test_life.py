@@ -85,8 +85,14 @@ def test_init_may_hand_information_to_the_starter(system: System, log: Log) -> N
 
 @pytest.mark.parametrize(
     ("result", "reason"),
-    [(ValueError("no"), Crash), (Exit(Shutdown("later")), Shutdown), (42, tuple), (SystemExit(1), Crash)],
-    ids=["raises", "exits", "garbage", "system exit"],
+    [
+        (ValueError("no"), Crash),
+        (ReplyError("no"), Crash),
+        (Exit(Shutdown("later")), Shutdown),
+        (42, tuple),
+        (SystemExit(1), Crash),
+    ],
+    ids=["raises", "refuses", "exits", "garbage", "system exit"],
 )
 def test_a_failed_init_is_a_start_error_with_the_process_dead_and_its_name_free(
     system: System, log: Log, result: object, reason: type
@@ -342,12 +348,13 @@ def test_a_thread_keeps_nothing_of_a_wait_that_is_over(system: System) -> None:
     assert gone.wait(SOON)
 
 
-def test_a_request_that_somebody_may_still_answer_is_not(system: System, log: Log) -> None:
+@pytest.mark.parametrize("fails", [False, True], ids=["answered", "failed"])
+def test_a_request_that_somebody_may_still_answer_is_not(system: System, log: Log, fails: bool) -> None:
     ref = Echo.start()
     ref.ask(lambda self: log(self.current_request) or NO_REPLY, block=False)
     request = log.next()
     assert ref.ask(lambda self: len(self._actor_owed), timeout=SOON) == 1
-    request.reply()
+    request.fail(ValueError("no")) if fails else request.reply()
     assert ref.ask(lambda self: len(self._actor_owed), timeout=SOON) == 0
 
 
@@ -395,6 +402,17 @@ def test_stop_lets_earlier_messages_be_handled_first(system: System, log: Log) -
     assert log.rest() == ["init", *range(100), ("terminate", NORMAL, False)]
     assert ref.stop(timeout=SOON) is False
     assert ref.exit_reason is NORMAL
+
+
+def test_who_stops_what_is_about_to_end_waits_for_its_end(system: System, log: Log) -> None:
+    class Ending(Echo):
+        def terminate(self, reason: Any) -> None:
+            log(self.ref.stop(block=False))
+
+    ref = Ending.start()
+    assert ref.stop(timeout=SOON)
+    assert log.next().get(timeout=SOON) is True
+    assert ref.stop(timeout=SOON) is False
 
 
 def test_shutdown_overtakes_messages_unless_the_class_wants_to_drain(system: System, log: Log) -> None:

@@ -30,7 +30,7 @@ from supervisors import (
     suspend,
 )
 from supervisors.process import Process
-from tests.integration.supervisors.conftest import SOON, Echo, Log
+from tests.integration.supervisors.conftest import SOON, Echo, Log, beside
 
 
 class Counting(GenServer):
@@ -155,6 +155,23 @@ def test_what_a_coroutine_awaits_may_fail_in_every_way(system: System) -> None:
 
     with pytest.raises(ProcessDown):
         asyncio.run(ask_the_dead())
+
+
+@pytest.mark.real("a sender that blocks")
+def test_who_waits_for_room_is_woken_by_the_end_of_the_mailbox(blocking_system: System) -> None:
+    class Full(Counting):
+        mailbox = MailboxConfig(maxlen=1, policy="block", timeout=SOON)
+
+    ref = Full.start()
+    suspend(ref)
+    ref.tell("fills it")
+    waits = beside(lambda: ref.ask("waits"))
+    limit = ref.actor_inbox.limit
+    while not limit._waiting:
+        threading.Event().wait(0.001)
+    exit(ref, "kill")
+    with pytest.raises(ProcessDown):
+        waits.get(timeout=SOON)
 
 
 @pytest.mark.real("an event loop")

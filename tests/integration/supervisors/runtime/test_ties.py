@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from supervisors.errors import ProcessDown
 from supervisors.process import Down, ExitMsg, Process, Timeout, exit
 from supervisors.reasons import KILLED, NOPROC, NORMAL, SHUTDOWN
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.system import System
+from supervisors.testing import Sim
 from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher
 
 
@@ -102,6 +104,14 @@ def test_an_explicit_normal_exit_does_nothing_to_another_process(system: System)
     a = Echo.start()
     exit(a, NORMAL)
     assert a.ask(1, timeout=SOON) == 1
+
+
+def test_who_traps_and_has_no_parent_ends_by_a_normal_exit_from_outside(system: System, log: Log) -> None:
+    a = Watcher.start(log)
+    exit(a, NORMAL)
+    with pytest.raises(ProcessDown):
+        a.ask("sync", timeout=SOON)
+    assert (a.exit_reason, log.rest()) == (NORMAL, [])
 
 
 def test_exiting_oneself_with_normal_is_an_end(system: System, log: Log) -> None:
@@ -233,6 +243,15 @@ def test_an_interval_repeats_until_its_process_ends(system: System, log: Log) ->
     timer = b.ask(lambda self: self.send_interval(0.001, self.ref, "tick"), timeout=SOON)
     assert [log.next() for _ in range(3)] == ["tick"] * 3
     b.stop(timeout=SOON)
+    assert not timer.pending
+
+
+def test_an_interval_ends_with_the_process_it_is_for(sim: Sim, log: Log) -> None:
+    a, b = Echo.start(), Watcher.start(log)
+    timer = a.ask(lambda self: self.send_interval(1.0, b, "tick"))
+    assert log.next() == "tick"
+    b.stop()
+    sim.advance(2.0)
     assert not timer.pending
 
 

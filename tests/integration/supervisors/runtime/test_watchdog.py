@@ -12,10 +12,11 @@ from supervisors.errors import ProcessDown
 from supervisors.process import Process, exit
 from supervisors.reasons import KILLED, Shutdown
 from supervisors.runtime.pool import PoolDispatcher
-from supervisors.runtime.reports import Report
+from supervisors.runtime.reports import Report, Reports
 from supervisors.runtime.system import System
 from supervisors.runtime.threads import ThreadDispatcher
 from supervisors.runtime.timers import Timers
+from supervisors.runtime.zombies import Zombie, Zombies
 from supervisors.spec import child
 from supervisors.supervisor import Supervisor
 from tests.integration.supervisors.conftest import SOON, Echo, Log
@@ -128,6 +129,19 @@ def test_each_handler_has_its_own_time(
     answer.get(timeout=SOON)
 
 
+def test_each_handler_that_takes_too_long_is_told(
+    timed: System, clock: Clock, reports: list[Report], log: Log, go: threading.Event
+) -> None:
+    ref = Slow.start(log, go)
+    for count in (1, 2):
+        answer = ref.ask("work", block=False)
+        assert log.next() == "works"
+        clock.advance(5)
+        assert len(reports) == count
+        go.set()
+        answer.get(timeout=SOON)
+
+
 def test_who_is_idle_is_not_late(
     timed: System, clock: Clock, reports: list[Report], log: Log, go: Any
 ) -> None:
@@ -179,3 +193,22 @@ def test_more_zombies_than_allowed_stop_the_system(log: Log) -> None:
         assert kinds.count("too_many_zombies") == 1
         assert root.exit_reason == Shutdown("zombies")
         go.set()
+
+
+def test_what_waits_for_the_thread_of_a_zombie_is_done_by_another(timed: System, log: Log, go: Any) -> None:
+    hung, echo = Slow.start(log, go), Echo.start()
+    hung.tell("work")
+    assert log.next() == "works"
+    answer = echo.ask(1, block=False)
+    exit(hung, "kill")
+    assert answer.get(timeout=SOON) == 1
+
+
+def test_that_there_are_too_many_zombies_is_told_once(system: System) -> None:
+    told: list[str] = []
+    zombies = Zombies(1, Reports(), lambda: told.append("too many"))
+    for heard in ([], ["too many"], ["too many"]):
+        zombie = Zombie(zombies, Process.start())
+        zombies.add(zombie)
+        zombies.report(zombie)
+        assert told == heard

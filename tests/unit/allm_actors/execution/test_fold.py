@@ -383,6 +383,12 @@ def test_of_a_chat_left_early_the_first_error_stays():
         assert fold([ErrorEvent(ERROR), end]).chat_result().metadata == {"error": ERROR}
 
 
+def test_a_broken_answer_has_the_request_id_of_its_error():
+    failed = ErrorEvent(AdapterError("rate_limited", message="m").of_call("r1"))
+    step = fold([MessageStarted(), TextDelta("a"), failed], HI).broken()
+    assert (step.response.request_id, step.response.output_text) == ("r1", "a")
+
+
 def test_a_chat_left_early_needs_a_thread_to_be_told():
     with pytest.raises(ValueError, match="thread"):
         Fold().chat_result()

@@ -196,3 +196,15 @@ def test_a_cancel_while_the_answer_is_parsed_keeps_the_answer(kind):
 def test_a_number_of_retries_that_means_nothing(bad):
     with pytest.raises(ValueError, match="max_retries must be 0 or a positive integer"):
         options(max_retries=bad)
+
+
+def test_a_cancel_while_the_second_pass_is_asked_again_keeps_the_thread_of_the_last_step():
+    state, _ = loop.start(options(parses=True, structured_finalize=True), HI)
+    for turn, said in enumerate(["free", "no"]):
+        state, _ = loop.step(state, ModelEvents(turn, text(said)))
+        state, _ = loop.step(state, ModelEnded(turn))
+    state, _ = loop.step(state, AnswerParsed(1, problem="bad"))
+    _, effects = loop.step(state, Cancelled("cancelled"))
+    result = effects[-1].result
+    assert len(result.steps) == 2
+    assert result.thread == result.steps[-1].thread

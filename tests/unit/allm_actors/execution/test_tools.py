@@ -116,6 +116,18 @@ def test_a_value_without_an_encoding_is_an_error():
     assert "object has no JSON form" in outcome.raw.reason.cause
 
 
+def test_an_error_keeps_nothing_of_what_led_an_encoder_to_it():
+    def picky(value):
+        try:
+            return {}[value]
+        except KeyError:
+            raise ValueError("only names") from None
+
+    cause = settle(CALL, 1, encoder=picky).raw.reason.__cause__
+    assert isinstance(cause, ValueError)
+    assert (cause.__context__, cause.__traceback__) == (None, None)
+
+
 def test_an_encoder_that_gives_no_text_is_an_error():
     assert settle(CALL, 1, encoder=lambda value: 5).raw.reason.reason == "encoding_failed"
 

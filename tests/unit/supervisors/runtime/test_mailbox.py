@@ -143,6 +143,16 @@ def test_held_messages_keep_their_place_and_some_pass(box, steps):
     assert [item for kind, item in owner.log if kind == "user"] == ["passes", 1, 2, 3]
 
 
+def test_what_is_put_back_comes_before_what_is_held(box, steps):
+    owner = started(box, steps)
+    box.hold()
+    box.put("held")
+    steps.run()
+    box.put_control(lambda: (box.put_back([1, 2]), box.release()))
+    steps.run()
+    assert [item for kind, item in owner.log if kind == "user"] == [1, 2, "held"]
+
+
 def test_after_the_close_nothing_runs_and_the_rest_is_drained_in_order(box, steps):
     owner = started(box, steps)
     box.put(lambda: setattr(box, "closed", True))

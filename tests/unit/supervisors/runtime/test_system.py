@@ -19,6 +19,7 @@ from supervisors.runtime.names import Names, Via
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.reports import Report
 from supervisors.runtime.system import System
+from supervisors.testing import Sim
 
 
 class Idle(Process):
@@ -390,3 +391,16 @@ def test_dead_letters_are_always_counted_and_seldom_logged(caplog):
         system.dead_letters.add(n, "x", None, "why")
     assert system.dead_letters.count == 50
     assert len(caplog.records) == 10
+
+
+def test_a_dead_letter_that_comes_after_a_quiet_minute_is_logged_again(caplog):
+    with Sim() as sim:
+        caplog.set_level(logging.INFO, logger="supervisors")
+        letters = System.current().dead_letters
+        for n in range(12):
+            letters.add(n, "x", None, "why")
+        sim.advance(61.0)
+        for n in range(2):
+            letters.add(n, "x", None, "why")
+    told = [record for record in caplog.records if record.getMessage().startswith("dead letter")]
+    assert len(told) == 11

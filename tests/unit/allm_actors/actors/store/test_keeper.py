@@ -85,3 +85,26 @@ def test_saves_that_wait_together_are_stored_together() -> None:
         for save in saves:
             assert save.get(timeout=5) is None
         assert store.batches == [3]
+
+
+class Picky(Counting):
+    """Refuses one session, for a fault of its own."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def save(self, batch: Sequence[Save]) -> None:
+        if any(save.session.id == "bad" for save in batch):
+            raise StoreError(self.reason)
+        super().save(batch)
+
+
+@pytest.mark.parametrize("reason", ["conflict", "corrupt", "unencodable"])
+def test_the_fault_of_one_session_does_not_fail_the_others(reason: str) -> None:
+    with Sim(0):
+        keeper = StoreActor.start(Picky(reason))
+        saves = [keeper.ask(Save(Session(id=id)), block=False) for id in ("a", "bad", "b")]
+        assert keeper.ask(ListIds()) == ["a", "b"]
+        with pytest.raises(StoreError, match=reason):
+            saves[1].get(timeout=5)
