@@ -265,6 +265,21 @@ def test_what_is_idle_too_long_is_closed(monkeypatch):
     assert text_of(run(server, scenario)) == "Hello"
 
 
+def test_no_more_are_kept_idle_than_allowed(monkeypatch):
+    monkeypatch.setattr("allm_actors.engine.http.transport._MOST_IDLE", 2)
+    server = Http2Server(says_hello)
+
+    async def scenario(made):
+        for key in ("a", "b", "c"):
+            request = HttpRequest(url=server.url, body=b"{}", headers={"authorization": f"Bearer {key}"})
+            async with made.open(request, Deadlines()) as response:
+                await response.body(1000)
+        await seen_by(server, lambda seen: seen.connections == 2)
+
+    run(server, scenario)
+    assert server.seen.accepted == 3
+
+
 # Leaving.
 
 
