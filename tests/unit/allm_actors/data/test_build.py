@@ -437,7 +437,12 @@ class Bound:
             {"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "null"}]},
         ),
         (Annotated[int, Bound(ge=0.5, le=1e6)], {"type": "integer", "minimum": 1, "maximum": 1_000_000}),
+        (
+            Annotated[int, Bound(gt=0.5, lt=9.5)],
+            {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10},
+        ),
         (Annotated[int, Bound(ge=0), Bound(gt=0)], {"type": "integer", "exclusiveMinimum": 0}),
+        (Annotated[int, Bound(le=9), Bound(lt=9)], {"type": "integer", "exclusiveMaximum": 9}),
         (Annotated[int, Bound(ge=0, le=2**70)], {"type": "integer", "minimum": 0}),
         (Annotated[int, Bound(multiple_of=0.5)], {"type": "integer"}),
         (Annotated[int, msgspec.Meta(ge=0), Bound(ge=3)], {"type": "integer", "minimum": 0}),
