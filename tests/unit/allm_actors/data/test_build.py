@@ -488,6 +488,8 @@ def test_a_schema_is_taken_as_it_is_now():
         made.append(json_schema(name, schema))
     schema["properties"].clear()
     assert [list(each["properties"]) for each in (made[0].schema, made[1]["schema"])] == [["city"], ["city"]]
+    required = [each["required"] for each in (made[0].schema, made[1]["schema"])]
+    assert required == [["city"]] * 2
     assert [each["required"] for each in (made[2].schema, made[3]["schema"])] == [["city", "symbol"]] * 2
 
 
@@ -579,6 +581,29 @@ def test_a_context_with_no_type_of_its_own_is_the_librarys(annotation):
     made = tool(search)
     assert made.schema["properties"] == {}
     assert made.handler({}, "given") == "given"
+
+
+def test_an_object_whose_call_is_asynchronous_is_an_asynchronous_tool():
+    class Search:
+        """Look for a word."""
+
+        async def __call__(self, word: str) -> str:
+            return f"found {word}"
+
+    made = tool(Search(), name="search")
+    assert inspect.iscoroutinefunction(made.handler)
+    assert asyncio.run(made.handler({"word": "a"})) == "found a"
+
+
+def test_what_is_of_its_class_already_is_taken_as_it_is():
+    class Place: ...
+
+    here = Place()
+
+    def go(where: Place) -> Place:
+        return where
+
+    assert tool(go, schema={"type": "object"}).handler({"where": here}) is here
 
 
 def test_plain_handlers_are_asked_for_their_parameters():
