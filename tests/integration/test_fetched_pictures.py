@@ -15,6 +15,7 @@ from allm_actors.engine.http import transport as door
 from allm_actors.engine.http.http1_dial import connected_socket
 from allm_actors.engine.remote import fetching
 from allm_actors.engine.remote.calls import remote_service
+from allm_actors.testing import script
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 from tests.conformance.services import ROWS, SECRET, answered
 
@@ -29,7 +30,7 @@ PNG = {"content-type": "image/png"}
 PICTURE = Image.from_bytes(b"x", "image/png")
 
 
-def edit(server, picture, *, row=OPENAI, transport=None, operation="edit", **fields):
+def edit(server, picture, *, row=OPENAI, transport=None, operation="edit", scripted=None, **fields):
     """What becomes of an edit of `picture`, or of pictures, by a provider at `server`."""
     pictures = picture if isinstance(picture, list) else [picture]
     request = ImageRequest(
@@ -41,7 +42,8 @@ def edit(server, picture, *, row=OPENAI, transport=None, operation="edit", **fie
 
     async def run():
         reach = transport or HttpxTransport(private_urls=True)
-        call = Call(request_id="r", api_key=SECRET, transport=reach, options={"base_url": server.url})
+        options = {"base_url": server.url, **(scripted or {})}
+        call = Call(request_id="r", api_key=SECRET, transport=reach, options=options)
         try:
             return await remote_service(row).generate(request, call)
         finally:
@@ -100,6 +102,23 @@ def test_pictures_that_would_not_be_sent_are_not_fetched():
         with pytest.raises(ImageAdapterError, match="takes one picture"):
             edit(server, pictures, model="dall-e-2")
         assert asked_for(server) == []
+
+
+def test_where_a_script_answers_nothing_is_fetched():
+    with serving({"/cat": Reply(body=b"x", headers=PNG)}) as server:
+        scripted = {"image_script": [script.ok([PICTURE])]}
+        response = edit(server, Image.from_url(f"{server.url}/cat"), scripted=scripted)
+        assert response.images == [PICTURE]
+        assert server.requests == ()
+
+
+def test_a_picture_may_be_as_many_redirects_away_as_are_followed():
+    steps = range(fetching.MOST_REDIRECTS)
+    pages = {f"/{step}": Reply(status=303, headers={"location": f"{step + 1}"}) for step in steps}
+    with serving({**pages, f"/{len(steps)}": Reply(body=b"the cat", headers=PNG)}) as server:
+        edit(server, Image.from_url(f"{server.url}/0"))
+        *_, sent = server.requests
+    assert b"the cat" in sent.body
 
 
 def test_a_call_that_is_tried_again_fetches_nothing_again():
