@@ -248,6 +248,15 @@ def test_loops_of_many_threads_come_and_go():
 
 
 @both_stacks
+def test_a_loop_that_is_over_is_forgotten():
+    transport = HttpxTransport()
+    with LoopbackServer([Reply(body=b"1")] * 3) as server:
+        for _ in range(3):
+            asyncio.run(fetch(transport, server.url))
+    assert len(transport._stacks) == 1
+
+
+@both_stacks
 def test_each_loop_has_its_own_connections():
     server = LoopbackServer([Reply(body=b"1")] * 3)
     transport = HttpxTransport()
@@ -840,7 +849,9 @@ def test_a_proxy_that_cannot_be_is_named_and_not_shown(monkeypatch, name):
 
 
 @both_stacks
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:-1", "http://0177.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999", "http://127.0.0.1:-1", "http://127.0.0.1:0", "http://0177.0.0.1"]
+)
 def test_a_host_or_a_port_that_cannot_be_is_said_to_be_one(url):
     async def scenario(transport):
         with pytest.raises(AdapterError, match="a host or a port that cannot be") as raised:

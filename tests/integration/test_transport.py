@@ -420,10 +420,11 @@ def test_nothing_is_sent_before_the_second_pull():
         assert server.requests == ()
 
 
-def test_a_key_with_a_forbidden_character_never_shows():
+@pytest.mark.parametrize("wrong", ["sk-bad\nkey-0123", "sk-bäd-key-0123"], ids=["line", "letter"])
+def test_a_key_with_a_forbidden_character_never_shows(wrong):
     async def run(url):
         transport = HttpxTransport()
-        for key in (KEY, "sk-bad\nkey-0123"):
+        for key in (KEY, wrong):
             call = Call(
                 request_id="r", api_key=key, transport=transport, options={"base_url": url}, retry=False
             )
@@ -434,6 +435,7 @@ def test_a_key_with_a_forbidden_character_never_shows():
     with LoopbackServer([HELLO]) as server:
         error = asyncio.run(run(server.url))
     assert error.reason == "invalid_request"
+    assert "a header, or the key, has a character" in error.message
     assert "key-0123" not in repr(error.to_fields())
     assert error.__context__ is None
     assert error.__cause__ is None

@@ -228,6 +228,7 @@ def test_deadlines_come_from_the_call_then_the_options():
         "request_timeout": 4,
     }
     assert seconds(options=options) == (1.0, 2.0, None, 4.0)
+    assert seconds(options={"pool_timeout": 3, "receive_timeout": 2}) == (3.0, 2.0, 60.0, None)
 
 
 class Overloaded:
