@@ -203,6 +203,14 @@ def test_many_streams_run_at_once():
         assert all(isinstance(end, MessageCompleted) for end in asyncio.run(run(server.url)))
 
 
+def test_a_key_in_a_header_of_the_calls_own_is_in_no_error():
+    quoting = Reply(status=400, body=b'{"error": {"message": "nobody is called gw-canary-0123"}}')
+    with LoopbackServer([quoting]) as server:
+        error = failure(ask(server, headers={"x-gateway-token": "gw-canary-0123"}))
+    assert "nobody is called" in error.message
+    assert "gw-canary-0123" not in repr(error.to_fields())
+
+
 def test_401_says_which_key_to_check():
     with LoopbackServer(
         [refusal(401, f"Incorrect API key provided: {KEY}.", code="invalid_api_key")]
