@@ -67,7 +67,7 @@ _ADAPTERS = frozenset(
 )
 _NEAR = 0.85
 # Providers' own names that happen to look like ours.
-_PROVIDER = frozenset({"models", "prompt_cache_key", "prompt_cache_retention"})
+_PROVIDER = frozenset({"models", "prompt_cache_key"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -654,11 +654,13 @@ def test_the_numbers_of_other_libraries_are_numbers() -> None:
         "n": ask.choice("How many?", {1: None, 2: None}),
         "p": ask.yes_no("?"),
         "s": ask.score("?", ["low", "middle", "high"]),
+        "z": ask.score("?", ["low", "high"]),
     }
     answers = {
         "n": allm.ClassificationAnswer(type="choice", choice=2),  # type: ignore[arg-type]
         "p": allm.ClassificationAnswer(type="yes_no", yes_probability=Fraction(1, 3)),  # type: ignore[arg-type]
         "s": allm.ClassificationAnswer(type="score", score=2.0000000001),
+        "z": allm.ClassificationAnswer(type="score", score=-0.0000000001),
     }
     adapter = made("classify", lambda _request, _call: allm.ClassificationResponse(answers=answers))
     assert allm.classify(with_adapter("classify", adapter), "x", questions).answers == answers

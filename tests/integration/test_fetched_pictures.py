@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import socket
 
 import httpx
 import pytest
@@ -11,8 +12,10 @@ from allm_actors.data import Image, ImageAdapterError, ImageRequest
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.http import public_hosts
 from allm_actors.engine.http import transport as door
+from allm_actors.engine.http.http1_dial import connected_socket
 from allm_actors.engine.remote import fetching
 from allm_actors.engine.remote.calls import remote_service
+from allm_actors.testing import script
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
 from tests.conformance.services import ROWS, SECRET, answered
 
@@ -27,7 +30,7 @@ PNG = {"content-type": "image/png"}
 PICTURE = Image.from_bytes(b"x", "image/png")
 
 
-def edit(server, picture, *, row=OPENAI, transport=None, operation="edit", **fields):
+def edit(server, picture, *, row=OPENAI, transport=None, operation="edit", scripted=None, **fields):
     """What becomes of an edit of `picture`, or of pictures, by a provider at `server`."""
     pictures = picture if isinstance(picture, list) else [picture]
     request = ImageRequest(
@@ -39,7 +42,8 @@ def edit(server, picture, *, row=OPENAI, transport=None, operation="edit", **fie
 
     async def run():
         reach = transport or HttpxTransport(private_urls=True)
-        call = Call(request_id="r", api_key=SECRET, transport=reach, options={"base_url": server.url})
+        options = {"base_url": server.url, **(scripted or {})}
+        call = Call(request_id="r", api_key=SECRET, transport=reach, options=options)
         try:
             return await remote_service(row).generate(request, call)
         finally:
@@ -98,6 +102,23 @@ def test_pictures_that_would_not_be_sent_are_not_fetched():
         with pytest.raises(ImageAdapterError, match="takes one picture"):
             edit(server, pictures, model="dall-e-2")
         assert asked_for(server) == []
+
+
+def test_where_a_script_answers_nothing_is_fetched():
+    with serving({"/cat": Reply(body=b"x", headers=PNG)}) as server:
+        scripted = {"image_script": [script.ok([PICTURE])]}
+        response = edit(server, Image.from_url(f"{server.url}/cat"), scripted=scripted)
+        assert response.images == [PICTURE]
+        assert server.requests == ()
+
+
+def test_a_picture_may_be_as_many_redirects_away_as_are_followed():
+    steps = range(fetching.MOST_REDIRECTS)
+    pages = {f"/{step}": Reply(status=303, headers={"location": f"{step + 1}"}) for step in steps}
+    with serving({**pages, f"/{len(steps)}": Reply(body=b"the cat", headers=PNG)}) as server:
+        edit(server, Image.from_url(f"{server.url}/0"))
+        *_, sent = server.requests
+    assert b"the cat" in sent.body
 
 
 def test_a_call_that_is_tried_again_fetches_nothing_again():
@@ -257,6 +278,22 @@ def test_a_proxy_is_asked_for_names_and_not_for_private_addresses(monkeypatch, h
         assert asked_for(server) == [("GET", "http://cats.test/cat"), ("POST", "/images/edits")]
 
 
+def test_a_name_that_may_be_exempt_from_the_proxy_is_judged_by_its_addresses(monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def found(host, *args, **options):
+        return look_up("127.0.0.1" if host in ("cats.test", b"cats.test") else host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    with serving({"/cat": Reply(body=b"x", headers=PNG)}) as server:
+        monkeypatch.setenv("HTTP_PROXY", server.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1, http://cats.test")
+        url = f"{server.url}/cat".replace("127.0.0.1", "cats.test")
+        error = refused(server, Image.from_url(url), transport=HttpxTransport())
+        assert error.metadata["phase"] == "address"
+        assert server.requests == ()
+
+
 def test_over_tls_the_certificate_counts():
     with (
         LoopbackServer([Reply(body=b"x", headers=PNG)] * 2, tls=server_tls()) as pictures,
@@ -299,6 +336,24 @@ def test_a_transport_of_ones_own_is_asked_as_it_is():
 )
 def test_which_addresses_are_public(address, public):
     assert public_hosts.is_public(address) is public
+
+
+@pytest.mark.parametrize("addresses", [("8.8.8.8", "10.1.2.3"), ("10.1.2.3", "8.8.8.8")])
+@pytest.mark.parametrize(
+    "reach",
+    [lambda host: connected_socket(host, 80, public=True), public_hosts.check_public],
+    ids=["own", "httpx"],
+)
+def test_a_name_is_public_with_all_its_addresses_or_not_at_all(monkeypatch, addresses, reach):
+    async def main():
+        async def getaddrinfo(_host, port, *, type):
+            return [(socket.AF_INET, type, 0, "", (address, port)) for address in addresses]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+        await reach("cats.test")
+
+    with pytest.raises(public_hosts.NotPublicError):
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize(

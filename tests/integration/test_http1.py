@@ -153,6 +153,26 @@ def test_no_more_are_kept_idle_than_allowed():
         asyncio.run(main())
 
 
+def test_the_connection_that_was_used_last_is_used_first():
+    """So that those that are too many grow old."""
+    gates = [Gate(), Gate()]
+    server = LoopbackServer([*(Reply(chunks=[gate, b"1"]) for gate in gates), *[Reply(body=b"1")] * 2])
+
+    async def scenario(transport):
+        asking = []
+        for number in range(2):
+            asking.append(asyncio.create_task(fetch(transport, server.url)))
+            await in_thread(server, lambda s, so_far=number: len(s.requests) > so_far)
+        for gate, asked in zip(gates, asking, strict=True):
+            gate.open()
+            await asked
+        for _ in range(2):
+            await fetch(transport, server.url)
+
+    run(server, scenario)
+    assert [request.connection for request in server.requests] == [0, 1, 1, 1]
+
+
 @both_stacks
 def test_with_a_limit_who_comes_later_waits_in_line():
     gate = Gate()
@@ -225,6 +245,15 @@ def test_loops_of_many_threads_come_and_go():
     finally:
         sys.setswitchinterval(before)
     assert said == [b"1"] * 12 * 100
+
+
+@both_stacks
+def test_a_loop_that_is_over_is_forgotten():
+    transport = HttpxTransport()
+    with LoopbackServer([Reply(body=b"1")] * 3) as server:
+        for _ in range(3):
+            asyncio.run(fetch(transport, server.url))
+    assert len(transport._stacks) == 1
 
 
 @both_stacks
@@ -530,6 +559,32 @@ def test_who_waits_for_a_connection_comes_before_who_comes_later():
     assert max(order.index(f"once {number}") for number in range(5)) < 10
 
 
+def test_who_leaves_as_its_turn_comes_gives_it_to_the_next():
+    server = LoopbackServer(lambda _: Reply(body=b"1"))
+
+    class Leaves:
+        def put(self, data):
+            """It comes before the end."""
+
+        def end(self, _error):
+            asking[0].cancel()  # its turn has come, and it has not looked yet
+
+    async def scenario(transport):
+        async with transport.open(HttpRequest(url=server.url, body=b"{}", headers={}), Deadlines()):
+            (place,) = _pool(transport).values()
+            (first,) = place.connections
+            asking.extend(asyncio.create_task(fetch(transport, server.url)) for _ in range(2))
+            while len(place.waiting) < 2:  # noqa: ASYNC110 - a pool tells nobody who waits
+                await asyncio.sleep(0)
+            first._exchange.pour(Leaves())
+            async with asyncio.timeout(10):
+                return await asyncio.gather(*asking, return_exceptions=True)
+
+    asking = []
+    left, served = run(server, scenario, HttpxTransport(max_connections=1))
+    assert (type(left), served) == (asyncio.CancelledError, b"1")
+
+
 # Flow.
 
 
@@ -794,7 +849,9 @@ def test_a_proxy_that_cannot_be_is_named_and_not_shown(monkeypatch, name):
 
 
 @both_stacks
-@pytest.mark.parametrize("url", ["http://127.0.0.1:99999", "http://127.0.0.1:-1", "http://0177.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:99999", "http://127.0.0.1:-1", "http://127.0.0.1:0", "http://0177.0.0.1"]
+)
 def test_a_host_or_a_port_that_cannot_be_is_said_to_be_one(url):
     async def scenario(transport):
         with pytest.raises(AdapterError, match="a host or a port that cannot be") as raised:

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("h2", reason="HTTP/2 needs the package h2: pip install 'httpx[http2]'")
 
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 
 import allm_actors as allm
 from allm_actors.data import AdapterError, ErrorEvent, Message, Request, TextDelta
@@ -262,6 +263,21 @@ def test_what_is_idle_too_long_is_closed(monkeypatch):
         return await ask(server, made)
 
     assert text_of(run(server, scenario)) == "Hello"
+
+
+def test_no_more_are_kept_idle_than_allowed(monkeypatch):
+    monkeypatch.setattr("allm_actors.engine.http.transport._MOST_IDLE", 2)
+    server = Http2Server(says_hello)
+
+    async def scenario(made):
+        for key in ("a", "b", "c"):
+            request = HttpRequest(url=server.url, body=b"{}", headers={"authorization": f"Bearer {key}"})
+            async with made.open(request, Deadlines()) as response:
+                await response.body(1000)
+        await seen_by(server, lambda seen: seen.connections == 2)
+
+    run(server, scenario)
+    assert server.seen.accepted == 3
 
 
 # Leaving.
@@ -677,28 +693,68 @@ def test_a_connection_that_is_gone_when_it_is_needed_is_replaced():
 
 def test_a_connection_that_is_silent_gets_no_more_requests(monkeypatch):
     """Nobody has closed it, and nobody is there: each request on it would wait for its deadline."""
-    monkeypatch.setattr(http2_connection, "_FRESH_SECONDS", 0.0)
+    monkeypatch.setattr(http2_connection, "_FRESH_SECONDS", -1.0)
     monkeypatch.setattr(http2_connection, "_PING_SECONDS", 0.2)
+    monkeypatch.setattr(http2_connection, "AT_ONCE_SECONDS", 0.0)  # nor is one sent there, and then again
 
     async def answer(stream):
         if stream.peer.number == 0:
             stream.peer.transport.pause_reading()
-            await silence(stream)
+            await begins(stream)
         await says_hello(stream)
 
     server = Http2Server(answer)
 
     async def scenario(made):
-        late = await ask(server, made, stream_timeout=0.2)
+        await leaves_after_a_piece(server, made)
         next_one = await ask(server, made)
         stacks = made._stacks[asyncio.get_running_loop()]
         await asyncio.to_thread(until, lambda: stacks._own.open == 1)
         server.in_loop(lambda: [peer.transport.abort() for peer in tuple(server.seen.open)])
-        return late, next_one
+        return next_one
 
-    late, next_one = run(server, scenario)
-    assert failure(late).reason == "timeout"
-    assert text_of(next_one) == "Hello"
+    assert text_of(run(server, scenario)) == "Hello"
+
+
+def test_a_connection_that_has_shown_that_it_is_there_is_left_open(monkeypatch):
+    doubts, ask_peer = [], http2_connection.Http2Connection._ask
+
+    def asks(connection):
+        ask_peer(connection)
+        doubts.append(connection._doubt)
+
+    monkeypatch.setattr(http2_connection, "_FRESH_SECONDS", -1.0)
+    monkeypatch.setattr(http2_connection.Http2Connection, "_ask", asks)
+    server = Http2Server(begins)
+
+    async def scenario(made):
+        await leaves_after_a_piece(server, made)
+        await asyncio.to_thread(until, doubts[0].cancelled)
+
+    run(server, scenario)
+    assert server.seen.accepted == len(doubts) == 1
+
+
+def test_a_server_that_takes_more_than_before_is_given_more():
+    gate = Gate()
+
+    async def answer(stream):
+        if len(server.seen.requests) == 1:
+            stream.peer.h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 2})
+            stream.peer.flush()
+            await gate.passed()
+        await says_hello(stream)
+
+    server = Http2Server(answer, streams=1)
+
+    async def scenario(made):
+        asking = [asyncio.create_task(ask(server, made)) for _ in range(2)]
+        await seen_by(server, lambda seen: len(seen.requests) == 2)
+        gate.open()
+        return await asyncio.gather(*asking)
+
+    assert [text_of(events) for events in run(server, scenario, max_connections=1)] == ["Hello"] * 2
+    assert server.seen.accepted == 1
 
 
 # Flow.

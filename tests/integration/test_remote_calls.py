@@ -424,6 +424,17 @@ def test_a_cancelled_call_closes_its_connection():
         server.wait_for(lambda seen: seen.connections == 0)
 
 
+def test_a_key_in_a_header_of_the_calls_own_is_in_no_error():
+    quoting = Reply(status=400, body=b'{"detail": "nobody is called gw-canary-0123"}')
+    adapter = find_capable(CAPABILITIES["embed"], VECTORS.provider.name)
+    with LoopbackServer([quoting]) as server:
+        options = {"base_url": server.url, "headers": {"x-gateway-token": "gw-canary-0123"}}
+        call = Call(request_id="r", api_key=SECRET, options=options)
+        with pytest.raises(allm.EmbeddingAdapterError, match="nobody is called") as raised:
+            asyncio.run(adapter.embed(REQUESTS["embed"], call))
+    assert "gw-canary-0123" not in repr(raised.value.to_fields())
+
+
 @EVERY
 def test_an_adapter_can_be_used_by_itself(row):
     """As whoever writes one of theirs does: a coroutine, a request, a call."""

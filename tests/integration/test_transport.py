@@ -13,10 +13,20 @@ import pytest
 
 import allm_actors as allm
 from allm_actors import telemetry
-from allm_actors.data import ErrorEvent, Message, MessageCompleted, MessageStarted, Request, TextDelta, Tool
+from allm_actors.data import (
+    AdapterError,
+    ErrorEvent,
+    Message,
+    MessageCompleted,
+    MessageStarted,
+    Request,
+    TextDelta,
+    Tool,
+)
 from allm_actors.engine.adapter import Call
 from allm_actors.engine.adapters import find_adapter
 from allm_actors.engine.http.transport import HttpxTransport
+from allm_actors.engine.wire import Deadlines, HttpRequest
 from allm_actors.execution.fold import fold
 from allm_actors.testing.exchanges import chat_completions, refusal, sse
 from allm_actors.testing.loopback import Gate, LoopbackServer, Reply
@@ -191,6 +201,14 @@ def test_many_streams_run_at_once():
 
     with LoopbackServer(lambda _: HELLO) as server:
         assert all(isinstance(end, MessageCompleted) for end in asyncio.run(run(server.url)))
+
+
+def test_a_key_in_a_header_of_the_calls_own_is_in_no_error():
+    quoting = Reply(status=400, body=b'{"error": {"message": "nobody is called gw-canary-0123"}}')
+    with LoopbackServer([quoting]) as server:
+        error = failure(ask(server, headers={"x-gateway-token": "gw-canary-0123"}))
+    assert "nobody is called" in error.message
+    assert "gw-canary-0123" not in repr(error.to_fields())
 
 
 def test_401_says_which_key_to_check():
@@ -410,10 +428,11 @@ def test_nothing_is_sent_before_the_second_pull():
         assert server.requests == ()
 
 
-def test_a_key_with_a_forbidden_character_never_shows():
+@pytest.mark.parametrize("wrong", ["sk-bad\nkey-0123", "sk-bäd-key-0123"], ids=["line", "letter"])
+def test_a_key_with_a_forbidden_character_never_shows(wrong):
     async def run(url):
         transport = HttpxTransport()
-        for key in (KEY, "sk-bad\nkey-0123"):
+        for key in (KEY, wrong):
             call = Call(
                 request_id="r", api_key=key, transport=transport, options={"base_url": url}, retry=False
             )
@@ -424,6 +443,7 @@ def test_a_key_with_a_forbidden_character_never_shows():
     with LoopbackServer([HELLO]) as server:
         error = asyncio.run(run(server.url))
     assert error.reason == "invalid_request"
+    assert "a header, or the key, has a character" in error.message
     assert "key-0123" not in repr(error.to_fields())
     assert error.__context__ is None
     assert error.__cause__ is None
@@ -455,6 +475,44 @@ def test_a_refusal_that_a_gateway_has_compressed_is_a_refusal(coding, body, word
         assert (embedding.value.reason, embedding.value.status) == ("provider_unavailable", 503)
         assert words in str(embedding.value)
         assert len(server.requests) == 6  # each was tried again
+
+
+def opened(server, read, deadlines):
+    """What `read` makes of the response of a transport."""
+
+    async def run():
+        transport = HttpxTransport()
+        try:
+            asked = HttpRequest(url=server.url, body=b"{}", headers={})
+            async with asyncio.timeout(10), transport.open(asked, deadlines) as response:
+                return await read(response)
+        finally:
+            await transport.aclose()
+
+    return asyncio.run(run())
+
+
+WORDS = b"we are full " * 50
+CODED = {"identity": WORDS, "gzip": gzip.compress(WORDS), "x-gzip": gzip.compress(WORDS)}
+
+
+@pytest.mark.parametrize(("coding", "body"), CODED.items(), ids=CODED)
+def test_of_a_refusal_no_more_is_kept_than_was_asked_for(coding, body):
+    refused = Reply(status=503, headers={"content-encoding": coding}, body=body)
+    with LoopbackServer([refused]) as server:
+        assert opened(server, lambda response: response.body(len(WORDS) - 7), Deadlines()) == WORDS[:-7]
+
+
+def test_a_refusal_that_never_ends_is_read_for_so_long_and_no_longer():
+    with LoopbackServer([Reply(status=503, chunks=[b"we are full"], then="stall")]) as server:
+        said = opened(server, lambda response: response.body(100, 0.05), Deadlines())
+    assert b"we are full".startswith(said)
+
+
+def test_what_earlier_attempts_took_is_taken_off_the_time_for_the_whole_call():
+    with LoopbackServer([Reply(then="stall")]) as server, pytest.raises(AdapterError) as raised:
+        opened(server, lambda response: response.body(100), Deadlines(total=60.0, spent=60.0))
+    assert (raised.value.reason, raised.value.metadata["phase"]) == ("timeout", "total")
 
 
 LIMITED = b'{"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}}'

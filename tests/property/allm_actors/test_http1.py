@@ -124,6 +124,22 @@ def test_trailers_without_end_are_refused(endless):
     assert len(reader.headers) == 1
 
 
+def test_each_head_and_the_trailers_may_be_as_large_as_one():
+    part = b"x-t: " + b"y" * (MAX_HEAD_BYTES // 2 + 1) + b"\r\n"
+    hints = b"HTTP/1.1 103 Early Hints\r\n" + part + b"\r\n"
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n" + part + b"\r\n"
+    error, *_, body, kept = read([hints, hints, head, b"2\r\nok\r\n0\r\n", part, b"\r\n"])
+    assert (error, body, kept) == (None, b"ok", True)
+
+
+def test_what_stands_between_the_pieces_of_a_body_has_no_bound():
+    pieces = [b"1;x=" + b"y" * 1000 + b"\r\n", b"z\r\n"] * (2 * MAX_HEAD_BYTES // 1000 + 1)
+    error, *_, body, kept = read(
+        [b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", *pieces, CHUNKED[-5:]]
+    )
+    assert (error, body, kept) == (None, b"z" * (len(pieces) // 2), True)
+
+
 @pytest.mark.parametrize(
     "head", [b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"]
 )

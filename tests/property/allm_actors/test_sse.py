@@ -81,6 +81,13 @@ def test_an_event_over_the_limit_ends_the_decoder_at_the_same_event_in_any_chunk
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_an_event_has_its_own_fields_and_not_those_of_the_one_before(end):
+    lines = [b"id: 7", b"event: error", b"retry: 30", b"data: a", b"", b"data: b", b"", b""]
+    first, second = SseDecoder().feed(end.join(lines))
+    assert (first, second) == (ServerEvent(b"a", "error", "7", 30), ServerEvent(b"b"))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_huge_event_in_small_chunks_costs_no_more_than_its_size(end):
     def seconds(megabytes):
         stream = b"data: " + b"x" * (megabytes * 1_000_000) + end * 2

@@ -437,7 +437,12 @@ class Bound:
             {"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "null"}]},
         ),
         (Annotated[int, Bound(ge=0.5, le=1e6)], {"type": "integer", "minimum": 1, "maximum": 1_000_000}),
+        (
+            Annotated[int, Bound(gt=0.5, lt=9.5)],
+            {"type": "integer", "exclusiveMinimum": 0, "exclusiveMaximum": 10},
+        ),
         (Annotated[int, Bound(ge=0), Bound(gt=0)], {"type": "integer", "exclusiveMinimum": 0}),
+        (Annotated[int, Bound(le=9), Bound(lt=9)], {"type": "integer", "exclusiveMaximum": 9}),
         (Annotated[int, Bound(ge=0, le=2**70)], {"type": "integer", "minimum": 0}),
         (Annotated[int, Bound(multiple_of=0.5)], {"type": "integer"}),
         (Annotated[int, msgspec.Meta(ge=0), Bound(ge=3)], {"type": "integer", "minimum": 0}),
@@ -483,6 +488,8 @@ def test_a_schema_is_taken_as_it_is_now():
         made.append(json_schema(name, schema))
     schema["properties"].clear()
     assert [list(each["properties"]) for each in (made[0].schema, made[1]["schema"])] == [["city"], ["city"]]
+    required = [each["required"] for each in (made[0].schema, made[1]["schema"])]
+    assert required == [["city"]] * 2
     assert [each["required"] for each in (made[2].schema, made[3]["schema"])] == [["city", "symbol"]] * 2
 
 
@@ -574,6 +581,29 @@ def test_a_context_with_no_type_of_its_own_is_the_librarys(annotation):
     made = tool(search)
     assert made.schema["properties"] == {}
     assert made.handler({}, "given") == "given"
+
+
+def test_an_object_whose_call_is_asynchronous_is_an_asynchronous_tool():
+    class Search:
+        """Look for a word."""
+
+        async def __call__(self, word: str) -> str:
+            return f"found {word}"
+
+    made = tool(Search(), name="search")
+    assert inspect.iscoroutinefunction(made.handler)
+    assert asyncio.run(made.handler({"word": "a"})) == "found a"
+
+
+def test_what_is_of_its_class_already_is_taken_as_it_is():
+    class Place: ...
+
+    here = Place()
+
+    def go(where: Place) -> Place:
+        return where
+
+    assert tool(go, schema={"type": "object"}).handler({"where": here}) is here
 
 
 def test_plain_handlers_are_asked_for_their_parameters():

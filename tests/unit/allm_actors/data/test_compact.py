@@ -96,6 +96,7 @@ def test_what_a_stub_says(fields, said):
         {"type": "function", "function": {"name": "weather"}},
         {"type": "function", "name": "weather"},
         {"mode": "ANY", "allowedFunctionNames": ["weather"]},
+        {"mode": "any", "allowedFunctionNames": ["weather"]},
         {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}},
     ],
 )

@@ -219,7 +219,9 @@ def test_the_bytes_of_a_picture(tmp_path):
         Image.from_bytes(b"\x01\x02", "image/png"),
         Image.from_base64("AQI=", "image/png"),
         Image.from_file(path),
+        Image(source=("file", path), mime_type="image/png"),
         Image.from_data_uri("data:image/png;base64,AQI="),
+        Image.from_data_uri("DATA:image/png;BASE64,AQI="),
     ):
         assert image.to_bytes() == b"\x01\x02"
         assert image.to_data_uri() == "data:image/png;base64,AQI="

@@ -108,7 +108,8 @@ def test_chunks_are_sent_in_order_and_indices_are_rebased(texts, size, hiccups):
                     Embedding(vector=[float(ord(t[0]))], index=i) for i, t in enumerate(step.request.input)
                 ]
                 usage = Usage(input_tokens=len(vectors))
-                news = Answered(EmbeddingResponse(embeddings=vectors[::-1], usage=usage))
+                said = {"region": "eu"}
+                news = Answered(EmbeddingResponse(embeddings=vectors[::-1], usage=usage, metadata=said))
     except StopIteration as over:
         response = over.value
     assert sent == texts
@@ -116,19 +117,19 @@ def test_chunks_are_sent_in_order_and_indices_are_rebased(texts, size, hiccups):
     assert sorted(each.index for each in response.embeddings) == list(range(len(texts)))
     assert response.usage == Usage(input_tokens=len(texts))
     chunks = -(-len(texts) // size)
-    assert response.metadata == ({"chunk_count": chunks} if chunks > 1 else {})
+    assert response.metadata == {"region": "eu", **({"chunk_count": chunks} if chunks > 1 else {})}
 
 
 @given(st.integers(2, 6), st.integers(1, 3), st.data())
 def test_a_failing_chunk_says_what_was_done(chunks, size, data):
     failing = data.draw(st.integers(0, chunks - 1))
     request = EmbeddingRequest(input=["x"] * (chunks * size))
-    news = [Answered(EmbeddingResponse())] * failing + [
-        Failed(EmbeddingAdapterError("invalid_request", status=400))
-    ]
+    error = EmbeddingAdapterError("invalid_request", status=400, metadata={"field": "input"})
+    news = [Answered(EmbeddingResponse())] * failing + [Failed(error)]
     with pytest.raises(EmbeddingAdapterError) as failed:
         run(conduct(request, POLICY, lambda: 0.0, size), *news)
-    assert failed.value.metadata == {"completed_chunks": failing, "completed_inputs": failing * size}
+    done = {"completed_chunks": failing, "completed_inputs": failing * size}
+    assert failed.value.metadata == {"field": "input", **done}
     assert (failed.value.reason, failed.value.status) == ("invalid_request", 400)
 
 

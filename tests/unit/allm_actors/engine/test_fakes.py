@@ -8,6 +8,7 @@ import pytest
 import allm_actors as allm
 from allm_actors.data import (
     Audio,
+    AudioDelta,
     ClassificationAdapterError,
     ClassificationAnswer,
     ClassificationQuestion,
@@ -137,6 +138,16 @@ class TestScripts:
                 pictures(fake, **options)
             assert (limited.value.reason, limited.value.retry_after_ms) == ("rate_limited", 0)
         assert pictures(fake, **options) == [PICTURE]
+
+    def test_it_fails_as_often_when_its_script_is_played_again(self):
+        script_cursor = Counter()
+        options = {"image_script": [script.retry_until_call(2), script.ok([PICTURE])]}
+        fake = FakeImages()
+        for _ in range(2):
+            script_cursor.reset()
+            with pytest.raises(ImageAdapterError, match="rate_limited"):
+                pictures(fake, script_cursor=script_cursor, **options)
+            assert pictures(fake, script_cursor=script_cursor, **options) == [PICTURE]
 
     def test_errors_are_scripted_by_reason_or_as_they_are(self):
         own = TranscriptionAdapterError("timeout")
@@ -290,6 +301,11 @@ class TestEmbeddings:
         assert all(math.isclose(math.hypot(*vector), 1.0) for vector in (first, other))
         assert [len(vector) for vector in self.embed("a", "b", dimensions=5)] == [5, 5]
 
+    @pytest.mark.parametrize("text", ["", " "])
+    def test_a_text_without_a_word_has_a_vector_of_length_one_too(self, text):
+        (vector,) = FakeEmbeddings().embed(EmbeddingRequest(input=[text]), call()).embeddings
+        assert vector.magnitude() == pytest.approx(1)
+
     def test_texts_with_words_in_common_are_closer(self):
         cat, kitten, tax = self.embed("the grey cat sleeps", "the grey cat eats", "quarterly income report")
         assert sum(map(float.__mul__, cat, kitten)) > sum(map(float.__mul__, cat, tax))
@@ -399,6 +415,15 @@ class TestAudio:
         started, _, first, _, second, completed = events
         assert (started.session_id, started.model, started.provider) == ("i", "m", "p")
         assert (first.text, second.text, completed.text) == ("Hello ", "world", "Hello world")
+
+    def test_what_has_nothing_in_it_is_no_piece_of_a_clip_and_no_word_of_a_transcript(self):
+        pieces = call(speech_script=[script.ok([b"a", b"", b"b"])])
+        told = [
+            event for event in FakeSpeech().stream_synthesize(SPEECH, pieces) if type(event) is AudioDelta
+        ]
+        assert told == [AudioDelta(b"a"), AudioDelta(b"b")]
+        segments = call(transcription_script=[script.ok(["Hello", " ", "world"])])
+        assert FakeTranscription().transcribe(CLIP, segments).text == "Hello world"
 
     @pytest.mark.parametrize("silence", [b"", [], SpeechResponse()], ids=["bytes", "pieces", "whole"])
     def test_a_clip_without_a_byte_is_malformed_however_it_is_asked_for(self, silence):

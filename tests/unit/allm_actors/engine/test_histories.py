@@ -127,10 +127,10 @@ def test_an_id_that_comes_again_is_another_one():
 
 
 def test_a_name_that_a_model_made_up_is_one_that_may_be_sent():
-    message = made(("c", "functions.look<|channel|>"), ("d", "x" * 80))
+    message = made(("c", "functions.look<|channel|>"), ("d", "x" * 80), ("e", ""))
     for row in PROVIDERS.values():
         names = [call.name for call in fitted(request(user("hi"), message), row).messages[1].tool_calls]
-        assert names == ["functions_look__channel__", "x" * 64]
+        assert names == ["functions_look__channel__", "x" * 64, "unnamed"]
 
 
 SEALED = [
@@ -396,6 +396,14 @@ def test_a_state_does_not_outlive_an_edit():
     sent = body_of("anthropic", "claude", user("?"), told)["messages"][1]["content"]
     assert [block["type"] for block in sent] == ["text", "tool_use"]
     assert sent[1]["input"] == {"x": 3}
+
+
+def test_a_call_that_was_put_in_is_an_edit():
+    told = of_claude("cd")
+    more = [*told.tool_calls, ToolCall(id="e", name="look", arguments={"x": 3})]
+    told = msgspec.structs.replace(told, metadata={**told.metadata, "tool_calls": more})
+    sent = body_of("anthropic", "claude", user("?"), told)["messages"][1]["content"]
+    assert [block["type"] for block in sent] == ["text", "tool_use", "tool_use", "tool_use"]
 
 
 def test_a_call_that_was_taken_out_is_no_edit():

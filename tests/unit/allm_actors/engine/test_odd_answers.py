@@ -128,7 +128,7 @@ def test_pieces_of_a_key_are_not_shown(said, shown):
 
 
 @pytest.mark.parametrize(
-    "entry", ["vm", "vm:80", "http://vm", "https://vm:8443", ".example, VM:1", "*", "http://*"]
+    "entry", ["vm", "vm:80", "http://vm", "https://me@vm:8443", ".example, VM:1", "*", "http://*"]
 )
 def test_a_host_that_may_be_exempt_from_the_proxy_is_judged_here(entry):
     assert may_be_exempt("vm", {"http": "http://proxy", "no": entry})

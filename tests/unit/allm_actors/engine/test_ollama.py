@@ -111,3 +111,9 @@ def test_a_line_that_is_too_long_is_never_kept():
     assert lines.feed(b"short\n123456789") == [b"short"]
     assert lines.overflowed
     assert lines.feed(b"\nmore\n") == lines.end() == []
+
+
+def test_many_lines_that_come_in_pieces_are_no_long_line():
+    lines = LineDecoder(max_line_bytes=8)
+    told = [line for _ in range(4) for piece in (b"12345", b"6\n") for line in lines.feed(piece)]
+    assert (told, lines.broken) == ([b"123456"] * 4, None)

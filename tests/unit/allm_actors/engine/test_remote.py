@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import json
+import time
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 from weakref import ref
 
@@ -226,6 +228,40 @@ def test_deadlines_come_from_the_call_then_the_options():
         "request_timeout": 4,
     }
     assert seconds(options=options) == (1.0, 2.0, None, 4.0)
+    assert seconds(options={"pool_timeout": 3, "receive_timeout": 2}) == (3.0, 2.0, 60.0, None)
+
+
+class Overloaded:
+    """A transport that is always refused, and whose waiting is a matter of its clock."""
+
+    def __init__(self):
+        self.waited, self.spent = 0.0, []
+
+    def monotonic(self):
+        return time.monotonic() + self.waited
+
+    async def sleep(self, seconds):
+        self.waited += seconds
+
+    @asynccontextmanager
+    async def open(self, _request, deadlines):
+        self.spent.append(deadlines.spent)
+        raise AdapterError("provider_unavailable", status=503)
+        yield
+
+
+def test_the_time_for_the_whole_call_is_that_of_all_attempts_and_what_is_between_them(monkeypatch):
+    transport = Overloaded()
+    clock = SimpleNamespace(monotonic=transport.monotonic, time=time.time)
+    monkeypatch.setattr("allm_actors.engine.remote.adapter.time", clock)
+    retry = {"max_attempts": 5, "base_delay": 10.0, "jitter": 0.0}
+    batches = opened(transport=transport, request_timeout=25.0, retry=retry)
+
+    async def read():
+        return [event async for events in batches for event in events]
+
+    assert asyncio.run(read())[-1].error.status == 503  # to wait for 20 more would be too long
+    assert transport.spent == pytest.approx([0, 10], abs=5)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, "5", True, float("nan")])

@@ -94,6 +94,7 @@ def test_a_near_miss_names_what_was_meant(near, meant):
         ({"retention": "long"}, {"prompt_cache": {"key": "x"}}, {"key": "x", "retention": "short"}),
         (None, {"prompt_cache": True}, {"key": None, "retention": "short"}),
         (None, {"prompt_cache": {}, "session_id": "s1"}, {"key": "s1", "retention": "short"}),
+        (None, {"prompt_cache": {"key": "k"}, "session_id": "s1"}, {"key": "k", "retention": "short"}),
         (None, {"prompt_cache": [], "session_id": ""}, {"key": None, "retention": "short"}),
         (True, {"prompt_cache": None}, None),
         (True, {"prompt_cache": False}, None),
@@ -180,6 +181,10 @@ def test_a_step_asks_with_the_thread_the_tools_and_the_models_options():
 def test_a_step_without_tools_makes_no_choice_of_tool():
     request = step_request(Engine(tools=[tool("a")]), HI, {"tool_choice": "required"}, tools=[])
     assert (request.tools, request.tool_choice) == ([], None)
+
+
+def test_a_choice_where_there_are_no_tools_is_kept_for_whoever_refuses_it():
+    assert step_request(Engine(), HI, {"tool_choice": "required"}).tool_choice == "required"
 
 
 def test_a_step_with_other_tools_keeps_the_choice_among_them():

@@ -88,6 +88,21 @@ def test_a_text_is_read_once_however_it_comes(events):
     assert values(*events) == [(Cat, "ash", 3)]
 
 
+def test_a_fence_that_ends_in_no_line_hides_nothing():
+    assert values(TextDelta("```json " + ASH[:-1] + " " * 40), TextDelta("}```"))[-1] == (Cat, "ash", 3)
+
+
+def test_half_of_a_character_is_not_shown():
+    pieces = ['{"name": "a', "\\ud83d", "\\ude00b", '", "age": 3}']
+    names = [name for _, name, _ in values(*map(TextDelta, pieces))]
+    assert (set(names), names[-1]) == ({"a", "a😀b"}, "a😀b")
+
+
+def test_where_the_text_stops_being_json_the_value_stays_what_it_was():
+    [value] = partials([TextDelta('{"rooms": {"hall": {"name": "ida", }, "attic": {"name": "bo"}}}')], House)
+    assert list(value.rooms) == ["hall"]
+
+
 def test_what_is_complete_inside_a_value_comes_again():
     pieces = ['{"cats": [{"name": "bo"}, {"na', 'me": "a"}], "rooms": {"hall": {"name": "i', 'da"}', "}"]
     first, second, third = partials(map(TextDelta, pieces), House)

@@ -35,6 +35,27 @@ def test_google():
     )
 
 
+def test_a_deeper_line_goes_on_and_prose_behind_a_section_ends_it():
+    text = """Weather.
+
+    Args:
+        city: The city,
+            note: in any spelling.
+    Prose again.
+        unit: not a parameter.
+    """
+    assert read(text) == ("Weather.", {"city": "The city, note: in any spelling."})
+
+
+def test_numpys_other_parameters_are_parameters():
+    text = "Weather.\n\nOther Parameters\n----------------\nunit : str\n    c or f."
+    assert read(text) == ("Weather.", {"unit": "c or f."})
+
+
+def test_a_parameter_of_which_nothing_is_said_has_no_text():
+    assert read("Weather.\n\n:param city:\n:param unit: c or f.") == ("Weather.", {"unit": "c or f."})
+
+
 def test_numpy():
     text = """Weather.
 

@@ -80,6 +80,16 @@ class Model:
         (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
         (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
         (Literal["a", "b"], {"type": "string", "enum": ["a", "b"]}),
+        (
+            tuple[Literal["a"], int],
+            {
+                "type": "array",
+                "prefixItems": [{"type": "string", "enum": ["a"]}, {"type": "integer"}],
+                "items": False,
+                "minItems": 2,
+                "maxItems": 2,
+            },
+        ),
         (Literal["a", 1], {"type": ["integer", "string"], "enum": [1, "a"]}),
         (datetime.datetime, {"type": "string", "format": "date-time"}),
         (datetime.date, {"type": "string", "format": "date"}),

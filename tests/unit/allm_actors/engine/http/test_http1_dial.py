@@ -10,7 +10,7 @@ from allm_actors.engine.http.http1_dial import connected_socket
 
 
 def dial(monkeypatch, *addresses):
-    """Connect to a name that has these addresses; where that led."""
+    """Connect to a name that has these addresses; where that led. Nothing of it runs on."""
 
     async def main():
         async def getaddrinfo(_host, _port, *, type):
@@ -22,6 +22,9 @@ def dial(monkeypatch, *addresses):
             return made.getpeername()
         finally:
             made.close()
+            if others := asyncio.all_tasks() - {asyncio.current_task()}:
+                _, running = await asyncio.wait(others, timeout=5)
+                assert not running
 
     return asyncio.run(main())
 
@@ -56,6 +59,23 @@ def test_one_that_refuses_is_passed_over(monkeypatch, listening):
 def test_one_that_does_not_answer_is_overtaken(monkeypatch, deaf, listening):
     monkeypatch.setattr(http1_dial, "HEAD_START", 0.02)
     assert dial(monkeypatch, deaf, listening) == listening
+
+
+def test_of_two_that_answer_at_once_the_other_is_closed(monkeypatch, listening):
+    connect, made, both = http1_dial._connect, [], asyncio.Event()
+
+    async def together(address):
+        mine = await connect(address)
+        made.append(mine)
+        if len(made) == 2:
+            both.set()
+        await both.wait()
+        return mine
+
+    monkeypatch.setattr(http1_dial, "HEAD_START", 0)
+    monkeypatch.setattr(http1_dial, "_connect", together)
+    assert dial(monkeypatch, listening, listening) == listening
+    assert [each.fileno() for each in made] == [-1, -1]
 
 
 def test_the_last_failure_is_the_reason(monkeypatch):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 
 from allm_actors.data import AdapterError
 from allm_actors.engine.http import inflow
-from allm_actors.engine.http.inflow import Inflow
+from allm_actors.engine.http.inflow import Inflow, ReadSource
 
 
 class Source:
@@ -95,3 +96,40 @@ def test_what_has_taken_too_long_as_a_whole_is_over_also_when_its_reader_was_nev
             await body.pour(lambda _data: False)
 
     asyncio.run(main())
+
+
+def test_what_nobody_reads_is_read_ahead_of_within_a_bound() -> None:
+    taken: list[int] = []
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while True:
+            taken.append(1024)
+            yield bytes(1024)
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with ReadSource(chunks()):
+            for _ in range(1000):
+                await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert sum(taken) == 64 * 1024
+
+
+def test_a_body_that_nobody_reads_any_more_leaves_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Later(Limits):
+        def silence_ends(self, since: float) -> float | None:
+            return since + 60
+
+    async def main() -> list[asyncio.TimerHandle]:
+        loop, set_at = asyncio.get_running_loop(), []
+        call_at = loop.call_at
+        monkeypatch.setattr(loop, "call_at", lambda *args: set_at.append(call_at(*args)) or set_at[-1])
+        body = Inflow(Source(), Later())  # type: ignore[arg-type]
+        loop.call_soon(body.put, b"x")
+        assert await body.pour(lambda _data: False)
+        body.close()
+        return set_at
+
+    (timer,) = asyncio.run(main())
+    assert timer.cancelled()
