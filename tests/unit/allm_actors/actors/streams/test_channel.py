@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -145,6 +148,21 @@ def test_a_waiting_thread_and_a_waiting_task_are_woken_alike() -> None:
     channel.publish([TWO])
     reader.join(5)
     assert taken == [TWO]
+
+
+def test_a_wait_that_was_given_up_keeps_nothing_of_its_event_loop() -> None:
+    async def give_up() -> ReferenceType[object]:
+        waits = asyncio.create_task(channel.await_result())
+        await asyncio.sleep(0)  # so that it has begun
+        waits.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waits
+        return ref(asyncio.get_running_loop())
+
+    channel = Channel()
+    loop = asyncio.run(give_up())
+    gc.collect()
+    assert loop() is None
 
 
 def test_an_admission_wakes_whoever_waits_for_it_and_a_refusal_is_raised() -> None:
