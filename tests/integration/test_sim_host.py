@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors.store import MemoryStore
-from allm_actors.data import MessageCompleted, MessageStarted, TextDelta
+from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.data import Message, MessageCompleted, MessageStarted, Session, TextDelta, Thread
 from allm_actors.testing import ScenarioFailed, SimHost, crashes, explore_chat, run_chat, script
 from supervisors import KILLED, Faults, Future, Stuck
 
@@ -447,6 +447,19 @@ def test_a_session_that_cannot_be_loaded_anew_is_not_loaded_over_and_over(
         host.run_until_idle()
         told = [each for each in caplog.records if "was not loaded anew" in each.getMessage()]
         assert len(told) == 1
+
+
+def test_an_answer_in_the_middle_of_what_a_crash_left_open_is_stored_in_its_place(tmp_path: Path) -> None:
+    call = allm.ToolCall(id="c1", name="add", arguments={})
+    asked = Message(role="assistant", content="", metadata={"tool_calls": [call]})
+    left = Thread(messages=[allm.user("hi"), asked, allm.user("there?")])
+    with SimHost(store=tmp_path / "s.db") as host:
+        host.delete_session("s")  # so that the store is open
+        host._store.save([Save(Session(id="s", thread=left))])
+        chat = host.session("s", engine(SAYS))
+        assert [message.role for message in chat.messages] == ["user", "assistant", "tool", "user"]
+        assert chat.reply("go on").result().halted_reason == "completed"
+        assert host.stored("s") == chat.value
 
 
 def test_what_cannot_be_read_can_be_deleted(tmp_path: Path) -> None:
