@@ -185,6 +185,32 @@ def test_a_model_that_reads_ahead_while_its_supervisor_restarts_is_woken(
         assert in_time(turn.result).final_response.text() == "x" * 30
 
 
+def test_a_worker_that_comes_late_to_a_session_that_has_died_does_not_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hire, hire_late, dies = Crew.hire, Ports._hire_late, [True]
+    with allm.Host() as host:
+
+        def hire_from_the_dead(self: Crew, job: Any) -> Any:
+            if dies:
+                dies.clear()
+                exit_process(host.system.whereis("adapters"), "kill")
+            return hire(self, job)
+
+        def too_late(self: Ports, name: str, worker: Any, job: Any, *rest: Any) -> None:
+            exit_process(job.session, "kill")
+            hire_late(self, name, worker, job, *rest)
+            come.set()
+
+        come = threading.Event()
+        monkeypatch.setattr(Crew, "hire", hire_from_the_dead)
+        monkeypatch.setattr(Ports, "_hire_late", too_late)
+        turn = host.session("s", allm.Engine(adapter=Says())).reply("hi")
+        assert in_time(turn.result).halted_reason == "error"
+        assert come.wait(SOON)
+        until(lambda: not any(issubclass(each.actor_class, WORKERS) for each in host.system.processes()))
+
+
 def test_a_dropped_turn_ends_although_its_session_died_as_it_was_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
