@@ -33,6 +33,23 @@ def test_a_save_that_cannot_be_encoded_fails_alone(system: System, tmp_path: Pat
     assert keeper.ask(ListIds(), timeout=5) == ["a", "b"]
 
 
+@pytest.mark.parametrize("reason", ["conflict", "corrupt"])
+def test_what_is_wrong_with_one_session_is_not_told_to_those_it_was_saved_with(reason: str) -> None:
+    class Refuses(MemoryStore):
+        def save(self, batch: Sequence[Save]) -> None:
+            if any(save.session.id == "bad" for save in batch):
+                raise StoreError(reason, message="not this one")
+            super().save(batch)
+
+    with Sim(0):
+        keeper = StoreActor.start(Refuses())
+        a, bad, b = [keeper.ask(Save(Session(id=id)), block=False) for id in ("a", "bad", "b")]
+        assert a.get(timeout=5) is b.get(timeout=5) is None
+        with pytest.raises(StoreError, match="not this one"):
+            bad.get(timeout=5)
+        assert keeper.ask(ListIds()) == ["a", "b"]
+
+
 def test_a_load_sees_what_was_saved_before_it(system: System, tmp_path: Path) -> None:
     keeper = StoreActor.start(SQLiteStore(tmp_path / "s.db"))
     keeper.tell(Save(Session(id="a", context={"n": 1})))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import traceback
 from weakref import ReferenceType, ref
 
 import pytest
@@ -47,6 +48,17 @@ def test_an_error_is_raised_in_the_reader_after_the_events() -> None:
         channel.take()
     with pytest.raises(EngineError):
         channel.wait_result()
+
+
+def test_an_error_keeps_nothing_of_those_to_whom_it_was_raised_before() -> None:
+    def frames() -> int:
+        with pytest.raises(EngineError) as raised:
+            channel.wait_result()
+        return len(traceback.extract_tb(raised.value.__traceback__))
+
+    channel = Channel()
+    channel.end(error=EngineError("missing_key"))
+    assert frames() == frames()
 
 
 def test_nothing_may_act_before_the_reader_has_everything_and_asks() -> None:
