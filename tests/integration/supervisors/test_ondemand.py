@@ -570,6 +570,26 @@ def test_a_timer_starts_the_successor_of_one_that_is_just_ending() -> None:
         assert told[0][0] is not first
 
 
+def test_an_interval_starts_whom_it_is_for_after_each_of_its_rests() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        kitchen = via(rooms(store), "kitchen")
+        Reminder.start().tell(lambda self: self.send_interval(100.0, kitchen, "tick"))
+        sim.advance(350.0)
+        assert store["log"].count("started") == 3
+
+
+def test_an_interval_for_somebody_who_has_ended_ends() -> None:
+    with Sim() as sim:
+        resting = Resting.start({})
+        Reminder.start().tell(lambda self: self.send_interval(100.0, resting, "tick"))
+        sim.advance(150.0)
+        assert not resting.is_alive()
+        sim.advance(100.0)
+        timers: Any = sim.system.timers
+        assert not any(timer.pending for timer in timers._heap)
+
+
 def test_an_interval_skips_what_comes_while_it_waits_for_that() -> None:
     told: list[Any] = []
     with Sim() as sim:
