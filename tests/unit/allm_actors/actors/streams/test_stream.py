@@ -62,3 +62,21 @@ def test_who_closes_a_stream_that_could_not_be_begun_does_not_wait_for_its_end()
     closer.join(SOON)
     assert not closer.is_alive()
     assert stream.result() == "nothing"
+
+
+class Interrupted(Channel):
+    """Ctrl-C strikes whoever waits for the result."""
+
+    __slots__ = ()
+
+    def wait_result(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_who_is_interrupted_as_he_waits_for_the_result_ends_the_call() -> None:
+    channel, cancelled = Interrupted(), list[int]()
+    channel.accept(lambda: None, lambda: cancelled.append(1))
+    stream = EventStream(None, channel, begun=True)  # type: ignore[arg-type] - nothing is left to begin
+    with pytest.raises(KeyboardInterrupt):
+        stream.result()
+    assert cancelled == [1]
