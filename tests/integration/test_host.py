@@ -526,16 +526,6 @@ def test_a_fork_asks_with_the_key_of_the_session_it_was_made_of(any_host):
     assert keys == ["sk-its-own"]
 
 
-def test_a_handle_whose_turn_is_over_and_dropped_ends_nobody_elses(any_host):
-    chat, other = [any_host.session("s", fake(says("one"), says("two"))) for _ in "12"]
-    chat.reply("first").result()
-    gc.collect()
-    turn = other.reply("second")
-    next(turn)
-    chat.cancel()
-    assert turn.result().halted_reason == "completed"
-
-
 def test_a_fork_keeps_what_is_pending(host):
     chat = host.session("s", fake(calls(("m1", "approve")), says("yes"), says("no"), tools=[APPROVE]))
     chat.reply("go").result()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -810,6 +811,21 @@ def test_a_turn_that_is_called_off_while_it_waits_has_nothing_of_the_one_that_ru
         second.close()
         assert second.result().thread.messages == []
         assert first.result().halted_reason == "completed"
+
+
+def test_a_handle_whose_turn_is_over_and_dropped_ends_nobody_elses() -> None:
+    slow = [script.text("Hel"), script.delay(5.0), script.finish("stop")]
+    with SimHost() as host:
+        chat, other = host.session("s", engine(SAYS)), host.session("s", engine(slow))
+        chat.reply("first").result()
+        host.run_until_idle()
+        gc.collect()
+        assert chat._last is not None
+        assert chat._last() is None
+        turn = other.reply("second")
+        next(turn)
+        chat.cancel()
+        assert turn.result().halted_reason == "completed"
 
 
 def test_without_an_idle_timeout_a_session_waits() -> None:
