@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, final
 
 from supervisors.errors import ReplyError
-from supervisors.process import Down, MonitorRef, Process
+from supervisors.process import Down, Process
 from supervisors.reasons import SHUTDOWN, Crash, Exit, Reason
 from supervisors.runtime.ref import Ref
 from supervisors.runtime.running import guard, running
@@ -69,14 +69,13 @@ class Work(Process):
         self.callers = callers
         self._job = job
         self._owner = owner
-        self._watch: MonitorRef | None = None
 
     def init(self) -> None:
         """The start is over before the work begins."""
         if self._job is not None:
             self.continue_(self._job)
         elif self._owner is not None:
-            self._watch = self.monitor(self._owner)
+            self.monitor(self._owner)
 
     def on_receive(self, message: Any) -> None:
         """Run the function."""
@@ -85,8 +84,6 @@ class Work(Process):
 
     def handle_continue(self, arg: Any) -> None:
         """Run the function."""
-        if self._watch is not None:
-            self.demonitor(self._watch)
         self._run(arg)
         self.exit()
 

@@ -13,6 +13,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.actors import default_host
+from allm_actors.actors.calls.streamer import StreamCallActor
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.testing import script
 from supervisors import exit as exit_process
@@ -187,6 +188,38 @@ def test_too_long_a_silence_ends_a_stream(name: str) -> None:
         free.set()
     assert [(type(e), e.error.reason) for e in told] == [(allm.ErrorEvent, "timeout")]
     assert "stream_timeout" in str(told[0].error)
+
+
+@STREAMS
+def test_a_reader_who_is_behind_is_not_the_streams_silence(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, look = threading.Event(), StreamCallActor._silent
+
+    def silent(self: Any) -> None:
+        look(self)
+        looked.set()
+
+    def many(_request: Any, _call: Any) -> Iterator[Any]:
+        yield from [piece] * 600
+        yield last
+
+    monkeypatch.setattr(StreamCallActor, "_silent", silent)
+    piece: Any = allm.AudioDelta(b"x") if name == "speech" else allm.PartialTranscript("x")
+    last: Any = allm.ErrorEvent(CAPABILITIES[name].error("unknown"))
+    with stream(name, allm, streaming(name, many), stream_timeout=0.05) as events:
+        next(events)
+        assert looked.wait(5)
+        assert [event.error.reason for event in events if isinstance(event, allm.ErrorEvent)] == ["unknown"]
+
+
+@STREAMS
+def test_a_response_of_a_stream_that_says_no_id_has_that_of_the_request(name: str) -> None:
+    clip = [allm.SpeechStarted(), allm.AudioDelta(b"x"), allm.SpeechCompleted()]
+    heard = [allm.TranscriptionStarted(), allm.TranscriptionCompleted(text="x")]
+    events: Any = clip if name == "speech" else heard
+    engine = streaming(name, lambda _request, _call: iter(events))
+    assert stream(name, allm, engine, request_id="r1").result().request_id == "r1"
 
 
 @STREAMS

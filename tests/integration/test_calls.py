@@ -15,6 +15,7 @@ import pytest
 
 import allm_actors as allm
 from allm_actors.actors import default_host
+from allm_actors.actors.calls.caller import CallActor, Expired
 from allm_actors.engine.capabilities import CAPABILITIES
 from allm_actors.testing import script
 from supervisors import exit as exit_process
@@ -106,6 +107,29 @@ def test_what_may_pass_by_itself_is_asked_again(name: str) -> None:
 
 
 @EVERY
+def test_a_pause_for_which_there_is_no_time_is_not_begun(name: str) -> None:
+    engine = scripted(name, script.error("rate_limited"), script.ok(OK[name]))
+    with measured() as heard, pytest.raises(CAPABILITIES[name].error) as refused:
+        CALLS[name](allm, engine, retry={"base_delay": 30.0, "jitter": 0.0}, request_timeout=5.0)
+    assert refused.value.reason == "rate_limited"
+    assert "allm.adapter.retry" not in [event.name for event in heard]
+
+
+@EVERY
+def test_all_attempts_have_the_time_of_one_call(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, send_after = [], CallActor.send_after
+
+    def counted(self: Any, seconds: float, dest: Any, message: Any, **options: Any) -> Any:
+        limits.extend([message] if isinstance(message, Expired) else [])
+        return send_after(self, seconds, dest, message, **options)
+
+    monkeypatch.setattr(CallActor, "send_after", counted)
+    errors = [script.error("rate_limited")] * 2
+    CALLS[name](allm, scripted(name, *errors, script.ok(OK[name])), request_timeout=5.0)
+    assert len(limits) == 1
+
+
+@EVERY
 def test_what_will_not_pass_is_raised_at_once(name: str) -> None:
     asked: list[Any] = []
     engine = scripted(name, script.error("invalid_request"), script.ok(OK[name]), capture=asked)
@@ -113,6 +137,21 @@ def test_what_will_not_pass_is_raised_at_once(name: str) -> None:
         CALLS[name](allm, engine, request_id="r1")
     assert (refused.value.reason, refused.value.metadata["request_id"]) == ("invalid_request", "r1")
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("given", ["theirs", None])
+def test_an_id_that_the_adapter_has_given_is_kept_and_else_it_is_the_requests(given: str | None) -> None:
+    def work(_request: Any, _call: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return allm.ModerationResponse(results=[CLEAN], request_id=given)
+
+    failures = [allm.ModerationAdapterError("unknown", request_id=given)]
+    engine = with_adapter("moderate", made("moderate", work), retry=False)
+    with pytest.raises(allm.ModerationAdapterError) as refused:
+        allm.moderate(engine, "a cat", request_id="ours")
+    assert refused.value.request_id == (given or "ours")
+    assert allm.moderate(engine, "a cat", request_id="ours").request_id == (given or "ours")
 
 
 @EVERY
@@ -128,8 +167,9 @@ def test_a_span_is_told_with_its_outcome(name: str) -> None:
     engine = scripted(
         name, script.ok(OK[name]), script.error("content_filter" if name == "image" else "unknown")
     )
+    told = {"tenant": "a", "request_id": "of somebody else"}
     with measured() as heard:
-        response = CALLS[name](allm, engine, request_id="r1", telemetry_metadata={"tenant": "a"})
+        response = CALLS[name](allm, engine, request_id="r1", telemetry_metadata=told)
         with pytest.raises(CAPABILITIES[name].error) as failed:
             CALLS[name](allm, engine, request_id="r2")
     spans = [event for event in heard if event.name.startswith(f"allm.{name}.")]

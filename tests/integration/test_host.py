@@ -16,6 +16,7 @@ import allm_actors as allm
 from allm_actors import telemetry
 from allm_actors.actors.store import MemoryStore, Save, SQLiteStore
 from allm_actors.data import ChatCompleted, TextDelta
+from allm_actors.engine.script import stage
 from allm_actors.execution.tools import AWAITING_USER
 from allm_actors.testing import script
 from supervisors import exit as exit_process
@@ -506,10 +507,23 @@ def test_a_fork_goes_its_own_way(any_host):
 
 
 def test_a_fork_is_a_session_like_the_one_it_was_made_of(any_host):
-    chat = any_host.session("s", fake(says("Arr")), system="You are a pirate.", queue_limit=1)
-    other = chat.fork("t")
+    options = {"system": "You are a pirate.", "queue_limit": 1, "when_busy": "reject"}
+    other = any_host.session("s", fake(says("Arr")), **options).fork("t")
     assert shape(other.reply("hi").result().thread) == ["S You are a pirate.", "U hi", "A Arr"]
-    assert other._seat.queue_limit == 1
+    assert (other._seat.queue_limit, other._seat.when_busy) == (1, "reject")
+
+
+def test_a_fork_asks_with_the_key_of_the_session_it_was_made_of(any_host):
+    class Keyed:
+        name = "keyed"
+
+        def stream(self, request, call):
+            keys.append(call.api_key)
+            yield from stage(says("hi"))
+
+    keys = []
+    any_host.session("s", allm.Engine(adapter=Keyed()), api_key="sk-its-own").fork("t").reply("hi").result()
+    assert keys == ["sk-its-own"]
 
 
 def test_a_fork_keeps_what_is_pending(host):

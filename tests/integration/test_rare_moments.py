@@ -18,6 +18,7 @@ import allm_actors as allm
 from allm_actors.actors import default_host, stateless
 from allm_actors.actors.calls.caller import CallActor
 from allm_actors.actors.ports import Ports
+from allm_actors.actors.sessions.ledger import Ledger
 from allm_actors.actors.sessions.session import SessionActor
 from allm_actors.actors.store import MemoryStore, Save
 from allm_actors.actors.turns.bench import Post
@@ -182,6 +183,32 @@ def test_a_model_that_reads_ahead_while_its_supervisor_restarts_is_woken(
         monkeypatch.setattr(Crew, "hire", hire_from_the_dead)
         turn = host.session("s", allm.Engine(adapter=Says(30))).reply("hi")
         assert in_time(turn.result).final_response.text() == "x" * 30
+
+
+def test_a_worker_that_comes_late_to_a_session_that_has_died_does_not_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hire, hire_late, dies = Crew.hire, Ports._hire_late, [True]
+    with allm.Host() as host:
+
+        def hire_from_the_dead(self: Crew, job: Any) -> Any:
+            if dies:
+                dies.clear()
+                exit_process(host.system.whereis("adapters"), "kill")
+            return hire(self, job)
+
+        def too_late(self: Ports, name: str, worker: Any, job: Any, *rest: Any) -> None:
+            exit_process(job.session, "kill")
+            hire_late(self, name, worker, job, *rest)
+            come.set()
+
+        come = threading.Event()
+        monkeypatch.setattr(Crew, "hire", hire_from_the_dead)
+        monkeypatch.setattr(Ports, "_hire_late", too_late)
+        turn = host.session("s", allm.Engine(adapter=Says())).reply("hi")
+        assert in_time(turn.result).halted_reason == "error"
+        assert come.wait(SOON)
+        until(lambda: not any(issubclass(each.actor_class, WORKERS) for each in host.system.processes()))
 
 
 def test_a_dropped_turn_ends_although_its_session_died_as_it_was_asked(
@@ -391,6 +418,45 @@ def test_a_session_that_dies_before_it_hears_what_it_is_gives_its_name_back(
         monkeypatch.setattr(SessionActor, "_loaded", loaded)
         host.run_until_idle()
         assert chat.fork("b").messages == []
+
+
+def test_a_turn_whose_end_was_told_when_its_session_died_is_not_begun_by_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    save, dies = Ledger.save, [True]
+
+    def killed_first(self: Any, done: Any) -> None:
+        if dies:
+            dies.clear()
+            exit_process(self.ref, "kill")
+        save(self, done)
+
+    monkeypatch.setattr(Ledger, "save", killed_first)
+    with allm.Host() as host:
+        chat = host.session("s", fake(SAYS, SAYS))
+        assert in_time(chat.reply("lost").result).halted_reason == "error"
+        assert not dies
+        assert in_time(chat.reply("said").result).halted_reason == "completed"
+        assert [message.content for message in chat.messages] == ["said", "Hello."]
+
+
+def test_what_a_session_crashes_on_before_it_has_answered_is_not_given_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def crash(self: Any, token: int, error: Any) -> None:
+        tried.append(token)
+        raise RuntimeError("a bug")
+
+    with allm.Host() as host:
+        chat = host.session("s", fake(SAYS))
+        with monkeypatch.context() as patch:
+            patch.setattr(SessionActor, "_saved", crash)
+            with pytest.raises(allm.SessionError, match="cannot be reached"):
+                chat.recover()
+        assert len(tried) == 1
+        assert in_time(chat.reply("hi").result).halted_reason == "completed"
 
 
 def test_a_session_that_ends_leaves_no_timer() -> None:

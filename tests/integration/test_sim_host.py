@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ from typing import Any
 import pytest
 
 import allm_actors as allm
-from allm_actors.actors.store import MemoryStore
-from allm_actors.data import MessageCompleted, MessageStarted, TextDelta
+from allm_actors.actors.store import MemoryStore, Save
+from allm_actors.data import Message, MessageCompleted, MessageStarted, Session, TextDelta, Thread
 from allm_actors.testing import ScenarioFailed, SimHost, crashes, explore_chat, run_chat, script
 from supervisors import KILLED, Faults, Future, Stuck
 
@@ -469,6 +470,58 @@ def test_what_was_stored_before_a_turn_that_could_not_be_is_not_stored_again() -
         assert (store.saves, host.stored("s")) == (store.nth[0], chat.value)
 
 
+def test_a_session_whose_first_message_was_refused_leaves_nothing_in_the_store() -> None:
+    with SimHost(store=FullFor(1)) as host:
+        chat = host.session("s", engine(SAYS))
+        with pytest.raises(allm.StoreError, match="full disk"):
+            chat.reply("lost")
+        chat.stop()
+        assert host.session_ids() == []
+
+
+def test_a_session_that_cannot_be_loaded_anew_is_not_loaded_over_and_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Elsewhere(FullFor):
+        """Somebody else has changed the session, and for a while it cannot be read."""
+
+        unreadable = 0
+
+        def save(self, saves: Any) -> None:
+            try:
+                super().save(saves)
+            except allm.StoreError:
+                self.unreadable = 3
+                raise allm.StoreError("conflict", message="saved elsewhere") from None
+
+        def load(self, id: str) -> Any:
+            self.unreadable -= 1
+            if self.unreadable >= 0:
+                raise allm.StoreError("unavailable", message="no such disk")
+            return super().load(id)
+
+    with SimHost(store=Elsewhere(1)) as host:
+        chat = host.session("s", engine(SAYS))
+        with pytest.raises(allm.StoreError, match="saved elsewhere"):
+            chat.reply("hi")
+        host.run_until_idle()
+        told = [each for each in caplog.records if "was not loaded anew" in each.getMessage()]
+        assert len(told) == 1
+
+
+def test_an_answer_in_the_middle_of_what_a_crash_left_open_is_stored_in_its_place(tmp_path: Path) -> None:
+    call = allm.ToolCall(id="c1", name="add", arguments={})
+    asked = Message(role="assistant", content="", metadata={"tool_calls": [call]})
+    left = Thread(messages=[allm.user("hi"), asked, allm.user("there?")])
+    with SimHost(store=tmp_path / "s.db") as host:
+        host.delete_session("s")  # so that the store is open
+        host._store.save([Save(Session(id="s", thread=left))])
+        chat = host.session("s", engine(SAYS))
+        assert [message.role for message in chat.messages] == ["user", "assistant", "tool", "user"]
+        assert chat.reply("go on").result().halted_reason == "completed"
+        assert host.stored("s") == chat.value
+
+
 def test_what_cannot_be_read_can_be_deleted(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     with SimHost(store=path) as host:
@@ -730,6 +783,108 @@ def test_a_session_that_is_being_stored_does_not_end(change: str) -> None:
         assert host.living("session")
         host.advance(11.0)
         assert host.living("session") == []
+
+
+def test_who_comes_while_a_session_ends_is_answered_by_the_next_one() -> None:
+    host: SimHost
+    store = SlowStore(lambda: host)
+    slow = [script.text("Hel"), script.delay(5.0), script.finish("stop")]
+    with SimHost(store=store) as host:
+        chat = host.session("s", engine(slow, SAYS))
+        next(chat.reply("first"))
+        store.seconds = 20.0
+        stopped = host.client(chat.stop)
+        host.advance(1.0)
+        assert host.living("session")  # it stores what came of the interruption
+        assert host.client(lambda: chat.reply("second").result().halted_reason).get() == "completed"
+        assert stopped.get() is True
+
+
+@pytest.mark.parametrize("ask", ["reply", "submit"])
+def test_who_meets_with_a_conflict_is_told_of_it_also_when_the_session_is_about_to_end(ask: str) -> None:
+    asks = [script.tool_call("approve", {}, id="m1"), script.finish("tool_calls")]
+
+    class Elsewhere(SlowStore):
+        """Somebody else changes the session while we save it."""
+
+        def save(self, saves: Any) -> None:
+            super().save(saves)
+            if self.seconds:
+                raise allm.StoreError("conflict", message="saved elsewhere")
+
+    host: SimHost
+    store = Elsewhere(lambda: host)
+    with SimHost(store=store) as host:
+        chat = host.session("s", engine(asks, SAYS, tools=[APPROVE]))
+        if ask == "submit":
+            chat.reply("go").result()
+
+        def say() -> str:
+            try:
+                chat.reply("hi") if ask == "reply" else chat.submit_tool_result("m1", "yes")
+            except (allm.StoreError, allm.SessionError) as error:
+                return error.reason
+            return "done"
+
+        store.seconds = 20.0
+        said = host.client(say)
+        host.advance(1.0)
+        stopped = host.client(chat.stop)
+        assert said.get() == "conflict"
+        assert stopped.get() is True
+
+
+@pytest.mark.parametrize("change", ["fork", "submit"])
+def test_what_a_session_may_have_done_as_it_died_is_asked_of_no_other(change: str) -> None:
+    asks = [script.tool_call("approve", {}, id="m1"), script.finish("tool_calls")]
+    host: SimHost
+    store = SlowStore(lambda: host)
+    with SimHost(store=store) as host:
+        chat = host.session("s", engine(asks, tools=[APPROVE]))
+        chat.reply("go").result()
+
+        def ask() -> str:
+            try:
+                chat.fork("t") if change == "fork" else chat.submit_tool_result("m1", "yes")
+            except allm.SessionError as error:
+                return error.reason
+            return "done"
+
+        store.seconds = 20.0
+        asked = host.client(ask)
+        host.advance(1.0)
+        assert host.kill("session")
+        assert asked.get() == "closed"
+        host.run_until_idle()
+        assert host.stored("t" if change == "fork" else "s") is not None
+        assert chat.status == ("awaiting_tools" if change == "fork" else "idle")
+
+
+def test_a_turn_that_is_called_off_while_it_waits_has_nothing_of_the_one_that_runs() -> None:
+    calls = [script.tool_call("add", {"a": 1, "b": 2}), script.finish("tool_calls")]
+    with SimHost() as host:
+        chat = host.session("s", engine(calls, SAYS, SAYS))
+        first = chat.reply("first")
+        next(first)
+        second = chat.reply("second")
+        second.close()
+        assert second.result().thread.messages == []
+        assert first.result().halted_reason == "completed"
+
+
+def test_a_handle_whose_turn_is_over_and_dropped_ends_nobody_elses() -> None:
+    slow = [script.text("Hel"), script.delay(5.0), script.finish("stop")]
+    with SimHost() as host:
+        chat, other = host.session("s", engine(SAYS)), host.session("s", engine(slow))
+        chat.reply("first").result()
+        host.run_until_idle()
+        gc.collect()
+        assert chat._last is not None
+        assert chat._last() is None
+        turn = other.reply("second")
+        next(turn)
+        chat.cancel()
+        assert turn.result().halted_reason == "completed"
 
 
 def test_without_an_idle_timeout_a_session_waits() -> None:

@@ -249,6 +249,18 @@ def test_who_is_about_to_be_refused_is_told_something_when_the_session_ends(
             assert [type(error) for error in why] in ([allm.SessionStatusError], [allm.SessionError])
 
 
+def test_what_a_session_was_about_to_refuse_as_it_died_the_next_one_refuses(tmp_path: Path) -> None:
+    store = Looked(tmp_path / "s.db")
+    with allm.Host(store=store) as host:
+        chat = waiting_session(host)
+        asker, why = on_thread(lambda: chat.submit_tool_result("c2", "x"))
+        assert store.hold.reached.wait(SOON)
+        exit_process(host.system.whereis(("sessions", "s")), "kill")
+        store.hold.open()
+        asker.join(SOON)
+        assert [getattr(error, "reason", None) for error in why] == ["unknown_tool_call_id"]
+
+
 def test_a_result_that_a_session_crashes_on_is_not_given_to_the_next_one(tmp_path: Path) -> None:
     tried = []
 
@@ -308,10 +320,11 @@ def test_what_is_done_keeps_a_session_in_memory() -> None:
     with SimHost(idle_timeout=10.0) as host:
         chat = host.session("s", fake(ASKS, SAYS))
         chat.reply("It came broken.").result()
+        actor = host.system.whereis(("sessions", "s"))
         for use in (lambda: chat.fork("t"), lambda: chat.submit_tool_result("c1", "x"), chat.recover):
             host.advance(9.0)
             use()
-            assert "s" in [ref.name[1] for ref in host.living("session") if ref.name]
+            assert host.system.whereis(("sessions", "s")) is actor
         host.advance(9.0)
         assert [ref.name[1] for ref in host.living("session") if ref.name] == ["s"]
         host.advance(1.5)

@@ -16,7 +16,6 @@ from allm_actors.actors.ports import Ports
 from allm_actors.actors.protocol import Saved
 from allm_actors.actors.store import Save
 from allm_actors.data import Session, StoreError, Thread
-from allm_actors.execution.storable import storable
 from allm_actors.execution.tools import repair
 from supervisors import ProcessRef
 
@@ -50,10 +49,8 @@ class Ledger:
         return self._cell.value
 
     def put(self, session: Session) -> None:
-        """The session is this from now on; what a tool put into its metadata and nobody can store becomes text."""
+        """The session is this from now on."""
         self._stored = min(self._stored, _shared(self.value.thread, session.thread))
-        if session.metadata is not self.value.metadata:
-            session = msgspec.structs.replace(session, metadata=storable(session.metadata))
         if session.thread is not self.value.thread:
             # The list of a result is its reader's, to do with what he likes.
             thread = msgspec.structs.replace(session.thread, messages=list(session.thread.messages))

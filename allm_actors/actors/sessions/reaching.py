@@ -12,7 +12,7 @@ from typing import Any
 from allm_actors.actors.ports import SESSIONS, Ports
 from allm_actors.actors.protocol import Fork, Ready, SubmitToolResults
 from allm_actors.data import AllmError, SessionError
-from supervisors import NOPROC, ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
+from supervisors import ChildSpec, Crash, Future, ProcessDown, ProcessRef, Restart
 
 from .seat import Seat
 from .session import SessionActor
@@ -111,8 +111,6 @@ def _find(
 
 def _may_come_again(message: Any, reason: object) -> bool:
     """Whether a message to a session that died may be handed to its successor."""
-    if reason is NOPROC:
-        return True  # it was never received
     if isinstance(message, Fork | SubmitToolResults):
         return not message.receipt.signed  # or it may have been done already
     # A turn knows whether it was admitted, and to recover twice is to recover. What a session crashed on is not handed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any, ClassVar
+from weakref import ref
 
 import pytest
 
@@ -22,6 +24,7 @@ from supervisors.reasons import KILLED, NORMAL, SHUTDOWN, Crash, Shutdown
 from supervisors.runtime.system import System
 from supervisors.spec import child
 from supervisors.supervisor import Supervisor
+from tests.integration.stage import until
 
 from .conftest import SOON, Log
 
@@ -439,3 +442,13 @@ def test_nonsense_is_refused(log: Log) -> None:
     application.run()
     with pytest.raises(SupervisorError, match="once"):
         application.run()
+
+
+def test_an_application_that_has_run_is_not_kept_by_its_system() -> None:
+    system = System()
+    application = Application(child(Process), system=system)
+    application.stop()
+    assert application.run() == 0
+    kept = ref(application)
+    del application
+    until(lambda: gc.collect() >= 0 and kept() is None)  # its last thread ends after it

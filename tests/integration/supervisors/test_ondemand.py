@@ -177,6 +177,28 @@ def test_a_server_whose_askers_have_given_up_rests() -> None:
         assert store["log"] == ["started", "hibernates", "ends"]
 
 
+def test_who_has_put_messages_aside_does_not_rest() -> None:
+    class Shut(Resting):
+        def handle_info(self, msg: Any) -> Any:
+            self.stash()
+
+    with Sim() as sim:
+        shut = Shut.start({})
+        shut.tell("later")
+        sim.advance(1000.0)
+        assert shut.is_alive()
+
+
+def test_a_server_that_rests_again_and_again_has_one_timer_for_it() -> None:
+    with Sim() as sim:
+        resting = Resting.start({})
+        for _ in range(5):
+            sim.advance(15.0)
+            call(resting, "x")
+        timers: Any = sim.system.timers
+        assert [timer.pending for timer in timers._heap].count(True) == 1
+
+
 def test_a_suspended_server_does_not_rest_either() -> None:
     with Sim() as sim:
         store: dict[Any, Any] = {}
@@ -471,6 +493,17 @@ def test_what_was_left_fails_if_there_is_nobody_to_start_anybody() -> None:
         assert sim.system.dead_letters.count == 1
 
 
+def test_what_was_left_and_has_failed_is_not_handled_after_all() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        registry = OnDemand("rooms", lambda key: child(Resting, store, key))
+        registry.inherit("kitchen", Resting.start({}), "told")
+        sim.run_until_idle()
+        assert sim.system.dead_letters.count == 1
+        DynamicSupervisor.start(name="rooms")
+        assert call(via(registry, "kitchen"), "first") == 1
+
+
 class Reminder(GenServer):
     """Does with itself what it is told."""
 
@@ -535,6 +568,26 @@ def test_a_timer_starts_the_successor_of_one_that_is_just_ending() -> None:
         sim.advance(7.0)
         assert told == [(house.owner("kitchen"), "hello", 4.7)]
         assert told[0][0] is not first
+
+
+def test_an_interval_starts_whom_it_is_for_after_each_of_its_rests() -> None:
+    with Sim() as sim:
+        store: dict[Any, Any] = {}
+        kitchen = via(rooms(store), "kitchen")
+        Reminder.start().tell(lambda self: self.send_interval(100.0, kitchen, "tick"))
+        sim.advance(350.0)
+        assert store["log"].count("started") == 3
+
+
+def test_an_interval_for_somebody_who_has_ended_ends() -> None:
+    with Sim() as sim:
+        resting = Resting.start({})
+        Reminder.start().tell(lambda self: self.send_interval(100.0, resting, "tick"))
+        sim.advance(150.0)
+        assert not resting.is_alive()
+        sim.advance(100.0)
+        timers: Any = sim.system.timers
+        assert not any(timer.pending for timer in timers._heap)
 
 
 def test_an_interval_skips_what_comes_while_it_waits_for_that() -> None:

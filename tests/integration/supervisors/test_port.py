@@ -35,7 +35,7 @@ from supervisors import (
 from supervisors.port import EOF, CommandFailed, ExitStatus, FrameTooLong, Port, PortData, PortRefused
 from supervisors.port.program import Program, _code_at_end
 from tests.integration.interrupting import interrupted
-from tests.integration.supervisors.conftest import SOON, Log, Watcher
+from tests.integration.supervisors.conftest import SOON, Log, Watcher, beside
 
 pytestmark = [
     pytest.mark.real("a program of the operating system"),
@@ -176,6 +176,31 @@ def test_a_program_that_does_not_read_is_given_only_so_much() -> None:
         waiting.get(timeout=SOON)
 
 
+def test_what_the_program_has_taken_does_not_count_and_one_frame_may_be_longer() -> None:
+    class Small(Port):
+        max_input = 100
+
+    port = Small.start(["cat"])
+    for _ in range(3):
+        assert port.ask(b"x" * 60, timeout=SOON) is None
+    assert port.ask(b"x" * 1000, timeout=SOON) is None
+
+
+def test_what_a_program_has_not_taken_when_it_closed_its_input_is_in_nobodys_way(tmp_path: Path) -> None:
+    class Small(Port):
+        max_input = 200_000
+
+    may = tmp_path / "may"
+    os.mkfifo(may)
+    port = Small.start(["sh", "-c", f"read go <'{may}'; exec 0<&-; exec sleep 1000"])
+    waiting = port.ask(b"x" * 150_000, block=False)  # more than fits into a pipe
+    may.write_bytes(b"go\n")
+    for answer in (waiting, None):
+        with pytest.raises(PortRefused) as refused:
+            (answer or port.ask(b"x" * 150_000, block=False)).get(timeout=SOON)
+        assert refused.value.why == "input ended"
+
+
 def test_a_program_that_writes_too_fast_is_made_to_wait(log: Log) -> None:
     class Slow(Port):
         seen = 0
@@ -227,6 +252,27 @@ def test_a_program_that_closes_its_output_may_go_on(owner: Any, log: Log) -> Non
     watch(owner, port)
     port.tell(b"go")
     assert log.next().reason == ExitStatus(7)
+
+
+def test_an_output_that_is_at_its_end_is_not_read_over_and_over(
+    owner: Any, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, ends = Program._read, []
+
+    def counted(self: Program) -> bool:
+        more = read(self)
+        if not more:
+            ends.append(1)
+            log("end of the output")
+        return more
+
+    monkeypatch.setattr(Program, "_read", counted)
+    port = sh("exec 1>&-; read line; exit 7", owner=owner)
+    assert log.next() == "end of the output"
+    watch(owner, port)
+    port.tell(b"go")
+    assert log.next().reason == ExitStatus(7)
+    assert ends == [1]
 
 
 def test_a_line_without_an_end_ends_the_port(owner: Any, log: Log, group: Group) -> None:
@@ -382,6 +428,21 @@ def test_who_does_not_listen_is_killed_when_its_time_is_over(owner: Any, log: Lo
     assert time.monotonic() - begun >= 0.2
     assert port.exit_reason is KILLED
     assert group.is_dead()
+
+
+def test_the_patience_of_a_supervisor_is_that_of_the_spec(owner: Any, log: Log) -> None:
+    class Hasty(Port):
+        shutdown = 0.0
+
+    script = "trap 'echo asked; read last; echo $last; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+    sup = Supervisor.start_link([child(Hasty, ["sh", "-c", script], owner=owner).replace(shutdown=SOON)])
+    [port] = [each.ref for each in sup.which_children()]
+    assert log.next().data == b"ready"
+    stopped = beside(sup.stop)
+    assert log.next().data == b"asked"
+    port.tell(b"words")
+    assert log.next().data == b"words"
+    stopped.get(timeout=SOON)
 
 
 def test_a_clients_stop_has_an_end_too(owner: Any, log: Log, group: Group) -> None:

@@ -57,6 +57,26 @@ def test_a_name_in_a_registry_is_a_name_like_any_other(system: System, rooms: Re
     Room.start(name=kitchen)
 
 
+def test_who_is_sent_to_by_a_name_that_still_leads_to_the_dead_is_down(system: System) -> None:
+    class Stale:
+        def __init__(self, ref: Any) -> None:
+            self.ref = ref
+
+        def register(self, key: Any, ref: Any) -> bool:
+            return False
+
+        def unregister(self, key: Any) -> None:
+            """It never does."""
+
+        def whereis(self, key: Any) -> Any:
+            return self.ref
+
+    dead = Echo.start()
+    dead.stop(timeout=SOON)
+    with pytest.raises(ProcessDown):
+        tell(via(Stale(dead), "kitchen"), "x")
+
+
 def test_a_restarted_child_has_its_name_again(system: System, rooms: Registry, log: Log) -> None:
     kitchen = via(rooms, "kitchen")
     sup = Supervisor.start_link([child(Room, name=kitchen)])

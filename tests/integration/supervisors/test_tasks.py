@@ -336,6 +336,13 @@ def test_an_owner_takes_its_linked_task_with_it(
     assert task.ref.exit_reason is KILLED
 
 
+def test_an_owner_lives_on_when_it_has_shut_down_its_linked_task(
+    tasks: TaskSupervisorRef, agent: Any, gate: Gate
+) -> None:
+    assert ask(agent, lambda self: tasks.async_(gate).shutdown("brutal_kill")) is None
+    assert ask(agent, lambda self: "alive") == "alive"
+
+
 def test_an_owner_that_traps_exits_lives_on(tasks: TaskSupervisorRef, log: Log) -> None:
     trapping = Watcher.start(log)
     task = ask(trapping, lambda self: tasks.async_(crash))
@@ -506,6 +513,15 @@ def test_what_takes_too_long_is_killed_or_ends_the_stream(tasks: TaskSupervisorR
     gate.open.clear()
     with pytest.raises(pykka.Timeout):
         next(results)
+
+
+def test_what_takes_too_long_is_told_with_its_item_where_that_is_wanted(
+    tasks: TaskSupervisorRef, gate: Gate
+) -> None:
+    results = tasks.async_stream(
+        gate, [7], timeout=0.0, on_timeout="kill_task", zip_input_on_exit=True, max_concurrency=1
+    )
+    assert list(results) == [Ended((7, "timeout"))]
 
 
 @pytest.mark.real(STOPPING)

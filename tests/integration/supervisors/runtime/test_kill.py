@@ -15,6 +15,7 @@ from supervisors.runtime.loop import LoopDispatcher
 from supervisors.runtime.pool import PoolDispatcher
 from supervisors.runtime.running import fenced
 from supervisors.runtime.system import System
+from supervisors.runtime.threads import PinnedDispatcher
 from supervisors.runtime.zombies import Zombie
 from supervisors.testing import Event
 from tests.integration.supervisors.conftest import SOON, Echo, Log, Watcher, beside, often
@@ -366,3 +367,14 @@ def test_of_an_orderly_end_nobody_asks(system: System) -> None:
     ref = Clerk.start("42")
     ref.stop()
     assert str(ref) == "Clerk#1"
+
+
+def test_who_is_killed_while_he_has_nothing_to_do_gives_up_the_thread_of_his_own() -> None:
+    before = set(threading.enumerate())
+    with System(dispatcher=PinnedDispatcher()):
+        ref = Echo.start()
+        assert ref.ask(1, timeout=SOON) == 1
+        [thread] = set(threading.enumerate()) - before
+        exit(ref, "kill")
+        thread.join(SOON)
+        assert not thread.is_alive()

@@ -69,6 +69,19 @@ def test_a_key_finds_its_partition_and_always_the_same(caches):
     assert ask(via("caches", "alice"), "args") == ("x",)
 
 
+def test_partitions_that_are_given_up_are_nobodys_any_more_and_the_last_one_goes_first(system, log):
+    class Leaving(Cache):
+        def terminate(self, reason):
+            log((self.args, PartitionSupervisor.partitions("leaving")))
+
+    spec = child(Leaving)
+    PartitionSupervisor.start_link(
+        spec, name="leaving", partitions=3, with_arguments=lambda args, number: [number]
+    )
+    assert PartitionSupervisor.resize("leaving", 1) == 3
+    assert log.rest() == [((2,), 1), ((1,), 1)]
+
+
 def test_an_address_survives_a_restart(caches):
     address = via("caches", 1)
     before = whereis(address)

@@ -7,6 +7,7 @@ from supervisors import (
     IGNORE,
     AlreadyStarted,
     ChildSpec,
+    DynamicSupervisor,
     StartError,
     Supervisor,
     child,
@@ -26,6 +27,23 @@ class TestStartFunctions:
         ref, info = self.start(lambda: (Worker.start_link(log, "a"), "info"))
         assert (ref.ask(2), info) == (2, "info")
         assert self.start(lambda: IGNORE) is None
+
+    def test_when_one_fails_who_was_spawned_meanwhile_lives_on(self, log):
+        def fail():
+            entered.set()
+            assert go.wait(DEADLINE)
+            raise ValueError("no")
+
+        entered, go = Event(), Event()
+        sup = DynamicSupervisor.start_link()
+        started = sup.start_child_soon(ChildSpec(id="f", start=fail))
+        assert entered.wait(DEADLINE)
+        ref = sup.spawn_child(Worker, log, "a")
+        go.set()
+        with pytest.raises(StartError):
+            started.get()
+        assert sup.count_children().active == 1
+        assert ref.ask(1) == 1
 
     def test_get_their_arguments(self, log):
         ref = self.start(

@@ -36,6 +36,18 @@ def test_making_a_system_and_idle_processes_starts_no_thread():
     assert all(ref.exit_reason is SHUTDOWN for ref in refs)
 
 
+def test_who_is_started_by_one_that_stops_does_not_outlive_the_system():
+    class Leaves(Process):
+        def terminate(self, reason):
+            heirs.append(Idle.start())
+
+    heirs = []
+    with System() as system:
+        Leaves.start()
+    assert [heir.is_alive() for heir in heirs] == [False]
+    assert system.processes() == []
+
+
 def test_the_current_system_is_that_of_the_block():
     with System() as outer:
         assert System.current() is outer

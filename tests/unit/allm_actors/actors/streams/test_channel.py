@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import threading
+import traceback
+from weakref import ReferenceType, ref
 
 import pytest
 
@@ -44,6 +48,17 @@ def test_an_error_is_raised_in_the_reader_after_the_events() -> None:
         channel.take()
     with pytest.raises(EngineError):
         channel.wait_result()
+
+
+def test_an_error_keeps_nothing_of_those_to_whom_it_was_raised_before() -> None:
+    def frames() -> int:
+        with pytest.raises(EngineError) as raised:
+            channel.wait_result()
+        return len(traceback.extract_tb(raised.value.__traceback__))
+
+    channel = Channel()
+    channel.end(error=EngineError("missing_key"))
+    assert frames() == frames()
 
 
 def test_nothing_may_act_before_the_reader_has_everything_and_asks() -> None:
@@ -145,6 +160,21 @@ def test_a_waiting_thread_and_a_waiting_task_are_woken_alike() -> None:
     channel.publish([TWO])
     reader.join(5)
     assert taken == [TWO]
+
+
+def test_a_wait_that_was_given_up_keeps_nothing_of_its_event_loop() -> None:
+    async def give_up() -> ReferenceType[object]:
+        waits = asyncio.create_task(channel.await_result())
+        await asyncio.sleep(0)  # so that it has begun
+        waits.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await waits
+        return ref(asyncio.get_running_loop())
+
+    channel = Channel()
+    loop = asyncio.run(give_up())
+    gc.collect()
+    assert loop() is None
 
 
 def test_an_admission_wakes_whoever_waits_for_it_and_a_refusal_is_raised() -> None:

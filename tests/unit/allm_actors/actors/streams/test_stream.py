@@ -11,7 +11,7 @@ import pytest
 
 from allm_actors.actors.streams.channel import Channel
 from allm_actors.actors.streams.stream import EventStream
-from allm_actors.data import TextDelta
+from allm_actors.data import EngineError, TextDelta
 
 SOON = 5.0
 
@@ -40,3 +40,43 @@ def test_what_comes_while_another_thread_closes_is_not_read(read: Callable[[Even
     assert not reader.is_alive()
     assert seen == []
     assert stream.result() == "what it came to"
+
+
+def test_who_closes_a_stream_that_could_not_be_begun_does_not_wait_for_its_end() -> None:
+    closing = threading.Event()
+
+    class Refuses:
+        def begin(self, channel: Channel) -> None:
+            channel.accept(lambda: None, closing.set)
+            closer.start()
+            assert closing.wait(SOON)
+            raise EngineError("missing_key")
+
+        def unbegun(self) -> str:
+            return "nothing"
+
+    stream = EventStream(Refuses(), Channel())  # type: ignore[arg-type] - it is begun on a thread
+    closer = threading.Thread(target=stream.close, daemon=True)
+    with pytest.raises(EngineError):
+        next(stream)
+    closer.join(SOON)
+    assert not closer.is_alive()
+    assert stream.result() == "nothing"
+
+
+class Interrupted(Channel):
+    """Ctrl-C strikes whoever waits for the result."""
+
+    __slots__ = ()
+
+    def wait_result(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_who_is_interrupted_as_he_waits_for_the_result_ends_the_call() -> None:
+    channel, cancelled = Interrupted(), list[int]()
+    channel.accept(lambda: None, lambda: cancelled.append(1))
+    stream = EventStream(None, channel, begun=True)  # type: ignore[arg-type] - nothing is left to begin
+    with pytest.raises(KeyboardInterrupt):
+        stream.result()
+    assert cancelled == [1]
