@@ -39,7 +39,8 @@ class World:
         self.failing = Counter()
         self.slow = {}
         self.asked_for = Counter()
-        self.begun = []  # (time, id, flags, whether somebody had asked for it), of each attempt to start
+        self.decided = 0.0  # when the supervisor last heard that a child has to be started again
+        self.begun = []  # (decided, id, flags, whether somebody had asked for it), of each attempt to start
         self.lives = []  # (id, ref) of those that started, in order
         self.ends = {}  # refs, in the order in which they ended: cleaned up, or reported as killed
         self.deaths = Counter()  # how often each death was announced
@@ -48,7 +49,7 @@ class World:
         sim.system.reports.subscribe(self.hear)
 
     def begin(self, id, ref):
-        self.begun.append((self.sim.now, id, self.flags, self.asked_for[id] > 0))
+        self.begun.append((self.decided, id, self.flags, self.asked_for[id] > 0))
         self.wrong += [
             f"{ref} starts and {old} is not dead"
             for other, old in self.lives
@@ -63,6 +64,8 @@ class World:
     def hear(self, report):
         if report.kind == "process_ended" and issubclass(report.ref.actor_class, Subject):
             self.ends.setdefault(report.ref, None)
+        if report.kind in ("child_terminated", "start_error"):
+            self.decided = self.sim.now  # a restart counts from then, though its group may take long to stop
         self.gave_up |= report.kind == "reached_max_restart_intensity"
 
     def latest(self, id):

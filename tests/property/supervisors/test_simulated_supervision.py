@@ -168,6 +168,19 @@ def _quiet(caplog):
     caplog.set_level(logging.CRITICAL + 1, logger="supervisors")
 
 
+def test_a_restart_counts_from_the_crash_and_not_from_the_start_that_a_slow_stop_holds_up():
+    plans = [("a", "permanent", "brutal_kill", False), ("c", "permanent", 2.0, False)]
+    family = SimulatedSupervision()
+    family.begin(0, plans, Flags(strategy="one_for_all", max_restarts=1, max_seconds=PERIOD))
+    family.a_child_crashes(0)
+    family.a_child_hangs(2, 1.0)
+    family.time_passes(PERIOD + 1.0)
+    assert [id for id, _ in family.world.lives] == ["a", "c", "a", "c"]
+    family.a_child_crashes_again_and_again(0, 2)
+    family.teardown()
+    assert family.world.gave_up
+
+
 @pytest.mark.timeout(300)  # for the shrinking, should it be needed
 def test_the_laws_hold_in_any_order():
     play(SimulatedSupervision, examples=150, steps=40)
