@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from numbers import Integral, Real
 
-__all__ = ["all_are", "as_number", "as_price", "is_async", "is_number", "is_positive", "one_of"]
+__all__ = ["as_number", "as_price", "is_async", "is_number", "is_positive", "one_of"]
 
 
 def one_of(value: object, words: Iterable[str]) -> bool:
     """Whether it is one of these words."""
     return isinstance(value, str) and value in words
-
-
-def all_are(kind: type, values: Collection[object]) -> bool:
-    """Whether each of them is of this type, as it mostly is: then no generator is made for it."""
-    return {kind}.issuperset(map(type, values)) or all(isinstance(value, kind) for value in values)
 
 
 def is_number(value: object) -> bool:

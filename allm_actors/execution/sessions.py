@@ -55,7 +55,7 @@ from allm_actors.data import (
     ValidationError,
 )
 from allm_actors.data.build import utf8_parts
-from allm_actors.data.predicates import all_are, one_of
+from allm_actors.data.predicates import one_of
 from allm_actors.data.rules.validate import has_whole_calls, validate
 
 from .answers import question
@@ -282,7 +282,9 @@ def _is_thread(thread: object) -> bool:
 
 
 def _all_are(kind: type, values: object) -> bool:
-    return isinstance(values, list | tuple) and all_are(kind, values)
+    if not isinstance(values, list | tuple):
+        return False
+    return {kind}.issuperset(map(type, values)) or all(isinstance(value, kind) for value in values)
 
 
 def _column(operation: Operation, messages: Sequence[Message]) -> str:
