@@ -162,9 +162,7 @@ def _open(
     if context is None or isinstance(context, Mapping):
         given["context"] = {**session.context, **(context or {})}
     if given.get("session_id") is None:
-        given["session_id"] = (
-            session.id or None
-        )  # what is no name for it is none, as in a request without one
+        given["session_id"] = session.id or None  # an empty id names nobody
     return open_stream(
         lambda source, channel, view: SessionStream(begun, source, channel, view),
         kind,

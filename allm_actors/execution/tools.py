@@ -115,9 +115,9 @@ def encode(value: Any) -> str:
     """The text of a value as a model reads it: a string as it is, all else as compact JSON; equal values, equal text,
     but for sets of what cannot be compared, such as numbers and texts, in a field of a class.
 
-    Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`; a number that is none, or has no end, is null, as
-    in JavaScript. Half a surrogate pair, as the name of a file may
-    have it, becomes U+FFFD: it could not be sent, in this turn or in any later one.
+    Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`; NaN and the infinities, as in JavaScript, null.
+    Half a surrogate pair, as the name of a file may have it, becomes U+FFFD: it could not be sent, in this turn or in
+    any later one.
     Raises: TypeError or another exception for what JSON cannot carry.
     """
     if isinstance(value, str):

@@ -250,7 +250,8 @@ def test_no_more_tools_at_once_than_allowed():
     assert most == [0] * 5
 
 
-def test_where_nobody_says_how_many_tools_run_at_once_for_each_core_two_do():
+@pytest.mark.parametrize("params", [{}, {"max_concurrency": None}], ids=["unsaid", "None"])
+def test_where_nobody_says_how_many_tools_run_at_once_for_each_core_two_do(params):
     allowed = 2 * os.cpu_count()
     full, lock, running, most = threading.Event(), threading.Lock(), set(), []
 
@@ -267,7 +268,8 @@ def test_where_nobody_says_how_many_tools_run_at_once_for_each_core_two_do():
 
     tool = allm.Tool(name="work", description="", schema={}, handler=work)
     asked = [script.tool_call("work") for _ in range(3 * allowed)]
-    result = allm.chat(fake([*asked, script.finish("tool_calls")], HELLO, tools=[tool]), HI)
+    engine = fake([*asked, script.finish("tool_calls")], HELLO, tools=[tool], params=params)
+    result = allm.chat(engine, HI)
     assert len(result.thread.messages) == 3 * allowed + 3
     assert max(most) == allowed
 

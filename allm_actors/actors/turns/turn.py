@@ -222,7 +222,9 @@ def _rules(
     model: ModelRef | None,
 ) -> Options:
     policy = as_policy(params.get("on_tool_error"))
-    rules = {"max_concurrency": _at_once()} | {name: params[name] for name in _RULES if name in params}
+    rules = {name: params[name] for name in _RULES if name in params}
+    if rules.get("max_concurrency") is None:
+        rules["max_concurrency"] = _at_once()
     custom = given.get("tool_result_encoder") or engine.tool_result_encoder
     return Options(
         kind=kind,

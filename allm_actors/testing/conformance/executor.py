@@ -42,8 +42,6 @@ UNCHANGED = "return what tool.handler gives, unchanged"
 AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
 LET_THROUGH = "let what a handler raises through, SystemExit as well; the library makes a ToolError of it"
 WITH_CONTEXT = "call tool.run(arguments, context), which gives the handler the context where it wants it"
-
-
 _TENANT: ContextVar[str] = ContextVar("tenant")
 
 

@@ -55,8 +55,8 @@ __all__ = [
 
 MIME_TYPES = ("image/png", "image/jpeg", "image/webp", "image/gif")
 NAMES = maybe(WORDS)
-_FIRST = object()  # of the tools there are
 DOCUMENT_TYPES = ("application/pdf", "text/plain", "text/csv")
+_FIRST = object()  # of the tools there are
 
 
 @cache
