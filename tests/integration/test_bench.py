@@ -60,15 +60,30 @@ def started(host: allm.Host) -> Counter[str]:
 
 
 def test_a_turn_starts_as_many_workers_as_work_at_the_same_time() -> None:
+    threads, tasks = threading.Barrier(PARALLEL), asyncio.Barrier(PARALLEL)
+
+    @allm.tool
+    def meet(n: int) -> int:
+        """Wait until all the calls of the turn are here."""
+        threads.wait(30)
+        return n
+
+    @allm.tool
+    async def gather(n: int) -> int:
+        """The same, as a coroutine."""
+        async with asyncio.timeout(30):
+            await tasks.wait()
+        return n
+
     with allm.Host() as host:
-        session = host.session("s", engine(double, triple))
+        session = host.session("s", engine(meet, gather))
         session.ensure()
         count = started(host)
-        result = session.reply("go", max_turns=TURNS + 1).result()
+        result = session.reply("go", max_turns=TURNS + 1, max_concurrency=2 * PARALLEL).result()
         assert result.halted_reason == "completed"
-        assert sum(len(step.tool_results) for step in result.steps) == 2 * PARALLEL * TURNS
-        assert (count["AdapterActor"], count["AsyncToolActor"]) == (1, PARALLEL)
-        assert count["ToolActor"] <= PARALLEL  # a thread may be done before the next call is begun
+        answers = [[message.content for message in step.tool_results] for step in result.steps[:-1]]
+        assert answers == [[str(n) for n in range(PARALLEL) for _ in "ab"]] * TURNS
+        assert count == {"AdapterActor": 1, "ToolActor": PARALLEL, "AsyncToolActor": PARALLEL}
         until(lambda: workers(host) == [])
 
 
