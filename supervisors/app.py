@@ -82,14 +82,14 @@ class Phase:
         tasks: object = self.tasks  # whatever a caller without a type checker sends
         if not isinstance(tasks, Iterable):
             kind = type(tasks).__name__
-            raise BadSpec("invalid_phase", kind, f"the tasks of a phase come as a list, not as {kind}")
+            raise BadSpec("invalid_phase", kind, f"the tasks of a phase must be a list, not {kind}")
         listed = tuple(tasks)  # one look, for a generator gives its tasks once
         object.__setattr__(self, "tasks", listed)
         if not all(callable(task) for task in listed):
             kinds = [type(task).__name__ for task in listed]
             raise BadSpec("invalid_phase", kinds, f"the tasks of a phase must be callable, not {kinds}")
         if not (self.timeout is None or (is_number(self.timeout) and self.timeout >= 0)):
-            words = f"the timeout of a phase is seconds >= 0, or None for no limit, not {self.timeout!r}"
+            words = f"the timeout of a phase must be seconds >= 0, or None for no limit, not {self.timeout!r}"
             raise BadSpec("invalid_phase", self.timeout, words)
 
 
@@ -165,7 +165,7 @@ class Application:
         thread; else only `stop` and the end of the root are.
         """
         if self._ran:
-            raise SupervisorError("an application runs once; make another one")
+            raise SupervisorError("an application can run only once; create a new one")
         self._ran = True
         self._there_before = frozenset(self.system.processes())
         handlers = self._handle_signals()
@@ -274,7 +274,7 @@ class Application:
                 case _RootEnded(reason) if _was_killed(reason) and self._shutdown != "brutal_kill":
                     code = max(code, EXIT_FAILED)
                 case _StopAsked(by) if not self._killing.is_set():
-                    log.warning("killing what is left: %s came again", by)
+                    log.warning("killing the processes that are left: %s was received again", by)
                     code = max(code, EXIT_FAILED)
                     self._killing.set()
                     self._phase_ends.put(None)
@@ -296,7 +296,7 @@ class Application:
         try:
             stage()
         except BaseException:  # noqa: BLE001 - the main thread must hear that it is over
-            log.exception("a part of the stop of the application failed")
+            log.exception("a step of stopping the application failed")
             return False
         return True
 
@@ -319,7 +319,9 @@ class Application:
             try:
                 ends.get(timeout=deadline.remaining())
             except Empty:
-                log.warning("the phase %s took longer than %s seconds; going on", name, phase.timeout)
+                log.warning(
+                    "the phase %s took longer than %s seconds; continuing without it", name, phase.timeout
+                )
                 return
             if self._killing.is_set():
                 return
@@ -350,7 +352,7 @@ class Application:
 
 def _phase(name: str, phase: Sequence[Callable[[], object]] | Phase) -> Phase:
     if name not in (*_BEFORE, *_AFTER):
-        raise BadSpec("unknown_phase", name, f"phase {name!r} is none of {(*_BEFORE, *_AFTER)}")
+        raise BadSpec("unknown_phase", name, f"phase {name!r} must be one of {(*_BEFORE, *_AFTER)}")
     given: object = phase  # whatever a caller without a type checker sends
     if not isinstance(given, Phase | Sequence):
         kind = type(given).__name__

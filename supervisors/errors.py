@@ -183,8 +183,8 @@ class ForeignProcess(ProcessDown):
         who = ref if ref is not None else "the process"
         SupervisorError.__init__(
             self,
-            f"{who} has stayed in the program that this one was forked from, with its threads; start one here, or "
-            "fork before you start any",
+            f"{who} belongs to the program that this one was forked from, and its threads do not run here; "
+            "start a new one here, or fork before you start any",
         )
         self.reason = NOPROC
         self.ref = ref
@@ -206,7 +206,8 @@ class CallingSelf(SupervisorError):
 
     def __init__(self, ref: Any = None) -> None:
         super().__init__(
-            f"{ref if ref is not None else 'the process'} asked itself; send, or call the method"
+            f"{ref if ref is not None else 'the process'} asked itself, and would wait forever; send, or call "
+            "the method"
         )
         self.ref = ref
 
@@ -230,7 +231,7 @@ class Stuck(Deadlock):
         self.waits = tuple(waits)
 
     def __str__(self) -> str:
-        return "nothing can happen any more: " + "; ".join(
+        return "nothing can make progress any more: " + "; ".join(
             f"{who} waits for {whom}" for who, whom in self.waits
         )
 

@@ -118,11 +118,15 @@ class GenServer(Inspected):
 
         Raises: an exception ends the server, and the caller gets it too; a `ReplyError` is only for the caller.
         """
-        raise NotImplementedError(f"{self} does not answer calls, and was sent a {type(request).__name__}")
+        raise NotImplementedError(
+            f"{self} received a call with a {type(request).__name__}, which its handle_call does not handle"
+        )
 
     def handle_cast(self, request: Any) -> Any:
         """Carry out an order."""
-        raise NotImplementedError(f"{self} does not take casts, and was sent a {type(request).__name__}")
+        raise NotImplementedError(
+            f"{self} received a cast of a {type(request).__name__}, which its handle_cast does not handle"
+        )
 
     def handle_info(self, msg: Any) -> Any:
         """Any other message: of `tell` and `send`, of timers, the results of tasks."""

@@ -102,7 +102,7 @@ class Inspected(Process):
 
     def _actor_suspend(self) -> None:
         if self._actor_ref.starter is not None:
-            raise ReplyError(f"{self} has not started yet; suspend it when it has")
+            raise ReplyError(f"{self} has not started yet; suspend it after it has started")
         self._actor_suspended = True
         self._actor_ref.actor_inbox.hold()
 
@@ -124,7 +124,7 @@ def _order(server: Ref[Any] | Name, do: Callable[[Inspected], object], timeout: 
 
 def _send(ref: Ref[Any], do: Callable[[Inspected], object]) -> Future[Any]:
     if not issubclass(ref.actor_class, Inspected):
-        raise SupervisorError(f"{ref} is no GenServer: it cannot be looked into")
+        raise SupervisorError(f"{ref} is not a GenServer, so it cannot be inspected")
     future: Future[Any] = Future(ref, ref.dispatcher)
     if not ref.actor_inbox.put_control(From(_Order(do), future)):
         ref.drain()

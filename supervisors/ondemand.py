@@ -47,7 +47,7 @@ class OnDemand:
         if not callable(given):
             kind = type(given).__name__
             raise BadSpec(
-                "badarg", kind, f"spec must be a function of a key that returns a child, not a {kind}"
+                "badarg", kind, f"spec must be a function that takes a key and returns a child, not a {kind}"
             )
         if not isinstance(supervisor, Ref):
             check_name(supervisor)
@@ -55,7 +55,7 @@ class OnDemand:
             raise BadSpec(
                 "badarg",
                 str(supervisor),
-                f"{supervisor} is no DynamicSupervisor; start one, or give its name",
+                f"{supervisor} is not a DynamicSupervisor; start one, or give its name",
             )
         self._supervisor = supervisor
         self._spec = spec
@@ -117,7 +117,9 @@ class OnDemand:
         named = spec.replace(kwargs={**spec.kwargs, "name": Via(self, key)}, restart=_restart(spec))
         supervisor = resolve(self._supervisor)
         if not isinstance(supervisor, DynamicSupervisorRef):
-            raise SupervisorError(f"{supervisor} is no DynamicSupervisor, and cannot start {key!r} on demand")
+            raise SupervisorError(
+                f"{supervisor} is not a DynamicSupervisor, and cannot start {key!r} on demand"
+            )
         try:
             started = supervisor.start_child(named)
         except AlreadyStarted:
@@ -130,8 +132,8 @@ class OnDemand:
                 with suppress(NotFound):
                     supervisor.terminate_child(ref)
             raise SupervisorError(
-                f"{ref} has not taken the name it was given: the child of an OnDemand must be an actor class "
-                "whose `name` is that of the process"
+                f"{ref} did not register the name it was given; the child of an OnDemand must be an actor "
+                "class that uses its `name` argument as the name of the process"
             )
 
     def _awaken(self, key: Hashable, before: Ref[Any]) -> None:
@@ -140,14 +142,14 @@ class OnDemand:
             with before.system.activated():
                 self.whereis(key)
         except BaseException as exc:  # noqa: BLE001 - also `sys.exit`: told to those who wait for an answer
-            log.exception("%s has left messages, and no process can be started for them", before)
+            log.exception("%s left unhandled messages, and no process can be started for them", before)
             with self._lock:
                 left = self._left.pop(key, ())
             for item in left:
                 if isinstance(item, From):
                     item.settle_exception(exc if isinstance(exc, Exception) else StartError(Crash.of(exc)))
                 else:
-                    before.refuse(item, "its process could not be started again", None)
+                    before.refuse(item, "its process could not be restarted", None)
 
 
 def _restart(spec: ChildSpec) -> Any:

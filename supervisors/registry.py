@@ -265,7 +265,9 @@ class Registry:
         """
         guard()
         if not self._unique:
-            raise SupervisorError("the keys of this registry are not unique: unregister and register instead")
+            raise SupervisorError(
+                "the keys of this registry are not unique: use unregister and register instead"
+            )
         value = change(self._mine(key).value)  # without the lock: it may take its time, and use the registry
         with self._lock:
             self._entries[key] = dict.fromkeys(self._entries[key], self._mine(key)._replace(value=value))
@@ -336,7 +338,7 @@ def _checked(listeners: Iterable[Ref[Any] | Name]) -> tuple[Ref[Any] | Name, ...
     given: object = listeners  # whatever a caller without a type checker sends
     if isinstance(given, str | bytes) or not isinstance(given, Iterable):
         kind = type(given).__name__
-        raise BadSpec("badarg", kind, f"listeners come as a list of refs and names, not as a {kind}")
+        raise BadSpec("badarg", kind, f"listeners must be a list of refs and names, not a {kind}")
     listed = tuple(given)
     for each in listed:
         if not isinstance(each, Ref):
@@ -350,5 +352,5 @@ def _me(ref: Ref[Any] | None) -> Ref[Any]:
         return ref
     process = running.process
     if process is None:
-        raise SupervisorError("there is no calling process here: say whose entry is meant")
+        raise SupervisorError("no process makes this call; pass ref= to say whose entry is meant")
     return process.ref

@@ -191,9 +191,7 @@ def child_spec(like: ChildLike) -> ChildSpec:
         case cls if callable(cls):
             return child(cls)
         case _:
-            message = (
-                f"a child is a ChildSpec, an actor class or (class, args), not of type {type(like).__name__}"
-            )
+            message = f"a child must be a ChildSpec, an actor class or (class, args), not of type {type(like).__name__}"
             raise BadSpec("invalid_child_spec", like, message)
 
 
@@ -205,7 +203,7 @@ def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None =
     given: object = likes  # whatever a caller without a type checker sends
     if not isinstance(given, Iterable):
         raise BadSpec(
-            "badarg", type(given).__name__, f"child specs come as a list, not as {type(given).__name__}"
+            "badarg", type(given).__name__, f"child specs must be a list, not {type(given).__name__}"
         )
     specs = [check_child(child_spec(like), auto_shutdown) for like in likes]
     seen = set()
@@ -226,10 +224,12 @@ def check_childspecs(specs: Sequence[ChildLike], auto_shutdown: AutoShutdown | N
     Raises: BadSpec.
     """
     if not isinstance(specs, list | tuple):
-        raise BadSpec("badarg", specs, f"child specs come as a list, not as {type(specs).__name__}")
+        raise BadSpec("badarg", specs, f"child specs must be a list, not {type(specs).__name__}")
     if auto_shutdown is not None and auto_shutdown not in get_args(AutoShutdown):
         raise BadSpec(
-            "badarg", auto_shutdown, f"auto_shutdown={auto_shutdown!r} is none of {get_args(AutoShutdown)}"
+            "badarg",
+            auto_shutdown,
+            f"auto_shutdown={auto_shutdown!r} must be one of {get_args(AutoShutdown)}",
         )
     child_specs(specs, auto_shutdown)
 
@@ -261,7 +261,9 @@ def check_flags(flags: Flags) -> Flags:
     """
     given: object = flags  # whatever a caller without a type checker sends
     if not isinstance(given, Flags):
-        raise BadSpec("badarg", type(given).__name__, f"flags are a Flags(...), not a {type(given).__name__}")
+        raise BadSpec(
+            "badarg", type(given).__name__, f"flags must be a Flags(...), not a {type(given).__name__}"
+        )
     _one_of("supervisor_data", "strategy", flags.strategy, get_args(Strategy))
     _check_intensity(flags)
     _one_of("supervisor_data", "auto_shutdown", flags.auto_shutdown, get_args(AutoShutdown))
@@ -276,7 +278,7 @@ def check_dynamic_flags(flags: DynamicFlags) -> DynamicFlags:
     given: object = flags  # whatever a caller without a type checker sends
     if not isinstance(given, DynamicFlags):
         raise BadSpec(
-            "badarg", type(given).__name__, f"flags are a DynamicFlags(...), not a {type(given).__name__}"
+            "badarg", type(given).__name__, f"flags must be a DynamicFlags(...), not a {type(given).__name__}"
         )
     if flags.max_children is not None and not is_count(flags.max_children):
         raise _bad_flag("max_children", flags.max_children, "a number of children >= 0, or None")
@@ -334,7 +336,9 @@ def _check_backoff(backoff: Backoff | None) -> None:
     if not all(is_number(n) and n >= 0 for n in numbers) or not all(
         map(math.isfinite, (backoff.max, backoff.jitter))
     ):
-        raise _bad("invalid_backoff", "backoff", backoff, "made of numbers >= 0, max and jitter being finite")
+        raise _bad(
+            "invalid_backoff", "backoff", backoff, "made of numbers >= 0, with a finite max and jitter"
+        )
 
 
 def _check_crash_on_ask_error(spec: ChildSpec) -> None:

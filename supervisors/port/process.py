@@ -153,7 +153,10 @@ class Port(Process):
             )
         framed = self._port_frames.encode(bytes(data))
         if program.waiting and program.waiting + len(framed) > self.max_input:
-            words = f"the program of {self} does not read, and {program.waiting} bytes wait; ask, do not tell"
+            words = (
+                f"the program of {self} does not read its input, and {program.waiting} bytes wait for it; use "
+                "ask, which waits, instead of tell"
+            )
             raise PortRefused("input full", words)
 
         def written(taken: bool) -> None:
@@ -240,13 +243,15 @@ class Port(Process):
 def _checked(command: Sequence[str]) -> tuple[str, ...]:
     if isinstance(command, str | bytes) or not isinstance(command, Sequence):
         kind = type(command).__name__
-        raise BadSpec("invalid_command", kind, f'a command is a list such as ["ls", "-l"], not a {kind}')
+        raise BadSpec("invalid_command", kind, f'a command must be a list such as ["ls", "-l"], not a {kind}')
     if not command or not all(isinstance(each, str) for each in command):
         # By their types: arguments may be secrets.
         found = [type(each).__name__ for each in command]
         raise BadSpec(
-            "invalid_command", found, f"a command has a program and arguments, all str, not {found}"
+            "invalid_command", found, f"a command must be a program and its arguments, all str, not {found}"
         )
     if any("\0" in each for each in command) or not command[0]:
-        raise BadSpec("invalid_command", None, "a command has a name, and no NUL in it")
+        raise BadSpec(
+            "invalid_command", None, "a command must begin with the name of a program, and contain no NUL"
+        )
     return tuple(command)

@@ -226,7 +226,7 @@ class _Adopted(pykka.ThreadingActor):
     @ref.setter
     def ref(self, _value: object) -> None:
         raise SupervisorError(
-            f"{type(self).__name__} sets self.ref, by which supervision knows it: call yours something else"
+            f"{type(self).__name__} sets self.ref, which supervision uses to identify it; rename yours"
         )
 
     def _actor_label(self) -> str | None:

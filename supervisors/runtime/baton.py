@@ -136,7 +136,7 @@ class SimDispatcher(Dispatcher):
         """Let everything happen that happens until then; infinity: everything there is. Thread: the driver."""
         seat = self.check()
         if seat is not self._driver:
-            raise SimulationError(f"only the scenario itself lets time pass, not {seat}: sleep, or wait")
+            raise SimulationError(f"only the scenario itself can let time pass, not {seat}; sleep, or wait")
         self._until = until
         self._leave(seat)
 
@@ -227,8 +227,8 @@ class SimDispatcher(Dispatcher):
                 continue
             self.broken = True
             raise SimulationError(
-                f"{self._holder.box or self._holder} blocks its thread and nobody knows what it waits for; "
-                f"wait with the runtime (ask, Future.get, sim.sleep):\n{stack(self._holder.thread)}"
+                f"{self._holder.box or self._holder} blocks its thread, and the simulation cannot see what it "
+                f"waits for; wait with the runtime (ask, Future.get, sim.sleep):\n{stack(self._holder.thread)}"
             )
 
     def _hire(self) -> Seat:
@@ -304,8 +304,8 @@ class SimDispatcher(Dispatcher):
             if self._steps > self._max_steps:
                 return self._drive(
                     SimulationError(
-                        f"no rest after {self._max_steps} steps: something goes on without end; "
-                        "use advance(seconds) where timers repeat, or raise max_steps"
+                        f"still busy after {self._max_steps} steps: something never stops; use "
+                        "advance(seconds) where timers repeat, or raise max_steps"
                     )
                 )
             return self._choose(options)

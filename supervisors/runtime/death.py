@@ -18,8 +18,8 @@ from supervisors.runtime.ties import announce
 
 __all__ = ["UNSETTLED", "claim", "conclude", "release", "tell_starter"]
 
-UNSETTLED: Final = "something was left unsettled at the end of a process"
-_KEPT: Final = "something that a process held could not be given up"
+UNSETTLED: Final = "a step of ending a process failed"
+_KEPT: Final = "releasing what a process held failed"
 
 
 def claim(ref: Ref[Any]) -> bool:
@@ -48,7 +48,7 @@ def release(ref: Ref[Any]) -> None:
 
 def conclude(ref: Ref[Any], reason: Reason, verdict: Outcome | None) -> None:
     """Tell everybody; the starter, if it still waits, gets `verdict`, or that the start failed."""
-    contained("the end of a process was not reported", _report, ref, reason)
+    contained("reporting the end of a process failed", _report, ref, reason)
     announce(ref, reason)
     tell_starter(ref, verdict or StartFailed(ref, reason))
     ref.actor_inbox.owner = None

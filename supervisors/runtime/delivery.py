@@ -69,7 +69,7 @@ class Delivery:
             self._system.apart(self._finish)
         except BaseException:  # there is no thread
             self._busy = False
-            self._give_up("nobody could look for it")
+            self._give_up("no thread could be started to look it up")
             raise
 
     def _finish(self) -> None:

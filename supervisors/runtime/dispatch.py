@@ -248,7 +248,7 @@ class Crew(Dispatcher):
         with self._lock:
             self._asking, untold, self._untold = False, self._untold, False
         if untold:  # not under the lock: a handler of the log may tell a process of it
-            log.error("no thread for %s: its work waits until there is one", name)
+            log.error("no thread could be started for %s; its work waits until one can", name)
         self._serve()
 
     def _employ(self, worker: Worker, work: Callable[[Worker], None]) -> None:

@@ -62,7 +62,7 @@ class Faults:
             self._check(name, fits, "a class, a name, a function of a ref, or None")
         self._check("late_by", is_number(self.late_by) and self.late_by >= 0, "seconds >= 0")
         self._check(
-            "nth", self.nth is None or (is_count(self.nth) and self.nth > 0), "a number from 1, or None"
+            "nth", self.nth is None or (is_count(self.nth) and self.nth > 0), "a number >= 1, or None"
         )
         self._check("at_most", is_count(self.at_most), "a number of faults >= 0")
 

@@ -110,7 +110,9 @@ class Groups:
         guard()
         process = running.process
         if process is None:
-            raise SupervisorError("only a process can monitor a group: the news are messages")
+            raise SupervisorError(
+                "only a process can monitor a group, because the changes arrive as messages"
+            )
         owner = process.ref
         self._hold(owner)
         with self._lock:

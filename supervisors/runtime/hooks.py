@@ -144,7 +144,7 @@ def _check_called(cls: type[Any], name: str) -> None:
     value = getattr(cls, name)
     if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
         message = (
-            f"{cls.__name__}.{name} must be a plain function: nobody awaits it, and it would never run; start a task "
-            "of an event loop in it, or wait for `asyncio.run(...)`"
+            f"{cls.__name__}.{name} must be a plain function: an asynchronous one is never awaited, so it "
+            "would not run; start a task on an event loop in it, or call `asyncio.run(...)`"
         )
         raise BadSpec("invalid_class", (name, value), message)

@@ -47,10 +47,10 @@ def launch(
         check_name(name)
     actor = cls(*args, **kwargs)
     if not hasattr(actor, "_actor_ref"):
-        raise SupervisorError(f"{cls.__name__}.__init__ does not call super().__init__(), and must, first")
+        raise SupervisorError(f"{cls.__name__}.__init__ did not call super().__init__(); call it first")
     ref = actor.actor_ref
     if not isinstance(ref, Ref):
-        raise SupervisorError(f"{cls.__name__} is no process and was not made one with supervised()")
+        raise SupervisorError(f"{cls.__name__} is not a Process, and was not made one with supervised()")
     system = ref.system
     if system.stopped:
         raise SupervisorError(f"{system} has stopped; start {cls.__name__} in another one")

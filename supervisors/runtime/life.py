@@ -233,7 +233,9 @@ class Life(Seam):
     def _actor_has_no_message(self) -> None:
         # What just ran was no message's handler. A wish to put one aside would strike the next one, which is another.
         if self._actor_stash is not None and self._actor_stash.wanted:
-            raise SupervisorError(f"{self._actor_ref} can put aside messages, and was handling none")
+            raise SupervisorError(
+                f"{self._actor_ref} can stash only a message that it handles, and it was handling none"
+            )
 
     def _actor_on_exit(self, notice: ExitNotice) -> None:
         if accept(self._actor_ref, notice):
@@ -287,7 +289,7 @@ class Life(Seam):
             request.settle_exception(exc)
             log.info("Exception returned from %s to caller:", self._actor_ref, exc_info=exc)  # Pykka's words
         else:
-            log.info("%s refused a message that nobody waits for: %r", self, exc)
+            log.info("%s refused a message whose sender does not wait for an answer: %r", self, exc)
 
     def _actor_end(self, reason: Reason, farewell: Callable[[], object] | None = None) -> None:
         ref = self._actor_ref

@@ -107,14 +107,16 @@ class LoopDispatcher(Dispatcher):
     def blocking(self) -> AbstractContextManager[None]:
         """Refuse: raises `WouldBlock`."""
         raise WouldBlock(
-            "a handler on an event loop may not wait: send and handle the answer, await in a task, "
-            'or give the process dispatcher = "blocking"'
+            "a handler on an event loop must not wait: send and handle the answer later, await in a task, or "
+            'give the process dispatcher = "blocking"'
         )
 
     def wait_outside(self, lock: Any, timeout: float | None) -> bool:
         """See `Dispatcher.wait_outside`. Raises: `WouldBlock` on the loop's own thread."""
         if self._ident == threading.get_ident():
-            raise WouldBlock("waiting here would stop the event loop that has to answer: await the future")
+            raise WouldBlock(
+                "waiting here would block the event loop that has to answer; await the future instead"
+            )
         return super().wait_outside(lock, timeout)
 
     def runs_here(self) -> bool:
@@ -267,7 +269,7 @@ class _OwnLoop:
         try:
             self.loop.run_forever()
         except BaseException:  # noqa: BLE001 - as above
-            log.exception("the event loop was to end by an exception, and goes on without it")
+            log.exception("an exception tried to end the event loop, which goes on")
             self._struck()
 
 

@@ -208,7 +208,7 @@ class Mailbox:
             more = self._turn(owner, budget)
         except BaseException as exc:  # noqa: BLE001 - owners do not raise; if one does, it must not take the worker with it
             put_off(exc)
-            log.exception("the process of %r broke its dispatcher's trust and is killed", owner)
+            log.exception("the process of %r raised into its dispatcher, and is killed", owner)
             more = _kill(owner)
         finally:
             running.process = before

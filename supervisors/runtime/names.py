@@ -60,7 +60,7 @@ def check_key(key: Hashable) -> None:
         hash(key)
     except TypeError:
         kind = type(key).__name__
-        raise BadSpec("invalid_name", kind, f"a name must be hashable, and a {kind} is not") from None
+        raise BadSpec("invalid_name", kind, f"a name must be hashable, which a {kind} is not") from None
 
 
 def check_name(name: Name) -> None:
@@ -76,7 +76,9 @@ def check_name(name: Name) -> None:
     elif not all(hasattr(name.registry, each) for each in _REGISTRY_METHODS):
         kind = type(name.registry).__name__
         raise BadSpec(
-            "invalid_name", kind, f"a via needs a registry with {_REGISTRY_METHODS}; {kind} has not all"
+            "invalid_name",
+            kind,
+            f"a via needs a registry with the methods {_REGISTRY_METHODS}; {kind} lacks some of them",
         )
 
 

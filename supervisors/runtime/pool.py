@@ -27,8 +27,8 @@ __all__ = ["PoolDispatcher"]
 
 
 _OUTGROWN: Final = (
-    "all %d threads of a pool are blocked in handlers, and it takes one more at a time to go on: ask less at once, "
-    'give what waits for long dispatcher = "blocking", or give the pool a higher max_extra'
+    "all %d threads of a pool are blocked in handlers, and from here on it adds only one thread at a time; ask "
+    'less at once, set dispatcher = "blocking" on processes that wait for long, or raise max_extra of the pool'
 )
 
 
@@ -46,7 +46,9 @@ class PoolDispatcher(Crew):
         if not (is_count(size) and size and is_count(throughput) and throughput and is_count(max_extra)):
             found = {"size": size, "throughput": throughput, "max_extra": max_extra}
             raise BadSpec(
-                "invalid_pool", found, f"a pool has at least 1 thread and takes 1 message, not {found}"
+                "invalid_pool",
+                found,
+                f"a pool needs size >= 1, throughput >= 1 and max_extra >= 0, not {found}",
             )
         super().__init__("pool")
         self.size = size

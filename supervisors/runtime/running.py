@@ -175,7 +175,7 @@ def check_callback(callback: object) -> None:
     """
     if not callable(callback):
         kind = type(callback).__name__
-        raise BadSpec("badarg", kind, f"a function is wanted, to be called later, not a {kind}")
+        raise BadSpec("badarg", kind, f"expected a function to call later, not a {kind}")
 
 
 def forget_everybody() -> None:
@@ -193,7 +193,7 @@ def guard() -> None:
     if fenced:
         process = running.process
         if process is not None and process.ref.killed:
-            raise ProcessKilled(f"{process.ref} was killed; its handler may not call the runtime any more")
+            raise ProcessKilled(f"{process.ref} was killed; its handler must not call the runtime any more")
 
 
 def runs_here(loop: asyncio.AbstractEventLoop) -> bool:

@@ -125,7 +125,7 @@ class Sim:
         Raises: `ValueError` for a negative number; what a client raised that nobody waits for.
         """
         if not seconds >= 0:
-            raise ValueError(f"time goes forward, so not by {seconds!r} seconds")
+            raise ValueError(f"time can only move forward, not by {seconds!r} seconds")
         self._dispatcher.rest(self.now + seconds)
         self._speak_up()
 
@@ -146,7 +146,7 @@ class Sim:
         Raises: `TypeError` if that is no function.
         """
         if not callable(work):
-            raise TypeError(f"a client does a function, not a {type(work).__name__}")
+            raise TypeError(f"a client runs a function, not a {type(work).__name__}")
         label = name if name is not None else f"client {len(self._clients) + 1}"
         client = _Client(self._dispatcher)
         self._clients.append(client)
@@ -174,7 +174,7 @@ class Sim:
         Raises: `ValueError` for nothing at all.
         """
         if not things:
-            raise ValueError("pick one of what? give it at least one thing")
+            raise ValueError("nothing to pick from; give at least one thing")
         return things[self._choices.pick(len(things), lambda nth: f"the scenario picks {things[nth]!r}")]
 
     def report(self, limit: int = 60) -> str:
@@ -255,7 +255,7 @@ class _SimSystem(System):
     def add(self, ref: Ref[Any]) -> None:
         box: object = ref.actor_inbox
         if not isinstance(box, Mailbox):
-            raise OutsideSimulation(f"{ref} brings a thread of its own; a simulation runs processes only")
+            raise OutsideSimulation(f"{ref} has a thread of its own, and a simulation can run only processes")
         box.put_through(Gate(self._baton))
         if self._mishaps.start_fails(ref):
             box.owner._actor_init = _failing(ref)  # type: ignore[union-attr]  # noqa: SLF001 - its `init` is the user's
@@ -270,6 +270,6 @@ class _SimSystem(System):
 
 def _failing(ref: Ref[Any]) -> Callable[[], object]:
     def init() -> object:
-        raise InjectedFault(f"the simulation wants the start of {ref} to fail")
+        raise InjectedFault(f"the simulation made the start of {ref} fail")
 
     return init

@@ -42,7 +42,7 @@ class Stash:
         if type(item) is Letter:
             item = item.message
         elif isinstance(item, Signal) and not isinstance(item, From):
-            raise SupervisorError(f"{ref} can put aside messages, and this was a {type(item).__name__}")
+            raise SupervisorError(f"{ref} can stash only messages, and this was a {type(item).__name__}")
         self._items.append(item)
         if ref.actor_inbox.drained:
             self.bury(ref, NOPROC)

@@ -139,11 +139,13 @@ class System:
         given: object = dispatcher  # whatever a caller without a type checker sends
         if not (isinstance(given, Dispatcher) and isinstance(name, str)):
             kinds = f"{type(name).__name__} and {type(given).__name__}"
-            raise BadSpec("invalid_dispatcher", kinds, f"a name and a Dispatcher are wanted, not {kinds}")
+            raise BadSpec("invalid_dispatcher", kinds, f"expected a name and a Dispatcher, not {kinds}")
         with self.lock:
             if self._dispatchers.get(name, dispatcher) is not dispatcher:
                 raise BadSpec(
-                    "dispatcher_in_use", name, f"there is a dispatcher {name!r} already; choose another name"
+                    "dispatcher_in_use",
+                    name,
+                    f"a dispatcher named {name!r} already exists; choose another name",
                 )
             dispatcher.join(self.timers)  # first: what cannot be joined is not kept
             self._dispatchers[name] = dispatcher
@@ -287,7 +289,9 @@ class System:
 
     def _check_home(self) -> None:
         if self.foreign:
-            raise SupervisorError(f"{self} is that of the process this one was forked from; make another one")
+            raise SupervisorError(
+                f"{self} belongs to the process that this one was forked from; create a new one"
+            )
 
     def _is_top(self, ref: Ref[Any]) -> bool:
         # Whether it lives and nobody else sees to its end.
@@ -320,7 +324,7 @@ class System:
             raise BadSpec(
                 "unknown_dispatcher",
                 name,
-                f"no dispatcher {name!r}; there are {known}, and register_dispatcher",
+                f"no dispatcher is named {name!r}; use one of {known}, or add one with register_dispatcher",
             )
         made = maker()
         made.join(self.timers)
@@ -343,7 +347,9 @@ def _check(dispatcher: object, clock: object, max_zombies: object) -> None:
         )
     if not (clock is None or all(hasattr(clock, each) for each in ("monotonic", "drive", "stop"))):
         kind = type(clock).__name__
-        raise BadSpec("invalid_system", kind, f"clock must have the methods of Clock, which a {kind} has not")
+        raise BadSpec(
+            "invalid_system", kind, f"clock must have the methods of Clock, and a {kind} lacks some of them"
+        )
     if not is_count(max_zombies):
         raise BadSpec(
             "invalid_system", max_zombies, f"max_zombies must be a number >= 0, not {max_zombies!r}"

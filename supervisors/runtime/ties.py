@@ -76,7 +76,7 @@ def a_ref(ref: object) -> None:
     if not isinstance(ref, Ref):
         kind = type(ref).__name__
         raise BadSpec(
-            "invalid_ref", kind, f"a ref is wanted, not a {kind}; `whereis(name)` finds that of a name"
+            "invalid_ref", kind, f"expected a ref, not a {kind}; `whereis(name)` returns the ref of a name"
         )
 
 
@@ -191,7 +191,7 @@ def unwatch(ref: Ref[Any], callback: Callable[[Reason], object]) -> None:
             ties.watchers.remove(callback)
 
 
-_UNTOLD = "somebody could not be told of a death"  # a class of theirs has a property that raises, perhaps
+_UNTOLD = "telling a process of a death failed"  # a class of theirs has a property that raises, perhaps
 
 
 def announce(ref: Ref[Any], reason: Reason) -> None:

@@ -50,7 +50,9 @@ def check_timeout(timeout: float | None) -> float | None:
         return None
     if not is_number(timeout):
         raise BadSpec(
-            "invalid_timeout", timeout, f"a timeout is in seconds, or None for no limit, not {timeout!r}"
+            "invalid_timeout",
+            timeout,
+            f"a timeout must be a number of seconds, or None for no limit, not {timeout!r}",
         )
     return min(max(0.0, timeout), threading.TIMEOUT_MAX)
 
@@ -154,9 +156,9 @@ class Timers:
         Raises: `ValueError`.
         """
         if not (is_number(delay) and (absolute or delay >= 0)):
-            raise ValueError(f"a delay is at least 0 seconds, not {delay!r}")
+            raise ValueError(f"a delay must be at least 0 seconds, not {delay!r}")
         if period is not None and not period > 0:
-            raise ValueError(f"a period is more than 0 seconds, not {period!r}")
+            raise ValueError(f"a period must be more than 0 seconds, not {period!r}")
         return TimerRef(self, delay if absolute else self.clock.monotonic() + delay, period)
 
     def set(self, timer: TimerRef, action: Callable[[], object]) -> TimerRef:
@@ -274,7 +276,7 @@ class RealClock:
                     timers.fire_due()
                 return
             except BaseException:  # noqa: BLE001 - no memory, or what a debugger has raised here: all timers are ours
-                log.exception("the thread of the timers was struck, and goes on")
+                log.exception("an exception was raised in the timer thread, which goes on")
 
     def _sleep(self, timers: Timers) -> bool:
         with self._wake:

@@ -207,7 +207,7 @@ class DynamicSupervisor(Supervision):
 def _a_process_class(given: object) -> type[Process]:
     if isinstance(given, type) and issubclass(given, Process):
         return given
-    raise BadSpec("invalid_start", given, f"a Process class is wanted here, not {shown(given)}")
+    raise BadSpec("invalid_start", given, f"expected a Process class, not {shown(given)}")
 
 
 @lru_cache(256)

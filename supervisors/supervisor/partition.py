@@ -90,7 +90,7 @@ class PartitionSupervisor(Supervisor):
         most, before = len(supervisor._actor_partitions), supervisor._actor_open_partitions  # noqa: SLF001
         if type(n) is not int or not 0 <= n <= most:
             raise BadSpec(
-                "invalid_partitions", n, f"n must be 0 to {most}, not {n!r}: as many as were started"
+                "invalid_partitions", n, f"n must be from 0 to {most}, the number that was started, not {n!r}"
             )
         supervisor._actor_open_partitions = min(n, before)  # noqa: SLF001
         _close(supervisor, range(n, before))
@@ -115,7 +115,11 @@ class PartitionSupervisor(Supervisor):
         """One spec becomes many."""
         if self.ref.name is None:
             raise Exit(
-                BadSpec("missing_name", None, "a PartitionSupervisor is found by its name; give it one")
+                BadSpec(
+                    "missing_name",
+                    None,
+                    "a PartitionSupervisor needs a name, by which it is found; give it one",
+                )
             )
         count = (os.cpu_count() or 1) if partitions is None else partitions
         if type(count) is not int or count < 1:
@@ -151,12 +155,10 @@ class _Router:
         return supervisor.partition(partition_of(routed, count))
 
     def register(self, key: Hashable, ref: Ref[Any]) -> bool:
-        raise SupervisorError(f"{ref} cannot take {key!r} for a name: partitions belong to their supervisor")
+        raise SupervisorError(f"{ref} cannot register as {key!r}: only its supervisor names a partition")
 
     def unregister(self, key: Hashable) -> None:
-        raise SupervisorError(
-            f"{key!r} is no name that could be given up: partitions belong to their supervisor"
-        )
+        raise SupervisorError(f"{key!r} cannot be unregistered: only its supervisor names a partition")
 
 
 _ROUTER: Final = _Router()
@@ -175,7 +177,7 @@ def _found(name: Name) -> PartitionSupervisor | None:
     if supervisor is None:
         return None
     if not isinstance(supervisor, PartitionSupervisor):
-        raise SupervisorError(f"{shown(name)} is {ref}, which is no PartitionSupervisor")
+        raise SupervisorError(f"{shown(name)} is {ref}, which is not a PartitionSupervisor")
     # It has its name before it knows its children.
     return supervisor if hasattr(supervisor, "_children") else None
 
@@ -223,5 +225,7 @@ def _canonical(key: object) -> bytes:
         case _:
             kind = type(key).__name__
             raise BadSpec(
-                "badarg", key, f"a key of type {kind} is not the same in every run; use its str or id"
+                "badarg",
+                key,
+                f"a key of type {kind} does not give the same partition in every run; use its str or id",
             )

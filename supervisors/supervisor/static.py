@@ -193,7 +193,7 @@ class Supervisor(Supervision):
                 else f"the class {children.__name__}"
             )
             raise BadSpec(
-                "badarg", found, f"children come as a list, to be there at a restart too; not as {found}"
+                "badarg", found, f"children must be a list, which a restart can read again, not {found}"
             )
         return StaticChildren(flags, children)
 

@@ -136,7 +136,7 @@ class Task:
         process = running.process
         owner = self._owner
         if process is not owner and (owner is not None or isinstance(process, Process)):
-            asker = "who is no process" if process is None else process.ref
+            asker = "a caller that is not a process" if process is None else process.ref
             raise SupervisorError(f"{self!r} belongs to {self.owner}, and {asker} may not wait for it")
 
     def _forget(self) -> None:

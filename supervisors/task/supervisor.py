@@ -120,11 +120,13 @@ def _job(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[st
     given: object = function  # whatever a caller without a type checker sends
     if not callable(given):
         kind = type(given).__name__
-        raise BadSpec("badarg", kind, f"a task is a function and its arguments; a {kind} cannot be called")
-    if inspect.iscoroutinefunction(function):
-        what = f"{shown(function)} is asynchronous, and a task awaits nothing"
         raise BadSpec(
-            "badarg", "coroutine function", f"{what}: give a function that runs it, with asyncio.run"
+            "badarg", kind, f"a task must be a function and its arguments; a {kind} cannot be called"
+        )
+    if inspect.iscoroutinefunction(function):
+        what = f"{shown(function)} is asynchronous, and a task cannot await it"
+        raise BadSpec(
+            "badarg", "coroutine function", f"{what}; give a function that runs it with asyncio.run"
         )
     return Job(function, args, kwargs)
 

@@ -85,7 +85,11 @@ def explore(
             if error is not None:
                 _report(attempt, seed, error, shrinks)
     if not tried:
-        raise BadSpec("invalid_scenario", "seeds", "no seeds, so nothing was tried: give some, as range(200)")
+        raise BadSpec(
+            "invalid_scenario",
+            "seeds",
+            "there were no seeds, so nothing was tried; give some, such as range(200)",
+        )
 
 
 class _Attempt:
@@ -123,7 +127,8 @@ def _report(attempt: _Attempt, seed: int, error: BaseException, shrinks: int) ->
     if fails(choices) is None:
         failure = ScenarioFailed(seed, error, choices, trace)
         failure.add_note(
-            "The same choices did not fail in this way again: it depends on something outside of the run."
+            "The same choices did not fail in the same way again: the failure depends on something outside the "
+            "run."
         )
         raise failure from error
     smallest = shrink(choices, fails, shrinks)
@@ -145,17 +150,24 @@ def check_scenario(scenario: object) -> None:
     """Raises `BadSpec("invalid_scenario")` for what is no plain function: a call of any other would do nothing."""
     kind = type(scenario).__name__
     if not callable(scenario):
-        raise BadSpec("invalid_scenario", kind, f"a scenario is a function of a Sim, not a {kind}")
+        raise BadSpec(
+            "invalid_scenario", kind, f"a scenario must be a function that takes a Sim, not a {kind}"
+        )
     for test in (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction):
         if test(scenario):
-            text = f"{scenario!r} would do nothing when it is called; a scenario is a plain function of a Sim"
+            text = (
+                f"{scenario!r} would do nothing when called; a scenario must be a plain function that takes a "
+                "Sim"
+            )
             raise BadSpec("invalid_scenario", kind, text)
 
 
 def _check(scenario: object, seeds: object, faults: object) -> None:
     check_scenario(scenario)
     if not isinstance(seeds, Iterable):
-        raise BadSpec("invalid_scenario", seeds, f"seeds come one by one, as range(200), not as {seeds!r}")
+        raise BadSpec(
+            "invalid_scenario", seeds, f"seeds must be an iterable such as range(200), not {seeds!r}"
+        )
     if not (faults is None or isinstance(faults, Faults)):
         kind = type(faults).__name__
         raise BadSpec("invalid_scenario", kind, f"faults must be Faults(...) or None, not a {kind}")

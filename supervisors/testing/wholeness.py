@@ -35,7 +35,7 @@ def assert_tree_whole(system: System | None = None) -> None:
 def _orphans(world: System) -> Iterator[str]:
     for ref in world.processes():
         if not ref.is_alive():
-            yield f"{ref} is listed and dead"
+            yield f"{ref} is listed, but it is dead"
         if ref.parent is not None and not ref.parent.is_alive():
             yield f"{ref} outlives its parent {ref.parent}"
 
@@ -44,18 +44,18 @@ def _names(world: System) -> Iterator[str]:
     for name in world.names.names():
         owner = world.names.whereis(name)
         if owner is not None and not owner.is_alive():
-            yield f"the name {name!r} belongs to {owner}, who is dead"
+            yield f"the name {name!r} belongs to {owner}, which is dead"
 
 
 def _family(world: System, supervisor: Ref[Any], views: list[View]) -> Iterator[str]:
     known = [view.ref for view in views if isinstance(view.ref, Ref)]
     for ref in known:
         if not ref.is_alive():
-            yield f"{supervisor} believes that {ref} runs, and it is dead"
+            yield f"{supervisor} believes that {ref} runs, but it is dead"
         elif ref.parent not in (None, supervisor):
-            yield f"{supervisor} believes that {ref} is its child, and it is that of {ref.parent}"
+            yield f"{supervisor} believes that {ref} is its child, but its parent is {ref.parent}"
         if known.count(ref) > 1:
-            yield f"{supervisor} has {ref} twice"
+            yield f"{supervisor} lists {ref} twice"
     for ref in world.processes():
         if ref.parent is supervisor and ref not in known:
             yield f"{ref} is a child of {supervisor}, which does not know it"

@@ -343,7 +343,9 @@ def test_a_constructor_that_forgets_its_base_is_told_so() -> None:
         def __init__(self) -> None:
             pass
 
-    with pytest.raises(SupervisorError, match=r"Forgetful.__init__ does not call super\(\).__init__\(\)"):
+    with pytest.raises(
+        SupervisorError, match=r"Forgetful.__init__ did not call super\(\).__init__\(\); call it first"
+    ):
         Forgetful.start()
 
 

@@ -142,7 +142,7 @@ def test_the_dead_and_the_nameless_register_nothing(system: System, rooms: Regis
     ref.stop(timeout=SOON)
     with pytest.raises(ProcessDown):
         rooms.register("a", ref)
-    with pytest.raises(SupervisorError, match="no calling process"):
+    with pytest.raises(SupervisorError, match="no process makes this call; pass ref="):
         rooms.register("a")
     assert rooms.count() == 0
 

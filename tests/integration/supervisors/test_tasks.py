@@ -147,7 +147,7 @@ def test_a_coroutine_function_is_refused_for_nobody_would_await_it(tasks: TaskSu
         return item
 
     for start in (tasks.async_, tasks.async_nolink, tasks.start_child):
-        with pytest.raises(BadSpec, match="is asynchronous, and a task awaits nothing"):
+        with pytest.raises(BadSpec, match="is asynchronous, and a task cannot await it"):
             start(work)  # type: ignore[operator]
     with pytest.raises(BadSpec, match="is asynchronous"):
         list(tasks.async_stream(work, [1]))

@@ -160,7 +160,7 @@ def test_only_messages_can_be_put_aside(system: System, log: Log) -> None:
     other, odd = Door.start(), Odd.start(on_exit=log)
     odd.ask(lambda self: self.monitor(other) and None, timeout=SOON)
     exit(other, "kill")
-    assert "can put aside messages" in str(log.next().exc)
+    assert "can stash only" in str(log.next().exc)
 
 
 @pytest.mark.parametrize(
@@ -187,13 +187,13 @@ def test_where_no_message_is_handled_none_can_be_put_aside(hook: str, system: Sy
 
     setattr(Odd, hook, Odd.init if hook == "init" else Odd.note)
     if hook == "init":
-        with pytest.raises(StartError, match="can put aside messages"):
+        with pytest.raises(StartError, match="can stash only"):
             Odd.start()
     else:
         odd = Odd.start(on_exit=log)
         if hook != "on_hibernate":
             odd.tell("go")
-        assert "can put aside messages" in str(log.next().exc)
+        assert "can stash only" in str(log.next().exc)
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -202,7 +202,7 @@ def test_a_supervisor_that_is_about_to_start_has_nobody_yet(system):
 
 
 def test_no_name_is_taken_through_it(caches):
-    with pytest.raises(StartError, match="belong to their supervisor"):
+    with pytest.raises(StartError, match="only its supervisor names a partition"):
         Cache.start(name=via("caches", 1))
 
 

@@ -264,7 +264,7 @@ class TestTrouble:
         with Sim(max_steps=1000) as sim:
             Echo.start().ask(lambda self: self.send_interval(1.0, self.ref, "tick"))
             sim.advance(10.0)
-            with pytest.raises(SimulationError, match="no rest after 1000 steps"):
+            with pytest.raises(SimulationError, match="still busy after 1000 steps"):
                 sim.run_until_idle()
 
     def test_foreign_threads_are_refused_and_told(self):

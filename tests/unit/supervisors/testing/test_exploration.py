@@ -252,7 +252,7 @@ class TestWholeness:
             ref.parent = None
             exit(ref, "kill")
             sim.settle()
-            with pytest.raises(AssertionError, match=r"believes that Store#2 runs, and it is dead"):
+            with pytest.raises(AssertionError, match=r"believes that Store#2 runs, but it is dead"):
                 assert_tree_whole()
 
 
@@ -343,7 +343,7 @@ async def both(sim):
 def test_a_scenario_that_would_do_nothing_is_refused(scenario):
     for run in (explore, run_in_sim):
         with pytest.raises(
-            BadSpec, match="would do nothing when it is called; a scenario is a plain function"
+            BadSpec, match="would do nothing when called; a scenario must be a plain function"
         ):
             run(scenario)
 
@@ -363,7 +363,7 @@ def test_a_failure_that_does_not_come_again_is_told_as_it_was():
     with pytest.raises(ScenarioFailed, match="AssertionError: once") as failed:
         explore(once)
     assert len(runs) == 8  # and not made small
-    assert any("did not fail in this way again" in note for note in failed.value.__notes__)
+    assert any("did not fail in the same way again" in note for note in failed.value.__notes__)
     assert any("str" in str(choice) for choice in failed.value.trace), "the run that failed"
 
 
