@@ -32,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     closed = fill_in()
     terminal = Terminal()  # first: the help, too, has to be printable in a narrow locale
     if "stdout" in closed:
-        terminal.complain("nothing can be printed: stdout is closed; what nobody reads may go to /dev/null")
+        terminal.complain(
+            "stdout is closed, so nothing can be printed; redirect it to /dev/null if you do not need the "
+            "output"
+        )
         return 1
     try:
         options = parse(argv)

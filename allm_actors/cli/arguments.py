@@ -20,43 +20,43 @@ _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # 
 
 _EXAMPLES = """\
 examples:
-  allm chat                                        talk; OPENAI_API_KEY is set
+  allm chat                                        chat; needs OPENAI_API_KEY
   allm chat --adapter groq --model llama-3.3-70b-versatile
   allm chat --base-url http://localhost:11434/v1 --model llama3.2
   allm run "Three names for a grey cat"            ask once
-  git diff | allm run "Review this change:" -      ask about what is piped
-  allm providers                                   who can be asked, and which keys are set
+  git diff | allm run "Review this change:" -      ask about piped input
+  allm providers                                   list the providers, and which keys are set
 
 `allm COMMAND --help` says more about a command.
 """
 _CHAT_EXAMPLES = """\
 examples:
-  allm chat --session trip                         begin, or go on with, the session `trip`
-  allm chat --tools tools.py                       with every @allm.tool function of a file
-  allm chat --tools mypackage.tools:get_weather    with one tool of a module
+  allm chat --session trip                         start or continue the session `trip`
+  allm chat --tools tools.py                       use every @allm.tool function of a file
+  allm chat --tools mypackage.tools:get_weather    use one tool of a module
   allm chat --store :memory: --system "Answer in rhyme."
 
-at the prompt: /help lists the commands. Ctrl-C stops an answer and keeps the session; at the prompt it leaves.
+at the prompt: /help lists the commands. Ctrl-C stops an answer and keeps the session; at the prompt it quits.
 """
 _RUN_EXAMPLES = """\
 examples:
   allm run "What is a monad?"
-  cat report.txt | allm run                        the prompt is what is piped
-  cat report.txt | allm run "Summarise:" -         `-` stands for what is piped
+  cat report.txt | allm run                        use the piped input as the prompt
+  cat report.txt | allm run "Summarise:" -         `-` stands for the piped input
   allm run "Weather in Lisbon?" --tools tools.py --json
-  allm run "And tomorrow?" --session trip          go on with a stored session
+  allm run "And tomorrow?" --session trip          continue a stored session
 
-exit codes: 0 an answer, 1 the provider or the turn failed, or the answer is cut off or refused, 2 the command line is
-wrong, 130 Ctrl-C.
+exit codes: 0 answered, 1 the provider or the turn failed, or the answer was cut off or refused, 2 wrong command
+line, 130 Ctrl-C.
 """
 _SESSIONS_EXAMPLES = """\
 examples:
-  allm sessions                                    the names, one a line
-  allm sessions --long                             with status, size and the last message
+  allm sessions                                    list the names, one per line
+  allm sessions --long                             add status, size and the last message
   allm sessions --store work.db
 """
 _PROVIDERS_EXAMPLES = """\
-A key is read from the variable that is named here, when a call is made. No command ever prints or stores one.
+A key is read from the variable named here, each time a call is made. No command ever prints or stores a key.
 """
 
 
@@ -112,28 +112,34 @@ def _nearest(options: Options, rest: Sequence[str]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = _describe(
         argparse.ArgumentParser(prog="allm", allow_abbrev=False, formatter_class=_Formatter),
-        "Talk to language models. A conversation is a session: supervised while it runs, stored as it goes.",
+        "Talk to language models. Each conversation is a session, supervised while it runs and stored as it "
+        "goes.",
         _EXAMPLES,
     )
     parser.add_argument("--version", action="version", version=f"allm {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    chat = _command(commands, "chat", "talk in a session, with tokens as they arrive", _CHAT_EXAMPLES)
+    chat = _command(commands, "chat", "chat in a session; the answer appears as it arrives", _CHAT_EXAMPLES)
     _add_model_options(chat)
-    _add_session_options(chat, session="the session's name; a new one is made up without it")
+    _add_session_options(chat, session="the session's name (default: a new name)")
 
     run = _command(commands, "run", "ask once and print the answer", _RUN_EXAMPLES)
     run.add_argument(
-        "prompt", nargs="*", metavar="PROMPT", help="what to ask; `-`, or nothing at all, is what is piped in"
+        "prompt",
+        nargs="*",
+        metavar="PROMPT",
+        help="what to ask; `-`, or no prompt at all, stands for the piped input",
     )
     _add_model_options(run)
-    _add_session_options(run, session="go on with, or begin, a stored session; nothing is stored without it")
+    _add_session_options(run, session="start or continue a stored session; without it nothing is stored")
     run.add_argument("--json", action="store_true", help="print the whole ChatResult as JSON")
 
     sessions = _command(commands, "sessions", "list the sessions of a store", _SESSIONS_EXAMPLES)
     _add_store(sessions)
-    sessions.add_argument("--long", "-l", action="store_true", help="with status, size and the last message")
-    _command(commands, "providers", "list who can be asked, and which keys are set", _PROVIDERS_EXAMPLES)
+    sessions.add_argument(
+        "--long", "-l", action="store_true", help="also show status, size and the last message"
+    )
+    _command(commands, "providers", "list the providers, and which keys are set", _PROVIDERS_EXAMPLES)
     return parser
 
 
@@ -150,41 +156,47 @@ def _describe(parser: argparse.ArgumentParser, description: str, epilog: str) ->
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("whom to ask")
+    group = parser.add_argument_group("model and provider")
     group.add_argument(
         "--adapter",
         metavar="NAME",
         type=_adapter,
         default=os.environ.get("ALLM_ADAPTER") or None,
-        help="a provider of `allm providers`, or NAME:MODEL (default: $ALLM_ADAPTER, else openai; "
-        "with --base-url alone, openai-compatible)",
+        help=(
+            "a provider that `allm providers` lists, or NAME:MODEL (default: $ALLM_ADAPTER, else openai; with "
+            "only --base-url, openai-compatible)"
+        ),
     )
     group.add_argument(
         "--model",
         metavar="NAME",
         type=_model,
-        help="default: the one in --adapter NAME:MODEL, else $ALLM_MODEL",
+        help="the model (default: the one in --adapter NAME:MODEL, else $ALLM_MODEL)",
     )
-    group.add_argument("--base-url", metavar="URL", help="another server of the same format, such as …/v1")
-    group.add_argument("--system", metavar="TEXT", help="what the model should be; for a session that begins")
+    group.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="another server that speaks the same format, such as http://localhost:8000/v1",
+    )
+    group.add_argument("--system", metavar="TEXT", help="the system prompt; only for a new session")
     group.add_argument(
         "--tools",
         metavar="MODULE[:NAME]",
         action="append",
         default=[],
-        help="@allm.tool functions of a Python file or module; may be given more than once",
+        help="use the @allm.tool functions of a Python file or module; can be given more than once",
     )
     group.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_seconds,
-        help="the longest one model call may take (default: no limit)",
+        help="the time limit of one model call (default: no limit)",
     )
     group.add_argument(
         "--max-tokens",
         metavar="COUNT",
         type=_count,
-        help="the longest one answer of the model may be, in tokens (default: the provider's)",
+        help="the limit of one answer of the model, in tokens (default: the provider's)",
     )
     group.add_argument(
         "--verbose", "-v", action="store_true", help="show the log of the supervisors on stderr"
@@ -210,14 +222,14 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"a number of seconds above zero is needed, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a number of seconds above zero, got {text!r}")
     return seconds
 
 
 def _count(text: str) -> int:
     # No longer than a number of a request may be, and what `int` takes besides, as 1_000, is a slip here.
     if not (text.isascii() and text.isdigit() and len(text) <= 18 and int(text)):
-        raise argparse.ArgumentTypeError(f"a whole number above zero is needed, got {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number above zero, got {text!r}")
     return int(text)
 
 

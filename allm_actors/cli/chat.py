@@ -28,12 +28,12 @@ from .trouble import line
 __all__ = ["perform"]
 
 _HELP = """\
-  /tree       the supervision tree, as it is now
-  /session    this session: where it stands and what was said
-  /continue   let the model go on without a new message
-  /help       this
-  /quit       leave; so do Ctrl-D, and Ctrl-C at the prompt
-A line that ends in a backslash goes on in the next one. Ctrl-C during an answer stops it."""
+  /tree       show the supervision tree
+  /session    show this session: its status and its messages
+  /continue   ask the model again without a new message
+  /help       show this help
+  /quit       leave the chat; so do Ctrl-D, and Ctrl-C at the prompt
+A line that ends in a backslash continues on the next line. Ctrl-C during an answer stops it."""
 
 
 def perform(options: Options, terminal: Terminal) -> int:
@@ -68,9 +68,11 @@ class Chat:
         title = self._terminal.name(" ".join(str(each) for each in (adapter, engine.model) if each))
         about = f"session {self._terminal.name(self._session.id)} ({state})"
         self._say(f"{self._paint(title, 'bold', 'cyan')}  {self._dim(about)}")
-        self._say(self._dim("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves") + "\n")
+        self._say(self._dim("/help lists the commands; Ctrl-C stops an answer; Ctrl-D quits") + "\n")
         if before is not None and self._options.system is not None:
-            self._terminal.note("--system is for a session that begins; this one goes on as it is")
+            self._terminal.note(
+                "--system is only for a new session; it is ignored, and this session continues unchanged"
+            )
         self._show_where_it_stands()
 
     def talk(self) -> None:
@@ -90,7 +92,9 @@ class Chat:
         """Say how to come back."""
         if self._terminal.interactive and self._session.messages and place_of(self._options) is not None:
             store = f" --store {_typed(self._options.store)}" if self._options.store else ""
-            self._say(self._dim(f"kept; go on with: allm chat --session {_typed(self._session.id)}{store}"))
+            self._say(
+                self._dim(f"saved; continue with: allm chat --session {_typed(self._session.id)}{store}")
+            )
 
     # Private: in order of use.
 
@@ -128,7 +132,7 @@ class Chat:
             case "/continue":
                 self._turn(lambda: self._session.continue_(rest or None, **turn_options(self._options)))
             case _:
-                self._terminal.complain(f"there is no command {word}; /help lists them")
+                self._terminal.complain(f"unknown command {word}; /help lists the commands")
         return True
 
     def _turn(self, begin_turn: Callable[[], Turn]) -> None:
@@ -172,7 +176,7 @@ class Chat:
         if session.pending_question is not None:
             self._say(self._paint(self._terminal.shown(session.pending_question), "bold", "yellow"))
         elif session.pending_tool_calls:
-            self._say(self._paint("a tool waits for you:", "bold", "yellow"))
+            self._say(self._paint("a tool waits for your answer:", "bold", "yellow"))
         elif session.messages and session.messages[-1].role in ("user", "tool") and session.status == "idle":
             self._say(self._paint("the last message has no answer yet; /continue asks for it", "yellow"))
 

@@ -33,7 +33,10 @@ def engine_for(options: Options) -> Engine:
     """The engine that the options describe. Raises Misuse and EngineError."""
     adapter = options.adapter or ("openai-compatible" if options.base_url else "openai")
     if adapter.startswith(":"):
-        raise Misuse(f"which adapter? {adapter!r} has only a model; `allm providers` lists the names")
+        raise Misuse(
+            f"adapter {adapter!r} names only a model; put a provider before the colon (`allm providers` lists "
+            "them)"
+        )
     engine = Engine(
         adapter=adapter,
         model=options.model or None,
@@ -47,13 +50,15 @@ def engine_for(options: Options) -> Engine:
     if row is None:
         return engine
     if not (options.base_url or row.base_url or os.environ.get(row.base_url_name)):
-        raise Misuse(f"where is the server? Say it with --base-url URL, or {row.base_url_name}")
+        raise Misuse(
+            f"{row.name} needs the URL of a server: set it with --base-url URL, or in {row.base_url_name}"
+        )
     if row.key_required:
         keys.fetch(row.name, row.key_names)
     if engine.model is None:
         engine = engine.with_model(_MODELS.get(row.name))
     if engine.model is None:
-        raise Misuse(f"which model of {row.name}? Say it with --model NAME, or --adapter {row.name}:NAME")
+        raise Misuse(f"{row.name} needs a model: choose it with --model NAME, or --adapter {row.name}:NAME")
     return engine
 
 

@@ -30,8 +30,8 @@ __all__ = ["perform"]
 
 # What a script should notice, with what can be done about it. Everything else is an answer or a question.
 _UNFINISHED = {
-    "max_turns": "the model still asks for tools after {turns} calls",
-    "manual_tool_calls": "a tool waits for its result, which `run` cannot ask for: use `allm chat`",
+    "max_turns": "the model was still calling tools after {turns} model calls",
+    "manual_tool_calls": "a manual tool needs its result, and `run` cannot ask you for it: use `allm chat`",
     "cancelled": "the turn was cancelled",
     "interrupted": "the turn was interrupted",
 }
@@ -52,13 +52,13 @@ def _perform(options: Options, terminal: Terminal) -> int:
     encoded = _say_json(result, terminal) if options.json else True
     terminal.flush()
     if options.prompt and "-" not in options.prompt and terminal.unread:
-        terminal.note("what was piped in was not read: a `-` among the words stands for it")
+        terminal.note("the piped input was not read: add `-` to the prompt where it belongs")
     return _verdict(result, terminal) if encoded else 1
 
 
 def _prompt(options: Options, terminal: Terminal) -> str:
     if not options.prompt and not terminal.piped:
-        raise Misuse('what should be asked? allm run "…", or pipe it in')
+        raise Misuse('there is no prompt: give one, as in allm run "…", or pipe it in')
     words = options.prompt or ["-"]
     piped = terminal.read() if "-" in words else ""
     prompt = "\n\n".join(
@@ -95,11 +95,13 @@ def _refuse_or_note(session: Session | None, options: Options, terminal: Termina
         names = ", ".join(call.name for call in session.pending_tool_calls)
         where = "" if options.store is None else f" --store {shlex.quote(options.store)}"
         raise Misuse(
-            f"session {session.id!r} waits for what {names} gives, which `run` cannot ask for: "
+            f"session {session.id!r} waits for the result of {names}, and `run` cannot ask you for it; use: "
             f"allm chat --session {shlex.quote(str(session.id))}{where}"
         )
     if session is not None and options.system is not None:
-        terminal.note("--system is for a session that begins; this one goes on as it is")
+        terminal.note(
+            "--system is only for a new session; it is ignored, and this session continues unchanged"
+        )
 
 
 def _answer(turn: EventStream[ChatResult], options: Options, terminal: Terminal) -> ChatResult:
@@ -158,7 +160,7 @@ def _say_json(result: ChatResult, terminal: Terminal) -> bool:
 def _verdict(result: ChatResult, terminal: Terminal) -> int:
     reason = result.halted_reason or ""
     if reason in ("error", "tool_error"):
-        terminal.complain(line(result.metadata.get("error") or "the turn failed and does not say why"))
+        terminal.complain(line(result.metadata.get("error") or "the turn failed without giving a reason"))
         return 1
     if reason in _UNFINISHED:
         terminal.complain(_UNFINISHED[reason].format(turns=len(result.steps)))
@@ -169,7 +171,7 @@ def _verdict(result: ChatResult, terminal: Terminal) -> int:
     if is_empty(result):
         terminal.note("the answer is empty")
     if reason == "ask_user" and result.pending_question is not None:
-        terminal.note(f"it asks: {result.pending_question}")
+        terminal.note(f"a tool asks: {result.pending_question}")
     if reason not in RESERVED_HALTS:
         terminal.note(f"a tool ended the turn: {line(reason)}")
     return 0

@@ -191,4 +191,4 @@ def _writing() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise Unwritable(f"the answer cannot be written: {error.strerror or error}") from error
+        raise Unwritable(f"the answer cannot be printed: {error.strerror or error}") from error

@@ -41,9 +41,7 @@ def _tools_of(place: str) -> list[Tool]:
             )
         return tools
     if not hasattr(module, name):
-        raise Misuse(
-            f"{where} has nothing called {name!r}; there are: {', '.join(_names(module)) or 'no tools'}"
-        )
+        raise Misuse(f"{where} has no {name!r}; it has: {', '.join(_names(module)) or 'no tools'}")
     return _as_tools(place, getattr(module, name))
 
 

@@ -58,7 +58,7 @@ class Transcript:
             case ToolResultEncoded(id=id, content=content):
                 self._answer(id, content)
             case AskUserRequested(tool_call_id=id):
-                self._answer(id, "asks you")
+                self._answer(id, "asks you a question")
             case ToolHalt(tool_call_id=id, reason=reason):
                 self._answer(id, f"ends the turn: {reason}")
             case _:
@@ -71,15 +71,15 @@ class Transcript:
         match result.halted_reason:
             case "error" | "tool_error":
                 self._terminal.complain(
-                    line(error if error is not None else "the turn failed and does not say why")
+                    line(error if error is not None else "the turn failed without giving a reason")
                 )
                 return False
             case "cancelled" | "interrupted":
-                self._terminal.say(self._paint("stopped; what was said is kept", "yellow"))
+                self._terminal.say(self._paint("stopped; what has arrived so far is kept", "yellow"))
                 return False
             case "max_turns":
                 self._terminal.complain(
-                    f"stopped after {len(result.steps)} model calls that all asked for tools"
+                    f"stopped after {len(result.steps)} model calls, all of which called tools"
                 )
                 return False
             case _:

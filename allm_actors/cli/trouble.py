@@ -50,11 +50,9 @@ def shortcoming(result: ChatResult) -> str | None:
         return None
     match response.finish_reason:
         case "length":
-            return (
-                "the answer was cut off at the limit of tokens: allow more with --max-tokens, or ask for less"
-            )
+            return "the answer was cut off at the token limit: allow more with --max-tokens, or ask for less"
         case "content_filter":
-            return f"the model refused: {line(response.metadata.get('refusal') or 'it does not say why')}"
+            return f"the model refused: {line(response.metadata.get('refusal') or 'it gave no reason')}"
         case _:
             return None
 
@@ -76,15 +74,15 @@ def _said(error: object) -> str:
 
 def _no_key(error: Any) -> str:
     return (
-        f"no API key for {error.provider}: set {_variables(error.provider)}. A server without a key is asked with "
-        "--adapter openai-compatible --base-url URL"
+        f"no API key for {error.provider}: set {_variables(error.provider)}. For a server that needs no key, "
+        "use --adapter openai-compatible --base-url URL"
     )
 
 
 def _unknown_adapter(error: Any) -> str:
     near = error.metadata.get("near") or []
     hint = f"did you mean {' or '.join(near)}?" if near else "`allm providers` lists them."
-    return f"no adapter is called {error.provider!r}; {hint} Another server is asked with --base-url URL"
+    return f"no adapter is called {error.provider!r}; {hint} For any other server, use --base-url URL"
 
 
 def _wrong_key(error: Any) -> str:
@@ -102,12 +100,14 @@ def _too_slow(error: Any) -> str:
 
 
 def _changed(_error: Any) -> str:
-    return "another program has gone on with this session meanwhile, and this answer is not stored; ask again"
+    return (
+        "another program has changed this session in the meantime, so this answer was not stored; ask again"
+    )
 
 
 def _variables(provider: str | None) -> str:
     row = PROVIDERS.get(provider or "")
-    return " or ".join(row.key_names) if row is not None else "its variable"
+    return " or ".join(row.key_names) if row is not None else "its environment variable"
 
 
 _ADVICE: Final[dict[tuple[type, Any], Callable[[Any], str]]] = {

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _existing(text: str) -> Path:
     if not Path(text).exists():
-        raise argparse.ArgumentTypeError(f"there is nothing at {text!r}")
+        raise argparse.ArgumentTypeError(f"there is no file or folder {text!r}")
     return Path(text)
 
 

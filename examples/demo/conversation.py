@@ -38,7 +38,7 @@ def converse(scene: Scene, recording: Recording) -> None:
 
     seen = scene.watch(session.reply(turn.prompt), after_word)
     tags = seen.tags
-    stage.observe(held.is_set(), "the first four words were here before the provider had sent the fifth")
+    stage.observe(held.is_set(), "the first four words arrived before the provider sent the fifth")
     stage.observe(
         seen.text == turn.text, f"the text is what the provider sent: {seen.words} pieces, none lost"
     )
@@ -70,11 +70,11 @@ def kill_a_model_call(scene: Scene, recording: Recording) -> None:
     seen = scene.watch(session.reply(_STORY), after_word)
     stage.note(f"the turn was over {(time.monotonic() - killed[0]) * 1000:.1f} ms after the kill")
     stage.observe(
-        seen.tags[-3:] == ["error", "step_completed", "chat_completed"], "the turn ended, once, with an error"
+        seen.tags[-3:] == ["error", "step_completed", "chat_completed"], "the turn ended once, with an error"
     )
     stage.observe(seen.result.halted_reason == "error", "its result says so: halted_reason is 'error'")
     stage.observe(
-        session.messages[-1].content == seen.text, f"the {seen.words} pieces that were said are kept"
+        session.messages[-1].content == seen.text, f"the {seen.words} pieces that had arrived are kept"
     )
     scene.provider.server.wait_for(lambda server: server.abandoned == 1)
     stage.observe(scene.provider.server.abandoned == 1, "the provider saw its connection close")
@@ -105,8 +105,8 @@ def let_a_tool_crash(scene: Scene, recording: Recording) -> None:
     failed = [event.result for event in seen.events if isinstance(event, allm.ToolExecutionCompleted)]
     stage.observe(RUNS[-1] == "get_tides" and isinstance(failed[0], allm.Err), "get_tides ran, and raised")
     told = _asked(scene, -1)[-1]
-    stage.observe("not available" in told["content"], "the model was told, as the answer to its call")
-    stage.observe(seen.text == turn.text, "and went on without it")
+    stage.observe("not available" in told["content"], "the model got the error as the answer to its call")
+    stage.observe(seen.text == turn.text, "and answered without it")
     _observe_completed(scene, seen, session)
     stage.note(f"the turn took {seen.took:.2f} s")
 
@@ -138,9 +138,9 @@ def _kill_the_adapter(scene: Scene) -> float:
     """Kill it, and say when."""
     stage, victim = scene.stage, scene.only_child("adapters")
     tree = scene.host.tree()
-    stage.note("the provider holds its breath; the supervision tree, now:")
+    stage.note("the provider pauses; the supervision tree at this moment:")
     stage.picture(tree.replace(str(victim), stage.paint(str(victim), "bold", "red")))
-    stage.observe(str(victim) in tree, f"{victim} is the one process under 'adapters'")
+    stage.observe(str(victim) in tree, f"{victim} is the only process under 'adapters'")
     stage.note(f'supervisors.exit({victim}, "kill")')
     now = time.monotonic()
     supervisors.exit(victim, "kill")
@@ -160,7 +160,7 @@ def _observe_completed(scene: Scene, seen: Seen, session: Any) -> None:
     reason, ends = seen.result.halted_reason, seen.tags.count("chat_completed")
     scene.stage.observe(
         reason == session.status == "completed" and ends == 1,
-        "the turn ended once, completed; so is the session",
+        "the turn ended once; turn and session are 'completed'",
     )
 
 

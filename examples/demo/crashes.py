@@ -49,7 +49,7 @@ def crash_a_session(scene: Scene, recording: Recording) -> None:
     stage.observe("1 restart" in tree, "the tree remembers it: 1 restart")
     kept = _on_disk(scene.store, "lisbon")
     stage.observe(
-        session.messages == before == kept, f"all {len(before)} messages are back, as they are on disk"
+        session.messages == before == kept, f"all {len(before)} messages were restored, as they are on disk"
     )
     stage.say("you", turn.prompt)
     seen = scene.watch(session.reply(turn.prompt))
@@ -81,14 +81,14 @@ def kill_a_process(stage: Stage, provider: Provider, store: Path, recording: Rec
         child.communicate()
     killed = code == -signal.SIGKILL if hasattr(signal, "SIGKILL") else code != 0
     stage.observe(
-        killed, f"process {child.pid} was killed (exit code {code}) with the answer half written: {said!r}"
+        killed, f"process {child.pid} was killed (exit code {code}) in the middle of its answer: {said!r}"
     )
 
 
 def resume(scene: Scene, recording: Recording) -> None:
     """This process opens the store of the dead one, and the turn goes on where its tools had ended."""
     stage, turn = scene.stage, recording.turns[0]
-    stage.note("this process opens the dead one's store")
+    stage.note("this process opens the store of the dead process")
     ran, asked, begun = len(RUNS), len(scene.provider.requests), time.monotonic()
     session = scene.host.session("night-train", scene.engine)
     roles = [message.role for message in session.messages]
@@ -106,12 +106,12 @@ def resume(scene: Scene, recording: Recording) -> None:
     stage.observe(len(RUNS) == ran and "tool_execution_started" not in seen.tags, "no tool ran twice")
     stage.observe(session.status == "completed", "the session's status is 'completed'")
     stage.note(
-        f"the first word came {(seen.first_word - begun) * 1000:.0f} ms after the session was asked for"
+        f"the first word came {(seen.first_word - begun) * 1000:.0f} ms after the session was requested"
     )
 
 
 def _read_until_mid_answer(stage: Stage, child: subprocess.Popen[str], recording: Recording) -> str:
-    stage.note(f"process {child.pid} runs a session of its own, on disk")
+    stage.note(f"process {child.pid} runs its own session, stored on disk")
     stage.say("you", recording.turns[0].prompt)
     said, tools = "", 0
     assert child.stdout is not None
@@ -132,7 +132,9 @@ def _read_until_mid_answer(stage: Stage, child: subprocess.Popen[str], recording
         raise DoesNotHold(
             f"process {child.pid} runs; it ended with {child.returncode}:\n{child.stderr.read()}"
         )
-    stage.observe(tools == 2 and bool(said), f"process {child.pid} ran two tools and is being answered")
+    stage.observe(
+        tools == 2 and bool(said), f"process {child.pid} ran two tools, and the answer has begun to arrive"
+    )
     return said
 
 

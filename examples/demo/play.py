@@ -36,7 +36,7 @@ def perform(options: argparse.Namespace) -> int:
     others = load_recordings(options.traffic) if options.traffic else []
     if options.traffic and not others:
         print(
-            f"{options.traffic} holds no chat completions, the one format this version speaks",
+            f"{options.traffic} holds no chat completions, the only format that the demo can play",
             file=sys.stderr,
         )
         return 2
@@ -66,7 +66,8 @@ def _play(stage: Stage, others: list[Recording], *, fast: bool) -> None:
     with provider.server, tempfile.TemporaryDirectory(prefix="allm-demo-") as folder:
         stage.title(
             f"allm-actors {allm.__version__}: a model, its tools and its memory, each in a process that may crash",
-            f"Python {platform.python_version()}; a provider of our own listens at {provider.server.url}",
+            f"Python {platform.python_version()}; a local stand-in for a provider listens at "
+            f"{provider.server.url}",
         )
         store = Path(folder) / "sessions.db"
         acts: list[Callable[[Scene], None]] = [

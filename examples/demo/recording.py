@@ -143,7 +143,7 @@ def _answers(exchange: Exchange, before: Exchange) -> bool:
 def _prompt(exchange: Exchange) -> str:
     said = [message.get("content") for message in messages_of(exchange) if message.get("role") == "user"]
     return next(
-        (text for text in reversed(said) if isinstance(text, str) and text), "(what was said is not text)"
+        (text for text in reversed(said) if isinstance(text, str) and text), "(the message has no text)"
     )
 
 

@@ -107,7 +107,8 @@ def demo() -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize(
-    "words", ["provider of our own", "get_weather", "supervision tree, now", "runs a session of its own"]
+    "words",
+    ["stand-in for a provider", "get_weather", "supervision tree at this moment", "runs its own session"],
 )
 def test_ctrl_c_ends_the_demo_in_any_act(demo: subprocess.Popen[str], words: str) -> None:
     assert demo.stdout is not None

@@ -142,7 +142,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_session(
     someone.types("wait\n")
     someone.sees("One ")
     someone.process.send_signal(signal.SIGINT)
-    someone.sees("stopped; what was said is kept")
+    someone.sees("stopped; what has arrived so far is kept")
     server.wait_for(lambda s: s.abandoned == 1)
     someone.sees("> ")
     someone.types("two\n")

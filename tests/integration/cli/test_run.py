@@ -60,11 +60,11 @@ def test_what_tools_print_is_no_part_of_the_answer(process: Start, options: list
         ("run hi", "2>&-", (0, "1 heard: hi\n", "")),
         ("run 401", "2>&-", (1, "", "")),
         ("run hi --session s", "<&- 2>&-", (0, "1 heard: hi\n", "")),
-        ("run hi --session s", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("run hi --session s", ">&-", (1, "", "allm: stdout is closed, so nothing can be printed")),
         ("run hi", "<&- >&- 2>&-", (1, "", "")),
         ("chat", "<&-", (0, "", "")),
-        ("chat", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
-        ("--help", ">&-", (1, "", "allm: nothing can be printed: stdout is closed")),
+        ("chat", ">&-", (1, "", "allm: stdout is closed, so nothing can be printed")),
+        ("--help", ">&-", (1, "", "allm: stdout is closed, so nothing can be printed")),
         ("chatter", "2>&-", (2, "", "")),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_refusal_without_words_is_one(allm: Call, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a-key-that-nobody-may-see")
     with LoopbackServer(lambda _: Reply(chunks=chunks)) as server:
         ended = allm("run", "hi", "--adapter", "anthropic:c", "--base-url", server.url)
-    assert ended == (1, "", "allm: the model refused: it does not say why\n")
+    assert ended == (1, "", "allm: the model refused: it gave no reason\n")
 
 
 def test_an_empty_answer_is_spoken_of(allm: Call, options: list[str]) -> None:
@@ -135,7 +135,7 @@ def test_an_empty_answer_is_spoken_of(allm: Call, options: list[str]) -> None:
 def test_an_empty_model_is_none(allm: Call, options: list[str], server: LoopbackServer) -> None:
     code, out, err = allm("run", "hi", "--model", "", *options[:2])
     assert (code, out) == (2, "")
-    assert err.startswith("allm: which model of openai-compatible?")
+    assert err.startswith("allm: openai-compatible needs a model")
     assert not server.requests
 
 
@@ -214,7 +214,7 @@ def test_a_session_that_waits_for_a_person_says_where_he_is_asked(
     code, out, err = allm("run", "two", "--session", "my trip", *store, *options)
     assert (code, out) == (2, "")
     assert err == (
-        "allm: session 'my trip' waits for what refund gives, which `run` cannot ask for: "
+        "allm: session 'my trip' waits for the result of refund, and `run` cannot ask you for it; use: "
         f"allm chat --session 'my trip' --store {home / 's.db'}\n"
     )
 
@@ -222,7 +222,7 @@ def test_a_session_that_waits_for_a_person_says_where_he_is_asked(
 def test_what_is_piped_beside_words_and_not_read_is_spoken_of(process: Start, options: list[str]) -> None:
     out, err = process("run", "hi", *options).communicate("a letter\n", timeout=45)
     assert out == "1 heard: hi\n"
-    assert err == "what was piped in was not read: a `-` among the words stands for it\n"
+    assert err == "the piped input was not read: add `-` to the prompt where it belongs\n"
     assert process("run", "hi", *options).communicate("", timeout=45) == ("1 heard: hi\n", "")
 
 
@@ -242,7 +242,7 @@ def test_a_full_disk_is_one_line(home: Path, options: list[str], words: list[str
         )
     assert (done.returncode, done.stderr) == (
         1,
-        "allm: the answer cannot be written: No space left on device\n",
+        "allm: the answer cannot be printed: No space left on device\n",
     )
 
 
@@ -275,7 +275,7 @@ def test_the_default_store_is_in_the_data_directory(allm: Call, options: list[st
         (["run", "refund", "--tools", "kit.py"], 1, "use `allm chat`"),
         (["run", ""], 2, "the prompt is empty"),
         (["run", "hi", "--tools", "nowhere.py"], 2, "there is no file nowhere.py"),
-        (["run", "length"], 1, "cut off at the limit of tokens: allow more with --max-tokens"),
+        (["run", "length"], 1, "cut off at the token limit: allow more with --max-tokens"),
         (["run", "length", "--json"], 1, "cut off"),
         (["run", "refuse"], 1, "the model refused: I cannot ␛[2J help."),
     ],
@@ -303,9 +303,13 @@ def test_what_goes_wrong_is_one_line(
     [
         ([], 1, "set OPENAI_API_KEY"),
         (["--adapter", "opnai"], 2, "did you mean openai"),
-        (["--adapter", ":gpt"], 2, "which adapter?"),
-        (["--adapter", "openai-compatible", "--model", "m"], 2, "where is the server?"),
-        (["--base-url", "http://127.0.0.1:1/v1"], 2, "which model of openai-compatible?"),
+        (["--adapter", ":gpt"], 2, "names only a model"),
+        (
+            ["--adapter", "openai-compatible", "--model", "m"],
+            2,
+            "needs the URL of a server: set it with --base-url",
+        ),
+        (["--base-url", "http://127.0.0.1:1/v1"], 2, "openai-compatible needs a model"),
         (["--base-url", "ftp://x", "--model", "m"], 2, "must begin with http"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

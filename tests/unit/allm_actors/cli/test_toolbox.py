@@ -58,7 +58,7 @@ def test_a_module_is_found_by_name(file: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("place", "words"),
     [
-        ("{file}:three", "nothing called 'three'; there are: one, two"),
+        ("{file}:three", "no 'three'; it has: one, two"),
         ("{file}:number", "int, not a tool"),
         ("nowhere.py", "no file nowhere.py"),
         ("no_such_module_at_all", "cannot be loaded: ModuleNotFoundError"),
