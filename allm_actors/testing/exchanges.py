@@ -71,7 +71,7 @@ def load_exchanges(path: str | Path) -> list[Exchange]:
         name = f"{path.stem}__{{:02}}of{len(several):02}"
         return [_exchange(name.format(number), each) for number, each in enumerate(several, 1)]
     except (msgspec.DecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no recording of exchanges: {type(error).__name__}: {error}") from None
+        raise ValueError(f"{path} is not a recording of exchanges: {type(error).__name__}: {error}") from None
 
 
 def sse(*payloads: object, done: bool = True) -> tuple[bytes, ...]:

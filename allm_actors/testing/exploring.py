@@ -70,7 +70,7 @@ def _on_a_host(scenario: Callable[[SimHost], T], store: Callable[[], Any] | None
     check_scenario(scenario)
     if not (store is None or callable(store)):
         raise TypeError(
-            f"store is a function that gives each run a store of its own, not a {type(store).__name__}"
+            f"store must be a function that returns a new store for each run, not a {type(store).__name__}"
         )
 
     def run(sim: Sim) -> T:

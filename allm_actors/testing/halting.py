@@ -82,7 +82,9 @@ def _check(engine: Engine, schedules: int, handlers: str, options: dict[str, Any
     if handlers not in ("wild", "own"):
         raise ValueError(f"handlers must be 'wild' or 'own', got: {handlers!r}")
     if not is_positive(schedules):
-        raise ValueError(f"schedules must be 1 or more, got: {schedules!r}; without any, nothing is proved")
+        raise ValueError(
+            f"schedules must be 1 or more, got: {schedules!r}; without schedules nothing is proved"
+        )
     here = [msgspec.structs.replace(tool, isolation="thread") for tool in engine.tools]
     spec = turn_spec("chat", engine.merge(adapter="fake", tools=here), options, operation="reply")
     if handlers == "own":
@@ -91,8 +93,8 @@ def _check(engine: Engine, schedules: int, handlers: str, options: dict[str, Any
 
 def _unproved(proof: Proof) -> str:
     return (
-        f"in {proof.schedules} schedules these handlers never ran: {', '.join(proof.never_run)}; run more schedules, "
-        "or look whether what the tool's schema allows is what its function takes"
+        f"in {proof.schedules} schedules these handlers never ran: {', '.join(proof.never_run)}; run more "
+        "schedules, or check that the function takes what the tool's schema allows"
     )
 
 

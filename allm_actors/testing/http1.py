@@ -34,7 +34,7 @@ def parse(received: bytes | bytearray) -> Parsed | None:
     first, *lines = bytes(received[:end]).decode("latin-1").split("\r\n")
     words = first.split(" ")
     if len(words) != 3:
-        raise ValueError(f"a request line has three words, not {len(words)}")
+        raise ValueError(f"a request line must have three words, not {len(words)}")
     headers = dict(_header(line) for line in lines)
     found = _body(received, end + 4, headers)
     return None if found is None else Parsed(words[0], words[1], headers, *found)
@@ -54,7 +54,7 @@ def chunk(data: bytes) -> bytes:
 def _header(line: str) -> tuple[str, str]:
     name, colon, value = line.partition(":")
     if not colon:
-        raise ValueError("a header line has a colon")
+        raise ValueError("a header line must have a colon")
     return name.lower(), value.strip()
 
 

@@ -113,32 +113,34 @@ def _one_end(turn: Observed) -> None:
     ends = [event for event in turn.events if isinstance(event, ChatCompleted)]
     assert len(ends) == 1, f"{len(ends)} ends"
     assert turn.events[-1] is ends[0], f"{type(turn.events[-1]).__name__} came after the end"
-    assert ends[0].result == turn.result, "the last event and the result differ"
+    assert ends[0].result == turn.result, "the last event differs from the result"
 
 
 def _in_turns(turn: Observed) -> None:
     steps = turn.result.steps
-    assert len(steps) <= turn.most, f"{len(steps)} steps, and there may be {turn.most}"
+    assert len(steps) <= turn.most, f"{len(steps)} steps, but at most {turn.most} are allowed"
     counted = [step for step in steps if not _rejected(step)]
     again = len(steps) - len(counted)
-    assert again <= turn.retries, f"{again} answers were asked for again, and {turn.retries} may be"
+    assert again <= turn.retries, (
+        f"{again} answers were requested again, but at most {turn.retries} are allowed"
+    )
     if turn.result.halted_reason == "max_turns" and turn.passes == 1:
         assert len(counted) >= turn.limit, f"out of turns after {len(counted)} of {turn.limit}"
     for step in counted[: -turn.passes]:
-        assert not step.done, "a step that was done was not the last"
+        assert not step.done, "a step with done=True was not the last"
         assert not step.metadata.get("manual_tool_calls"), (
-            "calls were left to the caller, and the loop went on"
+            "calls were left to the caller, but the loop went on"
         )
         assert step.metadata.get("mode") != "manual", "a manual step was not the last"
         assert step.response is not None
-        assert step.response.tool_calls, "there was nothing to go on with"
+        assert step.response.tool_calls, "the loop went on after a step without calls"
 
 
 def _one_call_a_step(turn: Observed) -> None:
     steps = turn.result.steps
     if turn.asked is None:
         return
-    assert turn.asked <= turn.most, f"{turn.asked} model calls, and there may be {turn.most}"
+    assert turn.asked <= turn.most, f"{turn.asked} model calls, but at most {turn.most} are allowed"
     if turn.whole:
         refused = turn.result.halted_reason == "error" or "pass_2_error" in _passes(turn)
         assert turn.asked in (len(steps), len(steps) + refused), (
@@ -154,7 +156,9 @@ def _asks_again(turn: Observed) -> None:
             f"it was told {last.content!r}"
         )
     if turn.whole and steps and _rejected(steps[-1]):
-        assert turn.result.halted_reason in ("error", "halt_when"), "what did not fit is the whole answer"
+        assert turn.result.halted_reason in ("error", "halt_when"), (
+            "the turn ended with an answer that did not fit, but without an error"
+        )
 
 
 def _all_answered(turn: Observed) -> None:
@@ -188,7 +192,7 @@ def _nothing_lost(turn: Observed) -> None:
     if not turn.whole:
         return
     kept = turn.before.messages
-    assert messages[: len(kept)] == kept, "what was said before has changed"
+    assert messages[: len(kept)] == kept, "the earlier messages have changed"
     for step in result.steps:
         said = step.thread.messages
         assert messages[: len(said)] == said, "a step's messages are not in the result"
@@ -199,15 +203,15 @@ def _nothing_lost(turn: Observed) -> None:
             calls = [call.id for call in step.response.tool_calls]
             assert sorted(told + left) == sorted(calls), f"calls {calls}: answered {told}, left {left}"
     if result.halted_reason == "ask_user":
-        assert result.pending_question is not None, "it halted for a question that is not there"
+        assert result.pending_question is not None, "the turn halted for a question, but there is no question"
 
 
 def _says_its_errors(turn: Observed) -> None:
     result = turn.result
     if result.halted_reason == "error":
-        assert result.metadata.get("error") is not None, "an error without an error"
+        assert result.metadata.get("error") is not None, "the turn halted with 'error', but has no error"
     if turn.failed and turn.whole and "pass_2_error" not in _passes(turn):
-        assert result.halted_reason == "error", "a model call failed and the turn does not say so"
+        assert result.halted_reason == "error", "a model call failed, but the turn does not report it"
 
 
 def _tools_bracketed(turn: Observed) -> None:

@@ -83,8 +83,8 @@ class LoopbackServer:
         with log.changed:
             if not log.changed.wait_for(lambda: condition(self), timeout):
                 raise TimeoutError(
-                    f"not so within {timeout} s; seen so far: {len(log.requests)} requests, "
-                    f"{len(log.open)} open connections, {log.abandoned} abandoned answers"
+                    f"the condition did not hold within {timeout} s; seen so far: {len(log.requests)} "
+                    f"requests, {len(log.open)} open connections, {log.abandoned} abandoned answers"
                 )
 
     def start(self) -> Self:
@@ -273,9 +273,7 @@ class _Connection(asyncio.Protocol):
             return _failure(500, f"{type(error).__name__}: {error}")
         if isinstance(reply, Reply):
             return reply
-        return _failure(
-            500, f"the function that answers must return a Reply, and gave: {type(reply).__name__}"
-        )
+        return _failure(500, f"the answering function must return a Reply, got: {type(reply).__name__}")
 
     async def send(self, reply: Reply, *, head_only: bool = False) -> None:
         await _pause(reply.first_byte_delay)

@@ -94,7 +94,7 @@ class SessionMachine(RuleBasedStateMachine):
             return
         try:
             self.host.run_until_idle()
-            assert not self.host.living("adapter", "tool"), "somebody works for a turn that is over"
+            assert not self.host.living("adapter", "tool"), "a worker still runs for a turn that is over"
         except BaseException as error:
             self.host.__exit__(type(error), error, error.__traceback__)
             raise
@@ -162,7 +162,9 @@ class SessionMachine(RuleBasedStateMachine):
     def recover(self) -> None:
         """Make it usable again; harmless when it is."""
         self._try(self.chat.recover)
-        assert self._deaths or self.value.status != "error", "it was recovered, and is in error"
+        assert self._deaths or self.value.status != "error", (
+            "the session was recovered, but its status is error"
+        )
 
     @rule()
     def fork(self) -> None:
@@ -170,8 +172,8 @@ class SessionMachine(RuleBasedStateMachine):
         name, before = f"fork-{next(self._forks)}", self.value
         forked = self._try(lambda: self.chat.fork(name))
         if forked is not None and not self._deaths:
-            assert forked.value.thread == before.thread, "the fork says something else"
-            assert self.value == before, "forking has changed the session"
+            assert forked.value.thread == before.thread, "the fork differs from the session"
+            assert self.value == before, "forking changed the session"
 
     @precondition(lambda self: self._mortal)
     @rule(role=st.sampled_from(["session", "store"]))
@@ -214,11 +216,11 @@ class SessionMachine(RuleBasedStateMachine):
             try:
                 self.host.session(_CHAT, self._engine)
             except (SessionError, StoreError):
-                assert self._deaths, "it cannot be reached, and nobody died"
+                assert self._deaths, "the session cannot be reached, although no process died"
             self.host.sim.settle()
             if self.host.system.whereis((SESSIONS, _CHAT)) is not None:
                 return self.chat.value
-        raise AssertionError("a session that is started so often must live some day")
+        raise AssertionError("the session was restarted many times, but never stayed alive")
 
     @invariant()
     def providers_accept_the_thread(self) -> None:
@@ -236,20 +238,26 @@ class SessionMachine(RuleBasedStateMachine):
         session = self.value
         match session.status:
             case "awaiting_user":
-                assert session.pending_question is not None, "it waits for the user and asks nothing"
+                assert session.pending_question is not None, (
+                    "the session waits for the user, but has no question"
+                )
             case "error":
-                assert session.metadata.get("error") is not None, "it failed and does not say how"
+                assert session.metadata.get("error") is not None, "the session failed, but has no error"
             case "idle" | "completed":
-                assert not session.pending_tool_calls, f"{session.status}, and calls are pending"
+                assert not session.pending_tool_calls, (
+                    f"the status is {session.status}, but calls are pending"
+                )
             case "awaiting_tools":
-                assert session.pending_question is None, "it waits for the caller, and for the user"
+                assert session.pending_question is None, (
+                    "the session waits for the caller and for the user at once"
+                )
 
     @invariant()
     def the_store_has_it(self) -> None:
         """What a restart would find is what there is; nothing is ever stored for a session that has said nothing."""
         if hasattr(self, "chat") and not self._deaths:
             stored = self.host.stored(_CHAT)
-            assert stored is None or stored == self.value, "the store has something else"
+            assert stored is None or stored == self.value, "the stored session differs from the session"
 
     # Private: in order of use.
 
@@ -270,7 +278,7 @@ class SessionMachine(RuleBasedStateMachine):
             turn = say()
             if read is None:
                 events = list(itertools.islice(turn, _MOST_EVENTS))
-                assert len(events) < _MOST_EVENTS, "the turn has no end"
+                assert len(events) < _MOST_EVENTS, "the turn has no last event"
             else:
                 read(turn)
             result = turn.result()
@@ -302,14 +310,14 @@ class SessionMachine(RuleBasedStateMachine):
         # each call, a misspelt option or a tool that no simulation can run, would let every law hold of nothing.
         of_session = isinstance(error, SessionError | SessionStatusError | StoreError)
         of_model = isinstance(error, AdapterError) or len(self._wild.failed) > failed
-        assert self._deaths > deaths or (of_model and not of_session), f"refused for no reason: {error!r}"
+        assert self._deaths > deaths or (of_model and not of_session), f"refused without a reason: {error!r}"
 
     def _refused(self, call: Callable[[], Any]) -> None:
         before = self.value
         try:
             call()
         except (SessionError, SessionStatusError):
-            assert self._deaths or self.value == before, "what was refused has changed the session"
+            assert self._deaths or self.value == before, "a refused operation changed the session"
         else:
             raise AssertionError(f"a session that is {before.status} must refuse that")
 
@@ -317,5 +325,5 @@ class SessionMachine(RuleBasedStateMachine):
         try:
             return call()
         except (SessionError, SessionStatusError, StoreError):
-            assert self._deaths, "refused, and nobody died"
+            assert self._deaths, "refused, although no process died"
             return None

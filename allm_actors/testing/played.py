@@ -30,7 +30,8 @@ class PlayedAdapter:
         adapter: Any = find_adapter(name)
         if not isinstance(adapter, Batches):
             message = (
-                f"{name!r} reads no network, so nothing can be played to it; name a provider of the catalogue"
+                f"{name!r} does not use the network, so no recording can be played to it; use a provider of "
+                "the catalogue"
             )
             raise EngineError("invalid_engine", provider=name, message=message)
         self._adapter: Any = adapter

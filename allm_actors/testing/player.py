@@ -142,10 +142,10 @@ class Player:
         found = next((each for each in candidates if each[1][:2] == (method, target)), None)
         if found is None:
             targets = ", ".join(sorted({f"{m} {t}" for _, (m, t, _) in candidates}))
-            return f"{head}; what is left was asked of {targets}. Ask the same, or record it again"
+            return f"{head}; the remaining exchanges are for {targets}. Make the same requests, or record it again"
         lines = "".join(f"\n  {line}" for line in differences(found[1][2], body))
         name = self._exchanges[found[0]].name
-        return f"{head}; the next one, {name}, differs. Ask the same, or record it again:{lines}"
+        return f"{head}; the next one, {name}, differs. Make the same request, or record it again:{lines}"
 
 
 class _Played(Poured):

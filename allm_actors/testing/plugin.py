@@ -141,7 +141,7 @@ def _count(node: Any, config: pytest.Config, *, default: int) -> int:
         return default
     if len(marker.args) != 1 or marker.kwargs or not _is_positive(marker.args[0]):
         raise pytest.UsageError(
-            f"{node.nodeid}: write @pytest.mark.{_MARKER}(50), got {marker.args or marker.kwargs}"
+            f"{node.nodeid}: use @pytest.mark.{_MARKER}(50), got {marker.args or marker.kwargs}"
         )
     given: int | None = config.getoption("--allm-schedules")
     if given is not None and given < 1:

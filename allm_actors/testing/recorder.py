@@ -51,8 +51,8 @@ class Recorder:
         self.path = Path(path)
         if self.path.exists() and not overwrite:
             raise FileExistsError(
-                f"{self.path} is there already, and may hold a recording; say overwrite=True to replace it, "
-                "or play it with Player"
+                f"{self.path} already exists, and may hold a recording; pass overwrite=True to replace it, or "
+                "play it with Player"
             )
         self._transport = transport
         self._provider = provider

@@ -64,19 +64,19 @@ class Reply:
         for name, pieces in given:
             if isinstance(pieces, str | bytes):
                 raise TypeError(
-                    f"{name} of a Reply is a list of bytes and gates, got: {type(pieces).__name__}"
+                    f"{name} of a Reply must be a list of bytes and gates, got: {type(pieces).__name__}"
                 )
             if not isinstance(pieces, list | tuple):  # what is made as it goes is left alone
                 continue
             for piece in pieces:
                 if not isinstance(piece, bytes | bytearray | memoryview | Gate):
-                    raise TypeError(f"{name} of a Reply is bytes, got: {type(piece).__name__}")
+                    raise TypeError(f"{name} of a Reply must be bytes, got: {type(piece).__name__}")
         for header, value in self.headers.items():
             try:
                 f"{header}: {value}".encode("latin-1")
             except UnicodeEncodeError:
                 raise ValueError(
-                    f"the header {header!r} of a Reply has a letter that no header can have"
+                    f"the header {header!r} of a Reply has a character that is not allowed in a header"
                 ) from None
 
     def wait_before(self, index: int) -> float:

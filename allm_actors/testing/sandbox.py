@@ -31,7 +31,7 @@ def set_engine(engine: Engine) -> None:
     """Use this engine here, and in whatever is started from here, from now on. Raises TypeError for anything else."""
     given: object = engine
     if not isinstance(given, Engine):
-        raise TypeError(f"the sandbox holds an Engine, got {type(given).__name__}")
+        raise TypeError(f"the sandbox needs an Engine, got {type(given).__name__}")
     _engine.set(engine)
 
 

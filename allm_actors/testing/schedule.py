@@ -132,11 +132,9 @@ class Schedule:
         assert not self.host.living("tool"), "a tool outlives its turn"
         session = self._woken()
         self._look_at(session)
-        assert self.deaths or self.host.stored("s") == session, (
-            "the store has something else than the session"
-        )
-        assert self.deaths or not self.crashed, f"nobody was killed, and {self.crashed} crashed"
-        assert not self.wild.misled, "a handler was given what is left of broken arguments"
+        assert self.deaths or self.host.stored("s") == session, "the stored session differs from the session"
+        assert self.deaths or not self.crashed, f"no process was killed, but {self.crashed} crashed"
+        assert not self.wild.misled, "a handler was called with broken arguments"
         self._count()
 
     def _session(self) -> SessionHandle:
@@ -181,7 +179,7 @@ class Schedule:
             )
         )
         if undisturbed and self.deaths == deaths:
-            assert chat.value.thread == result.thread, "the session is not the result"
+            assert chat.value.thread == result.thread, "the session differs from the result"
 
     def _say(self, chat: SessionHandle, text: str | None) -> Turn:
         return chat.continue_(**self.options) if text is None else chat.reply(text, **self.options)
@@ -204,7 +202,7 @@ class Schedule:
                 continue
             ends = [event for event in events if isinstance(event, ChatCompleted)]
             assert events[-1:] == ends, f"{len(ends)} ends of one of two turns"
-            assert ends[0].result == result, "the last event and the result differ"
+            assert ends[0].result == result, "the last event differs from the result"
             self.proof.turns += 1
             self.proof.halted[str(result.halted_reason)] += 1
 
@@ -226,7 +224,9 @@ class Schedule:
             pass
         left, deaths = self.host.now, self.deaths
         turn.close()
-        assert self.host.now - left <= _SOON or self.deaths > deaths, "a reader who leaves is not heard"
+        assert self.host.now - left <= _SOON or self.deaths > deaths, (
+            "closing the turn took too long after its reader left"
+        )
         return None
 
     def _whole(self, turn: Turn) -> list[Event]:
@@ -254,7 +254,7 @@ class Schedule:
         of_session = isinstance(error, SessionError | SessionStatusError | StoreError)
         crashed = of_session and self.deaths > deaths
         by_model = not of_session and bool(self.wild.failed)
-        assert expected or crashed or by_model, f"refused for no reason: {error!r}"
+        assert expected or crashed or by_model, f"refused without a reason: {error!r}"
         self.proof.halted["refused"] += 1
 
     @property
@@ -296,19 +296,19 @@ class Schedule:
             self.host.sim.settle()
             if self.host.system.whereis((SESSIONS, "s")) is not None:
                 return chat.value
-        raise AssertionError("a session that is started so often must live some day")
+        raise AssertionError("the session was restarted many times, but never stayed alive")
 
     def _look_at(self, session: Session) -> None:
         validate(session.thread)
         answered(session.thread.messages, session.pending_tool_calls)
         if session.status in ("idle", "completed"):
-            assert not session.pending_tool_calls, f"{session.status} with calls pending"
+            assert not session.pending_tool_calls, f"the status is {session.status}, but calls are pending"
 
     def _try(self, call: Callable[[], Any]) -> None:
         try:
             self._insist(call)
         except (SessionError, SessionStatusError):  # what its successor has is older than what was seen of it
-            assert self.deaths, "refused, and nobody died"
+            assert self.deaths, "refused, although no process died"
 
     def _insist(self, call: Callable[[], T]) -> T:
         """What `call` gives, tried again while crashes are in its way."""
@@ -319,7 +319,7 @@ class Schedule:
                 if not self.deaths:
                     raise
                 self.host.sleep(1.0)
-        raise AssertionError("a session that cannot be reached for so long will never be")
+        raise AssertionError("the session could not be reached for too long")
 
     # Crashes.
 

@@ -204,15 +204,13 @@ class SimHost(Host):
         """Raises EngineError for an asynchronous tool, or an adapter that reads a network."""
         for tool in spec.options.tools.values():
             if inspect.iscoroutinefunction(tool.handler):
-                advice = (
-                    "give it a plain function, or leave it to be played: prove_halting(…, handlers='wild')"
-                )
+                advice = "give it a plain function, or let it be played: prove_halting(…, handlers='wild')"
                 raise _unplayable(f"tool {tool.name!r} is a coroutine function", advice)
         adapter = spec.adapter
         waits = callable(getattr(adapter, "batches", None)) and not callable(getattr(adapter, "play", None))
         if waits or inspect.isasyncgenfunction(getattr(adapter, "stream", None)):
             name = getattr(adapter, "name", type(adapter).__name__)
-            raise _unplayable(f"adapter {name!r} reads a network", "use 'fake', or an adapter with play()")
+            raise _unplayable(f"adapter {name!r} uses the network", "use 'fake', or an adapter with play()")
 
     def _make_system(self) -> System:
         self.sim.system.zombies.limit = NO_LIMIT
@@ -240,7 +238,7 @@ class SimHost(Host):
 def _check_roles(roles: Sequence[str]) -> None:
     for role in roles:
         if role not in MORTALS:
-            raise ValueError(f"nobody in a host is a {role!r}; there are: {', '.join(MORTALS)}")
+            raise ValueError(f"a host has no role {role!r}; the roles are: {', '.join(MORTALS)}")
 
 
 def _unplayable(what: str, advice: str) -> EngineError:

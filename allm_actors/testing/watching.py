@@ -47,6 +47,7 @@ def _said(patience: float) -> str:
     busy = [stack for stack in stacks if any(frame.filename.endswith("wild.py") for frame in stack)]
     shown = "\n".join("".join(stack.format()[-4:]) for stack in busy)
     return (
-        f"a schedule has run for {patience:g} seconds of real time: a handler waits for the real world, where nothing "
-        f"of the simulation can end it; wait with `context.cancelled.wait`, or with what the simulation knows\n{shown}"
+        f"a schedule has run for {patience:g} seconds of real time: a handler waits for something outside the "
+        "simulation, which cannot end that wait; wait with `context.cancelled.wait`, or in another way that "
+        f"the simulation controls\n{shown}"
     )

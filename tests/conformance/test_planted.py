@@ -34,8 +34,8 @@ TABLE = [
     (planted.ComesBackTooEarly, A, "test_it_waits_as_long_as_the_provider_asks", "to wait 300 ms"),
     (planted.TriesAgainAfterText, S, "test_nothing_is_asked_again_after_the_first_event", "more than once"),
     (planted.HidesThatItTriesAgain, S, "test_nothing_is_asked_again_after_the_first_event", "requests: 3"),
-    (planted.AsksWithItsOwnKey, A, "test_the_key_of_the_call_is_sent", "another one has arrived"),
-    (planted.KeepsTheFirstKey, A, "test_the_key_of_the_call_is_sent", "keep no client that has a key"),
+    (planted.AsksWithItsOwnKey, A, "test_the_key_of_the_call_is_sent", "another key arrived"),
+    (planted.KeepsTheFirstKey, A, "test_the_key_of_the_call_is_sent", "keep no client that holds a key"),
     (planted.DropsTheModel, A, "test_the_model_is_sent", "leaves out request.model"),
     (planted.DropsTools, A, "test_tools_are_sent_or_refused", "leaves out request.tools"),
     (planted.DropsHistory, A, "test_the_whole_conversation_is_sent", "In the lighthouse"),
@@ -49,7 +49,7 @@ TABLE = [
     (planted.DropsParts, A, "test_parts_of_text_are_sent_or_refused", "leaves out TextParts"),
     (planted.DropsMaxTokens, A, "test_max_tokens_are_sent_or_refused", "leaves out request.max_tokens"),
     (planted.DropsTheTemperature, A, "test_the_temperature_is_sent_or_refused", "request.temperature"),
-    (planted.LosesZero, A, "test_a_temperature_of_zero_is_sent_or_refused", "ask `is not None`"),
+    (planted.LosesZero, A, "test_a_temperature_of_zero_is_sent_or_refused", "check with `is not None`"),
     (planted.DropsOptions, A, "test_other_options_are_sent_or_refused", "request.options"),
     (planted.DropsTheForm, A, "test_the_form_of_the_answer_is_sent_or_refused", "request.response_format"),
     (planted.DropsTheChoice, A, "test_a_tool_that_must_be_called_is_sent_or_refused", "tool_choice='tides'"),
@@ -74,12 +74,17 @@ TABLE = [
     ),
     (planted.DropsIdsOfAnswers, A, "test_a_calls_id_goes_back_with_its_answer", "call_lisbon"),
     (planted.DropsIdsOfCalls, A, "test_a_calls_id_goes_back_with_its_answer", "call_lisbon"),
-    (planted.RemembersWhatWasAsked, A, "test_a_call_knows_nothing_of_the_one_before", "asked was sent"),
+    (
+        planted.RemembersWhatWasAsked,
+        A,
+        "test_a_call_knows_nothing_of_the_one_before",
+        "the content of another call was sent",
+    ),
     (planted.KeepsItsText, A, "test_a_call_knows_nothing_of_the_one_before", "keep nothing"),
     (planted.KeepsItsTextOfOneCall, S, "test_two_streams_at_once_are_two", "keep nothing"),
     (planted.EveryEndIsAStop, A, "test_an_answer_that_was_cut_off_says_so", "make it 'length'"),
     (planted.EveryEndIsAStop, A, "test_an_answer_that_a_policy_ended_says_so", "make it 'content_filter'"),
-    (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "ends with 'tool_calls'"),
+    (planted.EveryEndIsAStop, A, "test_tool_calls_come_back", "must end with 'tool_calls'"),
     (planted.DropsUsage, A, "test_what_it_used_comes_back", r"became \(None, None\)"),
     (planted.SwapsUsage, A, "test_what_it_used_comes_back", r"became \(13, 21\)"),
     (planted.DropsCalls, A, "test_tool_calls_come_back", "ToolCallCompleted for each"),
@@ -92,9 +97,9 @@ TABLE = [
     (planted.CompletesCallsWithoutText, S, "test_the_message_has_the_text_beside_its_calls", "the same text"),
     (planted.CompletesWithAUsersMessage, S, "test_the_message_is_what_was_told", "not the user's"),
     (planted.CompletesWithoutCalls, S, "test_the_message_has_the_calls_that_were_told", "with a ToolCall"),
-    (planted.CompletesAfterItsError, S, "test_refused_rate_limited", "nothing is told after"),
-    (planted.CompletesAfterItsError, S, "test_a_failure_in_the_middle_is_an_event", "nothing is told after"),
-    (planted.SpeaksAfterItsError, S, "test_a_failure_in_the_middle_is_an_event", "nothing is told after"),
+    (planted.CompletesAfterItsError, S, "test_refused_rate_limited", "nothing may follow"),
+    (planted.CompletesAfterItsError, S, "test_a_failure_in_the_middle_is_an_event", "nothing may follow"),
+    (planted.SpeaksAfterItsError, S, "test_a_failure_in_the_middle_is_an_event", "nothing may follow"),
     (planted.TellsItsKey, A, "test_the_key_is_not_in_an_error_of_the_provider", "the key is in the error"),
     (planted.KeepsItsKey, A, "test_the_key_is_not_in_an_error_of_the_network", "the key is in the error"),
     (planted.DropsArguments, A, "test_tool_calls_come_back", "Lisbon"),
@@ -227,7 +232,7 @@ def test_requests_that_differ_by_themselves_are_not_compared():
             return super().body(request) | {"number": next(numbers)}
 
     numbers = itertools.count()
-    with pytest.raises(SkipTest, match="two requests for the same differ"):
+    with pytest.raises(SkipTest, match="two equal requests were sent differently"):
         suite_of(Numbered).test_that_no_tool_may_be_called_is_sent_or_refused()
 
 

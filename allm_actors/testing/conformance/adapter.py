@@ -31,10 +31,8 @@ class AdapterSuite(HistoryLaws):
         with self.stage(scene) as stage:
             response = generate(stage.engine, [question()])
         text = "".join(scene.text)
-        assert response.text() == text, f"the provider said {text!r}, and {response.text()!r} came back"
-        assert response.finish_reason == "stop", (
-            f"it ended with {response.finish_reason!r}, which is no 'stop'"
-        )
+        assert response.text() == text, f"the provider said {text!r}, but {response.text()!r} came back"
+        assert response.finish_reason == "stop", f"it ended with {response.finish_reason!r} instead of 'stop'"
         assert response.tool_calls == [], "the provider made no call"
 
     def test_a_text_comes_back_to_its_last_letter(self) -> None:
@@ -43,14 +41,14 @@ class AdapterSuite(HistoryLaws):
         with self.stage(scene) as stage:
             said = generate(stage.engine, [question()]).text()
         text = "".join(SPECIAL)
-        require(said == text, scene, "text", f"the provider said {text!r}, and {said!r} came back")
+        require(said == text, scene, "text", f"the provider said {text!r}, but {said!r} came back")
 
     def test_an_answer_that_was_cut_off_says_so(self) -> None:
         """`length`: whoever reads half an answer must know that it is half."""
         scene = Scene(kind="answers", finish_reason="length")
         with self.stage(scene) as stage:
             said = generate(stage.engine, [question()]).finish_reason
-        message = f"it was cut off, and MessageCompleted.finish_reason is {said!r}: make it 'length'"
+        message = f"the answer was cut off, but MessageCompleted.finish_reason is {said!r}: make it 'length'"
         require(said == "length", scene, "finish_reason", message)
 
     def test_an_answer_that_a_policy_ended_says_so(self) -> None:
@@ -64,7 +62,9 @@ class AdapterSuite(HistoryLaws):
             else:
                 error = response.metadata.get("error")
                 said = response.finish_reason if error is None else error.reason
-        message = f"the provider's policy ended it, and it ended with {said!r}: make it 'content_filter'"
+        message = (
+            f"the provider's policy ended the answer, but it ended with {said!r}: make it 'content_filter'"
+        )
         require(said == "content_filter", scene, "finish_reason", message)
 
     def test_tool_calls_come_back(self) -> None:
@@ -75,19 +75,19 @@ class AdapterSuite(HistoryLaws):
         calls = [(call.name, call.arguments) for call in response.tool_calls]
         made = [(call.name, call.arguments) for call in CALLS]
         message = (
-            f"the provider made the calls {made}, and {calls} came back: tell a ToolCallCompleted for each"
+            f"the provider made the calls {made}, but {calls} came back: yield a ToolCallCompleted for each"
         )
         require(calls == made, scene, "tool_calls", message)
         for call in response.tool_calls:
             assert _says_its_arguments(call), (
-                f"raw_arguments is {call.raw_arguments!r}, and arguments {call.arguments}: "
-                "one is the text of the other, or empty"
+                f"raw_arguments is {call.raw_arguments!r}, but arguments is {call.arguments}: raw_arguments "
+                "must be the text of arguments, or empty"
             )
         ids = {call.id for call in response.tool_calls if call.id}
-        assert len(ids) == len(CALLS), f"{len(CALLS)} calls need as many ids, and these have {ids}"
+        assert len(ids) == len(CALLS), f"{len(CALLS)} calls need different ids, but these have {ids}"
         end = response.finish_reason
         assert end == "tool_calls", (
-            f"it ended with {end!r}: an answer that makes calls ends with 'tool_calls'"
+            f"it ended with {end!r}: an answer that makes calls must end with 'tool_calls'"
         )
 
     def test_a_call_without_arguments_comes_back(self) -> None:
@@ -97,7 +97,10 @@ class AdapterSuite(HistoryLaws):
         with self.stage(scene) as stage:
             response = answer_with_tools(stage, [question()], tools=[TIDES])
         calls = [(call.name, call.arguments) for call in response.tool_calls]
-        message = f"{made.name} was called without arguments, and {calls} came back: arguments without a text are {{}}"
+        message = (
+            f"{made.name} was called without arguments, but {calls} came back: arguments without a text are "
+            "{}"
+        )
         require(calls == [(made.name, {})], scene, "tool_calls", message)
 
     def test_what_it_used_comes_back(self) -> None:
@@ -107,7 +110,10 @@ class AdapterSuite(HistoryLaws):
         with self.stage(scene) as stage:
             usage = generate(stage.engine, [question()]).usage
         told = (usage.input_tokens, usage.output_tokens)
-        message = f'21 tokens in and 13 out became {told}: tell RawChunk(("usage", Usage(…))) before the message\'s end'
+        message = (
+            f'21 input and 13 output tokens became {told}: yield RawChunk(("usage", Usage(…))) before the end '
+            "of the message"
+        )
         require(told == (21, 13), scene, "usage", message)
 
     def test_authentication_failed(self) -> None:
@@ -117,7 +123,9 @@ class AdapterSuite(HistoryLaws):
     def test_rate_limited(self) -> None:
         """Too many calls, HTTP 429; how long to wait is kept."""
         error = self.fails("rate_limited", retry_after_ms=500)
-        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        assert error.retry_after_ms == 500, (
+            f"the provider asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        )
 
     def test_timeout(self) -> None:
         """A provider that does not begin."""
@@ -154,7 +162,9 @@ class AdapterSuite(HistoryLaws):
     def test_the_request_id_is_on_the_error(self) -> None:
         """The call's own, so that a log line finds its call."""
         found = self.fails("provider_unavailable", request_id=REQUEST_ID).request_id
-        assert found == REQUEST_ID, f"the error has the id {found!r}: give it request_id=call.request_id"
+        assert found == REQUEST_ID, (
+            f"the error has the request id {found!r}: give it request_id=call.request_id"
+        )
 
     def test_the_key_is_not_in_an_error_of_the_provider(self) -> None:
         """Errors are logged and stored: neither the provider's words nor the adapter's may have it."""
@@ -174,11 +184,14 @@ class AdapterSuite(HistoryLaws):
         scene = Scene(kind="refuses", reason=reason)
         with self.stage(scene) as stage:
             if stage.key is None:
-                skip("give Stage(key=…): the key that your adapter has, as a text, which no error may have")
+                skip(
+                    "give Stage(key=…): the key that your adapter uses, as a text, to check that no error "
+                    "contains it"
+                )
             error = _error_of(scene, stage)
         said = (repr(error), str(error), error.message, repr(error.metadata), repr(error.cause))
         assert not any(stage.key in each for each in said), (
-            f"{scene}: the key is in the error {said}: neither a key nor a body is part of one"
+            f"{scene}: the key is in the error {said}: an error must contain neither a key nor a body"
         )
 
     def fails(
@@ -207,7 +220,7 @@ def _error_of(scene: Scene, stage: Stage, **options: Any) -> AdapterError:
         error = response.metadata.get("error")
     assert isinstance(error, AdapterError), f"{scene}: it failed with {error!r}"
     assert error.reason == scene.reason, f"{scene}: it failed with {error!r}"
-    assert error.message, f"{scene}: its error says nothing"
+    assert error.message, f"{scene}: its error has no message"
     return error
 
 

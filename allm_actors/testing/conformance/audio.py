@@ -41,7 +41,7 @@ class SpeechSuite(CallSuite):
         audio = self.answered().audio
         assert audio.to_bytes(), "the clip is empty"
         assert audio.mime_type.startswith("audio/"), (
-            f"a clip's type is audio/…, and here it is {audio.mime_type!r}"
+            f"a clip's type must be audio/…, but it is {audio.mime_type!r}"
         )
 
     def test_the_clip_is_the_one_that_was_made(self) -> None:
@@ -50,7 +50,7 @@ class SpeechSuite(CallSuite):
         with self.ready(scene) as stage:
             got = self.ask(stage.engine).audio.to_bytes()
         message = (
-            f"the provider made the clip {CLIP!r}, and {got[:99]!r} came back: give its bytes as they came"
+            f"the provider made the clip {CLIP!r}, but {got[:99]!r} came back: return its bytes unchanged"
         )
         require(got == CLIP, scene, "clip", message)
 
@@ -79,17 +79,19 @@ class SpeechSuite(CallSuite):
         told = self.told(CallScene(streamed=True))
         kinds = [type(event).__name__ for event in told]
         assert len(told) > 2, (
-            f"a stream is SpeechStarted, AudioDeltas and SpeechCompleted, and this one {kinds}"
+            f"a stream must be SpeechStarted, AudioDeltas and SpeechCompleted, but this one is {kinds}"
         )
         first, *pieces, last = told
         assert isinstance(first, SpeechStarted), (
-            f"a stream begins with SpeechStarted, and this one is {kinds}"
+            f"a stream must begin with SpeechStarted, but this one is {kinds}"
         )
         assert isinstance(last, SpeechCompleted), (
-            f"a stream ends with SpeechCompleted, and this one is {kinds}"
+            f"a stream must end with SpeechCompleted, but this one is {kinds}"
         )
         for piece in pieces:
-            assert isinstance(piece, AudioDelta), f"between its beginning and its end a stream has {piece!r}"
+            assert isinstance(piece, AudioDelta), (
+                f"between its first and last event the stream has {piece!r}, which is not an AudioDelta"
+            )
             assert piece.data, "an AudioDelta is empty: leave it out"
 
     def test_a_stream_is_asked_for_the_text(self) -> None:
@@ -98,7 +100,7 @@ class SpeechSuite(CallSuite):
             list(facade.stream_synthesize(stage.engine, "Good morning."))
             sent = stage.all_sent()
         assert says(sent, "Good morning."), (
-            "a stream was asked for, and the text was not sent: send request.input"
+            "a stream was requested, but the text was not sent: send request.input"
         )
 
     def test_a_stream_comes_to_the_clip_that_was_made(self) -> None:
@@ -106,8 +108,8 @@ class SpeechSuite(CallSuite):
         scene = CallScene(streamed=True)
         got = b"".join(event.data for event in self.told(scene) if isinstance(event, AudioDelta))
         message = (
-            f"the provider made the clip {CLIP!r}, and the AudioDeltas of its stream come to {got[:99]!r}: "
-            "give each piece as it came"
+            f"the provider made the clip {CLIP!r}, but the AudioDeltas of its stream add up to {got[:99]!r}: "
+            "yield each piece unchanged"
         )
         require(got == CLIP, scene, "clip", message)
 
@@ -134,14 +136,14 @@ class TranscriptionSuite(CallSuite):
 
     def test_there_is_a_text(self) -> None:
         """Of the clip, which says something."""
-        assert self.answered().text, "a clip that says something became an empty text"
+        assert self.answered().text, "a clip with speech became an empty text"
 
     def test_the_transcript_is_the_one_that_was_made(self) -> None:
         """To its last letter; what it begins and ends with may be trimmed."""
         scene = CallScene()
         with self.ready(scene) as stage:
             got = self.ask(stage.engine).text
-        message = f"the provider heard {TRANSCRIPT!r}, and {got!r} came back: give its text as it came"
+        message = f"the provider heard {TRANSCRIPT!r}, but {got!r} came back: return its text unchanged"
         require(got.strip() == TRANSCRIPT, scene, "transcript", message)
 
     def test_the_clip_is_sent(self) -> None:
@@ -150,8 +152,7 @@ class TranscriptionSuite(CallSuite):
             self.ask(stage.engine)
             held = stage.holds(self.clip.to_bytes())
         assert held, (
-            "the bytes of request.audio are in nothing that was sent, neither as they are nor in base64: send "
-            "request.audio.to_bytes()"
+            "the bytes of request.audio were not sent, neither raw nor in base64: send request.audio.to_bytes()"
         )
 
     def test_the_prompt_is_sent_or_refused(self) -> None:
@@ -168,25 +169,27 @@ class TranscriptionSuite(CallSuite):
         assert told, "a stream of an answer has no events"
         last = told[-1]
         assert isinstance(last, TranscriptionCompleted), (
-            f"a stream ends with TranscriptionCompleted, not {last!r}"
+            f"a stream must end with TranscriptionCompleted, not {last!r}"
         )
         committed = [event.text.strip() for event in told if isinstance(event, CommittedTranscript)]
         whole = " ".join(text for text in committed if text)
-        assert last.text == whole, f"it committed {committed}, and its last event says {last.text!r}"
+        assert last.text == whole, f"the stream committed {committed}, but its last event has {last.text!r}"
 
     def test_a_stream_is_asked_for_the_clip(self) -> None:
         """As a whole transcript is."""
         with self.ready(CallScene(streamed=True)) as stage:
             list(facade.stream_transcribe(stage.engine, self.clip))
             held = stage.holds(self.clip.to_bytes())
-        assert held, "a stream was asked for, and the bytes of request.audio were not sent: send them, too"
+        assert held, "a stream was requested, but the bytes of request.audio were not sent: send them"
 
     def test_a_stream_comes_to_the_transcript_that_was_made(self) -> None:
         """Its last event has all of it."""
         scene = CallScene(streamed=True)
         told = self.told(scene)
         got = getattr(told[-1], "text", "") if told else ""
-        message = f"the provider heard {TRANSCRIPT!r}, and a stream of it ends with {got!r}: lose none of its pieces"
+        message = (
+            f"the provider heard {TRANSCRIPT!r}, but the stream ends with {got!r}: lose none of its pieces"
+        )
         require(got.strip() == TRANSCRIPT, scene, "transcript", message)
 
     def test_a_stream_that_breaks_off_ends_with_its_error(self) -> None:
@@ -202,9 +205,9 @@ class TranscriptionSuite(CallSuite):
 def _ends_with_its_error(told: list[Any]) -> None:
     kinds = [type(event).__name__ for event in told]
     assert kinds.count(ErrorEvent.__name__) == 1, (
-        f"a stream that breaks off has one ErrorEvent, and this one is {kinds}"
+        f"a stream that breaks off must have exactly one ErrorEvent, but this one is {kinds}"
     )
     last = told[-1]
-    assert isinstance(last, ErrorEvent), f"nothing follows the ErrorEvent, and here it is {kinds}"
+    assert isinstance(last, ErrorEvent), f"nothing may follow the ErrorEvent, but this stream is {kinds}"
     reason = getattr(last.error, "reason", None)
-    assert reason == "network_error", f"a connection broke, and the error is {last.error!r}"
+    assert reason == "network_error", f"a connection broke, but the error is {last.error!r}"

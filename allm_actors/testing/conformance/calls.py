@@ -95,17 +95,17 @@ class CallSuite:
         """And usage, where there is any, is never None."""
         response = self.answered(request_id=REQUEST_ID)
         wanted = CAPABILITIES[self.name].response
-        assert isinstance(response, wanted), f"it answered {response!r}, which is no {wanted.__name__}"
+        assert isinstance(response, wanted), f"it answered {response!r}, which is not a {wanted.__name__}"
         assert response.request_id == REQUEST_ID, (
             f"the call's id {REQUEST_ID!r} became {response.request_id!r}: leave it out, or give call.request_id"
         )
-        assert getattr(response, "usage", 0) is not None, "usage is None: leave it out where nothing is known"
+        assert getattr(response, "usage", 0) is not None, "usage is None: if usage is not known, leave it out"
 
     def test_metadata_comes_back_unchanged(self) -> None:
         """The caller's own notes are never sent, changed or lost."""
         returned = self.answered(metadata=METADATA).metadata
         assert {name: returned.get(name) for name in METADATA} == METADATA, (
-            f"the request's metadata {METADATA} came back as {returned}: answer with metadata=request.metadata"
+            f"the request's metadata {METADATA} came back as {returned}: respond with metadata=request.metadata"
         )
 
     def test_what_it_is_asked_about_is_sent(self) -> None:
@@ -114,9 +114,9 @@ class CallSuite:
             self.ask(stage.engine, metadata={"note": NOTE})
             sent = stage.last_sent()
         lost = [word for word in self.words if word not in sent]
-        assert not lost, f"{lost} is not in what was sent: the adapter leaves out what it was asked about"
+        assert not lost, f"{lost} was not sent: the adapter leaves out a part of its input"
         assert NOTE not in sent, (
-            "the request's metadata was sent: it is the caller's own, and only comes back"
+            "the request's metadata was sent to the provider: it belongs to the caller, and must only be returned"
         )
 
     def test_the_model_is_sent(self) -> None:
@@ -133,7 +133,7 @@ class CallSuite:
             self.tries(stage, "api_key", lambda: self.ask(stage.engine, api_key=KEY))
             used = KEY in stage.last_key()  # the other key is nobody's to read: pytest would print it
         assert used, (
-            "the call has an api_key, and another key was sent: use call.api_key where there is one, as "
+            "the call has an api_key, but another key was sent: use call.api_key if there is one, as "
             "allm_actors.engine.keys.fetch(provider, variables, call.api_key) does"
         )
 
@@ -164,7 +164,9 @@ class CallSuite:
     def test_rate_limited(self) -> None:
         """Too many calls, HTTP 429; how long to wait is kept."""
         error = self.fails("rate_limited", retry_after_ms=500)
-        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        assert error.retry_after_ms == 500, (
+            f"the provider asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        )
 
     def test_invalid_request(self) -> None:
         """A request that the provider does not understand, HTTP 400."""
@@ -199,7 +201,7 @@ class CallSuite:
             self.tries(stage, wish, lambda: self.ask(stage.engine, **{wish: value}))
             sent = stage.all_sent().casefold()
         assert any(says(sent, word.casefold()) for word in words), (
-            f"{wish}={value!r} was asked for, and nothing of it was sent: {self.send_or_refuse}"
+            f"{wish}={value!r} was requested, but was not sent: {self.send_or_refuse}"
         )
 
     @property
@@ -215,7 +217,7 @@ class CallSuite:
         except (AdapterError, ValidationError, TypeError, ValueError) as error:
             asked = stage.asked()
             if is_refusal(error, wish, asked):
-                skip(f"the adapter refuses it, as it may: {error}")
+                skip(f"the adapter refuses it, which is allowed: {error}")
             if not asked:
                 raise
 

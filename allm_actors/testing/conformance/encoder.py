@@ -87,9 +87,7 @@ class EncoderSuite:
         encoder = self.encoder()
         for value, other in ((1, True), (0, False), ([1], [True])):
             text, told = (self.text(each, by=encoder) for each in (value, other))
-            assert text != told, (
-                f"{value!r} and {other!r} became {text!r}: keep no texts by the values they are of"
-            )
+            assert text != told, f"{value!r} and {other!r} became {text!r}: do not cache texts by value"
 
     def test_a_fraction(self) -> None:
         """To the last digit."""
@@ -103,7 +101,10 @@ class EncoderSuite:
     def test_an_error_is_marked(self) -> None:
         """With its reason."""
         text = self.text(Err("not_found"), wrapped=True)
-        do = 'the encoder is given Err("not_found") and makes {"error": "not_found"} of it, or says it in its own way'
+        do = (
+            'the encoder gets Err("not_found") and must return {"error": "not_found"}, or the same in its own '
+            "format"
+        )
         assert "not_found" in text, f"the reason is not in {text!r}: {do}"
         if self.json:
             assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error: {do}"
@@ -114,7 +115,7 @@ class EncoderSuite:
         texts = [self.text(Err(reason), wrapped=True) for reason in reasons]
         for words, text in zip((["no such city", "vora"], ["asleep"], ["E42", "30"]), texts, strict=True):
             lost = [word for word in words if word not in text]
-            assert not lost, f"{lost} of the reason is not in {text!r}: write the reason of each Err"
+            assert not lost, f"{lost} of the reason is missing in {text!r}: write the reason of each Err"
             if self.json:
                 assert list(_read(text)) == ["error"], f"{text!r} is not marked as an error"
 
@@ -134,7 +135,8 @@ class EncoderSuite:
         """Look that a text is given as it is."""
         text = self.text(value)
         assert text == value, (
-            f"the text {value!r} became {text!r}: give a str back as it is, without quotes: the model reads it"
+            f"the text {value!r} became {text!r}: return a str unchanged, without quotes, because the model "
+            "reads it"
         )
 
     def keeps(self, value: Any, as_: Any = None) -> None:
@@ -142,7 +144,7 @@ class EncoderSuite:
         text = self.text(value, wrapped=as_ is not None)
         if self.json:
             wanted = value if as_ is None else as_
-            assert _read(text) == wanted, f"{value!r} became {text!r}, which is not the JSON of {wanted!r}"
+            assert _read(text) == wanted, f"{value!r} became {text!r}, which is not JSON for {wanted!r}"
 
     def text(self, value: Any, *, wrapped: bool = False, by: ToolResultEncoder | None = None) -> str:
         """What the model reads when a handler gives this: `by` an encoder, or a new one. `wrapped` values are not the
@@ -172,5 +174,5 @@ def _read(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         raise AssertionError(
-            f"{text!r} is not JSON: write JSON for all but texts, or set `json = False` in the suite"
+            f"{text!r} is not JSON: write JSON for everything but texts, or set `json = False` in the suite"
         ) from None

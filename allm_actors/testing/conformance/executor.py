@@ -38,10 +38,12 @@ __all__ = ["ExecutorSuite"]
 
 ARGUMENTS = {"city": "Lisbon", "days": [1, 2], "until": None, "from": 0, "unit": ""}
 ASKED: Final = [Message(role="user", content="?")]
-UNCHANGED = "return what tool.handler gives, unchanged"
+UNCHANGED = "return the result of tool.handler unchanged"
 AWAITED = "a plain execute() returns the coroutine as it is, and an `async def execute` awaits it"
-LET_THROUGH = "let what a handler raises through, SystemExit as well; the library makes a ToolError of it"
-WITH_CONTEXT = "call tool.run(arguments, context), which gives the handler the context where it wants it"
+LET_THROUGH = (
+    "let every exception of a handler through, also SystemExit; the library turns it into a ToolError"
+)
+WITH_CONTEXT = "call tool.run(arguments, context), which passes the context to a handler that takes it"
 _TENANT: ContextVar[str] = ContextVar("tenant")
 
 
@@ -87,7 +89,7 @@ class ExecutorSuite:
         for value in values:
             raw = self.raw(lambda _, value=value: value)
             kept = isinstance(raw, Ok) and (type(raw.value), raw.value) == (type(value), value)
-            assert kept, f"a handler gave {value!r}, and execute() made it {raw!r}: {UNCHANGED}"
+            assert kept, f"a handler returned {value!r}, but execute() returned {raw!r}: {UNCHANGED}"
 
     def test_a_value_that_json_has_no_form_for_is_one(self) -> None:
         """What the model reads of it is the encoder's to say."""
@@ -112,7 +114,7 @@ class ExecutorSuite:
 
         error = self.error(handler)
         assert error.reason == "handler_raised", (
-            f"a handler raised LookupError, and it is {error!r}: {LET_THROUGH}"
+            f"a handler raised LookupError, but the error is {error!r}: {LET_THROUGH}"
         )
         assert "no such city" in str(error), (
             f"a handler's LookupError('no such city') became {error!r}: {LET_THROUGH}"
@@ -129,7 +131,8 @@ class ExecutorSuite:
 
             self.error(handler)
             assert len(runs) == 1, (
-                f"a handler raised {failure.__name__}, and was run {len(runs)} times: run it once, and let it through"
+                f"a handler raised {failure.__name__} and was run {len(runs)} times: run it once, and let the "
+                "exception through"
             )
 
     def test_equal_calls_are_run_each(self) -> None:
@@ -143,7 +146,8 @@ class ExecutorSuite:
         calls = [script.tool_call("forecast", {"city": "Lisbon"}, id=f"c{n}") for n in range(2)]
         self.run(handler, calls, max_concurrency=1)
         assert len(runs) == 2, (
-            f"two calls with equal arguments, and the handler was run {len(runs)} times: run it for each call"
+            f"there were two calls with equal arguments, but the handler was run {len(runs)} times: run it for "
+            "each call"
         )
 
     def test_an_exit_is_handler_exit(self) -> None:
@@ -156,22 +160,22 @@ class ExecutorSuite:
 
             error = self.error(handler)
             assert error.reason == "handler_exit", (
-                f"a handler raised {leaving!r}, and it is {error!r}: {LET_THROUGH}"
+                f"a handler raised {leaving!r}, but the error is {error!r}: {LET_THROUGH}"
             )
 
     def test_a_tool_error_stays_what_it_is(self) -> None:
         """The model must read which argument does not fit, as the handler of a decorated function says it."""
         error = self.error(made_tool(name="forecast")(_forecast_of_a_day))
         assert error.reason == "invalid_arguments", (
-            f"a handler raised ToolError('invalid_arguments'), and it is {error!r}: {LET_THROUGH}"
+            f"a handler raised ToolError('invalid_arguments'), but the error is {error!r}: {LET_THROUGH}"
         )
 
     def test_a_tool_without_a_handler_is_not_found(self) -> None:
         """There is nothing to run."""
         error = self.error(None)
         assert error.reason == "not_found", (
-            f"tool.handler is None, and the error is {error!r}: look at it first, and "
-            'raise ToolError("not_found", tool_name=tool.name)'
+            f"tool.handler is None, but the error is {error!r}: check for None first, and raise "
+            'ToolError("not_found", tool_name=tool.name)'
         )
 
     def test_the_arguments_arrive_and_are_the_handlers_own(self) -> None:
@@ -185,12 +189,13 @@ class ExecutorSuite:
 
         _, step, raw = self.step(handler)
         assert got == [ARGUMENTS], (
-            f"the model called with {ARGUMENTS}, and the handler was run with each of {got}, which made {raw!r}: "
-            "run it once, with the arguments that execute() was given"
+            f"the model called with {ARGUMENTS}, but the handler was run with {got}, and the result is "
+            f"{raw!r}: run it once, with the arguments that execute() received"
         )
         assert step.response is not None
         assert step.response.tool_calls[0].arguments == ARGUMENTS, (
-            "the handler changed its arguments, and with them the conversation: give it those that execute() was given"
+            "the handler changed its arguments, and this changed the conversation: pass it the arguments that "
+            "execute() received"
         )
 
     def test_a_second_parameter_gets_the_context(self) -> None:
@@ -202,7 +207,9 @@ class ExecutorSuite:
             return "ok"
 
         engine, _, raw = self.step(handler)
-        assert got, f"a handler of (arguments, context) was not run, which made {raw!r}: {WITH_CONTEXT}"
+        assert got, (
+            f"a handler of (arguments, context) was not run, and the result is {raw!r}: {WITH_CONTEXT}"
+        )
         _is_of_the_call(got[0], engine)
 
     def test_calls_of_one_step_have_their_own_answers(self) -> None:
@@ -230,7 +237,7 @@ class ExecutorSuite:
         _, events, _ = self.run(awaited if waits else handler, calls, max_concurrency=2)
         got = [event.result for event in events if isinstance(event, ToolExecutionCompleted)]
         assert got == [Ok(True)] * 2, (
-            f"two handlers that wait for each other came to {got}: hold no lock while a handler runs"
+            f"two handlers that wait for each other ended with {got}: hold no lock while a handler runs"
         )
 
     def test_a_handler_hears_that_its_call_was_cancelled(self) -> None:
@@ -252,8 +259,8 @@ class ExecutorSuite:
         stream.close()
         over.wait(2 * self.patience)
         assert heard == [True], (
-            f"a call was cancelled while its handler waited for that on context.cancelled, which told it {heard}: "
-            "give the handler the context that execute() was given"
+            f"a call was cancelled while its handler waited on context.cancelled, which returned {heard}: pass "
+            "the handler the context that execute() received"
         )
 
     def test_a_handler_sees_the_variables_of_its_caller(self) -> None:
@@ -265,15 +272,15 @@ class ExecutorSuite:
         finally:
             _TENANT.reset(token)
         assert seen == ["Ana's"], (
-            f"a context variable of the caller's is {seen} for the handler: run it where execute() was called, or with "
-            "contextvars.copy_context().run"
+            f"a context variable of the caller is {seen} in the handler: run it where execute() was called, or "
+            "with contextvars.copy_context().run"
         )
 
     def test_a_decorated_tool_gets_its_context(self) -> None:
         """A parameter that is annotated as `ToolContext`: the signature of such a handler is that of its function."""
         _, _, raw = self.step(made_tool(name="forecast")(_whose_forecast), arguments={})
         assert raw == Ok("Ana"), (
-            f"@tool made a handler of f(context: ToolContext), which gave {raw!r}: {WITH_CONTEXT}"
+            f"@tool made a handler of f(context: ToolContext), which returned {raw!r}: {WITH_CONTEXT}"
         )
 
     def has_its_own(self, at_once: int) -> None:
@@ -289,15 +296,15 @@ class ExecutorSuite:
         _, events, _ = self.run(handler, calls, max_concurrency=at_once)
         got = {each.id: each.result for each in events if isinstance(each, ToolExecutionCompleted)}
         assert got == wanted, (
-            f"{at_once} at a time, handlers gave {wanted}, and execute() made it {got}: "
-            "keep no arguments, context or answer of a call on the executor"
+            f"with {at_once} at a time, the handlers returned {wanted}, but execute() returned {got}: store no "
+            "arguments, context or result of a call on the executor"
         )
 
     def passes(self, given: Any, arrives: Any = None) -> None:
         """Look that a handler's answer arrives as it is, or as what is said."""
         raw = self.raw(lambda _: given)
         assert raw == (given if arrives is None else arrives), (
-            f"a handler gave {given!r}, and execute() made it {raw!r}: {UNCHANGED}"
+            f"a handler returned {given!r}, but execute() returned {raw!r}: {UNCHANGED}"
         )
 
     def raw(self, handler: Any) -> Any:
@@ -307,7 +314,7 @@ class ExecutorSuite:
     def error(self, handler: Any) -> ToolError:
         """The error that the tool ended with; the model was told of it."""
         _, step, raw = self.step(handler)
-        assert isinstance(raw, Err), f"nothing could be answered, and {raw!r} was: {LET_THROUGH}"
+        assert isinstance(raw, Err), f"no result was possible, but execute() returned {raw!r}: {LET_THROUGH}"
         assert isinstance(raw.reason, ToolError), raw.reason
         assert '"error"' in str(step.tool_results[0].content)
         return raw.reason
@@ -345,7 +352,7 @@ class ExecutorSuite:
 
 def _is_of_the_call(context: Any, engine: Engine) -> None:
     """Look that a handler was given the context of its call."""
-    say = "the handler was not given the context that execute() was given"
+    say = "the handler did not get the context that execute() received"
     assert isinstance(context, ToolContext), f"{say}, but {context!r}: {WITH_CONTEXT}"
     assert context.context == {"user": "Ana"}, say
     assert context.tool_call is not None, say
@@ -354,7 +361,7 @@ def _is_of_the_call(context: Any, engine: Engine) -> None:
     assert context.engine == engine, say
     assert context.session_id is None, say
     assert context.cancelled is not None, (
-        f"{say}: it has no `cancelled`, and a handler never hears that its call was cancelled"
+        f"{say}: it has no `cancelled`, so a handler is never told that its call was cancelled"
     )
     assert not context.cancelled, say
 

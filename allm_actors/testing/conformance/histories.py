@@ -51,7 +51,8 @@ class HistoryLaws(WishLaws):
             ids = [call.id for call in response.tool_calls]
             if ids != [call.id for call in CALLS]:
                 skip(
-                    f"the ids of scene.tool_calls became {ids}: the calls of this provider have none, as they may"
+                    f"the ids of scene.tool_calls became {ids}: the calls of this provider have no ids, which "
+                    "is allowed"
                 )
             calling = Message(
                 role="assistant", content=response.text() or "", metadata={"tool_calls": response.tool_calls}
@@ -61,8 +62,8 @@ class HistoryLaws(WishLaws):
             sent = stage.last_sent()
         lost = [call_id for call_id in ids if sent.count(call_id) < 2]
         assert not lost, (
-            f"the calls {lost} were answered, and not both call and answer were sent with the id: send the id of each "
-            "call, and the tool_call_id of each tool's message"
+            f"the calls {lost} were answered, but call and answer were not both sent with the id: send the id "
+            "of each call, and the tool_call_id of each tool's message"
         )
 
 

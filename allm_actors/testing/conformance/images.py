@@ -48,11 +48,11 @@ class ImageSuite(CallSuite):
         """`usage.images` is how many there are."""
         response = self.answered()
         images, counted = response.images, response.usage.images
-        assert images, "a provider that answers makes a picture, and there is none"
-        assert all(isinstance(image, Image) for image in images), f"these are no Images: {images}"
+        assert images, "the provider made a picture, but the response has none"
+        assert all(isinstance(image, Image) for image in images), f"these are not Images: {images}"
         assert counted == len(images), (
-            f"pictures: {len(images)}, and usage.images is {counted}; "
-            "answer with usage=ImageUsage(images=len(images))"
+            f"the response has {len(images)} pictures, but usage.images is {counted}; respond with "
+            "usage=ImageUsage(images=len(images))"
         )
 
     def test_as_many_pictures_come_as_were_asked_for(self) -> None:
@@ -60,7 +60,7 @@ class ImageSuite(CallSuite):
         scene = CallScene(images=3)
         with self.ready(scene) as stage:
             count = len(self.ask(stage.engine, n=3).images)
-        message = f"n=3 was asked for, and {count} came: send request.n, and answer with all that comes"
+        message = f"n=3 was requested, but {count} came: send request.n, and return all pictures that arrive"
         require(count == 3, scene, "images", message)
 
     def test_pictures_that_did_not_come_are_not_counted(self) -> None:
@@ -69,11 +69,11 @@ class ImageSuite(CallSuite):
             try:
                 response = self.ask(stage.engine, n=3)
             except AdapterError as error:
-                skip(f"to this adapter fewer pictures than were asked for are a failure: {error}")
+                skip(f"this adapter fails when it gets fewer pictures than requested: {error}")
         images, counted = response.images, response.usage.images
         assert counted == len(images), (
-            f"n=3 was asked for, {len(images)} came, and usage.images is {counted}; "
-            "answer with usage=ImageUsage(images=len(images))"
+            f"n=3 was requested and {len(images)} came, but usage.images is {counted}; respond with "
+            "usage=ImageUsage(images=len(images))"
         )
 
     def test_each_picture_is_one_that_was_made(self) -> None:
@@ -82,12 +82,12 @@ class ImageSuite(CallSuite):
         with self.ready(scene) as stage:
             images = self.ask(stage.engine, n=3).images
         if any(image.source[0] == "url" for image in images):
-            skip("the pictures of this adapter are behind URLs, as they may be")
+            skip("the pictures of this adapter are URLs, which is allowed")
         got, wanted = sorted(image.to_bytes() for image in images), sorted(pictures_of(3))
         whole = len({*got} & {*wanted})
         message = (
-            f"the provider made 3 pictures, and {whole} of them came back as they were, among {len(got)}: give each "
-            "its own bytes, decoded where the provider writes base64, as Image.from_base64 does"
+            f"the provider made 3 pictures, but only {whole} of the {len(got)} that came back are unchanged: "
+            "give each its own bytes, decoded if the provider writes base64, as Image.from_base64 does"
         )
         require(got == wanted, scene, "pictures", message)
 
@@ -96,7 +96,7 @@ class ImageSuite(CallSuite):
         here = [image for image in self.answered().images if image.source[0] != "url"]
         types = [image.mime_type for image in here]
         assert all((each or "").startswith("image/") for each in types), (
-            f"the MIME types of the pictures are {types}: give the one that the provider says, or always sends"
+            f"the MIME types of the pictures are {types}: use the type that the provider names, or always sends"
         )
 
     def test_the_size_is_sent_or_refused(self) -> None:
@@ -123,8 +123,8 @@ class ImageSuite(CallSuite):
             facade.generate_image(stage.engine, request)
             sent, held = stage.all_sent(), stage.holds(PICTURE)
         assert held, (
-            "the bytes of request.input_images are in nothing that was sent, neither as they are nor in base64: "
-            "send them, or leave 'edit' out of supported_operations()"
+            "the bytes of request.input_images were not sent, neither raw nor in base64: send them, or leave "
+            "'edit' out of supported_operations()"
         )
         assert says(sent, "a hat"), "the prompt of an edit was not sent"
 
@@ -149,8 +149,8 @@ class ImageSuite(CallSuite):
             self.tries(stage, wish, lambda: facade.generate_image(stage.engine, request))
             lost = [each for each in (*pictures, mask) if each is not None and not stage.holds(each)]
         assert not lost, (
-            f"request.{wish} was given to an edit, and of its bytes {lost} was nothing sent, neither as they are nor "
-            f"in base64: {self.send_or_refuse}"
+            f"request.{wish} was given to an edit, but its bytes {lost} were not sent, neither raw nor in "
+            f"base64: {self.send_or_refuse}"
         )
 
     def holds_to_its_operations(self, operation: str, request: ImageRequest) -> None:
@@ -164,17 +164,18 @@ class ImageSuite(CallSuite):
                 refused, count = error, stage.asked() if stage.counts else 0
         if operation in adapter.supported_operations():
             assert refused is None, (
-                f"supported_operations() has {operation!r}, and it was refused: {refused!r}"
+                f"supported_operations() has {operation!r}, but it was refused: {refused!r}"
             )
             return
-        assert refused is not None, f"{operation} was carried out, and supported_operations() lacks it"
+        assert refused is not None, f"{operation} was carried out, but supported_operations() lacks it"
         assert refused.reason == "unsupported_operation", f"{operation}: it failed with {refused!r}"
         assert refused.metadata.get("operation") == operation, (
-            f"{operation!r} was refused without its name: raise "
+            f"{operation!r} was refused without the name of the operation: raise "
             'ImageAdapterError("unsupported_operation", metadata={"operation": request.operation})'
         )
         assert count == 0, (
-            f"{operation!r} was refused after requests: {count}; look at it before anything is sent"
+            f"{operation!r} was refused, but not before anything was sent (requests: {count}): check the "
+            "operation first"
         )
 
 
@@ -182,4 +183,4 @@ def skip_unless_it_edits(stage: Stage) -> None:
     """Skip the law where the adapter has no edits."""
     adapter = find_capable(CAPABILITIES["image"], stage.engine.image_adapter)
     if "edit" not in adapter.supported_operations():
-        skip("this adapter edits no pictures, as it may")
+        skip("this adapter does not edit pictures, which is allowed")

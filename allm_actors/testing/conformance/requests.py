@@ -77,8 +77,8 @@ class RequestLaws:
         """`retry=False` is kept, also where trying again might help."""
         count, _ = self.refused("provider_unavailable", retry=False)
         assert count == 1, (
-            f"requests: {count}, for a call with retry=False; try again only where "
-            "next_delay(policy_of(call.retry), attempt, error, jitter) says how long to wait"
+            f"requests: {count}, for a call with retry=False; try again only if "
+            "next_delay(policy_of(call.retry), attempt, error, jitter) returns a delay"
         )
 
     def test_it_asks_as_often_as_the_policy_says(self) -> None:
@@ -86,8 +86,8 @@ class RequestLaws:
         count, error = self.refused("provider_unavailable", retry=AGAIN)
         wanted = ATTEMPTS if worth_a_retry(error) else 1
         assert count == wanted, (
-            f"requests: {count}, and retry={AGAIN} means {wanted} for {error!r}; it is the adapter that tries "
-            "again, if next_delay(policy_of(call.retry), attempt, error, jitter) says when"
+            f"requests: {count}, and retry={AGAIN} means {wanted} for {error!r}; the adapter itself must try "
+            "again, after the delay that next_delay(policy_of(call.retry), attempt, error, jitter) returns"
         )
 
     def test_a_refused_key_is_not_tried_again(self) -> None:
@@ -95,8 +95,8 @@ class RequestLaws:
         count, error = self.refused("authentication_failed", retry=AGAIN)
         skip_if_worth_a_retry(count, error)
         assert count == 1, (
-            f"requests: {count}, with a key that was refused; next_delay() gives None for such an error, which means: "
-            "tell it, and do not ask again"
+            f"requests: {count}, with a key that was refused; next_delay() returns None for such an error, so "
+            "report the error and do not ask again"
         )
 
     def test_it_waits_as_long_as_the_provider_asks(self) -> None:
@@ -109,11 +109,13 @@ class RequestLaws:
             took, count = (time.monotonic() - began) * 1000, stage.asked()
         if count < 2:
             skip(
-                "it was not asked again, and test_it_asks_as_often_as_the_policy_says looks whether it had to be"
+                "it was not asked again; test_it_asks_as_often_as_the_policy_says checks whether it should "
+                "have been"
             )
         message = (
-            f"the provider asked to wait {_WAIT_MS} ms, and was asked again within {took:.0f}: wait as long as "
-            f"next_delay(policy_of(call.retry), attempt, error, jitter) says of {error!r}, and give it retry_after_ms"
+            f"the provider asked to wait {_WAIT_MS} ms, but was asked again within {took:.0f}: wait as long as "
+            f"next_delay(policy_of(call.retry), attempt, error, jitter) says for {error!r}, and set its "
+            "retry_after_ms"
         )
         require(took > _WAIT_MS * _EARLY, scene, "retry_after_ms", message)
 
@@ -124,8 +126,8 @@ class RequestLaws:
                 answer_with_tools(stage, [question()], api_key=key)
                 sent = key in stage.last_key()  # the other key is nobody's to read: pytest would print it
                 assert sent, (
-                    "a call was given a key of its own, and another one has arrived: look with "
-                    "keys.fetch(name, variables, call.api_key), at each call, and keep no client that has a key"
+                    "a call was given its own key, but another key arrived: use keys.fetch(name, variables, "
+                    "call.api_key) at each call, and keep no client that holds a key"
                 )
 
     def test_the_model_is_sent(self) -> None:
@@ -138,9 +140,7 @@ class RequestLaws:
             [_SYSTEM, *_TALK], [str(each.content) for each in (_SYSTEM, *_TALK)], "the messages"
         )
         places = [sent.index(str(message.content)) for message in _TALK]
-        assert places == sorted(places), (
-            "the messages were sent in another order than that of request.messages"
-        )
+        assert places == sorted(places), "the messages were not sent in the order of request.messages"
 
     def test_every_system_message_is_sent(self) -> None:
         """The words of a host, and those of whoever uses it."""
@@ -198,10 +198,12 @@ class RequestLaws:
             second = answer_with_tools(stage, [question()])
             sent = stage.last_sent() if stage.sent is not None else ""
         assert first.text() == second.text(), (
-            f"the provider said the same twice, and what came back was {first.text()!r} and then {second.text()!r}: "
-            "keep nothing of a call on the adapter"
+            f"the provider gave the same answer twice, but {first.text()!r} and then {second.text()!r} came "
+            "back: store nothing of a call on the adapter"
         )
-        assert secret not in sent, "what another call asked was sent: keep nothing of a call on the adapter"
+        assert secret not in sent, (
+            "the content of another call was sent: store nothing of a call on the adapter"
+        )
 
     def finds(self, messages: list[Message], words: list[str], what: str, **options: Any) -> str:
         """The request that was sent, after a look that every one of the words is in it."""
@@ -246,7 +248,7 @@ def answer_with_tools(stage: Stage, messages: list[Message], **options: Any) -> 
         asked = stage.asked() if stage.counts else 1
         if not any(is_refusal(refused, wish, asked) for wish in (*options, "messages")):
             raise
-        skip(f"the adapter refuses it, as it may: {refused}")
+        skip(f"the adapter refuses it, which is allowed: {refused}")
 
 
 def question() -> Message:

@@ -156,7 +156,7 @@ class Stage:
     def last_key(self) -> str:
         """The key of the last request. Skips the law where the stage does not look at keys."""
         if self.keys is None:
-            skip("give Stage(keys=…): a function that gives the key of each request that has arrived")
+            skip("give Stage(keys=…): a function that returns the key of each request that has arrived")
         keys = self.keys()
         assert keys, (
             "Stage.keys() is empty after a call: it must have an item for each request that has arrived"
@@ -172,7 +172,8 @@ class Stage:
     def _kept(self) -> Sequence[Any]:
         if self.sent is None:
             skip(
-                "give Stage(sent=…): a function that gives what has arrived at your provider, request by request"
+                "give Stage(sent=…): a function that returns what has arrived at your provider, request by "
+                "request"
             )
         sent = self.sent()
         assert sent, (
@@ -220,8 +221,8 @@ def require(held: bool, scene: Looked, name: str, message: str) -> None:
         return
     if name not in scene.looked_at:
         skip(
-            f"{message}. Or your stage does not play it, for it never looks at scene.{name}: "
-            "let your provider do what that says, and this law can be tried"
+            f"{message}. Or your stage does not play it, because it never looks at scene.{name}: make your "
+            "provider do what that says, so that this law can be tested"
         )
     raise AssertionError(message)
 
@@ -242,14 +243,15 @@ def skip_if_worth_a_retry(count: int, error: AdapterError) -> None:
     """Skip the law where a refused key was tried again because the stage says it with such a status."""
     if count > 1 and worth_a_retry(error):
         skip(
-            f"your stage refuses a key with HTTP {error.status}, which is worth trying again: use scene.status"
+            f"your stage refuses a key with HTTP {error.status}, for which the library tries again: use "
+            "scene.status"
         )
 
 
 def skip_if_used_up(error: Exception) -> None:
     """Skip the law where a scripted stage has a script for the first of its calls alone."""
     if getattr(error, "reason", None) == "no_scripted_response":
-        skip("your stage plays a script for one call, and this law makes two: give it `scripts`")
+        skip("your stage plays a script for one call, but this law makes two: give it `scripts`")
 
 
 def soon(condition: Callable[[], Any], seconds: float) -> bool:

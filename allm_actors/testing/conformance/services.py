@@ -43,16 +43,16 @@ class EmbeddingSuite(CallSuite):
         response = self.answered()
         places = sorted(each.index for each in response.embeddings)
         assert places == list(range(len(self.texts))), (
-            f"{len(self.texts)} texts became embeddings with index {places}: "
-            "give each text an Embedding whose index is its place"
+            f"{len(self.texts)} texts became embeddings with index {places}: give each text an Embedding whose "
+            "index is the position of the text"
         )
         lengths = {len(vector) for vector in response.vectors()}
         assert lengths == {response.dimensions()} != {0}, (
-            f"the vectors of one model have the lengths {lengths}"
+            f"the vectors of one model differ in length: {lengths}"
         )
         values = [value for vector in response.vectors() for value in vector]
         assert all(isinstance(value, float) and math.isfinite(value) for value in values), (
-            f"not all of these are floats, or numbers at all: {values[:9]}"
+            f"not all of these are floats: {values[:9]}"
         )
 
     def test_each_text_has_the_vector_that_was_made_of_it(self) -> None:
@@ -63,8 +63,8 @@ class EmbeddingSuite(CallSuite):
         wanted = [list(vector) for vector in VECTORS]
         held = len(got) == len(wanted) and all(map(_is_near, got, wanted))
         message = (
-            f"the provider made {wanted} of the texts, and {[each[:9] for each in got]} came back: "
-            "the index of each Embedding is the place of its text"
+            f"the provider made {wanted} of the texts, but {[each[:9] for each in got]} came back: the index "
+            "of each Embedding must be the position of its text"
         )
         require(held, scene, "vectors", message)
 
@@ -83,8 +83,8 @@ class EmbeddingSuite(CallSuite):
         self.skip_if_without("truncate")
         cut, whole = (self.sent_for(truncate) for truncate in (True, False))
         assert cut != whole, (
-            "truncate=False was asked for, and what was sent is the same as for truncate=True: "
-            f"{self.send_or_refuse}; or say without = ('truncate',) in your suite, if your provider never cuts a text"
+            f"truncate=False was requested, but the same was sent as for truncate=True: {self.send_or_refuse}; "
+            "or set without = ('truncate',) in your suite, if your provider never cuts a text"
         )
 
     def sent_for(self, truncate: bool) -> str:
@@ -96,7 +96,7 @@ class EmbeddingSuite(CallSuite):
     def skip_if_without(self, wish: str) -> None:
         """Skip the law about what the provider has no word for."""
         if wish in self.without:
-            skip(f"this provider has no word for {wish}, as the suite's `without` says")
+            skip(f"this provider has no option for {wish}, as the suite's `without` says")
 
     def shortens(self) -> bool:
         """Whether vectors come as short as they are asked for, however long the provider makes them."""
@@ -126,14 +126,15 @@ class ModerationSuite(CallSuite):
         """And each is a verdict, not a guess."""
         results = self.answered().results
         assert all(isinstance(result, ModerationResult) for result in results), (
-            f"not all are verdicts: {results}"
+            f"not all of these are ModerationResults: {results}"
         )
         places = [result.index for result in results]
         assert places == [0, 1], (
-            f"two texts became verdicts with index {places}: give each text a ModerationResult with its place, in order"
+            f"two texts became verdicts with index {places}: give each text a ModerationResult with the "
+            "position of the text, in order"
         )
         flags = [result.flagged for result in results]
-        assert all(type(flag) is bool for flag in flags), f"flagged is True or False, and here it is {flags}"
+        assert all(type(flag) is bool for flag in flags), f"flagged must be True or False, but it is {flags}"
 
     def test_each_text_has_its_own_verdict(self) -> None:
         """What the provider flags is flagged, and nothing else: harm that is taken for clean is let through."""
@@ -143,8 +144,8 @@ class ModerationSuite(CallSuite):
                 results = self.ask(stage.engine).results
             got = tuple(result.flagged for result in results)
             message = (
-                f"of two texts the provider flagged {flags}, and what came back is flagged {got}: "
-                "give each text the verdict on it"
+                f"for two texts the provider answered flagged={flags}, but flagged={got} came back: give each "
+                "text its own verdict"
             )
             require(got == flags, scene, "verdicts", message)
 
@@ -153,9 +154,9 @@ class ModerationSuite(CallSuite):
         for result in self.answered().results:
             scores = result.category_scores
             unjudged = sorted(scores.keys() - result.categories.keys())
-            assert not unjudged, f"category_scores has {unjudged}, which categories lacks"
+            assert not unjudged, f"category_scores has {unjudged}, but categories does not"
             assert all(isinstance(score, float) and 0 <= score <= 1 for score in scores.values()), (
-                f"a score is a float from 0 to 1: {scores}"
+                f"a score must be a float from 0 to 1: {scores}"
             )
 
 
@@ -173,7 +174,7 @@ class ClassificationSuite(CallSuite):
         """And of no other."""
         types = {id: answer.type for id, answer in self.answered().answers.items()}
         wanted = {id: asked.type for id, asked in QUESTIONS.items()}
-        assert types == wanted, f"the questions are {wanted}, and the answers {types}"
+        assert types == wanted, f"the questions are of types {wanted}, but the answers are {types}"
 
     def test_answers_are_within_what_was_asked(self) -> None:
         """An option that there is, a place on the scale, a probability."""

@@ -58,7 +58,9 @@ class StreamSuite:
     def test_refused_rate_limited(self) -> None:
         """Too many calls."""
         error = self.refuses("rate_limited", retry_after_ms=500)
-        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        assert error.retry_after_ms == 500, (
+            f"the provider asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        )
 
     def test_refused_invalid_request(self) -> None:
         """A request that the provider does not understand."""
@@ -94,20 +96,22 @@ class StreamSuite:
         with self.stage(scene) as stage:
             events = list(stream_generate(stage.engine, [question()]))
         assert isinstance(events[0], MessageStarted), (
-            f"a stream begins with MessageStarted, not with {events[0]!r}"
+            f"a stream must begin with MessageStarted, not with {events[0]!r}"
         )
         fragments = [event.delta for event in events if isinstance(event, TextDelta)]
         text = "".join(scene.text)
         assert "".join(fragments) == text, (
-            f"the provider said {scene.text}, and the fragments are {fragments}"
+            f"the provider said {scene.text}, but the fragments are {fragments}"
         )
-        assert len(fragments) > 1, "the whole text came in one piece: tell a TextDelta for each that arrives"
+        assert len(fragments) > 1, (
+            "the whole text came in one piece: yield a TextDelta for each piece that arrives"
+        )
         whole = [event.text for event in events if isinstance(event, TextCompleted)]
-        assert whole in ([], [text]), f"the text is {text!r}, and TextCompleted says {whole}"
+        assert whole in ([], [text]), f"the text is {text!r}, but TextCompleted has {whole}"
         ends = [event for event in events if isinstance(event, MessageCompleted)]
         reasons = [event.finish_reason for event in ends]
         assert reasons == ["stop"], (
-            f"an answer ends with one MessageCompleted, here with 'stop', not with {reasons}"
+            f"an answer must end with one MessageCompleted, here with 'stop', not with {reasons}"
         )
         last = max(at for at, event in enumerate(events) if isinstance(event, TextDelta | TextCompleted))
         assert events.index(ends[0]) > last, "text came after the message was complete"
@@ -118,11 +122,12 @@ class StreamSuite:
         with self.stage(scene) as stage:
             message = _message(_read(stage))
         assert message.role == "assistant", (
-            f"the message of an answer is the assistant's, not the {message.role}'s"
+            f"the message of an answer must have the role 'assistant', not {message.role!r}"
         )
         text = "".join(scene.text)
         assert _text(message) == text, (
-            f"{text!r} was told, and MessageCompleted.message says {message.content!r}: give it the same text"
+            f"the events have {text!r}, but MessageCompleted.message has {message.content!r}: give it the same "
+            "text"
         )
 
     def test_the_message_has_the_calls_that_were_told(self) -> None:
@@ -133,8 +138,8 @@ class StreamSuite:
         told = [(e.id, e.name, e.arguments) for e in events if isinstance(e, ToolCallCompleted)]
         has = [(call.id, call.name, call.arguments) for call in _message(events).tool_calls]
         assert has == told, (
-            f"the calls {told} were told, and MessageCompleted.message has {has}: "
-            'give it metadata={"tool_calls": […]}, with a ToolCall for each'
+            f"the events have the calls {told}, but MessageCompleted.message has {has}: give it "
+            'metadata={"tool_calls": […]}, with a ToolCall for each'
         )
 
     def test_the_message_has_the_text_beside_its_calls(self) -> None:
@@ -145,7 +150,8 @@ class StreamSuite:
         told = "".join(event.delta for event in events if isinstance(event, TextDelta))
         has = _text(_message(events))
         assert has == told, (
-            f"{told!r} was told before the calls, and MessageCompleted.message says {has!r}: give it the same text"
+            f"the events have {told!r} before the calls, but MessageCompleted.message has {has!r}: give it the "
+            "same text"
         )
 
     def test_two_streams_at_once_are_two(self) -> None:
@@ -163,8 +169,8 @@ class StreamSuite:
             said = "".join(event.delta for event in events if isinstance(event, TextDelta))
             whole = [event.text for event in events if isinstance(event, TextCompleted)]
             assert (said, whole) in ((text, []), (text, [text])), (
-                f"the provider said {text!r} to each of two at once, and one was told {said!r}, and whole {whole}: "
-                "keep nothing of a call on the adapter"
+                f"the provider said {text!r} to each of two calls at once, but one got {said!r}, and {whole} "
+                "as the whole text: store nothing of a call on the adapter"
             )
 
     def test_a_tool_call_is_begun_and_completed_once(self) -> None:
@@ -173,18 +179,22 @@ class StreamSuite:
         with self.stage(scene) as stage:
             events = self.tool_events(stage)
         ids = [event.id for event in events if isinstance(event, ToolCallCompleted)]
-        message = f"the provider made {len(CALLS)} calls, and there are {len(ids)} ToolCallCompleted"
+        message = f"the provider made {len(CALLS)} calls, but there are {len(ids)} ToolCallCompleted"
         require(len(ids) == len(CALLS), scene, "tool_calls", message)
         begun = [event.id for event in events if isinstance(event, ToolCallStarted)]
-        assert sorted(begun) == sorted(ids), f"the calls {begun} were begun, and the calls {ids} completed"
+        assert sorted(begun) == sorted(ids), (
+            f"the calls {begun} were started, but the calls {ids} were completed"
+        )
         for call_id in ids:
             _is_one_call(events, call_id)
 
     def test_a_failure_in_the_middle_is_an_event(self) -> None:
         """What was said before stays; how long to wait is kept."""
         error = self.breaks("rate_limited", retry_after_ms=500)
-        assert isinstance(error, AdapterError), f"the provider failed, and the error is {error!r}"
-        assert error.retry_after_ms == 500, f"it asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        assert isinstance(error, AdapterError), f"the provider failed, but the error is {error!r}"
+        assert error.retry_after_ms == 500, (
+            f"the provider asked to wait 500 ms: give retry_after_ms=500 to {error!r}"
+        )
 
     def test_a_connection_that_breaks_in_the_middle_is_an_event(self) -> None:
         """Half an answer is no answer, whatever was said before."""
@@ -207,11 +217,11 @@ class StreamSuite:
             count = stage.asked() if stage.counts else 1
         said = [event.delta for event in events if isinstance(event, TextDelta)]
         assert said.count(scene.text[0]) < 2, (
-            f"{scene}: a reader has read {said}, the beginning more than once: after the first event nothing is tried "
-            "again; tell the ErrorEvent"
+            f"{scene}: a reader got {said}, with the beginning more than once: after the first event, do not "
+            "try again; yield the ErrorEvent"
         )
         assert count == 1, (
-            f"{scene}: requests: {count}; after the first event nothing is tried again: tell the ErrorEvent"
+            f"{scene}: requests: {count}; after the first event, do not try again: yield the ErrorEvent"
         )
         _one_error(events)
 
@@ -227,11 +237,11 @@ class StreamSuite:
             )
             stream = stream_generate(stage.engine, [question()])
             taken = list(itertools.islice(stream, 2))
-            assert len(taken) == 2, f"the provider said a piece, and the stream was only {taken}"
-            assert stage.cleanups() == 0, "it was cleaned up before anybody left"
+            assert len(taken) == 2, f"the provider sent a piece of text, but the stream has only {taken}"
+            assert stage.cleanups() == 0, "the stream was cleaned up before its reader left"
             stream.close()
             assert soon(stage.cleanups, 0.5), "nothing was cleaned up within 0.5 s"
-            assert stage.cleanups() == 1, "it was cleaned up more than once"
+            assert stage.cleanups() == 1, "the stream was cleaned up more than once"
 
     def test_a_silence_is_an_event(self) -> None:
         """A provider that stops in the middle of its answer."""
@@ -241,7 +251,7 @@ class StreamSuite:
         if not _has_begun(events):  # on a busy machine the first word may take longer than that
             with self.stage(Scene(kind="stalls")) as stage:
                 events = _read(stage, stream_timeout=10 * self.patience)
-        assert _has_begun(events), "what was said before is lost"
+        assert _has_begun(events), "the text before the failure is lost"
         error = _one_error(events)
         assert isinstance(error, AdapterError)
         assert error.reason == "timeout", error
@@ -249,9 +259,9 @@ class StreamSuite:
     def test_nothing_happens_before_the_first_pull(self) -> None:
         """An unread stream asks nobody."""
         with self.stage(Scene(kind="answers")) as stage:
-            assert stage.counts, "the Stage must count requests for this law: give it requests=…, or sent=…"
+            assert stage.counts, "the Stage must count requests for this law: pass it requests=…, or sent=…"
             stream = stream_generate(stage.engine, [question()])
-            assert not soon(stage.asked, 0.05), "it was asked before anybody read"
+            assert not soon(stage.asked, 0.05), "the provider was asked before the stream was read"
             next(stream)
             assert soon(stage.asked, 5.0)
             stream.close()
@@ -263,7 +273,7 @@ class StreamSuite:
         except (AdapterError, ValidationError) as refused:
             if refused.reason not in REFUSALS:
                 raise
-            skip(f"the adapter refuses tools, as it may: {refused}")
+            skip(f"the adapter refuses tools, which is allowed: {refused}")
 
     def refuses(self, reason: str, *, retry_after_ms: int | None = None, **options: Any) -> AdapterError:
         """The error of a call that is refused, after a look at what else was said."""
@@ -274,9 +284,7 @@ class StreamSuite:
             except AdapterError as raised:
                 error: Any = raised
             else:
-                assert not any(isinstance(event, TextDelta) for event in events), (
-                    f"{scene}: it said something"
-                )
+                assert not any(isinstance(event, TextDelta) for event in events), f"{scene}: it produced text"
                 error = _one_error(events)
         assert isinstance(error, AdapterError), f"{scene}: it failed with {error!r}"
         assert error.reason == reason, f"{scene}: it failed with {error!r}"
@@ -288,7 +296,7 @@ class StreamSuite:
         with self.stage(scene) as stage:
             events = _read(stage)
         said = [event.delta for event in events if isinstance(event, TextDelta)]
-        assert said, f"{scene}: what was said before is lost"
+        assert said, f"{scene}: the text before the failure is lost"
         error = _one_error(events)
         assert error.reason == reason, f"{scene}: it failed with {error!r}"
         return error
@@ -303,8 +311,9 @@ class StreamSuite:
         told = [event for event in events if isinstance(event, ErrorEvent | MessageCompleted)]
         held = any(isinstance(event, ErrorEvent) and event.error.reason in reasons for event in told)
         message = (
-            f"the answer failed in the middle, and ended with {told}: tell an ErrorEvent with an "
-            f"AdapterError({reasons[0]!r}, …), and MessageCompleted only at the end that the provider itself has said"
+            f"the answer failed in the middle, but ended with {told}: yield an ErrorEvent with an "
+            f"AdapterError({reasons[0]!r}, …), and MessageCompleted only when the provider itself has ended "
+            "the answer"
         )
         require(held, scene, name, message)
         _one_error(events)
@@ -327,22 +336,24 @@ def _is_one_call(events: list[Event], call_id: str) -> None:
         each for each in told if isinstance(each, MessageCompleted) or each.id == call_id
     ]
     assert isinstance(first, ToolCallStarted), (
-        f"a call begins with ToolCallStarted, and this one with {first!r}"
+        f"a call must begin with ToolCallStarted, but this one begins with {first!r}"
     )
     assert isinstance(last, ToolCallCompleted), (
-        f"a call ends with ToolCallCompleted, and this one with {last!r}"
+        f"a call must end with ToolCallCompleted, but this one ends with {last!r}"
     )
     assert isinstance(end, MessageCompleted), f"{end!r} came after MessageCompleted"
     text = "".join(each.arguments_delta for each in written if isinstance(each, ToolCallDelta))
     assert not text or json.loads(text) == last.arguments, (
-        f"the fragments of a call are {text!r}, and its arguments {last.arguments!r}"
+        f"the fragments of a call are {text!r}, but its arguments are {last.arguments!r}"
     )
 
 
 def _message(events: list[Event]) -> Message:
     """What an answer was completed with."""
     messages = [event.message for event in events if isinstance(event, MessageCompleted)]
-    assert len(messages) == 1, f"an answer ends with one MessageCompleted, and here are {len(messages)}"
+    assert len(messages) == 1, (
+        f"an answer must end with exactly one MessageCompleted, but there are {len(messages)}"
+    )
     return messages[0]
 
 
@@ -361,7 +372,7 @@ def _one_error(events: Sequence[Event]) -> AllmError:
     error: Any = getattr(events[places[0]], "error", None)
     assert isinstance(error, AllmError), error
     late = [event for event in events[places[0] + 1 :] if not _only_ends(event, error)]
-    assert not late, f"nothing is told after an ErrorEvent, and here {late} is, among {kinds}"
+    assert not late, f"nothing may follow an ErrorEvent, but {late} does, among {kinds}"
     return error
 
 

@@ -38,7 +38,7 @@ class WishLaws(RequestLaws):
         warm = self.finds([question()], [_WARM], "request.temperature", temperature=float(_WARM))
         if cold in (warm.replace(_WARM, "0.0"), warm.replace(_WARM, "0")):
             return  # a request without a temperature may have one of the adapter's, which is zero
-        _differ("temperature=0.0", cold, plain, how="ask `is not None`, for zero is as good as false")
+        _differ("temperature=0.0", cold, plain, how="check with `is not None`, because zero counts as false")
 
     def test_that_a_tool_must_be_called_is_sent_or_refused(self) -> None:
         """`tool_choice="required"`: a model that may choose answers with a text, and nobody reads it."""
@@ -61,8 +61,9 @@ class WishLaws(RequestLaws):
         strict, loose = self.compared("response_format", *forms)
         if strict == loose and not self.tells_strict:
             skip(
-                "strict=True and strict=False of a response_format were sent alike, as is right where the provider has "
-                "no word for that; where it has, set tells_strict = True in your suite, and this law can be tried"
+                "strict=True and strict=False of a response_format were sent alike, which is right if the "
+                "provider has no option for it; if it has one, set tells_strict = True in your suite, so that "
+                "this law can be tested"
             )
         _differ("strict=True of a response_format", strict, loose)
 
@@ -76,14 +77,14 @@ class WishLaws(RequestLaws):
         told = [self.finds([question()], [], name, **options, **{name: wish}) for wish in wishes]
         if self.finds([question()], [], name, **options, **{name: wishes[-1]}) != told[-1]:
             skip(
-                f"two requests for the same differ, so nothing can be said of {name}: leave out of what Stage.sent "
-                "gives whatever is new in every request, such as an id or the time"
+                f"two equal requests were sent differently, so nothing can be said of {name}: remove from what "
+                "Stage.sent returns whatever is new in every request, such as an id or the time"
             )
         return told
 
 
 def _differ(wish: str, wished: str, *others: str, how: str = "send it") -> None:
     assert wished not in others, (
-        f"{wish} made no difference to what was sent: the adapter leaves it out; {how}, or raise "
+        f"{wish} did not change what was sent: the adapter leaves it out; {how}, or raise "
         'ValidationError("unsupported_capability", …) in stream(), before anything is sent'
     )

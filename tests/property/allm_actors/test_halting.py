@@ -217,7 +217,7 @@ def test_tools_of_the_call_and_compact_ones_are_run_too() -> None:
 
 def test_a_store_of_each_runs_own_is_made_by_a_function() -> None:
     with pytest.raises(
-        TypeError, match="store is a function that gives each run a store of its own, not a str"
+        TypeError, match="store must be a function that returns a new store for each run, not a str"
     ):
         prove_halting(engine(), schedules=5, store="x.db")
 

@@ -99,5 +99,5 @@ class Misspelt(SessionMachine):
 
 @pytest.mark.parametrize("machine", [Asynchronous, Remote, Misspelt], ids=lambda machine: machine.__name__)
 def test_an_agent_that_cannot_be_asked_keeps_no_promise(machine: type[SessionMachine]) -> None:
-    with pytest.raises(AssertionError, match="refused for no reason"):
+    with pytest.raises(AssertionError, match="refused without a reason"):
         run_state_machine_as_test(machine, settings=settings(TO_A_BUG, max_examples=30))

@@ -197,7 +197,7 @@ def test_many_clients_are_served_at_once() -> None:
 
 
 def test_waiting_in_vain_says_what_was_seen() -> None:
-    what_was_seen = "not so within 0.01 s; seen so far: 0 requests, 0 open connections"
+    what_was_seen = "the condition did not hold within 0.01 s; seen so far: 0 requests, 0 open connections"
     with LoopbackServer([]) as server, pytest.raises(TimeoutError, match=what_was_seen):
         server.wait_for(lambda s: s.connections == 1, timeout=0.01)
 
@@ -261,17 +261,21 @@ def test_whoever_answers_with_something_else_hears_of_it(given):
     with LoopbackServer(lambda _request: given) as server:
         response = httpx.post(f"{server.url}/v1", content=b"{}", timeout=10)
         assert response.status_code == 500
-        assert f"must return a Reply, and gave: {type(given).__name__}" in response.text
+        assert f"must return a Reply, got: {type(given).__name__}" in response.text
 
 
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({"body": "text"}, TypeError, "body of a Reply is bytes, got: str"),
-        ({"chunks": ["text"]}, TypeError, "chunks of a Reply is bytes, got: str"),
-        ({"chunks": b"text"}, TypeError, "chunks of a Reply is a list of bytes and gates, got: bytes"),
-        ({"raw": [1]}, TypeError, "raw of a Reply is bytes, got: int"),
-        ({"headers": {"x-name": "Zoë ☃"}}, ValueError, "the header 'x-name' of a Reply has a letter"),
+        ({"body": "text"}, TypeError, "body of a Reply must be bytes, got: str"),
+        ({"chunks": ["text"]}, TypeError, "chunks of a Reply must be bytes, got: str"),
+        ({"chunks": b"text"}, TypeError, "chunks of a Reply must be a list of bytes and gates, got: bytes"),
+        ({"raw": [1]}, TypeError, "raw of a Reply must be bytes, got: int"),
+        (
+            {"headers": {"x-name": "Zoë ☃"}},
+            ValueError,
+            "the header 'x-name' of a Reply has a character that is not allowed",
+        ),
     ],
 )
 def test_a_reply_that_cannot_be_sent_is_refused_where_it_is_made(fields, error, words):
