@@ -197,14 +197,14 @@ def _json_of(content: Any) -> str:
     except RecursionError:
         why = "it contains itself, or is nested too deeply"
     except (TypeError, ValueError) as error:
-        why = f"{error}; give text, plain data or parts of a message, and of an error its text"
+        why = f"{error}; give text, plain data or message parts, and for an error its text"
     raise TypeError(f"allm.tool_result cannot write this {type(content).__name__} as JSON: {why}")
 
 
 def _checked_name(name: Any) -> Any:
     if not (isinstance(name, str) and TOOL_NAME.fullmatch(name)):
         raise ValueError(
-            f"a tool's name is 1 to 64 letters, digits, _ and -, got: {name!r}; give it a name= like that"
+            f"a tool's name must be 1 to 64 letters, digits, _ and -, got: {name!r}; pass such a name as name="
         )
     return name
 
@@ -223,7 +223,7 @@ def _once(builder: str, name: str, given: Any, options: dict[str, Any]) -> Any:
         return given
     if given is not None:
         raise TypeError(
-            f"allm.{builder} was given {name} twice, first by its place and then as {name}=…; give one of them"
+            f"allm.{builder} was given {name} twice, by position and as {name}=…; give only one of them"
         )
     return options.pop(name)
 

@@ -389,10 +389,10 @@ class SessionStatusError(AllmError, ValueError):
 
 # What providers ask of the parts of messages; what `validate` asks has words of its own.
 _ADVICE = {
-    "missing_mime_type": "say what it is, with mime_type=, as in 'image/png'",
-    "unsupported_image_format": "pictures are image/png, image/jpeg, image/webp or image/gif",
-    "unresolvable_image": "its file cannot be read, or its Base64 not be decoded",
-    "unresolvable_document": "its file cannot be read, or its Base64 not be decoded",
+    "missing_mime_type": "set mime_type=, for example to 'image/png'",
+    "unsupported_image_format": "pictures must be image/png, image/jpeg, image/webp or image/gif",
+    "unresolvable_image": "its file cannot be read, or its Base64 cannot be decoded",
+    "unresolvable_document": "its file cannot be read, or its Base64 cannot be decoded",
     "image_too_large": "send a smaller one, or its URL",
     "document_too_large": "send a smaller one, or its URL",
     "unsupported_document_format": "the provider does not read that type; send its text, with TextPart",

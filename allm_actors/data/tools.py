@@ -116,7 +116,7 @@ def _as_found(module: str, name: str, fields: dict[str, Any]) -> Tool:
     found = _found(module, name)
     if not isinstance(found, Tool):
         raise AttributeError(  # noqa: TRY004 - as pickle itself, for what is not there
-            f"there is no tool {name} in {module} any more, of which this one was pickled"
+            f"this tool was pickled as {name} of {module}, which is not there any more; restore it"
         )
     return Tool(**fields, handler=found.handler)
 

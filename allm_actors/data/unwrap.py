@@ -23,7 +23,7 @@ def unwrap(response: Response) -> str:
     given: object = response
     if not isinstance(given, Response):
         got = type(given).__name__
-        raise TypeError(f"unwrap takes a Response, got {got}; of a chat's result it is final_response")
+        raise TypeError(f"unwrap takes a Response, got {got}; for a ChatResult, pass its final_response")
     if response.finish_reason == "stop":
         return _text(response)
     error = response.metadata.get("error") if response.finish_reason == "error" else None

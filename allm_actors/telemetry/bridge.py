@@ -56,7 +56,7 @@ def _check(logger: Any) -> None:
         advice = (
             "pass structlog.get_logger(…); structlog.stdlib writes to the loggers of the standard library"
         )
-        raise TypeError(f"log_events wants a structlog logger, got {type(logger).__name__}; {advice}")
+        raise TypeError(f"log_events needs a structlog logger, got {type(logger).__name__}; {advice}")
 
 
 def _log(logger: Any, event: Event, *, content: bool) -> None:

@@ -48,16 +48,18 @@ def attach(id: str, handler: Handler, events: str | Iterable[str] | None = None)
     if not callable(handler):
         raise TypeError(f"a telemetry handler must be callable, got: {handler!r}")
     if is_async(handler):
-        text = f"a telemetry handler is called at once and never awaited, so it must be a plain function: {handler!r}"
+        text = f"a telemetry handler must be a plain function, because it is never awaited, got: {handler!r}"
         raise TypeError(text)
     if not isinstance(events, str | Iterable | None):
-        raise TypeError(f"events must be the name of one, several names, or None for all, got: {events!r}")
+        raise TypeError(
+            f"events must be the name of an event, several names, or None for all, got: {events!r}"
+        )
     names = EVENTS if events is None else (events,) if isinstance(events, str) else tuple(events)
     for name in names:
         check_event(name)
     with _lock:
         if id in _attached:
-            raise ValueError(f"a telemetry handler {id!r} is attached already; detach it, or use another id")
+            raise ValueError(f"a telemetry handler {id!r} is already attached; detach it, or use another id")
         _rebuild({**_attached, id: (frozenset(names), handler)})
 
 

@@ -71,5 +71,5 @@ def check_event(name: object) -> None:
 def _check(name: object, known: tuple[str, ...], what: str) -> None:
     if name not in known:
         near = get_close_matches(str(name), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+        hint = f"; did you mean {near[0]!r}?" if near else f"; the names are {', '.join(known)}"
         raise ValueError(f"there is no telemetry {what} {name!r}{hint}")

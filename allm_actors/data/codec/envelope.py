@@ -90,12 +90,14 @@ def _tree(text: str | bytes) -> Any:
     try:  # reads the surrogates and the great numbers that the fast reader refuses
         return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        why_not = f"it is not JSON at line {error.lineno}, column {error.colno} ({error.msg})"
+        why_not = f"syntax error at line {error.lineno}, column {error.colno} ({error.msg})"
         raise _malformed(why_not) from None
     except UnicodeError:
         raise _malformed("it is not UTF-8") from None
     except ValueError as error:  # NaN and the like, or more digits than Python reads
-        raise _malformed(str(error) if "not JSON" in str(error) else "a number in it is too long") from None
+        raise _malformed(
+            str(error) if "not JSON" in str(error) else "it has a number with too many digits"
+        ) from None
 
 
 def _refuse_constant(name: str) -> Any:

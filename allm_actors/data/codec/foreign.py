@@ -30,7 +30,10 @@ _BASES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
 )
 _PLAIN = (str, int, float, bytes, type(None))
 _REQUESTS = frozenset(cls for cls in CODES if cls.__name__.endswith("Request"))
-_HANDLER = "give the tool without its handler (handler=None), and the engine that runs it the one with it"
+_HANDLER = (
+    "encode the tool without its handler (handler=None), and give the tool with its handler to the engine that "
+    "runs it"
+)
 
 
 class Unencodable(Exception):
@@ -125,7 +128,7 @@ def _find(value: Any, path: str, above: tuple[int, ...], nulls: bool) -> tuple[s
     if nulls and (lost := _lost(value)) is not None:
         return (
             f"{path}.{lost.name}",
-            f"it is None, and would be read as {_default(lost)}; leave it out",
+            f"it is None, which would be read back as {_default(lost)}; leave it out",
         )
     if type(value) in _REQUESTS and _has_key(value.options):
         return f"{path}.options['api_key']", "a key is never written; pass api_key= with the call"
@@ -174,8 +177,8 @@ def _advice(value: Any) -> str:
     if callable(value):
         return f"it is a function or another callable; {_HANDLER}"
     if isinstance(value, BaseException):
-        return f"it is a {type(value).__name__}; keep str(error), or one of this library's errors"
+        return f"it is a {type(value).__name__}; use str(error), or one of this library's errors"
     return (
-        f"its type is {type(value).__name__}; keep plain data (text, numbers, bytes, lists, tuples, dicts), "
-        "or give the type an encoding with allm_actors.data.codec.register"
+        f"its type is {type(value).__name__}; use plain data (text, numbers, bytes, lists, tuples, dicts), or "
+        "give the type an encoding with allm_actors.data.codec.register"
     )

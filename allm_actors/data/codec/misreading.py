@@ -57,7 +57,7 @@ def found(value: Any) -> str:
     if isinstance(value, str):
         return repr(value) if len(value) <= _LONGEST_WORD else kind_of(value)
     if isinstance(value, (int, float)):
-        return repr(value) if abs(value) < 2**64 else "a great number"
+        return repr(value) if abs(value) < 2**64 else "a very large number"
     if isinstance(value, list):
         return f"a list of {len(value)}"
     if isinstance(value, dict):
@@ -70,8 +70,8 @@ def unknown_word(value: Any, known: Iterable[str]) -> str:
     """That a value is none of the words that may stand there, and which those are."""
     words = sorted(known)
     near = get_close_matches(value, words, n=1) if isinstance(value, str) and len(value) < 100 else []
-    advice = f"did you mean {near[0]!r}?" if near else f"it may be {', '.join(map(repr, words))}"
-    return f"is {found(value)}, which is not known there; {advice}"
+    advice = f"did you mean {near[0]!r}?" if near else f"it must be one of {', '.join(map(repr, words))}"
+    return f"is {found(value)}, which is not a known value there; {advice}"
 
 
 def why(error: Exception) -> str:

@@ -55,7 +55,7 @@ def from_msgpack(data: bytes) -> Any:
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise _corrupt(f"{len(data)} bytes that are not MessagePack ({why(error)})") from None
     if not (type(head) is list and len(head) == 2 and type(head[0]) is int and head[0] > 0):
-        raise _corrupt(f"no schema version at the front, but {found(head)}")
+        raise _corrupt(f"they begin with {found(head)}, not with a schema version")
     if head[0] > SCHEMA_VERSION:
         raise _newer(f"they have schema version {head[0]}, this version reads up to {SCHEMA_VERSION}")
     try:
@@ -277,7 +277,7 @@ def _shape_unpacker(code: int | str) -> Unpacker:
     if shape is None:
         raise StoreError(
             "newer_schema",
-            message=f"a value in them has the type {found(code)}, which nothing registered here",
+            message=f"a value in them has the type {found(code)}, which is not registered here",
         )
     build = shape.build
     if shape.code is None:
@@ -292,7 +292,8 @@ def _shape_unpacker(code: int | str) -> Unpacker:
         }
         if len(fields) < len(content) - 1:
             raise StoreError(
-                "newer_schema", message=f"a {shape.cls.__name__} in them has more fields than are known here"
+                "newer_schema",
+                message=f"a {shape.cls.__name__} in them has more fields than this version knows",
             )
         for name in names[len(fields) :]:
             fields[name] = required[name]()

@@ -30,13 +30,16 @@ def raise_top(tree: Any, as_: type[Any] | str | None) -> Any:
     if isinstance(tree, dict) and isinstance(tree.get("__type__"), str):
         return _raise_tagged(tree)
     if as_ is None:
-        what = f'is {found(tree)} without a "__type__"; say what it is, as in from_json(text, as_=Message)'
+        what = f'is {found(tree)} without a "__type__"; name its type, as in from_json(text, as_=Message)'
         raise _problem("format", "missing_type_tag", what=what)
     wanted: object = as_
     shape = shape_of_tag(wanted) if isinstance(wanted, str) else _shape_of_class(wanted)
     if shape is None:
         name = as_ if isinstance(as_, str) else getattr(as_, "__name__", type(as_).__name__)
-        what = f"cannot be read: as_={name!r} is no class or tag of this library, such as Message or 'ALLM.Message'"
+        what = (
+            f"cannot be read: as_={name!r} is not a class or tag of this library, such as Message or "
+            "'ALLM.Message'"
+        )
         raise _problem("format", "unknown_type_tag", what=what)
     return _read(shape, tree)
 
@@ -99,7 +102,7 @@ def _raise_tagged(tree: dict[str, Any]) -> Any:
     try:
         return reader(tree["data"])
     except (TypeError, ValueError, OverflowError):
-        what = f'is tagged {tag!r}, and its "data" ({found(tree["data"])}) is not that'
+        what = f'is tagged {tag!r}, but its "data" ({found(tree["data"])}) does not fit that tag'
         raise _problem("data", "malformed_struct", what=what) from None
 
 

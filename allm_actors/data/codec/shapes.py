@@ -168,7 +168,7 @@ def register(
             f"the tag {tag!r} belongs to {_tags[tag].__name__}; choose another for {cls.__name__}"
         )
     if cls in CODES:
-        raise ValueError(f"{cls.__name__} has an encoding already")
+        raise ValueError(f"{cls.__name__} already has an encoding")
     _shapes[cls] = _registered(cls, tag, to_fields, from_fields)
     _tags[tag] = cls
 
@@ -226,7 +226,7 @@ def _registered(
         names = [f.name for f in msgspec.structs.fields(cls)]
     else:
         raise TypeError(
-            f"{cls.__name__} is no msgspec Struct and no dataclass: give to_fields and from_fields"
+            f"{cls.__name__} is neither a msgspec Struct nor a dataclass; give to_fields and from_fields"
         )
     get, known = _getter(names), frozenset(names)
     return Shape(
@@ -291,7 +291,7 @@ def _builder(cls: type[Any]) -> Callable[[dict[str, Any]], Any]:
 def _error_builder(cls: type[errors.AllmError]) -> Callable[[dict[str, Any]], Any]:
     def build(fields: dict[str, Any]) -> errors.AllmError:
         if not (isinstance(fields.get("reason"), str) and isinstance(fields.get("message"), str | None)):
-            raise TypeError("an error's reason and message are text")
+            raise TypeError("an error's reason and message must be text")
         return cls.from_fields(fields)
 
     return build

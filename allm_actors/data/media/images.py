@@ -80,8 +80,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("not a data URI of the form data:<mime>;base64,<payload>")
         if "/" not in mime_type.partition(";")[0]:
             raise ValueError(
-                "missing_mime_type: the data URI does not say what kind of picture it is, as in "
-                "data:image/png;base64,<payload>; put it there, or use Image.from_base64(payload, 'image/png')"
+                "missing_mime_type: the data URI has no MIME type, as in data:image/png;base64,<payload>; add "
+                "it, or use Image.from_base64(payload, 'image/png')"
             )
         return cls.from_base64(payload, mime_type)
 

@@ -44,8 +44,8 @@ def check_source(source: Any, what: str) -> None:
     """Raises ValueError (`invalid_source`) unless the source of `what` is one."""
     if not is_source(source):
         raise ValueError(
-            f"invalid_source: the source of the {what} must be ('binary', bytes), ('base64', text), ('url', text) or "
-            f"('file', path), got {_shown(source)}; from_bytes, from_base64 and the like make it"
+            f"invalid_source: the source of the {what} must be ('binary', bytes), ('base64', text), ('url', "
+            f"text) or ('file', path), got {_shown(source)}; from_bytes, from_base64 and so on make one"
         )
 
 

@@ -29,30 +29,30 @@ def _one_of(words: Any) -> str:
 
 _BELONGS: dict[tuple[str, str], str] = {
     ("temperature", "out_of_range"): "a number from 0 to 2",
-    ("response_format", "invalid_shape"): "'text' or a dict, such as allm.json_schema(name, type) makes",
+    ("response_format", "invalid_shape"): "'text' or a dict, such as allm.json_schema(name, type)",
     ("response_format", "unknown"): _one_of(["binary", "base64", "url"]),
     (
         "prompt_cache",
         "invalid_shape",
-    ): "as an option of a call True, otherwise a dict with 'key' and with 'retention', which is 'short' or 'long'",
+    ): "True (only as an option of a call), or a dict with 'key' and a 'retention' of 'short' or 'long'",
     ("role", "unknown"): _one_of(get_args(Role)),
     ("status", "unknown"): _one_of(get_args(SessionStatus)),
     ("operation", "unknown"): _one_of(["generate", "edit", "variation"]),
     ("format", "unknown"): _one_of(FORMATS),
     ("task_type", "unknown"): _one_of(get_args(TaskType)),
     ("type", "unknown"): _one_of(get_args(QuestionType)),
-    ("name", "invalid_format"): "1 to 64 letters, digits, _ and - (say it with name=)",
-    ("name", "reserved_tool_name"): "a name that is no word of tool_choice (say it with name=)",
+    ("name", "invalid_format"): "1 to 64 letters, digits, _ and - (set it with name=)",
+    ("name", "reserved_tool_name"): "a name that is not a word of tool_choice (set it with name=)",
     ("content", "invalid_type"): "text, or a list of TextPart, ImagePart and DocumentPart",
     ("speed", "must_be_positive"): "a number above 0",
     ("size", "invalid_shape"): "a text such as '1024x1024', or a tuple of two whole numbers above 0",
     ("messages", "invalid_type"): "a list of messages, such as [allm.user('…')]",
-    ("messages.*", "invalid_type"): "a Message, such as allm.user('…') makes",
+    ("messages.*", "invalid_type"): "a Message, such as allm.user('…')",
     ("tools", "invalid_type"): "a list of tools (see allm.tool)",
     ("tools.*", "invalid_type"): "a Tool (see allm.tool)",
     ("thread", "invalid_type"): "a Thread",
-    ("questions.*", "invalid_type"): "a ClassificationQuestion, as ClassificationQuestion.choice(…) makes it",
-    ("criteria", "invalid_shape"): "None, or a dict with what 'true' and what 'false' means",
+    ("questions.*", "invalid_type"): "a ClassificationQuestion, such as ClassificationQuestion.choice(…)",
+    ("criteria", "invalid_shape"): "None, or a dict that says what 'true' and 'false' mean",
     ("schema", "not_a_map"): "a dict with a JSON Schema",
     **{
         ("", code): words
@@ -62,8 +62,8 @@ _BELONGS: dict[tuple[str, str], str] = {
             "not_a_list": "a list",
             "not_a_map": "a dict",
             "not_a_boolean": "True or False",
-            "invalid_image": "an Image with a source, as Image.from_file and the like make it",
-            "invalid_audio": "an Audio with a source, as Audio.from_file and the like make it",
+            "invalid_image": "an Image with a source, such as Image.from_file makes",
+            "invalid_audio": "an Audio with a source, such as Audio.from_file makes",
         }.items()
     },
 }
@@ -75,38 +75,41 @@ _ADVICE: dict[tuple[str, str], str] = {
     (
         "content",
         "invalid_part_type",
-    ): "each part must be a TextPart, an ImagePart or a DocumentPart, with a source as Image.from_file makes it",
+    ): (
+        "each part must be a TextPart, an ImagePart or a DocumentPart, with a source such as Image.from_file "
+        "sets"
+    ),
     (
         "",
         "invalid_part_type",
-    ): "each must be a text or an ImagePart, with a source as Image.from_file and the like make it",
-    ("input_images", "invalid_count"): "an edit is of one picture or two, and a variation of one",
+    ): "each must be a text or an ImagePart, with a source such as Image.from_file sets",
+    ("input_images", "invalid_count"): "an edit takes one or two pictures, and a variation takes one",
     (
         "input_images",
         "must_be_empty",
-    ): "a picture is changed with operation='edit', as allm.edit_image says it",
-    ("prompt", "required_for_operation"): "say what is to be seen, as a text that is not empty",
-    ("prompt", "not_allowed_for_operation"): "a variation has none; with one it is an edit",
-    ("criteria", "too_few_levels"): "a scale has two levels or more",
+    ): "to change a picture, use operation='edit' or allm.edit_image",
+    ("prompt", "required_for_operation"): "describe the picture in a non-empty text",
+    ("prompt", "not_allowed_for_operation"): "a variation takes no prompt; use an edit if you need one",
+    ("criteria", "too_few_levels"): "a scale needs at least two levels",
     ("messages", "empty"): "give at least one message, such as [allm.user('…')]",
-    ("tools", "duplicate_name"): "a model could not tell two tools of one name apart; rename one",
+    ("tools", "duplicate_name"): "a model cannot tell two tools with the same name apart; rename one",
     (
         "tool_call_id",
         "required",
-    ): "a tool message says which call it answers, as allm.tool_result(id, …) does",
+    ): "a tool message must say which call it answers, as allm.tool_result(id, …) does",
     **dict.fromkeys(
         (("tool_calls", "invalid_type"), ("pending_tool_calls", "invalid_type")),
-        "they are a list of ToolCall values, as allm.from_json makes them",
+        "it must be a list of ToolCall values, such as allm.from_json returns",
     ),
     ("", "empty"): "it must not be empty",
-    ("", "unknown_tool_call_id"): "no message before it makes the call that it answers",
-    ("", "already_answered"): "the call that it answers has an answer already",
+    ("", "unknown_tool_call_id"): "no message before it contains the call that it answers",
+    ("", "already_answered"): "the call that it answers already has an answer",
     (
         "",
         "unanswered_tool_call",
     ): "each of its calls needs an id and an answer of its own, as allm.tool_result(id, …) makes",
-    ("", "required_for_status"): "a session of that status has one",
-    ("", "error_required_for_status"): "a session that ended in an error has it in metadata['error']",
+    ("", "required_for_status"): "a session with that status must have one",
+    ("", "error_required_for_status"): "a session that ended in an error must have it in metadata['error']",
 }
 
 

@@ -21,8 +21,8 @@ __all__ = ["json_schema", "of_function", "of_type"]
 
 _DEFS = "#/$defs/"
 _UNSUPPORTED = (
-    "JSON has no such thing; use a dataclass, a TypedDict, a Struct or a pydantic model, or a type such as str and "
-    "make the object of it yourself"
+    "JSON has no form for it; use a dataclass, a TypedDict, a Struct or a pydantic model, or take a type such "
+    "as str and build the object yourself"
 )
 _UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, inside the type
 _FORMATS = {"datetime": "date-time", "time": "time"}

@@ -142,8 +142,8 @@ def _refuse_self(function: Any) -> None:
     name = _name(function)
     method = name.rpartition(".")[2]
     raise TypeError(
-        f"{name}: no model can give {first.name}; leave the method undecorated and make a tool of the bound one, "
-        f"allm.tool(instance.{method}), or annotate {first.name}, if it is an argument"
+        f"{name}: a model cannot give {first.name}; leave the method undecorated and make a tool of the bound "
+        f"method, allm.tool(instance.{method}), or annotate {first.name} if it is an argument for the model"
     )
 
 

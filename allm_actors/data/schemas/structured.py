@@ -33,7 +33,7 @@ def response_format_of(model: Any) -> dict[str, Any]:
         )
     if of_type(model).get("type") != "object":
         raise TypeError(
-            f"response_model {shown} is not an object in JSON; give a type with fields, such as a dataclass with one"
+            f"response_model {shown} is not an object in JSON; wrap it in a type with fields, such as a dataclass"
         )
     return json_schema(re.sub(r"[^A-Za-z0-9_-]", "_", shown)[:64], model)
 
@@ -47,14 +47,14 @@ def parse(text: str, model: Any) -> Any:
     try:
         value = msgspec.json.decode(fenced[1] if fenced else text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ValueError(f"it is not one JSON object and nothing else ({error})") from None
+        raise ValueError(f"it must be one JSON object and nothing else ({error})") from None
     return convert(value, model)
 
 
 def misfit(problem: str, retries: int) -> ValidationError:
     """The error of a call whose answer never had the form that was asked for."""
     times = (
-        "" if retries == 0 else ", nor did the next one" if retries == 1 else f", nor did the next {retries}"
+        "" if retries == 0 else ", even after 1 retry" if retries == 1 else f", even after {retries} retries"
     )
     message = f"the model's answer does not fit the response_model{times}: {problem}"
     return ValidationError("invalid_response", [("parsed", problem)], message=message)

@@ -96,7 +96,7 @@ CIRCLE["again"] = CIRCLE
         (CIRCLE, "this dict as JSON: it contains itself"),
         (
             ToolError("timeout"),
-            "this ToolError as JSON: .*; give text, plain data or .*, and of an error its text",
+            "this ToolError as JSON: .*; give text, plain data or .*, and for an error its text",
         ),
         ([object()], "this list as JSON: .* give text"),
         ([10**5000], "this list as JSON: .* give text"),
@@ -346,12 +346,12 @@ def test_a_name_that_no_provider_takes_is_refused(name):
         lambda: tool(name=name)(lambda: 1),
         lambda: tool(name=name, description="", schema={}),
     ):
-        with pytest.raises(ValueError, match=r"name is 1 to 64 letters, digits, _ and -, got: "):
+        with pytest.raises(ValueError, match=r"name must be 1 to 64 letters, digits, _ and -, got: "):
             build()
 
 
 def test_a_lambda_needs_a_name():
-    with pytest.raises(ValueError, match=r"got: '<lambda>'; give it a name="):
+    with pytest.raises(ValueError, match=r"got: '<lambda>'; pass such a name as name="):
         tool(lambda: 1)
     assert tool(name="one")(lambda: 1).handler({}) == 1
 
@@ -521,10 +521,10 @@ def test_a_method_is_a_tool_when_it_is_bound():
     assert Shop.opens.handler({"day": "Monday"}) == "Monday"
 
     with pytest.raises(
-        TypeError, match=r"Shop\.price: no model can give self; .* allm\.tool\(instance\.price\)"
+        TypeError, match=r"Shop\.price: a model cannot give self; .* allm\.tool\(instance\.price\)"
     ):
         tool(Shop.price)
-    with pytest.raises(TypeError, match="no model can give cls"):
+    with pytest.raises(TypeError, match="a model cannot give cls"):
         tool(name="n")(Shop.name.__func__)
 
 

@@ -54,7 +54,7 @@ def test_a_validation_error_counts_its_failures_and_lists_them_where_it_explains
 def test_a_part_that_cannot_be_sent_says_what_to_do():
     error = ValidationError("invalid_message", [(["content", 0, 1], "unresolvable_image"), ("a", [])])
     assert (
-        "content.0.1: unresolvable_image (its file cannot be read, or its Base64 not be decoded); a: (list)"
+        "content.0.1: unresolvable_image (its file cannot be read, or its Base64 cannot be decoded); a: (list)"
         in str(error.explained())
     )
 

@@ -57,7 +57,7 @@ def test_a_copy_shares_nothing_that_can_be_changed():
 def test_a_tool_that_is_not_there_any_more_says_so(monkeypatch):
     kept = pickle.dumps(add)
     monkeypatch.setitem(globals(), "add", None)
-    with pytest.raises(AttributeError, match=r"there is no tool add in .* any more"):
+    with pytest.raises(AttributeError, match=r"pickled as add of .*, which is not there any more"):
         pickle.loads(kept)
 
 

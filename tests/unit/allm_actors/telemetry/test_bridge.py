@@ -168,7 +168,7 @@ def test_a_value_that_cannot_be_shown_is_a_line_all_the_same(lines):
     "logger", [3, logging.getLogger("x"), logging.LoggerAdapter(logging.getLogger("x")), object()]
 )
 def test_only_a_structlog_logger_is_taken(logger):
-    refused = pytest.raises(TypeError, match=r"wants a structlog logger, got .*; pass structlog.get_logger")
+    refused = pytest.raises(TypeError, match=r"needs a structlog logger, got .*; pass structlog.get_logger")
     with refused, telemetry.log_events(logger):
         pass
     assert not telemetry.listening()

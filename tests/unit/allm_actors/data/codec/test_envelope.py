@@ -358,7 +358,7 @@ def test_what_has_no_encoding_is_refused_by_its_place(value, place):
     ids=["metadata", "deep", "usage", "in a map"],
 )
 def test_a_none_that_would_be_read_as_something_else_is_refused(value, place):
-    with pytest.raises(TypeError, match=r"is None, and would be read as .*; leave it out") as caught:
+    with pytest.raises(TypeError, match=r"is None, which would be read back as .*; leave it out") as caught:
         to_json(value)
     assert str(caught.value).startswith(f"{place} cannot be encoded: ")
     assert from_msgpack(to_msgpack(value)) == value
@@ -432,7 +432,7 @@ ROBOT = {"role": "robot", "content": "hi"}
         ("", ["line 1, column 1"]),
         ("NaN", ["NaN is not JSON"]),
         ("[" * 100_000, ["nested too deeply"]),
-        ("1" * 10_000, ["a number in it is too long"]),
+        ("1" * 10_000, ["it has a number with too many digits"]),
         (b"\xff", ["not UTF-8"]),
         ("[1]", ["$ is a list of 1", "as_=Message"]),
         (tagged("ALLM.Thread", messages=[{}, {}, ROBOT]), ["$.messages[2].role is 'robot'", "'assistant', "]),

@@ -129,8 +129,8 @@ def test_a_refusal_says_where_and_what(tree, reason, words):
 def test_a_refusal_says_what_the_bytes_are():
     for data, words in [
         (b"\xc1", "1 bytes that are not MessagePack (DecodeError: "),
-        (msgspec.msgpack.encode(KEY), "no schema version at the front, but a text of length 26"),
-        (msgspec.msgpack.encode([1]), "but a list of 1"),
+        (msgspec.msgpack.encode(KEY), "they begin with a text of length 26"),
+        (msgspec.msgpack.encode([1]), "they begin with a list of 1"),
     ]:
         with pytest.raises(StoreError) as caught:
             from_msgpack(data)
@@ -226,7 +226,7 @@ class TestRegister:
 
         with pytest.raises(ValueError, match=r"'ALLM.Message' belongs to Message"):
             register(Other, "ALLM.Message")
-        with pytest.raises(ValueError, match="Message has an encoding already"):
+        with pytest.raises(ValueError, match="Message already has an encoding"):
             register(Message, "Test.Message")
         with pytest.raises(TypeError, match="give to_fields and from_fields"):
             register(Other, "Test.Other")

@@ -133,7 +133,7 @@ def test_what_is_said_of_such_a_type_is_for_its_user():
     class Plain: ...
 
     with pytest.raises(
-        TypeError, match=r"no JSON Schema for .*Plain.*: JSON has no such thing; use a dataclass"
+        TypeError, match=r"no JSON Schema for .*Plain.*: JSON has no form for it; use a dataclass"
     ) as caught:
         of_type(Plain)
     assert "hook" not in str(caught.value)

@@ -73,11 +73,11 @@ def test_text_becomes_the_value():
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "not one JSON object"),
-        ("Here: {}", "not one JSON object"),
-        ('{"name": "a"} and more', "not one JSON object"),
-        ("[" * 100_000, "not one JSON object"),
-        ("\ud800", "not one JSON object"),
+        ("", "must be one JSON object"),
+        ("Here: {}", "must be one JSON object"),
+        ('{"name": "a"} and more', "must be one JSON object"),
+        ("[" * 100_000, "must be one JSON object"),
+        ("\ud800", "must be one JSON object"),
         ("7", "Expected `object`, got `int`"),
         ("{}", "missing required field `name`"),
         ('{"name": "a", "mood": "furious"}', "`mood`"),
@@ -90,7 +90,9 @@ def test_what_does_not_fit_says_what_to_change(text, problem):
 
 
 def test_the_errors_say_whose_fault_it_is():
-    assert str(misfit("x", 2)) == "the model's answer does not fit the response_model, nor did the next 2: x"
+    assert (
+        str(misfit("x", 2)) == "the model's answer does not fit the response_model, even after 2 retries: x"
+    )
     broken = broken_model(Cat, "KeyError: 'x'")
     assert "Cat cannot be made" in str(broken)
     assert broken.errors == [("parsed", "raised")]
@@ -151,5 +153,5 @@ def test_one_fence_is_taken_off(text):
     "text", ["Here:\n```json\n{TEXT}\n```", "```json\n```\n{TEXT}\n```\n```", "```{TEXT}```"]
 )
 def test_nothing_else_is_taken_off(text):
-    with pytest.raises(ValueError, match="not one JSON object and nothing else"):
+    with pytest.raises(ValueError, match="must be one JSON object and nothing else"):
         parse(text.replace("{TEXT}", TEXT), Cat)
