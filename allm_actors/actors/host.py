@@ -149,13 +149,14 @@ class Host:
 
     def __reduce__(self) -> NoReturn:
         """A host lives in its process. Raises TypeError."""
-        raise TypeError("a host cannot be sent to another process; open one there, on the same file")
+        raise TypeError("a host cannot be sent to another process; open a host there, on the same store file")
 
     def __del__(self) -> None:
         root = getattr(self, "_root", None)
         if root is not None and root.is_alive() and self._pid == os.getpid():
             text = (
-                f"{self!r} was dropped while it ran, with its threads and files; call stop(), or use `with`"
+                f"{self!r} was garbage-collected while it ran, with its threads and files open; call stop(), "
+                "or use `with`"
             )
             warnings.warn(text, ResourceWarning, source=self, stacklevel=1)
 
@@ -416,12 +417,13 @@ class Host:
             return
         if loop is self._given_loop:
             raise RuntimeError(
-                "this would stop the event loop that has to do it; leave the `async with` block, and enter a new one"
+                "this would block the event loop that has to do it; leave the `async with` block and enter a "
+                "new one instead"
             )
         if self._system is not None and loop is self._io_loop(self._system):
             raise RuntimeError(
-                "this would stop the event loop that has to do it; stop the host on another thread, as with "
-                "`asyncio.to_thread(host.stop)`"
+                "this would block the event loop that has to do it; stop the host on another thread, for "
+                "example with `asyncio.to_thread(host.stop)`"
             )
 
     def _close_transport(self, system: System, seconds: float) -> None:
@@ -461,16 +463,21 @@ class Host:
             way = (
                 "leave the `async with` block and enter a new one"
                 if self.attached
-                else "start() begins a new one"
+                else "call start() to begin a new one"
             )
-            text = f"this host's tree has died ({self._root.exit_reason}); {way}, from the store"
+            text = (
+                f"this host's tree has died ({self._root.exit_reason}); {way}, which goes on from the store"
+            )
             raise EngineError("invalid_engine", message=text)
         return self._root
 
     def check_home(self) -> None:
         """Raises EngineError where nothing could ever answer: in a forked child, or when the host's loop is closed."""
         if self._pid != os.getpid():
-            text = "this host was started by another process, whose threads a fork does not have; start one of your own"
+            text = (
+                "this host was started by another process, and a forked process does not have its threads; "
+                "start a new host here"
+            )
             raise EngineError("invalid_engine", message=text)
         if self._is_stranded():
             raise EngineError("invalid_engine", message=CLOSED)

@@ -44,8 +44,9 @@ class Inside:
             return
         if any(self._callers.get(caller) == running for caller in (_task(), current_process()) if caller):
             text = (
-                f"this code runs in a turn of session {self._session!r}, and waits here for a turn that begins when "
-                "that one is over, so it was called off; begin it when the code has returned, or ask another session"
+                f"this code runs inside a turn of session {self._session!r} and waits for a turn that can "
+                "begin only after it, so the new turn was cancelled; begin it after this code has returned, or "
+                "use another session"
             )
             raise SessionBusy("busy", message=text)
 

@@ -49,8 +49,9 @@ def refuse_waiting_on(loop: asyncio.AbstractEventLoop | None) -> None:
     """Raises RuntimeError on the event loop that has to bring what is about to be waited for."""
     if loop is not None and current_loop() is loop:
         raise RuntimeError(
-            "waiting here would stop the event loop that this call runs on; use `await` or `async for`, `allm.aio` for "
-            "a call in an asynchronous adapter, and `asyncio.to_thread` for what cannot be awaited"
+            "waiting here would block the event loop that this call runs on; use `await` or `async for`, "
+            "`allm.aio` for a call in an asynchronous adapter, and `asyncio.to_thread` for what cannot be "
+            "awaited"
         )
 
 
@@ -59,7 +60,7 @@ def refuse_green_threads() -> None:
     monkey: Any = sys.modules.get("gevent.monkey")
     if monkey is not None and any(map(monkey.is_module_patched, ("threading", "select"))):
         raise RuntimeError(
-            "gevent has patched the threads or selectors of this process, on which no event loop can live; run "
+            "gevent has patched the threads or selectors of this process, so no event loop can run in it; run "
             "allm_actors in a process that is not patched, or patch with thread=False, select=False"
         )
 
@@ -67,9 +68,7 @@ def refuse_green_threads() -> None:
 def refuse_the_end() -> None:
     """Raises RuntimeError in a finalizer at the very end of the interpreter, when no thread runs any more."""
     if sys.is_finalizing():
-        raise RuntimeError(
-            "the interpreter exits, and its threads have stopped; make this call before it does"
-        )
+        raise RuntimeError("the interpreter is exiting and its threads have stopped; make this call earlier")
 
 
 async def finished(work: asyncio.Future[T]) -> T:

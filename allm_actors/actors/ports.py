@@ -157,9 +157,9 @@ class Ports:
             raise ProcessDown(NOPROC)
         hanging = self._hanging(name) if worker.dispatcher == "blocking" else 0
         if hanging > self._max_zombies:
-            log.error("a call was refused: too many before it hang", role=name, hanging=hanging)
+            log.error("a call was refused because too many earlier calls hang", role=name, hanging=hanging)
             raise TooManyHang(
-                f"{hanging} calls that were killed still hang on their threads; none is begun until some of them end"
+                f"{hanging} killed calls still block their threads; no new call can begin until some of them end"
             )
         ref: ProcessRef[Any] = supervisor.spawn_child(worker, job, on_exit=ended)
         return ref

@@ -24,7 +24,7 @@ from .workers.adapter import close
 
 __all__ = ["start_call", "start_turn"]
 
-_DEAD = "the host has died, or is being restarted; try again"
+_DEAD = "the host has died or is restarting; try again"
 
 
 def start_turn(ports: Ports, spec: TurnSpec) -> None:

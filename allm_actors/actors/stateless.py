@@ -78,8 +78,8 @@ class StatelessCall:
         loop = host.tool_loop()
         if loop is not None and current_loop() is loop and needs_its_loop(self._spec):
             raise RuntimeError(
-                "this call waits on the event loop that its own asynchronous tools need; in an asynchronous tool, use "
-                "`await allm.aio.…`"
+                "this call would block the event loop that its own asynchronous tools need; in an asynchronous "
+                "tool, use `await allm.aio.…`"
             )
         host.run(replace(self._spec, loop=loop))
 

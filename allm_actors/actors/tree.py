@@ -80,8 +80,8 @@ def refuse_simulated() -> None:
     """Raises EngineError in a simulation, where a host of the real world would be waited for in vain."""
     if simulated():
         message = (
-            "a simulation is running here, and this needs threads and time of the real world: in a scenario use its "
-            "host, host.session(…), and no other host and no call without a session"
+            "this needs real threads and real time, and a simulation is running here: in a scenario, use only "
+            "its own host, with host.session(…), and no call without a session"
         )
         raise EngineError("invalid_engine", message=message)
 

@@ -106,7 +106,8 @@ def broken_points() -> dict[str, str]:
 def ignored_points() -> list[str]:
     """What to say of the entry points that have a name of ours, and are never asked."""
     return [
-        f"the entry point {point.value!r} of {group} is ignored: {name!r} is a name of this library; give it another"
+        f"the entry point {point.value!r} of {group} is ignored: {name!r} is a name of this library; give the "
+        "entry point another name"
         for group, ours, _ in _slots()
         for name, point in _installed(group).items()
         if name in ours
@@ -139,7 +140,7 @@ def _does_not_chat(name: str) -> EngineError | None:
     slots = [row.slot for row in CAPABILITIES.values() if name in services_for(row.span)]
     if not slots:
         return None
-    message = f"{name!r} does not chat here; its place is {' or '.join(slots)} of the engine"
+    message = f"{name!r} is not a chat adapter here; use it as {' or '.join(slots)} of the engine"
     return EngineError("unknown_adapter", provider=name, message=message, metadata={"near": []})
 
 
@@ -162,10 +163,11 @@ def _make_capable(capability: Capability, name: str) -> Any:
 def _unknown_capable(capability: Capability, name: str) -> EngineError:
     known = known_capable(capability)
     near = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}? There are: " if near else "there are: "
+    hint = f"did you mean {' or '.join(map(repr, near))}? The names are: " if near else "the names are: "
     message = (
-        f"{name!r} is no {capability.slot} of this version; {hint}{', '.join(known)}. Another package adds one under "
-        f"the entry-point group {capability.group}, or give an object with {capability.method}(request, call)"
+        f"{name!r} is not a known {capability.slot}; {hint}{', '.join(known)}. Other packages can add one "
+        f"under the entry-point group {capability.group}, or pass an object with {capability.method}(request, "
+        "call)"
     )
     return EngineError("unknown_adapter", provider=name, message=message, metadata={"near": near})
 

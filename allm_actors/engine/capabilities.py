@@ -183,7 +183,7 @@ def request_of(
             raise TypeError(f"{door} has no option {name!r}{_hint(capability, door, name, known, others)}")
         if isinstance(given, cls):
             raise TypeError(
-                f"{name!r} is said in the {cls.__name__}, not beside it: {cls.__name__}({name}=…)"
+                f"{name!r} belongs in the {cls.__name__}, not beside it: {cls.__name__}({name}=…)"
             )
         kind = _KINDS.get(name)
         if kind is not None and not kind[1](value):
@@ -218,10 +218,10 @@ def _check_sources(request: ImageRequest) -> None:
 def _hint(capability: Capability, door: str, name: str, known: Sequence[str], others: Collection[str]) -> str:
     near = get_close_matches(name, (*known, *others, capability.field), n=1)
     if near == [capability.field] and door == _DOORS["variation"]:
-        return "; a variation has no prompt: with one it is edit_image(engine, image, prompt)"
+        return "; a variation takes no prompt; to use one, call edit_image(engine, image, prompt)"
     if near == [capability.field]:
-        return f"; {capability.field!r} is what the call takes after the engine, and takes once"
-    return f"; did you mean {near[0]!r}?" if near else f". There are: {', '.join(known)}"
+        return f"; {capability.field!r} is the argument after the engine, and must be given only once"
+    return f"; did you mean {near[0]!r}?" if near else f". The options are: {', '.join(known)}"
 
 
 def _shown(value: Any) -> str:
@@ -249,7 +249,8 @@ def _changing(operation: str, images: list[Image], options: dict[str, Any]) -> d
     for name in ("operation", "input_images"):
         if options.get(name) is not None:
             raise TypeError(
-                f"{_DOORS[operation]} takes no {name}: its name says what it does, and pictures come after the engine"
+                f"{_DOORS[operation]} takes no {name}: the function itself sets the operation, and pictures "
+                "are the argument after the engine"
             )
     return {**options, "operation": operation, "input_images": images}
 

@@ -384,12 +384,14 @@ def unknown_adapter(name: str, known: Iterable[str]) -> EngineError:
     """The error for a name that nobody has, with the nearest names that somebody has."""
     names = sorted(known)
     near = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(names)}."
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"the names are: {', '.join(names)}."
     return EngineError(
         "unknown_adapter",
         provider=name,
-        message=f"no adapter is called {name!r}; {hint} A server that speaks OpenAI's chat format is reached with "
-        "'openai-compatible' and adapter_opts={'base_url': …}; other packages add adapters under the entry-point "
-        "group allm_actors.adapters",
+        message=(
+            f"no adapter is called {name!r}; {hint} For a server that speaks OpenAI's chat format, use "
+            "'openai-compatible' and adapter_opts={'base_url': …}; other packages can add adapters under the "
+            "entry-point group allm_actors.adapters"
+        ),
         metadata={"near": near},
     )

@@ -229,7 +229,10 @@ def _with_id(engine: _E, id: int | None) -> _E:
 def _unknown_field(name: str) -> str:
     names = [field.name for field in fields(Engine)]
     if name in _KEYS:
-        return f"an Engine never holds a key, got {name!r}; pass api_key= with the call, or set the provider's variable"
+        return (
+            f"an Engine never holds a key, got {name!r}; pass api_key= with the call, or set the provider's "
+            "environment variable"
+        )
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return f"Engine has no field {name!r}{hint} Its fields: {', '.join(names)}"
@@ -304,7 +307,7 @@ def _params(value: Mapping[str, Any] | None) -> dict[str, Any]:
     split(held)
     for name in held:
         if name in _NO_PARAMS:
-            raise TypeError(f"{name!r} among the params of an Engine would do nothing; {_place_of(name)}")
+            raise TypeError(f"{name!r} does nothing in the params of an Engine; {_place_of(name)}")
     check_kinds(held)
     return held
 
@@ -312,7 +315,7 @@ def _params(value: Mapping[str, Any] | None) -> dict[str, Any]:
 def _place_of(name: str) -> str:
     if name in Engine.__dataclass_fields__:
         return f"it is an argument of the Engine: Engine({name}=…)"
-    return "say it to host.session(…)" if name == "when_busy" else f"say it with the call: {name}=…"
+    return "pass it to host.session(…)" if name == "when_busy" else f"pass it with the call: {name}=…"
 
 
 def _to_fields(engine: Engine) -> dict[str, Any]:
@@ -320,7 +323,7 @@ def _to_fields(engine: Engine) -> dict[str, Any]:
         value = getattr(engine, name)
         if value is not None and not isinstance(value, str):
             raise TypeError(
-                f"an Engine is stored with the name of its {name}, and {value!r} is an object, not a name"
+                f"an Engine can be stored only if its {name} is given by name, and {value!r} is an object"
             )
     held = held_in(engine.adapter_opts)
     if held is not None:
@@ -362,7 +365,9 @@ def _named(slot: str, value: Any) -> Any:
     try:
         return elixir.name_of(slot, value)
     except LookupError:
-        message = f"its {slot} is {value[:80]}, a module of Elixir without a counterpart here; use another"
+        message = (
+            f"its {slot} is {value[:80]}, an Elixir module that has no counterpart here; use another {slot}"
+        )
         raise ValidationError(
             "invalid_request", [("_unknown", "atom_decode_failed")], message=message
         ) from None

@@ -254,7 +254,7 @@ def _nested(name: str, value: Sequence[Any]) -> list[Sequence[Any]]:
     if not wrong:
         return list(value)
     raise TypeError(
-        f"{name} in adapter_opts must be a list of scripts, one per call, got in it: {wrong[0]!r}"
+        f"{name} in adapter_opts must be a list of scripts, one per call, but it contains: {wrong[0]!r}"
     )
 
 
@@ -262,15 +262,20 @@ def _entries_at(scripts: Sequence[Sequence[Any]], index: int) -> Sequence[Any]:
     if index < len(scripts):
         return scripts[index]
     have = (
-        "nothing is scripted"
+        "adapter_opts has no script"
         if not scripts
-        else f"the script has {len(scripts)} and this is call {index + 1} of this engine and those derived from it"
+        else (
+            f"there are scripts for {len(scripts)} calls, and this is call {index + 1} of this engine and of "
+            "those derived from it"
+        )
     )
     raise AdapterError(
         "no_scripted_response",
         provider=FakeAdapter.name,
-        message=f"no scripted response: {have}; give adapter_opts scripts=[[…], […]] with one list per call, "
-        "and a script_cursor where it shall begin anew",
+        message=(
+            f"no scripted response: {have}; give adapter_opts scripts=[[…], […]] with one list per call, or a "
+            "new script_cursor to begin again"
+        ),
     )
 
 
@@ -296,7 +301,9 @@ def _usage(value: Any) -> Usage | None:
     unknown = [name for name in value if name not in Usage.__struct_fields__]
     if unknown:
         known = ", ".join(Usage.__struct_fields__)
-        raise TypeError(f"usage in adapter_opts has fields that Usage has not: {unknown}; there are: {known}")
+        raise TypeError(
+            f"usage in adapter_opts has fields that Usage does not have: {unknown}; its fields are: {known}"
+        )
     return Usage(**value)
 
 
@@ -304,4 +311,4 @@ def _refuse_misspelt(options: Mapping[str, Any]) -> None:
     for name in options.keys() - _OPTIONS:
         near = get_close_matches(name, sorted(_OPTIONS), n=1, cutoff=0.8)
         if near:
-            raise TypeError(f"adapter_opts of 'fake' have no {name!r}; did you mean {near[0]!r}?")
+            raise TypeError(f"adapter_opts of 'fake' has no option {name!r}; did you mean {near[0]!r}?")

@@ -58,7 +58,7 @@ def put(provider: str, key: str | Secret) -> None:
     Raises TypeError for a provider that is no text, and for a key that is neither text nor a Secret. Thread: safe.
     """
     _check_named("put", provider)
-    _check_key("keys.put takes a key that is", key, f"; keys.delete({provider!r}) forgets one")
+    _check_key("keys.put takes a key that is", key, f"; keys.delete({provider!r}) removes one")
     with _lock:
         _runtime[provider] = _secret(key) or Secret("")
 
@@ -130,12 +130,12 @@ def fetch(provider: str, names: Sequence[str], api_key: KeySource = None) -> Sec
     with _lock:
         near = difflib.get_close_matches(provider, [*_runtime, *_config], n=1)
         trouble = f"; {_dotenv_trouble}" if _dotenv_trouble else ""
-    hint = f"; a key was put for {near[0]!r}: is that a misspelling?" if near else ""
+    hint = f"; there is a key for {near[0]!r}: is one of the two misspelled?" if near else ""
     raise EngineError(
         "missing_key",
         provider=provider,
-        message=f"no API key for {provider!r}: set {variables or 'its variable'}, or pass api_key= with the call "
-        f"(looked in: {', '.join(sources)}{trouble}){hint}",
+        message=f"no API key for {provider!r}: set {variables or 'its environment variable'}, or pass api_key= with "
+        f"the call (looked in: {', '.join(sources)}{trouble}){hint}",
         metadata={"checked_sources": sources, "variables": list(names)},
     )
 
@@ -178,7 +178,7 @@ def _asked(provider: str, source: Callable[[], Any]) -> Any:
         trouble = f"returned {kind_of(key)}"
         let_go(key)
     except FunctionLeft as left:
-        trouble = f"left with {left}"
+        trouble = f"exited with {left}"
     except Exception as error:  # noqa: BLE001 - somebody's vault; what it says may quote what it guards
         trouble = f"failed with {type(error).__name__}"
     raise _keyless(provider, trouble)
@@ -240,4 +240,4 @@ def _read(path: Path) -> tuple[str, str]:
     except OSError as error:
         return "", f"{path} cannot be read, {error.strerror}: name another file with dotenv_path="
     except ValueError:
-        return "", f"{str(path)!r} is no path of a file: name one with dotenv_path="
+        return "", f"{str(path)!r} is not a file path: name a file with dotenv_path="

@@ -51,7 +51,7 @@ def check_model(model: object) -> None:
     """
     name = model.id if isinstance(model, ModelRef) else model
     if isinstance(name, str) and not is_utf8(name):
-        raise ValueError(f"a model's name must be text that UTF-8 has a form for, got: {name!r}")
+        raise ValueError(f"a model's name must be text that can be encoded as UTF-8, got: {name!r}")
     if not isinstance(model, ModelRef):
         return
     for name in ("capabilities", "limits", "pricing"):
@@ -76,8 +76,8 @@ def check_source(source: object) -> None:
         return
     if is_async(source):
         raise TypeError(
-            "api_key= is an asynchronous function, and it is called in a thread; give a plain function, or await the "
-            "key first and pass what it gave"
+            "api_key= must not be an asynchronous function, because it is called in a thread; give a plain "
+            "function, or await the key first and pass the result"
         )
     if not callable(source):
         let_go(source)
@@ -148,7 +148,7 @@ def _is_bool(value: object) -> bool:
 
 
 _Kind = tuple[str, Callable[[Any], bool]]
-_TEXT: Final[_Kind] = ("a text that is not empty", _is_text)
+_TEXT: Final[_Kind] = ("a non-empty text", _is_text)
 _MAPPING: Final[_Kind] = ("a mapping", _is_mapping)
 _BOOL: Final[_Kind] = ("True or False", _is_bool)
 _SECONDS: Final[_Kind] = ("a positive number of seconds", is_seconds)
@@ -156,7 +156,7 @@ _TIMES: Final = ("stream_timeout", "request_timeout", "connect_timeout", "first_
 _KINDS: Final[dict[str, _Kind]] = {
     **dict.fromkeys(("request_id", "session_id"), _TEXT),
     "model": (
-        "a text that is not empty, or a ModelRef",
+        "a non-empty text, or a ModelRef",
         lambda value: _is_text(value.id if isinstance(value, ModelRef) else value),
     ),
     **dict.fromkeys(("context", "adapter_opts", "metadata"), _MAPPING),
@@ -166,9 +166,9 @@ _KINDS: Final[dict[str, _Kind]] = {
     "structured_finalize": _BOOL,
     "structured_finalize_nudge": ("a text", lambda value: isinstance(value, str)),
     "halt_when": ("a function of one StepResult", callable),
-    "on_event": ("a function of one event, and not an asynchronous one", _is_plain),
+    "on_event": ("a function of one event, not an asynchronous one", _is_plain),
     "on_tool_error": (
-        "'continue', 'halt' or a function of (tool_call, error), and no asynchronous one",
+        "'continue', 'halt' or a function of (tool_call, error), not an asynchronous one",
         _settles,
     ),
     "tool_executor": (

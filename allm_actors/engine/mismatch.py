@@ -53,7 +53,11 @@ def unmatched(questions: Mapping[str, Any], answers: Mapping[str, Any]) -> str |
     """Which questions have no answer, and which answers no question, if there are any."""
     missing = [id for id in questions if id not in answers]
     unasked = [id for id in answers if id not in questions]
-    return f"it has no answer to {missing}, and nobody asked {unasked}" if missing or unasked else None
+    return (
+        f"questions without an answer: {missing}; answers to questions that were not asked: {unasked}"
+        if missing or unasked
+        else None
+    )
 
 
 def misplaced(question: ClassificationQuestion, answer: Any) -> str | None:
@@ -71,7 +75,7 @@ def _of_vectors(count: int, embeddings: Any) -> str | None:
         where = f" at {reprlib.repr(places)}" if len(places) == count else ""
         return f"it has {len(places)} vectors{where} for {count} inputs; each input has one, at its index, from 0"
     empty = next((each.index for each in embeddings if len(each.vector) == 0), None)
-    return None if empty is None else f"its vector at {empty} has no number"
+    return None if empty is None else f"its vector at {empty} is empty"
 
 
 def _of_verdicts(count: int, results: Any) -> str | None:

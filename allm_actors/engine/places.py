@@ -117,8 +117,8 @@ def _refuse_misplaced(name: str) -> None:
         )
     if name == "timeout":
         raise TypeError(
-            "there is no option 'timeout'; request_timeout bounds a model call, stream_timeout its silences, and "
-            "tool_timeout a tool, all in seconds"
+            "there is no option 'timeout'; request_timeout limits a model call, stream_timeout the pauses in "
+            "its stream, and tool_timeout a tool, all in seconds"
         )
     if name == "system":
         raise TypeError(

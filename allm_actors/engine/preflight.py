@@ -99,7 +99,7 @@ def check_format(request: Request, dialect: str, row: Provider) -> None:
         others = [repr(name) for name in wanted if name != "type"]
         own = f"{wanted['type']!r}" + (f" with {', '.join(others)}" if others else "")
         known = f"{', '.join(_FORMATS)}, the last with a schema"
-        message = f"{row.label} has no response_format of type {own}; it may be {known}"
+        message = f"{row.label} has no response_format of type {own}; use {known}"
         raise AdapterError("unsupported_feature", provider=row.name, message=message)
 
 
@@ -157,7 +157,7 @@ def _with_response_format(request: Request) -> Request:
         return request
     kind = wanted.get("type")
     if not isinstance(kind, str) or kind in _OF_A_SCHEMA:
-        raise _no_format("a JSON Schema alone is none" if _is_schema(wanted) else "it has no type")
+        raise _no_format("a JSON Schema alone is not enough" if _is_schema(wanted) else "it has no type")
     if kind != "json_schema":
         return request
     nested = wanted.get("json_schema")
@@ -179,23 +179,24 @@ def _is_schema(wanted: Mapping[str, Any]) -> bool:
 
 def _no_format(why: str) -> ValidationError:
     message = (
-        f"response_format is no form of an answer: {why}; give it as allm.json_schema(name, type_or_schema), or "
-        "response_model=SomeType, which parses the answer, too"
+        f"response_format is invalid: {why}; give it as allm.json_schema(name, type_or_schema), or "
+        "response_model=SomeType, which also parses the answer"
     )
     return ValidationError("invalid_request", [("response_format", "invalid_shape")], message=message)
 
 
 def _without_tools(choice: str) -> ValidationError:
     message = (
-        f"tool_choice {choice!r} forces a call, and the request has no tools; give it some, or leave it out"
+        f"tool_choice {choice!r} forces a call, but the request has no tools; give it tools, or leave "
+        "tool_choice out"
     )
     return ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
 
 
 def _unknown_tool(choice: str, names: list[str]) -> ValidationError:
     message = (
-        f"tool_choice {choice!r} is no tool of the request's; it must be one of {', '.join(names)}, "
-        f"or {', '.join(map(repr, _WORDS))}"
+        f"tool_choice {choice!r} is not a tool of the request; it must be one of {', '.join(names)}, or "
+        f"{', '.join(map(repr, _WORDS))}"
     )
     return ValidationError("invalid_request", [("tool_choice", "unknown_tool")], message=message)
 

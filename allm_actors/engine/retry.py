@@ -91,7 +91,8 @@ def _marks(given: Any) -> tuple[int | str, ...]:
             near = get_close_matches(mark, _WORDS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
             raise ValueError(
-                f"retry_on has {mark!r}, which is no reason of an error{hint} There are: {', '.join(sorted(_WORDS))}"
+                f"retry_on has {mark!r}, which is not the reason of any error{hint} The reasons are: "
+                f"{', '.join(sorted(_WORDS))}"
             )
         if not isinstance(mark, str) and (not isinstance(mark, int) or isinstance(mark, bool)):
             raise TypeError(f"retry_on must hold HTTP statuses and reasons, got: {mark!r}")

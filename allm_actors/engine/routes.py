@@ -56,7 +56,7 @@ def _named(row: Provider, endpoint: Any) -> str:
     problem = (
         f"must be {names}, got: {endpoint!r}"
         if known
-        else f"is for those who speak OpenAI's format, not for {row.name}"
+        else f"is only for providers that use OpenAI's format, not for {row.name}"
     )
     raise EngineError(
         "invalid_engine",

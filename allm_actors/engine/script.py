@@ -136,7 +136,7 @@ class _Stage:
 
     def say(self, fragment: str) -> None:
         if not isinstance(fragment, str):
-            raise TypeError(f"a text entry holds a string, got: {fragment!r}")
+            raise TypeError(f"a text entry must hold a string, got: {fragment!r}")
         if fragment:
             self.text.append(fragment)
             self.events.append(TextDelta(fragment))
@@ -177,11 +177,11 @@ class _Stage:
 
     def wait(self, seconds: Any) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-            raise ValueError(f"a delay is seconds >= 0, got: {seconds!r}")
+            raise ValueError(f"a delay must be seconds >= 0, got: {seconds!r}")
         self.events.append(Delay(float(seconds)))
 
     def sleep(self, seconds: Any) -> None:
-        text = "a script entry ('sleep', seconds) is deprecated, and is a delay: say script.delay(seconds)"
+        text = "the script entry ('sleep', seconds) is deprecated: use script.delay(seconds) instead"
         warnings.warn(text, DeprecationWarning, stacklevel=2)
         self.wait(seconds)
 
@@ -194,7 +194,7 @@ def counted(usage: Usage) -> Usage:
     for name in COUNTED:
         value = getattr(usage, name)
         if value is not None and not is_number(value):
-            raise TypeError(f"{name} of a usage is a number, got: {value!r}")
+            raise TypeError(f"{name} of a usage must be a number, got: {value!r}")
     return usage
 
 
@@ -206,18 +206,18 @@ def _tool_call(
     stage: _Stage, id: Any = None, name: Any = None, arguments: Any = None, raw_arguments: Any = None
 ) -> None:
     if not isinstance(name, str):
-        raise TypeError(f"a tool_call has a name, got: {name!r}")
+        raise TypeError(f"a tool_call must have a name, got: {name!r}")
     if id is not None and not isinstance(id, str):
-        raise TypeError(f"the id of a tool_call is a string, got: {id!r}")
+        raise TypeError(f"the id of a tool_call must be a string, got: {id!r}")
     if arguments is None:
         arguments = {}
     elif not isinstance(arguments, dict):
-        raise TypeError(f"arguments are a dict, and JSON text is for raw_arguments, got: {arguments!r}")
+        raise TypeError(f"arguments must be a dict (JSON text goes into raw_arguments), got: {arguments!r}")
     metadata: dict[str, Any] = {}
     if raw_arguments is None:
         raw_arguments = msgspec.json.encode(arguments).decode()
     elif not isinstance(raw_arguments, str):
-        raise TypeError(f"raw_arguments are JSON text, got: {raw_arguments!r}")
+        raise TypeError(f"raw_arguments must be JSON text, got: {raw_arguments!r}")
     elif not arguments:
         arguments, metadata = read_arguments(raw_arguments)
     stage.call(
@@ -234,7 +234,7 @@ def _tool_call(
 def _tool_call_delta(stage: _Stage, id: Any, arguments_delta: Any) -> None:
     if not isinstance(id, str) or not isinstance(arguments_delta, str):
         raise TypeError(
-            f"a tool_call_delta has an id and a fragment of text, got: {id!r}, {arguments_delta!r}"
+            f"a tool_call_delta must have an id and a fragment of text, got: {id!r}, {arguments_delta!r}"
         )
     stage.events.append(ToolCallDelta(id, arguments_delta))
 
@@ -274,7 +274,7 @@ _WRITTEN = {
 def _tag(entry: Any) -> str:
     if isinstance(entry, (tuple, list)) and entry and isinstance(entry[0], str):
         return entry[0]
-    raise TypeError("an entry is a tuple that begins with its kind, such as ('text', 'hi')")
+    raise TypeError("an entry must be a tuple that begins with its kind, such as ('text', 'hi')")
 
 
 def _explained(entries: Sequence[Any], entry: Any, error: Exception) -> Exception:
@@ -289,7 +289,7 @@ def _explained(entries: Sequence[Any], entry: Any, error: Exception) -> Exceptio
 def _only(entry: Sequence[Any]) -> Any:
     """The one value of an entry."""
     if len(entry) != 2:
-        raise ValueError(f"it has one value, got: {len(entry) - 1}")
+        raise ValueError(f"it takes one value, got: {len(entry) - 1}")
     return entry[1]
 
 
@@ -303,7 +303,7 @@ def _spread(perform: Callable[..., None], stage: _Stage, entry: Sequence[Any]) -
 
 def _reason(entry: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
     if not 2 <= len(entry) <= 3:
-        raise ValueError(f"it has a reason and, perhaps, fields, got: {len(entry) - 1} values")
+        raise ValueError(f"it takes a reason and, optionally, fields, got: {len(entry) - 1} values")
     return entry[1], dict(entry[2]) if len(entry) > 2 else {}
 
 

@@ -27,8 +27,8 @@ def running_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         advice = (
-            "this needs an event loop of asyncio, and none runs here; use asyncio.run, or the synchronous functions: "
-            "under trio by trio.to_thread.run_sync"
+            "this needs a running asyncio event loop, and there is none here; use asyncio.run, or the "
+            "synchronous functions (under trio, through trio.to_thread.run_sync)"
         )
         raise RuntimeError(advice) from None
 

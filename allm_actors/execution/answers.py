@@ -122,11 +122,15 @@ def _named(response: Response) -> list[ToolCall]:
 
 def _nameless(repeated: str | None) -> AdapterError:
     what = "a call without an id" if not repeated else f"several calls with the id {repeated!r}"
-    message = f"the adapter made {what}; each call of an answer has an id of its own, a text"
+    message = f"the adapter made {what}; each call of an answer must have its own id, a text"
     return AdapterError("malformed_response", message=message)
 
 
 def _malformed(reason: str | None, raw: str | None) -> AdapterError:
-    what = "said it calls tools, but called none" if reason == "tool_calls" else "did not end in a known way"
+    what = (
+        "ended as if it called tools, but called none"
+        if reason == "tool_calls"
+        else "did not end in a known way"
+    )
     said = f"finish reason {raw or reason!r}"
     return AdapterError("malformed_response", message=f"the model's answer {what} ({said})")

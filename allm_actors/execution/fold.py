@@ -169,7 +169,9 @@ class Fold:
 
     def _known_thread(self) -> Thread:
         if self._thread is None:
-            raise ValueError("these events hold no complete step; give the fold the thread they continue")
+            raise ValueError(
+                "these events contain no complete step; give the fold the thread that they continue"
+            )
         return self._thread
 
     _rules: ClassVar[Mapping[type, Callable[[Fold, Any], None]]] = {

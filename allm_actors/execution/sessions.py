@@ -164,7 +164,7 @@ def said_by_user(message: str | Message) -> Message:
     """What the user says, as a message. Raises TypeError, and ValueError for a message of another role."""
     said = spoken(message)
     if said.role != "user":
-        raise ValueError(f"reply says what the user says, got a {said.role!r} message; see continue_(…)")
+        raise ValueError(f"reply takes a user message, got a {said.role!r} message; see continue_(…)")
     return said
 
 
@@ -217,7 +217,7 @@ def submit_tool_result(session: Session, id: str, content: object) -> Session:
 
 def _submitted(session: Session, call_id: object, content: object) -> Session:
     if not isinstance(call_id, str):
-        raise TypeError(f"a tool call id is a string, got: {call_id!r}")
+        raise TypeError(f"a tool call id must be a string, got: {call_id!r}")
     _allow(session, "submit", "submit_tool_result", call_id)
     if call_id not in [call.id for call in session.pending_tool_calls]:
         raise _unknown(session, call_id)
@@ -307,7 +307,10 @@ def _allow(session: Session, column: str, operation: str, call_id: str = "") -> 
         case "error":
             raise SessionError(
                 "session_in_error_state",
-                message=f"{operation}: session {session.id!r} ended in an error; recover(session) lets it go on",
+                message=(
+                    f"{operation}: session {session.id!r} ended in an error; call recover(session) to use it "
+                    "again"
+                ),
                 metadata={"error": session.metadata.get("error")},
             )
 
@@ -319,7 +322,7 @@ def _illegal(session: Session, operation: str) -> SessionStatusError:
     elif pending:
         advice = f"submit the results of {', '.join(pending)} first"
     elif session.status == "awaiting_tools":
-        advice = "the results are all there; continue without a message"
+        advice = "all results are submitted; continue without a message"
     else:
         advice = "answer the pending question with reply"
     message = f"Session.{operation} is illegal on session status {session.status!r}: {advice}"

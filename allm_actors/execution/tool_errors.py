@@ -47,7 +47,9 @@ def unknown_tool(call: ToolCall, known: tuple[str, ...] = ()) -> EngineError:
 def invalid_arguments(call: ToolCall, why: str | None = None) -> ToolError:
     """The arguments of a call are no JSON object, so the handler never saw them."""
     why = why or str(call.metadata.get("arguments_error") or "they are not a JSON object")
-    message = f"{call.name} was not called, its arguments are invalid: {why}. Send one complete JSON object."
+    message = (
+        f"{call.name} was not called because its arguments are invalid: {why}. Send one complete JSON object."
+    )
     return _error("invalid_arguments", call, message)
 
 
@@ -75,7 +77,7 @@ def worker_crashed(call: ToolCall, reason: str) -> ToolError:
 
 def not_begun(call: ToolCall, reason: str) -> ToolError:
     """There was no worker for it."""
-    return _error("handler_exit", call, f"{call.name} was not begun: {reason}")
+    return _error("handler_exit", call, f"{call.name} was not started: {reason}")
 
 
 def call_cancelled(call: ToolCall, why: str, *, started: bool) -> ToolError:
@@ -89,7 +91,7 @@ def handler_raised(call: ToolCall, error: BaseException) -> AllmError:
     if isinstance(error, AllmError):
         return error
     reason, verb = (
-        ("handler_raised", "raised") if isinstance(error, Exception) else ("handler_exit", "left with")
+        ("handler_raised", "raised") if isinstance(error, Exception) else ("handler_exit", "exited with")
     )
     failure = _error(reason, call, f"{call.name} {verb} {describe(error)}", cause=describe(error))
     failure.__cause__ = error  # for a policy function, which runs where the exception was raised
@@ -108,9 +110,7 @@ def not_encoded(call: ToolCall, error: Exception) -> ToolError:
 
 def not_settled(call: ToolCall) -> ToolError:
     """What the handler gave was lost, because the user's code that makes a text of it came to no end."""
-    message = (
-        f"{call.name} has answered, but what makes a text of its answer came to no end; the answer is lost"
-    )
+    message = f"{call.name} answered, but encoding its answer as text did not finish; the answer is lost"
     return _error("encoding_failed", call, message)
 
 

@@ -252,7 +252,7 @@ def _answered(call: ToolCall, result: Ok, encoder: Encoder, policy: Policy) -> T
 def _asked(call: ToolCall, result: AskUser, encoder: Encoder, policy: Policy) -> ToolOutcome:
     question: object = result.question
     if not isinstance(question, str):
-        error = invalid_return(call, f"{call.name} asked the user, but not with a text")
+        error = invalid_return(call, f"{call.name} asked the user, but its question is not a text")
         return settle_error(call, error, encoder, policy)
     event = AskUserRequested(
         tool_call_id=call.id, tool_name=call.name, question=utf8_of(question), opts=result.options
@@ -264,7 +264,7 @@ def _halted(call: ToolCall, result: Halt, encoder: Encoder, policy: Policy) -> T
     reason: object = result.reason
     if not isinstance(reason, str) or not reason or reason in RESERVED_HALTS:
         shown = repr(reason) if isinstance(reason, str) else describe(reason)
-        message = f"{call.name} may not halt with the reason {shown}"
+        message = f"{call.name} must not halt with the reason {shown}"
         error = invalid_return(call, message, reserved_halt_atom=describe(reason))
         return settle_error(call, error, encoder, policy)
     try:
@@ -343,7 +343,7 @@ def _plain(value: Any) -> Any:
     if callable(dump):
         return dump(mode="json")
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        raise TypeError("a generator has no JSON form, and nothing of it was run; return a list")
+        raise TypeError("a generator has no JSON form, and it was not run; return a list")
     raise TypeError(
         f"{type(value).__name__} has no JSON form; return text, plain data, a dataclass or a pydantic model, "
         "or give a tool_result_encoder"

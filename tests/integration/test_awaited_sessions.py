@@ -65,7 +65,7 @@ def not_loaded(chat: SessionHandle) -> None:
     """Nothing of it can be looked at."""
     for look in LOOKS.values():
         with pytest.raises(
-            allm.SessionError, match=r"await its handle first, as in `session = await host"
+            allm.SessionError, match=r"first await its handle, as in `session = await host"
         ) as e:
             look(chat)
         assert e.value.reason == "not_loaded"

@@ -172,7 +172,7 @@ WRONG_OPTIONS = [
     ("on_tool_error", "nope", ValueError, "'continue', 'halt'"),
     ("on_tool_error", ("continue",), ValueError, "'continue', 'halt'"),
     ("on_tool_error", lambda call: call, ValueError, "(tool_call, error)"),
-    ("on_tool_error", _asynchronous, TypeError, "no asynchronous one"),
+    ("on_tool_error", _asynchronous, TypeError, "not an asynchronous one"),
     ("on_event", _asynchronous, TypeError, "not an asynchronous one"),
     ("tool_result_encoder", _asynchronous, TypeError, "to text"),
     ("tools", "echo", TypeError, "allm.tool"),
@@ -817,9 +817,9 @@ def test_a_message_that_cannot_be_stored(tmp_path):
 
 @pytest.mark.parametrize("id", ["", None, 42, b"s"], ids=repr)
 def test_a_session_without_a_name(id, host):
-    refused(lambda: host.session(id, fake()), TypeError, "text that is not empty")
+    refused(lambda: host.session(id, fake()), TypeError, "must be a non-empty text")
     session = host.session("s", fake())
-    refused(lambda: session.fork(id), TypeError, "text that is not empty")
+    refused(lambda: session.fork(id), TypeError, "must be a non-empty text")
 
 
 def test_a_session_of_the_wrong_kind(host):

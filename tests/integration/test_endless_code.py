@@ -248,8 +248,8 @@ def test_a_coroutine_that_goes_on_is_counted_and_told(caplog: pytest.LogCaptureF
     with allm.Host() as host:
         host.session("ada", one_call(deaf)).reply("hi", tool_timeout=0.05).result()
         until(lambda: host.stats().hanging == 1)
-        until(lambda: lines_of(caplog, "a coroutine goes on after it was cancelled"))
-        (line,) = lines_of(caplog, "a coroutine goes on after it was cancelled")
+        until(lambda: lines_of(caplog, "a coroutine continues after it was cancelled"))
+        (line,) = lines_of(caplog, "a coroutine continues after it was cancelled")
         assert re.search(r"who=\"deaf for SessionActor#\d+ \('sessions', 'ada'\)\"", line)
         assert "in deaf > " in line
         over.append(True)

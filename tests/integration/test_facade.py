@@ -738,7 +738,7 @@ def test_an_adapter_that_fails_before_it_begins_says_where_and_holds_no_key(erro
 def test_a_call_that_broke_off_says_what_was_raised(error, said):
     response = allm.generate(allm.Engine(Clumsy(error, begins=True)), HI)
     failure = response.metadata["error"]
-    assert (str(failure), failure.cause) == (f"the model call broke off: {said}", said)
+    assert (str(failure), failure.cause) == (f"the model call ended early: {said}", said)
 
 
 def test_a_refusal_of_ours_stays_what_it_is():

@@ -182,7 +182,7 @@ def test_what_cannot_be_had_ends_what_is_still_fetched():
 def test_nothing_is_fetched_for_a_request_that_cannot_be_sent():
     with serving({}) as server:
         error = refused(server, Image.from_url(f"{server.url}/cat"), response_format="url")
-        assert "gives no URLs" in error.message
+        assert "returns no URLs" in error.message
         error = refused(server, Image.from_url(f"{server.url}/cat"), row=GEMINI, operation="variation")
         assert error.reason == "unsupported_operation"
         error = refused(server, PICTURE, row=GEMINI, mask=Image.from_url(f"{server.url}/mask"))
@@ -256,7 +256,7 @@ def test_a_connection_to_a_private_host_is_not_used_again_for_a_url():
             ask = remote_service(OPENAI).generate
             of = {"operation": "edit", "prompt": "a hat", "model": "gpt-image-1"}
             await ask(ImageRequest(**of, input_images=[PICTURE]), call)
-            with pytest.raises(ImageAdapterError, match="no host of the public network"):
+            with pytest.raises(ImageAdapterError, match="not a host on the public network"):
                 await ask(ImageRequest(**of, input_images=[Image.from_url(f"{server.url}/cat")]), call)
             await reach.aclose()
 

@@ -377,7 +377,7 @@ def test_a_host_tells_how_busy_it_is(any_host):
 @pytest.mark.parametrize("copy", [pickle.dumps, copying.copy, copying.deepcopy])
 def test_a_host_and_its_sessions_stay_in_their_process(copy):
     with allm.Host() as host:
-        with pytest.raises(TypeError, match="a host cannot be sent to another process; open one there"):
+        with pytest.raises(TypeError, match="a host cannot be sent to another process; open a host there"):
             copy(host)
         with pytest.raises(TypeError, match="send its name, 'ada', and open it there"):
             copy(host.session("ada", fake(says("x"))))
@@ -741,7 +741,7 @@ class TestManyMonths:
                 host.session("s", fake(says("hello"))).reply("hi").result()
             return host.system
 
-        with pytest.warns(ResourceWarning, match="dropped while it ran"):
+        with pytest.warns(ResourceWarning, match="garbage-collected while it ran"):
             system = (drop(), gc.collect())[0]
         system.stop()
 
@@ -1230,11 +1230,11 @@ def test_who_came_second_is_refused_and_goes_on_from_there(tmp_path):
     with allm.Host(store=path) as one, allm.Host(store=path) as two:
         mine, theirs = one.session("s", fake(says("one"))), two.session("s", fake(says("two")))
         mine.reply("first").result()
-        with pytest.raises(allm.StoreError, match="another host has saved it") as conflict:
+        with pytest.raises(allm.StoreError, match="saved by another host") as conflict:
             theirs.reply("second")
         assert conflict.value.reason == "conflict"
         assert shape(theirs.reply("second").result().thread) == ["U first", "A one", "U second", "A two"]
-        with pytest.raises(allm.StoreError, match="another host has saved it"):
+        with pytest.raises(allm.StoreError, match="saved by another host"):
             mine.recover()
         assert shape(mine.recover().thread) == ["U first", "A one", "U second", "A two"]
 
@@ -1245,7 +1245,7 @@ def test_what_another_host_has_deleted_stays_deleted(tmp_path):
         mine = one.session("s", fake(says("one"), says("two"), says("three")))
         mine.reply("secret").result()
         two.delete_session("s")
-        with pytest.raises(allm.StoreError, match="another host has saved it"):
+        with pytest.raises(allm.StoreError, match="saved by another host"):
             mine.reply("again")
         assert shape(mine.reply("again").result().thread) == ["U again", "A two"]
         mine.stop()
@@ -1264,7 +1264,7 @@ def test_what_another_host_has_begun_anew_under_a_name_is_not_what_was_deleted(t
         theirs = two.session("s", fake(*[says("theirs")] * turns))
         for _ in range(turns):
             theirs.reply("not yours").result()
-        with pytest.raises(allm.StoreError, match="another host has saved it") as conflict:
+        with pytest.raises(allm.StoreError, match="saved by another host") as conflict:
             mine.reply("and now?")
         assert conflict.value.reason == "conflict"
         assert shape(two._store.load("s").thread) == ["U not yours", "A theirs"] * turns
@@ -1278,9 +1278,9 @@ def test_a_fork_onto_a_name_that_is_taken_hides_no_conflict(tmp_path):
         mine.reply("first").result()
         theirs = two.session("t", fake(says("theirs")))
         theirs.reply("second").result()
-        with pytest.raises(allm.SessionError, match="there is a session 't' already"):
+        with pytest.raises(allm.SessionError, match="session 't' already exists"):
             source.fork("t")
-        with pytest.raises(allm.StoreError, match="another host has saved it"):
+        with pytest.raises(allm.StoreError, match="saved by another host"):
             mine.reply("third")
         assert shape(mine.reply("third").result().thread)[2:4] == ["U second", "A theirs"]
 
@@ -1409,7 +1409,7 @@ def test_a_tool_that_waits_for_its_own_session_is_told_so(any_host):
     chat = any_host.session("s", engine)
     assert chat.reply("hi").result().halted_reason == "completed"
     assert said[0][0] == "busy"
-    assert "begin it when the code has returned" in said[0][1]
+    assert "begin it after this code has returned" in said[0][1]
     # What was refused does not happen.
     assert shape(chat.reply("more").result().thread)[2:] == ["T(c0) refused", "A one", "U more", "A two"]
 
@@ -1444,7 +1444,7 @@ def test_an_asynchronous_tool_that_waits_for_its_own_session_is_told_so():
 
     result = asyncio.run(main())
     assert result.halted_reason == "completed"
-    assert "waits here for a turn that begins when that one is over" in result.thread.messages[2].content
+    assert "waits for a turn that can begin only after it" in result.thread.messages[2].content
 
 
 def test_what_a_tool_leaves_behind_may_ask_its_session():

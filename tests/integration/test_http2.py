@@ -562,7 +562,7 @@ def test_what_is_not_http2_is_malformed():
 
     error = failure(run(server, scenario))
     assert error.reason == "malformed_response"
-    assert "does not answer as HTTP has it" in error.message
+    assert "did not answer with valid HTTP" in error.message
 
 
 # What was not read may be sent again.

@@ -94,7 +94,7 @@ def test_the_adapter_for_a_simulation_plays_elsewhere_too(recording):
 
 
 def test_only_a_provider_with_a_wire_can_be_played(recording):
-    with pytest.raises(allm.EngineError, match="reads no network"):
+    with pytest.raises(allm.EngineError, match="does not use the network"):
         Player(recording[0]).adapter("fake")
 
 

@@ -149,7 +149,7 @@ def test_an_encoder_that_comes_to_no_end_costs_the_answer_and_not_the_chat() -> 
         gives = tool("t", handler=lambda _: 1, timeout=0.2)
         result = chat(host, gives, tool_result_encoder=encoder)
         assert result.halted_reason == "completed"
-        assert "what makes a text of its answer came to no end" in told(result)
+        assert "encoding its answer as text did not finish" in told(result)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -236,7 +236,7 @@ def test_nobody_waits_in_a_turn_for_the_next_one_of_its_session(who: str) -> Non
         session.reply("hi", **options).result()
         assert host.now < 1.0
     assert refused
-    assert "this code runs in a turn of session 's'" in str(refused[0])
+    assert "this code runs inside a turn of session 's'" in str(refused[0])
 
 
 # --- exits --------------------------------------------------------------------------------------------------------

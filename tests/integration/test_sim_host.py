@@ -505,7 +505,7 @@ def test_a_session_that_cannot_be_loaded_anew_is_not_loaded_over_and_over(
         with pytest.raises(allm.StoreError, match="saved elsewhere"):
             chat.reply("hi")
         host.run_until_idle()
-        told = [each for each in caplog.records if "was not loaded anew" in each.getMessage()]
+        told = [each for each in caplog.records if "could not be reloaded" in each.getMessage()]
         assert len(told) == 1
 
 
@@ -641,7 +641,7 @@ class Networked:
             lambda: allm.Engine(adapter="openai", model="m", adapter_opts={"base_url": "http://localhost:1"}),
             "adapter 'openai' reads a network",
         ),
-        (lambda: allm.Engine(adapter=Networked()), "adapter 'networked' reads on an event loop"),
+        (lambda: allm.Engine(adapter=Networked()), "adapter 'networked' needs an event loop"),
     ],
     ids=["asynchronous tool", "remote adapter", "asynchronous stream"],
 )
@@ -923,7 +923,9 @@ def test_what_needs_the_real_world_is_refused_in_a_scenario(warm: bool) -> None:
     if warm:
         assert allm.chat(asked(), [allm.user("hi")]).text() == "Hello."
     for scenario in (no_session, in_a_client, another_host):
-        with pytest.raises(allm.EngineError, match=r"in a scenario use its host, host\.session"):
+        with pytest.raises(
+            allm.EngineError, match=r"in a scenario, use only its own host, with host\.session"
+        ):
             run_chat(scenario)
     assert allm.chat(asked(), [allm.user("hi")]).text() == "Hello."
     assert run_chat(lambda host: host.session("s", asked()).reply("hi").result().text()) == "Hello."

@@ -214,7 +214,7 @@ def test_calls_that_hang_are_counted_and_the_next_ones_are_refused(caplog: pytes
             until(lambda: len(reports()) == 3, 5.0)  # told after they are counted
             assert len(host.system.zombies) == 3
             assert all("deaf.wait(30)" in line for line in reports())
-            assert "dig was not begun: 3 calls that were killed still hang on their threads" in told("d")
+            assert "dig was not started: 3 killed calls still block their threads" in told("d")
             chat = host.session("e", allm.Engine("fake", adapter_opts={"script": says}))
             assert chat.reply("hi").result().halted_reason == "completed"
         finally:
@@ -266,7 +266,7 @@ def test_tools_that_hang_hold_up_no_model_and_keys_that_hang_no_tool() -> None:
         try:
             told("a", hang, tool_timeout=0.05)
             until(lambda: len(host.system.zombies) == 1)
-            assert "1 calls that were killed still hang" in told("b", look)
+            assert "1 killed calls still block" in told("b", look)
             for n, adapter in enumerate([Waiting(asynchronous=False), Waiting(asynchronous=True), "fake"]):
                 options = {"adapter_opts": {"script": says}} if adapter == "fake" else {}
                 assert asked(f"c{n}", adapter, **options).halted_reason == "completed"
@@ -281,7 +281,7 @@ def test_tools_that_hang_hold_up_no_model_and_keys_that_hang_no_tool() -> None:
             assert told("e", look) == "seen"
             assert asked("f", Waiting(asynchronous=True)).halted_reason == "completed"
             refused = asked("g", Waiting(asynchronous=False))
-            assert "still hang on their threads" in str(refused.metadata["error"])
+            assert "still block their threads" in str(refused.metadata["error"])
         finally:
             deaf.set()
 

@@ -144,7 +144,7 @@ def test_openrouter_is_told_which_program_asks(monkeypatch):
 
 
 def test_an_organization_is_told_to_nobody_who_has_none():
-    with pytest.raises(TypeError, match="anthropic has none"):
+    with pytest.raises(TypeError, match="anthropic does not take; leave it out"):
         ask("http://127.0.0.1:9", adapter="anthropic", organization="acme")
 
 

@@ -69,7 +69,7 @@ def test_who_waits_for_what_was_answered_elsewhere_is_told_so(
     chat.reply("It came broken.").result()
     assert chat.status == "awaiting_tools"
     approve(two)
-    with pytest.raises(allm.StoreError, match="another host has saved it") as conflict:
+    with pytest.raises(allm.StoreError, match="saved by another host") as conflict:
         ask(chat)
     assert conflict.value.reason == "conflict"
     assert (chat.status, chat.pending_tool_calls, len(chat.messages)) == ("completed", [], 4)
@@ -83,7 +83,7 @@ def test_an_answer_reaches_a_session_that_waits_for_it_since_it_was_opened_here(
     one, two = hosts
     open_here = two.session("s", fake(SAYS))
     one.session("s", fake(ASKS)).reply("It came broken.").result()
-    with pytest.raises(allm.StoreError, match="another host has saved it"):
+    with pytest.raises(allm.StoreError, match="saved by another host"):
         open_here.submit_tool_result("c1", "refunded")
     assert [call.id for call in open_here.pending_tool_calls] == ["c1"]
     assert open_here.submit_tool_result("c1", "refunded").status == "idle"
@@ -97,7 +97,7 @@ def test_a_session_that_recovered_elsewhere_is_no_error_here(hosts: tuple[allm.H
     other = two.session("s", fake(SAYS))
     other.recover()
     other.reply("there?").result()
-    with pytest.raises(allm.StoreError, match="another host has saved it"):
+    with pytest.raises(allm.StoreError, match="saved by another host"):
         chat.reply("hi")
     assert chat.status == "completed"
     assert chat.reply("hi").result().halted_reason == "completed"
@@ -108,7 +108,7 @@ def test_a_session_that_was_deleted_elsewhere_waits_for_nobody(hosts: tuple[allm
     chat = one.session("s", fake(ASKS, SAYS))
     chat.reply("It came broken.").result()
     two.delete_session("s")
-    with pytest.raises(allm.StoreError, match="another host has saved it"):
+    with pytest.raises(allm.StoreError, match="saved by another host"):
         chat.reply("hello?")
     assert (chat.status, chat.messages) == ("idle", [])
     assert chat.reply("hello?").result().halted_reason == "completed"
@@ -131,11 +131,11 @@ def test_a_conflict_is_told_of_when_what_is_stored_can_be_seen(hosts: tuple[allm
     one, two = hosts
     chat, other = one.session("s", fake(SAYS)), two.session("s", fake(SAYS, SAYS))
     other.reply("first").result()
-    with pytest.raises(allm.StoreError, match="another host has saved it"):
+    with pytest.raises(allm.StoreError, match="saved by another host"):
         chat.reply("second")
     assert [message.content for message in chat.messages] == ["first", "Hello."]
     other.reply("third").result()
-    with pytest.raises(allm.StoreError, match="another host has saved it"):
+    with pytest.raises(allm.StoreError, match="saved by another host"):
         chat.recover()
     assert len(chat.messages) == 4
 
@@ -148,10 +148,10 @@ def test_on_an_event_loop_it_is_the_same(tmp_path: Path) -> None:
             other = two.session("s", fake(SAYS))
             await other.submit_tool_result("c1", "refunded")
             await other.continue_()
-            with pytest.raises(allm.StoreError, match="another host has saved it"):
+            with pytest.raises(allm.StoreError, match="saved by another host"):
                 await chat.reply("hello?")
             await other.reply("more", adapter_opts={"scripts": [SAYS] * 4})
-            with pytest.raises(allm.StoreError, match="another host has saved it"):
+            with pytest.raises(allm.StoreError, match="saved by another host"):
                 await chat.submit_tool_result("c1", "refunded")
             assert (chat.status, len(chat.messages)) == ("completed", 6)
             with pytest.raises(allm.SessionStatusError, match="no tool call is pending"):
@@ -334,7 +334,10 @@ def test_what_is_done_keeps_a_session_in_memory() -> None:
 # --- what the log says -----------------------------------------------------------------------------------------------
 
 
-LEFT_OPEN = "calls that were left open are answered: what their tools have done is unknown session_id='s'"
+LEFT_OPEN = (
+    "tool calls that were left open are answered with an error: whether their tools took effect is unknown "
+    "session_id='s'"
+)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:

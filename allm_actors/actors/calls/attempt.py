@@ -79,7 +79,7 @@ def _told(method: Callable[..., Any], error: Exception, capability: Capability) 
     """What the caller gets: an error of ours and a misuse as they are, and anything else as an adapter's mistake."""
     if isinstance(error, AllmError | TypeError | ValueError):
         return error
-    text = f"{_name(method)} raised {type(error).__name__}, which no adapter may: {error}"
+    text = f"{_name(method)} raised {type(error).__name__}, which an adapter must not raise: {error}"
     return capability.error("unknown", message=text, metadata={"cause": "adapter_raised"})
 
 
@@ -95,7 +95,7 @@ def _checked(
 
 def _malformed(method: Callable[..., Any], problem: str, capability: Capability) -> AllmError:
     provider = getattr(getattr(method, "__self__", None), "name", None)
-    message = f"{_name(method)} gave no answer to what was asked: {problem}"
+    message = f"{_name(method)} returned an answer that does not fit the request: {problem}"
     return capability.error("malformed_response", provider=provider, message=message)
 
 

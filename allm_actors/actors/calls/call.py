@@ -148,7 +148,7 @@ def failed(span: Span, capability: Capability, error: Exception) -> None:
 
 def _model(capability: Capability, engine: Engine, request: Any, given: Any) -> str | ModelRef | None:
     if not isinstance(given, str | ModelRef | None) or given == "":
-        raise TypeError(f"model must be a text that is not empty, or a ModelRef, got: {given!r}")
+        raise TypeError(f"model must be a non-empty text or a ModelRef, got: {given!r}")
     check_model(given)
     slot = getattr(engine, capability.model_slot)
     for model in (request.model, given, slot, engine.model if capability.engine_model else None):
@@ -163,7 +163,10 @@ def _check(engine: Engine, said: Mapping[str, Any], told: Any) -> None:
     if not isinstance(told, Mapping):
         raise TypeError(f"telemetry_metadata must be a mapping, got: {told!r}")
     if "api_key" in told:
-        raise TypeError("telemetry_metadata is told to everybody who listens; a key does not belong there")
+        raise TypeError(
+            "telemetry_metadata must not have an api_key, because every telemetry handler sees it; pass "
+            "api_key= to the call"
+        )
 
 
 def _call(engine: Engine, said: Mapping[str, Any], request_id: str, transport: Transport) -> Call:

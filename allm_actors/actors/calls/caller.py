@@ -214,7 +214,7 @@ class CallActor(Process):
 
     def broken(self, why: str) -> AllmError:
         """The error for a worker that died."""
-        text = f"the call broke off: {why}"
+        text = f"the call ended early: {why}"
         return self.spec.capability.error("unknown", message=text, metadata={"cause": DIED})
 
     def too_late(self, option: str, seconds: float | None) -> AllmError:

@@ -131,5 +131,5 @@ class Changes:
 
 
 def _taken(id: str) -> SessionError:
-    text = f"there is a session {id!r} already, and it would be lost; fork under another name"
+    text = f"session {id!r} already exists and would be overwritten; fork under another name"
     return SessionError("invalid_status_for_operation", message=text)

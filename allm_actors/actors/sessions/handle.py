@@ -218,8 +218,8 @@ class SessionHandle:
     def _shown(self) -> Session:
         if not self._is_loaded():
             text = (
-                f"session {self.id!r} is not loaded yet, so there is nothing to look at; await its handle first, as in "
-                "`session = await host.session(…)`, or a turn"
+                f"session {self.id!r} is not loaded yet; first await its handle, as in `session = await "
+                "host.session(…)`, or a turn"
             )
             raise SessionError("not_loaded", message=text)
         return self._seat.cell.value
@@ -309,7 +309,7 @@ class _Ended:
 def check_id(id: object) -> None:
     """Raises TypeError or ValueError for what cannot name a session."""
     if not isinstance(id, str) or not id:
-        raise TypeError(f"a session's id must be a text that is not empty, got: {id!r}")
+        raise TypeError(f"a session's id must be a non-empty text, got: {id!r}")
     if not id.isascii() and any("\ud800" <= character <= "\udfff" for character in id):
         raise ValueError(f"a session's id must be text that can be stored as UTF-8, got: {id!r}")
 
@@ -318,9 +318,9 @@ def _pairs(results: Any) -> list[tuple[str, Any]]:
     pairs = list(results) if isinstance(results, list | tuple) else [results]
     for pair in pairs:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise TypeError(f"tool results are a list of (id, content), got: {type(pair).__name__}")
+            raise TypeError(f"tool results must be a list of (id, content), got: {type(pair).__name__}")
         if not isinstance(pair[0], str):
-            raise TypeError(f"a tool call id is a text, got: {pair[0]!r}")
+            raise TypeError(f"a tool call id must be a text, got: {pair[0]!r}")
     return [(id, content) for id, content in pairs]
 
 

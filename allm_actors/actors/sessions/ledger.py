@@ -96,7 +96,10 @@ class Ledger:
         elif self._repaired:
             # Only now it matters: who merely looks at a session at which another host works has changed nothing.
             self._repaired = False
-            text = "calls that were left open are answered: what their tools have done is unknown"
+            text = (
+                "tool calls that were left open are answered with an error: whether their tools took effect is "
+                "unknown"
+            )
             log.warning(text, session_id=self.value.id)
         if done is not None:
             done(error)

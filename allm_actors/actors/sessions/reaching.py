@@ -120,5 +120,8 @@ def _may_come_again(message: Any, reason: object) -> bool:
 
 def _gone(id: str | None, error: BaseException | None) -> SessionError:
     why = f" ({error})" if error else ""
-    text = f"session {id!r} cannot be reached: its host is stopped or restarting{why}; get it anew with host.session(…)"
+    text = (
+        f"session {id!r} cannot be reached: its host is stopped or restarting{why}; get it again with "
+        "host.session(…)"
+    )
     return SessionError("closed", message=text)

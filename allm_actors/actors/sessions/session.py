@@ -308,7 +308,8 @@ class SessionActor(Process):
             )
         elif len(self._queue or ()) >= spec.queue_limit:
             text = (
-                f"session {self._seat.id!r} has {spec.queue_limit} turns waiting; let some of them end first"
+                f"session {self._seat.id!r} has {spec.queue_limit} turns waiting; wait until some of them have "
+                "ended"
             )
             spec.channel.end(error=SessionBusy("queue_full", message=text))
         else:
@@ -522,7 +523,7 @@ class SessionActor(Process):
         if loaded.error is None:
             self._ledger.revive(loaded.session)
         else:  # what waits will be told by the next save
-            log.error("a session was not loaded anew", session_id=self._seat.id, error=str(loaded.error))
+            log.error("a session could not be reloaded", session_id=self._seat.id, error=str(loaded.error))
             self._ledger.stale = False
         self._changes.told()
         self._settled()

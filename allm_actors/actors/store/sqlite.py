@@ -85,8 +85,8 @@ class SQLiteStore:
         """
         if self._found() in _inherited:
             advice = (
-                "was open when this process was forked from another, and SQLite cannot share it: start hosts after the "
-                "last fork, or let children begin with spawn"
+                "was open when this process was forked, and SQLite cannot share it between processes: start "
+                "hosts after the last fork, or start child processes with spawn"
             )
             raise self._error("unavailable", advice)
         if (db := self._db) is not None:
@@ -198,9 +198,7 @@ class SQLiteStore:
             application, version = _pragma(db, "application_id"), _pragma(db, "user_version")
             tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if application != APPLICATION_ID and (application or tables):
-            raise self._error(
-                "not_a_store", "is a database of another program; pass store= a path of your own"
-            )
+            raise self._error("not_a_store", "is a database of another program; pass another path as store=")
         self._check_version(version)
         if self._read_only:
             self._only_read(db, empty=not tables)
@@ -220,7 +218,8 @@ class SQLiteStore:
         # At each write, too: another process may have made the file a newer one's.
         if version > SCHEMA_VERSION:
             advice = (
-                f"has schema {version}, we know {SCHEMA_VERSION}; upgrade allm-actors, or use another file"
+                f"has schema version {version}, and this version reads up to {SCHEMA_VERSION}; upgrade "
+                "allm-actors, or use another file"
             )
             raise self._error("newer_schema", advice)
 
@@ -232,7 +231,7 @@ class SQLiteStore:
             and not all(os.access(place, os.W_OK) for place in (path, path.parent))
         ):
             raise self._error(
-                "unavailable", "cannot be written; look at the rights of the file and of its folder"
+                "unavailable", "cannot be written; check the permissions of the file and of its folder"
             )
 
     def _write_ahead(self, db: sqlite3.Connection) -> None:
@@ -262,7 +261,10 @@ class SQLiteStore:
     def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[sqlite3.Connection]:
         db = self._connection
         if self._file is not None and self._found() != self._file:
-            advice = "was removed or replaced while it was in use; put it back, or restart the host on what is there"
+            advice = (
+                "was removed or replaced while it was in use; put it back, or restart the host to use what is "
+                "there now"
+            )
             raise self._error("unavailable", advice)
         db.execute(begin)
         try:
@@ -306,8 +308,8 @@ class SQLiteStore:
         except sqlite3.DatabaseError as error:
             if "malformed" in str(error):
                 advice = (
-                    f"has a damaged place ({error}); sessions elsewhere in it may be whole: stop the host and restore "
-                    "a backup, or save what can be read with sqlite3's .recover"
+                    f"is damaged in one place ({error}), but other sessions in it may be intact: stop the host "
+                    "and restore a backup, or save what can be read with sqlite3's .recover"
                 )
                 raise self._error("corrupt", advice) from error
             advice = f"cannot be read as a session store ({error}); move the file away, or pass another path"
@@ -321,7 +323,10 @@ class SQLiteStore:
         row = db.execute("SELECT revision FROM sessions WHERE id = ?", (name,)).fetchone()
         stored, ours = row[0] if row else 0, written or self._seen.get(name, 0)
         if stored != ours:
-            advice = f"has a newer session {name!r}: another host has saved it; ask again to go on from there"
+            advice = (
+                f"has a newer version of session {name!r}, saved by another host; ask again to go on from that "
+                "version"
+            )
             raise self._error("conflict", advice)
         return ours
 
@@ -334,7 +339,7 @@ class SQLiteStore:
         )
         if (row[0] if row[0] is not None else -1) < keep - 1:
             raise self._error(
-                "corrupt", f"does not have the first {keep} messages of session {name!r}; save all"
+                "corrupt", f"does not have the first {keep} messages of session {name!r}; save all of them"
             )
 
     def _encode(self, save: Save) -> tuple[str, bytes, int, list[bytes]]:
@@ -356,7 +361,7 @@ class SQLiteStore:
             advice = f"holds a session {id!r} that cannot be decoded ({type(error).__name__}: {error})"
             raise self._error("corrupt", advice) from error
         if not isinstance(session, Session) or not all(isinstance(message, Message) for message in messages):
-            raise self._error("corrupt", f"holds something else than a session under the name {id!r}")
+            raise self._error("corrupt", f"holds something other than a session under the name {id!r}")
         return msgspec.structs.replace(
             session, thread=msgspec.structs.replace(session.thread, messages=messages)
         )

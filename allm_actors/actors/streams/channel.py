@@ -286,7 +286,10 @@ class Channel:
 
     def _block(self, ready: Callable[[], bool]) -> None:
         if self._pid != os.getpid():
-            text = "this turn runs in the process that was forked, and its threads have stayed there; begin another"
+            text = (
+                "this turn runs in the parent of this forked process, which does not have its threads; begin "
+                "another turn here"
+            )
             raise EngineError("invalid_engine", message=text)
         refuse_the_end()
         if current_loop() is not None:  # of an adapter, perhaps, which all calls of the host would wait for

@@ -105,7 +105,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
             if not self.complaints:  # one that fails once may fail at each fragment
                 self.complaints.append(type(error).__name__)
                 text = (
-                    "an on_event observer failed; the stream goes on, and is quiet about its other failures"
+                    "an on_event observer failed; the stream goes on, and its further failures are not logged"
                 )
                 log.exception(text, event_tag=event.tag)
 

@@ -20,7 +20,7 @@ __all__ = ["CLOSED", "Watched", "watched"]
 
 T = TypeVar("T")
 
-CLOSED = "the event loop that this host was entered on is closed; enter a host of its own on each loop"
+CLOSED = "the event loop that this host was entered on is closed; enter a separate host on each event loop"
 _LOOK = 0.5  # seconds from one look to the next
 
 

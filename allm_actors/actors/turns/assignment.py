@@ -192,7 +192,7 @@ class _WithModel:
     def over(self, turn: int, *, silent: bool) -> Input | None:
         took, option, limit = "took longer than", "request_timeout", self._call.request_timeout
         if silent:
-            took, option, limit = "said nothing for", "stream_timeout", self._call.stream_timeout
+            took, option, limit = "sent nothing for", "stream_timeout", self._call.stream_timeout
         text = f"{self._name} {took} {limit or 0.0:g} s; {option} allows more, in seconds"
         phase = "idle" if silent else "total"
         error = AdapterError("timeout", provider=self._name, message=text, metadata={"phase": phase})
@@ -207,4 +207,4 @@ def _unanswered(what: str, how: str, cause: str) -> StreamError:
 
 
 def _broken(why: str) -> StreamError:
-    return StreamError("adapter_error", message=f"the model call broke off: {why}", cause=why)
+    return StreamError("adapter_error", message=f"the model call ended early: {why}", cause=why)

@@ -27,6 +27,6 @@ def contained(function: Callable[P, T]) -> Callable[P, T]:
             raise
         except BaseException as left:
             text = f": {left}" if str(left) else ""
-            raise RuntimeError(f"left with {type(left).__name__}{text}") from left
+            raise RuntimeError(f"exited with {type(left).__name__}{text}") from left
 
     return call

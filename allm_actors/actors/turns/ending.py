@@ -78,5 +78,8 @@ def _error(halted: str, reason: object) -> StreamError:
                 "cancelled", message="the host was shut down during the turn; reply again to go on"
             )
         case _:
-            text = f"the session ended during the turn ({reason}); what it had stored is intact, reply again to go on"
+            text = (
+                f"the session ended during the turn ({reason}); what was stored is intact, so reply again to "
+                "go on"
+            )
             return StreamError("adapter_error", message=text, cause=str(reason))

@@ -181,7 +181,9 @@ def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any]
 
 def _complete(engine: Engine, request: Request, given: Mapping[str, Any]) -> Request:
     if request.response_format is not None and "response_model" in given:
-        raise TypeError("response_model makes its own response_format: take it out of the request")
+        raise TypeError(
+            "response_model makes its own response_format; remove response_format from the request"
+        )
     check_kinds({"tools": request.tools})
     check_model(request.model)
     return complete_request(engine, request, given)
@@ -202,10 +204,10 @@ def _with_model(given: dict[str, Any], options: Mapping[str, Any]) -> dict[str, 
     """The options with the `response_format` that a `response_model` stands for."""
     if "response_model" in given:
         if options.get("response_format") is not None:
-            raise TypeError("response_model makes its own response_format: give one of the two")
+            raise TypeError("response_model makes its own response_format; give only one of the two")
         given["response_format"] = response_format_of(given["response_model"])
     elif options.get("max_retries") is not None:
-        raise TypeError("max_retries goes with response_model=, and would do nothing without it")
+        raise TypeError("max_retries does nothing without response_model=; give both, or leave it out")
     return given
 
 
@@ -256,7 +258,7 @@ def _cores() -> int:
 def _refuse_what_cannot_work(engine: Engine, given: Mapping[str, Any]) -> None:
     # An option that is accepted and does nothing would be worse than one that is refused.
     if "when_busy" in given:
-        raise TypeError("when_busy is said once, to host.session(…), not with a call")
+        raise TypeError("when_busy is an option of host.session(…), not of a call")
     for tool in resolve_tools(engine, given):
         if tool.isolation == "process" and tool.handler is not None:
             address_of(tool)

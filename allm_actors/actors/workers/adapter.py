@@ -78,7 +78,7 @@ def no_iterator(adapter: Any, method: str, returned: Any) -> EngineError:
     """The error of an adapter that returned this in place of an iterator of events."""
     name = getattr(adapter, "name", type(adapter).__name__)
     what = "None" if returned is None else f"a {type(returned).__name__}"
-    advice = "make it a generator, with a `yield` for each event, or return iter(…) of what has them"
+    advice = "make it a generator, with a `yield` for each event, or return iter(…) of a list of events"
     if inspect.iscoroutine(returned):
         returned.close()  # or Python warns that nobody awaited it
         advice = "an `async def` needs a `yield` in it; to return an iterator, make it a plain `def`"
@@ -346,7 +346,7 @@ class Pump:
         elif self._cancelled:
             self._ended(self, None, SHUTDOWN)
         else:
-            words = "the adapter raised CancelledError, though nobody had cancelled the call"
+            words = "the adapter raised CancelledError, although the call was not cancelled"
             self._ended(self, StreamError("adapter_error", message=words), ANSWERED)
 
 
@@ -360,7 +360,10 @@ def _batch(job: ModelJob, events: Any) -> ModelBatch:
 
 def _no_loop(adapter: Any) -> EngineError:
     name = getattr(adapter, "name", type(adapter).__name__)
-    text = f"adapter {name!r} reads on an event loop, and a simulated host has none; use one with play(request, call)"
+    text = (
+        f"adapter {name!r} needs an event loop, and a simulated host has none; use an adapter with "
+        "play(request, call)"
+    )
     return EngineError("missing_stream_adapter", message=text)
 
 

@@ -63,7 +63,7 @@ class Farewell:
             known = ident is not None and any(ident == each for each in _going_on(strays).values())
             strays[task] = ident
         if ident is None:
-            log.error("a coroutine goes on after it was cancelled", who=self._who, where=_awaiting(task))
+            log.error("a coroutine continues after it was cancelled", who=self._who, where=_awaiting(task))
         elif not known:  # else somebody else has told of this thread
             log.error("an event loop is blocked", who=self._who, where=_running(ident))
 

@@ -114,7 +114,7 @@ class AsyncToolActor(Worker):
         """Start the work on its loop; what comes of it arrives as a message."""
         assert job.loop is not None
         if not call_on(job.loop, partial(self._start, job)):
-            raise RuntimeError("the event loop that asynchronous tools of this call belong to is closed")
+            raise RuntimeError("the event loop that the asynchronous tools of this call run on is closed")
 
     def on_receive(self, message: Any) -> None:
         """The work is over: report it, if that is not done, or die of what it died of. Or there is more of it."""

@@ -42,8 +42,8 @@ def check_turns(turns: object, label: str) -> None:
     """Raises `ValidationError` unless there are turns of a conversation: system messages and blank ones are none."""
     if not turns:
         message = (
-            f"{label} takes no request without a message that says something, and this one has only system messages, "
-            "or blank ones; add a user's message with a text"
+            f"{label} needs at least one message with content, and this request has only system messages or "
+            "blank ones; add a user message with a text"
         )
         raise ValidationError("invalid_request", [("messages", "empty")], message=message)
 

@@ -65,7 +65,7 @@ def audio_type(answer: HttpFailure, row: Service, wanted: AudioFormat) -> str:
     if kind in ("application/octet-stream", "binary/octet-stream"):
         return FORMATS[wanted]
     if not kind.startswith("audio/"):
-        raise row.malformed(f"it is not sound but {kind[:100] or 'without a content type'}")
+        raise row.malformed(f"its content type is {kind[:100] or 'missing'}, not audio")
     return kind
 
 

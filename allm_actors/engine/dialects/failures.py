@@ -284,13 +284,16 @@ def _reason(status: int | None, code: str | None, kind: str | None, words: str) 
 
 
 def _advice(reason: str, status: int | None, row: Provider) -> str:
-    variable = row.key_names[0] if row.key_names else "the key's variable"
+    variable = row.key_names[0] if row.key_names else "its environment variable"
     if reason == "authentication_failed" and row.signer is not None:
-        return f"Check {variable}, or the credentials that sign, and what they may use."
+        return f"Check {variable}, or the credentials that sign, and their permissions."
     if reason == "authentication_failed":
         return f"Check the key: {variable}, or api_key= of the call."
     if status in _REDIRECTS:
-        return f"It redirects, and a key is sent to nobody else; check base_url ({row.base_url_name})."
+        return (
+            "Redirects are not followed, so that the key is sent nowhere else; check base_url "
+            f"({row.base_url_name})."
+        )
     if status == 404:
         return f"Check the model's name, and base_url ({row.base_url_name})."
     if status == 402:
@@ -300,11 +303,11 @@ def _advice(reason: str, status: int | None, row: Provider) -> str:
 
 _PASSING = frozenset({"rate_limited", "provider_unavailable"})  # what waiting helps against
 _ADVICE = {
-    "rate_limited": "Wait, or send less at once; check the account's limits and quota.",
+    "rate_limited": "Wait, or send fewer requests at once; check the account's limits and quota.",
     "context_length_exceeded": "Send fewer or shorter messages, or ask a model with a longer context.",
     "content_filter": "The provider's policy refuses this content.",
-    "provider_unavailable": "This is the provider's side; try again later.",
-    "timeout": "Try again, or give it more time.",
+    "provider_unavailable": "The fault is on the provider's side; try again later.",
+    "timeout": "Try again, or allow more time.",
 }
 
 

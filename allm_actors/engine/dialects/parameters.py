@@ -38,11 +38,11 @@ def _wrong(body: Mapping[str, Any], quirks: Quirks) -> Iterator[tuple[str, str, 
     """The field, the code and the reason of all that the server would refuse."""
     given = {name: value for name, value in body.items() if value is not None}
     for name in sorted(quirks.refuses & given.keys()):
-        yield name, "not_supported", f"it does not know {name}, leave it out"
+        yield name, "not_supported", f"it does not know {name} (leave it out)"
     for name, most in quirks.most.items():
         value = given.get(name)
         if isinstance(value, list | tuple) and len(value) > most:
-            yield name, "too_many", f"{name} has at most {most} items, got {len(value)}"
+            yield name, "too_many", f"{name} can have at most {most} items, got {len(value)}"
     for name, words in quirks.words.items():
         if name in given and given[name] not in words:
             known = ", ".join(map(str, words))
@@ -50,7 +50,7 @@ def _wrong(body: Mapping[str, Any], quirks: Quirks) -> Iterator[tuple[str, str, 
     for name, (least, greatest) in quirks.ranges.items():
         value = given.get(name, least)
         if not (isinstance(value, int | float) and least <= value <= greatest):
-            yield name, "out_of_range", f"{name} is from {least:g} to {greatest:g}, got: {value!r}"
+            yield name, "out_of_range", f"{name} must be from {least:g} to {greatest:g}, got: {value!r}"
 
 
 def _unknown_to_the_model(model: str, quirks: Quirks) -> Iterator[str]:

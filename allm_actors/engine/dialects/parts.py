@@ -73,14 +73,14 @@ def _failure(part: object, documents: Documents | None, *, of_system: bool) -> s
 def _no_picture(row: Provider) -> str:
     return (
         f"{row.label} takes no picture in a tool's answer: put it into a user message that follows the "
-        "answers, or ask a provider that does"
+        "answers, or use a provider that does"
     )
 
 
 def _check_word(part: DocumentPart, role: str, row: Provider, documents: Documents | None) -> None:
     kind, value = part.document.source
     if documents is None:
-        why = "takes no documents: send its text, with TextPart, or ask another provider"
+        why = "takes no documents: send the document's text, with TextPart, or use another provider"
     elif role not in documents.roles:
         why = f"takes no document in a message of role {role!r}: put it into a user message"
     elif kind == "url" and not str(value).startswith(documents.urls):

@@ -63,7 +63,7 @@ def embedded(
     found: dict[int, Embedding] = {}
     for index, value in vectors:
         if type(index) is not int or not 0 <= index < len(request.input) or index in found:
-            raise row.malformed("a vector has no index of its own that belongs to an input")
+            raise row.malformed("a vector has no index, or its index is repeated or out of range")
         embedding = Embedding(vector=_vector(value, row), index=index)
         found[index] = embedding.normalize() if unit else embedding
     if len(found) != len(request.input):

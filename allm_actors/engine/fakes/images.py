@@ -38,7 +38,9 @@ class FakeImages(ScriptedFake[ImageResponse]):
             raise ImageAdapterError(
                 "unsupported_operation",
                 provider=self.name,
-                message=f"the fake does not do {request.operation!r}; it does: {', '.join(operations)}",
+                message=(
+                    f"the fake does not support {request.operation!r}; it supports: {', '.join(operations)}"
+                ),
                 metadata={"operation": request.operation},
             )
         return self.answer(request, call)

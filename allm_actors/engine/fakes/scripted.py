@@ -135,7 +135,7 @@ class ScriptedFake(Generic[_Response]):
             raise ValueError(f"unknown entry of {self.script}: {shown}; entries begin with one of: {tags}")
         tag, value, *fields = entry
         if not all(isinstance(each, Mapping) for each in fields):
-            raise TypeError(f"the fields of {tag}(…) in {self.script} are a mapping, got: {fields[0]!r}")
+            raise TypeError(f"the fields of {tag}(…) in {self.script} must be a mapping, got: {fields[0]!r}")
         if tag == "retry_until_call" and not isinstance(value, int):
             raise TypeError(f"retry_until_call(n) in {self.script} takes a whole number, got: {value!r}")
         return entry
@@ -145,14 +145,16 @@ class ScriptedFake(Generic[_Response]):
         for field in fields:
             if field not in known:
                 has = ", ".join(known)
-                raise TypeError(f"ok(…) in {self.script} has a field {field!r}; those of {name} are: {has}")
+                raise TypeError(
+                    f"ok(…) in {self.script} has an unknown field {field!r}; the fields of {name} are: {has}"
+                )
         return {**fields, "usage": self._usage(fields["usage"])} if "usage" in fields else fields
 
     def _usage(self, said: Any) -> Usage | ImageUsage:
         kind = self.usage
         usage = kind(**said) if isinstance(said, Mapping) else said
         if not isinstance(usage, kind):
-            raise TypeError(f"usage in {self.script} is {kind.__name__} or a mapping, got: {said!r}")
+            raise TypeError(f"usage in {self.script} must be {kind.__name__} or a mapping, got: {said!r}")
         return usage
 
     def _not_yet(self, until: int, key: Hashable) -> None:
@@ -173,7 +175,9 @@ class ScriptedFake(Generic[_Response]):
         wanted = f"give {self.script} in adapter_opts an entry for each call"
         if script and self._fails(script[-1]):
             shown = reprlib.repr(script[-1])
-            wanted += f", and for each attempt: {shown}, the last one, may be worth another (retry=False makes none)"
+            wanted += (
+                f", and one more for each retry: {shown}, the last one, may be retried (not with retry=False)"
+            )
         message = f"no scripted {self.what} is left: {wanted}"
         cause = {"cause": f"no_scripted_{self.what}"}
         return self.error("unknown", provider=self.name, message=message, metadata=cause)

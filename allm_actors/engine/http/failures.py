@@ -30,7 +30,9 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> Adapter
     if isinstance(error, SettingsError):
         return AdapterError("invalid_request", message=str(error), cause=kind)
     if isinstance(error, NotPublicError):
-        message = f"{host} is no host of the public network; a transport with private_urls=True may ask it"
+        message = (
+            f"{host} is not a host on the public network; a transport with private_urls=True can reach it"
+        )
         return AdapterError("invalid_request", message=message, cause=kind, metadata={"phase": "address"})
     if isinstance(error, httpx.PoolTimeout | httpx.ConnectTimeout):
         return _unconnected(isinstance(error, httpx.PoolTimeout), kind, host, deadlines.connect or 0.0)
@@ -38,15 +40,15 @@ def failure_of(error: BaseException, host: str, deadlines: Deadlines) -> Adapter
         message = "base_url must begin with http:// or https://"
         return AdapterError("invalid_request", message=message, cause=kind)
     if isinstance(error, httpx.InvalidURL | OverflowError) or _is_of_a_name(error):
-        message = "the URL has a host or a port that cannot be; check base_url and proxy settings"
+        message = "the URL has an invalid host or port; check base_url and proxy settings"
         return AdapterError("invalid_request", message=message, cause=kind)
     if isinstance(error, httpx.ConnectError | httpx.ProxyError):
         why = str(error) or kind
         message = f"cannot connect to {host} ({why}); check the network, base_url and proxy settings"
         return AdapterError("network_error", message=message, cause=kind, metadata={"phase": "connect"})
     if isinstance(error, MalformedError) or _is_malformed(error):
-        why = "it redirects to what is no URL" if "location header" in str(error) else str(error)
-        message = f"{host} does not answer as HTTP has it ({why}); check base_url"
+        why = "it redirects to an invalid URL" if "location header" in str(error) else str(error)
+        message = f"{host} did not answer with valid HTTP ({why}); check base_url"
         return AdapterError("malformed_response", message=message, cause=kind)
     if isinstance(error, httpx.LocalProtocolError | ValueError) and not isinstance(error, OSError):
         message = f"the request to {host} cannot be written: a header, or the key, has a character that is not allowed"
@@ -59,8 +61,8 @@ def _unconnected(waited: bool, kind: str, host: str, limit: float) -> AdapterErr
     message = f"no connection to {host} within {limit:g} s; check the network, base_url and proxy settings"
     if waited:
         message = (
-            f"no connection to {host} was free for {limit:g} s; "
-            "max_connections allows more of them, connect_timeout more patience"
+            f"no connection to {host} became free within {limit:g} s; raise max_connections to allow more of "
+            "them, or connect_timeout to wait longer"
         )
     return AdapterError("timeout", message=message, cause=kind, metadata={"phase": "connect"})
 

@@ -168,7 +168,7 @@ class ResponseReader:
         cause = error.__context__  # what a callback raised
         if isinstance(cause, MalformedError):
             return cause
-        return MalformedError(f"what came is not an HTTP/1.1 response ({type(error).__name__})")
+        return MalformedError(f"the bytes received are not an HTTP/1.1 response ({type(error).__name__})")
 
     def _too_large(self) -> MalformedError:
         part = "trailers or chunk extensions" if self.headed else "headers"

@@ -406,4 +406,4 @@ def _reset(event: StreamReset | None, *, begun: bool) -> ConnectionError:
     """What the end of a stream means; no event: its connection's peer leaves."""
     if not begun and (event is None or event.error_code == ErrorCodes.REFUSED_STREAM):
         return RefusedError("the server took no more requests")
-    return StreamResetError("the server ended the answer before it was whole")
+    return StreamResetError("the server ended the answer before it was complete")

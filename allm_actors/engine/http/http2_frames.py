@@ -44,7 +44,9 @@ class Sieve:
         while len(data) - at >= _HEAD_BYTES:
             size = int.from_bytes(data[at : at + 3])
             if size > MAX_FRAME_BYTES:
-                raise MalformedError(f"a frame of {size} bytes, where {MAX_FRAME_BYTES} are allowed")
+                raise MalformedError(
+                    f"a frame of {size} bytes, more than the {MAX_FRAME_BYTES} that are allowed"
+                )
             end = at + _HEAD_BYTES + size
             if end > len(data):
                 break

@@ -49,12 +49,13 @@ __all__ = ["HttpxTransport", "default_transport"]
 _MOST_IDLE = 100
 _IDLE_SECONDS = 30.0
 _LAST_PORT = 65535
-_NO_SOCKS = "a proxy of the environment speaks SOCKS, and that needs a package: pip install 'httpx[socks]'"
+_NO_SOCKS = "the environment sets a SOCKS proxy, which needs an extra package: pip install 'httpx[socks]'"
 _NO_PROXIES = (
-    "the proxies of the environment cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are URLs with http, https or "
-    "socks5, and NO_PROXY names hosts and addresses, without brackets and without ranges of IPv6"
+    "the proxy settings of the environment cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must be URLs "
+    "with http, https or socks5, and NO_PROXY must list hosts and addresses, without brackets and without IPv6 "
+    "ranges"
 )
-_NO_AUTHORITIES = "the authorities for TLS cannot be read: check SSL_CERT_FILE and SSL_CERT_DIR"
+_NO_AUTHORITIES = "the certificate authorities for TLS cannot be read: check SSL_CERT_FILE and SSL_CERT_DIR"
 _Stack = Literal["own", "http2", "httpx"]
 _OFFERS: Mapping[_Stack, list[str]] = {
     "own": ["http/1.1"],
@@ -92,7 +93,7 @@ class HttpxTransport:
         private_urls: bool = False,
     ) -> None:
         if http2 and find_spec("h2") is None:
-            raise ImportError("http2=True needs the package h2; pip install 'httpx[http2]' brings it")
+            raise ImportError("http2=True needs the package h2; install it with pip install 'httpx[http2]'")
         if max_connections is not None and max_connections < 1:
             raise ValueError(
                 f"max_connections must be at least 1, or None for no limit, got: {max_connections!r}"
@@ -362,8 +363,8 @@ class _Clock:
     def compressed(self, coding: str) -> AdapterError:
         """The answer cannot be read."""
         message = (
-            f"{self._host} compressed its answer ({coding[:20]!r}), which was not asked for; "
-            "a gateway in between may be told to leave it as it is"
+            f"{self._host} compressed its answer ({coding[:20]!r}), which was not requested; if a gateway in "
+            "between does this, turn it off there"
         )
         return AdapterError("malformed_response", message=message)
 

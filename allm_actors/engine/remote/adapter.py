@@ -316,8 +316,8 @@ class _Run:
     def _redirected(self, response: HttpResponse) -> AdapterError:
         host, there = _shown(self.http.url), _shown(response.headers.get("location", ""))
         message = (
-            f"{host} sends the request on to {there or 'another path'} (HTTP {response.status}), and with it the key; "
-            "this is not followed. Set base_url to where the API is"
+            f"{host} redirects to {there or 'another path'} (HTTP {response.status}), which is not followed, "
+            "because it would send the key there. Set base_url to the API's own URL"
         )
         return AdapterError("invalid_request", message=message, status=response.status)
 

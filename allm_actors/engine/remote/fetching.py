@@ -119,7 +119,7 @@ def _check(url: str) -> None:
     if not usable:
         raise _refused("its URL must begin with http:// or https:// and a host")
     if "@" in parts.netloc:  # it would go over a stack that looks a name up once more after it was judged
-        raise _refused("its URL has a user name, and is fetched as nobody: leave that out")
+        raise _refused("its URL has a user name, and pictures are fetched without credentials: leave it out")
 
 
 def _kind(response: HttpResponse) -> str:

@@ -60,12 +60,14 @@ def refuse_unknown(row: Provider, options: Mapping[str, Any]) -> None:
         if name not in _OPTIONS:
             near = get_close_matches(name, _OPTIONS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise TypeError(f"adapter_opts has no {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
+            raise TypeError(f"adapter_opts has no option {name!r}{hint} It takes: {', '.join(_OPTIONS)}")
     filled = [header.option for header in row.headers]
     for name in _OWN:
         if options.get(name) and name not in (*row.places, *filled):
             article = "an" if name[0] in "ao" else "a"
-            raise TypeError(f"adapter_opts has {article} {name}, and {row.name} has none; leave it out")
+            raise TypeError(
+                f"adapter_opts has {article} {name}, which {row.name} does not take; leave it out"
+            )
     for name in filled:
         if not isinstance(options.get(name) or "", str):
             raise TypeError(f"adapter_opts {name} must be a text, got: {options[name]!r}")
@@ -111,9 +113,9 @@ def _misfit(url: object) -> str:
     if not host:
         return "it names no host"
     if not _IN_A_URL.fullmatch(url.strip()):
-        return "it has a space or another character that no URL has"
+        return "it has a space or another character that is not allowed in a URL"
     if "?" in url or "#" in url:
-        return "what comes after '?' goes into adapter_opts query={…}, and nothing comes after '#'"
+        return "put the part after '?' into adapter_opts query={…}, and leave out a part after '#'"
     return ""
 
 

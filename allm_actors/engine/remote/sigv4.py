@@ -33,8 +33,8 @@ def signer(row: Provider, region: str) -> Sign:
     if find_spec("botocore") is None:
         variables = " or ".join(row.key_names)
         message = (
-            f"no API key for {row.name!r}: set {variables}, or pass api_key= with the call; to sign with the "
-            "credentials of AWS instead, install botocore: pip install 'allm-actors[bedrock]'"
+            f"no API key for {row.name!r}: set {variables}, or pass api_key= with the call; to sign with AWS "
+            "credentials instead, install botocore: pip install 'allm-actors[bedrock]'"
         )
         raise EngineError("missing_key", provider=row.name, message=message)
 
@@ -54,7 +54,7 @@ def _signed(http: HttpRequest, row: Provider, region: str) -> HttpRequest:
         why = f"{type(error).__name__}: {redact(str(error))[:300].rstrip('.')}"
         raise _refusal(row, why) from None
     if credentials is None:
-        raise _refusal(row, "no credentials of AWS were found")
+        raise _refusal(row, "no AWS credentials were found")
     request = AWSRequest(http.method, http.url, dict(http.headers), http.body)
     SigV4Auth(credentials, _SERVICE, region).add_auth(request)
     return http.with_headers({name.lower(): value for name, value in request.headers.items()})

@@ -179,7 +179,10 @@ def _tool_choice(request: Request) -> dict[str, Any] | None:
             message = f"tool_choice must be 'auto', 'none', 'required' or a tool's name; got: {choice!r}"
             raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
     if not request.tools and "auto" not in forced:
-        message = f"tool_choice {choice!r} forces a call, and the request has no tools; give it some, or leave it out"
+        message = (
+            f"tool_choice {choice!r} forces a call, but the request has no tools; give it tools, or leave "
+            "tool_choice out"
+        )
         raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
     return forced
 

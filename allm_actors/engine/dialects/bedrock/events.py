@@ -278,7 +278,7 @@ class Decoder(AnswerDecoder[Frame]):
     def _complete(self, events: list[Event]) -> None:
         answer, stop = self._answer, self._stop
         if stop in _BROKEN_FINISHES:
-            why = f"{self._row.label}'s model wrote what cannot be used ({stop}). Try again."
+            why = f"{self._row.label}'s model wrote an answer that cannot be used ({stop}). Try again."
             answer.fail(
                 AdapterError("malformed_response", provider=self._row.name, message=why), events, stop
             )

@@ -90,7 +90,7 @@ def _tools(request: Request) -> tuple[list[Tool], str | None]:
             raise ValidationError("invalid_request", [("tool_choice", "invalid_shape")], message=message)
     if not tools:
         message = (
-            f"tool_choice {choice!r} forces a call of a tool that the request does not have; give it one"
+            f"tool_choice {choice!r} forces a call of a tool that the request does not have; add that tool"
         )
         raise ValidationError("invalid_request", [("tool_choice", "requires_tools")], message=message)
     return tools, forced

@@ -235,7 +235,7 @@ def _result(message: Message, calls: Mapping[str, ToolCall]) -> dict[str, Any]:
     call = calls.get(message.tool_call_id or "")
     name = message.name or (call.name if call is not None else None)
     if name is None:
-        why = f"the tool message for {message.tool_call_id!r} answers no call that this request has"
+        why = f"the tool message for {message.tool_call_id!r} answers a call that is not in this request"
         raise ValidationError("invalid_request", [("messages", "answer_without_call")], message=why)
     response: dict[str, Any] = {"name": name, "response": {"output": flat_text(message)}}
     return {"functionResponse": response | _id(message.tool_call_id, call)}

@@ -41,7 +41,10 @@ class GeminiImages:
         check_operation(request, model, row.operations, row)
         check_pictures_given(request, row)
         if request.operation == "edit" and request.mask is not None:
-            message = f"{row.provider.label} takes no mask, and would change the whole picture; say in the prompt where"
+            message = (
+                f"{row.provider.label} takes no mask, and would change the whole picture; describe the place "
+                "in the prompt instead"
+            )
             raise row.error("unsupported_feature", message, metadata={"field": "mask"})
         config: dict[str, Any] = {"responseModalities": ["TEXT", "IMAGE"]}
         ratio = _ratio(request.size, row)

@@ -29,6 +29,7 @@ def too_large(body: bytes, label: str) -> str | None:
     if len(body) <= MOST_BYTES or b'"inlineData"' not in body:
         return None
     return (
-        f"{label} takes no more than {MOST_BYTES // 1_000_000} MB with files in it, and this request has "
-        f"{len(body) / 1e6:.1f} MB: send fewer or smaller ones, or documents by their URL, with Document.from_url"
+        f"{label} takes at most {MOST_BYTES // 1_000_000} MB in a request with files, and this one has "
+        f"{len(body) / 1e6:.1f} MB; send fewer or smaller files, or documents by their URL, with "
+        "Document.from_url"
     )

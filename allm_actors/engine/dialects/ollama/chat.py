@@ -80,9 +80,7 @@ def _body(request: Request, row: Provider) -> dict[str, Any]:
 def _wants_tools(choice: Any, row: Provider) -> bool:
     if choice is None or choice in ("auto", "none"):
         return bool(choice != "none")
-    message = (
-        f"{row.label} cannot be told that a tool must be called; leave tool_choice out, or make it 'auto'"
-    )
+    message = f"{row.label} cannot force a tool call; leave tool_choice out, or make it 'auto'"
     raise AdapterError("unsupported_feature", provider=row.name, message=message)
 
 

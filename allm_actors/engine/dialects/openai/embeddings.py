@@ -35,9 +35,7 @@ class OpenAIEmbeddings:
         check_texts(request, row)
         names = row.vectors
         if request.dimensions is not None and request.model in names.fixed:
-            message = (
-                f"the vectors of {request.model} have one length; leave dimensions out, or ask another model"
-            )
+            message = f"the vectors of {request.model} have a fixed length; leave dimensions out, or use another model"
             raise row.error("unsupported_feature", message, metadata={"field": "dimensions"})
         body: dict[str, Any] = {**request.options, "input": request.input}
         if request.model is not None:

@@ -86,10 +86,10 @@ class OpenAIImages:
         family = _family(model)
         check_operation(request, model, family.operations, row)
         if request.response_format == "url" and not family.urls:
-            message = f"{model} gives no URLs; leave response_format out"
+            message = f"{model} returns no URLs; leave response_format out"
             raise row.error("invalid_request", message, metadata={"field": "response_format"})
         if request.options.get("stream"):
-            message = "pictures are read from one answer; leave stream out of options"
+            message = "pictures cannot be streamed; leave stream out of options"
             raise row.error("invalid_request", message, metadata={"field": "options"})
         check_pictures_given(request, row)
         _check_several(request, model, family, row)
@@ -189,7 +189,7 @@ def _image(item: Any, mime: str, request: ImageRequest, row: Service) -> Image:
     if text is not None:
         return made_image(text, mime, request.response_format, row, **about)
     if url is None:
-        raise row.malformed("a picture is neither there nor behind a URL")
+        raise row.malformed("a picture has neither data nor a URL")
     return Image(source=("url", url), **about)
 
 

@@ -92,8 +92,8 @@ def encode(request: Request, row: Provider, base_url: str) -> HttpRequest:
 def _unknown_word(name: str, value: object) -> ValidationError:
     holder, field = _PLACES[name]
     message = (
-        f"{name} must be one of {', '.join(OPENAI_WORDS[name])}; got: {value!r}. "
-        f"A newer word goes to the provider unread as {holder}={{{field!r}: …}}"
+        f"{name} must be one of {', '.join(OPENAI_WORDS[name])}; got: {value!r}. To send a newer value "
+        f"unchecked, use {holder}={{{field!r}: …}}"
     )
     return ValidationError("invalid_request", [(name, "invalid_value")], message=message)
 

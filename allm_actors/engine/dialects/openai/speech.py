@@ -80,8 +80,8 @@ class OpenAISpeech:
         if request.sample_rate is None or (request.format in _RAW and request.sample_rate == _RATE):
             return
         message = (
-            f"{row.provider.label} has no sample rate of {request.sample_rate} Hz in {request.format or 'mp3'}; pcm "
-            f"and wav have {_RATE}, for all others leave sample_rate out"
+            f"{row.provider.label} has no sample rate of {request.sample_rate} Hz in "
+            f"{request.format or 'mp3'}; pcm and wav have {_RATE}; for other formats leave sample_rate out"
         )
         raise row.error("unsupported_feature", message, metadata={"field": "sample_rate"})
 

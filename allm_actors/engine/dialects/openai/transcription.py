@@ -55,7 +55,7 @@ class OpenAITranscription:
         wanted = options.pop("response_format", "json")
         if not isinstance(wanted, str) or wanted not in _JSON or options.pop("stream", False):
             there = ", ".join(sorted(_JSON))
-            message = f"a transcript is read from one answer in JSON; response_format may be: {there}"
+            message = f"a transcript is read from one JSON answer; response_format must be one of: {there}"
             raise row.error("invalid_request", message, metadata={"field": "options"})
         fields = {
             **options,
@@ -106,8 +106,8 @@ def _name(request: TranscriptionRequest, row: Service) -> str:
     extension = _BY_TYPE.get(plain_type(request.audio.mime_type))
     if extension is None:
         message = (
-            f"{row.provider.label} goes by the extension of a clip, and {request.audio.mime_type!r} has none that it "
-            f"knows; it knows: {', '.join(sorted(_EXTENSIONS))}"
+            f"{row.provider.label} identifies a clip by its file extension, and knows none for "
+            f"{request.audio.mime_type!r}; it knows: {', '.join(sorted(_EXTENSIONS))}"
         )
         raise row.error("invalid_request", message, metadata={"field": "audio"})
     return f"audio.{extension}"

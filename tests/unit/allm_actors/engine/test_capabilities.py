@@ -59,7 +59,7 @@ def test_a_slot_refuses_anything_else_when_the_engine_is_built(row, wrong):
 def test_an_engine_is_stored_with_its_slots(row):
     engine = Engine(**{row.slot: "fake:m1"}, id=7)
     assert from_json(to_json(engine)) == engine
-    with pytest.raises(TypeError, match=f"the name of its {row.slot}"):
+    with pytest.raises(TypeError, match=f"its {row.slot} is given by name"):
         to_json(Engine(**{row.slot: FAKES[row.span]()}))
 
 
@@ -70,7 +70,7 @@ def test_an_engine_keeps_a_reference_to_a_model():
 
 @ROWS
 def test_a_name_that_nobody_has_is_refused_with_those_there_are(row):
-    with pytest.raises(EngineError, match=r"there are: .*fake.*entry-point group") as refused:
+    with pytest.raises(EngineError, match=r"the names are: .*fake.*entry-point group") as refused:
         find_capable(row, "zzzz")
     assert (refused.value.reason, refused.value.provider) == ("unknown_adapter", "zzzz")
     with pytest.raises(EngineError, match=r"did you mean 'fake'\? There are: .*fake") as misspelt:
@@ -114,9 +114,9 @@ def test_a_request_is_made_of_what_was_given():
     [
         ("a", "dimension", "did you mean 'dimensions'"),
         ("a", "requst_id", "did you mean 'request_id'"),
-        ("a", "zzz", "There are: model, dimensions"),
-        ("a", "input", "embed has no option 'input'; 'input' is what the call takes after the engine"),
-        (EmbeddingRequest(input=[]), "dimensions", "is said in the EmbeddingRequest, not beside it"),
+        ("a", "zzz", "The options are: model, dimensions"),
+        ("a", "input", "embed has no option 'input'; 'input' is the argument after the engine"),
+        (EmbeddingRequest(input=[]), "dimensions", "belongs in the EmbeddingRequest, not beside it"),
     ],
     ids=["field", "call", "nothing", "twice", "beside"],
 )
@@ -134,12 +134,12 @@ SIZE = r"size must be \(width, height\) in pixels, or a text such as '1024x1024'
     ("fields", "message"),
     [
         ({"sizes": 3}, f"{IMAGE} has no option 'sizes'; did you mean 'size'"),
-        ({"promt": "b"}, f"{IMAGE} has no option 'promt'; 'prompt' is what the call takes after the engine"),
+        ({"promt": "b"}, f"{IMAGE} has no option 'promt'; 'prompt' is the argument after the engine"),
         (
             {"prompt": "b"},
-            f"{IMAGE} has no option 'prompt'; 'prompt' is what the call takes after the engine",
+            f"{IMAGE} has no option 'prompt'; 'prompt' is the argument after the engine",
         ),
-        ({"zzz": 1}, f"{IMAGE} has no option 'zzz'. There are: operation, model, n, size"),
+        ({"zzz": 1}, f"{IMAGE} has no option 'zzz'. The options are: operation, model, n, size"),
         ({"size": 3}, f"{IMAGE}: {SIZE}3"),
         ({"size": (1, 2, 3)}, rf"{IMAGE}: {SIZE}\(1, 2, 3\)"),
         ({"size": ("1", "2")}, f"{IMAGE}: {SIZE}"),
@@ -154,7 +154,7 @@ SIZE = r"size must be \(width, height\) in pixels, or a text such as '1024x1024'
         ({"operation": []}, "operation must be a text"),
         (
             {"operation": "variation", "prompt": "b"},
-            r"has no prompt: with one it is edit_image\(engine, image, prompt",
+            r"takes no prompt; to use one, call edit_image\(engine, image, prompt",
         ),
     ],
     ids=range(17),

@@ -79,7 +79,7 @@ def test_merge_replaces_tools_in_place_and_merges_mappings():
         ({"retry": 1}, ["retry", "mapping", "1"]),
         ({"retry": 0}, ["retry", "mapping", "0"]),
         ({"model": 3}, ["model", "ModelRef", "3"]),
-        ({"model": ""}, ["model", "not empty"]),
+        ({"model": ""}, ["model", "non-empty"]),
         ({"tool_executor": 3}, ["tool_executor", "execute(tool, arguments, context)", "3"]),
         ({"tool_executor": "mine"}, ["tool_executor", "execute(", "'mine'"]),
         ({"tool_executor": Executor}, ["tool_executor", "an object with execute("]),
@@ -291,7 +291,13 @@ def test_no_delay_changes_on_the_way(retry):
         ({"retry": [["base_delay_ms", "x"]]}, ["base_delay must be seconds", "'x'"]),
         ({"retry": [["base_delays", 1]]}, ["'base_delays'", "'base_delay'"]),
         ({"retry": [1]}, ["ALLM.Engine"]),
-        ({"adapter": "Elixir.My.Adapter"}, ["its adapter is Elixir.My.Adapter", "without a counterpart"]),
+        (
+            {"adapter": "Elixir.My.Adapter"},
+            [
+                "its adapter is Elixir.My.Adapter",
+                "an Elixir module that has no counterpart here; use another adapter",
+            ],
+        ),
         (
             {"image_adapter": "Elixir.ALLM.Providers.OpenAI"},
             ["its image_adapter is Elixir.ALLM.Providers.OpenAI"],
@@ -419,7 +425,7 @@ def test_a_model_whose_fields_are_of_another_kind_is_refused(fields, words):
 
 @pytest.mark.parametrize("model", ["a\udcff", ModelRef(id="a\udcff")])
 def test_a_model_whose_name_cannot_be_sent_is_refused(model):
-    words = re.escape(r"text that UTF-8 has a form for, got: 'a\udcff'")
+    words = re.escape(r"text that can be encoded as UTF-8, got: 'a\udcff'")
     for slot in ("model", "embed_model", "image_model"):
         with pytest.raises(ValueError, match=words):
             Engine("fake", **{slot: model})

@@ -106,7 +106,7 @@ def test_a_body_that_is_no_json_object_leaves_the_status(body):
     error = refused(503, body)
     assert (error.reason, error.message) == (
         "provider_unavailable",
-        "OpenAI answered 503. This is the provider's side; try again later.",
+        "OpenAI answered 503. The fault is on the provider's side; try again later.",
     )
 
 

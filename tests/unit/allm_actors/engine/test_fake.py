@@ -42,7 +42,9 @@ def test_it_keeps_both_contracts():
 
 
 def test_a_misspelt_option_is_refused_and_one_of_another_layer_is_not():
-    with pytest.raises(TypeError, match="adapter_opts of 'fake' have no 'scritps'; did you mean 'scripts'"):
+    with pytest.raises(
+        TypeError, match="adapter_opts of 'fake' has no option 'scritps'; did you mean 'scripts'"
+    ):
         play(s.text("a"), scritps=[])
     assert play(s.text("a"), s.finish("stop"), stream_timeout=1.0, base_url="http://x", mine=3)
 
@@ -159,29 +161,33 @@ def test_a_script_that_cannot_be_played_is_refused_at_the_call(options, names):
 @pytest.mark.parametrize(
     ("entry", "error", "what"),
     [
-        (("text",), ValueError, "it has one value, got: 0; it is written as script.text"),
-        (("text", "a", "b"), ValueError, "it has one value, got: 2"),
+        (("text",), ValueError, "it takes one value, got: 0; it is written as script.text"),
+        (("text", "a", "b"), ValueError, "it takes one value, got: 2"),
         (("finish",), ValueError, r"written as script.finish\(reason\)"),
         (("raw_chunk",), ValueError, r"written as script.raw_chunk\(payload\)"),
-        (("error",), ValueError, "it has a reason and, perhaps, fields, got: 0 values"),
+        (("error",), ValueError, "it takes a reason and, optionally, fields, got: 0 values"),
         (("error", "rate_limited", 5), TypeError, r"written as script.error\(reason, \*\*fields\)"),
         (s.error("timeout", colour="red"), TypeError, "AdapterError has no field 'colour'"),
         (("stream_error", "nope"), ValueError, "StreamError reason must be one of"),
-        (("tool_call",), TypeError, "a tool_call has a name, got: None"),
-        (("tool_call", "c0"), TypeError, "a tool_call has a name, got: None"),
+        (("tool_call",), TypeError, "a tool_call must have a name, got: None"),
+        (("tool_call", "c0"), TypeError, "a tool_call must have a name, got: None"),
         (("tool_call", {"arguments": {}}), TypeError, r"written as script.tool_call\(name, arguments"),
         (("tool_call", {"name": "t", "bogus": 1}), TypeError, "unexpected keyword argument 'bogus'"),
         (("tool_call", "c", "t", {}, "{}", 5), TypeError, "positional arguments"),
-        (("tool_call", {"name": "t", "id": 5}), TypeError, "id of a tool_call is a string, got: 5"),
-        (s.tool_call("t", raw_arguments=5), TypeError, "raw_arguments are JSON text, got: 5"),
-        (("usage", {"input_tokens": "x"}), TypeError, "input_tokens of a usage is a number, got: 'x'"),
-        (("usage", Usage(output_cost=True)), TypeError, "output_cost of a usage is a number, got: True"),
-        (s.tool_call("t", '{"x":1}'), TypeError, "arguments are a dict, and JSON text is for raw_arguments"),
+        (("tool_call", {"name": "t", "id": 5}), TypeError, "id of a tool_call must be a string, got: 5"),
+        (s.tool_call("t", raw_arguments=5), TypeError, "raw_arguments must be JSON text, got: 5"),
+        (("usage", {"input_tokens": "x"}), TypeError, "input_tokens of a usage must be a number, got: 'x'"),
+        (("usage", Usage(output_cost=True)), TypeError, "output_cost of a usage must be a number, got: True"),
+        (
+            s.tool_call("t", '{"x":1}'),
+            TypeError,
+            "arguments must be a dict .JSON text goes into raw_arguments",
+        ),
         (s.tool_call("t", {"a": "\ud800"}), ValueError, "surrogates not allowed"),
         (s.tool_call_delta("c", 5), TypeError, "a fragment of text, got: 'c', 5"),
         (("usage", 5), TypeError, r"written as script.usage\(\*\*fields\)"),
         (("nope", 1), ValueError, "entries begin with one of: text"),
-        (5, TypeError, "an entry is a tuple that begins with its kind"),
+        (5, TypeError, "an entry must be a tuple that begins with its kind"),
     ],
     ids=repr,
 )
@@ -213,7 +219,10 @@ def test_a_cause_is_plain_data():
     [
         ({"usage": 5}, "usage in adapter_opts must be a Usage or a mapping of its fields, got: 5"),
         ({"usage": [("input_tokens", 3)]}, "usage in adapter_opts must be a Usage or a mapping"),
-        ({"usage": {"inputs": 3}}, r"fields that Usage has not: \['inputs'\]; there are: input_tokens"),
+        (
+            {"usage": {"inputs": 3}},
+            r"fields that Usage does not have: \['inputs'\]; its fields are: input_tokens",
+        ),
         ({"retry_until_call": "2"}, "retry_until_call in adapter_opts must be a whole number, got: '2'"),
         ({"cursor_key": []}, r"cursor_key in adapter_opts must be hashable, such as a text, got: \[\]"),
         ({"cursor_key": ([],)}, "cursor_key in adapter_opts must be hashable"),
@@ -323,7 +332,7 @@ def test_stream_sleeps_where_play_says_delay():
 
 
 def test_sleep_is_what_a_delay_was_called_once():
-    with pytest.warns(DeprecationWarning, match=r"say script\.delay\(seconds\)"):
+    with pytest.warns(DeprecationWarning, match=r"use script\.delay\(seconds\)"):
         assert play(("sleep", 0.5), s.text("a"))[1:3] == [Delay(0.5), TextDelta("a")]
 
 
@@ -358,6 +367,6 @@ def test_a_misspelt_reason_is_refused_where_it_is_written(write):
 
 
 def test_a_count_that_is_no_number_is_refused_where_it_is_written():
-    with pytest.raises(TypeError, match="input_tokens of a usage is a number, got: 'x'"):
+    with pytest.raises(TypeError, match="input_tokens of a usage must be a number, got: 'x'"):
         s.usage(input_tokens="x")
     assert s.usage(input_tokens=1, extra={"a": "b"}) == ("usage", {"input_tokens": 1, "extra": {"a": "b"}})

@@ -93,7 +93,9 @@ class TestScripts:
     @pytest.mark.parametrize("last", [script.error("timeout"), script.ok([b"a", script.error("timeout")])])
     def test_a_failure_that_was_tried_again_past_the_end_is_named(self, last):
         engine = allm.Engine(speech_adapter="fake", adapter_opts={"speech_script": [last]})
-        with pytest.raises(SpeechAdapterError, match=r"is left: .* for each attempt: .*timeout.*retry=False"):
+        with pytest.raises(
+            SpeechAdapterError, match=r"is left: .* one more for each retry: .*timeout.*retry=False"
+        ):
             allm.synthesize(engine, "Hi", retry={"base_delay": 0.001})
         with pytest.raises(SpeechAdapterError) as failed:
             allm.synthesize(engine, "Hi", retry=False, adapter_opts={"script_cursor": Counter()})
@@ -232,17 +234,17 @@ class TestScripts:
             (
                 {"image_script": [("ok", [], 5)]},
                 TypeError,
-                r"fields of ok\(…\) in image_script are a mapping, got: 5",
+                r"fields of ok\(…\) in image_script must be a mapping, got: 5",
             ),
             (
                 {"image_script": [script.ok([], size=1)]},
                 TypeError,
-                "has a field 'size'; those of ImageResponse are",
+                "has an unknown field 'size'; the fields of ImageResponse are",
             ),
             (
                 {"image_script": [script.ok([], usage=1)]},
                 TypeError,
-                "usage in image_script is ImageUsage or",
+                "usage in image_script must be ImageUsage or",
             ),
             (
                 {"image_script": [script.error(["a"])]},
@@ -480,10 +482,13 @@ class TestClassification:
     @pytest.mark.parametrize(
         ("answers", "message"),
         [
-            ({"team": "b"}, r"no answer to \['mood', 'spam'\], and nobody asked \[\]"),
+            (
+                {"team": "b"},
+                r"questions without an answer: \['mood', 'spam'\]; answers to questions that were not asked: \[\]",
+            ),
             (
                 {"team": "b", "mood": 1, "spam": 1, "ham": 1},
-                r"no answer to \[\], and nobody asked \['ham'\]",
+                r"questions without an answer: \[\]; answers to questions that were not asked: \['ham'\]",
             ),
             ({"team": "c", "mood": 1, "spam": 1}, "'team' must be one of a, b, got: 'c'"),
             ({"team": ["a"], "mood": 1, "spam": 1}, r"'team' must be one of a, b, got: \['a'\]"),

@@ -86,7 +86,7 @@ class TestVertex:
             base_url_of(row, {"project": "p", "region": "evil.example/"})
 
     def test_an_option_of_a_place_that_a_provider_does_not_have_is_refused(self):
-        with pytest.raises(TypeError, match="has a project, and gemini has none"):
+        with pytest.raises(TypeError, match="has a project, which gemini does not take"):
             refuse_unknown(PROVIDERS["gemini"], {"project": "p"})
 
 
@@ -125,7 +125,7 @@ class TestEncode:
         assert part["thoughtSignature"] == "skip_thought_signature_validator"
 
     def test_an_answer_without_a_call_is_refused(self):
-        with pytest.raises(ValidationError, match="answers no call"):
+        with pytest.raises(ValidationError, match="answers a call that is not in this request"):
             sent(user("hi"), result("t", "a"))
 
     def test_what_was_kept_goes_back_as_it_came(self):
@@ -270,7 +270,7 @@ class TestEncode:
         picture = Image.from_bytes(b"x" * (19 * 1024 * 1024), "image/png")
         fits = Message(role="user", content=[ImagePart(image=picture)])
         assert len(http(fits, fits, fits).body) > 79_000_000
-        with pytest.raises(AdapterError, match=r"100 MB .* this request has 106\.3 MB: send fewer") as caught:
+        with pytest.raises(AdapterError, match=r"100 MB .* this one has 106\.3 MB; send fewer") as caught:
             http(fits, fits, fits, fits)
         assert (caught.value.reason, caught.value.metadata["max"]) == ("invalid_request", 100_000_000)
         assert len(http(user("x" * 101_000_000)).body) > 100_000_000

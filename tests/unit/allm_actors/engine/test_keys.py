@@ -101,7 +101,7 @@ def test_a_configured_key_of_none_is_none():
 
 def test_a_key_of_a_misspelt_provider_is_spoken_of():
     keys.put("opnai", "x")
-    with pytest.raises(EngineError, match="a key was put for 'opnai': is that a misspelling"):
+    with pytest.raises(EngineError, match="there is a key for 'opnai': is one of the two misspelled"):
         keys.fetch("openai", NAMES)
 
 

@@ -45,7 +45,7 @@ def test_a_misspelt_provider_is_told_the_nearest():
     with pytest.raises(allm.EngineError, match="did you mean 'voyage'") as refused:
         find_capable(CAPABILITIES["embed"], "voyages")
     assert refused.value.reason == "unknown_adapter"
-    with pytest.raises(allm.EngineError, match="there are: elevenlabs, fake, openai"):
+    with pytest.raises(allm.EngineError, match="the names are: elevenlabs, fake, openai"):
         find_capable(CAPABILITIES["speech"], "cohere")
 
 

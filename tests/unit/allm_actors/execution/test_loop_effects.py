@@ -123,7 +123,7 @@ def test_a_tool_that_no_worker_could_begin_is_answered_and_not_run_again():
     state, _ = ran_until_tools(("c0", "echo"), tools=may)
     state, effects = loop.step(state, ToolCrashed("c0", "no room", begun=False))
     assert not any(isinstance(effect, RunTool) for effect in effects)
-    assert "echo was not begun: no room" in state.thread.last.content
+    assert "echo was not started: no room" in state.thread.last.content
 
 
 def test_a_tool_that_took_too_long_is_not_run_again():
@@ -198,7 +198,7 @@ def test_what_a_handler_gave_is_lost_with_what_makes_a_text_of_it():
     state, _ = ran_until_tools(("c0", "echo"), tools=tools(echo=echo), custom_encoder=True)
     state, _ = loop.step(state, HandlerEnded("c0"))
     state, _ = loop.step(state, ToolCrashed("c0", "killed"))
-    assert "what makes a text of its answer came to no end" in state.steps[0].tool_results[0].content
+    assert "encoding its answer as text did not finish" in state.steps[0].tool_results[0].content
 
 
 def test_a_handler_is_over_once():

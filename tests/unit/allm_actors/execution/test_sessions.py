@@ -646,7 +646,7 @@ WRONG_SESSIONS = {
     "pending numbers": (
         Session(pending_tool_calls=[5]),
         ValidationError,
-        "they are a list of ToolCall values",
+        "it must be a list of ToolCall values",
     ),
     "calls as dicts": (
         Session(thread=HI.add(Message(role="assistant", content="", metadata={"tool_calls": [{"id": "c"}]}))),

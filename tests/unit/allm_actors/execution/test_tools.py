@@ -398,7 +398,7 @@ def test_an_object_that_cannot_even_be_shown_has_a_text():
         (tool_errors.timed_out(CALL, 2.5), "within 2.5 s"),
         (tool_errors.timed_out(CALL), "in time"),
         (tool_errors.worker_crashed(CALL, "out of memory"), "out of memory"),
-        (tool_errors.not_begun(CALL, "no room"), "echo was not begun: no room"),
+        (tool_errors.not_begun(CALL, "no room"), "echo was not started: no room"),
         (tool_errors.call_cancelled(CALL, "cancelled", started=True), f"cancelled: {UNKNOWN}"),
         (
             tool_errors.call_cancelled(CALL, "interrupted", started=False),

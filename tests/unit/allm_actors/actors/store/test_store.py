@@ -89,7 +89,7 @@ def test_a_batch_is_stored_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     ("content", "reason", "advice"),
     [
         (b"this is no database, but it is long enough to look at" * 20, "not_a_store", "another path"),
-        ("foreign", "not_a_store", "path of your own"),
+        ("foreign", "not_a_store", "pass another path as store="),
         ("newer", "newer_schema", "upgrade allm-actors"),
     ],
 )
@@ -192,7 +192,7 @@ def test_who_saves_a_session_that_somebody_else_has_saved_is_refused(tmp_path: P
     mine.save([Save(session("a"))])
     mine.save([Save(session("a", "b"), keep=1), Save(session("a", "b", "c"), keep=2)])
 
-    with pytest.raises(StoreError, match="another host has saved it") as refused:
+    with pytest.raises(StoreError, match="saved by another host") as refused:
         theirs.save([Save(session("x"))])
     theirs.save([Save(session("y", id="other"))])
 
@@ -221,7 +221,7 @@ def test_who_has_seen_what_was_deleted_is_refused_however_far_its_successor_has_
     for _ in range(saves):
         theirs.save([Save(session("x", "y", "z"))])
 
-    with pytest.raises(StoreError, match="another host has saved it") as refused:
+    with pytest.raises(StoreError, match="saved by another host") as refused:
         mine.save([Save(session("a", "b", "c", "d"), keep=3)])
     assert refused.value.reason == "conflict"
     assert theirs.load("s") == session("x", "y", "z")
@@ -240,7 +240,7 @@ def test_what_cannot_be_read_is_not_overwritten_by_who_tried(tmp_path: Path) -> 
         db.execute("UPDATE messages SET body = x'00'")
     with pytest.raises(StoreError, match="cannot be decoded"):
         theirs.load("s")
-    with pytest.raises(StoreError, match="another host has saved it"):
+    with pytest.raises(StoreError, match="saved by another host"):
         theirs.save([Save(session("a", "c"))])
     mine.close()
     theirs.close()
@@ -253,14 +253,14 @@ def test_a_look_finds_what_a_save_would_be_refused_with(tmp_path: Path) -> None:
         store.check("s")
     mine.save([Save(session("a"))])
     mine.check("s")
-    with pytest.raises(StoreError, match="another host has saved it") as conflict:
+    with pytest.raises(StoreError, match="saved by another host") as conflict:
         theirs.check("s")
     assert conflict.value.reason == "conflict"
     theirs.load("s")
     theirs.check("s")
     theirs.delete("s")
     theirs.check("s")
-    with pytest.raises(StoreError, match="another host has saved it"):
+    with pytest.raises(StoreError, match="saved by another host"):
         mine.check("s")
     mine.close()
     theirs.close()
@@ -289,7 +289,7 @@ def test_a_session_that_was_counted_from_one_is_counted_on(tmp_path: Path) -> No
     mine.save([Save(session("a", "b"), keep=1)])
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db")) as db:
         assert db.execute("SELECT revision FROM sessions").fetchall() == [(2,)]
-    with pytest.raises(StoreError, match="another host has saved it"):
+    with pytest.raises(StoreError, match="saved by another host"):
         theirs.save([Save(session("a", "c"), keep=1)])
     mine.close()
     theirs.close()
@@ -350,7 +350,7 @@ def test_a_file_that_somebody_upgrades_is_not_written_to(tmp_path: Path) -> None
     store.open()
     with contextlib.closing(sqlite3.connect(tmp_path / "s.db", isolation_level=None)) as newer:
         newer.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreError, match="has schema 99, we know 2") as refused:
+    with pytest.raises(StoreError, match="has schema version 99, and this version reads up to 2") as refused:
         store.save([Save(session("a"))])
     assert refused.value.reason == "newer_schema"
     store.close()
@@ -410,7 +410,7 @@ def test_what_cannot_be_written_is_not_opened(
     access = os.access
     readonly = tmp_path / place
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != readonly and access(path, mode))
-    with pytest.raises(StoreError, match="cannot be written; look at the rights of the file"):
+    with pytest.raises(StoreError, match="cannot be written; check the permissions of the file"):
         SQLiteStore(tmp_path / "s.db").open()
 
 
@@ -430,7 +430,7 @@ def test_a_damaged_page_is_no_reason_to_throw_the_file_away(tmp_path: Path) -> N
         try:
             whole += store.load(name) is not None
         except StoreError as error:
-            said.append((error.reason, "sessions elsewhere in it may be whole" in str(error)))
+            said.append((error.reason, "other sessions in it may be intact" in str(error)))
     assert whole > 100
     assert set(said) == {("corrupt", True)}
     store.close()
