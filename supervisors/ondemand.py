@@ -133,7 +133,7 @@ class OnDemand:
                     supervisor.terminate_child(ref)
             raise SupervisorError(
                 f"{ref} did not register the name it was given; the child of an OnDemand must be an actor "
-                "class that uses its `name` argument as the name of the process"
+                "class whose `name` argument is the name of the process"
             )
 
     def _awaken(self, key: Hashable, before: Ref[Any]) -> None:

@@ -265,7 +265,7 @@ def _entries_at(scripts: Sequence[Sequence[Any]], index: int) -> Sequence[Any]:
         "adapter_opts has no script"
         if not scripts
         else (
-            f"there are scripts for {len(scripts)} calls, and this is call {index + 1} of this engine and of "
+            f"the number of scripts is {len(scripts)}, and this is call {index + 1} of this engine and of "
             "those derived from it"
         )
     )
