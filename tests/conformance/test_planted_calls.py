@@ -287,7 +287,7 @@ TABLE = [
     (RefusesWithoutAName, OPERATIONS, r'metadata=\{"operation": request.operation\}'),
     (RefusesTooLate, OPERATIONS, r"not before anything was sent \(requests: 1\)"),
     (DoesWhatItSaysItCannot, OPERATIONS, r"carried out, but supported_operations\(\) lacks it"),
-    (CannotDoWhatItSays, OPERATIONS, "has 'edit', and it was refused"),
+    (CannotDoWhatItSays, OPERATIONS, "has 'edit', but it was refused"),
     (
         EditsTheFirstPicture,
         "test_every_picture_of_an_edit_is_sent_or_refused",
@@ -476,20 +476,30 @@ FIRST = [allm.ModerationResult(flagged=True), allm.ModerationResult(flagged=Fals
 @pytest.mark.parametrize(
     ("suite", "law", "answer", "says"),
     [
-        (suites.TestFakeModeration, "test_each_text_has_its_own_verdict", CLEAN, r"flagged \(False, False\)"),
-        (suites.TestFakeModeration, "test_each_text_has_its_own_verdict", HARM, r"flagged \(True, True\)"),
+        (
+            suites.TestFakeModeration,
+            "test_each_text_has_its_own_verdict",
+            CLEAN,
+            r"flagged=\(False, False\) came back",
+        ),
+        (
+            suites.TestFakeModeration,
+            "test_each_text_has_its_own_verdict",
+            HARM,
+            r"flagged=\(True, True\) came back",
+        ),
         (
             suites.TestFakeModeration,
             "test_each_text_has_its_own_verdict",
             FIRST,
-            r"\(False, True\), and what",
+            r"answered flagged=\(False, True\), but",
         ),
         (suites.TestFakeSpeech, "test_the_clip_is_the_one_that_was_made", [b"mp3"], r"b'mp3' came back"),
         (
             suites.TestFakeSpeech,
             "test_a_stream_comes_to_the_clip_that_was_made",
             [b"mp", b"3"],
-            r"come to b'mp3'",
+            r"add up to b'mp3'",
         ),
         (
             suites.TestFakeTranscription,
@@ -609,7 +619,7 @@ def test_a_stage_that_makes_something_of_its_own_skips_the_law_about_it(suite, l
     ],
 )
 def test_what_a_provider_of_vectors_does_without_is_skipped(wish, law):
-    with pytest.raises(SkipTest, match=f"no word for {wish}"):
+    with pytest.raises(SkipTest, match=f"no option for {wish}"):
         getattr(type("Suite", (suites.TestFakeEmbeddings,), {"without": (wish,)})(), law)()
 
 

@@ -126,7 +126,7 @@ def provider_rules() -> str:
             for option, known in told.words.items()
         ]
         words += [
-            f"{_code(option)} must be from {least} to {most}" for option, (least, most) in told.ranges.items()
+            f"{_code(option)} is from {least} to {most}" for option, (least, most) in told.ranges.items()
         ]
         words += [f"{_code(option)} only to models that have it" for option in told.only_for]
         if words:

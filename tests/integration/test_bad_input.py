@@ -967,7 +967,7 @@ def test_a_stopped_host_on_the_callers_loop():
         assert (await unread).halted_reason == "interrupted"
         with pytest.raises(allm.EngineError, match="with"):
             session.reply("hi")
-        with pytest.raises(allm.SessionError, match="anew"):
+        with pytest.raises(allm.SessionError, match="get it again with host"):
             await session.submit_tool_result("c0", "x")
 
     within(lambda: asyncio.run(run()))

@@ -434,7 +434,7 @@ def test_a_whole_request_is_sent_as_it_is() -> None:
     request = allm.EmbeddingRequest(input=["a"], model="own", metadata={"mine": True})
     assert allm.embed(engine, request, model="call").metadata == {"mine": True}
     assert asked == [request]
-    with pytest.raises(TypeError, match="'dimensions' is said in the EmbeddingRequest"):
+    with pytest.raises(TypeError, match="'dimensions' belongs in the EmbeddingRequest"):
         allm.embed(engine, request, dimensions=3)
 
 
@@ -624,7 +624,7 @@ NO_ANSWERS = {
         r"its verdicts are at \[7\]",
     ),
     "dicts": ("moderate", {"results": [{"flagged": True}]}, "not a list of ModerationResult"),
-    "no answer": ("classify", {"answers": {}}, r"no answer to \['team'\]"),
+    "no answer": ("classify", {"answers": {}}, r"questions without an answer: \['team'\]"),
     "an answer to nothing": (
         "classify",
         {"answers": {"team": YES, "age": YES}},

@@ -201,7 +201,7 @@ def test_a_function_for_a_key_that_leaves_has_no_key_and_its_words_go_nowhere(
     with allm.Host(store=tmp_path / "s.db") as host:
         session = host.session("s", remote(server), api_key=leaves)
         for ask in (lambda: allm.chat(remote(server), HI, api_key=leaves), session.reply("hi").result, embed):
-            with pytest.raises(allm.EngineError, match=f"left with {way_out.__name__}") as failure:
+            with pytest.raises(allm.EngineError, match=f"exited with {way_out.__name__}") as failure:
                 ask()
             assert failure.value.reason == "missing_key"
             assert "s3cret" not in "".join(traceback.format_exception(failure.value))

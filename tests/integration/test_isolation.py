@@ -70,7 +70,7 @@ def test_a_coroutine_function():
     [
         ("raise", "LookupError: no such thing"),
         ("segfault", "signal 11"),
-        ("exit", "left with SystemExit: 3"),
+        ("exit", "exited with SystemExit: 3"),
         ("odd", "cannot pickle"),
         ("odd raise", "Unpicklable: odd"),
         ("nothing", "null"),

@@ -586,7 +586,7 @@ def test_an_attached_host_whose_tree_has_died_is_not_started_on_its_loop() -> No
         async with allm.Host() as host:
             exit_process(host.system.whereis("host"), "kill")
             await asyncio.to_thread(until, lambda: not host.running)
-            with pytest.raises(allm.EngineError, match="enter a new one, from the store"):
+            with pytest.raises(allm.EngineError, match="enter a new one, which goes on from the store"):
                 host.session("s", fake(SAYS))
             began = time.monotonic()
             with pytest.raises(RuntimeError, match="leave the `async with` block, and enter a new one"):

@@ -167,7 +167,7 @@ def test_what_is_used_up_or_elsewhere_says_so(recording):
     elsewhere = allm.generate(engine(Player(recording[0]), "http://x/other"), [allm.user("Hi")])
     message = elsewhere.metadata["error"].message
     assert "POST /other/v1/chat/completions" in message
-    assert "was asked of POST /v1/chat/completions" in message
+    assert "the remaining exchanges are for POST /v1/chat/completions. Make the same requests" in message
 
 
 def test_equal_requests_are_answered_in_the_order_of_the_recording(tmp_path):
@@ -241,7 +241,7 @@ def test_a_path_that_is_taken_is_refused_unless_it_is_meant(recording):
 def test_a_file_that_is_no_recording_is_named(tmp_path, text):
     path = tmp_path / "odd.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"odd\.json is no recording"):
+    with pytest.raises(ValueError, match=r"odd\.json is not a recording"):
         Player(path)
 
 

@@ -269,7 +269,7 @@ def test_a_handler_that_leaves_has_failed_and_nothing_more(kind: type[BaseExcept
             engine, HI, on_tool_error=lambda _, error: asked.append(error.reason) or "continue"
         )
         assert result.halted_reason == "completed"
-        assert told(result) == f'{{"error":"t left with {kind.__name__}: away"}}'
+        assert told(result) == f'{{"error":"t exited with {kind.__name__}: away"}}'
     assert asked == ["handler_exit", "handler_exit"]
 
 
@@ -279,7 +279,7 @@ def test_a_policy_that_leaves_is_one_that_raises(kind: type[BaseException]) -> N
     result = allm.chat(engine, HI, on_tool_error=leaves(kind))
     assert result.halted_reason == "tool_error"
     error = result.metadata["on_tool_error_exception"]
-    assert error.message == f"on_tool_error raised RuntimeError: left with {kind.__name__}: away"
+    assert error.message == f"on_tool_error raised RuntimeError: exited with {kind.__name__}: away"
 
 
 @pytest.mark.parametrize("kind", EXITS)
@@ -296,7 +296,8 @@ def test_a_predicate_that_leaves_is_one_that_raises(kind: type[BaseException]) -
     result = allm.chat(engine, HI, halt_when=leaves(kind))
     assert result.halted_reason == "error"
     assert (
-        result.metadata["error"].message == f"halt_when raised RuntimeError: left with {kind.__name__}: away"
+        result.metadata["error"].message
+        == f"halt_when raised RuntimeError: exited with {kind.__name__}: away"
     )
 
 
@@ -308,7 +309,9 @@ def test_a_type_that_leaves_is_one_that_cannot_be_made() -> None:
 
     result = allm.chat(fake(says('{"x": 1}')), HI, response_model=Leaves)
     assert result.halted_reason == "error"
-    assert "its own code raised RuntimeError: left with SystemExit: away" in result.metadata["error"].message
+    assert (
+        "its own code raised RuntimeError: exited with SystemExit: away" in result.metadata["error"].message
+    )
 
 
 def test_who_reads_an_answer_and_is_killed_is_not_the_model() -> None:

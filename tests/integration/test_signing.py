@@ -187,7 +187,7 @@ def test_without_credentials_nothing_is_sent_and_the_error_says_what_to_set(boto
     error = events[-1].error
     assert error.reason == "authentication_failed"
     assert "AWS_ACCESS_KEY_ID" in error.message
-    assert (profile or "no credentials") in error.message
+    assert (profile or "no AWS credentials were found") in error.message
 
 
 def test_without_botocore_the_call_itself_is_refused_and_the_extra_is_named(monkeypatch):

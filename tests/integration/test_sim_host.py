@@ -639,7 +639,7 @@ class Networked:
         (lambda: engine(SAYS, tools=[fetch]), "tool 'fetch' is a coroutine function"),
         (
             lambda: allm.Engine(adapter="openai", model="m", adapter_opts={"base_url": "http://localhost:1"}),
-            "adapter 'openai' reads a network",
+            "adapter 'openai' uses the network",
         ),
         (lambda: allm.Engine(adapter=Networked()), "adapter 'networked' needs an event loop"),
     ],

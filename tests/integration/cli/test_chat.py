@@ -65,7 +65,7 @@ def test_a_failed_turn_is_told_and_the_next_one_works(allm: Call, options: list[
     assert code == 1
     assert out.endswith("heard: one\n")
     assert [line[:5] for line in err.splitlines()] == ["allm:", "allm:"]
-    assert "no command /nonsense" in err
+    assert "unknown command /nonsense" in err
 
 
 def test_an_answer_that_is_none_or_not_all_is_told(allm: Call, options: list[str]) -> None:

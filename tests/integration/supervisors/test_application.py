@@ -434,7 +434,7 @@ def test_signal_handlers_are_given_back(log: Log) -> None:
 
 
 def test_nonsense_is_refused(log: Log) -> None:
-    with pytest.raises(BadSpec, match="none of"):
+    with pytest.raises(BadSpec, match="phase 'later' must be one of"):
         Application(Idle, phases={"later": []})
     with pytest.raises(BadSpec):
         Application("root")  # type: ignore[arg-type]

@@ -407,7 +407,7 @@ def test_an_operator_learns_that_there_is_nothing_to_look_at(system: System) -> 
     ref.stop()
     with pytest.raises(ProcessDown):
         get_state(ref)
-    with pytest.raises(SupervisorError, match="no GenServer"):
+    with pytest.raises(SupervisorError, match="is not a GenServer"):
         get_state(Process.start())
 
 

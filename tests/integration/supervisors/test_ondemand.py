@@ -430,7 +430,7 @@ def test_only_dynamic_supervisors_and_processes_will_do() -> None:
 
     with Sim():
         Supervisor.start_link(name="static")
-        with pytest.raises(SupervisorError, match="no DynamicSupervisor"):
+        with pytest.raises(SupervisorError, match="is not a DynamicSupervisor"):
             whereis(via(OnDemand("static", lambda key: child(Resting, {}, key)), "x"))
         dynamic = DynamicSupervisor.start_link()
 

@@ -208,7 +208,7 @@ def test_no_name_is_taken_through_it(caches):
 
 def test_who_is_no_partition_supervisor_is_not_asked(caches):
     Cache.start(name="cache")
-    with pytest.raises(SupervisorError, match="no PartitionSupervisor"):
+    with pytest.raises(SupervisorError, match="is not a PartitionSupervisor"):
         tell(via("cache", 1), "x")
     with pytest.raises(ProcessDown):
         tell(via("nobody", 1), "x")

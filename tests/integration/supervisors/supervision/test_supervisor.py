@@ -70,7 +70,7 @@ class TestStart:
         assert [c.id for c in sup.which_children()] == ["a", "b"]
 
     def test_a_generator_in_a_child_spec_is_refused_for_it_is_empty_the_second_time(self, worker):
-        with pytest.raises(StartError, match="come as a list"):
+        with pytest.raises(StartError, match="must be a list"):
             Supervisor.start_link([child(Supervisor, (worker(id) for id in "ab"))])
 
     def test_ignore_and_info(self, log, worker):

@@ -73,7 +73,7 @@ def test_a_name_that_nobody_has_is_refused_with_those_there_are(row):
     with pytest.raises(EngineError, match=r"the names are: .*fake.*entry-point group") as refused:
         find_capable(row, "zzzz")
     assert (refused.value.reason, refused.value.provider) == ("unknown_adapter", "zzzz")
-    with pytest.raises(EngineError, match=r"did you mean 'fake'\? There are: .*fake") as misspelt:
+    with pytest.raises(EngineError, match=r"did you mean 'fake'\? The names are: .*fake") as misspelt:
         find_capable(row, "fakes")
     assert misspelt.value.metadata["near"] == ["fake"]
     with pytest.raises(EngineError) as missing:

@@ -71,7 +71,7 @@ def test_a_missing_key_says_where_it_was_looked_for():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: keys.put("p", None), r"got NoneType; keys\.delete\('p'\) forgets one"),
+        (lambda: keys.put("p", None), r"got NoneType; keys\.delete\('p'\) removes one"),
         (lambda: keys.put("p", 4), "keys.put takes a key that is text or a Secret, got int"),
         (
             lambda: keys.put("", "x"),

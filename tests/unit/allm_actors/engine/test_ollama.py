@@ -68,7 +68,7 @@ def test_calls_and_answers_go_by_name():
 
 def test_a_forced_call_is_refused_and_none_means_no_tools():
     assert "tools" not in sent(tools=[TOOL], tool_choice="none")
-    with pytest.raises(AdapterError, match="cannot be told") as refused:
+    with pytest.raises(AdapterError, match="cannot force a tool call") as refused:
         sent(tools=[TOOL], tool_choice="required")
     assert refused.value.reason == "unsupported_feature"
 
