@@ -1,4 +1,4 @@
-"""How many restarts in how many seconds are too many.
+"""The restart intensity: how many restarts in how many seconds are too many.
 
 The rule of this file: time is passed in. A restart exactly `max_seconds` ago still counts.
 
