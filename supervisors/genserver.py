@@ -138,7 +138,7 @@ class GenServer(Inspected):
     def on_hibernate(self) -> None:
         """Called when the server has long been idle: drop caches, close connections, save what must be kept.
 
-        Called once per idle period, and in any case before a passivation. An exception ends the server, as elsewhere.
+        Called once per idle period, before a passivation at the latest. An exception ends the server, as elsewhere.
         """
 
     def idle_timeout(self, seconds: float | None) -> None:
