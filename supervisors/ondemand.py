@@ -59,7 +59,7 @@ class OnDemand:
             )
         self._supervisor = supervisor
         self._spec = spec
-        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._refs: dict[Hashable, Ref[Any]] = {}
         self._left: dict[Hashable, list[Any]] = {}
 

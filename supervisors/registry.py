@@ -195,7 +195,7 @@ class Registry:
             raise BadSpec("badarg", keys, f'keys must be "unique" or "duplicate", not {keys!r}')
         self._unique = keys == "unique"
         self._listeners = _checked(listeners)
-        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._news = News(self._lock, self._forget)
         # Entries are numbered, so that one of many can be removed while the others keep their order.
         self._entries: dict[Hashable, dict[int, RegistryEntry]] = {}

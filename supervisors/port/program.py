@@ -312,7 +312,7 @@ _programs: WeakSet[Program] = WeakSet()
 
 def _in_a_fork() -> None:
     for program in list(_programs):
-        program._stay_behind()  # noqa: SLF001 - one of us
+        program._stay_behind()  # noqa: SLF001 - same package
     _programs.clear()
 
 

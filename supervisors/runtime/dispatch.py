@@ -114,7 +114,7 @@ class Crew(Dispatcher):
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._workers: dict[Worker, None] = {}
         self._hires = 0
         self._stopped = False

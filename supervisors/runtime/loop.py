@@ -58,7 +58,7 @@ class LoopDispatcher(Dispatcher):
         self._ident = threading.get_ident() if loop is not None and runs_here(loop) else None
         self._ready: deque[Mailbox] = deque()
         self._armed = allocate_lock()
-        self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._box: Mailbox | None = None
         self._zombie: Zombie | None = None
         self._stopped = False

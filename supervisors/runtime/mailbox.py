@@ -36,7 +36,7 @@ __all__ = ["Mailbox"]
 _DEEP: Final = (
     16  # nested turns and deaths on one stack, about a hundred calls; each generation of processes takes two
 )
-_making = RLock()  # reentrant: a finalizer or a signal handler may come in
+_making = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
 
 
 # There is no thread to be had, or no stack left for more than giving the role back: the next put schedules what was
@@ -119,7 +119,7 @@ class Mailbox:
 
     @property
     def scheduled(self) -> bool:
-        """Whether somebody has the role of running the owner, or of seeing that it is run."""
+        """Whether somebody has the role of running the owner, or of having it run."""
         locked: bool = self._idle.locked()
         return locked
 
@@ -190,7 +190,7 @@ class Mailbox:
                     break  # another thread took the last one
 
     def wake(self) -> None:
-        """Become idle, or be scheduled again if there is something to do. Thread: the one that scheduled or ran it."""
+        """Become idle, or be scheduled again if there is something to do. Thread: the one that has the role."""
         try:
             self._idle.release()
         except RuntimeError:

@@ -90,7 +90,7 @@ class Names:
     """The names of one system. None is nobody's name."""
 
     def __init__(self) -> None:
-        self._lock = RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._owners: dict[Hashable, Ref[Any]] = {}
 
     def whereis(self, name: Name) -> Ref[Any] | None:

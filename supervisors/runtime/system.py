@@ -53,7 +53,7 @@ _PAUSE = 0.1  # seconds until starting a thread is tried again after the OS had 
 _KILL_GRACE = 1.0  # seconds that threads of killed processes get to end
 
 _entered: ContextVar[System | None] = ContextVar("supervisors_system", default=None)
-_making = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+_making = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
 _default: list[System] = []
 _all: WeakSet[System] = WeakSet()
 _forks = 0  # how many forks lie between the first OS process and this one
@@ -368,7 +368,7 @@ def _in_a_fork() -> None:
     forget_everybody()
     _making.release()
     for system in list(_all):
-        system._stay_behind()  # noqa: SLF001 - one of us
+        system._stay_behind()  # noqa: SLF001 - same package
     _all.clear()
 
 

@@ -127,7 +127,7 @@ class Timers:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may come in
+        self._lock = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
         self._heap: list[TimerRef] = []
         self._numbers = itertools.count()
         self._dead = 0

@@ -77,7 +77,7 @@ class PartitionSupervisor(Supervisor):
 
         Raises: `ProcessDown` if there is no such supervisor.
         """
-        return _needed(name)._actor_open_partitions  # noqa: SLF001 - one of us
+        return _needed(name)._actor_open_partitions  # noqa: SLF001 - same package
 
     @staticmethod
     def resize(name: Name, n: int) -> int:
