@@ -1,6 +1,7 @@
 """Application: runs a supervision tree as a program, stops it in order, and returns an exit code.
 
-The rule of this file: the main thread only waits, to be free for signals; everything else is on other threads.
+The rule of this file: the main thread only waits, to be free for signals; everything else is on other
+threads.
 
     SIGTERM, SIGINT, stop()   before_stop -> drain -> the tree, in reverse order -> after_stop
     a second one              whatever is left is killed
@@ -72,7 +73,8 @@ _FLUSH: Final = 1.0  # seconds that log handlers get before the process ends wit
 class Phase:
     """The tasks of one stage of a stop: run in parallel, and waited for `timeout` seconds at most.
 
-    A task that fails is logged, nothing else. None: only the deadline of the application limits it. Raises: `BadSpec`.
+    A task that fails is logged, nothing else. None: only the deadline of the application limits it. Raises:
+    `BadSpec`.
     """
 
     tasks: Iterable[Callable[[], object]] = ()
@@ -129,8 +131,8 @@ class Application:
     (close stores), each a list of callables or a `Phase`. `system` (default: a new one) is stopped with the
     application; the root gets as long as the `shutdown` of its spec says.
 
-    Units: `deadline` is how many seconds a stop may take in all; keep it below the grace period of whoever sends the
-    signal (Kubernetes: 30). Raises: `BadSpec`.
+    Units: `deadline` is how many seconds a stop may take in all; keep it below the grace period of whoever
+    sends the signal (Kubernetes: 30). Raises: `BadSpec`.
     """
 
     def __init__(
@@ -161,8 +163,8 @@ class Application:
     def run(self) -> int:
         """Start the root, run until the end, stop everything; returns the exit code.
 
-        If the deadline passes, it does not return: the OS process exits with 70. SIGTERM and SIGINT are handled only
-        if this is the main thread. Raises: `SupervisorError` the second time.
+        If the deadline passes, it does not return: the OS process exits with 70. SIGTERM and SIGINT are
+        handled only if this is the main thread. Raises: `SupervisorError` the second time.
         """
         if self._ran:
             raise SupervisorError("an application runs once; make another one")
@@ -181,7 +183,7 @@ class Application:
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Ask for an orderly stop; the second call kills what is left. Thread: any, also a process of the application."""
+        """Ask for an orderly stop; the second call kills what is left. Thread: any, also in a process."""
         self._events.put(_StopAsked("stop()"))
 
     # --- beginning ----------------------------------------------------------------------------------------------------
@@ -248,8 +250,8 @@ class Application:
     def _next_event(self, end: float = math.inf) -> _Event:
         """The next event. Raises: `Empty` when it is `end`, a time of `time.monotonic()`.
 
-        The kernel may deliver a signal to another thread; Python then handles it when the main thread runs again,
-        which must therefore not sleep for long.
+        The kernel may deliver a signal to another thread; Python then handles it when the main thread runs
+        again, which must therefore not sleep for long.
         """
         while True:
             left = max(0.0, end - time.monotonic())

@@ -22,8 +22,8 @@
 
     ProcessKilled           unwinds the leftover handler of a killed process            (a BaseException)
 
-The rule of this file: an error names the thing and the value and says what to do. It never shows start arguments.
-Making one never fails, whatever the value: it is made where something has gone wrong already.
+The rule of this file: an error names the thing and the value and says what to do. It never shows start
+arguments. Making one never fails, whatever the value: it is made where something has gone wrong already.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class MaxChildren(SupervisorError):
 class StartError(SupervisorError):
     """A process did not start.
 
-    `reason` is what it ended with; `spec` is the child spec if a static supervisor started it, else None. When the
-    reason is a crash, its exception is the `__cause__`.
+    `reason` is what it ended with; `spec` is the child spec if a static supervisor started it, else None.
+    When the reason is a crash, its exception is the `__cause__`.
     """
 
     def __init__(self, reason: Reason, spec: Any = None) -> None:
@@ -222,7 +222,8 @@ class Deadlock(SupervisorError):
 class Stuck(Deadlock):
     """Somebody waits in a simulation in which nothing can happen any more; `waits` has pairs (who, for whom).
 
-    Either an answer never comes, or processes wait for each other without blocking a thread, which `Deadlock` misses.
+    Either an answer never comes, or processes wait for each other without blocking a thread, which `Deadlock`
+    misses.
     """
 
     def __init__(self, waits: Sequence[tuple[Any, Any]]) -> None:
@@ -236,7 +237,7 @@ class Stuck(Deadlock):
 
 
 class SimulationError(SupervisorError):
-    """A simulation cannot go on: it never comes to rest, or a handler blocks in a way the runtime does not see."""
+    """A simulation cannot go on: it never comes to rest, or a handler blocks unseen by the runtime."""
 
 
 class OutsideSimulation(SimulationError):

@@ -1,7 +1,7 @@
 """GenServer: a process with separate handlers for calls, casts and other messages.
 
-The rule of this file: `ask` and `call` make calls, `cast` makes casts, every other message is info. What a handler
-returns or raises decides what happens next:
+The rule of this file: `ask` and `call` make calls, `cast` makes casts, every other message is info. What a
+handler returns or raises decides what happens next:
 
     handle_call   a value: the answer · NO_REPLY: `from_.reply(value)` comes later · Stop(reason, reply=value)
     the others    anything: go on · Stop(reason)
@@ -129,7 +129,7 @@ class GenServer(Inspected):
         raise NotImplementedError(f"{self} does not take casts, and was sent a {type(request).__name__}")
 
     def handle_info(self, msg: Any) -> Any:
-        """Handle any other message: of `tell`, `send` or a timer, or a `TaskResult`. The default logs its type."""
+        """Handle any other message: of `tell`, `send`, a timer or a task. The default logs its type."""
         log.info("%s ignores a message of type %s", self, type(msg).__name__)
 
     def handle_timeout(self) -> Any:
@@ -138,7 +138,8 @@ class GenServer(Inspected):
     def on_hibernate(self) -> None:
         """Called when the server has long been idle: drop caches, close connections, save what must be kept.
 
-        Called once per idle period, before a passivation at the latest. An exception ends the server, as elsewhere.
+        Called once per idle period, before a passivation at the latest. An exception ends the server, as
+        elsewhere.
         """
 
     def idle_timeout(self, seconds: float | None) -> None:
@@ -166,8 +167,8 @@ class GenServer(Inspected):
         )
 
     def _actor_on_user(self, item: Any) -> None:
-        # Everything passes here, DOWN and exit signals too. All of it ends an idle period, except `_Lull` and an
-        # outdated `_Idle`.
+        # Everything passes here, DOWN and exit signals too. All of it ends an idle period, except `_Lull` and
+        # an outdated `_Idle`.
         if type(item) is _Lull:
             self._actor_on_lull()
             return
@@ -203,7 +204,8 @@ class GenServer(Inspected):
             self._actor_wait_for_lull(rest)
 
     def _actor_wait_for_lull(self, rest: _Rest) -> None:
-        # One timer, not reset by each message: when it is due, it checks for how long the server has been idle.
+        # One timer, not reset by each message: when it is due, it checks for how long the server has been
+        # idle.
         idle = self.system.clock.monotonic() - rest.since
         limits = (None if rest.hibernating else self.hibernate_after, self.passivate_after)
         left = [max(0.0, limit - idle) for limit in limits if limit is not None]

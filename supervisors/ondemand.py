@@ -1,7 +1,8 @@
 """OnDemand: a registry that starts the process of a key when somebody uses the key.
 
-The rule of this file: to a sender it makes no difference whether the process is running, is passivating, or has to be
-started. What reaches a process that is passivating is handed to the next one, before anything newer.
+The rule of this file: to a sender it makes no difference whether the process is running, is passivating, or
+has to be started. What reaches a process that is passivating is handed to the next one, before anything
+newer.
 
     class Room(GenServer):
         passivate_after = 600.0                       # seconds; then on_hibernate(), terminate(), and it is gone
@@ -33,11 +34,12 @@ __all__ = ["OnDemand"]
 
 
 class OnDemand:
-    """A registry for `via`: `supervisor`, a DynamicSupervisor or its name, starts the child `spec(key)` for a key.
+    """A registry for `via`, for which `supervisor`, a dynamic one or its name, starts the child `spec(key)`.
 
-    The child must be an actor class whose `name` is that of the process. A permanent one is made transient, or it
-    would be restarted when it passivates. Every use of `via(registry, key)` starts the process if there is none, after
-    waiting for one that is just ending; a process on an event loop may therefore not use it. `owner` only looks.
+    The child must be an actor class whose `name` is that of the process. A permanent one is made transient,
+    or it would be restarted when it passivates. Every use of `via(registry, key)` starts the process if there
+    is none, after waiting for one that is just ending; a process on an event loop may therefore not use it.
+    `owner` only looks.
 
     Thread: any. Raises: `BadSpec` if `supervisor` is no such supervisor or name, or `spec` cannot be called.
     """
@@ -69,8 +71,8 @@ class OnDemand:
     def whereis(self, key: Hashable) -> Ref[Any]:
         """The process of `key`, started now if need be.
 
-        Raises: `StartError`, `MaxChildren`, and what else `start_child` raises; `ProcessDown` if `init` returned
-        `IGNORE`; `BadSpec` if `key` is not hashable.
+        Raises: `StartError`, `MaxChildren`, and what else `start_child` raises; `ProcessDown` if `init`
+        returned `IGNORE`; `BadSpec` if `key` is not hashable.
         """
         check_key(key)
         while True:
@@ -101,7 +103,7 @@ class OnDemand:
             self._refs.pop(key, None)
 
     def inherit(self, key: Hashable, ref: Ref[Any], item: Any) -> None:
-        """Hand on what `ref` was sent while it passivated, to the next process of `key`. Thread: any; does not wait."""
+        """Hand what `ref` got while it passivated to the next process of `key`. Thread: any; never waits."""
         with self._lock:
             current = self._refs.get(key)
             fresh = key not in self._left

@@ -104,10 +104,11 @@ class Timeout:
 
 
 class Process(Life):
-    """An actor; one instance is one incarnation. Handlers run one at a time; call the methods below on their thread.
+    """One incarnation of an actor. Handlers run one at a time; call the methods below on their thread only.
 
     A kill is logical: `exit(ref, "kill")` ends the *process* at once, but a Python thread cannot be killed. A
-    handler that was running goes on, as a *zombie*, until it returns; an `on_kill` callback can make it return soon.
+    handler that was running goes on, as a *zombie*, until it returns; an `on_kill` callback can make it
+    return soon.
     """
 
     restart: ClassVar[Restart] = "permanent"
@@ -161,9 +162,10 @@ class Process(Life):
         return self._actor_request
 
     def label(self) -> str | None:
-        """A description of the process, shown after its class and name in the tree, in reports and in the log.
+        """A description of the process, shown after class and name in the tree, in reports and in the log.
 
-        Called each time the process is shown, and a last time if it does not end cleanly. Thread: any, at any moment.
+        Called each time the process is shown, and a last time if it does not end cleanly. Thread: any, at any
+        moment.
         Source: Erlang's `proc_lib:set_label`.
         """
         return None
@@ -179,7 +181,10 @@ class Process(Life):
 
     @property
     def stopping(self) -> Event:
-        """An event for handlers that take long: set by a shutdown, a fatal exit signal or a kill, not by `ref.stop()`."""
+        """An event for handlers that take long: set by a shutdown, a fatal exit signal or a kill.
+
+        Not by `ref.stop()`, which waits its turn behind the messages.
+        """
         event = self._actor_stop_event
         if event is None:
             event = self._actor_stop_event = Event()
@@ -197,10 +202,10 @@ class Process(Life):
             raise Exit(self._actor_stop_reason)
 
     def on_kill(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Call `callback()`, on the killer's thread, if the process is killed; returns a function that cancels this.
+        """Call `callback()` if the process is killed, on the killer's thread; returns a function to cancel it.
 
-        Use it to make a blocking handler return: close the socket, kill the subprocess. It must not block: the
-        killer, which may be a supervisor, waits for it.
+        Use it to make a blocking handler return: close the socket, kill the subprocess. It must not block:
+        the killer, which may be a supervisor, waits for it.
         """
         self._actor_guard()
         check_callback(callback)
@@ -217,12 +222,12 @@ class Process(Life):
     # --- starting -----------------------------------------------------------------------------------------------------
 
     def start_succeeded(self, info: Any = None) -> None:
-        """After `DEFER_START`: the start is complete. `info` goes to the starter; messages that waited come next."""
+        """After `DEFER_START`: complete the start; `info` is for the starter. Waiting messages come next."""
         self._actor_guard()
         self._actor_started(info)
 
     def start_failed(self, reason: Reason) -> None:
-        """After `DEFER_START`: the start has failed. The process ends with `reason`, which its starter gets."""
+        """After `DEFER_START`: fail the start. The process ends with `reason`, which its starter gets."""
         self._actor_guard()
         self._actor_end(reason)
 
@@ -244,8 +249,9 @@ class Process(Life):
     ) -> Ref[Any] | None:
         """Start a child without waiting; returns its ref, or None if it could not even be constructed.
 
-        Exactly one of `ChildStarted`, `ChildIgnored` and `ChildStartFailed`, with `tag`, reaches `handle_system`,
-        before any exit of the child. Without `link` it has no parent. `incarnation` becomes its `self.incarnation`.
+        Exactly one of `ChildStarted`, `ChildIgnored` and `ChildStartFailed`, with `tag`, reaches
+        `handle_system`, before any exit of the child. Without `link` it has no parent. `incarnation` becomes
+        its `self.incarnation`.
         """
         self._actor_guard()
         me = self._actor_ref
@@ -280,8 +286,8 @@ class Process(Life):
     def stash(self) -> None:
         """Put the current message aside; after `unstash_all` it is handled again.
 
-        A caller goes on waiting: what the handler returns is dropped, unless it is a `Stop`. Stashed messages do not
-        count toward the `maxlen` of the mailbox. Called where no message is handled, as in `init`,
+        A caller goes on waiting: what the handler returns is dropped, unless it is a `Stop`. Stashed messages
+        do not count toward the `maxlen` of the mailbox. Called where no message is handled, as in `init`,
         `handle_continue`, `handle_timeout` or `handle_down`, it ends the process with a crash.
         """
         self._actor_guard()
@@ -298,19 +304,22 @@ class Process(Life):
     # --- others -------------------------------------------------------------------------------------------------------
 
     def link(self, ref: Ref[Any]) -> None:
-        """Link this process to another: when one dies, the other gets an exit signal (now, `NOPROC`, if `ref` is dead)."""
+        """Link this process to another: when one dies, the other gets an exit signal.
+
+        If `ref` is dead already, that is at once, with `NOPROC`.
+        """
         self._actor_guard()
         ties.a_ref(ref)
         ties.link(self._actor_ref, ref)
 
     def unlink(self, ref: Ref[Any]) -> None:
-        """Remove the link: no exit signal from `ref` arrives afterwards, not even one that is already queued."""
+        """Remove the link: no exit signal from `ref` arrives afterwards, not even one already queued."""
         self._actor_guard()
         ties.a_ref(ref)
         ties.unlink(self._actor_ref, ref)
 
     def monitor(self, target: Ref[Any] | Name) -> MonitorRef:
-        """Get one `Down`, in `handle_down`, when `target` ends; at once, with `NOPROC`, if there is no such process."""
+        """Get one `Down`, in `handle_down`, when `target` ends; now, with `NOPROC`, if it is not there."""
         self._actor_guard()
         found = target if isinstance(target, Ref) else self.system.names.whereis(target)
         return ties.monitor(self._actor_ref, found)
@@ -321,7 +330,7 @@ class Process(Life):
         ties.demonitor(m, flush=flush)
 
     def blocking(self) -> AbstractContextManager[None]:
-        """A context manager for code that blocks (`sleep`, a socket): the pool runs other processes meanwhile.
+        """A context manager for code that blocks (`sleep`, a socket): the pool runs others meanwhile.
 
         Raises: `WouldBlock` on an event loop.
         """
@@ -329,7 +338,7 @@ class Process(Life):
         return self._actor_ref.dispatcher.blocking()
 
     def waits_for(self, ref: Ref[Any] | None) -> None:
-        """Declare that this process awaits `ref` (None: nobody) without blocking a thread, for deadlock detection."""
+        """Declare that this process waits for `ref` (None: nobody) without a thread, to detect deadlocks."""
         if ref is None:
             self._actor_ref.waiting = None
         else:
@@ -342,7 +351,8 @@ class Process(Life):
     ) -> TimerRef:
         """Send `msg` to `dest` in `delay` seconds; a name is looked up when the timer fires.
 
-        The timer ends with this process. With `absolute`, `delay` is a time of the system's clock, in seconds.
+        The timer ends with this process. With `absolute`, `delay` is a time of the system's clock, in
+        seconds.
         Raises: `ValueError` for a negative delay; `BadSpec`, a `ValueError` too, for an impossible name.
         """
         timer = self._actor_timer(delay, dest, absolute=absolute)
@@ -377,7 +387,8 @@ class Process(Life):
         return timer
 
     def _actor_guard(self) -> None:
-        # Work that a handler left running elsewhere (a task on an event loop) may not act for a killed process either.
+        # Work that a handler left running elsewhere (a task on an event loop) may not act for a killed
+        # process either.
         guard()
         if self._actor_ref.killed:
             raise ProcessKilled(f"{self._actor_ref} was killed and may not call the runtime any more")

@@ -58,7 +58,7 @@ KILLED: Final = Named("KILLED")
 """The process was killed: it could not object, delay or clean up."""
 
 PASSIVATED: Final = Named("PASSIVATED")
-"""In `Shutdown(PASSIVATED)`: the server was idle for `passivate_after`; an `OnDemand` starts it again when needed."""
+"""In `Shutdown(PASSIVATED)`: the server was idle for long; an `OnDemand` starts it again when needed."""
 
 NOPROC: Final = Named("NOPROC")
 """There was no such process; seen only by those who link to or monitor one that is already dead."""
@@ -121,5 +121,5 @@ def shown(value: object) -> str:
         return repr(value)
     except KeyboardInterrupt:
         raise
-    except BaseException:  # noqa: BLE001 - whatever it raises: somebody waits for the text that this is part of
+    except BaseException:  # noqa: BLE001 - whatever it raises: somebody waits for the text around it
         return f"<a {type(value).__name__} that cannot be shown>"

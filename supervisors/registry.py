@@ -1,6 +1,7 @@
-"""Sending to names, which survive restarts: whoever has the name now gets the message. And registries of keys.
+"""Sending to names, which survive restarts: whoever has the name now gets the message. And registries.
 
-The rule of this file: wherever a process is meant, a ref, a name or a `Via` will do; names are resolved at each use.
+The rule of this file: wherever a process is meant, a ref, a name or a `Via` will do; names are resolved at
+each use.
 
     rooms = Registry()
     Room.start(name=via(rooms, "kitchen"))
@@ -97,7 +98,7 @@ def ask(target: Ref[Any] | Name, message: Any, *, timeout: float | None = None) 
 
 
 def stop(target: Ref[Any] | Name, *, reason: Reason = NORMAL, timeout: float | None = None) -> bool:
-    """Stop the process with `reason` once it has handled its earlier messages, and wait for that; see `Ref.stop`.
+    """Stop the process with `reason` once it has handled its earlier messages, and wait; see `Ref.stop`.
 
     Units: seconds. Raises: `ProcessDown` if nobody has the name; `pykka.Timeout`.
     """
@@ -181,10 +182,10 @@ _NONE: Final[dict[int, RegistryEntry]] = {}
 
 
 class Registry:
-    """Processes under keys, each with a value: unique keys are names (see `via`), duplicate ones topics to publish on.
+    """Processes under keys, each with a value. Unique keys are names (see `via`), duplicate ones topics.
 
-    An entry belongs to its process, and is gone before anyone hears of that process's death. `listeners` are refs or
-    names, which are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key.
+    An entry belongs to its process, and is gone before anyone hears of that process's death. `listeners` are
+    refs or names, which are sent `Registered` and `Unregistered`. Note that 1 and 1.0 are the same key.
     Thread: any; reads take no lock. Raises: `BadSpec`.
     """
 
@@ -208,8 +209,8 @@ class Registry:
     def register(self, key: Hashable, ref: Ref[Any] | None = None, value: Any = None) -> bool:
         """Put `ref`, or the calling process, under `key`; False if keys are unique and this one is taken.
 
-        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`; `BadSpec` if
-        `key` is not hashable.
+        Raises: `ProcessDown` if `ref` is dead; `SupervisorError` outside a process without a `ref`; `BadSpec`
+        if `key` is not hashable.
         """
         guard()
         check_key(key)
@@ -267,7 +268,8 @@ class Registry:
     def update_value(self, key: Hashable, change: Callable[[Any], Any]) -> Any:
         """Replace the calling process's value by `change(value)`, and return that.
 
-        Raises: `SupervisorError` if the keys of this registry are not unique, or if this one is not the caller's.
+        Raises: `SupervisorError` if the keys of this registry are not unique, or if this one is not the
+        caller's.
         """
         guard()
         if not self._unique:

@@ -1,7 +1,7 @@
 """What to supervise, as data: child specs, a supervisor's flags, and what makes them valid.
 
-The rule of this file: everything is checked before anything is started, in a fixed order, and the first fault is
-raised as a `BadSpec` whose `why` is a stable word:
+The rule of this file: everything is checked before anything is started, in a fixed order, and the first fault
+is raised as a `BadSpec` whose `why` is a stable word:
 
     invalid_child_spec · invalid_id · invalid_start · invalid_restart_type · bad_combination · invalid_significant ·
     invalid_child_type · invalid_shutdown · invalid_backoff · invalid_start_timeout · invalid_crash_on_ask_error ·
@@ -53,7 +53,7 @@ Strategy: TypeAlias = Literal["one_for_one", "one_for_all", "rest_for_one"]
 AutoShutdown: TypeAlias = Literal["never", "any_significant", "all_significant"]
 ChildType: TypeAlias = Literal["worker", "supervisor"]
 ShutdownRule: TypeAlias = Literal["brutal_kill"] | float
-"""How a child is stopped: killed, or asked, and killed after so many seconds; `math.inf` waits as long as it takes."""
+"""How a child is stopped: killed, or asked, and killed after so many seconds; `math.inf`: never killed."""
 
 Shutdown_: TypeAlias = ShutdownRule
 """`ShutdownRule` by OTP's name; `Shutdown`, without the underscore, is an exit reason."""
@@ -64,9 +64,10 @@ WORKER_SHUTDOWN: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """The delay before a restart: `min * 2**n`, at most `max`, plus a random part of up to `jitter` times that.
+    """The delay before a restart: `min * 2**n`, at most `max`, plus at random up to `jitter` times that.
 
-    `n` counts the restarts in a row, from 0; it is reset once the child has run for `reset_after` (None: `max`).
+    `n` counts the restarts in a row, from 0; it is reset once the child has run for `reset_after` (None:
+    `max`).
     Units: seconds; `jitter` is a fraction.
     """
 
@@ -89,11 +90,11 @@ class Backoff:
 class ChildSpec:
     """How one child is started, restarted and stopped.
 
-    `start` is an actor class, or a function that starts a process and returns its ref, `(ref, info)` or `IGNORE`.
-    `shutdown=None` means 5 seconds for a worker and `math.inf` for a supervisor; `type=None` takes the class's type.
-    Without a `backoff` the child is restarted at once.
-    `crash_on_ask_error` is for plain Pykka actors: whether an exception raised by an `ask` also ends the actor; None
-    takes the attribute of that name of their class, which is False if there is none.
+    `start` is an actor class, or a function that starts a process and returns its ref, `(ref, info)` or
+    `IGNORE`. `shutdown=None` means 5 seconds for a worker and `math.inf` for a supervisor; `type=None` takes
+    the class's type. Without a `backoff` the child is restarted at once. `crash_on_ask_error` is for plain
+    Pykka actors: whether an exception raised by an `ask` also ends the actor; None takes the attribute of
+    that name of their class, which is False if there is none.
     Units: `shutdown` and `start_timeout` are seconds.
     """
 
@@ -134,7 +135,7 @@ class ChildSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
-    """The flags of a supervisor, which gives up after more than `max_restarts` restarts within `max_seconds`."""
+    """The flags of a supervisor; it gives up after more than `max_restarts` restarts in `max_seconds`."""
 
     strategy: Strategy = "one_for_one"
     max_restarts: int = 3
@@ -159,7 +160,8 @@ ChildLike: TypeAlias = ChildSpec | Callable[..., object] | tuple[Callable[..., o
 def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> ChildSpec:
     """A child spec that starts an actor class with these arguments; its id is the class.
 
-    `restart` and `shutdown` are those of the class. The id of a supervisor that is given a `name` is that name.
+    `restart` and `shutdown` are those of the class. The id of a supervisor that is given a `name` is that
+    name.
     """
     kind = _type_of(cls)
     return ChildSpec(
@@ -174,7 +176,7 @@ def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> Chi
 
 
 def class_default(cls: object, name: str, default: Any) -> Any:
-    """The class attribute `name`, or `default` if there is none or it is a method, as `shutdown()` of a plain actor."""
+    """The class attribute `name`; `default` if there is none, or if it is a method, as in a plain actor."""
     value = getattr(cls, name, default)
     return default if callable(value) else value
 
@@ -200,7 +202,7 @@ def child_spec(like: ChildLike) -> ChildSpec:
 
 
 def child_specs(likes: Iterable[ChildLike], auto_shutdown: AutoShutdown | None = None) -> list[ChildSpec]:
-    """The child specs that `likes` stand for, checked (also for duplicate ids) and with their defaults filled in.
+    """The child specs that `likes` stand for, checked, also for duplicate ids, and with defaults filled in.
 
     Raises: BadSpec.
     """
@@ -345,7 +347,8 @@ def _check_crash_on_ask_error(spec: ChildSpec) -> None:
         return
     if not isinstance(found, bool):
         raise _bad("invalid_crash_on_ask_error", "crash_on_ask_error", found, "True, False or None")
-    # A Process has its own rule (and `reply_errors`; it cannot be imported here); what a function starts is unknown.
+    # A Process has its own rule (and `reply_errors`; it cannot be imported here); what a function starts is
+    # unknown.
     if not isinstance(spec.start, type) or hasattr(spec.start, "reply_errors"):
         message = (
             f"child {shown(spec.id)}: crash_on_ask_error is for plain Pykka actor classes; a Process ends with every "

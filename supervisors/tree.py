@@ -1,7 +1,8 @@
 """The supervision tree as text, for people who look at a running system.
 
-The rule of this file: drawing must never hang. All supervisors are asked at once, with one timeout for all; one that
-does not answer in time is shown as busy. Those on the event loop of the caller are read without asking.
+The rule of this file: drawing must never hang. All supervisors are asked at once, with one timeout for all;
+one that does not answer in time is shown as busy. Those on the event loop of the caller are read without
+asking.
 
     Supervisor#1 'root' supervisor running
     ├─ Store: Store#2 worker running
@@ -39,9 +40,10 @@ __all__ = ["tree"]
 
 
 def tree(root: Ref[Any] | System, *, timeout: float = 2.0, limit: int = 50) -> str:
-    """Draw a process and everything below it, or all processes of a system that have no parent, each with its tree.
+    """Draw a process and everything below it, or the same for every process of a system without a parent.
 
-    Of each supervisor at most `limit` children are drawn. Units: `timeout` is seconds, for all supervisors together.
+    Of each supervisor at most `limit` children are drawn. Units: `timeout` is seconds, for all supervisors
+    together.
     Raises: `BadSpec`.
     """
     if not isinstance(root, System):

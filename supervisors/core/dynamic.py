@@ -80,7 +80,7 @@ class DynamicChildren:
         return (yield from self._restart(entry, now))
 
     def forgets(self, ref: Ref, reason: Reason) -> bool:
-        """Forget a child whose end needs no reaction: temporary, and clean. If True, `exited` need not be run.
+        """Forget a child whose end needs no reaction (temporary, clean). If True, `exited` need not be run.
 
         Thread: any; it is one look-up and one removal.
         """
@@ -210,7 +210,8 @@ class DynamicChildren:
         return Later(entry.retry, entry.spec.backoff, entry.streak - 1)
 
     def _check_room(self) -> None:
-        # A place is taken first and checked then: of two that take the last one at once, at most one keeps it.
+        # A place is taken first and checked then: of two that take the last one at once, at most one keeps
+        # it.
         limit, coming = self._flags.max_children, self._starting
         if limit is None:
             return

@@ -1,7 +1,7 @@
 """A supervisor of a list of children: OTP's semantics as operations.
 
-The rule of this file: an operation is a generator, sequential code that yields the steps it wants done (`steps.py`);
-its runner runs no other until it is done. Children are kept in start order. One that ends is
+The rule of this file: an operation is a generator, sequential code that yields the steps it wants done
+(`steps.py`); its runner runs no other until it is done. Children are kept in start order. One that ends is
 
     restart      clean reason                      other reason
     permanent    report, restart                   report, restart
@@ -240,7 +240,8 @@ class StaticChildren:
                 continue  # stopped with the others, and forgotten
             outcome = yield from self._launch(entry)
             if isinstance(outcome, StartFailed):
-                # The next attempt comes through the mailbox, so that we or the child can be stopped before it.
+                # The next attempt comes through the mailbox, so that we or the child can be stopped before
+                # it.
                 yield Report("start_error", entry.spec.id, outcome.ref, outcome.reason)
                 yield self._put_off(entry)
                 return

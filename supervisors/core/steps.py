@@ -1,8 +1,9 @@
 """The steps that an operation yields to its runner, and the answers that it is resumed with.
 
-The rule of this file: plain data that nobody changes. The types made at every restart are not `frozen` all the same:
-that would double the cost of making one. An operation is a generator that yields a `Step` and is resumed with the
-answer. `Start` and `Exited` take time, and at most one of them is pending; the others are done at once, answer None.
+The rule of this file: plain data that nobody changes. The types made at every restart are not `frozen` all
+the same: that would double the cost of making one. An operation is a generator that yields a `Step` and is
+resumed with the answer. `Start` and `Exited` take time, and at most one of them is pending; the others are
+done at once, answer None.
 
     Start(spec, incarnation)      start the child             -> Started | Ignored | StartFailed
     Signal(ref, reason, within)   send an exit signal; the time for `Exited` runs from now

@@ -1,7 +1,7 @@
 """One operation at a time; what arrives meanwhile waits its turn, in order.
 
-The rule of this file: no thread and no clock. `perform` does a step of the running operation and returns the answer,
-or it returns `WAIT`, and whoever learns of the answer later calls `answer`.
+The rule of this file: no thread and no clock. `perform` does a step of the running operation and returns the
+answer, or it returns `WAIT`, and whoever learns of the answer later calls `answer`.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ class Turns:
     def run(self, operation: Operation[Any], done: Done, *, asked: bool = False) -> None:
         """Run this operation once all earlier ones are done; after `run_last` it is dropped.
 
-        If it raises a `SupervisorError`, that is a refusal, given to `done`. Any other exception is passed on, unless
-        a client has `asked` for the operation: then it is a refusal too, since a client's ids may raise in a look-up.
+        If it raises a `SupervisorError`, that is a refusal, given to `done`. Any other exception is passed
+        on, unless a client has `asked` for the operation: then it is a refusal too, since a client's ids may
+        raise in a look-up.
         """
         if not self._closed:
             self._queue.append((operation, done, asked))

@@ -1,7 +1,7 @@
 """Framing: where one message ends and the next begins in a stream of bytes.
 
-The rule of this file: pure. A frame longer than the limit is an error and is not split, so that a program that never
-ends its line cannot make a buffer grow. Frames that were complete before it are still delivered.
+The rule of this file: pure. A frame longer than the limit is an error and is not split, so that a program
+that never ends its line cannot make a buffer grow. Frames that were complete before it are still delivered.
 
 Source: Erlang/OTP `open_port`: `{line, L}`, `{packet, 4}`, `stream`.
 """
@@ -16,8 +16,8 @@ from supervisors.errors import BadSpec, SupervisorError
 __all__ = ["FrameTooLong", "Frames", "Framing", "frames"]
 
 Framing: TypeAlias = Literal["lines", "packets", "stream"]
-"""`lines` end with a newline, removed when read and added when written; `packets` begin with their length, four
-bytes, big-endian; a `stream` has no frames of its own: each is what could be read at once."""
+"""`lines` end with a newline, removed when read and added when written; `packets` begin with their length,
+four bytes, big-endian; a `stream` has no frames of its own: each is what could be read at once."""
 
 _HEAD: Final = 4
 
@@ -40,11 +40,11 @@ class Frames(Protocol):
         ...
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The frames that `data` completes. Raises: `FrameTooLong`, after the frames that came before that one."""
+        """The frames that `data` completes. Raises: `FrameTooLong`, after the frames that come before it."""
         ...
 
     def rest(self) -> list[bytes]:
-        """What is left once the program has ended: a last line without a newline; an incomplete packet is dropped."""
+        """What is left at the end: a last line without a newline; an incomplete packet is dropped."""
         ...
 
 

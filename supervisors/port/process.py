@@ -1,7 +1,8 @@
 """Port: a process that owns a program of the operating system, and code that a kill really kills.
 
-The rule of this file: process and program end together, whichever ends first. Whatever ends the process (a crash, a
-kill, its supervisor), the whole process group of the program is killed before anyone hears of the death.
+The rule of this file: process and program end together, whichever ends first. Whatever ends the process (a
+crash, a kill, its supervisor), the whole process group of the program is killed before anyone hears of the
+death.
 
     sed = Port.start_link(["sed", "-u", "s/cat/dog/"], owner=me)    # me: a ref or a name
     sed.tell(b"a cat")          # me is sent PortData(sed, b"a dog")
@@ -75,7 +76,7 @@ class CommandFailed(SupervisorError):
 
 
 class PortRefused(ReplyError):
-    """The port refuses a message to its program; `why` is `"not bytes"`, `"input ended"` or `"input full"`."""
+    """The port refuses a message; `why` is `"not bytes"`, `"input ended"` or `"input full"`."""
 
     def __init__(self, why: str, message: str) -> None:
         super().__init__(message)
@@ -85,10 +86,11 @@ class PortRefused(ReplyError):
 class Port(Process):
     """Runs `command` (a list: the program and its arguments; no shell), and passes bytes in both directions.
 
-    `owner`, a ref or a name, is sent `PortData`; without one override `handle_data`. `framing` says what one message
-    is (see `Framing`); a frame of more than `max_frame` bytes ends the port. `stderr` is `"inherit"`, `"stdout"` (it
-    goes where the output goes) or `"discard"`. A program that writes faster than `handle_data` works is made to wait;
-    for one that does not read, at most `max_input` bytes are kept, and more are refused.
+    `owner`, a ref or a name, is sent `PortData`; without one override `handle_data`. `framing` says what one
+    message is (see `Framing`); a frame of more than `max_frame` bytes ends the port. `stderr` is `"inherit"`,
+    `"stdout"` (it goes where the output goes) or `"discard"`. A program that writes faster than `handle_data`
+    works is made to wait; for one that does not read, at most `max_input` bytes are kept, and more are
+    refused.
 
     Raises, from `start`: `BadSpec` for an invalid argument; `StartError` whose `__cause__` is `CommandFailed`.
     The program is a real one, so a port cannot be simulated.
@@ -130,7 +132,7 @@ class Port(Process):
         registry.send(self._port_owner, PortData(self.ref, data))
 
     def handle_message(self, message: Any) -> Any:
-        """Handle a message to the port. The default writes bytes to the program, and closes its input at `EOF`.
+        """Handle a message to the port: by default, write bytes to the program, and close its input at `EOF`.
 
         Raises: `PortRefused`, which goes to the caller and does not end the port.
         """
@@ -216,7 +218,8 @@ class Port(Process):
         return self._port_program
 
     def _limit_patience(self, program: Program) -> None:
-        # A parent that shuts us down kills us when the time is over; in any other case we must see to it ourselves.
+        # A parent that shuts us down kills us when the time is over; in any other case we must see to it
+        # ourselves.
         parent = self.ref.parent
         told = self._actor_stop_reason is not ALIVE
         if told and parent is not None and parent.is_alive():

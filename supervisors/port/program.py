@@ -1,9 +1,10 @@
 """One running program of the operating system: its pipes, its process group, its end.
 
-The rule of this file: what was started is reaped and what was opened is closed, on two daemon threads that end with
-the program, however that ends. A signal goes to the whole group, and only while its id cannot have been reused: when
-the leader is dead, the rest of the group is killed first, and only then is the leader reaped. Where somebody else
-reaps it (SIGCHLD ignored, a handler that waits for all), the id may be reused, and no signal is sent. POSIX only.
+The rule of this file: what was started is reaped and what was opened is closed, on two daemon threads that
+end with the program, however that ends. A signal goes to the whole group, and only while its id cannot have
+been reused: when the leader is dead, the rest of the group is killed first, and only then is the leader
+reaped. Where somebody else reaps it (SIGCHLD ignored, a handler that waits for all), the id may be reused,
+and no signal is sent. POSIX only.
 
 Source: POSIX `setsid`, `killpg`, `waitid` (WNOWAIT).
 """
@@ -60,8 +61,8 @@ class ExitStatus:
 class Program:
     """A program in a session and process group of its own.
 
-    `on_output(chunk)` is called with what it writes, `on_exit(status)` once after the last of it. Thread: any for the
-    methods; both callbacks are called on a thread of the program's own.
+    `on_output(chunk)` is called with what it writes, `on_exit(status)` once after the last of it. Thread: any
+    for the methods; both callbacks are called on a thread of the program's own.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Program:
         return self._waiting
 
     def write(self, data: bytes, written: Written) -> None:
-        """Queue `data` for the program; `written(True)` once it has taken all, `written(False)` if it never will."""
+        """Queue `data` for the program; `written(True)` when it has taken all, `(False)` if it never will."""
         with self._lock:
             refused = self._input_ends or self._exited
             if not refused:
@@ -233,7 +234,8 @@ class Program:
         return True
 
     def _read_rest(self) -> None:
-        # A process that left the group may hold the pipe open and go on writing: that is not this program's output.
+        # A process that left the group may hold the pipe open and go on writing: that is not this program's
+        # output.
         for _ in range(_LEFT_OVER):
             if self._stdout < 0 or not self._read():
                 return
@@ -266,8 +268,8 @@ class Program:
                     pass  # dead already; on macOS that is a PermissionError
 
     def _stay_behind(self) -> None:
-        # In a forked child. Our copies of the pipes are closed: else the program would not see its input end when our
-        # parent closes it.
+        # In a forked child. Our copies of the pipes are closed: else the program would not see its input end
+        # when our parent closes it.
         self._lock = threading.RLock()  # a thread that held it does not exist here
         self._reaped = self._exited = self._input_ends = True
         for pipe in (self._popen.stdin, self._popen.stdout):
@@ -321,7 +323,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _code_at_end(popen: subprocess.Popen[bytes]) -> int:
-    """The exit code, once it has ended. Not reaped here if that can be avoided: until then its id is not reused.
+    """Wait for the end, and return the exit code. Not reaped if possible: so long its id is not reused.
 
     Raises: `ChildProcessError` if somebody else has reaped it.
     """

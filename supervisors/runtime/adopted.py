@@ -1,8 +1,8 @@
-"""Plain Pykka actors under supervision: they keep their thread and registry entry, and get our start and our death.
+"""Plain Pykka actors under supervision: with their own thread and registry entry, our start and our death.
 
-The rule of this file: a class is changed only where its end, or the outcome of its start, would otherwise be lost. It
-is derived from, not patched. Pykka's own rule stays: an exception in an `ask` goes to the caller and does not end the
-actor, unless the class, or its child spec, says `crash_on_ask_error = True`.
+The rule of this file: a class is changed only where its end, or the outcome of its start, would otherwise be
+lost. It is derived from, not patched. Pykka's own rule stays: an exception in an `ask` goes to the caller and
+does not end the actor, unless the class, or its child spec, says `crash_on_ask_error = True`.
 
 Source: `pykka.Actor._actor_loop` (4.5).
 """
@@ -42,7 +42,8 @@ A = TypeVar("A", bound=pykka.Actor)
 _derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
 _STARTING = object()
-# How to read signatures whose annotations name what only type checkers see (PEP 649); only parameter names count here.
+# How to read signatures whose annotations name what only type checkers see (PEP 649); only parameter names
+# count here.
 _AS_TEXT: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
     from annotationlib import Format
@@ -54,9 +55,9 @@ _OURS = ("ref", "start_link", "trap_exit", "drain_on_shutdown")
 def supervised(cls: type[A], *, crash_on_ask_error: bool | None = None) -> type[A]:
     """A subclass of a plain `pykka.ThreadingActor` whose processes can be started, linked and restarted like any other.
 
-    `crash_on_ask_error`: whether an exception raised by an `ask` also ends the actor; None: as the class says. A
-    `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor, and for a class that has a
-    `ref`, `start_link`, `trap_exit` or `drain_on_shutdown` of its own.
+    `crash_on_ask_error`: whether an exception raised by an `ask` also ends the actor; None: as the class
+    says. A `Process` is returned as it is. Raises: `SupervisorError` for another kind of actor, and for a
+    class that has a `ref`, `start_link`, `trap_exit` or `drain_on_shutdown` of its own.
     """
     if issubclass(cls, Life | _Adopted):
         return cls
@@ -121,7 +122,7 @@ class _OwnThread(Dispatcher):
 
 
 class _Inbox:
-    """Pykka's queue and our mailbox in one: every item that is put, a request too, is got as a Pykka envelope."""
+    """Pykka's queue and our mailbox in one: whatever is put comes out of `get` as a Pykka envelope."""
 
     limit = None
     drained = False

@@ -1,8 +1,9 @@
 """One runner at a time: the dispatcher of a simulation.
 
-The rule of this file: of all threads of a simulation only the one that has the baton runs. A thread that waits chooses
-what happens next, out of everything that could happen, and passes the baton on. So a handler that waits parks its own
-thread while others continue, as on a pool; no process ever runs on top of another one's stack.
+The rule of this file: of all threads of a simulation only the one that has the baton runs. A thread that
+waits chooses what happens next, out of everything that could happen, and passes the baton on. So a handler
+that waits parks its own thread while others continue, as on a pool; no process ever runs on top of another
+one's stack.
 
 What could happen: a mailbox with work takes one message; a thread whose wait is over, or was only paused, goes on; a
 timer that is due fires. They queue in the order in which they became possible, so index 0, the oldest, is fair. When
@@ -36,10 +37,11 @@ __all__ = ["Gate", "SimDispatcher"]
 
 
 class SimDispatcher(Dispatcher):
-    """The dispatcher of a `Sim`: runs one thread at a time, in the order of `choices`. Its maker's thread drives it.
+    """The dispatcher of a `Sim`: runs one thread at a time, in the order of `choices`.
 
-    `preemption` is the probability that a thread pauses where it sends something, so that others run in between.
-    `max_steps` and `real_patience` as for `Sim`.
+    The thread that makes it is the driver.
+    `preemption` is the probability that a thread pauses where it sends something, so that others run in
+    between. `max_steps` and `real_patience` as for `Sim`.
     """
 
     def __init__(
@@ -134,7 +136,7 @@ class SimDispatcher(Dispatcher):
         return [seat.box for seat in self._seats.values() if seat.box is not None]
 
     def rest(self, until: float) -> None:
-        """Let everything happen until the virtual time `until`; infinity: until nothing is left. Thread: the driver."""
+        """Let everything happen until that virtual time, or, with infinity, until the end. Thread: the driver."""
         seat = self.check()
         if seat is not self._driver:
             raise SimulationError(f"only the scenario itself lets time pass, not {seat}: sleep, or wait")

@@ -1,7 +1,7 @@
 """The last steps of every death, whoever takes them: the process itself, its killer, or the thread of an adopted actor.
 
-The rule of this file: they are taken once, and in the order in which they are written. If one fails, that is logged
-and the next is taken, for somebody waits for it. The name is free before anyone hears of the death.
+The rule of this file: they are taken once, and in the order in which they are written. If one fails, that is
+logged and the next is taken, for somebody waits for it. The name is free before anyone hears of the death.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def tell_starter(ref: Ref[Any], outcome: Outcome) -> None:
 def _report(ref: Ref[Any], reason: Reason) -> None:
     if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
         reports = ref.system.reports
-        # A parent is told why the start failed, and a supervisor reports that; only a crash is an error here too.
+        # A parent is told why the start failed, and a supervisor reports that; only a crash is an error here
+        # too.
         told = ref.starter is not None and ref.parent is not None and not isinstance(reason, Crash)
         if reports.wanted("process_ended", reason):
             reports.emit(Report("process_ended", ref, reason), quiet=told)

@@ -22,8 +22,8 @@ __all__ = ["Delivery"]
 class Delivery:
     """The action of a timer: sends an ordinary message, which no limit of the mailbox stops.
 
-    All timers share a thread, on which this only looks who is there. If a process has to be started or waited for,
-    that is done on another thread; ticks of a periodic timer that come meanwhile are skipped.
+    All timers share a thread, on which this only looks who is there. If a process has to be started or waited
+    for, that is done on another thread; ticks of a periodic timer that come meanwhile are skipped.
     """
 
     __slots__ = ("_busy", "_dest", "_message", "_system")

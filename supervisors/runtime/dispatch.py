@@ -1,9 +1,9 @@
 """Dispatchers, which run mailboxes: the interface, and what all those with threads of their own share.
 
-The rule of this file: a dispatcher decides *when* and *on which thread* `Mailbox.run` is called, and nothing else.
-Threads are daemon threads, are started by the first work and are gone after `stop`. A worker whose process was killed
-while it ran is a *zombie*: it has no role any more, and ends when the handler returns. If the OS has no thread to
-give, it is asked again later; the work waits meanwhile, and none is lost.
+The rule of this file: a dispatcher decides *when* and *on which thread* `Mailbox.run` is called, and nothing
+else. Threads are daemon threads, are started by the first work and are gone after `stop`. A worker whose
+process was killed while it ran is a *zombie*: it has no role any more, and ends when the handler returns. If
+the OS has no thread to give, it is asked again later; the work waits meanwhile, and none is lost.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Dispatcher(ABC):
     """Runs the mailboxes of processes. Subclass it for a dispatcher of your own."""
 
     doubtful = False
-    """Whether a mailbox may have been scheduled twice, or not at all, because an exception struck `schedule`."""
+    """Whether a mailbox may have been scheduled twice, or not at all: an exception has struck `schedule`."""
 
     def join(self, timers: Timers) -> None:  # noqa: B027 - most do nothing later
         """Called when a system begins to use the dispatcher; `timers` are those of the system."""
@@ -45,11 +45,12 @@ class Dispatcher(ABC):
     def schedule(self, box: Mailbox) -> None:
         """Have `box.run` called soon. Called once per idle -> scheduled transition; must not block.
 
-        Raises: RuntimeError or OSError if there is no thread, file or stack for it; only if `box` will not be run.
+        Raises: RuntimeError or OSError if there is no thread, file or stack for it; only if `box` will not be
+        run.
         """
 
     def again(self, box: Mailbox) -> None:  # noqa: B027 - where nobody is interrupted
-        """An exception struck before, in or after `schedule(box)`: have `box` run soon unless that is on its way.
+        """An exception struck somewhere around `schedule(box)`: have `box` run soon unless it will be.
 
         Must not raise.
         """
@@ -78,7 +79,7 @@ class Dispatcher(ABC):
         """
 
     def runs_here(self) -> bool:
-        """Whether processes of this dispatcher run on the calling thread, and so only after the caller has returned."""
+        """Whether processes here run on the calling thread, and so only after the caller has returned."""
         return False
 
     def retire(self, box: Mailbox) -> None:  # noqa: B027 - most keep nothing
@@ -129,10 +130,11 @@ class Crew(Dispatcher):
         self._timers = timers
 
     def again(self, box: Mailbox) -> None:
-        """See `Dispatcher.again`. After a pause: a worker that has taken `box` has begun by then, and is seen."""
+        """See `Dispatcher.again`. After a pause: a worker that has taken `box` is known by then."""
         self.doubtful = True
         with self._lock:
-            # The exception may have struck before a thread was started. One that begins all the same registers itself.
+            # The exception may have struck before a thread was started. One that begins all the same
+            # registers itself.
             unborn = [each for each in self._workers if each.thread is None or each.thread.ident is None]
             for worker in unborn:
                 del self._workers[worker]
@@ -204,7 +206,7 @@ class Crew(Dispatcher):
         self.schedule(box)
 
     def _hire(self, work: Callable[[Worker], None]) -> Worker | None:
-        """A new worker for `_begin`, or None if stopped. It is registered here: Ctrl-C in `_begin` cannot lose it.
+        """A new worker for `_begin`, or None if stopped. Registered here: Ctrl-C in `_begin` cannot lose it.
 
         Thread: the lock is held.
         """
@@ -218,9 +220,10 @@ class Crew(Dispatcher):
         return worker
 
     def _begin(self, worker: Worker, take_back: Callable[[], None]) -> bool:
-        """Start the thread of `worker`. False if that fails; `take_back()`, under the lock, undoes what counted on it.
+        """Start the thread of `worker`. False if that fails: `take_back()`, under the lock, corrects counts.
 
-        Thread: the lock is not held: `start` may collect garbage while it waits, and a finalizer may need the lock.
+        Thread: the lock is not held: `start` may collect garbage while it waits, and a finalizer may need the
+        lock.
         """
         thread = cast(threading.Thread, worker.thread)
         begun = False

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Faults", "InjectedFault", "Mishaps", "Who"]
 
 Who: TypeAlias = "type[Any] | Callable[[Ref[Any]], bool] | str | None"
-"""Which processes: those of a class, those whose ref a predicate accepts, the one of that name; None: nobody."""
+"""Which processes: those of a class, those whose ref a function accepts, the one of that name; None: none."""
 
 
 class InjectedFault(SupervisorError):
@@ -34,9 +34,10 @@ class InjectedFault(SupervisorError):
 class Faults:
     """The faults of a run: by default none, and never more than `at_most`.
 
-    Who matches `kill` may be killed before or after each message (only the `nth`, from 1, if given), with probability
-    `kill_chance`; who matches `fail_start` may fail in `init`, with `fail_chance`. `late_timers` is the probability
-    that a timer is up to `late_by` seconds late, `cut_timeouts` that a wait with a timeout, or a sleep, ends early.
+    Who matches `kill` may be killed before or after each message (only the `nth`, from 1, if given), with
+    probability `kill_chance`; who matches `fail_start` may fail in `init`, with `fail_chance`. `late_timers`
+    is the probability that a timer is up to `late_by` seconds late, `cut_timeouts` that a wait with a
+    timeout, or a sleep, ends early.
     """
 
     kill: Who = None

@@ -103,12 +103,12 @@ class Future(pykka.Future[T], Generic[T]):
 
     @property
     def error(self) -> BaseException | None:
-        """The stored exception, or None. Unlike `get`, reading it does not extend the exception's traceback."""
+        """The stored exception, or None. Unlike `get`, reading it does not extend its traceback."""
         return None if self._exc_info is None else self._exc_info[1]
 
     @property
     def callbacks(self) -> Callbacks:
-        """What is called once it is settled: a list that may be kept, and called, after the future itself is gone."""
+        """What is called once it is settled: a list that may be kept after the future itself is gone."""
         return self._callbacks
 
     def set(self, value: T | None = None) -> None:
@@ -248,10 +248,11 @@ def _from(target: Ref[Any] | None) -> str:
 
 
 def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
-    """Refuse a wait that could never end, because the process waited for waits, perhaps through others, for `ref`.
+    """Refuse a wait of `ref` that could never end, since its target waits, perhaps through others, for `ref`.
 
-    A process whose answer is there, but that has not woken up yet, waits for nobody; and an answer that was left for
-    later may come from anybody. Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is held.
+    A process whose answer is there, but that has not woken up yet, waits for nobody; and an answer that was
+    left for later may come from anybody. Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is
+    held.
     """
     chain = [ref]
     target = wait.target if wait.future is None or not wait.future.handed_on else None

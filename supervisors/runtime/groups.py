@@ -1,7 +1,7 @@
 """Process groups: any number of processes under one name, and messages about who joins and leaves.
 
-The rule of this file: a group exists while it has members; to ask about one that does not is no error. A snapshot and
-the news that follow it are taken under one lock, so nothing is missed and nothing is told twice.
+The rule of this file: a group exists while it has members; to ask about one that does not is no error. A
+snapshot and the news that follow it are taken under one lock, so nothing is missed and nothing is told twice.
 
 Source: Erlang/OTP `pg`.
 """
@@ -103,8 +103,9 @@ class Groups:
         return list(self._members)
 
     def monitor(self, group: Hashable) -> tuple[GroupMonitor, list[Ref[Any]]]:
-        """Send the calling process a `GroupJoined` or `GroupLeft` for each change; returns the monitor and the members.
+        """Send the calling process a `GroupJoined` or `GroupLeft` for each change from now on.
 
+        Returns the monitor and the current members.
         Raises: `SupervisorError` outside a process.
         """
         guard()

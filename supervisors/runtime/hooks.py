@@ -22,7 +22,7 @@ from supervisors.spec import is_number
 __all__ = ["DEFER_START", "Hooks", "check_attributes"]
 
 DEFER_START: Final = Word("DEFER_START")
-"""Returned by `init`: still starting, until `start_succeeded`, `start_failed` or `start_ignored` is called."""
+"""Returned by `init`: still starting, until `start_succeeded`, `start_failed` or `start_ignored`."""
 
 
 class Hooks(pykka.Actor):
@@ -32,7 +32,7 @@ class Hooks(pykka.Actor):
     """True: exit signals from others go to `handle_exit` and do not end the process."""
 
     drain_on_shutdown: bool = False
-    """True: a shutdown is handled after the messages that were queued before it, and does not overtake them."""
+    """True: a shutdown does not overtake the messages that were queued before it."""
 
     reply_errors: ClassVar[tuple[type[BaseException], ...]] = ()
     """Exceptions that refuse a request without ending the process, as `ReplyError` does."""
@@ -49,7 +49,7 @@ class Hooks(pykka.Actor):
 
     ref_type: ClassVar[type[Ref[Any]]] = Ref
     register_in_pykka: ClassVar[bool] = False
-    """True: also list the process in `pykka.ActorRegistry`; its `stop_all` then stops what supervisors restart."""
+    """True: also list the process in `pykka.ActorRegistry`; its `stop_all` stops what supervisors restart."""
 
     incarnation: int = 0
     """How often this child was started before: a fencing token for stores outside the runtime."""
@@ -77,7 +77,7 @@ class Hooks(pykka.Actor):
         """`ChildStarted`, `ChildIgnored` or `ChildStartFailed` of a `spawn`; overtakes messages."""
 
     def terminate(self, reason: Reason) -> None:
-        """Clean up; the mailbox is closed. Not called after a kill or a failed start. An exception is only logged.
+        """Clean up; the mailbox is closed. Not called after a kill or a failed start. Exceptions are logged.
 
         The default calls Pykka's `on_failure()` after a crash and `on_stop()` otherwise.
         """
@@ -114,7 +114,7 @@ _CALLED: Final = (
 
 
 def check_attributes(cls: type[Any]) -> None:
-    """Refuse a class with an impossible attribute or handler, which else would only show when a process uses it.
+    """Refuse a class with an impossible attribute or handler, which would else only show in its processes.
 
     Raises: `BadSpec("invalid_class")`, where the class is defined.
     """

@@ -1,6 +1,7 @@
 """Starting: construct in the caller's thread, begin on the process's own dispatcher, one answer to the starter.
 
-The rule of this file: `launch` never blocks. A caller that may block waits for the outcome; others get it as a signal.
+The rule of this file: `launch` never blocks. A caller that may block waits for the outcome; others get it as
+a signal.
 
 Source: Erlang/OTP `proc_lib:start_link` (the handshake).
 """
@@ -40,8 +41,8 @@ def launch(
     """Construct and begin; `starter(outcome)` is called once, perhaps before this returns, on any thread.
 
     `admit(ref)` is called between the two; if it raises, the process does not begin.
-    Raises: what the constructor or `admit` raises; `SupervisorError` if the system has stopped; `ProcessDown` if
-    `parent` is dead; `BadSpec` for an unknown dispatcher or an impossible name.
+    Raises: what the constructor or `admit` raises; `SupervisorError` if the system has stopped; `ProcessDown`
+    if `parent` is dead; `BadSpec` for an unknown dispatcher or an impossible name.
     """
     if name is not None:
         check_name(name)
@@ -103,7 +104,7 @@ def start_and_wait(
 
 
 def calling_parent() -> Ref[Any] | None:
-    """The parent for `start_link`: the process that runs here, or the supervisor whose start function runs here."""
+    """The parent for `start_link`: the process that runs here, or the supervisor that a `Starter` works for."""
     if running.starting_for is not None:
         return running.starting_for
     process = running.process

@@ -179,7 +179,8 @@ class Life(Seam):
         request: From | None = None
         try:
             if type(item) is From:
-                # The request is published before `closed` is read: a killer closes first and then looks for it.
+                # The request is published before `closed` is read: a killer closes first and then looks for
+                # it.
                 self._actor_request = request = item
                 if self._actor_ref.actor_inbox.closed:
                     request.settle_exception(ProcessDown(KILLED, self._actor_ref))
@@ -231,7 +232,8 @@ class Life(Seam):
                 self._actor_failed(exc, None)
 
     def _actor_has_no_message(self) -> None:
-        # What just ran handled no message. If it called `stash`, that would put aside the next one, which is another.
+        # What just ran handled no message. If it called `stash`, that would put aside the next one, which is
+        # another.
         if self._actor_stash is not None and self._actor_stash.wanted:
             raise SupervisorError(f"{self._actor_ref} can put aside messages, and was handling none")
 
@@ -259,11 +261,11 @@ class Life(Seam):
     # --- death --------------------------------------------------------------------------------------------------------
 
     def handle_shutdown(self, reason: Reason) -> None:
-        """Called when the parent, the system or `ref.stop()` wants the process to end: call `finish(reason)`, now or later."""
+        """The parent, the system or `ref.stop()` wants the process to end: call `finish(reason)` in time."""
         self.finish(reason)
 
     def finish(self, reason: Reason) -> None:
-        """End the process now, through the death sequence. The handler should return right after. Thread: its own."""
+        """End now, through the death sequence. The handler should then return. Thread: the process's own."""
         self._actor_end(reason)
 
     def _actor_failed(self, exc: BaseException, request: From | None) -> None:
@@ -398,7 +400,8 @@ class Life(Seam):
         try:
             self._actor_set_out(ref, box)
         except BaseException as failure:
-            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: raised in whoever starts it.
+            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: raised in whoever
+            # starts it.
             ref.starter = None
             self._actor_kill()
             if not isinstance(failure, Exception) and box.dispatcher is not None:

@@ -1,8 +1,8 @@
-"""Bounded mailboxes: how many messages may wait, what happens to the next one, and for how long they have waited.
+"""Bounded mailboxes: how many messages may wait, what happens to the next one, how long they have waited.
 
-The rule of this file: only messages that clients send are limited. Signals, DOWN, exits and timers are counted and
-not limited, for losing one of them would break a promise. A mailbox that is neither bounded nor has `ages` pays
-nothing.
+The rule of this file: only messages that clients send are limited. Signals, DOWN, exits and timers are
+counted and not limited, for losing one of them would break a promise. A mailbox that is neither bounded nor
+has `ages` pays nothing.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ _POLICIES = ("fail", "block", "drop_new", "drop_old")
 class MailboxConfig:
     """The class attribute `mailbox` of a process.
 
-    `maxlen=None` is unbounded. Policies: `fail` raises `MailboxFull` in the sender; `block` makes a sender outside any
-    process wait up to `timeout` seconds, then fails (in a process, which could be waiting for itself, and on an event
-    loop it fails at once); `drop_new` makes a dead letter of the new message, `drop_old` of the oldest one.
+    `maxlen=None` is unbounded. Policies: `fail` raises `MailboxFull` in the sender; `block` makes a sender
+    outside any process wait up to `timeout` seconds, then fails (in a process, which could be waiting for
+    itself, and on an event loop it fails at once); `drop_new` makes a dead letter of the new message,
+    `drop_old` of the oldest one.
 
-    With `ages`, or with a `maxlen`, `ref.load()` knows for how long the oldest message has waited; that costs a look
-    at the clock and 32 bytes for each message that waits.
+    With `ages`, or with a `maxlen`, `ref.load()` knows for how long the oldest message has waited; that costs
+    a look at the clock and 32 bytes for each message that waits.
     """
 
     maxlen: int | None = None
@@ -66,7 +67,7 @@ UNBOUNDED: Final = MailboxConfig()
 
 @final
 class MailboxLoad(NamedTuple):
-    """How many messages wait for a process, how many did at most so far, and the age of the oldest in seconds.
+    """How many messages wait, the most that ever did at once, and the age of the oldest in seconds.
 
     `oldest_age` is 0.0 if nothing waits, and None if the mailbox keeps no ages (see `MailboxConfig`).
     """

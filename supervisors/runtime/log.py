@@ -1,7 +1,7 @@
 """What the runtime tells operators: the standard library's logger `supervisors`.
 
-The rule of this file: logging harms nobody. If a filter or a handler of the program fails, that is shown on stderr, as
-`logging` does for its own handlers, and the caller goes on.
+The rule of this file: logging harms nobody. If a filter or a handler of the program fails, that is shown on
+stderr, as `logging` does for its own handlers, and the caller goes on.
 Source: https://docs.python.org/3/library/logging.html#logging.raiseExceptions
 """
 

@@ -58,7 +58,7 @@ class LoopDispatcher(Dispatcher):
         self._ident = threading.get_ident() if loop is not None and runs_here(loop) else None
         self._ready: deque[Mailbox] = deque()
         self._armed = allocate_lock()
-        self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may run while it is held
+        self._making = threading.RLock()  # reentrant: a finalizer or a signal handler may run meanwhile
         self._box: Mailbox | None = None
         self._zombie: Zombie | None = None
         self._stopped = False
@@ -188,7 +188,7 @@ class LoopDispatcher(Dispatcher):
             self._arm()
 
     def _mend(self) -> None:
-        """An exception ended the loop's run, perhaps before it came to us: schedule again. Thread: the loop's."""
+        """An exception ended a run of the loop, perhaps before our turn: schedule again. Thread: its own."""
         self.doubtful = True
         with suppress(RuntimeError):
             self._armed.release()
@@ -196,7 +196,8 @@ class LoopDispatcher(Dispatcher):
             self.schedule(self._ready[0])
 
     def _run_slice(self) -> None:
-        # What becomes ready meanwhile runs in the same pass: a message between processes costs no look at the selector.
+        # What becomes ready meanwhile runs in the same pass: a message between processes costs no look at the
+        # selector.
         loop = self.loop
         self._ident = threading.get_ident()
         now = time.monotonic
@@ -262,9 +263,9 @@ class _OwnLoop:
             _close(self.loop)
 
     def _serve(self) -> None:
-        # asyncio lets two exceptions through to end the program. From a thread they cannot: they would only end the
-        # loop, and everything on it would wait for ever. The task itself has failed with them, and says so. Others are
-        # raised between two callbacks: out of memory, or raised by a debugger.
+        # asyncio lets two exceptions through to end the program. From a thread they cannot: they would only
+        # end the loop, and everything on it would wait for ever. The task itself has failed with them, and
+        # says so. Others are raised between two callbacks: out of memory, or raised by a debugger.
         try:
             self.loop.run_forever()
         except BaseException:  # noqa: BLE001 - as above

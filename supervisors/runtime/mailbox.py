@@ -1,13 +1,14 @@
 """The mailbox of a process: two lanes, closed atomically, and the activation that every dispatcher runs.
 
-The rule of this file: no item is lost, and none stays in the mailbox of the dead. There is no lock around the lanes:
-a put appends and *then* looks whether the mailbox was drained; a drain marks it and *then* empties it. In either
-order somebody sees the item.
+The rule of this file: no item is lost, and none stays in the mailbox of the dead. There is no lock around the
+lanes: a put appends and *then* looks whether the mailbox was drained; a drain marks it and *then* empties it.
+In either order somebody sees the item.
 
-Invariants: one activation of a process at a time (whoever takes `_idle` without waiting submits it); it goes idle
-only after it gave `_idle` back *and* found both lanes empty; the control lane is looked at before every user message;
-nothing runs before the start nor after the close. If a submission fails halfway (Ctrl-C, no thread, no stack), the
-mailbox is submitted once more, or at the next put; an activation too many is told from one that is due by `scheduled`.
+Invariants: one activation of a process at a time (whoever takes `_idle` without waiting submits it); it goes
+idle only after it gave `_idle` back *and* found both lanes empty; the control lane is looked at before every
+user message; nothing runs before the start nor after the close. If a submission fails halfway (Ctrl-C, no
+thread, no stack), the mailbox is submitted once more, or at the next put; an activation too many is told from
+one that is due by `scheduled`.
 
 Source: Akka `Mailbox` ("system messages first, set idle, then look again").
 """
@@ -39,15 +40,16 @@ _DEEP: Final = (
 _making = RLock()  # reentrant: a finalizer or a signal handler may run while it is held
 
 
-# There is no thread to be had, or no stack left for more than giving the role back: the next put schedules what was
-# put. Without stack, a new thread does.
+# There is no thread to be had, or no stack left for more than giving the role back: the next put schedules
+# what was put. Without stack, a new thread does.
 _IN_NEED = (RuntimeError, OSError)
 
 
 class Mailbox:
     """What waits for one process.
 
-    It refers to its owner, the process, until that is dead: an idle process needs nobody else to keep it alive.
+    It refers to its owner, the process, until that is dead: an idle process needs nobody else to keep it
+    alive.
     """
 
     __slots__ = (
@@ -87,7 +89,7 @@ class Mailbox:
 
     @property
     def high_water(self) -> int:
-        """The most user messages that have waited at once; between two looks of the owner a queue only grows."""
+        """The most user messages that ever waited; between two looks of the owner a queue only grows."""
         return max(self.most, len(self))
 
     def put(self, item: Any) -> bool:
@@ -109,8 +111,9 @@ class Mailbox:
     def put_quiet(self, item: Any, *, control: bool) -> bool:
         """`put` or `put_control`; an idle owner takes its turn at once, on the caller's thread.
 
-        For signals that run no code of the user's, so that no thread has to be woken. Not if such turns are nested
-        too deeply already, as where a parent ends, and so its child, and so on: the stack would not suffice.
+        For signals that run no code of the user's, so that no thread has to be woken. Not if such turns are
+        nested too deeply already, as where a parent ends, and so its child, and so on: the stack would not
+        suffice.
         """
         lane = self._lane(control=control)
         if self.limit is not None and not control:
@@ -126,8 +129,8 @@ class Mailbox:
     def interrupted(self) -> None:
         """An exception struck scheduling or running: have the owner run soon unless that is on its way.
 
-        On the main thread a signal's handler may raise between any two steps: then it is unknown whether the role was
-        taken, and whether a dispatcher has heard of it.
+        On the main thread a signal's handler may raise between any two steps: then it is unknown whether the
+        role was taken, and whether a dispatcher has heard of it.
         Source: https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions
         """
         if self.dispatcher is not None:
@@ -161,7 +164,7 @@ class Mailbox:
         self.let_go(held)
 
     def let_go(self, held: deque[Any] | None) -> None:
-        """Put held items in front of those that wait: one by one, for a sender may drop the oldest. Thread: any."""
+        """Put held items in front of what waits; one by one: a sender may drop the oldest. Thread: any."""
         try:
             while held:
                 (self.user if self.user is not None else self._lane(control=False)).appendleft(held.pop())
@@ -190,7 +193,7 @@ class Mailbox:
                     break  # another thread took the last one
 
     def wake(self) -> None:
-        """Become idle, or be scheduled again if there is something to do. Thread: the one that has the role."""
+        """Become idle; or be scheduled again, if there is something to do. Thread: whoever has the role."""
         try:
             self._idle.release()
         except RuntimeError:

@@ -40,7 +40,8 @@ class NamesLike(Protocol):
     def whereis(self, key: Hashable) -> Ref[Any] | None:
         """The process that has `key` now, or None.
 
-        A registry whose `whereis` starts processes, or waits, also has `owner(key)`, which only looks; timers use that.
+        A registry whose `whereis` starts processes, or waits, also has `owner(key)`, which only looks; timers
+        use that.
         """
         ...
 

@@ -1,11 +1,12 @@
-"""Notifications of the changes of a table: sent in the order of the changes, and never while its lock is held.
+"""Notifications of a table's changes: sent in the order of the changes, and never while its lock is held.
 
-The rule of this file: whoever changes the table queues the news under its lock, and has them sent after releasing it.
-One thread at a time sends, whoever queued them: so they keep their order, and a receiver can look at the table.
+The rule of this file: whoever changes the table queues the news under its lock, and has them sent after
+releasing it. One thread at a time sends, whoever queued them: so they keep their order, and a receiver can
+look at the table.
 
-A death is a change, too, and may come in the middle of another: garbage collection runs a finalizer that kills
-somebody. Then it waits until that change is made. And no other lock is taken while this one is held: a killer may hold
-that of the system.
+A death is a change, too, and may come in the middle of another: garbage collection runs a finalizer that
+kills somebody. Then it waits until that change is made. And no other lock is taken while this one is held: a
+killer may hold that of the system.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class News:
                     self._telling = ours = True
                     ref, message = self._queue.popleft()
                 ref.inform(message)
-            except BaseException as exc:  # noqa: BLE001 - we were killed meanwhile; the rest must still be sent
+            except BaseException as exc:  # noqa: BLE001 - we were killed meanwhile; the rest must be sent
                 interrupted = exc
             finally:
                 if ours:

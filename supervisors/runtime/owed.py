@@ -1,9 +1,9 @@
 """The answers that a process still owes, and that fail when it ends.
 
-The rule of this file: an answer is owed as long as somebody could give or get it. The future is held by the caller
-that waits, and by the request, which is held by whoever may answer it. Once both have let go, it is forgotten: callers
-that give up neither make a server grow nor keep it from resting. Callbacks that they left on the future are still
-called when the process ends.
+The rule of this file: an answer is owed as long as somebody could give or get it. The future is held by the
+caller that waits, and by the request, which is held by whoever may answer it. Once both have let go, it is
+forgotten: callers that give up neither make a server grow nor keep it from resting. Callbacks that they left
+on the future are still called when the process ends.
 """
 
 from __future__ import annotations

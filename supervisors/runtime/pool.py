@@ -1,9 +1,9 @@
 """Many processes on few threads.
 
-The rule of this file: while there is work, as many workers are *active* (neither blocked in a handler, nor parked, nor
-a zombie) as the pool is large. A worker that is about to block gives its place away and takes it back afterwards; the
-surplus then parks. No process ever runs on top of another one's stack. Even a pool that is at its maximum keeps one
-worker active: what its blocked workers wait for may be in its own queue.
+The rule of this file: while there is work, as many workers are *active* (neither blocked in a handler, nor
+parked, nor a zombie) as the pool is large. A worker that is about to block gives its place away and takes it
+back afterwards; the surplus then parks. No process ever runs on top of another one's stack. Even a pool that
+is at its maximum keeps one worker active: what its blocked workers wait for may be in its own queue.
 
 Source: Akka dispatchers ("throughput"); `ForkJoinPool.ManagedBlocker` (compensation).
 """
@@ -35,9 +35,10 @@ _OUTGROWN: Final = (
 class PoolDispatcher(Crew):
     """`size` workers share all mailboxes; each takes up to `throughput` messages of one, then the next.
 
-    Up to `max_extra` more threads stand in for workers that block. Beyond that, one more is started only when all are
-    blocked and a mailbox waits for a thread, which is logged once. Units: `linger` is how many seconds a surplus
-    thread waits for work before it ends. Under the GIL a small pool has the better latency, so the default is 2.
+    Up to `max_extra` more threads stand in for workers that block. Beyond that, one more is started only when
+    all are blocked and a mailbox waits for a thread, which is logged once. Units: `linger` is how many
+    seconds a surplus thread waits for work before it ends. Under the GIL a small pool has the better latency,
+    so the default is 2.
     Raises: `BadSpec("invalid_pool")`.
     """
 
@@ -66,7 +67,7 @@ class PoolDispatcher(Crew):
             self._fill()
 
     def again(self, box: Mailbox) -> None:
-        """See `Dispatcher.again`. A worker may have been counted that was never started, so they are counted again."""
+        """See `Dispatcher.again`. A worker that never started may have been counted: count again."""
         with self._lock:
             working = (worker for worker in self._workers if worker not in self._spares)
             self._active = sum(1 for each in working if not each.blocked and each.zombie is None)
@@ -88,7 +89,7 @@ class PoolDispatcher(Crew):
         self._serve()
 
     def step_back(self, worker: Worker) -> None:
-        """`worker` has stopped blocking; it finishes its activation even if there is one active worker too many now."""
+        """`worker` has stopped blocking, and finishes its activation, even as one active worker too many."""
         with self._lock:
             worker.blocked = False
             if worker.zombie is None:

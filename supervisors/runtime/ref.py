@@ -97,7 +97,7 @@ class Ref(pykka.ActorRef[A]):
 
     @property
     def actor_urn(self) -> str:  # type: ignore[override]
-        """Pykka's id of the process, unique in its system; a counter, not random, so that runs can be repeated."""
+        """Pykka's id of the process, unique in its system; not random, so that runs can be repeated."""
         return f"#{self.number}"
 
     @property
@@ -155,9 +155,9 @@ class Ref(pykka.ActorRef[A]):
     def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
         """Send and wait for the answer, or with `block=False` get a `Future` of it.
 
-        Units: seconds. Raises: what the handler raised; `ProcessDown` with the reason as soon as the process dies;
-        `pykka.Timeout`, after which a late answer is dropped; `MailboxFull`; `CallingSelf`; `Deadlock`; `WouldBlock`
-        on an event loop.
+        Units: seconds. Raises: what the handler raised; `ProcessDown` with the reason as soon as the process
+        dies; `pykka.Timeout`, after which a late answer is dropped; `MailboxFull`; `CallingSelf`; `Deadlock`;
+        `WouldBlock` on an event loop.
         """
         if fenced:
             guard()
@@ -206,8 +206,9 @@ class Ref(pykka.ActorRef[A]):
     ) -> bool | Future[bool]:
         """End the process with `reason` once it has handled what it already has.
 
-        Waits, and returns True when it is dead and its name free, or False if it was dead already; with `block=False`
-        returns a `Future` of that. Units: seconds. Raises: `pykka.Timeout`; the process still stops later.
+        Waits, and returns True when it is dead and its name free, or False if it was dead already; with
+        `block=False` returns a `Future` of that. Units: seconds. Raises: `pykka.Timeout`; the process still
+        stops later.
         """
         guard()
         stopped: Future[bool] = Future(self, self.dispatcher)
@@ -228,7 +229,8 @@ class Ref(pykka.ActorRef[A]):
     def add_exit_callback(self, callback: Callable[[Reason], object]) -> None:
         """Call `callback(reason)` when the process has died, after its links and monitors were told.
 
-        Thread: the one the process dies on; if it is dead already, the calling one, at once. It must not block.
+        Thread: the one the process dies on; if it is dead already, the calling one, at once. It must not
+        block.
         """
         from supervisors.runtime.ties import watch
 
@@ -243,7 +245,7 @@ class Ref(pykka.ActorRef[A]):
         unwatch(self, callback)
 
     def hold(self, give_up: Callable[[Ref[Any]], object]) -> bool:
-        """Call `give_up(ref)` when the process dies, before anyone hears of it. False: it is too late for that.
+        """Call `give_up(ref)` when the process dies, before anyone hears of it. False: it is too late.
 
         Thread: the one the process dies on. It must not block.
         """
@@ -256,17 +258,17 @@ class Ref(pykka.ActorRef[A]):
             return True
 
     def inform(self, item: Any) -> None:
-        """Append a signal, or a message that no limit stops, to the messages; a signal to the dead is dropped."""
+        """Append a signal, or a message that no limit stops, to the user lane. To the dead, signals are lost."""
         if not self.actor_inbox.put(item):
             self.drain()
 
     def signal(self, item: Signal) -> None:
-        """Append a signal to the control lane, which overtakes messages; nothing happens if the process is dead."""
+        """Append a signal to the control lane, which overtakes messages. To the dead, it is lost."""
         if not self.actor_inbox.put_control(item):
             self.drain()
 
     def terminate(self, reason: Reason) -> None:
-        """Shut the process down, for its parent or system, after the current handler (see `drain_on_shutdown`)."""
+        """Shut down, for the parent or the system, after the current handler (see `drain_on_shutdown`)."""
         owner = self.actor_inbox.owner
         if owner is None:
             return
@@ -304,7 +306,7 @@ class Ref(pykka.ActorRef[A]):
             owner._actor_kill()  # noqa: SLF001
 
     def stay_behind(self) -> None:
-        """In a forked child: mark the process as dead, and do nothing else, since it lives on in the parent."""
+        """In a forked child: mark the process as dead and do nothing else, for it lives on in the parent."""
         self.actor_inbox.closed = self.actor_inbox.drained = self.buried = True
         self.reason = NOPROC
 
@@ -366,7 +368,7 @@ class Ref(pykka.ActorRef[A]):
 
 
 class Stopped:
-    """Pykka's `actor_stopped`, made when somebody asks for it, so that processes need not carry an event each."""
+    """Pykka's `actor_stopped`, made when somebody asks for it: processes need not carry an event each."""
 
     __slots__ = ("_ref",)
 

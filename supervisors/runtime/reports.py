@@ -38,9 +38,9 @@ class Report:
     """Something happened to the process `ref`: `kind` is a short stable word, `detail` is text for humans.
 
     From supervisors: `child_started`, `child_terminated`, `start_error`, `shutdown_error`,
-    `reached_max_restart_intensity`. From others: `process_ended`, `shutdown_timeout`, `handler_overdue`, `zombie`,
-    `too_many_zombies`, `dead_letter`. `ref` is None where there is no process: a `start_error` of a child that never
-    was one, a letter to a name, or `too_many_zombies`.
+    `reached_max_restart_intensity`. From others: `process_ended`, `shutdown_timeout`, `handler_overdue`,
+    `zombie`, `too_many_zombies`, `dead_letter`. `ref` is None where there is no process: a `start_error` of a
+    child that never was one, a letter to a name, or `too_many_zombies`.
     """
 
     kind: str
@@ -115,9 +115,7 @@ class Reports(_Feed[Report]):
 
 
 def _level(kind: str, reason: Reason) -> int:
-    if (
-        kind == "reached_max_restart_intensity"
-    ):  # an error, although the supervisor ends with a clean reason
+    if kind == "reached_max_restart_intensity":  # an error, although the supervisor ends with a clean reason
         return logging.ERROR
     return logging.INFO if reason is None or is_clean(reason) else logging.ERROR
 

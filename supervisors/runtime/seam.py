@@ -1,4 +1,4 @@
-"""The seam to Pykka: the attributes and factories that Pykka expects of an actor, answered by the process's ref.
+"""The seam to Pykka: the attributes and factories that it expects of an actor, answered by the process's ref.
 
 The rule of this file: an actor has no inbox, no number and no stop flag of its own. It has a ref, and the ref has them.
 

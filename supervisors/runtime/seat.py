@@ -1,4 +1,4 @@
-"""What a simulation schedules: threads (each a `Seat`), mailboxes with work, and timers; and how they are shown.
+"""What a simulation schedules: threads (each a `Seat`), mailboxes with work, timers; and how they are shown.
 
 The rule of this file: it says what could run and what to call it, and runs nothing.
 """
@@ -78,7 +78,7 @@ def has_message(box: Mailbox) -> bool:
 
 
 def title(item: Item) -> str:
-    """What happens if this item is chosen. Messages are shown by type only: they may hold what belongs in no log."""
+    """What happens if this one is chosen. Messages by type only: they may hold what belongs in no log."""
     if isinstance(item, Mailbox):
         return "nothing: it is dead" if item.owner is None else f"{item.owner.ref}: {_turn(item)}"
     return "a timer fires" if isinstance(item, TimerRef) else f"{item} goes on"

@@ -1,8 +1,9 @@
 """What the runtime moves between processes, besides the users' own messages.
 
-The rule of this file: plain values that nobody changes. The types made at every start and death are not `frozen` all
-the same: that would double the cost of making one. Signals on the control lane overtake messages; those on the user
-lane keep their place among the messages of the same sender, because a result sent before a death must be seen first.
+The rule of this file: plain values that nobody changes. The types made at every start and death are not
+`frozen` all the same: that would double the cost of making one. Signals on the control lane overtake
+messages; those on the user lane keep their place among the messages of the same sender, because a result sent
+before a death must be seen first.
 
 Source: Erlang/OTP reference manual, "Processes: signals, delivery of signals".
 """
@@ -74,7 +75,7 @@ OK: Final = Word("OK")
 """Returned by `init` as `(OK, info)`: started, and `info` is for whoever started it."""
 
 NO_REPLY: Final = Word("NO_REPLY")
-"""Returned by `on_receive` or `handle_call`: the answer comes later, through the `From` that the process keeps."""
+"""Returned by `on_receive` or `handle_call`: the answer comes later, through the `From`, which is kept."""
 
 
 class Signal:
@@ -89,7 +90,7 @@ class Signal:
 @final
 @dataclass(frozen=True, slots=True)
 class ExitMsg:
-    """An exit signal from `ref` (None: from outside any process), for `handle_exit` of a process that traps exits."""
+    """An exit signal from `ref` (None: from outside any process), for `handle_exit` with `trap_exit`."""
 
     ref: Ref[Any] | None
     reason: Reason
@@ -128,7 +129,7 @@ class Stop:
 
 @final
 class From(Signal):
-    """A request, and the way to answer it: keep it (`current_request`), return `NO_REPLY`, and answer on any thread."""
+    """A request. To answer later, keep it (`current_request`), return `NO_REPLY`, and reply on any thread."""
 
     __slots__ = ("_owed", "future", "message")
 
@@ -186,7 +187,7 @@ class Link:
 @final
 @dataclass(slots=True, eq=False)
 class ExitNotice(Signal):
-    """An exit signal on its way: over `link`, from a dead `child` of the receiver, or, with neither, from `exit`."""
+    """An exit signal on its way: over `link`, from a dead `child`, or, with neither, sent with `exit`."""
 
     sender: Ref[Any] | None
     reason: Reason

@@ -1,7 +1,8 @@
-"""A simulated system, whose runs can be repeated: one thread runs at a time, in seeded order, in virtual time.
+"""A simulated system, whose runs can be repeated: one thread at a time, in seeded order, in virtual time.
 
-The rule of this file: the processes, the supervisors and the mailboxes are those of production; only who runs next,
-what time it is and what goes wrong are the simulation's. The same seed and the same scenario make the same run.
+The rule of this file: the processes, the supervisors and the mailboxes are those of production; only who runs
+next, what time it is and what goes wrong are the simulation's. The same seed and the same scenario make the
+same run.
 
     with Sim(seed=7) as sim:
         ref = Counter.start()
@@ -43,11 +44,13 @@ class Sim:
     """A simulated `System` in a `with` block, driven by the thread of the block.
 
     `seed` makes the choices, unless `replay` has those of an earlier run (`Sim.choices`). `preemption` is the
-    probability that a sender is interrupted where it sends. `max_steps` is how many steps may be taken before the
-    scenario itself goes on. Units: virtual seconds; but `real_patience` is how many real seconds a handler may block.
+    probability that a sender is interrupted where it sends. `max_steps` is how many steps may be taken before
+    the scenario itself goes on. Units: virtual seconds; but `real_patience` is how many real seconds a
+    handler may block.
 
-    Raises: `Stuck` where the scenario waits and nothing can happen any more; `SimulationError` where things go on
-    without end, or a handler blocks in a way the runtime does not see; `OutsideSimulation` for threads from outside.
+    Raises: `Stuck` where the scenario waits and nothing can happen any more; `SimulationError` where things
+    go on without end, or a handler blocks in a way the runtime does not see; `OutsideSimulation` for threads
+    from outside.
     """
 
     def __init__(
@@ -132,7 +135,8 @@ class Sim:
     def run_until_idle(self) -> None:
         """Let everything happen, whatever time it takes, until nothing is left that would happen by itself.
 
-        Raises: `Stuck` if somebody then still waits; `SimulationError` if it never ends; as `advance` for clients.
+        Raises: `Stuck` if somebody then still waits; `SimulationError` if it never ends; as `advance` for
+        clients.
         """
         self._dispatcher.rest(math.inf)
         self._speak_up()
@@ -162,7 +166,7 @@ class Sim:
         return client
 
     def sleep(self, seconds: float) -> None:
-        """Wait so many virtual seconds, in a handler, a client or the scenario; a handler that is killed wakes up."""
+        """Wait so many virtual seconds, in a handler, a client or the scenario; a kill ends the wait."""
         try:
             Future[None](None, self._dispatcher).get(timeout=seconds)
         except pykka.Timeout:

@@ -1,9 +1,10 @@
 """One world of processes: dispatchers, clock, timers, names, reports. Two systems know nothing of each other.
 
-The rule of this file: a system holds things, it decides nothing. Everything is made when it is first used; making a
-system starts no thread, and stopping it ends every thread it has. A forked child has none of these threads, and so
-none of the processes: there the parent's systems are *foreign* and left alone, for locks that other threads held stay
-held, and programs belong to the parent. `tell` and `ask` to one of their processes raise `ForeignProcess`.
+The rule of this file: a system holds things, it decides nothing. Everything is made when it is first used;
+making a system starts no thread, and stopping it ends every thread it has. A forked child has none of these
+threads, and so none of the processes: there the parent's systems are *foreign* and left alone, for locks that
+other threads held stay held, and programs belong to the parent. `tell` and `ask` to one of their processes
+raise `ForeignProcess`.
 """
 
 from __future__ import annotations
@@ -62,10 +63,11 @@ _forks = 0  # how many forks lie between the first OS process and this one
 class System:
     """What processes live in: dispatchers, a clock and timers, names and groups, reports and dead letters.
 
-    A `dispatcher` given here runs every process, whatever its class says; without one there are `"default"` (a pool),
-    `"blocking"` (cached threads), `"pinned"` (a thread each), `"loop"` (an event loop) and those that are registered.
-    As a context manager it is the current system inside the block, and leaving the block stops it. It also stops when
-    more than `max_zombies` threads are lost to killed processes. Raises: `BadSpec("invalid_system")`.
+    A `dispatcher` given here runs every process, whatever its class says; without one there are `"default"`
+    (a pool), `"blocking"` (cached threads), `"pinned"` (a thread each), `"loop"` (an event loop) and those
+    that are registered. As a context manager it is the current system inside the block, and leaving the block
+    stops it. It also stops when more than `max_zombies` threads are lost to killed processes. Raises:
+    `BadSpec("invalid_system")`.
     """
 
     def __init__(
@@ -125,14 +127,14 @@ class System:
 
     @property
     def foreign(self) -> bool:
-        """Whether this OS process is a forked child, and the system its parent's: then nothing of it runs here."""
+        """Whether this OS process is a forked child, and the system its parent's: nothing of it runs here."""
         return self._forks != _forks
 
     def __repr__(self) -> str:
         return f"<System with {len(self._processes)} processes>"
 
     def register_dispatcher(self, name: str, dispatcher: Dispatcher) -> None:
-        """Run processes whose class says `dispatcher = name` on this dispatcher, which the system stops at its end.
+        """Run processes whose class says `dispatcher = name` on this one, which the system stops at its end.
 
         Raises: `BadSpec` if the name is in use, or if this is no dispatcher.
         """
@@ -222,11 +224,11 @@ class System:
             self._there_before, self._allowed_meanwhile = (), None
 
     def stop(self, reason: Reason = SHUTDOWN, timeout: float | None = None) -> None:
-        """Stop the processes without a living parent, newest first, and with them their trees; then end all threads.
+        """Stop the processes without a living parent, newest first, with their trees; then end all threads.
 
-        Each gets as long as the `shutdown` of its class says, all together `timeout` seconds (None: no limit); one
-        that takes longer is killed. Called by a process, it returns at once, and the stop goes on in the background.
-        A foreign system is left alone.
+        Each gets as long as the `shutdown` of its class says, all together `timeout` seconds (None: no
+        limit); one that takes longer is killed. Called by a process, it returns at once, and the stop goes on
+        in the background. A foreign system is left alone.
         """
         if self.foreign:
             return
@@ -252,7 +254,7 @@ class System:
             dispatcher.stop(_KILL_GRACE)
 
     def kill(self) -> None:
-        """Kill all processes now, parents before children, so that none is restarted; none of them cleans up."""
+        """Kill all processes now, parents before children, so that none is restarted. None cleans up."""
         if self.foreign:
             return
         while living := [ref for ref in self.processes() if not ref.killed]:
@@ -328,7 +330,8 @@ class System:
             return self._dispatchers.setdefault(name, made)
 
     def _escalate(self) -> None:
-        # Restarting a child that hangs loses a thread each time. The way out is to stop, and be restarted from outside.
+        # Restarting a child that hangs loses a thread each time. The way out is to stop, and be restarted
+        # from outside.
         self.reports.emit(
             Report("too_many_zombies", None, Shutdown("zombies"), f"more than {self.zombies.limit}")
         )
@@ -361,7 +364,8 @@ def _default_system() -> System:
 
 
 def _in_a_fork() -> None:
-    # Its first process makes a new default system. If a handler forked, the child does not run in a process any more.
+    # Its first process makes a new default system. If a handler forked, the child does not run in a process
+    # any more.
     global _forks  # noqa: PLW0603 - there is one, as there is one process of the operating system
     _forks += 1
     _default.clear()

@@ -1,9 +1,10 @@
 """Links, monitors, children: what ties processes to each other, and what travels along the ties when one dies.
 
-The rule of this file: every table is changed under the system's lock, and death takes a process's tables once under
-that lock. So a `link` or `monitor` either is in the tables that death takes, or finds the process dead. Nothing is
-sent while the lock is held. The lock is reentrant, because a finalizer may run while it is held, and kill somebody:
-so objects are made and functions called before the check whether a process lives, and none between check and entry.
+The rule of this file: every table is changed under the system's lock, and death takes a process's tables once
+under that lock. So a `link` or `monitor` either is in the tables that death takes, or finds the process dead.
+Nothing is sent while the lock is held. The lock is reentrant, because a finalizer may run while it is held,
+and kill somebody: so objects are made and functions called before the check whether a process lives, and none
+between check and entry.
 
 Source: Erlang/OTP reference manual, "Processes: links, monitors".
 """
@@ -52,10 +53,11 @@ class Ties:
 def exit(ref: Ref[Any], reason: Reason | Literal["kill"]) -> None:
     """Send an exit signal, from the calling process if there is one.
 
-    `"kill"` cannot be trapped or delayed: the process is dead, with reason `KILLED`, when this returns. The kill is
-    *logical*: a Python thread cannot be killed, so a handler that was running goes on, fenced off, until it returns or
-    makes its next call into the runtime. `NORMAL` is ignored by a process that does not trap exits, unless it is its
-    own sender. From the parent (for a process without a parent: from outside any process) the signal is a shutdown.
+    `"kill"` cannot be trapped or delayed: the process is dead, with reason `KILLED`, when this returns. The
+    kill is *logical*: a Python thread cannot be killed, so a handler that was running goes on, fenced off,
+    until it returns or makes its next call into the runtime. `NORMAL` is ignored by a process that does not
+    trap exits, unless it is its own sender. From the parent (for a process without a parent: from outside any
+    process) the signal is a shutdown.
 
     Thread: any. Raises: `ProcessKilled` in a killed handler, or if the caller killed itself; `BadSpec` if it is no ref.
     """

@@ -87,7 +87,7 @@ class TimerRef:
         return (self.due, self.seq) < (other.due, other.seq)
 
     def cancel(self) -> float | None:
-        """Cancel the timer; returns the seconds that were left, or None if it has fired or was cancelled before."""
+        """Cancel the timer; returns the seconds left, or None if it has fired or was cancelled before."""
         left = self._timers.cancel(self)
         self.disown()
         return left
@@ -102,7 +102,7 @@ class TimerRef:
             self.owned.pop(self, None)
 
     def arm(self, seq: int, action: Callable[[], object]) -> None:
-        """Set the action, and the place among timers that are due at the same time. Thread: the heap's lock is held."""
+        """Set the action, and the place among timers due at once. Thread: the heap's lock is held."""
         self.seq = seq
         self._action = action
 
@@ -123,7 +123,7 @@ class TimerRef:
 
 
 class Timers:
-    """The heap of all timers that are still to fire; those due at the same time fire in the order they were set."""
+    """The heap of all timers still to fire; those due at the same time fire in the order they were set."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -133,7 +133,7 @@ class Timers:
         self._dead = 0
 
     def ready(self) -> None:
-        """Start what fires timers now: while the interpreter exits, a timer could not start a thread any more.
+        """Start what fires timers now: when the interpreter exits, a timer could not start a thread any more.
 
         Source: https://docs.python.org/3/library/atexit.html, changed in 3.12.
         """
@@ -204,7 +204,7 @@ class Timers:
             return None
 
     def fire(self, timer: TimerRef, now: float) -> None:
-        """Do the action of a timer that is due, unless it was cancelled meanwhile; set a periodic one again."""
+        """Do the action of a timer that is due, unless it was cancelled; set a periodic one again."""
         with self._lock:
             action = timer.take()
             if action is None:
@@ -273,7 +273,7 @@ class RealClock:
                 while self._sleep(timers):
                     timers.fire_due()
                 return
-            except BaseException:  # noqa: BLE001 - out of memory, or raised by a debugger: all timers depend on us
+            except BaseException:  # noqa: BLE001 - out of memory, or by a debugger: all timers depend on us
                 log.exception("the thread of the timers was struck, and goes on")
 
     def _sleep(self, timers: Timers) -> bool:

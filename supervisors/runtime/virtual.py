@@ -1,7 +1,7 @@
 """Virtual time, which moves only when somebody moves it, and the timers that go with it.
 
-The rule of this file: nothing here looks at a real clock. Timers that are due are taken off the heap, and whoever took
-them decides when they fire; some are late, if the simulation wants that.
+The rule of this file: nothing here looks at a real clock. Timers that are due are taken off the heap, and
+whoever took them decides when they fire; some are late, if the simulation wants that.
 
 Units: seconds since the simulation began.
 """
@@ -39,7 +39,7 @@ class VirtualClock:
 
 
 class VirtualTimers(Timers):
-    """Timers that are fired one by one, each `lateness()` seconds late, which is asked once for each firing."""
+    """Timers that are fired one by one; `lateness()`, called once for each firing, is its delay in seconds."""
 
     def __init__(self, clock: VirtualClock, lateness: Callable[[], float]) -> None:
         super().__init__(clock)

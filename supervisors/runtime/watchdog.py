@@ -1,7 +1,7 @@
 """A watchdog for handlers that take too long: reports them with their stack; kills if their class says so.
 
-The rule of this file: a process that is not watched pays nothing. One that is has at most one timer, which is set
-when a handler begins and, when it is due, looks for how long the handler has run.
+The rule of this file: a process that is not watched pays nothing. One that is has at most one timer, which is
+set when a handler begins and, when it is due, looks for how long the handler has run.
 
 Source: none in OTP, where a process cannot keep a scheduler busy; Akka's "dispatcher starvation" detectors.
 """

@@ -35,7 +35,7 @@ class Zombie:
         self._calls: list[tuple[str, int, str, None]] = []
 
     def begin(self, thread: Thread) -> None:
-        """Count `thread`, which runs the killed process. The caller may hold a lock, so no source files are read."""
+        """Count `thread`, which runs the killed process. The caller may hold a lock, so no source is read."""
         self.thread = thread
         frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - the documented way to another thread's stack
         calls = () if frame is None else traceback.walk_stack(frame)

@@ -47,7 +47,7 @@ class DynamicSupervisorRef(Ref[Any]):
     __slots__ = ()
 
     def start_child(self, spec: ChildLike) -> Ref[Any] | tuple[Ref[Any], Any] | None:
-        """Start one more child; returns its ref, `(ref, info)`, or None if it said `IGNORE`. The id does not matter.
+        """Start one more child, whatever its id; returns its ref, `(ref, info)`, or None if it said `IGNORE`.
 
         Raises: `BadSpec`, without asking the supervisor; `MaxChildren`, `AlreadyStarted`, `StartError`.
         """
@@ -65,14 +65,14 @@ class DynamicSupervisorRef(Ref[Any]):
     def spawn_child(
         self, cls: type[Process], *args: Any, on_exit: Callable[[Reason], object] | None = None
     ) -> Ref[Any]:
-        """Start a temporary child without waiting: constructed in the calling thread, begun on its own dispatcher.
+        """Start a temporary child without waiting: constructed in this thread, begun on its own dispatcher.
 
-        It is a child like any other from its first moment on, but the caller does not wait for `init` (a start that
-        fails, or says `IGNORE`, is an end like any other), and the supervisor handles no message for it.
-        `on_exit(reason)` is called on the thread it dies on, and must not block.
+        It is a child like any other from its first moment on, but the caller does not wait for `init` (a
+        start that fails, or says `IGNORE`, is an end like any other), and the supervisor handles no message
+        for it. `on_exit(reason)` is called on the thread it dies on, and must not block.
 
-        Thread: any. Raises: `ProcessDown` if the supervisor is dead or stopping; `MaxChildren`; `BadSpec`, also if
-        `cls` is no `Process` class; what the constructor raises.
+        Thread: any. Raises: `ProcessDown` if the supervisor is dead or stopping; `MaxChildren`; `BadSpec`,
+        also if `cls` is no `Process` class; what the constructor raises.
         """
         guard()
         owner = cast("DynamicSupervisor | None", self.actor_inbox.owner)

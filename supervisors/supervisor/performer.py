@@ -1,8 +1,9 @@
 """The steps of the running operation, performed by a process that never blocks a thread.
 
-The rule of this file: a step that takes time is answered by a later message: a start by `handle_system`, a death by
-`handle_down`, a timeout by a timer. So a supervisor of ten thousand children occupies no thread, and can be told to
-stop between any two attempts to restart one. In OTP the process itself blocks, with the same visible behaviour.
+The rule of this file: a step that takes time is answered by a later message: a start by `handle_system`, a
+death by `handle_down`, a timeout by a timer. So a supervisor of ten thousand children occupies no thread, and
+can be told to stop between any two attempts to restart one. In OTP the process itself blocks, with the same
+visible behaviour.
 
 Source: Erlang/OTP `supervisor`.
 """
@@ -254,7 +255,8 @@ class Performer(Process):
         self._answer(step, StartFailed(START_TIMEOUT))
 
     def _sweep(self, starter: Ref[Any]) -> None:
-        # What a start function has started but not returned is our child already, and nobody would look after it.
+        # What a start function has started but not returned is our child already, and nobody would look after
+        # it.
         ties = self.ref.ties
         known = set(self._children.refs())
         for ref in list(ties.children) if ties is not None else ():

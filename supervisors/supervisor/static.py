@@ -1,12 +1,13 @@
 """Supervisor: a list of children, kept running together.
 
 The rule of this file: only the interface. The ref turns each call into one request, the process performs it
-(`supervision.py`), and what it means is in `core/static.py`. What can be checked beforehand is checked in the call.
+(`supervision.py`), and what it means is in `core/static.py`. What can be checked beforehand is checked in the
+call.
 
     with System():
         sup = Supervisor.start_link([child(Store, path), child(Gateway, port=8080)], strategy="rest_for_one")
 
-    class Shop(Supervisor):                                     # module style: the class says which children it has
+    class Shop(Supervisor):                                     # module style: the class knows its children
         def init(self, path):
             return Flags(strategy="one_for_all"), [child(Store, path), child(Till)]
 
@@ -166,7 +167,7 @@ class Supervisor(Supervision):
         return cast("SupervisorRef", super().start(*args, **kwargs))
 
     def init(self, *args: Any, **kwargs: Any) -> tuple[Flags, Sequence[ChildLike]] | Ignore:
-        """Return the flags and the children, or `IGNORE`. Override it in a class that has children of its own.
+        """Return the flags and the children, or `IGNORE`. Override it in a class with children of its own.
 
         Thread: the supervisor's own; do not wait for anything here.
         """

@@ -49,7 +49,7 @@ class Task:
 
     @property
     def owner(self) -> Ref[Any] | None:
-        """The process that started it, which alone may wait for it; None: it was started outside any process."""
+        """The process that started it, and alone may wait for it; None: started outside any process."""
         return None if self._owner is None else self._owner.ref
 
     def begin(self, job: Job) -> None:
@@ -75,9 +75,9 @@ class Task:
     def await_(self, timeout: float | None = 5.0) -> Any:
         """Wait for the result.
 
-        Units: seconds. Raises: `ProcessDown` with the reason if there is none, its `__cause__` the exception of the
-        function; `pykka.Timeout`, after which no message about the task arrives (`shutdown` still stops it);
-        `SupervisorError` if anybody but the owner waits.
+        Units: seconds. Raises: `ProcessDown` with the reason if there is none, its `__cause__` the exception
+        of the function; `pykka.Timeout`, after which no message about the task arrives (`shutdown` still
+        stops it); `SupervisorError` if anybody but the owner waits.
         """
         self._only_for_the_owner()
         try:
@@ -100,8 +100,8 @@ class Task:
     def shutdown(self, timeout: float | Literal["brutal_kill"] | None = 5.0) -> Returned | Ended | None:
         """Stop the task: ask it to end, and kill it after `timeout` seconds. Returns None if that ended it.
 
-        Else it returns the outcome that came first, `Returned` or `Ended`. A running function is not interrupted: it
-        may look (`current_process().check_stop()`), or be told of a kill (`on_kill`).
+        Else it returns the outcome that came first, `Returned` or `Ended`. A running function is not
+        interrupted: it may look (`current_process().check_stop()`), or be told of a kill (`on_kill`).
         """
         self._only_for_the_owner()
         self._forget()

@@ -1,8 +1,8 @@
 """One task for each of many items, a limited number at a time, with their results as an iterator.
 
-The rule of this file: tasks run on demand only. An iterator that is not advanced starts no more of them, and one that
-is closed, or whose consumer has ended, stops those that run. A result that is ready is yielded before another item is
-taken. The consumer is sent no messages.
+The rule of this file: tasks run on demand only. An iterator that is not advanced starts no more of them, and
+one that is closed, or whose consumer has ended, stops those that run. A result that is ready is yielded
+before another item is taken. The consumer is sent no messages.
 
 Source: Elixir `Task.Supervisor.async_stream_nolink/4`.
 """
@@ -72,7 +72,8 @@ class Stream:
         """Run; one result for each item."""
         consumer = None if running.process is None else running.process.ref
         if consumer is not None:
-            # Not left to `finally`: a crash's traceback may keep this generator, and a zombie may never resume it.
+            # Not left to `finally`: a crash's traceback may keep this generator, and a zombie may never
+            # resume it.
             consumer.add_exit_callback(self._give_up)
         try:
             while self._fill():
@@ -93,7 +94,8 @@ class Stream:
             _stop(each.task.ref)
 
     def _fill(self) -> bool:
-        # Whether anything is left to wait for or to yield. Items may be endless, or depend on results yielded before.
+        # Whether anything is left to wait for or to yield. Items may be endless, or depend on results yielded
+        # before.
         while self._ready() is None and len(busy := self._busy()) < self._most and not _overdue(busy):
             try:
                 item = next(self._items)
@@ -154,7 +156,8 @@ def _overdue(busy: list[_Running]) -> bool:
 
 
 def _stop(ref: Ref[Any]) -> None:
-    # Asked first, killed later, and waited for in neither case. Not with `exit`, which raises in a killed caller.
+    # Asked first, killed later, and waited for in neither case. Not with `exit`, which raises in a killed
+    # caller.
     ref.receive_exit(ExitNotice(None, SHUTDOWN))
     alarm = ref.system.timers.after(_PATIENCE, ref.kill)
     ref.add_exit_callback(lambda _reason: alarm.cancel())

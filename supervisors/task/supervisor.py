@@ -1,7 +1,7 @@
 """TaskSupervisor: starts functions as processes of their own, and stops them at its end.
 
-The rule of this file: only the interface. A task belongs to its supervisor, which outlives its clients; how a client
-learns the outcome is in `handle.py`.
+The rule of this file: only the interface. A task belongs to its supervisor, which outlives its clients; how a
+client learns the outcome is in `handle.py`.
 
     tasks = TaskSupervisor.start_link(name="tasks")
     tasks.async_nolink(fetch, url).await_()                             # from anywhere
@@ -42,7 +42,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
     __slots__ = ()
 
     def async_(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
-        """Start a task that is linked to the calling process, if there is one: if one crashes, so does the other."""
+        """Start a task linked to the calling process, if any: if one crashes, so does the other."""
         return self._begin(_job(function, args, kwargs), current_process(), link=True)
 
     def async_nolink(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task:
@@ -52,7 +52,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
     def start_child(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, restart: Restart = "temporary", **kwargs: Any
     ) -> Ref[Any]:
-        """Run a function whose outcome nobody is told; returns the ref. A `transient` one is run again if it crashes."""
+        """Run a function, tell nobody the outcome; returns its ref. If `transient`, it is rerun after a crash."""
         spec = child(Work, _job(function, args, kwargs), None, _chain(current_process()))
         return cast("Ref[Any]", super().start_child(spec.replace(restart=restart)))
 
@@ -69,10 +69,10 @@ class TaskSupervisorRef(DynamicSupervisorRef):
     ) -> Iterator[Returned | Ended]:
         """`function(item)` for each item, at most `max_concurrency` (None: one for each CPU) at a time.
 
-        Yields `Returned(value)`, or, if a task crashes, `Ended(reason)`; with `zip_input_on_exit`, `Ended((item,
-        reason))`. A task that takes longer than `timeout` seconds makes the iterator raise `pykka.Timeout`, or, with
-        `on_timeout="kill_task"`, is killed and gives `Ended("timeout")`. Results come in the order of the items unless
-        `ordered` is False. Closing the iterator stops what still runs.
+        Yields `Returned(value)`, or, if a task crashes, `Ended(reason)`; with `zip_input_on_exit`,
+        `Ended((item, reason))`. A task that takes longer than `timeout` seconds makes the iterator raise
+        `pykka.Timeout`, or, with `on_timeout="kill_task"`, is killed and gives `Ended("timeout")`. Results
+        come in the order of the items unless `ordered` is False. Closing the iterator stops what still runs.
         """
         most = max_concurrency if max_concurrency is not None else os.cpu_count() or 1
         if isinstance(most, bool) or most < 1:

@@ -1,7 +1,7 @@
 """The process that runs one function and ends.
 
-The rule of this file: the process exists before the function runs, so that whoever started it can link to it and
-monitor it first. The outcome is told in this order: the result, then the end.
+The rule of this file: the process exists before the function runs, so that whoever started it can link to it
+and monitor it first. The outcome is told in this order: the result, then the end.
 
 Source: Elixir `Task.Supervised`.
 """
@@ -108,6 +108,6 @@ def current_process() -> Process | None:
 
 
 def callers() -> tuple[Ref[Any], ...]:
-    """On whose behalf this task runs, nearest first: who started it, who started that one, and so on; () elsewhere."""
+    """Who started this task, who started that one, and so on: on whose behalf it runs. () outside a task."""
     process = running.process
     return process.callers if isinstance(process, Work) else ()

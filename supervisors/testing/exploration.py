@@ -1,7 +1,7 @@
 """Runs a scenario in many orders, and finds a small order in which it fails.
 
-The rule of this file: a scenario depends on its `Sim` and on nothing else; a run that fails is repeated with fewer
-and fewer choices, until those that are left are the ones that matter.
+The rule of this file: a scenario depends on its `Sim` and on nothing else; a run that fails is repeated with
+fewer and fewer choices, until those that are left are the ones that matter.
 
 Source: FoundationDB; loom; Hypothesis ("falsifying example").
 """
@@ -71,9 +71,10 @@ def explore(
 ) -> None:
     """Run the scenario once for each seed, in a simulation of its own; stop at the first failure and make it small.
 
-    `shrinks` is how many runs making it small may take. A run in which a handler blocked its thread stays as it is:
-    each repetition would take its `real_patience` again. The log of the processes is silent meanwhile. Other options
-    as for `Sim`. Raises: `ScenarioFailed`; `BadSpec("invalid_scenario")` for invalid arguments, or no seeds.
+    `shrinks` is how many runs making it small may take. A run in which a handler blocked its thread stays as
+    it is: each repetition would take its `real_patience` again. The log of the processes is silent meanwhile.
+    Other options as for `Sim`. Raises: `ScenarioFailed`; `BadSpec("invalid_scenario")` for invalid arguments,
+    or no seeds.
     """
     _check(scenario, seeds, faults)
     attempt = _Attempt(scenario, faults, options)

@@ -21,9 +21,9 @@ class Probe(Process):
         heard = []
         probe = Probe.start(heard)
 
-    The list is the test's, and outlives the probe and its successors. A message that can be called is not recorded
-    but called with the probe, so that a test can make it `monitor`, `link` or `ask`; what that returns is the answer.
-    Any other message is its own answer.
+    The list is the test's, and outlives the probe and its successors. A message that can be called is not
+    recorded but called with the probe, so that a test can make it `monitor`, `link` or `ask`; what that
+    returns is the answer. Any other message is its own answer.
     """
 
     trap_exit = True

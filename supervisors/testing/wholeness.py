@@ -19,9 +19,10 @@ __all__ = ["assert_tree_whole"]
 def assert_tree_whole(system: System | None = None) -> None:
     """Assert that all supervision trees of a system are consistent. The default is the current system.
 
-    No process outlives its parent, none is unknown to the supervisor that is its parent, no child that a supervisor
-    believes to run is dead or another's, and every name belongs to a living process. The processes should be at rest
-    (`sim.settle()`), for supervisors are asked. Raises: `AssertionError` that lists everything that is wrong.
+    No process outlives its parent, none is unknown to the supervisor that is its parent, no child that a
+    supervisor believes to run is dead or another's, and every name belongs to a living process. The processes
+    should be at rest (`sim.settle()`), for supervisors are asked. Raises: `AssertionError` that lists
+    everything that is wrong.
     """
     world = system if system is not None else System.current()
     wrong = [*_orphans(world), *_names(world)]
