@@ -1,7 +1,6 @@
 """Application: runs a supervision tree as a program, stops it in order, and returns an exit code.
 
-The rule of this file: the main thread only waits, to be free for signals; everything else is on other
-threads.
+The rule of this file: the main thread only waits, to be free for signals; all else is on other threads.
 
     SIGTERM, SIGINT, stop()   before_stop -> drain -> the tree, in reverse order -> after_stop
     a second one              whatever is left is killed
@@ -73,8 +72,7 @@ _FLUSH: Final = 1.0  # seconds that log handlers get before the process ends wit
 class Phase:
     """The tasks of one stage of a stop: run in parallel, and waited for `timeout` seconds at most.
 
-    A task that fails is logged, nothing else. None: only the deadline of the application limits it. Raises:
-    `BadSpec`.
+    A task that fails is only logged. None: only the application's deadline is a limit. Raises: `BadSpec`.
     """
 
     tasks: Iterable[Callable[[], object]] = ()

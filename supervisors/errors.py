@@ -222,8 +222,7 @@ class Deadlock(SupervisorError):
 class Stuck(Deadlock):
     """Somebody waits in a simulation in which nothing can happen any more; `waits` has pairs (who, for whom).
 
-    Either an answer never comes, or processes wait for each other without blocking a thread, which `Deadlock`
-    misses.
+    Either an answer never comes, or processes wait in a circle without a thread, which `Deadlock` misses.
     """
 
     def __init__(self, waits: Sequence[tuple[Any, Any]]) -> None:

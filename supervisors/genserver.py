@@ -138,8 +138,7 @@ class GenServer(Inspected):
     def on_hibernate(self) -> None:
         """Called when the server has long been idle: drop caches, close connections, save what must be kept.
 
-        Called once per idle period, before a passivation at the latest. An exception ends the server, as
-        elsewhere.
+        Called once per idle period, before a passivation at the latest. An exception ends the server.
         """
 
     def idle_timeout(self, seconds: float | None) -> None:
@@ -167,8 +166,7 @@ class GenServer(Inspected):
         )
 
     def _actor_on_user(self, item: Any) -> None:
-        # Everything passes here, DOWN and exit signals too. All of it ends an idle period, except `_Lull` and
-        # an outdated `_Idle`.
+        # Everything passes here, DOWN and exit signals too. All but `_Lull` and an old `_Idle` end idleness.
         if type(item) is _Lull:
             self._actor_on_lull()
             return
@@ -204,8 +202,7 @@ class GenServer(Inspected):
             self._actor_wait_for_lull(rest)
 
     def _actor_wait_for_lull(self, rest: _Rest) -> None:
-        # One timer, not reset by each message: when it is due, it checks for how long the server has been
-        # idle.
+        # One timer, not reset by each message: when due, it checks for how long the server has been idle.
         idle = self.system.clock.monotonic() - rest.since
         limits = (None if rest.hibernating else self.hibernate_after, self.passivate_after)
         left = [max(0.0, limit - idle) for limit in limits if limit is not None]

@@ -40,9 +40,8 @@ def get_state(server: Ref[Any] | Name, timeout: float | None = 5.0) -> Any:
 def suspend(server: Ref[Any] | Name, timeout: float | None = 5.0) -> None:
     """Let the server handle no messages until `resume`; they wait in its mailbox.
 
-    Operators' requests and its own end are still handled: a shutdown does not wait, even with
-    `drain_on_shutdown`, but a client's `ref.stop()` does. Raises: as `get_state`; `ReplyError` if the server
-    has not started yet.
+    Operators' requests and its end are still handled: a shutdown never waits, even with `drain_on_shutdown`,
+    but a client's `ref.stop()` does. Raises: as `get_state`; `ReplyError` if the server has not started yet.
     """
     _order(server, Inspected._actor_suspend, timeout)  # noqa: SLF001 - the two halves of one thing
 

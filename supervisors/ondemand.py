@@ -1,8 +1,7 @@
 """OnDemand: a registry that starts the process of a key when somebody uses the key.
 
-The rule of this file: to a sender it makes no difference whether the process is running, is passivating, or
-has to be started. What reaches a process that is passivating is handed to the next one, before anything
-newer.
+The rule of this file: to a sender it is the same whether the process is running, is passivating, or has to be
+started. What reaches a process that is passivating is handed to the next one, before anything newer.
 
     class Room(GenServer):
         passivate_after = 600.0                       # seconds; then on_hibernate(), terminate(), and it is gone
@@ -37,9 +36,8 @@ class OnDemand:
     """A registry for `via`, for which `supervisor`, a dynamic one or its name, starts the child `spec(key)`.
 
     The child must be an actor class whose `name` is that of the process. A permanent one is made transient,
-    or it would be restarted when it passivates. Every use of `via(registry, key)` starts the process if there
-    is none, after waiting for one that is just ending; a process on an event loop may therefore not use it.
-    `owner` only looks.
+    or it would be restarted when it passivates. Every use of `via(registry, key)` waits for a process that is
+    just ending, and starts one if there is none; so a process on an event loop may not use it. `owner` may.
 
     Thread: any. Raises: `BadSpec` if `supervisor` is no such supervisor or name, or `spec` cannot be called.
     """

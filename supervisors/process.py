@@ -164,8 +164,7 @@ class Process(Life):
     def label(self) -> str | None:
         """A description of the process, shown after class and name in the tree, in reports and in the log.
 
-        Called each time the process is shown, and a last time if it does not end cleanly. Thread: any, at any
-        moment.
+        Called each time the process is shown, and when it ends uncleanly. Thread: any, at any moment.
         Source: Erlang's `proc_lib:set_label`.
         """
         return None
@@ -202,7 +201,7 @@ class Process(Life):
             raise Exit(self._actor_stop_reason)
 
     def on_kill(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Call `callback()` if the process is killed, on the killer's thread; returns a function to cancel it.
+        """Call `callback()`, on the killer's thread, if the process is killed; returns a way to cancel it.
 
         Use it to make a blocking handler return: close the socket, kill the subprocess. It must not block:
         the killer, which may be a supervisor, waits for it.
@@ -351,8 +350,7 @@ class Process(Life):
     ) -> TimerRef:
         """Send `msg` to `dest` in `delay` seconds; a name is looked up when the timer fires.
 
-        The timer ends with this process. With `absolute`, `delay` is a time of the system's clock, in
-        seconds.
+        The timer ends with this process. With `absolute`, `delay` is a time of the system's clock.
         Raises: `ValueError` for a negative delay; `BadSpec`, a `ValueError` too, for an impossible name.
         """
         timer = self._actor_timer(delay, dest, absolute=absolute)
@@ -387,8 +385,7 @@ class Process(Life):
         return timer
 
     def _actor_guard(self) -> None:
-        # Work that a handler left running elsewhere (a task on an event loop) may not act for a killed
-        # process either.
+        # What a handler left running elsewhere (a task on an event loop) may not act for a killed process.
         guard()
         if self._actor_ref.killed:
             raise ProcessKilled(f"{self._actor_ref} was killed and may not call the runtime any more")

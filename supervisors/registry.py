@@ -1,7 +1,6 @@
 """Sending to names, which survive restarts: whoever has the name now gets the message. And registries.
 
-The rule of this file: wherever a process is meant, a ref, a name or a `Via` will do; names are resolved at
-each use.
+The rule of this file: a ref, a name or a `Via` can stand for a process anywhere; each use resolves it again.
 
     rooms = Registry()
     Room.start(name=via(rooms, "kitchen"))
@@ -268,8 +267,7 @@ class Registry:
     def update_value(self, key: Hashable, change: Callable[[Any], Any]) -> Any:
         """Replace the calling process's value by `change(value)`, and return that.
 
-        Raises: `SupervisorError` if the keys of this registry are not unique, or if this one is not the
-        caller's.
+        Raises: `SupervisorError` if keys here are not unique, or if this one is not the caller's.
         """
         guard()
         if not self._unique:

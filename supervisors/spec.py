@@ -66,8 +66,7 @@ WORKER_SHUTDOWN: Final = 5.0
 class Backoff:
     """The delay before a restart: `min * 2**n`, at most `max`, plus at random up to `jitter` times that.
 
-    `n` counts the restarts in a row, from 0; it is reset once the child has run for `reset_after` (None:
-    `max`).
+    `n` counts the restarts in a row, from 0, until the child has run for `reset_after` (None: `max`).
     Units: seconds; `jitter` is a fraction.
     """
 
@@ -160,8 +159,7 @@ ChildLike: TypeAlias = ChildSpec | Callable[..., object] | tuple[Callable[..., o
 def child(cls: Callable[..., object], /, *args: object, **kwargs: object) -> ChildSpec:
     """A child spec that starts an actor class with these arguments; its id is the class.
 
-    `restart` and `shutdown` are those of the class. The id of a supervisor that is given a `name` is that
-    name.
+    `restart` and `shutdown` are those of the class. The id of a supervisor with a `name` is that name.
     """
     kind = _type_of(cls)
     return ChildSpec(
@@ -347,8 +345,7 @@ def _check_crash_on_ask_error(spec: ChildSpec) -> None:
         return
     if not isinstance(found, bool):
         raise _bad("invalid_crash_on_ask_error", "crash_on_ask_error", found, "True, False or None")
-    # A Process has its own rule (and `reply_errors`; it cannot be imported here); what a function starts is
-    # unknown.
+    # A Process, which has `reply_errors`, has its own rule; what a function starts is unknown.
     if not isinstance(spec.start, type) or hasattr(spec.start, "reply_errors"):
         message = (
             f"child {shown(spec.id)}: crash_on_ask_error is for plain Pykka actor classes; a Process ends with every "

@@ -1,8 +1,7 @@
 """The supervision tree as text, for people who look at a running system.
 
 The rule of this file: drawing must never hang. All supervisors are asked at once, with one timeout for all;
-one that does not answer in time is shown as busy. Those on the event loop of the caller are read without
-asking.
+one that does not answer in time is shown as busy. Those on the caller's own event loop are read directly.
 
     Supervisor#1 'root' supervisor running
     ├─ Store: Store#2 worker running
@@ -42,8 +41,7 @@ __all__ = ["tree"]
 def tree(root: Ref[Any] | System, *, timeout: float = 2.0, limit: int = 50) -> str:
     """Draw a process and everything below it, or the same for every process of a system without a parent.
 
-    Of each supervisor at most `limit` children are drawn. Units: `timeout` is seconds, for all supervisors
-    together.
+    Of each supervisor at most `limit` children are drawn. Units: `timeout` is seconds, for all together.
     Raises: `BadSpec`.
     """
     if not isinstance(root, System):

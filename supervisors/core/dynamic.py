@@ -210,8 +210,7 @@ class DynamicChildren:
         return Later(entry.retry, entry.spec.backoff, entry.streak - 1)
 
     def _check_room(self) -> None:
-        # A place is taken first and checked then: of two that take the last one at once, at most one keeps
-        # it.
+        # A place is taken first, checked then: of two that take the last one at once, at most one keeps it.
         limit, coming = self._flags.max_children, self._starting
         if limit is None:
             return

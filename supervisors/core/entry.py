@@ -53,8 +53,7 @@ class View(NamedTuple):
 class Entry:
     """The supervisor's record of one child.
 
-    `starts` counts all incarnations, `restarts` the automatic ones, `streak` the restarts in a row, for the
-    backoff.
+    `starts` counts all incarnations, `restarts` the automatic ones, `streak` those in a row, for the backoff.
     Units: `started_at` is in monotonic seconds.
     """
 

@@ -240,8 +240,7 @@ class StaticChildren:
                 continue  # stopped with the others, and forgotten
             outcome = yield from self._launch(entry)
             if isinstance(outcome, StartFailed):
-                # The next attempt comes through the mailbox, so that we or the child can be stopped before
-                # it.
+                # The next attempt comes through the mailbox: we or the child can be stopped before it.
                 yield Report("start_error", entry.spec.id, outcome.ref, outcome.reason)
                 yield self._put_off(entry)
                 return

@@ -68,8 +68,7 @@ class Turns:
         """Run this operation once all earlier ones are done; after `run_last` it is dropped.
 
         If it raises a `SupervisorError`, that is a refusal, given to `done`. Any other exception is passed
-        on, unless a client has `asked` for the operation: then it is a refusal too, since a client's ids may
-        raise in a look-up.
+        on, unless a client has `asked` for this: then it is a refusal too, as a client's ids may raise.
         """
         if not self._closed:
             self._queue.append((operation, done, asked))

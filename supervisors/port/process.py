@@ -1,8 +1,7 @@
 """Port: a process that owns a program of the operating system, and code that a kill really kills.
 
 The rule of this file: process and program end together, whichever ends first. Whatever ends the process (a
-crash, a kill, its supervisor), the whole process group of the program is killed before anyone hears of the
-death.
+crash, a kill, its supervisor), the program's whole process group is killed before anyone hears of the death.
 
     sed = Port.start_link(["sed", "-u", "s/cat/dog/"], owner=me)    # me: a ref or a name
     sed.tell(b"a cat")          # me is sent PortData(sed, b"a dog")
@@ -89,8 +88,7 @@ class Port(Process):
     `owner`, a ref or a name, is sent `PortData`; without one override `handle_data`. `framing` says what one
     message is (see `Framing`); a frame of more than `max_frame` bytes ends the port. `stderr` is `"inherit"`,
     `"stdout"` (it goes where the output goes) or `"discard"`. A program that writes faster than `handle_data`
-    works is made to wait; for one that does not read, at most `max_input` bytes are kept, and more are
-    refused.
+    works is made to wait; for one that does not read, at most `max_input` bytes are kept, more are refused.
 
     Raises, from `start`: `BadSpec` for an invalid argument; `StartError` whose `__cause__` is `CommandFailed`.
     The program is a real one, so a port cannot be simulated.

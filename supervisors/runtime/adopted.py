@@ -42,8 +42,7 @@ A = TypeVar("A", bound=pykka.Actor)
 _derived: dict[tuple[type[pykka.Actor], bool | None], type[pykka.Actor]] = {}
 _deriving = threading.RLock()  # reentrant: `__init_subclass__` is the user's, and may derive another
 _STARTING = object()
-# How to read signatures whose annotations name what only type checkers see (PEP 649); only parameter names
-# count here.
+# How to read signatures whose annotations name what only type checkers see (PEP 649).
 _AS_TEXT: dict[str, Any] = {}
 if sys.version_info >= (3, 14):
     from annotationlib import Format

@@ -136,7 +136,7 @@ class SimDispatcher(Dispatcher):
         return [seat.box for seat in self._seats.values() if seat.box is not None]
 
     def rest(self, until: float) -> None:
-        """Let everything happen until that virtual time, or, with infinity, until the end. Thread: the driver."""
+        """Let everything happen until a virtual time; infinity: until nothing is left. Thread: the driver."""
         seat = self.check()
         if seat is not self._driver:
             raise SimulationError(f"only the scenario itself lets time pass, not {seat}: sleep, or wait")

@@ -65,8 +65,7 @@ def tell_starter(ref: Ref[Any], outcome: Outcome) -> None:
 def _report(ref: Ref[Any], reason: Reason) -> None:
     if not is_clean(reason) and not isinstance(reason, AlreadyStarted):
         reports = ref.system.reports
-        # A parent is told why the start failed, and a supervisor reports that; only a crash is an error here
-        # too.
+        # A parent is told why the start failed, and a supervisor reports it; only a crash is an error here.
         told = ref.starter is not None and ref.parent is not None and not isinstance(reason, Crash)
         if reports.wanted("process_ended", reason):
             reports.emit(Report("process_ended", ref, reason), quiet=told)

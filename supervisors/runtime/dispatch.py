@@ -45,8 +45,7 @@ class Dispatcher(ABC):
     def schedule(self, box: Mailbox) -> None:
         """Have `box.run` called soon. Called once per idle -> scheduled transition; must not block.
 
-        Raises: RuntimeError or OSError if there is no thread, file or stack for it; only if `box` will not be
-        run.
+        Raises: RuntimeError or OSError without a thread, file or stack for it; only if `box` will not run.
         """
 
     def again(self, box: Mailbox) -> None:  # noqa: B027 - where nobody is interrupted
@@ -133,8 +132,7 @@ class Crew(Dispatcher):
         """See `Dispatcher.again`. After a pause: a worker that has taken `box` is known by then."""
         self.doubtful = True
         with self._lock:
-            # The exception may have struck before a thread was started. One that begins all the same
-            # registers itself.
+            # Perhaps it struck before a thread was started. One that begins all the same registers itself.
             unborn = [each for each in self._workers if each.thread is None or each.thread.ident is None]
             for worker in unborn:
                 del self._workers[worker]
@@ -222,8 +220,7 @@ class Crew(Dispatcher):
     def _begin(self, worker: Worker, take_back: Callable[[], None]) -> bool:
         """Start the thread of `worker`. False if that fails: `take_back()`, under the lock, corrects counts.
 
-        Thread: the lock is not held: `start` may collect garbage while it waits, and a finalizer may need the
-        lock.
+        Thread: the lock is not held: `start` may collect garbage, and a finalizer may need the lock.
         """
         thread = cast(threading.Thread, worker.thread)
         begun = False

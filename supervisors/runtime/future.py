@@ -250,9 +250,8 @@ def _from(target: Ref[Any] | None) -> str:
 def raise_if_circular(ref: Ref[Any], wait: Wait) -> None:
     """Refuse a wait of `ref` that could never end, since its target waits, perhaps through others, for `ref`.
 
-    A process whose answer is there, but that has not woken up yet, waits for nobody; and an answer that was
-    left for later may come from anybody. Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is
-    held.
+    A process whose answer is there, but that has not woken up yet, waits for nobody; an answer left for later
+    may come from anybody. Raises: `CallingSelf`, `Deadlock`. Thread: the system's lock is held.
     """
     chain = [ref]
     target = wait.target if wait.future is None or not wait.future.handed_on else None

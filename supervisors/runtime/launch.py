@@ -1,7 +1,6 @@
 """Starting: construct in the caller's thread, begin on the process's own dispatcher, one answer to the starter.
 
-The rule of this file: `launch` never blocks. A caller that may block waits for the outcome; others get it as
-a signal.
+The rule of this file: `launch` never blocks. Callers that may block wait for the outcome; others get a signal.
 
 Source: Erlang/OTP `proc_lib:start_link` (the handshake).
 """
@@ -104,7 +103,7 @@ def start_and_wait(
 
 
 def calling_parent() -> Ref[Any] | None:
-    """The parent for `start_link`: the process that runs here, or the supervisor that a `Starter` works for."""
+    """The parent for `start_link`: the process that runs here, or the supervisor that it starts for."""
     if running.starting_for is not None:
         return running.starting_for
     process = running.process

@@ -179,8 +179,7 @@ class Life(Seam):
         request: From | None = None
         try:
             if type(item) is From:
-                # The request is published before `closed` is read: a killer closes first and then looks for
-                # it.
+                # First the request is published, then `closed` is read: a killer closes, then looks for it.
                 self._actor_request = request = item
                 if self._actor_ref.actor_inbox.closed:
                     request.settle_exception(ProcessDown(KILLED, self._actor_ref))
@@ -232,8 +231,7 @@ class Life(Seam):
                 self._actor_failed(exc, None)
 
     def _actor_has_no_message(self) -> None:
-        # What just ran handled no message. If it called `stash`, that would put aside the next one, which is
-        # another.
+        # What just ran handled no message. If it called `stash`, that would put aside the next message.
         if self._actor_stash is not None and self._actor_stash.wanted:
             raise SupervisorError(f"{self._actor_ref} can put aside messages, and was handling none")
 
@@ -400,8 +398,7 @@ class Life(Seam):
         try:
             self._actor_set_out(ref, box)
         except BaseException as failure:
-            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: raised in whoever
-            # starts it.
+            # No thread or file for its event loop, a mistake in its class, or Ctrl-C: the starter gets it.
             ref.starter = None
             self._actor_kill()
             if not isinstance(failure, Exception) and box.dispatcher is not None:

@@ -1,8 +1,7 @@
 """Bounded mailboxes: how many messages may wait, what happens to the next one, how long they have waited.
 
 The rule of this file: only messages that clients send are limited. Signals, DOWN, exits and timers are
-counted and not limited, for losing one of them would break a promise. A mailbox that is neither bounded nor
-has `ages` pays nothing.
+counted and not limited, for losing one would break a promise. Mailboxes without bound and `ages` pay nothing.
 """
 
 from __future__ import annotations

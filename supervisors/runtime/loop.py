@@ -196,8 +196,7 @@ class LoopDispatcher(Dispatcher):
             self.schedule(self._ready[0])
 
     def _run_slice(self) -> None:
-        # What becomes ready meanwhile runs in the same pass: a message between processes costs no look at the
-        # selector.
+        # What becomes ready meanwhile runs in the same pass: a message between processes costs no I/O look.
         loop = self.loop
         self._ident = threading.get_ident()
         now = time.monotonic

@@ -48,8 +48,7 @@ _IN_NEED = (RuntimeError, OSError)
 class Mailbox:
     """What waits for one process.
 
-    It refers to its owner, the process, until that is dead: an idle process needs nobody else to keep it
-    alive.
+    It refers to its owner, the process, until that is dead: nothing else has to keep an idle process alive.
     """
 
     __slots__ = (
@@ -112,8 +111,7 @@ class Mailbox:
         """`put` or `put_control`; an idle owner takes its turn at once, on the caller's thread.
 
         For signals that run no code of the user's, so that no thread has to be woken. Not if such turns are
-        nested too deeply already, as where a parent ends, and so its child, and so on: the stack would not
-        suffice.
+        nested too deeply for the stack, as where a parent ends, and so its child, and so on.
         """
         lane = self._lane(control=control)
         if self.limit is not None and not control:

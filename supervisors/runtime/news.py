@@ -1,8 +1,7 @@
 """Notifications of a table's changes: sent in the order of the changes, and never while its lock is held.
 
-The rule of this file: whoever changes the table queues the news under its lock, and has them sent after
-releasing it. One thread at a time sends, whoever queued them: so they keep their order, and a receiver can
-look at the table.
+The rule of this file: whoever changes the table queues the news under its lock, and has them sent after it.
+One thread at a time sends, whoever queued them: so they keep their order, and a receiver finds no lock.
 
 A death is a change, too, and may come in the middle of another: garbage collection runs a finalizer that
 kills somebody. Then it waits until that change is made. And no other lock is taken while this one is held: a

@@ -229,8 +229,7 @@ class Ref(pykka.ActorRef[A]):
     def add_exit_callback(self, callback: Callable[[Reason], object]) -> None:
         """Call `callback(reason)` when the process has died, after its links and monitors were told.
 
-        Thread: the one the process dies on; if it is dead already, the calling one, at once. It must not
-        block.
+        Thread: the one it dies on, or, if it is dead already, the calling one, at once. It must not block.
         """
         from supervisors.runtime.ties import watch
 
@@ -258,12 +257,12 @@ class Ref(pykka.ActorRef[A]):
             return True
 
     def inform(self, item: Any) -> None:
-        """Append a signal, or a message that no limit stops, to the user lane. To the dead, signals are lost."""
+        """Append a signal, or a message that no limit stops, to the user lane. The dead get no signals."""
         if not self.actor_inbox.put(item):
             self.drain()
 
     def signal(self, item: Signal) -> None:
-        """Append a signal to the control lane, which overtakes messages. To the dead, it is lost."""
+        """Append a signal to the control lane, which overtakes messages. The dead get no signals."""
         if not self.actor_inbox.put_control(item):
             self.drain()
 
@@ -311,7 +310,7 @@ class Ref(pykka.ActorRef[A]):
         self.reason = NOPROC
 
     def drain(self, reason: Reason = NOPROC) -> None:
-        """Dispose of everything still queued at a dead process: here, or, if it is much, on another thread."""
+        """Dispose of everything still queued at a dead process: here, or, if that is much, elsewhere."""
         box = self.actor_inbox
         if len(box) <= _MANY:
             for item in box.drain():

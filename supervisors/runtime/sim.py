@@ -1,8 +1,7 @@
 """A simulated system, whose runs can be repeated: one thread at a time, in seeded order, in virtual time.
 
-The rule of this file: the processes, the supervisors and the mailboxes are those of production; only who runs
-next, what time it is and what goes wrong are the simulation's. The same seed and the same scenario make the
-same run.
+The rule of this file: processes, supervisors and mailboxes are those of production; only who runs next, what
+time it is and what goes wrong are the simulation's. The same seed and the same scenario make the same run.
 
     with Sim(seed=7) as sim:
         ref = Counter.start()
@@ -135,8 +134,7 @@ class Sim:
     def run_until_idle(self) -> None:
         """Let everything happen, whatever time it takes, until nothing is left that would happen by itself.
 
-        Raises: `Stuck` if somebody then still waits; `SimulationError` if it never ends; as `advance` for
-        clients.
+        Raises: `Stuck` if somebody still waits; `SimulationError` if it never ends; what a client raised.
         """
         self._dispatcher.rest(math.inf)
         self._speak_up()

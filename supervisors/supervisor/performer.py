@@ -255,8 +255,7 @@ class Performer(Process):
         self._answer(step, StartFailed(START_TIMEOUT))
 
     def _sweep(self, starter: Ref[Any]) -> None:
-        # What a start function has started but not returned is our child already, and nobody would look after
-        # it.
+        # What a start function started but did not return is our child already, and nobody looks after it.
         ties = self.ref.ties
         known = set(self._children.refs())
         for ref in list(ties.children) if ties is not None else ():

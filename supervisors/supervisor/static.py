@@ -1,8 +1,7 @@
 """Supervisor: a list of children, kept running together.
 
 The rule of this file: only the interface. The ref turns each call into one request, the process performs it
-(`supervision.py`), and what it means is in `core/static.py`. What can be checked beforehand is checked in the
-call.
+(`supervision.py`), and what it means is in `core/static.py`. What can be is checked in the call, beforehand.
 
     with System():
         sup = Supervisor.start_link([child(Store, path), child(Gateway, port=8080)], strategy="rest_for_one")

@@ -72,8 +72,7 @@ class Stream:
         """Run; one result for each item."""
         consumer = None if running.process is None else running.process.ref
         if consumer is not None:
-            # Not left to `finally`: a crash's traceback may keep this generator, and a zombie may never
-            # resume it.
+            # Not only in `finally`: a crash's traceback may keep this generator, a zombie never resume it.
             consumer.add_exit_callback(self._give_up)
         try:
             while self._fill():
@@ -94,8 +93,7 @@ class Stream:
             _stop(each.task.ref)
 
     def _fill(self) -> bool:
-        # Whether anything is left to wait for or to yield. Items may be endless, or depend on results yielded
-        # before.
+        # Whether anything is left to wait for or yield. Items may be endless, or depend on earlier results.
         while self._ready() is None and len(busy := self._busy()) < self._most and not _overdue(busy):
             try:
                 item = next(self._items)
@@ -156,8 +154,7 @@ def _overdue(busy: list[_Running]) -> bool:
 
 
 def _stop(ref: Ref[Any]) -> None:
-    # Asked first, killed later, and waited for in neither case. Not with `exit`, which raises in a killed
-    # caller.
+    # Asked first, killed later, never waited for. Not with `exit`, which raises in a killed caller.
     ref.receive_exit(ExitNotice(None, SHUTDOWN))
     alarm = ref.system.timers.after(_PATIENCE, ref.kill)
     ref.add_exit_callback(lambda _reason: alarm.cancel())

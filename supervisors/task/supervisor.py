@@ -52,7 +52,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
     def start_child(  # type: ignore[override]
         self, function: Callable[..., Any], /, *args: Any, restart: Restart = "temporary", **kwargs: Any
     ) -> Ref[Any]:
-        """Run a function, tell nobody the outcome; returns its ref. If `transient`, it is rerun after a crash."""
+        """Run a function, tell nobody the outcome, return the ref. If `transient`, rerun it after a crash."""
         spec = child(Work, _job(function, args, kwargs), None, _chain(current_process()))
         return cast("Ref[Any]", super().start_child(spec.replace(restart=restart)))
 

@@ -1,8 +1,7 @@
 """Makes a list of choices with which a scenario fails small.
 
 The rule of this file: pure. 0 is the plain choice, so smaller is: fewer that are not 0, then a lower sum,
-then shorter. A result still fails; the number of tries is limited, for a small result soon beats the smallest
-one never.
+then shorter. A result still fails. The tries are limited: a small result soon beats the smallest one never.
 
 Source: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (delta debugging).
 """
