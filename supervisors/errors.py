@@ -1,7 +1,7 @@
 """The exceptions of this package.
 
     SupervisorError
-    ├── BadSpec             a child spec or a flag is invalid; nothing was started      (also a ValueError)
+    ├── BadSpec             a child spec, a name or another argument is invalid         (also a ValueError)
     ├── AlreadyStarted      the name, or the child id, is taken by a running process
     ├── AlreadyPresent      the child id is known, and its process is not running
     ├── NotFound            the supervisor has no such child                            (also a LookupError)
@@ -66,7 +66,7 @@ class SupervisorError(Exception):
 
 
 class BadSpec(SupervisorError, ValueError):
-    """A child spec, a list of them, or a supervisor's flags are invalid.
+    """A child spec, the flags of a supervisor, a name, or another argument is invalid.
 
     `why` is a short stable word such as `"invalid_shutdown"`; `value` is what was found.
     """

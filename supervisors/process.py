@@ -107,15 +107,14 @@ class Process(Life):
     """One incarnation of an actor. Handlers run one at a time; call the methods below on their thread only.
 
     A kill is logical: `exit(ref, "kill")` ends the *process* at once, but a Python thread cannot be killed. A
-    handler that was running goes on, as a *zombie*, until it returns; an `on_kill` callback can make it
-    return soon.
+    running handler goes on, as a *zombie*, until it returns; an `on_kill` callback can make it return soon.
     """
 
     restart: ClassVar[Restart] = "permanent"
     """The `restart` of a child spec that `child` makes of the class."""
 
     shutdown: ClassVar[ShutdownRule] = 5.0
-    """The `shutdown` of such a spec, and of a process without a parent. Units: seconds."""
+    """The `shutdown` of such a spec, and of a process without a parent: seconds, or `"brutal_kill"`."""
 
     @classmethod
     def start(

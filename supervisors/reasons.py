@@ -61,7 +61,7 @@ PASSIVATED: Final = Named("PASSIVATED")
 """In `Shutdown(PASSIVATED)`: the server was idle for long; an `OnDemand` starts it again when needed."""
 
 NOPROC: Final = Named("NOPROC")
-"""There was no such process; seen only by those who link to or monitor one that is already dead."""
+"""There is no such process: for those who link to, monitor, tell or ask one that is already dead."""
 
 
 @final

@@ -335,7 +335,7 @@ def _answer(spec: ChildSpec, outcome: Outcome) -> object:
             return None
         case StartFailed(reason):
             cause = reason.exc if isinstance(reason, Crash) else reason
-            # Taken by a process outside this supervisor: the caller may want that very process.
+            # The name is taken by a process outside this supervisor, which the caller may want instead.
             raise cause if isinstance(cause, AlreadyStarted) else StartError(reason, spec)
         case unknown:
             assert_never(unknown)

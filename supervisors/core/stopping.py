@@ -55,7 +55,7 @@ def _death(ref: Ref) -> Operation[Reason]:
 
 
 def _within(spec: ChildSpec) -> float:
-    # A kill is waited for, however long it takes. A checked spec has a shutdown.
+    # A kill has no time limit. The `shutdown` of a checked spec is never None.
     return spec.shutdown if isinstance(spec.shutdown, int | float) else math.inf
 
 

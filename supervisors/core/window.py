@@ -26,7 +26,7 @@ class RestartWindow:
         return len(self._times)
 
     def add(self, now: float) -> bool:
-        """Count one attempt to restart; False when that is one too many."""
+        """Count one attempt to restart, at the time `now`; False if that is one too many."""
         oldest = now - self.max_seconds
         while self._times and self._times[0] < oldest:
             self._times.popleft()

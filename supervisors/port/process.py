@@ -216,8 +216,7 @@ class Port(Process):
         return self._port_program
 
     def _limit_patience(self, program: Program) -> None:
-        # A parent that shuts us down kills us when the time is over; in any other case we must see to it
-        # ourselves.
+        # A parent that shuts us down kills us when the time is over; in any other case we set a timer.
         parent = self.ref.parent
         told = self._actor_stop_reason is not ALIVE
         if told and parent is not None and parent.is_alive():

@@ -234,8 +234,7 @@ class Program:
         return True
 
     def _read_rest(self) -> None:
-        # A process that left the group may hold the pipe open and go on writing: that is not this program's
-        # output.
+        # What left the group may hold the pipe open and go on writing: that is not this program's output.
         for _ in range(_LEFT_OVER):
             if self._stdout < 0 or not self._read():
                 return
@@ -323,7 +322,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _code_at_end(popen: subprocess.Popen[bytes]) -> int:
-    """Wait for the end, and return the exit code. Not reaped if possible: so long its id is not reused.
+    """Wait for the end, if possible without reaping, so that the id is not reused; returns the exit code.
 
     Raises: `ChildProcessError` if somebody else has reaped it.
     """

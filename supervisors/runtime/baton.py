@@ -55,7 +55,7 @@ class SimDispatcher(Dispatcher):
         real_patience: float,
     ) -> None:
         self.timers = VirtualTimers(clock, mishaps.lateness)
-        self.system_lock: Any = threading.RLock()  # nobody is interrupted while he holds it
+        self.system_lock: Any = threading.RLock()  # a thread is not interrupted while it holds this
         self.trespass: OutsideSimulation | None = None
         self.broken = False
         self._choices = choices

@@ -47,7 +47,7 @@ def release(ref: Ref[Any]) -> None:
 
 
 def conclude(ref: Ref[Any], reason: Reason, verdict: Outcome | None) -> None:
-    """Tell everybody; the starter, if it still waits, gets `verdict`, or that the start failed."""
+    """Announce the death; the starter, if it still waits, gets `verdict`, or that the start failed."""
     contained("the end of a process was not reported", _report, ref, reason)
     announce(ref, reason)
     tell_starter(ref, verdict or StartFailed(ref, reason))

@@ -263,7 +263,7 @@ class Crew(Dispatcher):
         running.worker = worker
         try:
             work(worker)
-        except BaseException:  # between two turns: no memory, or what a debugger has raised here
+        except BaseException:  # between two turns: out of memory, or raised by a debugger
             self._broken(worker)
             if worker.box is not None:
                 worker.box.interrupted()

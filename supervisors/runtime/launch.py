@@ -1,6 +1,6 @@
 """Starting: construct in the caller's thread, begin on the process's own dispatcher, one answer to the starter.
 
-The rule of this file: `launch` never blocks. Callers that may block wait for the outcome; others get a signal.
+The rule of this file: `launch` never blocks. Callers that may block wait for the outcome; others get signals.
 
 Source: Erlang/OTP `proc_lib:start_link` (the handshake).
 """

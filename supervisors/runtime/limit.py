@@ -130,7 +130,7 @@ class Limit:
         self._since.append(self._clock.monotonic())
 
     def taken(self, left: int) -> None:
-        """The owner took an item: wake a blocked sender. Thread: the owner's."""
+        """The owner took an item: wake blocked senders if there is room. Thread: the owner's."""
         self._forget_oldest()
         if self._waiting and left < (self.config.maxlen or 0):
             with self._lock:

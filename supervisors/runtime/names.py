@@ -88,7 +88,7 @@ _REGISTRY_METHODS = ("register", "unregister", "whereis")
 
 
 class Names:
-    """The names of one system. None is nobody's name."""
+    """The names of one system. None is never anybody's name."""
 
     def __init__(self) -> None:
         self._lock = RLock()  # reentrant: a finalizer or a signal handler may run while it is held

@@ -41,7 +41,7 @@ class News:
         """Have a dead process forgotten. Thread: any; in the middle of a change it is done after that."""
         self._dead.append(ref)
         if not self._lock._is_owned():  # type: ignore[attr-defined] # noqa: SLF001 - as `threading.Condition` asks
-            self._bury()  # in any case: if somebody else is at it, when we have the lock it is done
+            self._bury()  # also if another thread does it now: once we get the lock, it is done
             self.tell()
 
     def tell(self) -> None:

@@ -35,7 +35,7 @@ __all__ = ["ALIVE", "Ref", "Stopped"]
 A = TypeVar("A", bound=pykka.Actor)
 
 _DEAD: Final = "process is dead"
-_MANY: Final = 10_000  # leftover messages that a killer can dispose of before anyone notices
+_MANY: Final = 10_000  # leftover messages that are disposed of at once; more would delay the killer
 
 ALIVE: Final = object()
 """What `Ref.reason` is while there is no reason yet."""
@@ -257,12 +257,12 @@ class Ref(pykka.ActorRef[A]):
             return True
 
     def inform(self, item: Any) -> None:
-        """Append a signal, or a message that no limit stops, to the user lane. The dead get no signals."""
+        """Append a signal, or a message that no limit stops, to the user lane; the dead drop signals."""
         if not self.actor_inbox.put(item):
             self.drain()
 
     def signal(self, item: Signal) -> None:
-        """Append a signal to the control lane, which overtakes messages. The dead get no signals."""
+        """Append a signal to the control lane, which overtakes messages; the dead drop it."""
         if not self.actor_inbox.put_control(item):
             self.drain()
 
@@ -310,7 +310,7 @@ class Ref(pykka.ActorRef[A]):
         self.reason = NOPROC
 
     def drain(self, reason: Reason = NOPROC) -> None:
-        """Dispose of everything still queued at a dead process: here, or, if that is much, elsewhere."""
+        """Dispose of everything still queued at a dead process; if there is much, on another thread."""
         box = self.actor_inbox
         if len(box) <= _MANY:
             for item in box.drain():

@@ -171,7 +171,7 @@ class Sim:
             pass
 
     def pick(self, *things: T) -> T:
-        """One of these: a choice of the scenario's own, replayed and shrunk like all others.
+        """Pick one of these: a choice of the scenario's own, replayed and made small like all others.
 
         Raises: `ValueError` for nothing at all.
         """

@@ -147,7 +147,7 @@ class System:
                 raise BadSpec(
                     "dispatcher_in_use", name, f"there is a dispatcher {name!r} already; choose another name"
                 )
-            dispatcher.join(self.timers)  # first: what cannot be joined is not kept
+            dispatcher.join(self.timers)  # first: if that raises, it is not registered
             self._dispatchers[name] = dispatcher
 
     def dispatcher(self, name: str) -> Dispatcher:
@@ -197,11 +197,11 @@ class System:
         return next(self._count)
 
     def add(self, ref: Ref[Any]) -> None:
-        """A process begins."""
+        """List a process that begins."""
         self._processes[ref.number] = ref
 
     def remove(self, ref: Ref[Any]) -> None:
-        """A process is dead."""
+        """Forget a process that is dead."""
         self._processes.pop(ref.number, None)
         self._allowed.pop(ref.number, None)
 
@@ -330,8 +330,7 @@ class System:
             return self._dispatchers.setdefault(name, made)
 
     def _escalate(self) -> None:
-        # Restarting a child that hangs loses a thread each time. The way out is to stop, and be restarted
-        # from outside.
+        # Each restart of a child that hangs loses a thread. The way out: stop, and be restarted from outside.
         self.reports.emit(
             Report("too_many_zombies", None, Shutdown("zombies"), f"more than {self.zombies.limit}")
         )
@@ -364,9 +363,8 @@ def _default_system() -> System:
 
 
 def _in_a_fork() -> None:
-    # Its first process makes a new default system. If a handler forked, the child does not run in a process
-    # any more.
-    global _forks  # noqa: PLW0603 - there is one, as there is one process of the operating system
+    # Its first process makes a new default system. If a handler forked, the child is outside any process.
+    global _forks  # noqa: PLW0603 - one for each OS process
     _forks += 1
     _default.clear()
     forget_everybody()

@@ -125,7 +125,7 @@ class PinnedDispatcher(Crew):
             self._return(box, queue)
             raise
         with self._lock:
-            if self._queues.get(box) is queue:  # and not one that was made for a message to the dead
+            if self._queues.get(box) is queue:  # and not a new one, made for a message to the dead
                 del self._queues[box]
 
     def _return(self, box: Mailbox, queue: SimpleQueue[Mailbox | None]) -> None:

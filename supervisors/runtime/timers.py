@@ -102,7 +102,7 @@ class TimerRef:
             self.owned.pop(self, None)
 
     def arm(self, seq: int, action: Callable[[], object]) -> None:
-        """Set the action, and the place among timers due at once. Thread: the heap's lock is held."""
+        """Set the action, and the order among timers due together. Thread: the heap's lock is held."""
         self.seq = seq
         self._action = action
 

@@ -39,7 +39,7 @@ class VirtualClock:
 
 
 class VirtualTimers(Timers):
-    """Timers that are fired one by one; `lateness()`, asked once for each firing, delays it by seconds."""
+    """Timers that are fired one by one, each late by `lateness()` seconds, called once per firing."""
 
     def __init__(self, clock: VirtualClock, lateness: Callable[[], float]) -> None:
         super().__init__(clock)

@@ -37,7 +37,7 @@ class Watch:
         self._armed = False
 
     def over(self, handle: Callable[..., None]) -> Callable[..., None]:
-        """The same handler, watched."""
+        """Wrap a handler so that it is watched."""
 
         def watched(*args: Any) -> None:
             self._thread = get_ident()

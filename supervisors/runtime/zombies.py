@@ -67,7 +67,7 @@ class Zombies:
         return len(self._all)
 
     def list(self) -> list[Zombie]:
-        """Those of this moment, oldest first."""
+        """The zombies there are now, oldest first."""
         return list(self._all)
 
     def add(self, zombie: Zombie) -> None:

@@ -83,7 +83,7 @@ class PartitionSupervisor(Supervisor):
     def resize(name: Name, n: int) -> int:
         """Divide keys among `n` partitions, at most as many as were started; returns how many it was before.
 
-        The last ones are stopped, or started again. Most keys move. One caller at a time.
+        The last ones are stopped, or started again. Most keys change partition. Not for concurrent calls.
         Raises: `BadSpec`, `ProcessDown`; `StartError` or `AlreadyStarted`, and then there are as many as before.
         """
         supervisor = _needed(name)

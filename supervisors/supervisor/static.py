@@ -100,7 +100,7 @@ class SupervisorRef(Ref[Any]):
         return self.ask(Request("count_children"), block=False)
 
     def get_childspec(self, id: Hashable) -> ChildSpec:
-        """The spec of a child, its defaults filled in.
+        """The spec of a child, its defaults filled in; of a temporary one that started, without arguments.
 
         Raises: `NotFound`.
         """

@@ -106,7 +106,7 @@ class Supervision(Performer):
             raise Exit(bad) from None
         except TypeError:
             raise Exit(("bad_return_value", result)) from None
-        self.system.timers.ready()  # to stop in time, also when that is at interpreter exit
+        self.system.timers.ready()  # so that stops can time out, even at interpreter exit
         self.continue_(_BEGIN)
         return DEFER_START
 

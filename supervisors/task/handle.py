@@ -156,6 +156,6 @@ class Task:
         down = ProcessDown(reason, self.ref)
         if isinstance(reason, Crash) and isinstance(
             reason.exc, BaseException
-        ):  # or the task's end is not told
+        ):  # nothing else can be a `__cause__`
             down.__cause__ = reason.exc
         self._answer.fail(down)

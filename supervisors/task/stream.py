@@ -69,7 +69,7 @@ class Stream:
         self._alarm: Future[None] = Future()
 
     def results(self) -> Iterator[Returned | Ended]:
-        """Run; one result for each item."""
+        """Run the tasks; yields one result for each item."""
         consumer = None if running.process is None else running.process.ref
         if consumer is not None:
             # Not only in `finally`: a crash's traceback may keep this generator, a zombie never resume it.

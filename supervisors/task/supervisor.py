@@ -101,7 +101,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
 
 
 class TaskSupervisor(DynamicSupervisor):
-    """A dynamic supervisor of tasks; `start_link(*, max_children=None, name=None, ...)` as there."""
+    """A dynamic supervisor of tasks; `start_link` takes what that of `DynamicSupervisor` takes."""
 
     ref_type = TaskSupervisorRef
 
