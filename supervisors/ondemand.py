@@ -37,7 +37,7 @@ class OnDemand:
 
     The child must be an actor class whose `name` is that of the process. A permanent one is made transient,
     or it would be restarted when it passivates. Every use of `via(registry, key)` waits for a process that is
-    just ending, and starts one if there is none: not for processes on an event loop. `owner` only looks.
+    just ending, and starts one if there is none; a process on an event loop must not use it.
 
     Thread: any. Raises: `BadSpec` if `supervisor` is no such supervisor or name, or `spec` cannot be called.
     """
