@@ -180,6 +180,10 @@ class GenServer(Inspected):
         if self._actor_rest is not None:
             self._actor_end_rest(self._actor_rest)
 
+    def _actor_trace(self, message: Any) -> None:
+        if type(message) is not _Idle:  # a timeout has no message
+            super()._actor_trace(message.request if type(message) is _Cast else message)
+
     def _actor_forget_idle(self) -> None:
         idle, self._actor_idle = self._actor_idle, None
         if idle is not None and idle.timer is not None:

@@ -56,6 +56,8 @@ def trace(
 ) -> Callable[[], None]:
     """Call `observer(message)` before each message is handled; returns a function that ends this.
 
+    `message` is the request of a call or a cast, or the message itself. Signals (DOWN, EXIT, stops), answers of tasks
+    and timeouts are not shown.
     Thread: the server's own; what the observer raises is logged. Raises: as `get_state`.
     """
     check_callback(observer)
@@ -97,9 +99,16 @@ class Inspected(Process):
         return super()._actor_passes(item)
 
     def _actor_on_user(self, item: Any) -> None:
-        for tracer in self._actor_tracers:
-            _tell(tracer, item.message if type(item) is From else item)
+        if self._actor_tracers:
+            self._actor_trace(item.message if type(item) is From else item)
         super()._actor_on_user(item)
+
+    def _actor_trace(self, message: Any) -> None:
+        """Show a message to the observers."""
+        if isinstance(message, Signal):
+            return
+        for tracer in self._actor_tracers:
+            contained("a tracer failed", tracer, message)
 
     def _actor_suspend(self) -> None:
         if self._actor_ref.starter is not None:
@@ -130,9 +139,3 @@ def _send(ref: Ref[Any], do: Callable[[Inspected], object]) -> Future[Any]:
     if not ref.actor_inbox.put_control(From(_Order(do), future)):
         ref.drain()
     return future
-
-
-def _tell(tracer: Callable[[Any], object], message: Any) -> None:
-    if isinstance(message, Signal):
-        return
-    contained("a tracer failed", tracer, message)
