@@ -13,6 +13,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
+from .encoding import json_text
 from .media.images import ImageRequest
 from .messages import Message, Part, TextPart
 from .requests import Request
@@ -191,9 +192,9 @@ def _messages(given: Any) -> list[Any]:
 def _json_of(content: Any) -> str:
     try:
         try:
-            return msgspec.json.encode(content).decode()
+            return json_text(content)
         except UnicodeEncodeError:
-            return msgspec.json.encode(utf8_of(msgspec.to_builtins(content))).decode()
+            return json_text(utf8_of(msgspec.to_builtins(content)))
     except RecursionError:
         why = "it contains itself, or is nested too deeply"
     except (TypeError, ValueError) as error:

@@ -47,6 +47,7 @@ from allm_actors.data import (
     ToolHalt,
     ToolResultEncoded,
 )
+from allm_actors.data.encoding import json_text
 from allm_actors.data.rules.pairing import open_calls
 from allm_actors.data.schemas.signature import signature_as_written
 from allm_actors.data.utf8 import utf8_of
@@ -127,9 +128,9 @@ def encode(value: Any) -> str:
     elif isinstance(value, Err):
         value = {"error": describe(value.reason)}
     try:
-        return _JSON.encode(value).decode()
+        return json_text(value, _JSON)
     except (TypeError, UnicodeEncodeError):  # keys that are no strings have no order of their own
-        return _JSON.encode(utf8_of(_builtins(value))).decode()
+        return json_text(utf8_of(_builtins(value)), _JSON)
 
 
 def as_policy(value: object) -> Policy:

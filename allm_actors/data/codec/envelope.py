@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data.depth import DEEPEST_WRITTEN, is_deeper
+from allm_actors.data.encoding import json_bytes
 from allm_actors.data.errors import ValidationError
 
 from .foreign import Unencodable, refusal
@@ -73,10 +74,10 @@ def from_json(text: str | bytes, as_: type[Any] | str | None = None) -> Any:
 
 def _text(tree: Any) -> str:
     try:
-        data = msgspec.json.encode(tree)
+        data = json_bytes(tree)
     except ValueError:  # half of a surrogate pair, as a cut stream may leave it, or thousands of digits
         tree = sayable(tree)
-        data = msgspec.json.encode(tree)
+        data = json_bytes(tree)
     if data.count(b"{") + data.count(b"[") > DEEPEST_WRITTEN and is_deeper(tree, DEEPEST_WRITTEN):
         raise Unencodable
     return data.decode()

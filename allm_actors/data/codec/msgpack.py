@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data.depth import DEEPEST_WRITTEN, is_deeper
+from allm_actors.data.encoding import msgpack_bytes
 from allm_actors.data.errors import StoreError
 from allm_actors.data.utf8 import is_utf8
 
@@ -132,14 +133,14 @@ def _corrupt(why: str) -> StoreError:
 
 def _bytes(tree: Any) -> bytes:
     try:
-        return msgspec.msgpack.encode([SCHEMA_VERSION, tree])
+        return msgpack_bytes([SCHEMA_VERSION, tree])
     except (
         UnicodeEncodeError
     ):  # half of a surrogate pair, as a cut stream may leave it: UTF-8 has no form for it
         tree = _without_surrogates(tree)
         if is_deeper(tree, DEEPEST_WRITTEN):
             raise Unencodable from None
-        return msgspec.msgpack.encode([SCHEMA_VERSION, tree])
+        return msgpack_bytes([SCHEMA_VERSION, tree])
 
 
 def _pack(value: Any, room: int) -> Any:

@@ -24,8 +24,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from allm_actors.data import (
     AdapterError,
     AllmError,
@@ -48,7 +46,7 @@ from allm_actors.engine.arguments import read_arguments
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.histories import MADE_BY, MADE_OF, made_of
 
-__all__ = ["Answer", "PartialCall", "UsageFields", "json_text", "provider_state"]
+__all__ = ["Answer", "PartialCall", "UsageFields", "provider_state"]
 
 UsageFields = Callable[[Mapping[str, Any]], dict[str, Any]]
 
@@ -285,8 +283,3 @@ def provider_state(message: Message, dialect: str) -> Any:
     """What `dialect` left with an assistant's message to get back with it, or None."""
     state = message.metadata.get("provider_state")
     return state.get(dialect) if isinstance(state, Mapping) else None
-
-
-def json_text(value: object) -> str:
-    """A wire's JSON value as the text it would have been in a stream of fragments."""
-    return msgspec.json.encode(value).decode()

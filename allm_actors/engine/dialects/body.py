@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from allm_actors.data import Message, TextPart, ToolCall, ValidationError
+from allm_actors.data.encoding import json_bytes, json_text
 
 __all__ = ["arguments_text", "check_turns", "flat_text", "is_text", "json_body"]
 
@@ -35,7 +34,7 @@ def arguments_text(call: ToolCall) -> str:
     raw = call.raw_arguments
     if raw and not raw.isspace() and not call.metadata.get("arguments_error"):
         return raw
-    return msgspec.json.encode(call.arguments).decode()
+    return json_text(call.arguments)
 
 
 def check_turns(turns: object, label: str) -> None:
@@ -51,7 +50,7 @@ def check_turns(turns: object, label: str) -> None:
 def json_body(body: Mapping[str, Any]) -> bytes:
     """The body as JSON. Raises `ValidationError` for a text that is none, and TypeError for what has no JSON."""
     try:
-        return msgspec.json.encode(body)
+        return json_bytes(body)
     except UnicodeEncodeError as error:
         message = f"the request has a text that is not valid Unicode: {error.reason}"
         raise ValidationError("invalid_request", [("text", "not_unicode")], message=message) from None
@@ -66,7 +65,7 @@ def _unsent(value: Any, *path: object) -> str:
     )
     for step, item in inside:
         try:
-            msgspec.json.encode(item)
+            json_bytes(item)
         except TypeError:
             return _unsent(item, *path, step)
     return f"{'.'.join(map(str, path)) or 'the request'}, of type {type(value).__name__},"

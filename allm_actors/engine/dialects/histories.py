@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 
 from allm_actors.data import Message, Request, ToolCall
+from allm_actors.data.encoding import json_text
 from allm_actors.data.rules.pairing import behind_their_calls
 from allm_actors.engine.catalog import Provider
 from allm_actors.engine.dialects.body import flat_text
@@ -46,6 +47,8 @@ MADE_BY = "made_by"
 """The key of `provider_state` under which provider and model stand."""
 MADE_OF = "made_of"
 """The key of `provider_state` under which stands what the message was, see `made_of`."""
+
+_SORTED = msgspec.json.Encoder(order="sorted")
 
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 64
@@ -175,7 +178,7 @@ def _is_unchanged(message: Message, was: Any) -> bool:
 
 def _call_digest(call: ToolCall) -> str:
     try:
-        arguments = msgspec.json.encode(call.arguments, order="sorted").decode()
+        arguments = json_text(call.arguments, _SORTED)
     except (TypeError, ValueError, RecursionError):
         arguments = ""
     return _digest("\n".join((call.name, call.raw_arguments or "", arguments)))

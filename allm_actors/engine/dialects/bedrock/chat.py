@@ -41,8 +41,9 @@ from allm_actors.data import (
     ToolCall,
     ValidationError,
 )
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import json_text, provider_state
+from allm_actors.engine.dialects.answer import provider_state
 from allm_actors.engine.dialects.bedrock.documents import DOCUMENTS, document_block, named
 from allm_actors.engine.dialects.bedrock.events import STATE, Decoder
 from allm_actors.engine.dialects.body import check_turns, flat_text, json_body

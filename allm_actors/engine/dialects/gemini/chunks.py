@@ -32,8 +32,9 @@ from typing import Any, Final
 import msgspec
 
 from allm_actors.data import AdapterError, Event, FinishReason
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.gemini.arguments import PartialArguments

@@ -27,8 +27,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from allm_actors.data import AdapterError, Event, FinishReason, TextDelta
+from allm_actors.data.encoding import json_text
 from allm_actors.engine.catalog import Provider
-from allm_actors.engine.dialects.answer import PartialCall, json_text
+from allm_actors.engine.dialects.answer import PartialCall
 from allm_actors.engine.dialects.chat import AnswerDecoder
 from allm_actors.engine.dialects.failures import wire_error
 from allm_actors.engine.dialects.lenient import UNREADABLE, dicts_of, read_object, text_of
