@@ -367,11 +367,11 @@ class Turn(EventStream[R_co]):
         self.id = id
 
     async def admitted(self) -> Self:
-        """Wait until the session has taken the turn in and stored its message, or has refused it; nothing is begun.
+        """Wait until the session has admitted the turn and stored its message, or has refused it; nothing is begun.
 
-        One that waits for another turn is taken in, and its message is stored when it begins.
+        A queued turn counts as admitted; its message is stored when it begins.
 
-        Only in a host that was entered with `async with`: in any other one that is so when `reply` returns.
+        Needed only in a host that was entered with `async with`: in any other, `reply` itself waits for this.
         Raises: SessionBusy, SessionStatusError, SessionError, StoreError.
         """
         await self._channel.await_accepted()

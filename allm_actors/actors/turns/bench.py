@@ -1,9 +1,9 @@
-"""The bench of a turn: workers that have answered, and wait for its next job.
+"""The pool of a turn's idle workers, which wait for its next job.
 
-Rule of this file: a process does one job at a time, so that it can die alone. It is started when nobody of its kind is
-free, and ends with the turn: a turn of many tool calls starts as many processes as ran at the same time.
+Rule of this file: a process does one job at a time, so that a crash affects only that job. A process is started when
+none of its class is idle, and ends with the turn: a turn starts only as many as ever ran at the same time.
 
-Thread: the session actor's; what a worker's death says is read on the thread it dies on.
+Thread: the session actor's; a post's `token` is also read on the thread that its worker dies on.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class TurnRun:
 
     def advance(self) -> None:
         """Perform the effects that need not wait. Called again whenever a wait is over."""
-        if self._performing:  # performing an effect brought news at once: the loop below will see its effects
+        if self._performing:  # called from within an effect, by an immediate report: the loop below goes on with it
             return
         self._performing = True
         try:
@@ -290,8 +290,8 @@ class TurnRun:
         self._waiting = not self._owner.keep(checkpoint, self.stored)
 
     def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The last of the queued checkpoints, so that they cost one save; events that are shown only after theirs stay
-        after it.
+        """The last of the checkpoints that queued up meanwhile: one save covers them, and the events between them are
+        emitted after it.
         """
         last = 0
         if Checkpoint not in map(type, self.todo):

@@ -1,7 +1,7 @@
 r"""Ollama's lines of JSON to events.
 
 Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
-that. An answer is whole with the line that says `done`; calls come whole, and without ids.
+that. An answer is complete with the line that says `done`; calls come whole, and without ids.
 
     on the wire                                    events
     message.content                                TextDelta
