@@ -61,7 +61,7 @@ def audio_type(answer: HttpFailure, row: Service, wanted: AudioFormat) -> str:
     """
     kind = plain_type(answer.headers.get("content-type"))
     if kind.endswith("json"):
-        answered_object(answer, row)  # raises if it is not JSON
+        answered_object(answer, row)  # raises the error that the JSON may contain
     if kind in ("application/octet-stream", "binary/octet-stream"):
         return FORMATS[wanted]
     if not kind.startswith("audio/"):

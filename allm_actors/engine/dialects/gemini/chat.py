@@ -180,7 +180,7 @@ def _is_simple_kind(schema: Mapping[str, Any], *, of_all: bool) -> bool:
     if isinstance(kind, list) or isinstance(schema.get("additionalProperties"), Mapping):
         return False
     if kind is None and "anyOf" not in schema and not of_all:
-        return False  # the plain field requires a single type
+        return False  # the plain field requires a type
     name = str(kind).lower()
     if "format" in schema and schema["format"] not in _FORMATS.get(name, ()):
         return False
