@@ -1,10 +1,10 @@
 """One connection that speaks HTTP/1.1, on the event loop that made it.
 
-Rule of this file: one exchange at a time, and a connection is used again only after a whole answer that was asked for.
+Rule of this file: one exchange at a time, and a connection is used again only after a complete answer to its request.
 Whatever else ends an exchange (an error, a cancelled task, a reader who leaves early) closes the socket, once. Bytes go
-from the socket to whoever reads without a task in between: socket, parser, sink, in the call in which they came.
+from the socket to the reader without a task in between: socket, parser, sink, in the call in which they came.
 
-While nobody reads, what comes is held, and over `HOLD_BYTES` the socket is left alone until somebody does.
+While nobody reads, data is held; above `HOLD_BYTES` reading from the socket is paused.
 Thread: the event loop's.
 """
 
@@ -23,8 +23,8 @@ __all__ = ["AT_ONCE_SECONDS", "HOLD_BYTES", "Connection", "Exchange", "Sink"]
 
 HOLD_BYTES = 64 * 1024
 AT_ONCE_SECONDS = 0.5
-"""If an idle connection breaks within this many seconds of a request, the request was not read: a server that was just
-closing it says so within one round trip. If it breaks later, the server may have worked on the request.
+"""If an idle connection breaks within this many seconds of a request, the request was most likely not read: a server
+that was just closing it says so within one round trip. If it breaks later, the server may have worked on the request.
 """
 
 
@@ -264,8 +264,7 @@ def _is_readable(transport: asyncio.BaseTransport) -> bool:
 
 
 def _unsent(transport: asyncio.Transport) -> int:
-    """Bytes of the request that are not sent yet. With TLS always few: it passes all on at once and stops counting them.
-    """
+    """Bytes of the request that are not sent yet: also those that TLS has passed on and no longer counts."""
     below = getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
     waiting = 0 if below is None else below.get_write_buffer_size()
     return transport.get_write_buffer_size() + int(waiting)

@@ -1,9 +1,9 @@
-"""Our own HTTP/1.1, and HTTP/2 where it is asked for, behind httpx's transport API.
+"""Our own HTTP/1.1, and HTTP/2 if it is turned on, behind httpx's transport API.
 
 Rule of this file: it translates between httpx's types and ours, and decides nothing. An `httpx.AsyncClient` can use it,
-with `transport=`; the engine asks it directly and reads with `Http1Body.pour`, without a task per body.
+with `transport=`; the engine calls it directly and reads with `Http1Body.pour`, without a task per body.
 
-Not here: proxies, redirects, compression. Whoever needs one of them uses httpx's own transport.
+Not supported: proxies, redirects, compression. For these use httpx's own transport.
 """
 
 from __future__ import annotations

@@ -185,8 +185,8 @@ class Inflow:
 class ReadSource:
     """A source that reads an iterator of bytes in a task, ahead of its reader within a bound.
 
-    For httpx's own stack, which yields one chunk per HTTP chunk: a busy process finds many of them in one read of the
-    socket. Those that come without waiting are given together, so that everything above works once per read.
+    For httpx's own stack, which yields one chunk per HTTP chunk, of which one read of the socket may bring many. Those
+    that come without waiting are passed on together, so that everything above works once per read.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
