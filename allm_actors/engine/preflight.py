@@ -135,7 +135,7 @@ def _with_tool_choice(request: Request) -> Request:
 def with_finalize(adapter: Any, request: Request) -> Request:
     """The request, marked for a second, structured pass (`structured_finalize`) if the adapter says that it needs one.
 
-    Raises `EngineError("invalid_engine")` for an adapter whose answer to that fails or is no bool.
+    Raises `EngineError("invalid_engine")` if the adapter raises when it is asked.
     """
     ask = getattr(adapter, "requires_structured_finalize", None)
     if ask is None or request.structured_finalize:

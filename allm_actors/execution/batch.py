@@ -290,7 +290,7 @@ def _start(batch: Batch) -> Change:
     running = batch.running | {call.id: call for call in calls}
     shown = [ToolExecutionStarted(id=call.id, name=call.name, arguments=call.arguments) for call in calls]
     runs = [_run(batch, call) for call in calls]
-    # Run first, show then: whoever sees that a tool was started may wait for it.
+    # The effects that run the tools come before the events that show them: a reader who sees one may wait for its end.
     return msgspec.structs.replace(batch, queue=batch.queue[free:], running=running), (*runs, *_emit(shown))
 
 

@@ -59,7 +59,7 @@ _Stack = Literal["own", "http2", "httpx"]
 _OFFERS: Mapping[_Stack, list[str]] = {
     "own": ["http/1.1"],
     "http2": ["h2", "http/1.1"],
-}  # limits for our own stack; httpx has its own
+}  # ALPN; httpx sets its own
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "allm-actors"}
 _ANY_WINDOW = zlib.MAX_WBITS | 32  # gzip or zlib, detected by its header
 _lock = threading.Lock()
