@@ -100,7 +100,7 @@ class Host:
         self._home_loop: asyncio.AbstractEventLoop | None = (
             None  # the one that was given when the tree started
         )
-        self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # each lives as long as anyone holds it
+        self._cells: WeakValueDictionary[str, Cell] = WeakValueDictionary()  # alive while anyone holds one
         self._looking = threading.RLock()
         self._made_ports: Ports | None = None
         self._pid = os.getpid()
@@ -144,7 +144,7 @@ class Host:
             system, root = self._taken()
         if self._is_stranded():
             self._bury(system)
-        elif self._pid == os.getpid():  # in a forked child there is nothing to stop: the threads stayed in the parent
+        elif self._pid == os.getpid():  # a forked child has none of the threads to stop
             self._stop(system, root)
 
     def __reduce__(self) -> NoReturn:
@@ -193,9 +193,7 @@ class Host:
             self._given_loop = None
             try:
                 await finished(begun_on_thread(partial(system.stop, SHUTDOWN, left())))
-            except (
-                RuntimeError
-            ):  # no thread can be started, so no one can wait for an orderly stop
+            except RuntimeError:  # no thread can be started, so no one can wait for an orderly stop
                 system.kill()
                 raise
 
@@ -431,7 +429,7 @@ class Host:
         except RuntimeError:  # the loop is closed, and its connections with it
             closing.close()
             return
-        with contextlib.suppress(Exception):  # a connection that does not close in time is closed with its loop
+        with contextlib.suppress(Exception):  # what does not close in time is closed with its loop
             closed.result(seconds)
 
     def _stop_tree(self, root: Any, seconds: float) -> None:
@@ -468,8 +466,7 @@ class Host:
         return self._root
 
     def check_home(self) -> None:
-        """Raises EngineError where no answer can come: in a forked child, or when the loop it was entered on is closed.
-        """
+        """Raises EngineError where no answer can come: in a forked child, or when the caller's event loop is closed."""
         if self._pid != os.getpid():
             text = "this host was started by another process, whose threads a fork does not have; start one of your own"
             raise EngineError("invalid_engine", message=text)

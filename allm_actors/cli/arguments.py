@@ -92,8 +92,7 @@ def parse(argv: Sequence[str] | None) -> Options:
 
 
 def _words(rest: Sequence[str]) -> list[str] | None:
-    """The words of a prompt among the remaining arguments, everything after `--` included; None if there is an option.
-    """
+    """The words of a prompt among the remaining arguments, with everything after `--`; None if there is an option."""
     end = rest.index("--") if "--" in rest else len(rest)
     if any(word != "-" and word.startswith("-") for word in rest[:end]):
         return None

@@ -133,7 +133,7 @@ class Terminal:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """A block in which only we write to stdout: what others print there, child processes included, goes to stderr."""
+        """A block in which only we write to stdout: what others print, child processes included, goes to stderr."""
         with redirect_stdout(self.err), self._stdout_apart():
             yield
 

@@ -185,6 +185,6 @@ def _required(schema: dict[str, Any]) -> list[str]:
 def _described(tool: Tool) -> str:
     try:
         schema = msgspec.json.encode(tool.schema).decode()
-    except (TypeError, ValueError):  # only a stub of this tool was sent, so its schema has not been checked yet
+    except (TypeError, ValueError):  # only its stub was sent: its schema is not checked yet
         schema = repr(tool.schema)
     return f"## {tool.name}\n{tool.description}\nParameters (JSON Schema): {schema}"

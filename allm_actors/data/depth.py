@@ -11,8 +11,8 @@ from typing import Any, Final
 __all__ = ["ARGUMENTS_TOO_DEEP", "DEEPEST", "DEEPEST_WRITTEN", "is_deeper"]
 
 DEEPEST: Final = 64
-"""Levels of data from outside that is kept, such as a model's arguments: more than anyone needs, and few enough to leave
-room for the values around it.
+"""Levels of data from outside that is kept, such as a model's arguments: more than anyone needs, and few enough to
+leave room for the values around it.
 """
 
 ARGUMENTS_TOO_DEEP: Final = f"the arguments are nested more than {DEEPEST} levels deep"

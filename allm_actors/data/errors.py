@@ -218,8 +218,8 @@ class ImageAdapterError(AdapterError):
 
 
 class EmbeddingAdapterError(AdapterError):
-    """An embedding call failed. If it was sent in several chunks, `metadata` says how much was done: `completed_chunks`,
-    `completed_inputs`.
+    """An embedding call failed. If it was sent in several chunks, `metadata` says how much was done:
+    `completed_chunks`, `completed_inputs`.
     """
 
     kind = "embedding adapter error"

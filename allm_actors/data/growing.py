@@ -16,8 +16,8 @@ __all__ = ["Growing"]
 
 
 class Growing:
-    """Builds such requests and remembers which messages were valid; the other fields are those of `request`. Thread: one
-    at a time.
+    """Builds such requests and remembers which messages were valid; the other fields are those of `request`. Thread:
+    one at a time.
     """
 
     __slots__ = ("_request", "_valid")

@@ -80,7 +80,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     def run(self, arguments: Any, context: Any) -> Any:
         """Call the handler as the library does: with these arguments, and with the context if it takes it.
 
-        A coroutine function returns a coroutine. Raises what the handler raises, and ToolError(`not_found`) without one.
+        A coroutine function returns a coroutine. Raises what the handler raises; ToolError(`not_found`) without one.
         """
         if self.handler is None:
             text = f"tool {self.name!r} has no handler; give it one, or make it manual"
@@ -148,7 +148,7 @@ class AskUser:
     options: dict[str, Any]
 
     def __init__(self, question: str | None = None, /, **options: Any) -> None:
-        if question is None:  # given as a keyword; beside a positional question, `question` would be an option
+        if question is None:  # a keyword; beside a positional one it is an option
             if "question" not in options:
                 raise TypeError("AskUser needs a question: AskUser('Which city?')")
             question = options.pop("question")

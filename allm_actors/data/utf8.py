@@ -1,7 +1,7 @@
 """Lone surrogates, which UTF-8 cannot encode: finding and replacing them.
 
-Rule of this file: pure. They come from file names (PEP 383), from cut streams and from other languages' strings. In data
-from outside they are replaced by U+FFFD, as `bytes.decode` does; in a caller's own values they are refused.
+Rule of this file: pure. They come from file names (PEP 383), from cut streams and from other languages' strings. In
+data from outside they are replaced by U+FFFD, as `bytes.decode` does; in a caller's own values they are refused.
 """
 
 from __future__ import annotations

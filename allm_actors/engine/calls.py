@@ -30,7 +30,7 @@ _WIDER = ("rate_limited", "provider_unavailable", "timeout", "network_error")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Call the adapter with this request. `attempt` counts from 1 in each chunk, and each chunk has its own deadline."""
+    """Call the adapter with this request. `attempt` counts from 1 in each chunk; each chunk has its own deadline."""
 
     request: Any
     chunk: int

@@ -1,8 +1,8 @@
 """Engines: adapter, model, tools and defaults as one immutable value.
 
 Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new
-engine with the same `id`, by which scripted adapters tell engines apart. An engine decoded from data without an `id` has
-none, so that decoding the same data again gives an equal one.
+engine with the same `id`, by which scripted adapters tell engines apart. An engine decoded from data without an `id`
+has none, so that decoding the same data again gives an equal one.
 """
 
 from __future__ import annotations
@@ -345,9 +345,7 @@ def _from_fields(stored: dict[str, Any]) -> Engine:
     for name in _MAPPINGS:
         if isinstance(known.get(name), list):
             known[name] = dict(known[name])
-    if isinstance(
-        known.get("params"), Mapping
-    ):  # the Elixir library accepts any name, and ignores these
+    if isinstance(known.get("params"), Mapping):  # the Elixir library accepts any name, and ignores these
         known["params"] = {
             name: value for name, value in known["params"].items() if name not in _NO_PARAMS - {"api_key"}
         }

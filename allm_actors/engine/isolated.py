@@ -151,7 +151,7 @@ class IsolatedCall:
                 start_new_session=True,
             )
         assert child.stdin is not None
-        with contextlib.suppress(OSError, ValueError):  # it is dead already: reading the answer will show that
+        with contextlib.suppress(OSError, ValueError):  # it is dead: reading will show that
             child.stdin.write(_LENGTH.pack(len(written)) + written)
             child.stdin.flush()
         return child

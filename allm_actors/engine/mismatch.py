@@ -1,7 +1,7 @@
 """Whether the response of a call that is not chat matches its request.
 
 Rule of this file: pure, and applied to every adapter's response, bundled or not. An unjudged item must not count as
-clean, nor a vector as that of another text; so a response with a missing, a surplus or an unassignable piece is invalid.
+clean, nor a vector as that of another text; so a response with a missing, surplus or unassignable piece is invalid.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def _of_verdicts(count: int, results: Any) -> str | None:
     if len(results) != count:
         return f"it has {len(results)} verdicts for {count} items"
     places = [each.index for each in results]
-    if any(places) and not _are_places(
-        places
-    ):  # all zero: the adapter has left the indices to their order
+    if any(places) and not _are_places(places):  # all zero: the adapter has left the indices to their order
         return f"its verdicts are at {reprlib.repr(places)}; each item has one, at its index, from 0"
     if not all(_says(each.flagged) for each in results):
         return "a verdict does not say whether it is flagged, with True or False"

@@ -314,7 +314,7 @@ def _adapter_error(reason: Any, fields: dict[str, Any]) -> AllmError:
         reason, fields = "unknown", {"cause": reason, **fields}
     cause = fields.get("cause")
     if isinstance(cause, BaseException) and not isinstance(cause, AllmError):
-        fields = {**fields, "cause": repr(cause)}  # as text, because the error may be stored, which an exception cannot
+        fields = {**fields, "cause": repr(cause)}  # text, which can be stored
     return AdapterError(reason, **{"provider": _FAKE, **fields})
 
 

@@ -130,7 +130,7 @@ _EXITS: Final = frozenset({"SystemExit", "GeneratorExit", "CancelledError"})
 
 
 class FunctionLeft(Exception):
-    """A function for a key raised `SystemExit` or the like; only that name is kept, because the text may quote the key."""
+    """A function for a key raised `SystemExit` or the like: has only that name, because the text may quote the key."""
 
 
 class AdapterFailed(Exception):
@@ -161,7 +161,7 @@ def without_key(error: Exception, source: Any) -> Exception:
 
 
 def let_go_of_frames(error: Exception) -> Exception:
-    """The error with the frames of its traceback cleared: it still says where, but no longer holds the call and its key.
+    """The error with the frames of its traceback cleared: it still says where, but no longer holds the call's key.
 
     Frames that are still running are cut off from its beginning.
     """
@@ -231,8 +231,8 @@ def hidden_in(
 ) -> list[Secret]:
     """The secrets in a request: keys in headers, without the scheme in front, and in its URL.
 
-    `names` matches the headers that hold them. Each is given in every form that an answer may quote: plain, decoded from
-    the URL, and the user and password of `Basic`.
+    `names` matches the headers that hold them. Each is given in every form that an answer may quote: plain, decoded
+    from the URL, and the user and password of `Basic`.
     """
     found: list[str] = []
     for name, value in headers.items():
@@ -252,7 +252,7 @@ def hidden_in(
 
 
 def _words(value: str) -> list[str]:
-    """The secret parts of a header's value: all of it, the key after a scheme, each cookie's value, user and password."""
+    """The secrets in a header's value: all of it, the key after a scheme, each cookie's value, user and password."""
     last = value.rpartition(" ")[2]
     found = [last, *(crumb.partition("=")[2] for crumb in value.split("; ") if "=" in crumb)]
     if value.lower().startswith("basic "):

@@ -39,8 +39,7 @@ async def on_thread(work: Callable[[], T]) -> T:
 
 
 def begun_on_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """As `on_thread`, but started at once. The result is a plain future, so that cancelling all tasks does not cancel it.
-    """
+    """As `on_thread`, but started at once. Returns a plain future, which is not cancelled when all tasks are."""
     loop, context = running_loop(), contextvars.copy_context()
     done: asyncio.Future[T] = loop.create_future()
 

@@ -76,7 +76,7 @@ class HttpResponse(Protocol):
     headers: Mapping[str, str]
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
-        """Call `feed` with all data, in the call that brings it, until it returns False; returns False at the body's end.
+        """Call `feed` with all data, in the call that brings it, until it returns False. False at the end of the body.
 
         Can be called again for the rest. Raises `AdapterError`, and what `feed` raises.
         """

@@ -39,8 +39,8 @@ REJECTED = "rejected"
 def whole(response: Response, unfinished: frozenset[str], repeated: str | None = None) -> Response:
     """The response as a step uses it: an answer with an unusable ending becomes an error, which is never retried.
 
-    Calls named in `unfinished` were cut off: they are marked, so that no handler gets their partial arguments. A call is
-    answered by its id alone: if two calls have the same id (`repeated`), or one has none, no call is run.
+    Calls named in `unfinished` were cut off: they are marked, so that no handler gets their partial arguments. A call
+    is answered by its id alone: if two calls have the same id (`repeated`), or one has none, no call is run.
     """
     match response.finish_reason:
         case "stop" | "length" | "content_filter":

@@ -128,7 +128,7 @@ def begin(options: Options, turn: int, thread: Thread, response: Response) -> Ch
 
 
 def handled(batch: Batch, call_id: str, error: Any) -> Change | None:
-    """A worker's handler has ended, and its outcome is being settled. None if the call is not running: a stale report."""
+    """A worker's handler has ended, and its outcome is being settled. None if the call does not run: a stale report."""
     call = batch.running.get(call_id)
     if call is None:
         return None

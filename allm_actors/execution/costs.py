@@ -32,8 +32,7 @@ def missing_costs(usage: Usage, pricing: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _written(usage: Usage) -> object:
-    """The tokens billed as output. Some providers count thoughts among the output, some separately: `total_tokens` tells.
-    """
+    """The tokens billed as output. Some providers count thoughts among the output, others not: `total_tokens` tells."""
     output, thought, total = usage.output_tokens, usage.reasoning_tokens, usage.total_tokens
     if not (
         _is_number(output) and _is_number(thought) and _is_number(total) and _is_number(usage.input_tokens)

@@ -70,7 +70,7 @@ class RunTool(msgspec.Struct, frozen=True):
     """Run the handler in a worker of its own, settle its result there, and answer `ToolReturned`.
 
     If user code takes part in settling, answer `HandlerEnded` before that.
-    Units: `timeout` in seconds for the handler, and the same again for that code, then `ToolTimedOut`; None is no limit.
+    Units: `timeout` in seconds for the handler, and again for that code, then `ToolTimedOut`; None is no limit.
     """
 
     call: ToolCall

@@ -461,7 +461,7 @@ def _cut_chat(state: LoopState, phase: Asking, news: Cancelled, stop: Effect) ->
 
 
 def _unasked(state: LoopState) -> LoopState:
-    """The state without the nudge of the second pass, if that has not answered yet: the nudge is not a user's message."""
+    """The state without the nudge of the second pass, if that has no answer yet: no user has written the nudge."""
     draft = state.draft
     if draft is None or draft.thread is None or len(draft.steps) < len(state.steps):
         return state

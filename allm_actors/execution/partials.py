@@ -62,7 +62,7 @@ class Partials(Generic[T_co]):
             case TextCompleted(text=text) if not self._text:  # the deltas were not shown
                 return self._grown(text)
             case MessageCompleted(message=message, finish_reason=reason):
-                grown = () if self._text else self._grown(text_of(message))  # the message may be the only event with text
+                grown = () if self._text else self._grown(text_of(message))  # it may be the only text
                 makes = reason == "stop" and not self._made_by_call
                 return (self._complete() if makes else ()) or grown
             case StepCompleted(response=response):

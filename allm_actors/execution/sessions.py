@@ -1,10 +1,10 @@
-"""What a session may do, and where a result leaves it.
+"""Which operations a session's status allows, and which status a result leads to.
 
 Rule of this file: pure functions of the session value; a new value or an error, never a change. Two tables decide.
 
-What may be done: `run`; `raise` SessionStatusError, a mistake in the program; `error`, the SessionError that says that
-the session ended in one; `unknown`, the SessionError for an id that nobody waits for. A session is `pending` while
-calls wait for the caller's results, whatever its status: what would ask the model has to wait for them.
+Allowed operations: `run`; `raise` SessionStatusError, a mistake in the program; `error`, the SessionError for a session
+that ended in an error; `unknown`, the SessionError for an id that is not pending. A session is `pending` while calls
+wait for the caller's results, whatever its status: operations that would call the model have to wait for them.
 
     session         start  reply  continue  continue   continue  step   submit
                                   (user)    (another)  (None)

@@ -23,11 +23,11 @@ adds kind (`error`: it was raised; `exit`: the process that ran it was stopped o
     allm.adapter.retry    system_time                request_id, provider, model, attempt, delay_ms, reason
 
 A response is reported when its head has come; `duration` is from the request to its head, `attempt` counts from 1 (None
-for calls that are not chat, whose attempts are counted elsewhere), `server` is the host, `rate_limits` are read from its
-headers (see `engine.ratelimits`), `retry_after_ms` is the wait that it asks for.
+for calls that are not chat, whose attempts are counted elsewhere), `server` is the host, `rate_limits` are read from
+its headers (see `engine.ratelimits`), `retry_after_ms` is the wait that it asks for.
 
-Units: seconds; `system_time` since the epoch. Source: the telemetry of the Elixir library ALLM, with the same names; its
-stream span ends when the lazy stream is made, ours when the provider's answer is over.
+Units: seconds; `system_time` since the epoch. Source: the telemetry of the Elixir library ALLM, with the same names;
+its stream span ends when the lazy stream is made, ours when the provider's answer is over.
 """
 
 from __future__ import annotations

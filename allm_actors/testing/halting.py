@@ -46,9 +46,10 @@ def prove_halting(
     `options` are those of `reply`; they override those that a schedule draws (with `max_turns=3` it is 3 in all of
     them). `handlers="own"` runs the engine's own handlers, which must not wait for anything but the simulation, with
     arguments that mostly fit their schemas; `proof.runs` counts the runs of each, and a warning names those that never
-    ran. Raises: `ScenarioFailed` for the first schedule that breaks a law, shrunk; TypeError, ValueError and EngineError
-    for what cannot be scheduled, such as a misspelt option, or an asynchronous handler with `handlers="own"`. A handler
-    that waits for the real world blocks the proof; after 20 seconds its stack is printed on stderr.
+    ran. Raises: `ScenarioFailed` for the first schedule that breaks a law, shrunk; TypeError, ValueError and
+    EngineError for what cannot be scheduled, such as a misspelt option, or an asynchronous handler with
+    `handlers="own"`. A handler that waits for the real world blocks the proof; after 20 seconds its stack is printed on
+    stderr.
     """
     _check(engine, schedules, handlers, options)
     if options.get("tools"):

@@ -33,8 +33,8 @@ class Recorder:
     """Sends through `transport` (None: the network) and writes each exchange that gets an answer to the file `path`.
 
     Each read of the socket is a chunk of the recording, with the time before it, in seconds. `redact` is called with
-    each exchange as plain data, already without keys, before it is written; a `Player` of that file needs the same hook.
-    `provider` is the provider's name in the recording; by default it is the host's name. An existing path raises
+    each exchange as plain data, already without keys, before it is written; a `Player` of that file needs the same
+    hook. `provider` is the provider's name in the recording; by default it is the host's name. An existing path raises
     FileExistsError; with `overwrite` the old recording is replaced when the first exchange has ended.
     Thread: any, and any number of event loops.
     """

@@ -38,7 +38,7 @@ class Changes:
     def __init__(self, ledger: Ledger, ports: Ports) -> None:
         self._ledger, self._ports = ledger, ports
         self._refusal: tuple[Exception, Tell] | None = None  # and how its caller is told
-        self._owed: Callable[[], object] | None = None  # an answer that is due when the session has been reloaded
+        self._owed: Callable[[], object] | None = None  # an answer to give after the reload
         self.under_way = False
 
     def submit(self, asked: From, results: Sequence[tuple[str, Any]]) -> Any:
@@ -68,8 +68,8 @@ class Changes:
         return NO_REPLY
 
     def doubt(self, refusal: Exception, tell: Tell) -> None:
-        """The session's status refuses a request. `tell` the caller, but first check with the store whether another host
-        has changed the session: then `tell` the conflict instead.
+        """The session's status refuses a request. Ask the store whether another host has changed the session, then
+        `tell` the caller the refusal, or that conflict.
         """
         self._refusal = refusal, tell
         self.wait()

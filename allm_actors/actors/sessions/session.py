@@ -130,7 +130,7 @@ class SessionActor(Process):
     def init(self) -> Any:
         """Take the name, then load what is stored under it."""
         if self._seat.first is not None:
-            self._owe(self._seat.first)  # before the start is confirmed: from here on the turn is sure to be ended
+            self._owe(self._seat.first)  # before the start is confirmed: now its end is certain
             self.continue_(None)
             return None
         assert self._seat.id is not None
@@ -434,7 +434,7 @@ class SessionActor(Process):
         self._run = self._before = None
         inside = self._seat.cell.inside
         if inside.turn == run.spec.id:
-            inside.turn = None  # a tool that still runs may wait for the session: no turn waits for the tool now
+            inside.turn = None  # a tool that still runs may wait for the session from now on
 
     def _next(self) -> None:
         """Nothing runs: begin the next queued turn, exit, or become idle."""

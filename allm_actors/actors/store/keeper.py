@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-_OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # reasons that concern one session, not the store
+_OWN_FAULT = frozenset({"unencodable", "conflict", "corrupt"})  # of one session, not of the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class StoreActor(Process):
         super().__init__()
         self._store = store
         self._batch: list[tuple[Save, From | None]] = []
-        self._owners: dict[str, int] = {}  # by session: the number of the actor that has loaded it and works with it
+        self._owners: dict[str, int] = {}  # by session: the actor that works with it
 
     def init(self) -> None:
         """Open the store. Raises StoreError, which makes the host's start fail with it."""
@@ -139,7 +139,7 @@ class StoreActor(Process):
             self._ask("close")
 
     def _ask(self, what: str, *args: Any) -> Any:
-        """Call a method of the store. Any exception but StoreError becomes one (`unavailable`), so the actor lives on."""
+        """Call a method of the store. Any other exception becomes a StoreError (`unavailable`): the actor lives on."""
         try:
             return getattr(self._store, what)(*args)
         except StoreError:
@@ -182,7 +182,7 @@ class StoreActor(Process):
 
     def _save(self, batch: list[tuple[Save, From | None]]) -> bool:
         """Store a batch and answer it. False, with nothing answered, if its saves should be tried one by one."""
-        requests = [request for _, request in batch if request is not None]  # None: a save that expects no answer
+        requests = [request for _, request in batch if request is not None]  # None: it was told, not asked
         try:
             if batch:
                 self._ask("save", [save for save, _ in batch])

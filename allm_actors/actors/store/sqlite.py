@@ -119,7 +119,7 @@ class SQLiteStore:
                 rows = db.execute("SELECT body FROM messages WHERE session = ? ORDER BY seq", (id,))
                 bodies = [body for (body,) in rows]
             session = None if row is None else self._decode(id, row[0], bodies)
-            self._seen[id] = 0 if row is None else row[1]  # set after decoding: what cannot be read has not been seen
+            self._seen[id] = 0 if row is None else row[1]  # what cannot be read has not been seen
         return session
 
     def check(self, id: str) -> None:
@@ -248,7 +248,7 @@ class SQLiteStore:
 
     def _create_or_upgrade(self, db: sqlite3.Connection) -> None:
         with self._transaction():
-            version = _pragma(db, "user_version")  # another process may have done it first, and with a newer version
+            version = _pragma(db, "user_version")  # another process may have upgraded it first
             self._check_version(version)
             steps = [SCHEMA] if not version else [UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
             for statements in steps:

@@ -82,7 +82,7 @@ class Channel:
         self.io_loop: Callable[[], asyncio.AbstractEventLoop | None] = (
             _no_loop  # the loop that has to deliver what is waited for
         )
-        self.inside: Inside | None = None  # the callers that must not wait here, because the turn waits for them
+        self.inside: Inside | None = None  # callers that the turn itself waits for
         self._withdrawn = False  # `refuse_inside` has refused it while it was queued: it must not begin
         self._begun = False
         self._pid = os.getpid()
@@ -142,8 +142,7 @@ class Channel:
         return True
 
     def may_act(self) -> bool:
-        """Whether the reader has taken everything and waits for more. After False, `on_demand` is called once it does.
-        """
+        """Whether the reader has taken everything and waits for more. After False, `on_demand` tells when it does."""
         with self._lock:
             if self._cancelled and not self._ended:
                 return False
@@ -191,8 +190,7 @@ class Channel:
         refuse_waiting_on(self.home)
 
     def refuse_inside(self) -> None:
-        """Raises SessionBusy if the caller is a tool whose turn this queued one has to wait for, and withdraws this one.
-        """
+        """Raises SessionBusy in a tool whose turn this queued one has to wait for, and withdraws this one."""
         if self.inside is None or self._ended:
             return
         try:
@@ -235,7 +233,7 @@ class Channel:
             if self._ended:
                 return
             self._cancelled = (
-                True  # wanted, not yet sent: a signal may interrupt before `on_cancel`, and a second call must send it
+                True  # wanted, not yet told: a signal may strike first, and a second call must tell
             )
             on_cancel = self.on_cancel
         if on_cancel is not None:
@@ -303,7 +301,7 @@ class Channel:
             self._wakes.append(gate.set)
         if (
             not ready()
-        ):  # checked again: a signal handler on this thread may have ended the turn before `gate.set` was registered
+        ):  # again: a signal handler on this thread may have ended the turn before `gate.set` was registered
             gate.get()  # Ctrl-C gets through: waiting without a timeout is interruptible
 
     async def _suspend(self, ready: Callable[[], bool]) -> None:

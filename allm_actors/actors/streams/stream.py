@@ -256,7 +256,7 @@ class EventStream(Generic[R_co, E_co]):
             pass  # it belongs to a simulation that has been stopped: nothing is left to cancel
         except (
             BaseException
-        ):  # Ctrl-C in a finalizer, which Python only prints: cancel again, because no one else ends an unread turn
+        ):  # Ctrl-C, which Python only prints in a finalizer: cancel again, because no one else will
             self._channel.cancel()
             raise
 
@@ -327,7 +327,7 @@ class EventStream(Generic[R_co, E_co]):
 
 
 class _ToTheEnd:
-    """The events of a stream, without those of drafts; at the end it raises if the answer is not a value of the type."""
+    """The events of a stream, without those of drafts; raises at the end if the answer is not a value of the type."""
 
     def __init__(self, stream: EventStream[Any, Any], model: Any) -> None:
         self._stream, self.response_model = stream, stream.response_model

@@ -74,8 +74,7 @@ class Watched(Future[T]):
 
 
 def watched(future: Future[T], loop: asyncio.AbstractEventLoop | None) -> Future[T]:
-    """A future to wait on in place of `future`, which `loop` has to settle (None: a loop that the caller cannot close).
-    """
+    """A future to wait on in place of `future`, which `loop` has to settle (None: a loop that nobody else closes)."""
     if loop is None or current_loop() is loop:
         return future
     watch: Watched[T] = Watched(loop)

@@ -46,8 +46,7 @@ class Patience(Protocol):
         """The call is over."""
 
     def over(self, turn: int, *, silent: bool) -> Input | None:
-        """A deadline has passed: of a silence, or of the whole call. The machine's input, or None if it does not count.
-        """
+        """A deadline has passed, of a silence or the whole call: the machine's input, or None if it does not count."""
 
 
 class Assignment:
@@ -91,8 +90,7 @@ class Assignment:
         return None if self.post is None else self.post.ref
 
     def take_over(self) -> bool:
-        """Claim the settling of its handler's outcome. False if the worker has claimed it: its `HandlerDone` is coming.
-        """
+        """Claim the settling of its handler's outcome. False if the worker has claimed it: `HandlerDone` is coming."""
         return self.claim is None or self.claim.acquire(False)
 
     def died(self, why: str, *, begun: bool = True) -> Input:

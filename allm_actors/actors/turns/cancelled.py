@@ -44,7 +44,7 @@ class Cancelled:
         """Wait up to `timeout` seconds for the cancellation; whether it came."""
         with _making:
             awaited = self._awaited = self._awaited or Future()
-        if self._is_set:  # checked after the future is made: `set` marks the flag first and then looks for the future
+        if self._is_set:  # after the future is made, for which `set` looks after the flag
             awaited.set()
         try:
             awaited.get(timeout=timeout)

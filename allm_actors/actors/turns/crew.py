@@ -44,7 +44,7 @@ class Crew:
         return self._tokens
 
     def hire(self, job: ModelJob | ToolJob) -> Post:
-        """Start a worker under its supervisor. If that is being restarted, `WorkerReady` or `WorkerLost` comes later."""
+        """Start a worker under its supervisor; while that is restarted, `WorkerReady` or `WorkerLost` comes later."""
         post, token, ref = Post(job.token), job.token, self.ref
         post.ref = self._ports.hire(
             job,

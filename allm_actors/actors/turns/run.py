@@ -132,7 +132,7 @@ class TurnRun:
 
     def advance(self) -> None:
         """Perform the effects that need not wait. Called again whenever a wait is over."""
-        if self._performing:  # called from within an effect, by an immediate report: the loop below goes on with it
+        if self._performing:  # called from within an effect: the loop below goes on
             return
         self._performing = True
         try:
@@ -220,7 +220,7 @@ class TurnRun:
             self._feed(worker.returned(outcome))
 
     def expired(self, token: int) -> None:
-        """A deadline has passed: of a tool, a user function or a model call. A model's silence has the negative token."""
+        """A deadline has passed: of a tool, a user function or a model; a model's silence has the negative token."""
         worker = self._workers.get(abs(token))
         if worker is None:
             return
@@ -433,7 +433,7 @@ class TurnRun:
     # A worker is dismissed first and forgotten after: if we are killed in between, our killer still finds it.
 
     def _let_all_go(self) -> None:
-        for token in list(self._workers):  # what still runs here has lost its purpose, such as an open `halt_when`
+        for token in list(self._workers):  # such as an open `halt_when`
             self._drop(token)
         for post in self._bench.posts():
             if post.ref is not None:

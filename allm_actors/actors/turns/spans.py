@@ -97,7 +97,7 @@ class TurnSpans:
 
     def asks(self) -> None:
         """A model is about to be called."""
-        if self._kind != "generate" and "step" not in self._open:  # a step may call its model again for a better answer
+        if self._kind != "generate" and "step" not in self._open:  # a step may ask again
             self._begin("step")
         self._begin("generate")
         self._begin("stream")

@@ -31,8 +31,8 @@ class Form(NamedTuple):
 
 
 class Terms:
-    """How a turn calls its tools. Thread: made by the caller; `form_of` is the session actor's only, the rest is read by
-    any worker.
+    """How a turn calls its tools. Thread: made by the caller; `form_of` is the session actor's only, the rest is read
+    by any worker.
     """
 
     __slots__ = ("_executor", "_forms", "encoder", "has_user_code", "policy")

@@ -175,7 +175,7 @@ def _checked(engine: Engine, options: Mapping[str, Any]) -> tuple[dict[str, Any]
     check_times(resolve_adapter_opts(engine, given))
     _refuse_what_cannot_work(engine, given)
     if callable(given.get("api_key")):
-        given["api_key"] = Remembered(given["api_key"])  # so that the key it returns can be kept out of errors
+        given["api_key"] = Remembered(given["api_key"])  # to keep its key out of errors
     return given, params
 
 

@@ -309,7 +309,7 @@ class Pump:
             return  # cancelled before its loop ran this
         self._room = asyncio.Event()
         context = self._job.context
-        own = None if context is None else context.copy()  # `is None`, because an empty context is falsy
+        own = None if context is None else context.copy()  # an empty context is falsy
         self._task = self._loop.create_task(self._carry(), context=own)
         self._task.add_done_callback(self._done)
 
@@ -333,8 +333,7 @@ class Pump:
         session.send(ModelDone(job.token))
 
     def _take(self, events: Any) -> bool:
-        """Called directly by the socket's reader, without this task. True if the batch was taken: the session keeps up.
-        """
+        """Called directly by the socket's reader, not by this task. True if the session keeps up and takes the batch."""
         job = self._job
         if self._cancelled or not job.window.is_open():
             return False

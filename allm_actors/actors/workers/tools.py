@@ -2,8 +2,8 @@
 
 Rule of this file: it runs the work it was given and sends the outcome to its session. Then a tool actor waits for the
 turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have acted on the world.
-What a handler raises is an outcome, not a crash; if this actor itself is ended (a kill, a timeout, an exit), its session
-learns of that from its death.
+What a handler raises is an outcome, not a crash; if this actor itself is ended (a kill, a timeout, an exit), its
+session learns of that from its death.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Worker(Process):
             job.cancel()
 
     def answer(self, job: ToolJob, outcome: Any) -> None:
-        """Send the outcome to the session, then become idle or end. Ends too if the session is dead, because it may have
-        died before it knew this worker.
+        """Send the outcome to the session, then become idle or end. Ends too if the session is dead, because it may
+        have died before it knew this worker.
         """
         self._job = None
         if not job.session.send(ToolDone(job.token, outcome)) or not self.stays:
@@ -146,7 +146,7 @@ class AsyncToolActor(Worker):
         work = job.work if job.claim is None else _claiming(job, job.claim)
         self._ident = get_ident()
         coroutine: Coroutine[Any, Any, Any] = work()
-        own = None if job.context is None else job.context.copy()  # `is None`, because an empty context is falsy
+        own = None if job.context is None else job.context.copy()  # an empty context is falsy
         self._task = job.loop.create_task(coroutine, context=own)
         self._task.add_done_callback(partial(self._done, job))
 

@@ -1,9 +1,9 @@
 """Values as bytes: compact and exact, for storage.
 
-Rule of this file: the bytes are one MessagePack array `[version, tree]`. In a tree, plain data is itself, and everything
-else is a dict with the single key nil: `{nil: [code, *fields]}`. Fields go by position, trailing defaults are left out,
-and a missing field gets its default: so newer code reads old bytes. `SCHEMA_VERSION` grows when that is not enough, and
-bytes of a version that is not known yet are refused, naming it.
+Rule of this file: the bytes are one MessagePack array `[version, tree]`. In a tree, plain data is itself, and
+everything else is a dict with the single key nil: `{nil: [code, *fields]}`. Fields go by position, trailing defaults
+are left out, and a missing field gets its default: so newer code reads old bytes. `SCHEMA_VERSION` grows when that is
+not enough, and bytes of a version that is not known yet are refused, naming it.
 Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 """
 
@@ -133,9 +133,7 @@ def _corrupt(why: str) -> StoreError:
 def _bytes(tree: Any) -> bytes:
     try:
         return msgspec.msgpack.encode([SCHEMA_VERSION, tree])
-    except (
-        UnicodeEncodeError
-    ):  # a lone surrogate, as a cut stream may leave it, which UTF-8 cannot encode
+    except UnicodeEncodeError:  # a lone surrogate, as a cut stream may leave it, which UTF-8 cannot encode
         tree = _without_surrogates(tree)
         if is_deeper(tree, DEEPEST_WRITTEN):
             raise Unencodable from None

@@ -113,7 +113,7 @@ _ADVICE: dict[tuple[str, str], str] = {
 def in_words(value: Any, field: Any, code: str) -> str | None:
     """What was expected in the field of the value, and what was found; None for a code that needs no explanation."""
     path = field if isinstance(field, list) else [field]
-    is_id = len(path) == 2 and path[0] == "questions"  # a question's id may be the same word as a field's name
+    is_id = len(path) == 2 and path[0] == "questions"  # an id may equal a field's name
     named = isinstance(path[-1], str) and not is_id
     name = path[-1] if named else f"{path[-2] if len(path) > 1 else ''}.*"
     belongs = _BELONGS.get((name, code)) or _BELONGS.get(("", code))

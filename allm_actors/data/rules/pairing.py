@@ -69,7 +69,7 @@ def behind_their_calls(messages: list[Message]) -> list[Message]:
     Hardly any provider accepts an answer after other messages, such as a user's. If moving would put a message of the
     model's last, for it to continue, nothing is moved.
     """
-    steps: list[list[Message]] = []  # each is a message that is not an answer, followed by the answers to its calls
+    steps: list[list[Message]] = []  # a message that is no answer, then the answers to its calls
     callers: dict[Any, list[list[Message]]] = {}  # by the id of a call; the last one is the nearest
     late = False
     for message in messages:

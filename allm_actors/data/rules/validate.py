@@ -83,7 +83,7 @@ def _said(value: Any, error: ValidationError) -> ValidationError:
 
 
 def are_whole(messages: list[Message]) -> bool:
-    """Whether these text messages are valid as a continuation of valid ones; False means that a full check is needed."""
+    """Whether these text messages are a valid continuation of valid ones; False means that a full check is needed."""
     return _are_plain(messages) and are_paired(messages)
 
 

@@ -98,7 +98,7 @@ def _unquoted(error: msgspec.ValidationError, annotation: Any) -> str:
 
 
 def _foreign(cls: type[Any], value: Any) -> Any:
-    """An instance of a class that msgspec does not know: by `model_validate`, as pydantic has it, or the value itself."""
+    """An instance of a class that msgspec does not know: by its `model_validate` (pydantic's), or the value itself."""
     validate = getattr(cls, "model_validate", None)
     if validate is not None:
         return _validated(validate, value)

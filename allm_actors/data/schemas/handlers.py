@@ -1,7 +1,7 @@
 """A function as a tool's handler: a handler takes the arguments as one dict, and the context if it wants it.
 
-Rule of this file: what the model sends is converted to the annotated types before the function runs. If it does not fit,
-a `ToolError("invalid_arguments")` names every wrong argument and what it should be, so that the model can correct
+Rule of this file: what the model sends is converted to the annotated types before the function runs. If it does not
+fit, a `ToolError("invalid_arguments")` names every wrong argument and what it should be, so that the model can correct
 itself.
 """
 

@@ -1,8 +1,8 @@
 """JSON Schema from Python types.
 
 Rule of this file: msgspec knows what a type looks like in JSON; this file adds what a model must be told besides: the
-type of an enumeration, the format of a datetime, and, for a strict answer, that nothing is optional. A schema given as a
-dict is the caller's own: only its keys become text and its enum members their values.
+type of an enumeration, the format of a datetime, and, for a strict answer, that nothing is optional. A schema given as
+a dict is the caller's own: only its keys become text and its enum members their values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _UNSUPPORTED = (
     "JSON has no such thing; use a dataclass, a TypedDict, a Struct or a pydantic model, or a type such as str and "
     "make the object of it yourself"
 )
-_UNREADABLE = (TypeError, NameError, RecursionError)  # the last two from a forward reference, or an alias, inside the type
+_UNREADABLE = (TypeError, NameError, RecursionError)  # the last two of a text, or an alias, in the type
 _FORMATS = {"datetime": "date-time", "time": "time"}
 _JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 

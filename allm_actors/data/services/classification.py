@@ -32,9 +32,7 @@ class ClassificationQuestion(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def choice(cls, instructions: Any, options: Iterable[str] | Mapping[str, Any]) -> ClassificationQuestion:
-        """Choose one of these options, or of a dict's keys, whose values describe them. Raises TypeError for what is not
-        a collection.
-        """
+        """One of these options, or of a dict's keys, described by its values. Raises TypeError for no collection."""
         if isinstance(options, Mapping):
             described: dict[str, Any] = dict(options)
         else:

@@ -15,8 +15,9 @@ no events follow. A tool call is complete only when the answer is.
 
 Usage that has not changed is not reported again.
 
-What a provider wants back with the next request (signed thoughts, for example) is `provider_state`, by dialect. It stays
-in the assistant's message in the thread, with its provider, its model and a digest of the message, see `histories`.
+What a provider wants back with the next request (signed thoughts, for example) is `provider_state`, by dialect. It
+stays in the assistant's message in the thread, with its provider, its model and a digest of the message, see
+`histories`.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ class Answer:
     # --- the end ------------------------------------------------------------------------------------------------------
 
     def complete(self, finish: FinishReason | None, raw_finish: str | None, events: list[Event]) -> None:
-        """The answer is complete. With a refusal it ends with `content_filter`; with calls, `stop` means `tool_calls`."""
+        """The answer is complete. With a refusal it ends as `content_filter`; with calls, `stop` means `tool_calls`."""
         if any(call.name is None for call in self.calls):
             why = f"{self._row.label} sent a tool call without a name"
             self.fail(AdapterError("malformed_response", provider=self._row.name, message=why), events)
@@ -196,7 +197,7 @@ class Answer:
         events.append(MessageCompleted(message, finish, self._metadata(raw_finish)))
 
     def fail(self, error: AllmError, events: list[Event], raw_finish: str | None = None) -> None:
-        """End the answer with this error, whose metadata gets the answer's id and model, and whether part of it came."""
+        """End the answer with this error; its metadata gets the answer's id and model, and whether part of it came."""
         self.done = True
         self.count(events)
         known = {"response_id": self.id, "model": self.model, "raw_finish_reason": raw_finish}
@@ -206,7 +207,7 @@ class Answer:
         events.append(ErrorEvent(error))
 
     def malformed(self, what: str, events: list[Event]) -> None:
-        """Fail because something unreadable arrived; `what` names it, as in "an event of the stream is no JSON object"."""
+        """Fail because something unreadable came; `what` names it, as in "an event of the stream is no JSON object"."""
         message = f"{self._row.label}: {what}"
         self.fail(StreamError("malformed_event", provider=self._row.name, message=message), events)
 

@@ -1,8 +1,8 @@
 """Adapts a conversation that other providers have taken part in to the next provider.
 
 Rule of this file: pure. What fits already is not changed, and the result for a message does not depend on later ones.
-`provider_state`, which a provider wants back, records which provider and model made an answer, and a digest of it. It is
-sent back only to that provider, and only if the message was not edited; the rest of a message goes to any provider.
+`provider_state`, which a provider wants back, records which provider and model made an answer, and a digest of it. It
+is sent back only to that provider, and only if the message was not edited; the rest of a message goes to any provider.
 
     what the conversation has                       what is sent
     ----------------------------------------------  -----------------------------------------------------------------

@@ -61,7 +61,7 @@ def as_refusal(error: AdapterError, row: Service) -> AdapterError:
 
 
 def answered_object(answer: HttpFailure, row: Service) -> dict[str, Any]:
-    """The JSON object in an answer. Raises `malformed_response`, or the error that an answer with status 2xx contains."""
+    """The JSON object in an answer. Raises `malformed_response`, or the error that a 2xx answer contains."""
     wire = read_object(answer.body)
     if wire is None:
         raise row.malformed("it is not a JSON object")

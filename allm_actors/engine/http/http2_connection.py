@@ -293,8 +293,7 @@ class Http2Connection(asyncio.Protocol):
 
 
 class Http2Exchange:
-    """A request that was sent, and its answer. `unsent` is the part of its body that the peer's window does not allow yet.
-    """
+    """A request that was sent, and its answer. `unsent` is the rest of its body, which waits for the peer's window."""
 
     __slots__ = (
         "_behind",

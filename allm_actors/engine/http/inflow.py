@@ -82,7 +82,7 @@ class Inflow:
         self._timer: asyncio.TimerHandle | None = None
 
     async def pour(self, feed: Callable[[bytes], bool]) -> bool:
-        """Call `feed` with all data, in the call that brings it, until it returns False; returns False at the body's end.
+        """Call `feed` with all data, in the call that brings it, until it returns False. False at the end of the body.
 
         Raises `AdapterError` when the body breaks off or comes too late, and what `feed` raises.
         """

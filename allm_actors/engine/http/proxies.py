@@ -35,7 +35,7 @@ def may_be_exempt(host: str, settings: Mapping[str, str]) -> bool:
 def _names(entry: str, host: str) -> bool:
     """Whether an entry of `NO_PROXY` certainly matches this host."""
     if "://" in entry or (":" in entry and not _is_address(entry)):
-        return False  # with a scheme or a port, httpx ranks it against the proxies' own patterns: left to httpx
+        return False  # with a scheme or a port it competes with the proxies' patterns: left to httpx
     wanted = entry.lower()
     if _is_address(wanted) or wanted == "localhost":
         return host.strip("[]") == wanted.strip("[]")

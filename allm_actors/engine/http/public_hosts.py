@@ -45,8 +45,7 @@ def is_public(address: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Whether a host is an address, in any form that is accepted as one, or `localhost`, rather than a name to resolve.
-    """
+    """Whether a host is an address, in any form that is accepted as one, or `localhost`: no name to resolve."""
     name = host.strip("[]").partition("%")[0].rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

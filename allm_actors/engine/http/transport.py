@@ -1,9 +1,9 @@
 """Requests over the network: the only way to HTTP, and the one place that decides which stack a request uses.
 
 Rule of this file: every failure is raised as an `AdapterError` that names the host and what to do,
-and never a header, a key or a body. Four timeouts run, each with its own message and `phase`: until there is a connection
-(`connect`), until the answer begins (`first_byte`), between two reads (`idle`), and for everything (`total`). A response
-is closed however its context is left; a cancelled task closes its socket.
+and never a header, a key or a body. Four timeouts run, each with its own message and `phase`: until there is a
+connection (`connect`), until the answer begins (`first_byte`), between two reads (`idle`), and for everything
+(`total`). A response is closed however its context is left; a cancelled task closes its socket.
 
     a request                                            its stack
     to a host behind a proxy of the environment          httpx's

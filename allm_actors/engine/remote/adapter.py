@@ -151,8 +151,8 @@ def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
 class Batches:
     """The events of a call, batch by batch; to be closed.
 
-    If `direct` is set, it is called with each batch, in the call that reads it from the socket, and returns True to take
-    it. A batch that it does not take is iterated as usual, and so are the first batch and the last one.
+    If `direct` is set, it is called with each batch, in the call that reads it from the socket, and returns True to
+    take it. A batch that it does not take is iterated as usual, and so are the first batch and the last one.
     """
 
     __slots__ = ("_generator", "direct")
@@ -223,7 +223,7 @@ class _Run:
     async def _attempt(
         self, way: Batches, attempt: int, http: HttpRequest, began: float
     ) -> AsyncGenerator[Sequence[Event], None]:
-        """The events of one request. Raises `AdapterError` or `_Unanswered` if it fails before any part of an answer."""
+        """The events of one request. Raises `AdapterError` or `_Unanswered` if it fails before an answer has begun."""
         deadlines = replace(self.deadlines, spent=began - self.started)
         async with self.transport.open(http, deadlines) as response:
             tell_response(http, response, began, self.key, **self._about(), attempt=attempt)
@@ -242,7 +242,7 @@ class _Run:
                 if events := [*reading.counts, *reading.events]:
                     if reading.direct is None and all(map(_is_count, events)):
                         reading.counts = (
-                            events  # no part of an answer yet: a transient error, which is retried, may follow
+                            events  # no part of an answer yet: an error that is retried may follow
                         )
                     else:
                         yield self._checked(events, http, first=reading.direct is None)
@@ -285,8 +285,7 @@ class _Run:
         return None if too_late else delay
 
     def _checked(self, events: Sequence[Event], http: HttpRequest, *, first: bool) -> Sequence[Event]:
-        """`events`, with a final error signed. Raises `_Unanswered` if they have no part of an answer: it can be retried.
-        """
+        """`events`, with a final error signed. Raises `_Unanswered`, to retry, if they have no part of an answer."""
         last = events[-1]
         if not isinstance(last, ErrorEvent):
             return events

@@ -61,7 +61,7 @@ _MAX_ERROR_BYTES = 64 * 1024
 _MAX_ERROR_SECONDS = 5.0
 _MAX_BODY_BYTES = 512 * 1024 * 1024
 _GRACE_SECONDS = 1.0
-_THREAD_BYTES = 256 * 1024  # larger answers are decoded on a thread, because decoding them would block the event loop for too long
+_THREAD_BYTES = 256 * 1024  # a larger answer is decoded on a thread, not on the event loop
 _SCRIPTED = frozenset({"capture", "record", "script_cursor", "cursor_key", "supported_operations"})
 _SCRIPTS = frozenset(fake.script for fake in FAKES.values()) | _SCRIPTED
 
@@ -329,7 +329,7 @@ def _signed(error: AllmError, row: Service, call: Call, *keys: Secret | None) ->
 
 
 def deadlines_of(row: Service, call: Call) -> Deadlines:
-    """The deadlines of an attempt. By default only the whole answer has a limit, not the silence before or within it."""
+    """The deadlines of an attempt. By default only the whole answer has a limit, not a silence before or within it."""
     options = call.options
     patience = CAPABILITIES[row.span].patience
     return Deadlines(

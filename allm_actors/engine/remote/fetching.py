@@ -118,7 +118,7 @@ def _check(url: str) -> None:
         parts, usable = urlsplit(""), False
     if not usable:
         raise _refused("its URL must begin with http:// or https:// and a host")
-    if "@" in parts.netloc:  # httpx's stack would be used, which resolves the name once more after it was checked
+    if "@" in parts.netloc:  # httpx's stack would resolve the name again, after the check
         raise _refused("its URL has a user name, and is fetched as nobody: leave that out")
 
 

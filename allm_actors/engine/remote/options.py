@@ -208,4 +208,4 @@ def transport_for(call: Call) -> Transport:
         return call.transport if call.transport is not None else default_transport()
     if not hasattr(given, "handle_async_request"):
         return cast(Transport, given)
-    return HttpxTransport(given)  # not cached: the connections belong to the given one, and a cache would keep it alive for ever
+    return HttpxTransport(given)  # not cached, or the given one would live for ever

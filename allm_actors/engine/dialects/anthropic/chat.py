@@ -169,8 +169,7 @@ def _forced(name: str, *, beside: bool, thinks: bool) -> dict[str, Any]:
 
 
 def _thinks_too_late(body: Mapping[str, Any]) -> bool:
-    """Whether thinking is turned on in the middle of a step that began without: the API requires the earlier thoughts.
-    """
+    """Whether thinking is turned on in the middle of a step that began without: the API wants the earlier thoughts."""
     thinking = body.get("thinking")
     if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
         return False

@@ -6,7 +6,7 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     on the wire                                    events
     message_start                                  id, model and the first usage; a second one in mid-answer is an error
     a text block's text_delta                      TextDelta
-    a thinking block                               RawChunk(("thinking_start", {"index": …})), even if no thoughts follow
+    a thinking block                               RawChunk(("thinking_start", {"index": …})), even without thoughts
     its thinking_delta                             RawChunk(("thinking_delta", {"index": …, "delta": …}))
     a tool_use block, its input_json_delta         ToolCallStarted, ToolCallDelta per fragment
     a tool_use of `respond_with_json_…`            TextDelta per fragment: it is the answer, not a call; another one in

@@ -162,7 +162,7 @@ def _without(schema: Any) -> Any:
 
 
 def _is_simple(schema: Any, *, of_all: bool = False) -> bool:
-    """Whether the plain field supports the schema with the same meaning; `of_all`: it is the schema of all arguments."""
+    """Whether the plain field supports the schema with the same meaning; `of_all`: the schema of all arguments."""
     if isinstance(schema, list):
         return all(map(_is_simple, schema))
     if not isinstance(schema, dict):

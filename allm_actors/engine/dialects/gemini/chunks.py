@@ -140,7 +140,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         answer.id = answer.id or text_of(wire.get("responseId"))
         answer.model = answer.model or text_of(wire.get("modelVersion"))
         for candidate in dicts_of(wire.get("candidates")):
-            if not candidate.get("index"):  # only the first candidate is read, even if the request asked for more
+            if not candidate.get("index"):  # only the first candidate is read
                 self._on_candidate(candidate, events)
         usage = wire.get("usageMetadata")
         if isinstance(usage, dict) and usage:

@@ -119,7 +119,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         choices = chunk.choices
         if choices:
             for choice in choices:
-                if not choice.index:  # only the first choice is read, even if the request asked for more
+                if not choice.index:  # only the first choice is read, whatever was asked for
                     self._on_choice(choice, events)
         if chunk.usage is not None:
             answer.usage = chunk.usage
@@ -199,7 +199,7 @@ class Decoder(AnswerDecoder[ServerEvent]):
         call = self._by_index.get(index) if index is not None else (calls[-1] if calls else None)
         unnumbered = index is None and not fragment.id
         if call is not None and unnumbered and function.name and (call.is_whole or _differs(call, function)):
-            call = None  # a new call, recognizable only because the last one is complete, or of another function
+            call = None  # another call: the last one is complete, or of another function
         if call is None or (fragment.id and call.wire_id and function.name and fragment.id != call.wire_id):
             call = self._answer.call()
         if index is not None:

@@ -7,8 +7,8 @@ that. An answer is whole at `response.completed` or `response.incomplete`, and o
     response.created                               id and model
     response.output_text.delta                     TextDelta
     response.output_item.added, a reasoning        RawChunk(("thinking_start", {"index": …})), even if no text follows
-    response.reasoning_summary_text.delta,         RawChunk(("thinking_delta", {"index": …, "delta": …})), parts separated
-    response.reasoning_text.delta                  by an empty line; the index is that of the item
+    response.reasoning_summary_text.delta,         RawChunk(("thinking_delta", {"index": …, "delta": …})), parts joined
+    response.reasoning_text.delta                  with an empty line; the index is that of the item
     response.output_item.added, a function_call    ToolCallStarted
     response.function_call_arguments.delta         ToolCallDelta
     response.refusal.delta                         kept; the finish becomes content_filter
@@ -72,7 +72,7 @@ class Item:
         self.said = False
         self.refused = False
         self.whole = False
-        self.thought: tuple[str, int] | None = None  # kind and index of the part of its thoughts that came last
+        self.thought: tuple[str, int] | None = None  # the part of its thoughts that came last
 
 
 class Decoder(AnswerDecoder[ServerEvent]):
