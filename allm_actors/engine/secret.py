@@ -231,8 +231,8 @@ def hidden_in(
 ) -> list[Secret]:
     """The secrets in a request: keys in headers, without the scheme in front, and in its URL.
 
-    `names` matches the headers that hold them. Each is given in every form that an answer may quote: plain, decoded
-    from the URL, and the user and password of `Basic`.
+    `names` matches the headers that hold them. Each is given in every form that an answer may quote: plain,
+    percent-encoded as in a URL, and a user and password also in the Base64 of `Basic`.
     """
     found: list[str] = []
     for name, value in headers.items():

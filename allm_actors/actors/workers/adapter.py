@@ -333,7 +333,7 @@ class Pump:
         session.send(ModelDone(job.token))
 
     def _take(self, events: Any) -> bool:
-        """Called directly by the socket's reader, not by this task. True if the session keeps up and takes the batch."""
+        """Called directly by the socket's reader, not by this task. True if the session takes the batch."""
         job = self._job
         if self._cancelled or not job.window.is_open():
             return False
