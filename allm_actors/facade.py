@@ -1,8 +1,8 @@
-"""Calls without a session: one answer, one step or a whole chat, returned at once or streamed; and every call that is
-not chat.
+"""Calls without a session: one answer, one step or a whole chat, returned at once or streamed; and every call
+that is not chat.
 
-Rule of this file: a synchronous call is its stream, drained. Each chat call is an unnamed session of the process-wide
-host; a call that is not chat is a process of its own on that host.
+Rule of this file: a synchronous call is its stream, drained. Each chat call is an unnamed session of the
+process-wide host; a call that is not chat is a process of its own on that host.
 Options and their meaning: `docs/reference/options.md`. Times are seconds.
 """
 
@@ -81,7 +81,8 @@ S = TypeVar("S", bound=EventStream[Any, Any])
 def generate(engine: Engine, request: Request | Conversation, **options: Any) -> Response:
     """One model call. A failure after it began is data: `finish_reason == "error"` and `metadata["error"]`.
 
-    Takes the options of `chat` that concern a model call. They override the request's own fields, except `model`.
+    Takes the options of `chat` that concern a model call. They override the request's own fields, except
+    `model`.
     Raises: TypeError, ValueError, ValidationError, EngineError; AdapterError for a scripted refusal.
     """
     return _result(stream_generate(engine, request, **options))
@@ -108,9 +109,10 @@ def chat(engine: Engine, thread: Conversation, **options: Any) -> ChatResult:
     """Steps until the model has answered, a tool halts, or `max_turns` (8) is reached. Failures are in the result.
 
     Options, each overriding the engine's: `model`, `tools`, `tool_choice`, `temperature`, `max_tokens`,
-    `response_format`, `response_model`, `context`, `max_turns`, `max_concurrency`, `halt_when`, `on_tool_error`,
-    `api_key`, `retry`, `on_event`; in seconds `tool_timeout`, `request_timeout`, `stream_timeout`. All of them are in
-    docs/reference/options.md. Any other name is passed to the provider unchanged.
+    `response_format`, `response_model`, `context`, `max_turns`, `max_concurrency`, `halt_when`,
+    `on_tool_error`, `api_key`, `retry`, `on_event`; in seconds `tool_timeout`, `request_timeout`,
+    `stream_timeout`. All of them are in docs/reference/options.md. Any other name is passed to the provider
+    unchanged.
     Raises: as `generate`.
     """
     return _result(stream(engine, thread, **options))
@@ -124,10 +126,10 @@ def stream(engine: Engine, thread: Conversation, **options: Any) -> EventStream[
 def generate_image(engine: Engine, prompt: str | ImageRequest, **options: Any) -> ImageResponse:
     """Images of what `prompt` describes; an `ImageRequest` in its place is sent unchanged.
 
-    Options: the fields of an `ImageRequest` when `prompt` is a text, and `api_key`, `adapter_opts`, `retry`, timeouts,
-    `request_id`, `telemetry_metadata`.
-    Raises: TypeError, ValueError, EngineError, ValidationError (the model's `ModelRef` declares that it cannot),
-    ImageAdapterError, StreamError when the host stops.
+    Options: the fields of an `ImageRequest` when `prompt` is a text, and `api_key`, `adapter_opts`, `retry`,
+    timeouts, `request_id`, `telemetry_metadata`.
+    Raises: TypeError, ValueError, EngineError, ValidationError (the model's `ModelRef` declares that it
+    cannot), ImageAdapterError, StreamError when the host stops.
     """
     response: ImageResponse = _whole("image", engine, prompt, options)
     return response
@@ -151,8 +153,8 @@ def image_variations(engine: Engine, image: Image, **options: Any) -> ImageRespo
 def embed(engine: Engine, input: str | Sequence[str] | EmbeddingRequest, **options: Any) -> EmbeddingResponse:
     """A vector for each text; `.vectors()` has them in the order of the texts.
 
-    More texts than the adapter takes at once are sent in several calls, one after the other. `request_timeout` limits
-    each of these calls; nothing limits their sum.
+    More texts than the adapter takes at once are sent in several calls, one after the other.
+    `request_timeout` limits each of these calls; nothing limits their sum.
     Options: those of an `EmbeddingRequest` (`dimensions`, `task_type`, `truncate`, …), and as `generate_image`.
     Raises: as `generate_image`, with ValidationError for what cannot be sent, and EmbeddingAdapterError, whose metadata
     says how many texts were done.
@@ -186,7 +188,8 @@ def stream_synthesize(
 ) -> CallStream[SpeechResponse, SpeechEvent]:
     """The text as sound while it is made: `SpeechStarted`, `AudioDelta` and `SpeechCompleted`.
 
-    A failure after the stream began is a final `ErrorEvent`, and `result()` raises it: half a clip is no response.
+    A failure after the stream began is a final `ErrorEvent`, and `result()` raises it: half a clip is no
+    response.
     """
     return open_call_stream("speech", engine, text, options, streamed=True)
 

@@ -3,11 +3,11 @@
     session, result = allm.session.start(engine, [allm.user("Hi")])
     session, result = allm.session.reply(engine, session, "And in Porto?")
 
-Rule of this file: nothing is kept and nothing is decided here. What a status allows, and which status a result leads
-to, is in the tables of `allm_actors.execution.sessions`, which the sessions of a `Host` follow too; the model is asked
-through `allm_actors.facade`. A call that raises leaves the caller with the value it had; two replies to one value are
-two branches. Options are those of `chat` and `step`. A session's `context` overrides the engine's; the call's overrides
-both.
+Rule of this file: nothing is kept and nothing is decided here. What a status allows, and which status a
+result leads to, is in the tables of `allm_actors.execution.sessions`, which the sessions of a `Host` follow
+too; the model is asked through `allm_actors.facade`. A call that raises leaves the caller with the value it
+had; two replies to one value are two branches. Options are those of `chat` and `step`. A session's `context`
+overrides the engine's; the call's overrides both.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ Start = Session | Thread | Sequence[Message]
 class SessionStream(EventStream[R_co]):
     """The events of one run of a session value, and the session after it.
 
-    `session` is the value that the run began with, including the user's new message: give it to a `StreamReducer`, and
-    a run that is abandoned early keeps that message. `finish()` needs no reducer.
+    `session` is the value that the run began with, including the user's new message: give it to a
+    `StreamReducer`, and a run that is abandoned early keeps that message. `finish()` needs no reducer.
     """
 
     def __init__(self, session: Session, *stream: Any) -> None:

@@ -55,11 +55,12 @@ class Host:
     """A supervision tree that runs many sessions.
 
     `store` is a path for an SQLite file, None for memory, or a `Store`. `dispatcher` says what runs sessions, adapters
-    and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. A session that has been idle
-    for `idle_timeout` seconds stops, and is started again from the store at its next use; None keeps it in memory.
-    While more than `max_zombies` killed calls still hang on their threads, a new call that needs a thread fails at
-    once; calls that need none go on. `shutdown_timeout` limits `stop()`, in seconds. Use it with `with` (an event loop
-    of its own, on a daemon thread) or `async with` (the running event loop).
+    and supervisors: `loop` (the default: an event loop's thread), `pool`, or `threads`. A session that has
+    been idle for `idle_timeout` seconds stops, and is started again from the store at its next use; None
+    keeps it in memory. While more than `max_zombies` killed calls still hang on their threads, a new call
+    that needs a thread fails at once; calls that need none go on. `shutdown_timeout` limits `stop()`, in
+    seconds. Use it with `with` (an event loop of its own, on a daemon thread) or `async with` (the running
+    event loop).
 
     Raises: StoreError at the start, when the store cannot be used.
     Thread: any thread may use it.
@@ -109,8 +110,8 @@ class Host:
     # Life.
 
     def start(self) -> Self:
-        """Start the tree; harmless when it runs. A tree that has died, alone or with its event loop, is replaced, but
-        session handles made before stay with the dead one.
+        """Start the tree; harmless when it runs. A tree that has died, alone or with its event loop, is
+        replaced, but session handles made before stay with the dead one.
         """
         with self._lock:
             if self._has_lost_its_loop():
@@ -235,8 +236,8 @@ class Host:
         Raises TypeError and ValueError for arguments of the wrong kind, EngineError when the host does not run,
         StoreError when what is stored cannot be loaded, SessionError when the host stops meanwhile.
 
-        In a host entered with `async with` it returns at once; `await host.session(…)` gives the handle when the
-        session is loaded, and raises the errors above if it cannot be.
+        In a host entered with `async with` it returns at once; `await host.session(…)` gives the handle when
+        the session is loaded, and raises the errors above if it cannot be.
         """
         check_id(id)
         _check_session(engine, when_busy, queue_limit, system, api_key)
@@ -270,9 +271,9 @@ class Host:
     def delete_session(self, id: str) -> None:
         """Delete the session of that name: its running turn is interrupted, and its stored state removed.
 
-        An awaitable in a host that was entered with `async with`. Harmless when there is no such session. Whoever uses
-        the name meanwhile, or later, begins a new conversation. Raises StoreError, EngineError when the host does not
-        run, and SessionError when it stops meanwhile.
+        An awaitable in a host that was entered with `async with`. Harmless when there is no such session.
+        Whoever uses the name meanwhile, or later, begins a new conversation. Raises StoreError, EngineError
+        when the host does not run, and SessionError when it stops meanwhile.
         """
         check_id(id)
         self._check_asking()

@@ -1,8 +1,8 @@
-"""Which callers run user code (a tool, a policy, …) inside a session's turn. They must not wait for another turn of
-that session: it would begin only when their code has returned, which is a deadlock.
+"""Which callers run user code (a tool, a policy, …) inside a session's turn. They must not wait for another
+turn of that session: it would begin only when their code has returned, which is a deadlock.
 
-Rule of this file: it knows only the callers themselves, the process of a `def` tool and the task of an `async def` one.
-Threads and tasks that a tool has started may wait for anything.
+Rule of this file: it knows only the callers themselves, the process of a `def` tool and the task of an
+`async def` one. Threads and tasks that a tool has started may wait for anything.
 """
 
 from __future__ import annotations

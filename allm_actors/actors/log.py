@@ -1,8 +1,9 @@
 """What the actors log for operators: structured events through the standard library's logger `allm_actors`.
 
 Rule of this file: a library configures nothing. The application decides with `logging` (or structlog's
-`ProcessorFormatter`) where lines go; without that, only warnings and errors are seen. Contents of conversations, and
-keys, are never logged. A filter or a handler that raises is reported on stderr and does not disturb the caller.
+`ProcessorFormatter`) where lines go; without that, only warnings and errors are seen. Contents of
+conversations, and keys, are never logged. A filter or a handler that raises is reported on stderr and does
+not disturb the caller.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scheduling calls on an event loop from any thread, and refusing waits that would never end.
 
-Rule of this file: a call onto a closed loop is dropped, because what it would have touched is gone with the loop. A
-caller that waits for the call's effect must check what `call_on` returns.
+Rule of this file: a call onto a closed loop is dropped, because what it would have touched is gone with the
+loop. A caller that waits for the call's effect must check what `call_on` returns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a session actor reaches of its host: supervisors, store, transport and loops.
 
-Rule of this file: everything here returns at once and may be called on any thread. Processes are looked up by name at
-each use, so that a restarted one is found in place of its predecessor.
+Rule of this file: everything here returns at once and may be called on any thread. Processes are looked up by
+name at each use, so that a restarted one is found in place of its predecessor.
 """
 
 from __future__ import annotations
@@ -102,8 +102,9 @@ class Ports:
     ) -> ProcessRef[Any] | None:
         """Start a worker for `job` under its supervisor, and return its ref.
 
-        Returns None while the supervisor is being restarted: then `late(ref)` is called when the worker has begun, on
-        any thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot be started.
+        Returns None while the supervisor is being restarted: then `late(ref)` is called when the worker has
+        begun, on any thread. `lost(why, begun)` is called once if the worker ends without an answer or cannot
+        be started.
         """
         if isinstance(job, ModelJob):
             name: str = ADAPTERS

@@ -147,8 +147,9 @@ class WorkerLost(Signal):
 
 
 class ModelJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One model call for an adapter actor: send `request` with `call`, and its events to `session`. With `stays` the
-    actor waits for another job afterwards. The adapter's code runs in a copy of the caller's `context`.
+    """One model call for an adapter actor: send `request` with `call`, and its events to `session`. With
+    `stays` the actor waits for another job afterwards. The adapter's code runs in a copy of the caller's
+    `context`.
     """
 
     token: int
@@ -196,12 +197,12 @@ class Continue(msgspec.Struct, frozen=True):
 
 
 class ToolJob(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One tool run for a tool actor: call `work` (the handler, then settling its outcome), or await it on `loop`.
-    `cancel` tells a handler that nobody waits for it any more; thread: any.
+    """One tool run for a tool actor: call `work` (the handler, then settling its outcome), or await it on
+    `loop`. `cancel` tells a handler that nobody waits for it any more; thread: any.
 
-    There is a `claim` if the user's policy or encoder takes part in settling. These are called once: by the worker,
-    after the handler, or by the session, when it gives up on the worker. Whoever acquires the lock first may; `work` is
-    then called with a function that acquires it and reports `HandlerDone`.
+    There is a `claim` if the user's policy or encoder takes part in settling. These are called once: by the
+    worker, after the handler, or by the session, when it gives up on the worker. Whoever acquires the lock
+    first may; `work` is then called with a function that acquires it and reports `HandlerDone`.
     """
 
     token: int

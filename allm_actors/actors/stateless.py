@@ -1,7 +1,7 @@
 """The process-wide host, and the turns it runs outside any named session.
 
-Rule of this file: made when first asked for, started at the first call, stopped at interpreter exit. A forked child
-makes its own.
+Rule of this file: made when first asked for, started at the first call, stopped at interpreter exit. A forked
+child makes its own.
 """
 
 from __future__ import annotations

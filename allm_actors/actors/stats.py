@@ -1,7 +1,7 @@
 """How busy a host is, in numbers for monitoring.
 
-Rule of this file: callable on any thread. No process is asked, so nothing is disturbed and nothing waits; a number may
-be out of date by the time it is returned.
+Rule of this file: callable on any thread. No process is asked, so nothing is disturbed and nothing waits; a
+number may be out of date by the time it is returned.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ __all__ = ["HostStats", "stats_of"]
 class HostStats(msgspec.Struct, frozen=True, kw_only=True):
     """How many things of each kind a host has at one moment.
 
-    `sessions`: named ones in memory, running or idle; `turns`: running, including calls without a session; `waiting`:
-    turns in the queues of sessions. `model_calls` and `tool_calls` are those that turns wait for, `other_calls` are not
-    chat. `hanging` calls were ended but still run, on their threads (see `max_zombies` of `Host`) or event loops.
+    `sessions`: named ones in memory, running or idle; `turns`: running, including calls without a session;
+    `waiting`: turns in the queues of sessions. `model_calls` and `tool_calls` are those that turns wait for,
+    `other_calls` are not chat. `hanging` calls were ended but still run, on their threads (see `max_zombies`
+    of `Host`) or event loops.
     """
 
     sessions: int = 0

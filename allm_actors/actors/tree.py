@@ -8,8 +8,9 @@
         └── sessions    one SessionActor per session; restarted, with its stored state.
                         One CallActor per call that is not chat; never restarted
 
-Rule of this file: sessions, adapters and supervisors never block and run on the thread of one event loop, so that data
-from a socket reaches the session without a hop between threads; the store and blocking tools have threads.
+Rule of this file: sessions, adapters and supervisors never block and run on the thread of one event loop, so
+that data from a socket reaches the session without a hop between threads; the store and blocking tools have
+threads.
 """
 
 from __future__ import annotations

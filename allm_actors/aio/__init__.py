@@ -1,7 +1,7 @@
 """The facade, awaitable: the same calls for code that runs on an event loop.
 
-Rule of this file: nothing is implemented twice. Asynchronous tools run on the caller's loop; everything else is as in
-the facade.
+Rule of this file: nothing is implemented twice. Asynchronous tools run on the caller's loop; everything else
+is as in the facade.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sessions as plain values, awaitable: the same calls for code that runs on an event loop.
 
-Rule of this file: nothing is implemented twice. What asks no model at once (`submit_tool_result`, `recover`, opening a
-stream) is not awaited.
+Rule of this file: nothing is implemented twice. What asks no model at once (`submit_tool_result`, `recover`,
+opening a stream) is not awaited.
 """
 
 from __future__ import annotations

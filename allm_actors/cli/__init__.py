@@ -1,7 +1,7 @@
 """The command `allm`: talk to a model, ask it once, list sessions and providers.
 
-Rule of this file: importing it costs no more than argparse; what a command needs is imported when it runs. An expected
-failure is one line that says what to do; only a bug in this program itself shows a traceback.
+Rule of this file: importing it costs no more than argparse; what a command needs is imported when it runs. An
+expected failure is one line that says what to do; only a bug in this program itself shows a traceback.
 
     0 it worked    1 the provider or the turn failed    2 the command line is wrong    130 Ctrl-C
 """

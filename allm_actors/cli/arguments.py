@@ -1,7 +1,7 @@
 """The command line, as argparse knows it.
 
-Rule of this file: it defines what may be typed, and reads nothing but the command line and the two environment
-variables that name defaults.
+Rule of this file: it defines what may be typed, and reads nothing but the command line and the two
+environment variables that name defaults.
 """
 
 from __future__ import annotations

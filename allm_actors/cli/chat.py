@@ -1,7 +1,7 @@
 """`allm chat`: a conversation at the prompt.
 
-Rule of this file: one turn at a time, and however a turn ends, the prompt comes back. Ctrl-C during a turn ends
-the turn; the session keeps what was said.
+Rule of this file: one turn at a time, and however a turn ends, the prompt comes back. Ctrl-C during a turn
+ends the turn; the session keeps what was said.
 """
 
 from __future__ import annotations

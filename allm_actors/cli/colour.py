@@ -1,7 +1,7 @@
 """Colour for terminals: which streams want it, and how a text gets it.
 
-Rule of this file: pure. Without colour the text is the same, and what a model or a tool wrote can never control the
-terminal.
+Rule of this file: pure. Without colour the text is the same, and what a model or a tool wrote can never
+control the terminal.
 
 Source: https://no-color.org; https://force-color.org; ECMA-48, "SGR, Select Graphic Rendition".
 """

@@ -1,7 +1,7 @@
 """`allm sessions`: what a store holds.
 
-Rule of this file: it only reads; if the default store does not exist yet, it counts as empty. A damaged session does
-not hide the others.
+Rule of this file: it only reads; if the default store does not exist yet, it counts as empty. A damaged
+session does not hide the others.
 """
 
 from __future__ import annotations

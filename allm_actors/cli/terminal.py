@@ -1,7 +1,7 @@
 """The three standard streams of a command.
 
-Rule of this file: only this file reads from and writes to streams. Control characters in text that a model or a tool
-wrote are made visible on a terminal; a file or a pipe gets the text unchanged.
+Rule of this file: only this file reads from and writes to streams. Control characters in text that a model or
+a tool wrote are made visible on a terminal; a file or a pipe gets the text unchanged.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Unwritable(Exception):
 
 
 def fill_in() -> list[str]:
-    """Open the null device for standard streams that are closed, before another file gets their descriptors. Returns
-    their names.
+    """Open the null device for standard streams that are closed, before another file gets their descriptors.
+    Returns their names.
     """
     closed = []
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):

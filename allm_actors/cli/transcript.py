@@ -1,7 +1,7 @@
 """A turn as a person reads it: text as it comes, a line for each tool that starts and ends.
 
-Rule of this file: it prints what the events say and nothing else. Text is never cut; arguments and results of tools are
-cut to one line.
+Rule of this file: it prints what the events say and nothing else. Text is never cut; arguments and results of
+tools are cut to one line.
 """
 
 from __future__ import annotations

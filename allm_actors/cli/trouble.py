@@ -1,7 +1,8 @@
 """What went wrong, in one line that says what to do, and the exit code it deserves.
 
-Rule of this file: the library's own message is used, unless its advice applies only to a program (`pass api_key=`);
-those messages have a row here. Errors never contain keys or bodies, so neither do these lines.
+Rule of this file: the library's own message is used, unless its advice applies only to a program
+(`pass api_key=`); those messages have a row here. Errors never contain keys or bodies, so neither do these
+lines.
 """
 
 from __future__ import annotations

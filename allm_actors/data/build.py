@@ -1,7 +1,7 @@
 """Short ways to write messages, requests and tools.
 
-Rule of this file: programming mistakes are refused here (a wrong option, a type without a schema); whether the values
-make sense together is for `validate` to say.
+Rule of this file: programming mistakes are refused here (a wrong option, a type without a schema); whether
+the values make sense together is for `validate` to say.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def assistant(text: str) -> Message:
 def tool_result(id: str, content: Any) -> Message:
     """The tool message that answers the call `id`; content other than text or parts is written as JSON.
 
-    A lone surrogate, as a file name may contain, becomes U+FFFD. Raises TypeError for what cannot be written as JSON.
+    A lone surrogate, as a file name may contain, becomes U+FFFD. Raises TypeError for what cannot be written
+    as JSON.
     """
     if isinstance(content, str):
         return Message(role="tool", content=utf8_of(content), tool_call_id=id)
@@ -159,9 +160,9 @@ def tool(
     `tool(shop.price)`. `tool(function, schema=…)` tells the model this schema in place of the signature's.
     `tool(name=…, description=…, schema=…, handler=…)` takes them as they are: the handler gets the arguments as one
     dict, and the `ToolContext` if it has a second parameter. Options are the other fields of `Tool`.
-    Raises TypeError for an unknown option, a missing part, a function and a handler given together, a method that is
-    not bound, or a parameter whose type JSON cannot express, and ValueError for a name that no provider accepts, or a
-    schema that contains itself.
+    Raises TypeError for an unknown option, a missing part, a function and a handler given together, a method
+    that is not bound, or a parameter whose type JSON cannot express, and ValueError for a name that no
+    provider accepts, or a schema that contains itself.
     """
     _check_options("tool", Tool, options)
     if function is not None:

@@ -1,7 +1,7 @@
 """Compact tools: what a model sees of a tool until it asks for more.
 
-Rule of this file: pure and deterministic, so that every request of a run has the same tools and a provider's prompt
-cache stays valid. What is sent is a stub; what is executed is the tool itself.
+Rule of this file: pure and deterministic, so that every request of a run has the same tools and a provider's
+prompt cache stays valid. What is sent is a stub; what is executed is the tool itself.
 
     a tool                                 what the model is sent
     -------------------------------------  ---------------------------------------------------------------------------

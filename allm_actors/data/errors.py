@@ -14,8 +14,9 @@
     ├── UnwrapError         a response without plain text to unwrap
     └── SessionStatusError  (also a ValueError) illegal for the session's status
 
-Rule of this file: `reason` is one of a closed set, `message` names the thing and what to do, and no key and no body is
-ever part of an error. Two errors with equal fields are equal. `cause` and `metadata` hold plain data only.
+Rule of this file: `reason` is one of a closed set, `message` names the thing and what to do, and no key and
+no body is ever part of an error. Two errors with equal fields are equal. `cause` and `metadata` hold plain
+data only.
 """
 
 from __future__ import annotations
@@ -148,8 +149,8 @@ class EngineError(AllmError):
 class AdapterError(AllmError):
     """The provider refused, failed or could not be reached. `status` is the HTTP status, `retry_after_ms` milliseconds.
 
-    `request_id` is that of the call, or None. In the subclasses below it is not a field of its own: it is read from
-    `metadata["request_id"]` when the error is made.
+    `request_id` is that of the call, or None. In the subclasses below it is not a field of its own: it is
+    read from `metadata["request_id"]` when the error is made.
     """
 
     kind = "adapter error"

@@ -1,7 +1,7 @@
 """The requests of one turn, each of which extends the messages of the previous one.
 
-Rule of this file: the verdict on every request is that of `validate`. A valid request leaves no call open, so later
-messages cannot make its own invalid: only the new ones have to be checked.
+Rule of this file: the verdict on every request is that of `validate`. A valid request leaves no call open, so
+later messages cannot make its own invalid: only the new ones have to be checked.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ __all__ = ["Growing"]
 
 
 class Growing:
-    """Builds such requests and remembers which messages were valid; the other fields are those of `request`. Thread:
-    one at a time.
+    """Builds such requests and remembers which messages were valid; the other fields are those of `request`.
+    Thread: one at a time.
     """
 
     __slots__ = ("_request", "_valid")

@@ -1,6 +1,7 @@
 """Removes from texts what looks like a key.
 
-Rule of this file: when in doubt it removes. Losing a word that only looks like a key costs less than leaking a key.
+Rule of this file: when in doubt it removes. Losing a word that only looks like a key costs less than leaking
+a key.
 """
 
 from __future__ import annotations

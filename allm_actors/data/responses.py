@@ -18,8 +18,8 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "error"
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call consumed: tokens as counts, costs in USD. `input_tokens` includes tokens read from a cache or written
-    to it.
+    """What a call consumed: tokens as counts, costs in USD. `input_tokens` includes tokens read from a cache
+    or written to it.
     """
 
     input_tokens: int | None = None

@@ -38,8 +38,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
         return self.add(Message(role="user", content=text))
 
     def add_tool_result(self, id: str, content: Content) -> Session:
-        """This session with a tool message appended, its content unchanged. Pending calls stay pending: answer them
-        with `submit_tool_result`.
+        """This session with a tool message appended, its content unchanged. Pending calls stay pending:
+        answer them with `submit_tool_result`.
         """
         return self.add(Message(role="tool", content=content, tool_call_id=id))
 

@@ -36,9 +36,10 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
     `schema` is a JSON Schema object; its keys become text and its enum members their values. `manual` tools are handed
     to the caller instead of being run. `timeout` is in seconds from the moment the handler starts; None takes the
-    call's `tool_timeout`. Raises TypeError for a `manual` or a `compact` that is not a bool, a `handler` that is not
-    callable, a `summary` that is no text and a `metadata` that is no dict; ValueError for an invalid `timeout`,
-    `isolation` or `effect`, or a schema that contains itself. Everything else is checked by `validate`.
+    call's `tool_timeout`. Raises TypeError for a `manual` or a `compact` that is not a bool, a `handler` that
+    is not callable, a `summary` that is no text and a `metadata` that is no dict; ValueError for an invalid
+    `timeout`, `isolation` or `effect`, or a schema that contains itself. Everything else is checked by
+    `validate`.
     """
 
     name: str
@@ -80,7 +81,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     def run(self, arguments: Any, context: Any) -> Any:
         """Call the handler as the library does: with these arguments, and with the context if it takes it.
 
-        A coroutine function returns a coroutine. Raises what the handler raises; ToolError(`not_found`) without one.
+        A coroutine function returns a coroutine. Raises what the handler raises; ToolError(`not_found`)
+        without one.
         """
         if self.handler is None:
             text = f"tool {self.name!r} has no handler; give it one, or make it manual"

@@ -1,7 +1,8 @@
 """Lone surrogates, which UTF-8 cannot encode: finding and replacing them.
 
-Rule of this file: pure. They come from file names (PEP 383), from cut streams and from other languages' strings. In
-data from outside they are replaced by U+FFFD, as `bytes.decode` does; in a caller's own values they are refused.
+Rule of this file: pure. They come from file names (PEP 383), from cut streams and from other languages'
+strings. In data from outside they are replaced by U+FFFD, as `bytes.decode` does; in a caller's own values
+they are refused.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def utf8_of(value: str) -> str: ...
 @overload
 def utf8_of(value: Any) -> Any: ...
 def utf8_of(value: Any) -> Any:
-    """The value with U+FFFD for each lone surrogate in its texts, also inside lists and dicts, keys included. Tuples
-    become lists.
+    """The value with U+FFFD for each lone surrogate in its texts, also inside lists and dicts, keys included.
+    Tuples become lists.
     """
     if isinstance(value, str):
         if value.isascii() or is_utf8(value):

@@ -38,10 +38,11 @@ __all__ = [
 class Call:
     """Everything about one call that is not the request.
 
-    `options` are the engine's `adapter_opts`, overridden by the call's. `stream_timeout` is the longest silence and
-    `request_timeout` the longest call, in seconds; None takes the adapter's default. `cursor_key` tells scripted
-    adapters which engine calls. Without a `transport` the adapter uses its own. `kept` begins empty and belongs to the
-    adapter: what it puts there in one attempt, it finds in the next attempt of the same call.
+    `options` are the engine's `adapter_opts`, overridden by the call's. `stream_timeout` is the longest
+    silence and `request_timeout` the longest call, in seconds; None takes the adapter's default. `cursor_key`
+    tells scripted adapters which engine calls. Without a `transport` the adapter uses its own. `kept` begins
+    empty and belongs to the adapter: what it puts there in one attempt, it finds in the next attempt of the
+    same call.
     """
 
     request_id: str

@@ -1,8 +1,9 @@
 """One call that is not streamed: its chunks, its retries, and the merged response.
 
 Rule of this file: pure. It is a sequence inside one process, so it is a generator: it yields the one thing it waits
-for (`Ask` or `Pause`) and is sent the outcome (`Answered`, `Failed`, or whether there was time for the pause). Only
-embeddings have more than one chunk of inputs: one after the other, each with attempts of its own.
+for (`Ask` or `Pause`) and is sent the outcome (`Answered`, `Failed`, or whether there was time for the
+pause). Only embeddings have more than one chunk of inputs: one after the other, each with attempts of its
+own.
 """
 
 from __future__ import annotations

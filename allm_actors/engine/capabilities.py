@@ -1,7 +1,8 @@
 """The capabilities besides chat, as data.
 
-Rule of this file: a capability is one row. Its adapter is a slot of the engine, and no slot stands in for another; how
-calls are made, retried, timed, measured and cancelled is the same for all of them, and elsewhere.
+Rule of this file: a capability is one row. Its adapter is a slot of the engine, and no slot stands in for
+another; how calls are made, retried, timed, measured and cancelled is the same for all of them, and
+elsewhere.
 
 Source for `patience`, in seconds: how long providers take at most for their largest requests (their API references,
 2026-09).
@@ -51,10 +52,10 @@ __all__ = ["CAPABILITIES", "Capability", "asking", "edit_of", "request_of", "var
 class Capability:
     """One row: its telemetry span, its public function, its slots, the adapter's method, its types, and its rules.
 
-    `door` is the public function, `field` the request's field that its first argument fills. With `engine_model` the
-    engine's model is used where the slot has none. `validated` says whether a request is checked before it is sent.
-    `patience` is the longest call, in seconds, unless `request_timeout` says otherwise. `stream_method` is the
-    adapter's streaming method, if there is one.
+    `door` is the public function, `field` the request's field that its first argument fills. With
+    `engine_model` the engine's model is used where the slot has none. `validated` says whether a request is
+    checked before it is sent. `patience` is the longest call, in seconds, unless `request_timeout` says
+    otherwise. `stream_method` is the adapter's streaming method, if there is one.
     """
 
     span: str
@@ -171,9 +172,9 @@ def request_of(
 ) -> Any:
     """The request of a call: `given` itself if it is one, otherwise one made of it and these fields.
 
-    Raises TypeError for a field that does not exist, naming the nearest one (or the nearest of `others`, the call's
-    other options), for a value that no provider could take, and for fields beside a whole request; ValueError for an
-    image without a valid source.
+    Raises TypeError for a field that does not exist, naming the nearest one (or the nearest of `others`, the
+    call's other options), for a value that no provider could take, and for fields beside a whole request;
+    ValueError for an image without a valid source.
     """
     cls = capability.request
     known = [name for name in cls.__struct_fields__ if name != capability.field]

@@ -33,11 +33,12 @@ class Provider:
     """A provider: its name, its wire format, its base URL, and the environment variables of its key and base URL.
 
     `dialect` is a module of `engine/dialects`; `key_header` is the header that carries the key, as a bearer token when
-    it is `authorization`. `dialects` are other dialects for models whose names match a pattern, see `routes`. `paths`
-    are endpoints, by dialect, that differ from the dialect's own; `{model}` in them is the model's name. `signer` is a
-    module of `engine` that signs requests where there is no key. A `{region}` or `{project}` in the base URL is taken
-    from `adapter_opts`, or from the first of its environment variables in `places` that is set. `headers` are filled
-    from an option of `adapter_opts`, or from an environment variable.
+    it is `authorization`. `dialects` are other dialects for models whose names match a pattern, see `routes`.
+    `paths` are endpoints, by dialect, that differ from the dialect's own; `{model}` in them is the model's
+    name. `signer` is a module of `engine` that signs requests where there is no key. A `{region}` or
+    `{project}` in the base URL is taken from `adapter_opts`, or from the first of its environment variables
+    in `places` that is set. `headers` are filled from an option of `adapter_opts`, or from an environment
+    variable.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """An engine in the Elixir library's encoding: modules by their full names, options as pairs, delays in milliseconds.
 
-Rule of this file: what has a counterpart is converted both ways; a name or a delay without a counterpart there is
-written unchanged, so that nothing is lost.
+Rule of this file: what has a counterpart is converted both ways; a name or a delay without a counterpart
+there is written unchanged, so that nothing is lost.
 
 Source: the modules under `ALLM.Providers`, and the settings of `ALLM.Retry` (ALLM 0.6).
 """

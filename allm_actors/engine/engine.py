@@ -1,8 +1,8 @@
 """Engines: adapter, model, tools and defaults as one immutable value.
 
 Rule of this file: an engine is configuration. It opens nothing, knows no key, and every change is a new
-engine with the same `id`, by which scripted adapters tell engines apart. An engine decoded from data without an `id`
-has none, so that decoding the same data again gives an equal one.
+engine with the same `id`, by which scripted adapters tell engines apart. An engine decoded from data without
+an `id` has none, so that decoding the same data again gives an equal one.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class Engine:
     """Configuration for model calls.
 
     `adapter` is a name (`"openai"`), a name with a model (`"openai:gpt-4.1-mini"`) or an `Adapter`. `params` are
-    default options of every call, `context` is passed to tool handlers, `adapter_opts` to the adapter (`base_url`,
-    `headers`, …). `retry` is `"default"`, False or a mapping such as `{"max_attempts": 5, "max_delay": 60.0}`; delays
-    are seconds. `model` is a name, or a `ModelRef` of your own: then a request that the model cannot serve is refused
-    before it is sent, and costs are filled in. Capabilities besides chat have slots of their own, an adapter and a
-    model each: `image_adapter` and `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter sets both.
+    default options of every call, `context` is passed to tool handlers, `adapter_opts` to the adapter
+    (`base_url`, `headers`, …). `retry` is `"default"`, False or a mapping such as
+    `{"max_attempts": 5, "max_delay": 60.0}`; delays are seconds. `model` is a name, or a `ModelRef` of your
+    own: then a request that the model cannot serve is refused before it is sent, and costs are filled in.
+    Capabilities besides chat have slots of their own, an adapter and a model each: `image_adapter` and
+    `image_model`, `embed_adapter`, …; `"openai:gpt-image-1"` as an adapter sets both.
 
     Raises TypeError for an unknown field, a value of the wrong kind, or a key (pass `api_key=` with the call), and
     `EngineError("invalid_engine")` for two tools of one name.

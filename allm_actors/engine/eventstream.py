@@ -1,8 +1,8 @@
 r"""Bytes to the frames of AWS's event stream, in any chunking.
 
 Rule of this file: total, linear and bounded. No bytes make it raise, no chunking changes what it yields, and no byte is
-copied more than a few times. A wrong checksum, an impossible length or an unreadable header ends the stream: after one
-of these no frame boundary can be trusted, so nothing follows.
+copied more than a few times. A wrong checksum, an impossible length or an unreadable header ends the stream:
+after one of these no frame boundary can be trusted, so nothing follows.
 
     bytes   4 length of all   4 length of headers   4 CRC-32 of these eight
             headers: each 1 length of name, name, 1 type, value

@@ -1,8 +1,8 @@
 """The scripted provider: its answers are written in advance.
 
 Rule of this file: a call is opened at once and read lazily. Opening checks the whole script, moves the cursor
-and records the call; reading yields what the script says and has no side effects, so the same script plays in a
-test, in an actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
+and records the call; reading yields what the script says and has no side effects, so the same script plays in
+a test, in an actor and in virtual time. What an entry means is in `allm_actors.engine.script`.
 
 `adapter_opts`: `script` (one reply) or `scripts` (one per call), `stream_script` (either form, used before both),
 `usage` (over the script's), `request_id` (the response's, over the call's), `record` (a list or a callable that gets
@@ -191,8 +191,8 @@ class FakeAdapter:
 
 
 def show(options: Mapping[str, Any], name: str, seen: Any) -> None:
-    """Append `seen` to the option of this name if it is a list, or call it if it is callable. Raises TypeError for any
-    other kind of option.
+    """Append `seen` to the option of this name if it is a list, or call it if it is callable. Raises
+    TypeError for any other kind of option.
     """
     to = options.get(name)
     if to is None:

@@ -1,8 +1,8 @@
 """A handler in an operating system process of its own, which can be killed, and may crash.
 
-Rule of this file: a new interpreter for each call. Only the function's import path, the arguments, and what it returned
-or raised are passed, pickled. Nothing is inherited: no thread, no lock, no open file. The child ends when it has
-answered, when it is killed, and when its parent is gone for any reason.
+Rule of this file: a new interpreter for each call. Only the function's import path, the arguments, and what
+it returned or raised are passed, pickled. Nothing is inherited: no thread, no lock, no open file. The child
+ends when it has answered, when it is killed, and when its parent is gone for any reason.
 """
 
 from __future__ import annotations

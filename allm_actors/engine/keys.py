@@ -84,8 +84,8 @@ def configure(
 ) -> None:
     """Set the configured keys by provider, and whether a `.env` file (default: of the working directory) is read.
 
-    A key of None is ignored. Raises TypeError for what is no mapping, a provider that is no text, and a key of any
-    other type.
+    A key of None is ignored. Raises TypeError for what is no mapping, a provider that is no text, and a key
+    of any other type.
     """
     global _config, _dotenv_path, _dotenv, _dotenv_trouble  # noqa: PLW0603 - process-wide, like the environment
     _check_keys(keys)

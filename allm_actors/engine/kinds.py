@@ -1,7 +1,8 @@
 """The kind of value each option takes, checked before anything is started.
 
-Rule of this file: one row for each option whose wrong value would otherwise be found late, inside other code, or never.
-The row says what the option must be, worded for the error message. None is not checked: it means "not given".
+Rule of this file: one row for each option whose wrong value would otherwise be found late, inside other code,
+or never. The row says what the option must be, worded for the error message. None is not checked: it means
+"not given".
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ def check_kinds(options: Mapping[str, Any]) -> None:
 
 
 def check_model(model: object) -> None:
-    """Raises ValueError for a name that cannot be sent, and TypeError for a `ModelRef` with a field that must be a
-    mapping and is not, or a price that is no number.
+    """Raises ValueError for a name that cannot be sent, and TypeError for a `ModelRef` with a field that must
+    be a mapping and is not, or a price that is no number.
     """
     name = model.id if isinstance(model, ModelRef) else model
     if isinstance(name, str) and not is_utf8(name):

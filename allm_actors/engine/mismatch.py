@@ -1,7 +1,8 @@
 """Whether the response of a call that is not chat matches its request.
 
-Rule of this file: pure, and applied to every adapter's response, bundled or not. An unjudged item must not count as
-clean, nor a vector as that of another text; so a response with a missing, surplus or unassignable piece is invalid.
+Rule of this file: pure, and applied to every adapter's response, bundled or not. An unjudged item must not
+count as clean, nor a vector as that of another text; so a response with a missing, surplus or unassignable
+piece is invalid.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
     orchestration   how the loop runs: mode, max_turns, tool_timeout, …
     provider        everything else, verbatim in `request.options`: the provider knows what it means
 
-Rule of this file: an option whose name is nearly one of ours is refused: it would be sent to the provider and have no
-effect.
+Rule of this file: an option whose name is nearly one of ours is refused: it would be sent to the provider and
+have no effect.
 """
 
 from __future__ import annotations

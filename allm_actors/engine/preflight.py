@@ -1,7 +1,8 @@
 """Checks before a request is sent: the rules of all providers, and what a model is known not to support.
 
-Rule of this file: pure. Only what a `ModelRef` says of a model counts: without one, or where it is silent, everything
-is allowed; all failures are listed at once. `tool_choice` is normalized in the same way for every dialect:
+Rule of this file: pure. Only what a `ModelRef` says of a model counts: without one, or where it is silent,
+everything is allowed; all failures are listed at once. `tool_choice` is normalized in the same way for every
+dialect:
 
     tool_choice                                    becomes
     ---------------------------------------------  -------------------------------------------------------------

@@ -1,7 +1,8 @@
 """How servers of one dialect differ, as data.
 
-Rule of this file: values only. A provider's deviation is a value in its row of the catalogue; its effect is implemented
-once, in the dialect, in `dialects/parameters` for the fields of a chat completion, and in `remote/options` for headers.
+Rule of this file: values only. A provider's deviation is a value in its row of the catalogue; its effect is
+implemented once, in the dialect, in `dialects/parameters` for the fields of a chat completion, and in
+`remote/options` for headers.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ __all__ = ["Header", "Quirks"]
 class Quirks:
     """How a server differs from the reference server of its dialect.
 
-    `include_usage`: whether usage in a stream must be requested with `stream_options`; some servers always send it and
-    refuse the field. `max_tokens`: the name of that field; with None it depends on the model's name. `prompt_cache`:
-    which of `key` and `retention` the server has a field for; it may refuse the other. `sealed_reasoning`: a pattern of
-    the names of models that return sealed thoughts on request, to be sent back. `thoughts_back`: the field of a chat
-    message in which a server wants the model's thoughts back, because it does not keep them. `documents`: how a chat
-    message holds one: as a `file`, or as one that may be a URL, or as a `document_url`; None: not at all. `call_ids`: a
-    pattern of the ids that calls may have; None is any. `call_ids_of`: the same, for vendors whose models accept fewer.
-    `many_vendors`: whether it serves models of several vendors, which do not accept each other's thoughts.
-    `after_answers`: text of an assistant message to insert between a tool's answer and a user's message, for a server
-    that refuses the one directly after the other.
+    `include_usage`: whether usage in a stream must be requested with `stream_options`; some servers always
+    send it and refuse the field. `max_tokens`: the name of that field; with None it depends on the model's
+    name. `prompt_cache`: which of `key` and `retention` the server has a field for; it may refuse the other.
+    `sealed_reasoning`: a pattern of the names of models that return sealed thoughts on request, to be sent
+    back. `thoughts_back`: the field of a chat message in which a server wants the model's thoughts back,
+    because it does not keep them. `documents`: how a chat message holds one: as a `file`, or as one that may
+    be a URL, or as a `document_url`; None: not at all. `call_ids`: a pattern of the ids that calls may have;
+    None is any. `call_ids_of`: the same, for vendors whose models accept fewer. `many_vendors`: whether it
+    serves models of several vendors, which do not accept each other's thoughts. `after_answers`: text of an
+    assistant message to insert between a tool's answer and a user's message, for a server that refuses the
+    one directly after the other.
 
-    For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field. `refuses`:
-    fields that it does not know. `most`: how many items a field may list. `words`: the values that a field may have.
-    `ranges`: its least and greatest number. `only_for`: a pattern of the models that have a field; for the others it is
-    left out, so that one set of options serves models with and without it.
+    For the fields of a chat completion, by the caller's names: `renames`: the server's name of a field.
+    `refuses`: fields that it does not know. `most`: how many items a field may list. `words`: the values that
+    a field may have. `ranges`: its least and greatest number. `only_for`: a pattern of the models that have a
+    field; for the others it is left out, so that one set of options serves models with and without it.
     """
 
     include_usage: bool = True

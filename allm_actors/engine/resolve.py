@@ -1,5 +1,5 @@
-"""Which model, tools and options a call uses: the call's override those of its request, which override the engine's.
-Only for the model the request comes first.
+"""Which model, tools and options a call uses: the call's override those of its request, which override the
+engine's. Only for the model the request comes first.
 
 Rule of this file: None never overrides a value; where an option goes is in `places`.
 """
@@ -84,8 +84,8 @@ def step_request(
 ) -> Request:
     """The request of one step: the thread, the resolved model and tools, and the options for the model.
 
-    `tools` replaces the resolved ones (a second structured pass sends none). `parts` are the call's sorted options, if
-    the caller has them already (`parts_of`). Raises as `split` does.
+    `tools` replaces the resolved ones (a second structured pass sends none). `parts` are the call's sorted
+    options, if the caller has them already (`parts_of`). Raises as `split` does.
     """
     parts = parts_of(engine, options) if parts is None else parts
     given = resolve_tools(engine, options) if tools is None else list(tools)
@@ -171,8 +171,8 @@ def prompt_cache_of(engine: Engine, options: Mapping[str, Any]) -> Any:
     """The call's prompt cache option, else that of the engine's `params`; never a mix of both.
 
     Shape: None, or `{"key": text or None, "retention": "short" or "long"}`. True, `{}` and `[]` mean the session's id
-    as the key and a short retention; None and False turn off what the engine's `params` say. Any other shape is
-    kept unchanged, for `validate` to refuse.
+    as the key and a short retention; None and False turn off what the engine's `params` say. Any other shape
+    is kept unchanged, for `validate` to refuse.
     """
     wanted = options.get("prompt_cache") if "prompt_cache" in options else engine.params.get("prompt_cache")
     if wanted is None or wanted is False:

@@ -19,9 +19,9 @@ __all__ = ["DEFAULT", "NEVER", "RetryPolicy", "next_delay", "policy_of"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often to retry, and after which delays, in seconds. `retry_on` holds HTTP statuses, error reasons, and phases
-    such as `connect`, for a connection that could not be opened. An error at the beginning of a stream with status 200
-    counts by its reason: `rate_limited` as 429, `provider_unavailable` as 503.
+    """How often to retry, and after which delays, in seconds. `retry_on` holds HTTP statuses, error reasons,
+    and phases such as `connect`, for a connection that could not be opened. An error at the beginning of a
+    stream with status 200 counts by its reason: `rate_limited` as 429, `provider_unavailable` as 503.
     """
 
     max_attempts: int = 3

@@ -1,10 +1,10 @@
 """Which of a provider's endpoints a request goes to, and so which dialect it is written in.
 
-Rule of this file: pure. The endpoint is the one that the caller names, else the one of the row's pattern that the
-model's name matches, else that of the row's own dialect.
+Rule of this file: pure. The endpoint is the one that the caller names, else the one of the row's pattern that
+the model's name matches, else that of the row's own dialect.
 
-Source: OpenAI fully supports tools and thoughts of its reasoning models only at `/responses`; other servers that have
-this endpoint have it in addition to the one for chat.
+Source: OpenAI fully supports tools and thoughts of its reasoning models only at `/responses`; other servers
+that have this endpoint have it in addition to the one for chat.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Script entries to events.
 
 Rule of this file: pure, and strict: an entry that is not in the table is refused before anything is played, and so is
-one with too many, too few or wrong values. The explanation is made only when an error is caught, so that a valid script
-pays nothing for it.
+one with too many, too few or wrong values. The explanation is made only when an error is caught, so that a
+valid script pays nothing for it.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ def _play(entries: Sequence[Any], stage: _Stage) -> _Stage:
 def _renamed(places: Sequence[int], own: Mapping[int, str]) -> dict[str, str]:
     """New ids for numbered calls whose id another call of the script has been given explicitly.
 
-    They get the numbers that calls with an explicit id leave unused, of which there are enough: so all numbers stay
-    within the script's range and do not clash with the next script's.
+    They get the numbers that calls with an explicit id leave unused, of which there are enough: so all
+    numbers stay within the script's range and do not clash with the next script's.
     """
     taken = set(own.values())
     clashing = [f"c{place}" for place in places if place not in own and f"c{place}" in taken]

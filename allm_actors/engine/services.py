@@ -1,10 +1,11 @@
 """Which providers have capabilities besides chat, as data.
 
-Rule of this file: a capability of a provider is one row. It names the dialect and the provider's limits; what differs
-between servers of one dialect is a value in the row, never a branch on a name.
+Rule of this file: a capability of a provider is one row. It names the dialect and the provider's limits; what
+differs between servers of one dialect is a value in the row, never a branch on a name.
 
-Source: each provider's API reference (2026-09), and recorded exchanges with it. Mistral's and Ollama's references give
-no maximum of inputs: Mistral refuses the 257th ("Too many inputs in request"), Ollama's number is our choice.
+Source: each provider's API reference (2026-09), and recorded exchanges with it. Mistral's and Ollama's
+references give no maximum of inputs: Mistral refuses the 257th ("Too many inputs in request"), Ollama's
+number is our choice.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ __all__ = ["SERVICES", "Service", "ServiceDialect", "Vectors", "services_for"]
 class Vectors:
     """How a server of OpenAI's embeddings format differs: which fields it has, and their names.
 
-    `task_types` maps our task types to its own; without `task_field` it has none. With `truncation` it can be told not
-    to truncate a text that is too long. `fixed` are models whose vectors have only one length.
+    `task_types` maps our task types to its own; without `task_field` it has none. With `truncation` it can be
+    told not to truncate a text that is too long. `fixed` are models whose vectors have only one length.
     """
 
     dimensions: str = "dimensions"
@@ -41,8 +42,8 @@ class Vectors:
 class Service:
     """One capability of one provider: `span` names the capability, `dialect` is a module of `engine/dialects`.
 
-    `model` is the default model; None leaves it to the server. `most` is how many inputs one request may have,
-    `operations` are the image operations. `streamed` says whether the answer can be streamed.
+    `model` is the default model; None leaves it to the server. `most` is how many inputs one request may
+    have, `operations` are the image operations. `streamed` says whether the answer can be streamed.
     """
 
     provider: Provider

@@ -1,8 +1,8 @@
 """Blocking work, run on a thread for code on an event loop.
 
-Rule of this file: a new daemon thread for each piece of work. Not one of the loop's executor: those are few, a hanging
-one makes others wait, and the end of the loop and of the interpreter waits for all of them. If the machine cannot start
-a thread, it is tried again for some seconds.
+Rule of this file: a new daemon thread for each piece of work. Not one of the loop's executor: those are few,
+a hanging one makes others wait, and the end of the loop and of the interpreter waits for all of them. If the
+machine cannot start a thread, it is tried again for some seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a model's answer adds to the conversation.
 
-Rule of this file: a thread contains a tool call only if it contains, or will contain, its result, because a provider
-refuses anything else. Calls that will not be run are kept in the message's metadata, under `unexecuted_tool_calls`.
+Rule of this file: a thread contains a tool call only if it contains, or will contain, its result, because a
+provider refuses anything else. Calls that will not be run are kept in the message's metadata, under
+`unexecuted_tool_calls`.
 
     the answer                                    the assistant message                    metadata
     --------------------------------------------  ---------------------------------------  ---------------------------
@@ -39,8 +40,9 @@ REJECTED = "rejected"
 def whole(response: Response, unfinished: frozenset[str], repeated: str | None = None) -> Response:
     """The response as a step uses it: an answer with an unusable ending becomes an error, which is never retried.
 
-    Calls named in `unfinished` were cut off: they are marked, so that no handler gets their partial arguments. A call
-    is answered by its id alone: if two calls have the same id (`repeated`), or one has none, no call is run.
+    Calls named in `unfinished` were cut off: they are marked, so that no handler gets their partial
+    arguments. A call is answered by its id alone: if two calls have the same id (`repeated`), or one has
+    none, no call is run.
     """
     match response.finish_reason:
         case "stop" | "length" | "content_filter":

@@ -1,6 +1,7 @@
 """A stream of speech, or of a transcription, folded to the response that a call without streaming would give.
 
-Rule of this file: half an answer is no answer. A stream that broke off folds to its error, which says how far it came.
+Rule of this file: half an answer is no answer. A stream that broke off folds to its error, which says how far
+it came.
 """
 
 from __future__ import annotations

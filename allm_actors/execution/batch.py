@@ -10,11 +10,12 @@ Rule of this file: a batch is a frozen value, and each call is in exactly one of
     that the user's code settles         settling   it is settled; or the worker that settles it crashes or times out
     that has its tool message            answered   never
 
-Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without required arguments
-fail before any worker: they go to `settling`, or, if no user code takes part in settling, to `answered` at once.
-At most `max_concurrency` calls are started and not answered at any time. A call whose worker crashed in the handler is
-run once more if its tool's `effect` allows running it twice; no other call is ever run twice. The user's policy is
-called once: if it does not complete, a call that failed halts the chat with its own error.
+Calls of unknown tools, calls whose arguments are no JSON object, and calls of compact tools without required
+arguments fail before any worker: they go to `settling`, or, if no user code takes part in settling, to
+`answered` at once. At most `max_concurrency` calls are started and not answered at any time. A call whose
+worker crashed in the handler is run once more if its tool's `effect` allows running it twice; no other call
+is ever run twice. The user's policy is called once: if it does not complete, a call that failed halts the
+chat with its own error.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ T = TypeVar("T")
 
 
 class Settling(msgspec.Struct, frozen=True):
-    """A call that the user's policy or encoder is settling, with the `error` it failed with, if it did. `started`: the
-    stream's reader has seen it start.
+    """A call that the user's policy or encoder is settling, with the `error` it failed with, if it did.
+    `started`: the stream's reader has seen it start.
     """
 
     call: ToolCall
@@ -66,8 +67,8 @@ class Settling(msgspec.Struct, frozen=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of every call of a step. `thread` ends with the assistant message that makes the calls; `messages` are
-    the tool messages of the answered calls.
+    """The state of every call of a step. `thread` ends with the assistant message that makes the calls;
+    `messages` are the tool messages of the answered calls.
     """
 
     turn: int
@@ -169,8 +170,9 @@ def took_too_long(batch: Batch, call_id: str) -> Change | None:
 def close(batch: Batch, why: str, unbegun: frozenset[str] = frozenset()) -> Change:
     """Answer every open call with an error, and stop all workers; `why` is `cancelled` or `interrupted`.
 
-    Of the running calls, the `unbegun` ones were still waiting for a worker, so they were not started, unless this was
-    a second attempt after a crash. A call that is being settled is answered with its own error, if it has one.
+    Of the running calls, the `unbegun` ones were still waiting for a worker, so they were not started, unless
+    this was a second attempt after a crash. A call that is being settled is answered with its own error, if
+    it has one.
     """
     events: list[Event] = []
     working = [call_id for call_id in (*batch.running, *batch.settling) if call_id not in unbegun]

@@ -1,7 +1,7 @@
 """The loop machine's effects: what to do next.
 
-Rule of this file: one frozen class per effect, performed in the order given. Those that expect an answer name the turn
-they belong to, so that the answer can name it, too.
+Rule of this file: one frozen class per effect, performed in the order given. Those that expect an answer name
+the turn they belong to, so that the answer can name it, too.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Emit(msgspec.Struct, frozen=True):
 class CallModel(msgspec.Struct, frozen=True):
     """Call the model with this thread.
 
-    A `draft` is requested without the response format and without the finalize flag; `finalize` is requested with the
-    response format and without any tool.
+    A `draft` is requested without the response format and without the finalize flag; `finalize` is requested
+    with the response format and without any tool.
     """
 
     turn: int
@@ -70,7 +70,8 @@ class RunTool(msgspec.Struct, frozen=True):
     """Run the handler in a worker of its own, settle its result there, and answer `ToolReturned`.
 
     If user code takes part in settling, answer `HandlerEnded` before that.
-    Units: `timeout` in seconds for the handler, and again for that code, then `ToolTimedOut`; None is no limit.
+    Units: `timeout` in seconds for the handler, and again for that code, then `ToolTimedOut`; None is no
+    limit.
     """
 
     call: ToolCall
@@ -81,8 +82,9 @@ class RunTool(msgspec.Struct, frozen=True):
 
 
 class SettleError(msgspec.Struct, frozen=True):
-    """Settle an error that did not come from a worker with the user's policy and encoder (`tools.settle_error`), in a
-    worker, and answer `ToolReturned`; or `ToolCrashed`, or `ToolTimedOut` after `timeout` seconds.
+    """Settle an error that did not come from a worker with the user's policy and encoder
+    (`tools.settle_error`), in a worker, and answer `ToolReturned`; or `ToolCrashed`, or `ToolTimedOut` after
+    `timeout` seconds.
     """
 
     call: ToolCall
@@ -115,8 +117,9 @@ class ParseAnswer(msgspec.Struct, frozen=True):
 class Checkpoint(msgspec.Struct, frozen=True):
     """Have this thread stored before performing later effects.
 
-    The thread is `before` plus the `answers` so far to the `calls` of its last message, by call id. It is only built
-    when `thread` is read, because most checkpoints are superseded by a later one before they are stored.
+    The thread is `before` plus the `answers` so far to the `calls` of its last message, by call id. It is
+    only built when `thread` is read, because most checkpoints are superseded by a later one before they are
+    stored.
     """
 
     before: Thread

@@ -1,7 +1,7 @@
 """The one reducer: folds events to a response, a step's or a chat's result.
 
-Rule of this file: a synchronous call is a fold over its stream and nothing else. Folding is total: an invalid event
-changes nothing.
+Rule of this file: a synchronous call is a fold over its stream and nothing else. Folding is total: an invalid
+event changes nothing.
 
     event                                            what it changes
     ---------------------------------------------    ---------------------------------------------------------------
@@ -131,8 +131,8 @@ class Fold:
         return step_of(StepCompleted(response=response, thread=thread.add(spoken(response))), {})
 
     def left(self) -> tuple[Message, ...]:
-        """The messages that an unfinished step adds to the conversation: the calls of its answer with their results so
-        far; or the answer's text, marked as partial.
+        """The messages that an unfinished step adds to the conversation: the calls of its answer with their
+        results so far; or the answer's text, marked as partial.
         """
         response = self._receiving.response()
         if response.finish_reason == "tool_calls" and response.tool_calls:

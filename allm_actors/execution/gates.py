@@ -1,8 +1,8 @@
 """Why a chat stops after a step: the gates, in order; the first that is true decides.
 
-Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's index in the
-result, `limit` how many steps are allowed, not counting the `retries` for rejected answers. Gate 8 is evaluated
-outside, where the user's function is; `verdict` is None until it has answered.
+Rule of this file: a new reason is a new row, in the docstring and in `GATES`. `index` is the step's index in
+the result, `limit` how many steps are allowed, not counting the `retries` for rejected answers. Gate 8 is
+evaluated outside, where the user's function is; `verdict` is None until it has answered.
 
     gate  the step                             halted_reason      metadata
     ----  -----------------------------------  -----------------  ---------------------------------------------------

@@ -1,7 +1,8 @@
 """The loop machine's inputs: what happened.
 
-Rule of this file: one frozen class per kind of input. An input about another turn, about a call that is answered
-already, or one that comes twice changes nothing, so senders need not guard against stale or duplicate inputs.
+Rule of this file: one frozen class per kind of input. An input about another turn, about a call that is
+answered already, or one that comes twice changes nothing, so senders need not guard against stale or
+duplicate inputs.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class ModelFailed(msgspec.Struct, frozen=True):
 class HandlerEnded(msgspec.Struct, frozen=True):
     """A call's handler has ended, and user code now settles its outcome: a policy, an encoder, or both.
 
-    `error` is the handler's failure, if it failed. Sent only if there is such code. `ToolReturned` follows, or, if that
-    code does not complete, `ToolCrashed` or `ToolTimedOut`.
+    `error` is the handler's failure, if it failed. Sent only if there is such code. `ToolReturned` follows,
+    or, if that code does not complete, `ToolCrashed` or `ToolTimedOut`.
     """
 
     call_id: str
@@ -66,7 +67,8 @@ class HandlerEnded(msgspec.Struct, frozen=True):
 class ToolReturned(msgspec.Struct, frozen=True):
     """A call has its outcome: from the tool's worker, or from the one that settled its error.
 
-    Without a `turn` it is about the current one. Reports of a cancelled worker must be dropped before they get here.
+    Without a `turn` it is about the current one. Reports of a cancelled worker must be dropped before they
+    get here.
     """
 
     call_id: str

@@ -1,7 +1,7 @@
 """One answer, one step or one chat, as a machine: what happened goes in, what to do comes out.
 
-Rule of this file: `step` is a function of frozen values and the only place where the loop decides. An input that no row
-below handles leaves the state unchanged, the same object, without effects.
+Rule of this file: `step` is a function of frozen values and the only place where the loop decides. An input
+that no row below handles leaves the state unchanged, the same object, without effects.
 
     phase     input                      what follows
     --------  -------------------------  ---------------------------------------------------------------------------
@@ -19,12 +19,13 @@ below handles leaves the state unchanged, the same object, without effects.
     any       Cancelled                  CancelModel, CancelTool; every open call is answered; the run is over
     Finished  anything                   nothing
 
-A chat with `structured_finalize` has two passes: the loop itself, as a draft; then, if that completed, one more answer,
-asked for with a nudge and without tools. The first pass's ChatCompleted is never emitted; its turns do not count.
+A chat with `structured_finalize` has two passes: the loop itself, as a draft; then, if that completed, one
+more answer, asked for with a nudge and without tools. The first pass's ChatCompleted is never emitted; its
+turns do not count.
 
-A run whose answer must fit a type asks again for one that does not. In a chat each answer is a step of its own; for a
-step, or a single answer, the last one counts, with the usage of all. A single answer then ends with StepCompleted,
-because no other event has a field for the value.
+A run whose answer must fit a type asks again for one that does not. In a chat each answer is a step of its
+own; for a step, or a single answer, the last one counts, with the usage of all. A single answer then ends
+with StepCompleted, because no other event has a field for the value.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The rules of one run, fixed before it begins.
 
-Rule of this file: plain frozen values. User functions (a predicate, a policy, an encoder) appear only as flags; the
-performer of the effects holds the functions themselves. What can never work is refused here.
+Rule of this file: plain frozen values. User functions (a predicate, a policy, an encoder) appear only as
+flags; the performer of the effects holds the functions themselves. What can never work is refused here.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ DEFAULT_NUDGE: Final = "Now provide your final structured response."
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The rules of one run.
 
-    `generate` is one answer, `step` an answer and its tools, `chat` steps until something halts. None means 8 for
-    `max_turns`, no limit for `max_concurrency`, and the default text for `nudge`; `""` sends no nudge.
+    `generate` is one answer, `step` an answer and its tools, `chat` steps until something halts. None means 8
+    for `max_turns`, no limit for `max_concurrency`, and the default text for `nudge`; `""` sends no nudge.
     `on_tool_error="function"` and `custom_encoder` say that user code takes part in settling a tool's error.
     `structured_finalize` asks for two passes: the loop without a response format, then one answer without tools.
-    `parses` says that an answer must fit a type; if it does not, the model is asked again, at most `max_retries` times
-    in a run; these model calls do not count as turns. `pricing` is the price of a million tokens: see `costs`.
+    `parses` says that an answer must fit a type; if it does not, the model is asked again, at most
+    `max_retries` times in a run; these model calls do not count as turns. `pricing` is the price of a million
+    tokens: see `costs`.
 
     Units: `tool_timeout` in seconds from the tool's start; None is no limit.
     Raises: ValueError for an invalid kind, mode, policy or bound.

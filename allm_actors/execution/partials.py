@@ -1,8 +1,8 @@
 """Partial values of an answer while it is being written.
 
-Rule of this file: it reads events and adds nothing to them. The last value of an answer that fits is complete, made by
-the type itself; every earlier one is a guess. A repeated answer starts from nothing. If the call itself parses the
-answer, the type's own code is not run a second time, and never in the reader.
+Rule of this file: it reads events and adds nothing to them. The last value of an answer that fits is
+complete, made by the type itself; every earlier one is a guess. A repeated answer starts from nothing. If the
+call itself parses the answer, the type's own code is not run a second time, and never in the reader.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def partials(events: Any, model: Any) -> Partials[Any]: ...
 def partials(events: Any, model: Any) -> Partials[Any]:
     """Partial values of type `model` from the events of one call: `for cat in allm.partials(stream, Cat)`.
 
-    `events` is a stream, or any iterable of events. A field that has not come yet has its default, or None. Raises only
-    what reading the events raises.
+    `events` is a stream, or any iterable of events. A field that has not come yet has its default, or None.
+    Raises only what reading the events raises.
     """
     return Partials(events, model, made_by_call=is_of(events, model))
 

@@ -1,7 +1,7 @@
 """The states of a run: what it waits for, and what it has done so far.
 
-Rule of this file: frozen values without decisions; the transitions are in `loop`. The phase `Batch`, of a step whose
-tools run, has a file of its own.
+Rule of this file: frozen values without decisions; the transitions are in `loop`. The phase `Batch`, of a
+step whose tools run, has a file of its own.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class Finished(msgspec.Struct, frozen=True):
 class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a run.
 
-    `thread` is the thread of the last model call, or after the last step; `draft` is the first pass's result while the
-    second runs. `retries` counts the rejected answers, and `spent` is their usage, where they are not steps of their
-    own.
+    `thread` is the thread of the last model call, or after the last step; `draft` is the first pass's result
+    while the second runs. `retries` counts the rejected answers, and `spent` is their usage, where they are
+    not steps of their own.
     """
 
     options: Options

@@ -1,6 +1,7 @@
 """One answer of a model while it is being received.
 
-Rule of this file: deltas are collected and joined only when text is read, because there are far more deltas than reads.
+Rule of this file: deltas are collected and joined only when text is read, because there are far more deltas
+than reads.
 
     event                   what it changes
     --------------------    --------------------------------------------------------------------------------------

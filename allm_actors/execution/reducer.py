@@ -1,8 +1,8 @@
 """A session value that follows the stream of its run.
 
-Rule of this file: the session is changed only at the end, so that a stream may be left early: the received part of an
-answer stays in the thread, and each of its calls has an answer. Only the nudge of a second pass (`structured_finalize`)
-is in no event; if that pass was left before its end, the nudge is missing.
+Rule of this file: the session is changed only at the end, so that a stream may be left early: the received
+part of an answer stays in the thread, and each of its calls has an answer. Only the nudge of a second pass
+(`structured_finalize`) is in no event; if that pass was left before its end, the nudge is missing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["StreamReducer"]
 class StreamReducer:
     """Folds the events of a turn into the session after it.
 
-    `session` is the one that the turn began with: the stream's `session`, which has the user's new message. The value
-    that was given to `stream_reply` gives the same result only if the turn is read to its end.
+    `session` is the one that the turn began with: the stream's `session`, which has the user's new message.
+    The value that was given to `stream_reply` gives the same result only if the turn is read to its end.
     Raises: ValueError for a mode other than `chat` and `step`.
     """
 

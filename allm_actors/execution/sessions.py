@@ -2,9 +2,10 @@
 
 Rule of this file: pure functions of the session value; a new value or an error, never a change. Two tables decide.
 
-Allowed operations: `run`; `raise` SessionStatusError, a mistake in the program; `error`, the SessionError for a session
-that ended in an error; `unknown`, the SessionError for an id that is not pending. A session is `pending` while calls
-wait for the caller's results, whatever its status: operations that would call the model have to wait for them.
+Allowed operations: `run`; `raise` SessionStatusError, a mistake in the program; `error`, the SessionError for
+a session that ended in an error; `unknown`, the SessionError for an id that is not pending. A session is
+`pending` while calls wait for the caller's results, whatever its status: operations that would call the model
+have to wait for them.
 
     session         start  reply  continue  continue   continue  step   submit
                                   (user)    (another)  (None)
@@ -16,9 +17,9 @@ wait for the caller's results, whatever its status: operations that would call t
     pending         raise  raise  raise     raise      raise     raise  run
     error           error  error  error     error      error     error  error
 
-The session after a result: `LANDINGS`. The thread is the result's, its metadata is merged over the session's (values
-that cannot be stored become text), and calls that it left to the caller become pending. A step's row is named as the
-reason that halts a chat, or `going on`.
+The session after a result: `LANDINGS`. The thread is the result's, its metadata is merged over the session's
+(values that cannot be stored become text), and calls that it left to the caller become pending. A step's row
+is named as the reason that halts a chat, or `going on`.
 
     the result         status          with calls left  question  metadata["error"]
     -----------------  --------------  ---------------  --------  -----------------
@@ -205,8 +206,8 @@ def apply_step_result(session: Session, result: StepResult) -> Session:
 
 
 def submit_tool_result(session: Session, id: str, content: object) -> Session:
-    """The session with the caller's result for the pending call of this id; then `idle`, or still waiting for the user
-    or for other results.
+    """The session with the caller's result for the pending call of this id; then `idle`, or still waiting for
+    the user or for other results.
 
     Shape: text and message parts are kept unchanged, everything else becomes JSON.
     Raises: SessionError `unknown_tool_call_id`; SessionStatusError when no call is pending; TypeError for a bad id.
@@ -241,8 +242,8 @@ def submit_tool_results(session: Session, results: Iterable[tuple[str, object]])
 def recover(session: Session) -> Session:
     """An `error` session made usable again: `idle`, or waiting for pending results. Any other session is unchanged.
 
-    An empty answer that the error left at the end of the thread is removed, and open calls that are not pending are
-    answered.
+    An empty answer that the error left at the end of the thread is removed, and open calls that are not
+    pending are answered.
     Raises: TypeError or ValidationError for what is no session.
     """
     _check(session)

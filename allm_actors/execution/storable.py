@@ -1,7 +1,7 @@
 """Makes any value storable, by replacing the leaves that have no encoding.
 
-Rule of this file: leaf by leaf. What a codec can write stays the same object; any other leaf is replaced by its plain
-data, as a model would read it, or, if it has none, by text.
+Rule of this file: leaf by leaf. What a codec can write stays the same object; any other leaf is replaced by
+its plain data, as a model would read it, or, if it has none, by text.
 """
 
 from __future__ import annotations

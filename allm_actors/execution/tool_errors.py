@@ -1,7 +1,7 @@
 """Errors of tool calls, with messages that a model can act on.
 
-Rule of this file: an error names the tool, says what happened and, if anything can be done about it, what. Its
-`cause` is text: errors are stored, and exceptions cannot be.
+Rule of this file: an error names the tool, says what happened and, if anything can be done about it, what.
+Its `cause` is text: errors are stored, and exceptions cannot be.
 """
 
 from __future__ import annotations

@@ -112,11 +112,13 @@ class ToolOutcome(msgspec.Struct, frozen=True):
 
 
 def encode(value: Any) -> str:
-    """The text of a value for the model: a string unchanged, all else as compact JSON. Equal values give equal texts,
-    except for sets with items that cannot be ordered, such as numbers and texts, in a field of a class.
+    """The text of a value for the model: a string unchanged, all else as compact JSON. Equal values give
+    equal texts, except for sets with items that cannot be ordered, such as numbers and texts, in a field of a
+    class.
 
     Shape: `Ok(x)` is `{"ok": x}`; `Err(e)` is `{"error": text of e}`; NaN and the infinities, as in JavaScript, null.
-    A lone surrogate, as a file name may contain, becomes U+FFFD: it could not be sent, in this or any later turn.
+    A lone surrogate, as a file name may contain, becomes U+FFFD: it could not be sent, in this or any later
+    turn.
     Raises: TypeError or another exception for what JSON cannot express.
     """
     if isinstance(value, str):

@@ -4,8 +4,8 @@
 
     telemetry.attach("my-metrics", lambda event: print(event.name, event.measurements), events=["allm.chat.stop"])
 
-Rule of this package: nothing is computed while no handler is attached; events never contain a key; a handler that
-raises is logged and detached, as in Erlang's `telemetry`.
+Rule of this package: nothing is computed while no handler is attached; events never contain a key; a handler
+that raises is logged and detached, as in Erlang's `telemetry`.
 """
 
 from .bridge import log_events

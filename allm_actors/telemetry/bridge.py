@@ -1,8 +1,8 @@
-"""Telemetry as log lines, with names from OpenTelemetry's semantic conventions: one for each ended span, each response
-and each retry.
+"""Telemetry as log lines, with names from OpenTelemetry's semantic conventions: one for each ended span, each
+response and each retry.
 
-Rule of this file: the content of a conversation is logged only on request, and every text is first stripped of its
-call's key, and of what looks like one. A line is plain data, so that any processor can render it.
+Rule of this file: the content of a conversation is logged only on request, and every text is first stripped
+of its call's key, and of what looks like one. A line is plain data, so that any processor can render it.
 
 Source: OpenTelemetry semantic conventions for generative AI (gen_ai.*, error.type) and for HTTP (http.*,
 server.address); they have no names for rate limits.
@@ -137,8 +137,8 @@ def _tool_failure(reason: Any, content: bool) -> dict[str, Any]:
 
 
 def _our_words(reason: BaseException) -> str | None:
-    """The text of an error that the library itself wrote, or None: it makes such errors without raising them, or keeps
-    an unquoted text in their metadata.
+    """The text of an error that the library itself wrote, or None: it makes such errors without raising them,
+    or keeps an unquoted text in their metadata.
     """
     if not isinstance(reason, ToolError) or reason.cause is not None:
         return None

@@ -1,8 +1,8 @@
 """The event bus: attached handlers, and how events reach them.
 
-Rule of this file: handlers run synchronously, one after the other, on the thread that emits the event, which may be the
-event loop that all sessions share; so a handler must be quick and pass slow work on. The table of handlers is replaced
-as a whole, never changed, so that emitting needs no lock.
+Rule of this file: handlers run synchronously, one after the other, on the thread that emits the event, which
+may be the event loop that all sessions share; so a handler must be quick and pass slow work on. The table of
+handlers is replaced as a whole, never changed, so that emitting needs no lock.
 """
 
 from __future__ import annotations

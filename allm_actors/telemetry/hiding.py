@@ -1,7 +1,7 @@
 """Removes the current call's key from values, for handlers that write logs.
 
-Rule of this file: a key is never part of an event, which a handler may keep. While an event is being emitted, the key
-can be removed from a value, but the key itself cannot be obtained.
+Rule of this file: a key is never part of an event, which a handler may keep. While an event is being emitted,
+the key can be removed from a value, but the key itself cannot be obtained.
 """
 
 from __future__ import annotations

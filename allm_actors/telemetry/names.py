@@ -10,11 +10,13 @@
     image       response, usage, error; its start has operation and n; measures image_count
     embed, moderate, speech, transcribe, classify        response, usage, error
 
-A call that is not chat emits `stop` even when it failed: with the library's error in `error`, and None as the response.
+A call that is not chat emits `stop` even when it failed: with the library's error in `error`, and None as the
+response.
 
 A span emits `allm.<span>.start` {system_time, monotonic_time}, then `allm.<span>.stop` or `allm.<span>.exception`
 {duration, monotonic_time}. Metadata always has request_id, engine and model, and in a session session_id; an exception
-adds kind (`error`: it was raised; `exit`: the process that ran it was stopped or died), reason and stacktrace.
+adds kind (`error`: it was raised; `exit`: the process that ran it was stopped or died), reason and
+stacktrace.
 
     event                 measurements               metadata
     --------------------  -------------------------  ----------------------------------------------------------------
@@ -22,12 +24,13 @@ adds kind (`error`: it was raised; `exit`: the process that ran it was stopped o
                                                      provider_request_id, rate_limits, retry_after_ms
     allm.adapter.retry    system_time                request_id, provider, model, attempt, delay_ms, reason
 
-A response is reported when its head has come; `duration` is from the request to its head, `attempt` counts from 1 (None
-for calls that are not chat, whose attempts are counted elsewhere), `server` is the host, `rate_limits` are read from
-its headers (see `engine.ratelimits`), `retry_after_ms` is the wait that it asks for.
+A response is reported when its head has come; `duration` is from the request to its head, `attempt` counts
+from 1 (None for calls that are not chat, whose attempts are counted elsewhere), `server` is the host,
+`rate_limits` are read from its headers (see `engine.ratelimits`), `retry_after_ms` is the wait that it asks
+for.
 
-Units: seconds; `system_time` since the epoch. Source: the telemetry of the Elixir library ALLM, with the same names;
-its stream span ends when the lazy stream is made, ours when the provider's answer is over.
+Units: seconds; `system_time` since the epoch. Source: the telemetry of the Elixir library ALLM, with the same
+names; its stream span ends when the lazy stream is made, ours when the provider's answer is over.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A span: an operation with a start and one end.
 
-Rule of this file: the first end counts. The worker that performs the operation and the one that gives up waiting for it
-may both end it, on different threads.
+Rule of this file: the first end counts. The worker that performs the operation and the one that gives up
+waiting for it may both end it, on different threads.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ __all__ = ["Span"]
 class Span:
     """Emits `allm.<name>.start` once it starts, and then `stop` or `exception` once.
 
-    Handlers are called in a copy of the `context`, if it has one, whichever thread starts and ends it; `hide` removes
-    the key from what they write (see `hiding`). A span that is ended before it starts emits nothing. Raises ValueError
-    for a name that is not in `SPANS`. Thread: safe.
+    Handlers are called in a copy of the `context`, if it has one, whichever thread starts and ends it; `hide`
+    removes the key from what they write (see `hiding`). A span that is ended before it starts emits nothing.
+    Raises ValueError for a name that is not in `SPANS`. Thread: safe.
     """
 
     __slots__ = ("_began", "_context", "_hide", "_lock", "_metadata", "_name", "_over")

@@ -91,9 +91,9 @@ def chat_completions(
 ) -> tuple[bytes, ...]:
     """A streamed reply in OpenAI's chat completions dialect, as chunks for `Reply`.
 
-    A text is sent word by word, or in the pieces given. Arguments are sent in fragments of a few characters, which
-    split JSON at inconvenient places. `finish` is derived from the calls unless it is given; `usage` is a chunk of its
-    own.
+    A text is sent word by word, or in the pieces given. Arguments are sent in fragments of a few characters,
+    which split JSON at inconvenient places. `finish` is derived from the calls unless it is given; `usage` is
+    a chunk of its own.
     """
     frame = {"id": id, "object": "chat.completion.chunk", "created": 1700000000, "model": model}
     pieces = re.findall(r"\S+\s*|\s+", text) if isinstance(text, str) else text

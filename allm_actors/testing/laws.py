@@ -1,8 +1,8 @@
 """What holds of every turn, whatever the model, the tools and the caller do.
 
-Rule of this file: only what is visible from outside is checked: the events that were read, the result, and the
-session's value. A law is a function that raises AssertionError with what it found; `LAWS` lists them as the
-documentation does.
+Rule of this file: only what is visible from outside is checked: the events that were read, the result, and
+the session's value. A law is a function that raises AssertionError with what it found; `LAWS` lists them as
+the documentation does.
 
     one end            the stream ends with one ChatCompleted, whose result is the turn's
     in turns           there are no more steps than the turn may have, and each but the last left something to do, be

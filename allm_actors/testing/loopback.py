@@ -36,8 +36,8 @@ __all__ = ["Answer", "Gate", "LoopbackServer", "Reply", "Request", "Then"]
 class LoopbackServer:
     """Serves until its `with` block ends, from a daemon thread of its own.
 
-    `replies` is a function from request to reply, or an iterable that is consumed in order of arrival, over all
-    connections; after its end every answer is a 500 that says so. `itertools.repeat(reply)` never ends.
+    `replies` is a function from request to reply, or an iterable that is consumed in order of arrival, over
+    all connections; after its end every answer is a 500 that says so. `itertools.repeat(reply)` never ends.
     `tls` is a context that has a certificate; then it speaks HTTPS.
     Thread: any.
     """

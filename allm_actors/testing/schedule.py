@@ -1,7 +1,7 @@
 """One schedule of a proof: a conversation on a host of its own, and what must hold of it.
 
-Rule of this file: the caller's behaviour is drawn from the seed too: reading, leaving, cancelling, answering pending
-calls, using the session again. The killer of processes is one more client of the host.
+Rule of this file: the caller's behaviour is drawn from the seed too: reading, leaving, cancelling, answering
+pending calls, using the session again. The killer of processes is one more client of the host.
 
 Units: virtual seconds.
 """

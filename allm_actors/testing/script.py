@@ -1,7 +1,7 @@
 """Entries of a script for the fake provider: one function per kind.
 
-Rule of this file: an entry is a plain tuple with its kind first, so that a script is data: it can be compared, stored
-with its engine, and written by hand where that is shorter. Times are seconds.
+Rule of this file: an entry is a plain tuple with its kind first, so that a script is data: it can be
+compared, stored with its engine, and written by hand where that is shorter. Times are seconds.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@
         assert turn.result().halted_reason == "completed"
         host.run_until_idle()
 
-Rule of this file: the host, its actors, its supervisors and the loop machine are those of production; only scheduling,
-time, faults and the ids of turns are the simulation's. There is no event loop and no network in it: what needs one is
-refused, by name, in the caller.
+Rule of this file: the host, its actors, its supervisors and the loop machine are those of production; only
+scheduling, time, faults and the ids of turns are the simulation's. There is no event loop and no network in
+it: what needs one is refused, by name, in the caller.
 
 Units: virtual seconds.
 """
@@ -58,10 +58,10 @@ def role_of(ref: Ref[Any]) -> str | None:
 def crashes(
     *roles: str, chance: float = 0.05, at_most: int = 3, nth: int | None = None, **others: Any
 ) -> Faults:
-    """`Faults` that kill processes of these roles, before or after one of their messages: `adapter` (gets a message
-    after each delay), `tool` (gets one for each job after its first; a client can kill it during a job, with
-    `host.kill("tool")`), `session`, `store`, `supervisor`. Without roles: adapters, sessions and stores. Other fields
-    are those of `Faults`.
+    """`Faults` that kill processes of these roles, before or after one of their messages: `adapter` (gets a
+    message after each delay), `tool` (gets one for each job after its first; a client can kill it during a
+    job, with `host.kill("tool")`), `session`, `store`, `supervisor`. Without roles: adapters, sessions and
+    stores. Other fields are those of `Faults`.
 
     Raises: ValueError for an unknown role.
     """

@@ -1,7 +1,7 @@
 """A real-time watchdog over simulations: if one hangs, it prints where.
 
-Rule of this file: it only observes. A simulation takes milliseconds; one that takes this long waits for something
-outside of it, which the simulation itself cannot notice.
+Rule of this file: it only observes. A simulation takes milliseconds; one that takes this long waits for
+something outside of it, which the simulation itself cannot notice.
 
 Units: real seconds.
 """

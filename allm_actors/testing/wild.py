@@ -1,8 +1,8 @@
 """A model and tools that do anything they possibly can, drawn from a seed.
 
-Rule of this file: what one model call or one tool run does depends only on the seed and on its number, never on the
-order of a schedule, so that a failing schedule can be shrunk. Everything is counted, so that a proof can report what it
-has covered.
+Rule of this file: what one model call or one tool run does depends only on the seed and on its number, never
+on the order of a schedule, so that a failing schedule can be shrunk. Everything is counted, so that a proof
+can report what it has covered.
 
     the model                                    the tools
     -------------------------------------------  --------------------------------------------------------------------

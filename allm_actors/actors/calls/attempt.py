@@ -1,7 +1,7 @@
 """One attempt at a call that is not chat: the adapter is called, and its answer or its error is returned as data.
 
-Rule of this file: whatever an adapter raises is an outcome. Only what ends its worker (a kill, an exit) is not: whoever
-waits learns of that from the worker's death.
+Rule of this file: whatever an adapter raises is an outcome. Only what ends its worker (a kill, an exit) is
+not: whoever waits learns of that from the worker's death.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@
     4  the model can do it               ValidationError, where its `ModelRef` says that it cannot
     5  the adapter opens a stream        what it refuses
 
-Rule of this file: whatever is wrong with a call is raised here, in the caller's own thread, before anything is started.
-Its telemetry span begins before gate 2, so that a refusal is recorded, too.
+Rule of this file: whatever is wrong with a call is raised here, in the caller's own thread, before anything
+is started. Its telemetry span begins before gate 2, so that a refusal is recorded, too.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@
     adapters
     └── CallWorker           one attempt, on a thread; or AsyncCallWorker, on the event loop; or an adapter's stream
 
-Rule of this file: it decides nothing (`engine.calls` says when to retry, `execution.audio` what a stream's result is)
-and ends its caller's channel exactly once, even when it is killed. Nothing is restarted: a call costs money.
+Rule of this file: it decides nothing (`engine.calls` says when to retry, `execution.audio` what a stream's
+result is) and ends its caller's channel exactly once, even when it is killed. Nothing is restarted: a call
+costs money.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """StreamCallActor: one call whose answer is a stream, of a clip or of a transcript.
 
-Rule of this file: the adapter's events go to the reader, no further ahead of them than the window allows. A stream is
-never retried; `execution.audio` folds its events into the result.
+Rule of this file: the adapter's events go to the reader, no further ahead of them than the window allows. A
+stream is never retried; `execution.audio` folds its events into the result.
 """
 
 from __future__ import annotations

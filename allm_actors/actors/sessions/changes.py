@@ -1,8 +1,8 @@
 """Changes that a session is asked for between its turns: submitted tool results, recovery, a fork.
 
-Rule of this file: one at a time. A change is stored before its request is answered; if it cannot be stored, nothing has
-changed. Requests that arrive meanwhile wait, because the change may be rolled back. Before a caller is told of a
-conflict, the session is reloaded, so that they see what the store has.
+Rule of this file: one at a time. A change is stored before its request is answered; if it cannot be stored,
+nothing has changed. Requests that arrive meanwhile wait, because the change may be rolled back. Before a
+caller is told of a conflict, the session is reloaded, so that they see what the store has.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Changes:
         return NO_REPLY
 
     def doubt(self, refusal: Exception, tell: Tell) -> None:
-        """The session's status refuses a request. Ask the store whether another host has changed the session, then
-        `tell` the caller the refusal, or that conflict.
+        """The session's status refuses a request. Ask the store whether another host has changed the session,
+        then `tell` the caller the refusal, or that conflict.
         """
         self._refusal = refusal, tell
         self.wait()

@@ -1,7 +1,8 @@
 """Deleting a session: its running turn is interrupted, its stored state is deleted, and then its name is free.
 
-Rule of this file: the name stays registered until the store has deleted the session, by the session's actor or, where
-there is none, by an `Eraser`. So whoever uses the name meanwhile waits, and begins a new conversation.
+Rule of this file: the name stays registered until the store has deleted the session, by the session's actor
+or, where there is none, by an `Eraser`. So whoever uses the name meanwhile waits, and begins a new
+conversation.
 """
 
 from __future__ import annotations

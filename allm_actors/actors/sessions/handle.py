@@ -77,13 +77,14 @@ class SessionHandle:
     """One named session of a host.
 
     `reply`, `continue_` and `step` return a `Turn` as soon as it is admitted. In a host that was entered with
-    `async with` they return at once, and the turn raises a refusal; methods that would block (`submit_tool_result`,
-    `fork`, `stop`, …) return an awaitable. There `value` can be read only once the session is loaded, for which
-    `await session` waits.
+    `async with` they return at once, and the turn raises a refusal; methods that would block
+    (`submit_tool_result`, `fork`, `stop`, …) return an awaitable. There `value` can be read only once the
+    session is loaded, for which `await session` waits.
 
     Raises: SessionStatusError and SessionError for what the session's status forbids, SessionBusy as `when_busy` says,
-    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for reading one that is not loaded yet;
-    RuntimeError, before anything is done, if a blocking method is called on the event loop that has to answer it.
+    StoreError when the session cannot be loaded, SessionError (`not_loaded`) for reading one that is not
+    loaded yet; RuntimeError, before anything is done, if a blocking method is called on the event loop that
+    has to answer it.
     Thread: any thread may use it.
     """
 
@@ -190,8 +191,8 @@ class SessionHandle:
         return self._forked(id)
 
     def stop(self) -> bool:
-        """Stop the session's actor: the running turn is interrupted, and queued ones end with it. The conversation
-        stays in the store. Returns False if there was no actor.
+        """Stop the session's actor: the running turn is interrupted, and queued ones end with it. The
+        conversation stays in the store. Returns False if there was no actor.
         """
         self._check_waiting()
         ref = self._ports.whereis((SESSIONS, self.id))

@@ -1,7 +1,7 @@
 """How a session is reached: by name, started if it is not alive, and asked again if it dies before it answers.
 
-Rule of this file: nothing blocks; a future has the answer, or the AllmError that says why there is none. A request that
-a session may have begun to handle is not repeated to its successor.
+Rule of this file: nothing blocks; a future has the answer, or the AllmError that says why there is none. A
+request that a session may have begun to handle is not repeated to its successor.
 """
 
 from __future__ import annotations

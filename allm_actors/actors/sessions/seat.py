@@ -1,7 +1,7 @@
 """What a session actor is started with, and what outlives it.
 
-Rule of this file: nothing here acts. A seat is the same at every restart; a cell shows the last value to any reader;
-outlets end the turns that a dead session left open.
+Rule of this file: nothing here acts. A seat is the same at every restart; a cell shows the last value to any
+reader; outlets end the turns that a dead session left open.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = ["Cell", "Outlets", "Seat", "snapshot"]
 class Cell:
     """The last value of a session, for anyone to read. Written by the session's own actor only.
 
-    `loads` counts how often it was loaded; `holder` is the number of the actor that has loaded it and works with it.
-    The value it is made with is a placeholder: readers check that it has been loaded.
+    `loads` counts how often it was loaded; `holder` is the number of the actor that has loaded it and works
+    with it. The value it is made with is a placeholder: readers check that it has been loaded.
     """
 
     __slots__ = ("__weakref__", "_noted", "_value", "holder", "inside", "loads")

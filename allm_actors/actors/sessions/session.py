@@ -1,8 +1,9 @@
 """SessionActor: owns one conversation.
 
 Rule of this file: it decides nothing about the conversation (the tables in `allm_actors.execution` do) and never
-blocks: models, tools and the store are other processes. One turn at a time; another turn waits, is refused, or
-interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, even if this actor dies.
+blocks: models, tools and the store are other processes. One turn at a time; another turn waits, is refused,
+or interrupts, as `when_busy` says. Whoever waits for a turn gets its end exactly once, even if this actor
+dies.
 
 Source: gen_server for the shape; the statuses and transitions are `execution.sessions`.
 """

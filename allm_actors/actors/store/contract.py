@@ -25,13 +25,14 @@ class Save(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """Stores sessions by name. Every method may raise `StoreError`; no two threads call it at once.
 
-    An optional `release(id)` is called when nobody works with that session any more, until it is loaded again.
+    An optional `release(id)` is called when nobody works with that session any more, until it is loaded
+    again.
 
-    A store that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or deleted
-    since it was loaded or saved here, and keeps what it has. A session that was deleted and begun anew under its name
-    is not the old one: a version mark is never used again for a name, not even after `delete`. An optional `check(id)`
-    raises what a save would be refused with; it is called before a request is refused because of a status that may be
-    out of date.
+    A store that several hosts share refuses a save (`conflict`) of a session that somebody else has saved or
+    deleted since it was loaded or saved here, and keeps what it has. A session that was deleted and begun
+    anew under its name is not the old one: a version mark is never used again for a name, not even after
+    `delete`. An optional `check(id)` raises what a save would be refused with; it is called before a request
+    is refused because of a status that may be out of date.
     """
 
     def open(self) -> None:

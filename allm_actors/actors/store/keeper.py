@@ -1,7 +1,8 @@
 """StoreActor: the one process that touches the store.
 
-Rule of this file: saves that arrive together are stored together, in one transaction, and answered only after that. If
-the store fails, the actor answers with the error and lives on: a full disk must not end the conversations.
+Rule of this file: saves that arrive together are stored together, in one transaction, and answered only after
+that. If the store fails, the actor answers with the error and lives on: a full disk must not end the
+conversations.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ class SQLiteStore:
 
     A file that was open when the process was forked is refused in the child, where SQLite could corrupt it.
     A file that is removed or replaced while it is open is refused, too: what is written to it would be lost.
-    Several hosts may use one file, for different sessions: a save of a session that another host has saved since it
-    was loaded is refused (`conflict`), so that no messages are lost silently. So is a save of a session that was
-    deleted since, whatever has been begun under its name.
+    Several hosts may use one file, for different sessions: a save of a session that another host has saved
+    since it was loaded is refused (`conflict`), so that no messages are lost silently. So is a save of a
+    session that was deleted since, whatever has been begun under its name.
 
     With `read_only` a file is neither created, upgraded nor changed; saves are refused (`unavailable`).
 
@@ -77,8 +77,8 @@ class SQLiteStore:
         self._turn = threading.RLock()
 
     def open(self) -> None:
-        """Open the file, creating it if it does not exist, except with `read_only`. A connection that is still open is
-        interrupted and closed.
+        """Open the file, creating it if it does not exist, except with `read_only`. A connection that is
+        still open is interrupted and closed.
 
         Raises StoreError(`locked`) when that has not ended within `patience`.
         """

@@ -2,8 +2,8 @@
 
 Rule of this file: the writer never waits and the reader never spins. Nothing that acts on the world (a model call, a
 tool) is performed before the reader has taken everything that was published and asks for more, so an unread stream does
-nothing; inside one model call the writer runs ahead by a bounded window. A turn ends exactly once; later ends are
-ignored.
+nothing; inside one model call the writer runs ahead by a bounded window. A turn ends exactly once; later ends
+are ignored.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class Channel:
     # The writer's side.
 
     def accept(self, on_demand: Callable[[], object], on_cancel: Callable[[], object]) -> None:
-        """The turn was admitted. `on_demand` is called, from the reader's thread, when a closed gate or window opens,
-        and `on_cancel` when the reader cancels the turn.
+        """The turn was admitted. `on_demand` is called, from the reader's thread, when a closed gate or
+        window opens, and `on_cancel` when the reader cancels the turn.
         """
         with self._lock:
             self.on_demand, self.on_cancel, self._accepted = on_demand, on_cancel, True
@@ -254,8 +254,8 @@ class Channel:
         return self._outcome()
 
     def fresh(self, error: BaseException) -> BaseException:
-        """The error of this turn with its original traceback: each `raise` adds to an error's traceback, which keeps
-        the callers' frames alive.
+        """The error of this turn with its original traceback: each `raise` adds to an error's traceback,
+        which keeps the callers' frames alive.
         """
         return error.with_traceback(self._traceback)
 

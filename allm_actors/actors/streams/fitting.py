@@ -18,9 +18,9 @@ _WITHOUT_ANSWER = (None, "tool_calls")  # a call that was abandoned or cancelled
 
 
 def check_fits(result: Response | StepResult | ChatResult, model: Any, *, parsed: bool = False) -> None:
-    """Raises the error of a failed call, UnwrapError for an answer that was cut short, and ValidationError for an
-    answer that is no value of the type. `parsed`: the call has parsed the answer itself. A call that halted has no
-    answer, so nothing is raised.
+    """Raises the error of a failed call, UnwrapError for an answer that was cut short, and ValidationError
+    for an answer that is no value of the type. `parsed`: the call has parsed the answer itself. A call that
+    halted has no answer, so nothing is raised.
     """
     metadata = getattr(result, "metadata", {})
     passes = metadata.get("structured_finalize") or {}

@@ -1,7 +1,8 @@
 """What a caller holds while a turn runs: an iterator of events, for threads and for asyncio.
 
-Rule of this file: lazy and thin. Nothing is begun before the first pull (a session's turn is admitted at once, but acts
-only at the first pull); this side only takes events, shows them to the observer and filters them. Folding is elsewhere.
+Rule of this file: lazy and thin. Nothing is begun before the first pull (a session's turn is admitted at
+once, but acts only at the first pull); this side only takes events, shows them to the observer and filters
+them. Folding is elsewhere.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class Source(Protocol):
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """Which events of one stream its reader sees; `on_event` observes every provider event before the filters.
 
-    `response_model` is the type of partial values; `complaints` has the type name of the observer's first exception.
+    `response_model` is the type of partial values; `complaints` has the type name of the observer's first
+    exception.
     """
 
     emit_text_deltas: bool = True
@@ -175,10 +177,10 @@ class EventStream(Generic[R_co, E_co]):
     def partials(self, model: Any = None) -> Partials[Any]:
         """Partial values of the answer while it is being written, of the call's `response_model` or of `model`.
 
-        Iterate it with `for` or `async for`, in place of the stream. The last value is the complete answer; if there is
-        none, the iteration raises at its end: the result's error (a ValidationError for an answer that never fits),
-        or an UnwrapError for an answer that was cut short. For a call that halts, or is abandoned, it raises nothing.
-        Raises TypeError when neither type is given.
+        Iterate it with `for` or `async for`, in place of the stream. The last value is the complete answer;
+        if there is none, the iteration raises at its end: the result's error (a ValidationError for an answer
+        that never fits), or an UnwrapError for an answer that was cut short. For a call that halts, or is
+        abandoned, it raises nothing. Raises TypeError when neither type is given.
         """
         model = self.response_model if model is None else model
         if model is None:

@@ -1,8 +1,8 @@
 """How far a producer may run ahead of its consumer.
 
 Rule of this file: counts only. The producer adds to `sent`, the consumer to `taken`; each is written by one side alone,
-so the fast path is two plain integers and no lock, no message. A producer that finds the window closed stops until the
-consumer opens it and wakes the producer, once.
+so the fast path is two plain integers and no lock, no message. A producer that finds the window closed stops
+until the consumer opens it and wakes the producer, once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Many deadlines behind one timer.
 
-Rule of this file: most deadlines are cancelled, and a timer for each would cost more than what it watches. So there is
-one timer, for the earliest; it is set again for an earlier deadline, or when it has fired. Cancelling a deadline leaves
-it running, because the next deadline is seldom far; `rest` stops it. When it fires the owner is told, and asks `over`
-which deadlines have passed: often none. Units: seconds.
+Rule of this file: most deadlines are cancelled, and a timer for each would cost more than what it watches. So
+there is one timer, for the earliest; it is set again for an earlier deadline, or when it has fired.
+Cancelling a deadline leaves it running, because the next deadline is seldom far; `rest` stops it. When it
+fires the owner is told, and asks `over` which deadlines have passed: often none. Units: seconds.
 
 Thread: the owner's, but for `call_off` and `rest`, which may also be its killer's.
 """

@@ -1,7 +1,8 @@
 """The pool of a turn's idle workers, which wait for its next job.
 
-Rule of this file: a process does one job at a time, so that a crash affects only that job. A process is started when
-none of its class is idle, and ends with the turn: a turn starts only as many as ever ran at the same time.
+Rule of this file: a process does one job at a time, so that a crash affects only that job. A process is
+started when none of its class is idle, and ends with the turn: a turn starts only as many as ever ran at the
+same time.
 
 Thread: the session actor's; a post's `token` is also read on the thread that its worker dies on.
 """

@@ -1,7 +1,7 @@
 """The flag that tells a tool's handler to stop.
 
-Rule of this file: set once, by whoever cancels; read by the handler, because a thread can only stop itself. Waiting for
-it goes through the runtime, so that a simulation knows of it.
+Rule of this file: set once, by whoever cancels; read by the handler, because a thread can only stop itself.
+Waiting for it goes through the runtime, so that a simulation knows of it.
 """
 
 from __future__ import annotations

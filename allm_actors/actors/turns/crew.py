@@ -1,9 +1,10 @@
 """The crew of a session: the workers of its turns, and their deadlines.
 
-Rule of this file: nothing here knows what the jobs are. Workers are started by the host's supervisors; they and the
-deadlines report to the session's actor by message.
+Rule of this file: nothing here knows what the jobs are. Workers are started by the host's supervisors; they
+and the deadlines report to the session's actor by message.
 
-Thread: the session actor's. `dismiss`, `rest`, `call_off` and what `alarm` returns may also be called on its killer's.
+Thread: the session actor's. `dismiss`, `rest`, `call_off` and what `alarm` returns may also be called on its
+killer's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The end of a turn that cannot end by itself: its session died, was shut down, or never began it.
 
-Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result. The result has the
-thread as it was last kept, with an answer to every call.
+Rule of this file: pure. Whatever happened, the reader sees one last event and gets one result. The result has
+the thread as it was last kept, with an answer to every call.
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ __all__ = ["ModelCalls"]
 
 
 class ModelCalls:
-    """Makes the requests and calls of one turn from an engine and options; `parts` says where each option goes. With a
-    `request` the caller's own is used. Thread: one at a time.
+    """Makes the requests and calls of one turn from an engine and options; `parts` says where each option
+    goes. With a `request` the caller's own is used. Thread: one at a time.
     """
 
     __slots__ = ("_engine", "_given", "_model", "_options", "_parts", "_request_id", "_requests", "_terms")

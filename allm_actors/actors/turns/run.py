@@ -1,8 +1,8 @@
 """One turn being performed: the loop machine decides, workers act, and their reports are fed back to the machine.
 
-Rule of this file: effects are performed in order, and three kinds may have to wait: one that acts on the world, until
-the reader has read everything before it; a checkpoint, for the store; and the end, for both. Nothing here blocks, and
-nothing here knows what an effect means for the conversation.
+Rule of this file: effects are performed in order, and three kinds may have to wait: one that acts on the
+world, until the reader has read everything before it; a checkpoint, for the store; and the end, for both.
+Nothing here blocks, and nothing here knows what an effect means for the conversation.
 """
 
 from __future__ import annotations
@@ -290,8 +290,8 @@ class TurnRun:
         self._waiting = not self._owner.keep(checkpoint, self.stored)
 
     def _latest(self, checkpoint: Checkpoint) -> Checkpoint:
-        """The last of the checkpoints that queued up meanwhile: one save covers them, and the events between them are
-        emitted after it.
+        """The last of the checkpoints that queued up meanwhile: one save covers them, and the events between
+        them are emitted after it.
         """
         last = 0
         if Checkpoint not in map(type, self.todo):

@@ -1,7 +1,8 @@
 """The telemetry of one turn: chat > step > generate > stream, and its tools.
 
-Rule of this file: it observes the machine's inputs and effects and influences neither. Spans that are open when the
-turn ends, however it ends, are closed. A turn that begins while nobody listens has no telemetry at all.
+Rule of this file: it observes the machine's inputs and effects and influences neither. Spans that are open
+when the turn ends, however it ends, are closed. A turn that begins while nobody listens has no telemetry at
+all.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ __all__ = ["Form", "Terms"]
 
 
 class Form(NamedTuple):
-    """How a tool is called: by the engine's or call's `executor`, or by its own handler; `context` says how a handler
-    takes its `ToolContext` (see `context_of`).
+    """How a tool is called: by the engine's or call's `executor`, or by its own handler; `context` says how a
+    handler takes its `ToolContext` (see `context_of`).
     """
 
     executor: Any
@@ -31,8 +31,8 @@ class Form(NamedTuple):
 
 
 class Terms:
-    """How a turn calls its tools. Thread: made by the caller; `form_of` is the session actor's only, the rest is read
-    by any worker.
+    """How a turn calls its tools. Thread: made by the caller; `form_of` is the session actor's only, the rest
+    is read by any worker.
     """
 
     __slots__ = ("_executor", "_forms", "encoder", "has_user_code", "policy")

@@ -1,7 +1,8 @@
 """From a caller's arguments to one turn: options sorted, rules checked, everything resolved.
 
-Rule of this file: whatever is wrong with a call is raised here, in the caller's own thread, before anything is started:
-first of the options, then of the messages, then of the adapter. From the messages on, refusals appear in telemetry.
+Rule of this file: whatever is wrong with a call is raised here, in the caller's own thread, before anything
+is started: first of the options, then of the messages, then of the adapter. From the messages on, refusals
+appear in telemetry.
 """
 
 from __future__ import annotations
@@ -92,8 +93,8 @@ def turn_spec(
 ) -> TurnSpec:
     """One turn, checked and resolved; `new_id` names it, and its request unless the call has a `request_id`.
 
-    Raises: TypeError for a wrong type or a misspelt option, ValueError for an invalid value, ValidationError for
-    messages that cannot be sent, EngineError for an adapter that does not exist.
+    Raises: TypeError for a wrong type or a misspelt option, ValueError for an invalid value, ValidationError
+    for messages that cannot be sent, EngineError for an adapter that does not exist.
     """
     given, params = _checked(engine, options)
     id = new_id()  # of this turn alone: two may be asked with one request_id
@@ -144,8 +145,9 @@ def needs_its_loop(spec: TurnSpec) -> bool:
 def open_first_call(spec: TurnSpec, transport: Transport) -> Any:
     """Open the first model call of a stateless turn, here and now, so that a refusal is raised in the caller.
 
-    Nothing is sent: an adapter does no I/O before its first pull. None if the API key comes from a function: that may
-    block, and the caller may be an event loop, so the function is called, and the model call opened, in a worker.
+    Nothing is sent: an adapter does no I/O before its first pull. None if the API key comes from a function:
+    that may block, and the caller may be an event loop, so the function is called, and the model call opened,
+    in a worker.
     """
     structured = spec.options.structured_finalize
     effect = CallModel(0, spec.thread, "draft" if structured else "answer")

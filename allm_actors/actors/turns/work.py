@@ -144,8 +144,8 @@ def halt_job(spec: TurnSpec, token: int, session: ProcessRef[Any], step_result: 
 
 
 def parse_job(spec: TurnSpec, token: int, session: ProcessRef[Any], text: str) -> ToolJob:
-    """Parse an answer into the call's `response_model`. The outcome is `(value, problem, error)`: `problem` is one that
-    the model can correct, `error` is not.
+    """Parse an answer into the call's `response_model`. The outcome is `(value, problem, error)`: `problem`
+    is one that the model can correct, `error` is not.
     """
     model = spec.call_options["response_model"]
 

@@ -1,9 +1,10 @@
 """AdapterActor: one open model call at a time.
 
-Rule of this file: it runs an adapter and sends its events to the session, in batches, no further ahead than the window
-allows. Then it waits for the turn's next call (see `bench`), or ends. It never retries after the first event, never
-decides anything, and closes what it opened however it dies. An AllmError ends the answer, wherever it is raised; any
-other exception of an adapter crashes this actor, and the session learns of it from the death.
+Rule of this file: it runs an adapter and sends its events to the session, in batches, no further ahead than
+the window allows. Then it waits for the turn's next call (see `bench`), or ends. It never retries after the
+first event, never decides anything, and closes what it opened however it dies. An AllmError ends the answer,
+wherever it is raised; any other exception of an adapter crashes this actor, and the session learns of it from
+the death.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ _END = object()
 
 
 def adapter_actor_for(job: ModelJob) -> type[AdapterActor]:
-    """The actor class for a call: on the event loop, unless the adapter, or the function that returns the key, may
-    block.
+    """The actor class for a call: on the event loop, unless the adapter, or the function that returns the
+    key, may block.
 
     Opening an asynchronous generator runs none of its code, and the rest of it runs on an event loop anyway.
     """

@@ -1,7 +1,7 @@
 """Coroutines that go on after they were cancelled: counted, and logged for operators with where they are.
 
-Rule of this file: nothing here can end one. A coroutine that catches its cancellation just goes on; one that blocks
-holds up its whole event loop, so that the others on it do not even receive their cancellation.
+Rule of this file: nothing here can end one. A coroutine that catches its cancellation just goes on; one that
+blocks holds up its whole event loop, so that the others on it do not even receive their cancellation.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """ToolActor: one tool call at a time, or one attempt at a call that is not streamed.
 
-Rule of this file: it runs the work it was given and sends the outcome to its session. Then a tool actor waits for the
-turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have acted on the world.
-What a handler raises is an outcome, not a crash; if this actor itself is ended (a kill, a timeout, an exit), its
-session learns of that from its death.
+Rule of this file: it runs the work it was given and sends the outcome to its session. Then a tool actor waits
+for the turn's next call (see `bench`), and any other ends. It is never restarted: a half-run tool may have
+acted on the world. What a handler raises is an outcome, not a crash; if this actor itself is ended (a kill, a
+timeout, an exit), its session learns of that from its death.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Worker(Process):
             job.cancel()
 
     def answer(self, job: ToolJob, outcome: Any) -> None:
-        """Send the outcome to the session, then become idle or end. Ends too if the session is dead, because it may
-        have died before it knew this worker.
+        """Send the outcome to the session, then become idle or end. Ends too if the session is dead, because
+        it may have died before it knew this worker.
         """
         self._job = None
         if not job.session.send(ToolDone(job.token, outcome)) or not self.stays:
@@ -101,7 +101,8 @@ class ToolActor(Worker):
 class AsyncToolActor(Worker):
     """Awaits a coroutine handler on the loop that the caller chose, and can therefore stop it.
 
-    Its start runs inside the session's message handler: the handler's own code does not run before the loop gets to it.
+    Its start runs inside the session's message handler: the handler's own code does not run before the loop
+    gets to it.
     """
 
     dispatcher = "io"

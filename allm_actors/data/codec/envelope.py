@@ -2,8 +2,8 @@
 
 Rule of this file: the shape is the Elixir library's, and reading is total: any text gives a value or a
 `ValidationError`. A round trip is identity; what would come back as something else is refused. Fields that the Elixir
-library does not have are written only when they are not at their default. An object of an unknown type stays a dict.
-What JSON cannot express has an envelope of its own:
+library does not have are written only when they are not at their default. An object of an unknown type stays
+a dict. What JSON cannot express has an envelope of its own:
 
     tuple, bytes   types that JSON does not have
     float          infinite, or not a number
@@ -36,9 +36,9 @@ def to_json(value: Any) -> str:
     """One of this library's values as JSON text.
 
     Shape: `{"__type__": "ALLM.Message", "data": {"role": "user", "content": "hi", …}}`.
-    Raises TypeError for anything else, and for a part that JSON cannot express, naming its place: a handler, a
-    function, a foreign object, and None in a field with another default, since `null` is read as that default; also
-    for JSON nested more than 256 levels deep, which not every reader can read.
+    Raises TypeError for anything else, and for a part that JSON cannot express, naming its place: a handler,
+    a function, a foreign object, and None in a field with another default, since `null` is read as that
+    default; also for JSON nested more than 256 levels deep, which not every reader can read.
     """
     if shape_of(type(value)) is None:
         raise TypeError(

@@ -1,7 +1,7 @@
 """Values of classes that the codecs do not know: their plain value, or why they have no encoding.
 
-Rule of this file: it runs off the fast path. A refusal names the place and the type, never the value, which may be a
-secret.
+Rule of this file: it runs off the fast path. A refusal names the place and the type, never the value, which
+may be a secret.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ def plain(value: Any) -> Any:
 def getter(shape: Shape) -> Callable[[Any], tuple[Any, ...]]:
     """A function that takes a value of this shape apart for a codec.
 
-    A response's `parsed` value may be of any type of the user's; it is written as the plain data that the answer's text
-    was, unless its type was registered. A request with a key among its options is not taken apart: it raises
-    Unencodable.
+    A response's `parsed` value may be of any type of the user's; it is written as the plain data that the
+    answer's text was, unless its type was registered. A request with a key among its options is not taken
+    apart: it raises Unencodable.
     """
     if shape.cls in _REQUESTS:
         return _without_key(shape)

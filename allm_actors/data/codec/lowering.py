@@ -1,7 +1,7 @@
 """A value of this library as a tree of plain JSON data.
 
-Rule of this file: a tree reads back as the value that it was made from, or nothing is written. A value of a type that
-its field does not expect is put into an envelope, which every field accepts.
+Rule of this file: a tree reads back as the value that it was made from, or nothing is written. A value of a
+type that its field does not expect is put into an envelope, which every field accepts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Error messages for stored data that cannot be read: where it is, and what was found there.
 
-Rule of this file: it runs off the fast path. A place is `$.messages[2].role`, which skips the envelopes. Of what was
-found only short words and numbers are shown; anything longer may be a secret.
+Rule of this file: it runs off the fast path. A place is `$.messages[2].role`, which skips the envelopes. Of
+what was found only short words and numbers are shown; anything longer may be a secret.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Values as bytes: compact and exact, for storage.
 
 Rule of this file: the bytes are one MessagePack array `[version, tree]`. In a tree, plain data is itself, and
-everything else is a dict with the single key nil: `{nil: [code, *fields]}`. Fields go by position, trailing defaults
-are left out, and a missing field gets its default: so newer code reads old bytes. `SCHEMA_VERSION` grows when that is
-not enough, and bytes of a version that is not known yet are refused, naming it.
+everything else is a dict with the single key nil: `{nil: [code, *fields]}`. Fields go by position, trailing
+defaults are left out, and a missing field gets its default: so newer code reads old bytes. `SCHEMA_VERSION`
+grows when that is not enough, and bytes of a version that is not known yet are refused, naming it.
 Source: https://github.com/msgpack/msgpack/blob/master/spec.md
 """
 
@@ -33,8 +33,8 @@ _AS_IT_IS = frozenset({str, bool, float, bytes, type(None)})
 def to_msgpack(value: Any) -> bytes:
     """A value of this library, or plain data with such values inside, as bytes.
 
-    Raises TypeError for a handler, a function or a foreign object anywhere inside, naming its place, and for a tree
-    nested more than 256 levels deep, which not every reader can read.
+    Raises TypeError for a handler, a function or a foreign object anywhere inside, naming its place, and for
+    a tree nested more than 256 levels deep, which not every reader can read.
     """
     try:
         return _bytes(_pack(value, DEEPEST_WRITTEN))

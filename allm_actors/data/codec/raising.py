@@ -1,7 +1,7 @@
 """A value of this library from a tree of JSON.
 
-Rule of this file: total. A tree gives a value, or a `Misread` that says where and what; each reader that the error
-passes through adds its step to the path.
+Rule of this file: total. A tree gives a value, or a `Misread` that says where and what; each reader that the
+error passes through adds its step to the path.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which values have an encoding: the one table that both codecs are compiled from.
 
 Rule of this file: a value's shape is its tag, its code, and its fields in order. Tags are the Elixir library's type
-names, so that JSON can be exchanged with it. Stored bytes depend on the codes and on the order of fields: a new field
-is appended, a code is never used again.
+names, so that JSON can be exchanged with it. Stored bytes depend on the codes and on the order of fields: a
+new field is appended, a code is never used again.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class Field:
     """One field: `kind` says what a reader expects in it.
 
     `any` is anything, `closed` one of the words in `of`, `one` a value of the class `of`, `many` a list of them, `map`
-    a dict, `absent` never read back. A required field has the default None: decoding is lenient, `validate` is not.
+    a dict, `absent` never read back. A required field has the default None: decoding is lenient, `validate`
+    is not.
     """
 
     name: str
@@ -160,8 +161,9 @@ def register(
 ) -> None:
     """Give the values of `cls` an encoding under `tag`; call it where the class is defined.
 
-    A msgspec Struct or a dataclass needs neither function. `from_fields` may get fewer or more fields than `to_fields`
-    returned, because another version may have written them. Raises ValueError for a tag that is taken.
+    A msgspec Struct or a dataclass needs neither function. `from_fields` may get fewer or more fields than
+    `to_fields` returned, because another version may have written them. Raises ValueError for a tag that is
+    taken.
     """
     if _tags.get(tag, cls) is not cls:
         raise ValueError(

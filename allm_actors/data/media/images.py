@@ -69,8 +69,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     def from_data_uri(cls, uri: str) -> Image:
         """The picture in a `data:<mime>;base64,<payload>` URI, kept as it is.
 
-        Raises TypeError for what is no text, and ValueError for any other text, also for a URI without a MIME type,
-        which RFC 2397 takes for `text/plain`.
+        Raises TypeError for what is no text, and ValueError for any other text, also for a URI without a MIME
+        type, which RFC 2397 takes for `text/plain`.
         """
         if not isinstance(uri, str):
             raise TypeError(f"Image.from_data_uri takes text, got {type(uri).__name__}")

@@ -1,7 +1,7 @@
 """Failures of `validate` in words: what was expected, and what was found.
 
-Rule of this file: the codes are for programs and do not change; these words are for people. Of what was found only a
-word or a number is shown, and only in fields that never hold text of a conversation, or a key.
+Rule of this file: the codes are for programs and do not change; these words are for people. Of what was found
+only a word or a number is shown, and only in fields that never hold text of a conversation, or a key.
 """
 
 from __future__ import annotations

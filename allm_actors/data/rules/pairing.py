@@ -1,7 +1,8 @@
 """Which tool messages answer which calls; a provider refuses a conversation where they do not match.
 
-Rule of this file: a tool message answers the nearest earlier call with its id that is still open. A later message may
-use an id again, but the calls of one message must have different ids: one answer cannot be for two.
+Rule of this file: a tool message answers the nearest earlier call with its id that is still open. A later
+message may use an id again, but the calls of one message must have different ids: one answer cannot be for
+two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ __all__ = ["are_paired", "behind_their_calls", "open_calls", "unpaired"]
 def unpaired(messages: Any, *, may_be_open: bool) -> Iterator[tuple[list[Any], str]]:
     """Every answer without a call, then every call without an answer, as `(path, code)`.
 
-    `may_be_open` allows open calls in the last assistant message, as while a person or the caller answers them.
+    `may_be_open` allows open calls in the last assistant message, as while a person or the caller answers
+    them.
     """
     if not isinstance(messages, list) or are_paired(messages):
         return
@@ -66,8 +68,8 @@ def open_calls(messages: list[Message]) -> dict[int, list[ToolCall]]:
 def behind_their_calls(messages: list[Message]) -> list[Message]:
     """The messages with each late answer moved directly after its call.
 
-    Hardly any provider accepts an answer after other messages, such as a user's. If moving would put a message of the
-    model's last, for it to continue, nothing is moved.
+    Hardly any provider accepts an answer after other messages, such as a user's. If moving would put a
+    message of the model's last, for it to continue, nothing is moved.
     """
     steps: list[list[Message]] = []  # a message that is no answer, then the answers to its calls
     callers: dict[Any, list[list[Message]]] = {}  # by the id of a call; the last one is the nearest

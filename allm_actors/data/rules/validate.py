@@ -1,8 +1,8 @@
 """The rules that a value must satisfy before it is sent; every failure is listed, in order.
 
 Rule of this file: opt-in and total. Constructors check nothing, so the rules below expect anything; `validate` lists
-everything that is wrong as `(field, code)`, where a field inside a value is a path (a list). Its docstring has the
-codes.
+everything that is wrong as `(field, code)`, where a field inside a value is a path (a list). Its docstring
+has the codes.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def validate(value: Any) -> None:
     - classification request: `questions` not_a_map, empty, and of each invalid_type, `instructions` empty, `type`
       unknown, `criteria` not_a_map, empty, not_a_list, too_few_levels, invalid_shape; `state` empty
 
-    A value of a wrong type in place of a message, a tool or a thread is invalid_type. An image, a document or a clip
-    without a valid source counts as an invalid part, image or audio.
+    A value of a wrong type in place of a message, a tool or a thread is invalid_type. An image, a document or
+    a clip without a valid source counts as an invalid part, image or audio.
     """
     for cls, (reason, failures) in _RULES.items():
         if isinstance(value, cls):

@@ -1,7 +1,7 @@
 """Resolves aliases made with `type X = …` (PEP 695), and type variables.
 
-Rule of this file: pure, and duck-typed, because such aliases do not exist before Python 3.12. It looks into an
-annotation, at any depth, but not into the fields of a class.
+Rule of this file: pure, and duck-typed, because such aliases do not exist before Python 3.12. It looks into
+an annotation, at any depth, but not into the fields of a class.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Translates bounds that other libraries put into `Annotated` to msgspec's.
 
 Rule of this file: duck-typed, without importing those libraries: `annotated_types.Ge(3)` has a `ge`,
-`pydantic.Field(ge=3)` has such objects in its `metadata`. Objects of an unknown shape are ignored, and so are bounds
-that msgspec does not have for a type.
+`pydantic.Field(ge=3)` has such objects in its `metadata`. Objects of an unknown shape are ignored, and so are
+bounds that msgspec does not have for a type.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Converts JSON values to annotated types.
 
-Rule of this file: exact types, as JSON Schema has them: text is never taken for a number, and 3.0 is an integer. An
-error names the place and the expected type, never the value. But a type's own code may quote the value, so a `Misfit`
-has a second text without that, for logs.
+Rule of this file: exact types, as JSON Schema has them: text is never taken for a number, and 3.0 is an
+integer. An error names the place and the expected type, never the value. But a type's own code may quote the
+value, so a `Misfit` has a second text without that, for logs.
 """
 
 from __future__ import annotations

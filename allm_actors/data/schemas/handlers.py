@@ -1,8 +1,8 @@
 """A function as a tool's handler: a handler takes the arguments as one dict, and the context if it wants it.
 
-Rule of this file: what the model sends is converted to the annotated types before the function runs. If it does not
-fit, a `ToolError("invalid_arguments")` names every wrong argument and what it should be, so that the model can correct
-itself.
+Rule of this file: what the model sends is converted to the annotated types before the function runs. If it
+does not fit, a `ToolError("invalid_arguments")` names every wrong argument and what it should be, so that the
+model can correct itself.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def handler_of(function: Callable[..., Any], signature: Signature, tool_name: st
 def context_of(handler: Handler) -> str | None:
     """How a handler takes the context: "" as its second argument, a name as that keyword; None if it takes none.
 
-    It takes it with a second positional parameter without a default, or with any parameter that is named `context` or
-    annotated `ToolContext`. A callable without a readable signature takes none.
+    It takes it with a second positional parameter without a default, or with any parameter that is named
+    `context` or annotated `ToolContext`. A callable without a readable signature takes none.
     """
     told = getattr(handler, "takes_context", None)
     if isinstance(told, bool):

@@ -1,6 +1,7 @@
 """The normal form of a JSON Schema: plain dicts with text for keys, lists, and no enum members.
 
-Rule of this file: a schema that is normal is returned as the same object, so that checking costs almost nothing.
+Rule of this file: a schema that is normal is returned as the same object, so that checking costs almost
+nothing.
 """
 
 from __future__ import annotations

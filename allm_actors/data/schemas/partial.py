@@ -1,9 +1,9 @@
 """Partial values: instances of a type whose JSON is still being written.
 
-Rule of this file: total, and nothing is validated, because an unfinished value would fail. A field that is missing, or
-does not fit yet, has its default, or None; a TypedDict leaves it out. `__init__`, `__post_init__` and validators do not
-run, except a Struct's `__post_init__`, which cannot be bypassed: if it raises, there is no value yet. A part that is
-complete is built once, and shared by the later values.
+Rule of this file: total, and nothing is validated, because an unfinished value would fail. A field that is
+missing, or does not fit yet, has its default, or None; a TypedDict leaves it out. `__init__`, `__post_init__`
+and validators do not run, except a Struct's `__post_init__`, which cannot be bypassed: if it raises, there is
+no value yet. A part that is complete is built once, and shared by the later values.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class _Field(NamedTuple):
 
 
 def _bare(annotation: Any, value: dict[str, Any] | list[Any]) -> Any:
-    """The type without `Annotated` and without None. Of a union, the one member that can hold such a value; Any if
-    several can, because only the complete value decides between them.
+    """The type without `Annotated` and without None. Of a union, the one member that can hold such a value;
+    Any if several can, because only the complete value decides between them.
     """
     annotation = behind(annotation)
     while get_origin(annotation) is Annotated:

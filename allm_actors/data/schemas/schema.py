@@ -1,8 +1,9 @@
 """JSON Schema from Python types.
 
-Rule of this file: msgspec knows what a type looks like in JSON; this file adds what a model must be told besides: the
-type of an enumeration, the format of a datetime, and, for a strict answer, that nothing is optional. A schema given as
-a dict is the caller's own: only its keys become text and its enum members their values.
+Rule of this file: msgspec knows what a type looks like in JSON; this file adds what a model must be told
+besides: the type of an enumeration, the format of a datetime, and, for a strict answer, that nothing is
+optional. A schema given as a dict is the caller's own: only its keys become text and its enum members their
+values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The parameters of a function, read once when it becomes a tool.
 
-Rule of this file: an argument comes from the model. A parameter annotated `ToolContext`, or one named `context` without
-another annotation, comes from the library, and the model is not told of it.
+Rule of this file: an argument comes from the model. A parameter annotated `ToolContext`, or one named
+`context` without another annotation, comes from the library, and the model is not told of it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Signature:
 def signature_as_written(function: Callable[..., Any]) -> inspect.Signature:
     """`inspect.signature`, where an annotation with a name that exists only for type checkers is given as text.
 
-    Since Python 3.14 (PEP 649) such annotations need no quotation marks, and evaluating them raises NameError.
+    Since Python 3.14 (PEP 649) such annotations need no quotation marks, and evaluating them raises
+    NameError.
     """
     try:
         return inspect.signature(function)
@@ -67,8 +68,9 @@ def signature_as_written(function: Callable[..., Any]) -> inspect.Signature:
 def signature_of(function: Callable[..., Any], names: Mapping[str, Any] | None = None) -> Signature:
     """The signature of a function, a method, a partial or a callable object.
 
-    `names` are the local names that annotations written as text may use. Raises TypeError for an annotation that cannot
-    be evaluated, for `*args`, and for the `self` of a method that is not bound, naming the parameter.
+    `names` are the local names that annotations written as text may use. Raises TypeError for an annotation
+    that cannot be evaluated, for `*args`, and for the `self` of a method that is not bound, naming the
+    parameter.
     """
     target = _target(function)
     _refuse_self(function)

@@ -1,7 +1,8 @@
 """An incremental JSON parser: the value of a text that is still being written.
 
-Rule of this file: total and linear. Every character is read once, any text is accepted, and nothing is raised: where
-the text stops being JSON, the value stays what it was. Text before the first `{` or `[` is skipped.
+Rule of this file: total and linear. Every character is read once, any text is accepted, and nothing is
+raised: where the text stops being JSON, the value stays what it was. Text before the first `{` or `[` is
+skipped.
 
     what is being written    what the value shows of it
     ---------------------    -------------------------------------------

@@ -1,7 +1,7 @@
 """Structured answers: a type as the `response_format` of a request, and the parsing of the answer into it.
 
-Rule of this file: pure, except that making a value runs the type's own code (`__post_init__`, pydantic's validators),
-so `parse` is called where user code may run. Messages about a misfit are for a model to read.
+Rule of this file: pure, except that making a value runs the type's own code (`__post_init__`, pydantic's
+validators), so `parse` is called where user code may run. Messages about a misfit are for a model to read.
 """
 
 from __future__ import annotations

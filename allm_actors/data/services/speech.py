@@ -26,8 +26,8 @@ __all__ = [
 
 
 class SpeechRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A text to speak. `instructions` say how; `speed` is a factor, `sample_rate` is in Hz; None is the provider's
-    default.
+    """A text to speak. `instructions` say how; `speed` is a factor, `sample_rate` is in Hz; None is the
+    provider's default.
     """
 
     input: str

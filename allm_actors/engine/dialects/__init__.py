@@ -1,6 +1,7 @@
 """One folder per provider's wire formats: encode a request, decode bytes to events. Shared code is beside the folders.
 
-Rule of this package: pure, and the folders do not import each other. Which provider uses which format is in `catalog`.
+Rule of this package: pure, and the folders do not import each other. Which provider uses which format is in
+`catalog`.
 """
 
 from __future__ import annotations

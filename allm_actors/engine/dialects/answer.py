@@ -1,7 +1,7 @@
 """One answer while it arrives: what every dialect collects of it, and the events that report it.
 
-Rule of this file: total, and the same for every wire format. An answer ends once, with `complete` or with `fail`, and
-no events follow. A tool call is complete only when the answer is.
+Rule of this file: total, and the same for every wire format. An answer ends once, with `complete` or with
+`fail`, and no events follow. A tool call is complete only when the answer is.
 
     say(text)                    TextDelta
     begin_thinking()             RawChunk(("thinking_start", {"index": …})), once for each index
@@ -15,9 +15,9 @@ no events follow. A tool call is complete only when the answer is.
 
 Usage that has not changed is not reported again.
 
-What a provider wants back with the next request (signed thoughts, for example) is `provider_state`, by dialect. It
-stays in the assistant's message in the thread, with its provider, its model and a digest of the message, see
-`histories`.
+What a provider wants back with the next request (signed thoughts, for example) is `provider_state`, by
+dialect. It stays in the assistant's message in the thread, with its provider, its model and a digest of the
+message, see `histories`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the dialects of chat have in common: the shape of a dialect, and how a decoder reads a stream.
 
-Rule of this file: a dialect is a value. Its encoder is a function, its decoder a class; the rest (how bytes come in,
-how an answer ends, how an error response is read) is the same for all.
+Rule of this file: a dialect is a value. Its encoder is a function, its decoder a class; the rest (how bytes
+come in, how an answer ends, how an error response is read) is the same for all.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _never(_request: Request) -> bool:
 class ChatDialect:
     """A wire format, as adapters use it; see `Dialect`.
 
-    `encode(request, row, base_url)` returns the streaming request without its key. `two_passes(request)` says whether
-    the request's tools and its response format must be sent in two separate calls.
+    `encode(request, row, base_url)` returns the streaming request without its key. `two_passes(request)` says
+    whether the request's tools and its response format must be sent in two separate calls.
     """
 
     encode: Callable[[Request, Provider, str], HttpRequest]

@@ -1,7 +1,7 @@
 """Audio clips: sent for transcription, and received as speech.
 
-Rule of this file: a clip is never decoded; only its content type says what it is. A local file is read here, when the
-request is made.
+Rule of this file: a clip is never decoded; only its content type says what it is. A local file is read here,
+when the request is made.
 """
 
 from __future__ import annotations

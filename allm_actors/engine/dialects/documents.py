@@ -31,8 +31,8 @@ def _no_failure(_document: Document) -> str | None:
 class Documents:
     """The documents that a format supports.
 
-    `roles` are those of the messages that may hold one, `urls` are the prefixes of URLs that the provider fetches, and
-    `failure` says why a document is not supported by this format, or returns None.
+    `roles` are those of the messages that may hold one, `urls` are the prefixes of URLs that the provider
+    fetches, and `failure` says why a document is not supported by this format, or returns None.
     """
 
     roles: frozenset[str] = frozenset({"user"})

@@ -1,7 +1,8 @@
 """Error responses of providers, as `AdapterError`.
 
-Rule of this file: the reason is one of our closed set, the provider's own words are quoted, bounded and redacted,
-and the message says what to do. A body is never part of an error: only its error message, which is meant for people.
+Rule of this file: the reason is one of our closed set, the provider's own words are quoted, bounded and
+redacted, and the message says what to do. A body is never part of an error: only its error message, which is
+meant for people.
 
 Source: https://platform.openai.com/docs/guides/error-codes, RFC 9110 5.6.7 and 10.2.3 (Retry-After).
 """

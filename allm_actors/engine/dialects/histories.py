@@ -1,8 +1,9 @@
 """Adapts a conversation that other providers have taken part in to the next provider.
 
-Rule of this file: pure. What fits already is not changed, and the result for a message does not depend on later ones.
-`provider_state`, which a provider wants back, records which provider and model made an answer, and a digest of it. It
-is sent back only to that provider, and only if the message was not edited; the rest of a message goes to any provider.
+Rule of this file: pure. What fits already is not changed, and the result for a message does not depend on
+later ones. `provider_state`, which a provider wants back, records which provider and model made an answer,
+and a digest of it. It is sent back only to that provider, and only if the message was not edited; the rest of
+a message goes to any provider.
 
     what the conversation has                       what is sent
     ----------------------------------------------  -----------------------------------------------------------------
@@ -70,7 +71,8 @@ def fitted(request: Request, row: Provider) -> Request:
 def vendor_of(model: str) -> str:
     """The vendor in a model's name; empty if the name does not say it.
 
-    `anthropic/claude-…`, `eu.anthropic.claude-…` and an ARN that ends so name one; `openrouter/auto` does not.
+    `anthropic/claude-…`, `eu.anthropic.claude-…` and an ARN that ends so name one; `openrouter/auto` does
+    not.
     """
     first, slash, last = model.rpartition("/")
     if slash and not model.startswith("arn:"):
@@ -82,8 +84,8 @@ def vendor_of(model: str) -> str:
 def began_without_thoughts(turns: Sequence[tuple[str, Sequence[str]]]) -> bool:
     """Whether the last step of a conversation has calls, but does not begin with a thought.
 
-    A turn is its role and the kinds of its blocks, of which `thought`, `call` and `result` matter. The step is
-    everything after the user's last own message: one thought may lead to several rounds of calls.
+    A turn is its role and the kinds of its blocks, of which `thought`, `call` and `result` matter. The step
+    is everything after the user's last own message: one thought may lead to several rounds of calls.
     """
     began: Sequence[str] | None = None
     for role, kinds in reversed(turns):
@@ -101,8 +103,9 @@ def without_loose_ends(
 ) -> list[dict[str, Any]]:
     """An answer's blocks without what its end cut off: server-side calls without a result, and thoughts at the end.
 
-    `read` gives a block's kind, of which `thought`, `call`, `served` and `result` matter, and the id of its call. A
-    server-side call may still get its result if the answer `goes_on`, or waits for a result of the caller's.
+    `read` gives a block's kind, of which `thought`, `call`, `served` and `result` matter, and the id of its
+    call. A server-side call may still get its result if the answer `goes_on`, or waits for a result of the
+    caller's.
     """
     told = [(block, *read(block)) for block in blocks]
     waits = goes_on or any(kind == "call" for _, kind, _ in told)

@@ -1,7 +1,7 @@
 """Reading JSON of unknown shape.
 
-Rule of this file: total. A value of an unexpected kind counts as missing, and no text returned from here has a lone
-surrogate in it, which could be neither stored nor sent.
+Rule of this file: total. A value of an unexpected kind counts as missing, and no text returned from here has
+a lone surrogate in it, which could be neither stored nor sent.
 """
 
 from __future__ import annotations

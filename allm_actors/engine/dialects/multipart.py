@@ -1,7 +1,7 @@
 """A form with files, as bytes.
 
-Rule of this file: pure, so the boundary is derived from the content, in which it must not occur. A value is text, or
-several texts under one name.
+Rule of this file: pure, so the boundary is derived from the content, in which it must not occur. A value is
+text, or several texts under one name.
 
 Source: RFC 7578; escaping of names as browsers do it (https://html.spec.whatwg.org/#multipart-form-data).
 """
@@ -33,8 +33,8 @@ class FilePart:
 
 
 def form_fields(values: Mapping[str, Any], row: Service) -> list[tuple[str, str]]:
-    """The name and text of each value; a list gives several, None gives none. Raises `invalid_request` for invalid
-    Unicode.
+    """The name and text of each value; a list gives several, None gives none. Raises `invalid_request` for
+    invalid Unicode.
     """
     pairs = [
         (name, _text(each))

@@ -1,8 +1,8 @@
 """Adapts the fields of a chat completion to a provider's row.
 
-Rule of this file: pure, and the row decides. It is applied last, to the caller's options as well as to our own fields.
-What a server would refuse, or accept and ignore, is refused here, before anything is sent. A field of None counts as
-not given and is never refused.
+Rule of this file: pure, and the row decides. It is applied last, to the caller's options as well as to our
+own fields. What a server would refuse, or accept and ignore, is refused here, before anything is sent. A
+field of None counts as not given and is never refused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Errors of calls that are not chat, as the capability's own error type.
 
-Rule of this file: `failures` reads the error response; here it gets the capability's type, and the reasons that only
-some capabilities have. The table below is tried from the top; a mark is searched for in the provider's code, type and
-text.
+Rule of this file: `failures` reads the error response; here it gets the capability's type, and the reasons
+that only some capabilities have. The table below is tried from the top; a mark is searched for in the
+provider's code, type and text.
 
 Source: the error pages of OpenAI, Google, Voyage, Cohere and Ollama, and recorded refusals.
 """

@@ -1,7 +1,7 @@
 """What every format for vectors has in common: reading numbers, and checking that each text has its vector.
 
-Rule of this file: an unusable vector is `malformed_response`: empty, with anything but finite numbers, for no text, or
-a second one for the same text.
+Rule of this file: an unusable vector is `malformed_response`: empty, with anything but finite numbers, for no
+text, or a second one for the same text.
 
 Source: https://platform.openai.com/docs/api-reference/embeddings (`encoding_format`: Base64 of little-endian float32).
 """

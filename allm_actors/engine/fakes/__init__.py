@@ -8,9 +8,9 @@ Rule of this package: as in `fake`: no network, no keys, nothing that waits. A s
     retry_until_call(n)         `rate_limited` for the first n - 1 visits, then the next entry
 
 A script that is used up raises `unknown` with `metadata["cause"] == "no_scripted_…"`. Without a script the fakes
-have default answers, except `FakeImages`. `adapter_opts`: the script's name, `capture` (a list or a callable that gets
-each request), `record` (the same, for each `Recorded` call), `script_cursor` (a `Counter` that several engines share)
-and `cursor_key` (default: the engine's id).
+have default answers, except `FakeImages`. `adapter_opts`: the script's name, `capture` (a list or a callable
+that gets each request), `record` (the same, for each `Recorded` call), `script_cursor` (a `Counter` that
+several engines share) and `cursor_key` (default: the engine's id).
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,7 @@
 """The scripted speech and transcription.
 
-Rule of this file: without scripts they are inverse to each other; a stream is made from the response of the whole call.
+Rule of this file: without scripts they are inverse to each other; a stream is made from the response of the
+whole call.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ __all__ = ["FakeSpeech", "FakeTranscription"]
 
 
 class FakeSpeech(ScriptedFake[SpeechResponse]):
-    """`speech_script`; `ok` takes bytes, or a list of bytes, which a stream yields one by one, and which may end
-    with an `error(…)`. Default answer: the text as UTF-8, word by word.
+    """`speech_script`; `ok` takes bytes, or a list of bytes, which a stream yields one by one, and which may
+    end with an `error(…)`. Default answer: the text as UTF-8, word by word.
     """
 
     script = "speech_script"
@@ -98,8 +99,8 @@ class FakeSpeech(ScriptedFake[SpeechResponse]):
 
 
 class FakeTranscription(ScriptedFake[TranscriptionResponse]):
-    """`transcription_script`; `ok` takes a text, or a list of segments, which may end with an `error(…)`. Default
-    answer: the clip's bytes as UTF-8, which is the inverse of `FakeSpeech`.
+    """`transcription_script`; `ok` takes a text, or a list of segments, which may end with an `error(…)`.
+    Default answer: the clip's bytes as UTF-8, which is the inverse of `FakeSpeech`.
     """
 
     script = "transcription_script"

@@ -20,9 +20,9 @@ __all__ = ["FakeEmbeddings"]
 
 
 class FakeEmbeddings(ScriptedFake[EmbeddingResponse]):
-    """`embed_script`; `ok` takes a list of vectors, or of `Embedding`s. Default answer: vectors of length 1 made from
-    the text, so that equal texts have equal vectors and texts with words in common are closer. Their size is the
-    request's `dimensions` (default 16); `max_batch_size` is set in the constructor.
+    """`embed_script`; `ok` takes a list of vectors, or of `Embedding`s. Default answer: vectors of length 1
+    made from the text, so that equal texts have equal vectors and texts with words in common are closer.
+    Their size is the request's `dimensions` (default 16); `max_batch_size` is set in the constructor.
     """
 
     script = "embed_script"

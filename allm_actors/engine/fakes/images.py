@@ -19,8 +19,8 @@ __all__ = ["FakeImages"]
 
 
 class FakeImages(ScriptedFake[ImageResponse]):
-    """`image_script`; `ok` takes a list of `Image`. Has no default answer. `supported_operations` in `adapter_opts`
-    says which operations there are (default: all).
+    """`image_script`; `ok` takes a list of `Image`. Has no default answer. `supported_operations` in
+    `adapter_opts` says which operations there are (default: all).
     """
 
     script = "image_script"

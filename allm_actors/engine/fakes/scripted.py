@@ -63,7 +63,8 @@ class ScriptedFake(Generic[_Response]):
     def whole(self, request: Any, call: Call, value: Any, fields: Mapping[str, Any]) -> _Response:
         """The response that `value` is, or is made into, completed from the request and the call.
 
-        Raises TypeError for a value that no response can be made from, and for fields that a response does not have.
+        Raises TypeError for a value that no response can be made from, and for fields that a response does
+        not have.
         """
         fields = self._fields(fields)
         response: Any = value

@@ -51,8 +51,8 @@ class FakeModeration(ScriptedFake[ModerationResponse]):
 
 
 class FakeClassification(ScriptedFake[ClassificationResponse]):
-    """`classification_script`; `ok` takes answers by id: a `ClassificationAnswer`, or its value. Default answer: the
-    first option, the lowest level, and a probability of 0.5.
+    """`classification_script`; `ok` takes answers by id: a `ClassificationAnswer`, or its value. Default
+    answer: the first option, the lowest level, and a probability of 0.5.
     """
 
     script = "classification_script"
@@ -62,8 +62,8 @@ class FakeClassification(ScriptedFake[ClassificationResponse]):
     response = ClassificationResponse
 
     def classify(self, request: ClassificationRequest, call: Call) -> ClassificationResponse:
-        """An answer for each question. Raises `malformed_response` if the script has answers to other questions, or
-        lacks some.
+        """An answer for each question. Raises `malformed_response` if the script has answers to other
+        questions, or lacks some.
         """
         self.capture(request, call)
         response = self.answer(request, call)

@@ -1,7 +1,8 @@
 """Network failures as errors whose text may be shown.
 
 Rule of this file: every exception of httpx, its transports, TLS and the sockets becomes an `AdapterError` that names
-the host and what to do. It quotes no header, path, proxy or key, and an exception's own text only if it contains none.
+the host and what to do. It quotes no header, path, proxy or key, and an exception's own text only if it
+contains none.
 """
 
 from __future__ import annotations

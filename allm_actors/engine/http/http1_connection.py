@@ -1,8 +1,9 @@
 """One connection that speaks HTTP/1.1, on the event loop that made it.
 
-Rule of this file: one exchange at a time, and a connection is used again only after a complete answer to its request.
-Whatever else ends an exchange (an error, a cancelled task, a reader who leaves early) closes the socket, once. Bytes go
-from the socket to the reader without a task in between: socket, parser, sink, in the call in which they came.
+Rule of this file: one exchange at a time, and a connection is used again only after a complete answer to its
+request. Whatever else ends an exchange (an error, a cancelled task, a reader who leaves early) closes the
+socket, once. Bytes go from the socket to the reader without a task in between: socket, parser, sink, in the
+call in which they came.
 
 While nobody reads, data is held; above `HOLD_BYTES` reading from the socket is paused.
 Thread: the event loop's.
@@ -23,8 +24,9 @@ __all__ = ["AT_ONCE_SECONDS", "HOLD_BYTES", "Connection", "Exchange", "Sink"]
 
 HOLD_BYTES = 64 * 1024
 AT_ONCE_SECONDS = 0.5
-"""If an idle connection breaks within this many seconds of a request, the request was most likely not read: a server
-that was just closing it says so within one round trip. If it breaks later, the server may have worked on the request.
+"""If an idle connection breaks within this many seconds of a request, the request was most likely not read: a
+server that was just closing it says so within one round trip. If it breaks later, the server may have worked
+on the request.
 """
 
 
@@ -43,8 +45,8 @@ class Sink(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """A socket. `freed` is called when it can be used again, `lost` when it is closed.
 
-    Reads go into `buffer`, which all connections of a loop share: each read is consumed before the next one is made.
-    `used` says that it has carried an exchange, `heard` that data came since the last request.
+    Reads go into `buffer`, which all connections of a loop share: each read is consumed before the next one
+    is made. `used` says that it has carried an exchange, `heard` that data came since the last request.
     """
 
     def __init__(
@@ -74,7 +76,8 @@ class Connection(asyncio.BufferedProtocol):
     async def send(self, request: Outgoing) -> Exchange:
         """Send, and return the answer once its head is here.
 
-        Raises OSError and `MalformedError`; `ClosedError` if the peer closed the idle connection while we wrote.
+        Raises OSError and `MalformedError`; `ClosedError` if the peer closed the idle connection while we
+        wrote.
         """
         if self._transport is None or not self.usable:
             raise RefusedError("the connection was closed before the request was sent")

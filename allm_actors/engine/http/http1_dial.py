@@ -1,7 +1,8 @@
 """A host and a port to a connected socket.
 
 Rule of this file: every socket that was opened is returned or closed, whenever this is cancelled. asyncio's own race of
-addresses does not guarantee that: Python 3.11's `staggered_race` leaks a socket if it is cancelled just as it is won.
+addresses does not guarantee that: Python 3.11's `staggered_race` leaks a socket if it is cancelled just as it
+is won.
 
 An address that does not answer gets `HEAD_START` seconds before the next one is tried beside it; families take turns.
 Source: RFC 8305 (happy eyeballs), sections 4 and 5.

@@ -2,8 +2,8 @@
 
 Rule of this file: no I/O, and a name for everything a peer can do wrong. The bytes are parsed by llhttp, strictly; what
 it does not decide is decided here: which responses have no body, which end with their connection, which leave the
-connection reusable, and how large a head may be. The chunks of a body are collected by `list.append` directly, so that
-a chunk costs no Python call.
+connection reusable, and how large a head may be. The chunks of a body are collected by `list.append`
+directly, so that a chunk costs no Python call.
 
 Source: RFC 9112 sections 2 to 9 (messages, framing, connections), RFC 9110 sections 5.5, 5.6.2 (fields) and 15.2 (1xx).
 """

@@ -1,10 +1,10 @@
 """Connections of one event loop, kept apart by host and by credential.
 
-Rule of this file: a connection is in use, idle, or gone, and `open` counts the first two. The one used last is reused
-first, so that surplus ones stay idle; one that is idle for too long is closed.
+Rule of this file: a connection is in use, idle, or gone, and `open` counts the first two. The one used last
+is reused first, so that surplus ones stay idle; one that is idle for too long is closed.
 
-An HTTP/2 connection is shared by as many exchanges as its server allows; until the first connection to a host has shown
-which version the host speaks, later callers wait for it.
+An HTTP/2 connection is shared by as many exchanges as its server allows; until the first connection to a host
+has shown which version the host speaks, later callers wait for it.
 
 Thread: the event loop's. A pool belongs to the loop that first asks it.
 """
@@ -32,8 +32,8 @@ AnyConnection: TypeAlias = "Connection | Http2Connection"
 
 
 class Origin(NamedTuple):
-    """Where a connection goes, and for which key: `credential` is a digest, never the secret. For `public` see
-    `connected_socket`.
+    """Where a connection goes, and for which key: `credential` is a digest, never the secret. For `public`
+    see `connected_socket`.
     """
 
     scheme: str
@@ -46,8 +46,8 @@ class Origin(NamedTuple):
 class Pool:
     """Connections, opened when there is no idle one. Units: seconds; None is no limit.
 
-    At most `most` are open to one origin, and further callers wait in line; at most `most_idle` idle ones are kept in
-    all. `http2` is the class for HTTP/2, if a server chooses that; without it HTTP/2 is not offered.
+    At most `most` are open to one origin, and further callers wait in line; at most `most_idle` idle ones are
+    kept in all. `http2` is the class for HTTP/2, if a server chooses that; without it HTTP/2 is not offered.
     """
 
     def __init__(
@@ -297,8 +297,8 @@ class _Place:
         connection.close()
 
     async def wait(self, *, first: bool) -> None:
-        """Wait until a connection is idle or may be opened. The longest wait is over first; `first`: join the line at
-        its head, because this caller has waited before.
+        """Wait until a connection is idle or may be opened. The longest wait is over first; `first`: join the
+        line at its head, because this caller has waited before.
         """
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         (self.waiting.appendleft if first else self.waiting.append)(turn)

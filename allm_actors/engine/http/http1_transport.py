@@ -40,8 +40,8 @@ _NEW_EACH_TIME = frozenset({"idempotency-key"})
 class Http1Transport(httpx.AsyncBaseTransport):
     """Connections of one event loop, the first that uses it. `context` makes the TLS context at its first use.
 
-    Of a request's timeouts only `connect` is used; the others are left to its reader. See `Pool` for the limits, and
-    `connected_socket` for the request extension `public`.
+    Of a request's timeouts only `connect` is used; the others are left to its reader. See `Pool` for the
+    limits, and `connected_socket` for the request extension `public`.
     """
 
     def __init__(

@@ -1,11 +1,11 @@
 """One connection that speaks HTTP/2, on the event loop that made it: many exchanges at once.
 
 Rule of this file: an exchange that ends before its answer does resets its stream, in the call that ends it, and the
-connection goes on with the others. No frame is written across an `await`, so that a cancelled task cannot leave half
-a frame behind. Bytes go from the socket to the reader in the call in which they came.
+connection goes on with the others. No frame is written across an `await`, so that a cancelled task cannot
+leave half a frame behind. Bytes go from the socket to the reader in the call in which they came.
 
-While nobody reads an answer it is held here, up to `WINDOW_BYTES` of it: the window is opened again as it is read.
-A connection on which a request timed out must answer a PING before it gets another request.
+While nobody reads an answer it is held here, up to `WINDOW_BYTES` of it: the window is opened again as it is
+read. A connection on which a request timed out must answer a PING before it gets another request.
 
 h2 makes and reads the frames. Source: RFC 9113 sections 5.1.2 (limits), 5.2 (flow control), 6.7 and 6.8 (PING, GOAWAY),
 8.7 (what may be sent again).

@@ -1,7 +1,7 @@
 """Picks GOAWAY frames out of an HTTP/2 stream before h2 sees them.
 
-Rule of this file: no I/O. Every frame goes to h2 except GOAWAY, after which h2 would accept no more frames. A server
-that sends GOAWAY still completes the answers that it has begun, and those must be read.
+Rule of this file: no I/O. Every frame goes to h2 except GOAWAY, after which h2 would accept no more frames. A
+server that sends GOAWAY still completes the answers that it has begun, and those must be read.
 
 Source: RFC 9113 sections 4.1 (frames) and 6.8 (GOAWAY).
 """

@@ -1,10 +1,10 @@
 """A body on its way to one reader, with its timeouts.
 
-Rule of this file: the source of the bytes calls `put` and `end`, the reader calls `pour`. Bytes reach the reader in
-the call that brings them; while nobody reads, their source holds them.
+Rule of this file: the source of the bytes calls `put` and `end`, the reader calls `pour`. Bytes reach the
+reader in the call that brings them; while nobody reads, their source holds them.
 
-A wait only notes when it began. One timer per body checks whether that is too long ago, and is set again if not:
-setting and cancelling a timer for each read would cost more than decoding what was read.
+A wait only notes when it began. One timer per body checks whether that is too long ago, and is set again if
+not: setting and cancelling a timer for each read would cost more than decoding what was read.
 Thread: the event loop's.
 """
 
@@ -185,8 +185,9 @@ class Inflow:
 class ReadSource:
     """A source that reads an iterator of bytes in a task, ahead of its reader within a bound.
 
-    For httpx's own stack, which yields one chunk per HTTP chunk, of which one read of the socket may bring many. Those
-    that come without waiting are passed on together, so that everything above works once per read.
+    For httpx's own stack, which yields one chunk per HTTP chunk, of which one read of the socket may bring
+    many. Those that come without waiting are passed on together, so that everything above works once per
+    read.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:

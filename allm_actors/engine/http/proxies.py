@@ -1,7 +1,8 @@
 """Whether the environment sets a proxy for a URL.
 
-Rule of this file: it answers as httpx does, or errs on the side of a proxy: then httpx's stack is used, which decides
-exactly. `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` (or the system's settings) set proxies, `NO_PROXY` exempts hosts.
+Rule of this file: it answers as httpx does, or errs on the side of a proxy: then httpx's stack is used, which
+decides exactly. `HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` (or the system's settings) set proxies,
+`NO_PROXY` exempts hosts.
 
 Source: https://www.python-httpx.org/environment_variables/, and `httpx` 0.28 for what that leaves open.
 """
@@ -23,8 +24,8 @@ def is_proxied(scheme: str, host: str, settings: Mapping[str, str]) -> bool:
 
 
 def may_be_exempt(host: str, settings: Mapping[str, str]) -> bool:
-    """Whether an entry of `NO_PROXY`, with any scheme or port, may match this host. Then the request may go without a
-    proxy, and the host's addresses must be checked here.
+    """Whether an entry of `NO_PROXY`, with any scheme or port, may match this host. Then the request may go
+    without a proxy, and the host's addresses must be checked here.
     """
     entries = (entry.strip().lower() for entry in settings.get("no", "").split(","))
     names = (entry.rpartition("://")[2].rpartition("@")[2] for entry in entries if entry)

@@ -1,7 +1,8 @@
 """Which addresses belong to the public network.
 
-Rule of this file: for untrusted URLs, which must not reach into the network of the process that fetches them (SSRF).
-Addresses are checked, at the time of connecting, and never names: a name may resolve to another address the next time.
+Rule of this file: for untrusted URLs, which must not reach into the network of the process that fetches them
+(SSRF). Addresses are checked, at the time of connecting, and never names: a name may resolve to another
+address the next time.
 
 Source: IANA's special-purpose address registries, as Python's `ipaddress` has them, and what that leaves out; RFC 4291
 2.5.5, RFC 3056 2, RFC 6052 2.1, RFC 7915 and RFC 8215 for the ways to write an IPv4 address as one of IPv6.

@@ -1,9 +1,9 @@
 """Requests over the network: the only way to HTTP, and the one place that decides which stack a request uses.
 
 Rule of this file: every failure is raised as an `AdapterError` that names the host and what to do,
-and never a header, a key or a body. Four timeouts run, each with its own message and `phase`: until there is a
-connection (`connect`), until the answer begins (`first_byte`), between two reads (`idle`), and for everything
-(`total`). A response is closed however its context is left; a cancelled task closes its socket.
+and never a header, a key or a body. Four timeouts run, each with its own message and `phase`: until there is
+a connection (`connect`), until the answer begins (`first_byte`), between two reads (`idle`), and for
+everything (`total`). A response is closed however its context is left; a cancelled task closes its socket.
 
     a request                                            its stack
     to a host behind a proxy of the environment          httpx's
@@ -71,12 +71,12 @@ class HttpxTransport:
     """Connections to providers, separate for each event loop.
 
     `httpx_transport` replaces the network, for tests and gateways. Proxies and certificates come from the environment
-    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be an SSL context with your own authorities, or False.
-    `max_connections` limits connections to one host with one key; further requests wait, for at most the connect
-    timeout. Without it a stream never waits for another one to end. `http2` needs `httpx[http2]`. A transport sets the
-    HTTP versions it offers on the SSL context it is given, so one with `http2` must not share its context. `own=False`
-    uses httpx's stack for everything. Redirects are not followed. With `private_urls` an image's URL may name a host in
-    your own network.
+    (`HTTPS_PROXY`, `NO_PROXY`, `SSL_CERT_FILE`); `verify` may be an SSL context with your own authorities, or
+    False. `max_connections` limits connections to one host with one key; further requests wait, for at most
+    the connect timeout. Without it a stream never waits for another one to end. `http2` needs `httpx[http2]`.
+    A transport sets the HTTP versions it offers on the SSL context it is given, so one with `http2` must not
+    share its context. `own=False` uses httpx's stack for everything. Redirects are not followed. With
+    `private_urls` an image's URL may name a host in your own network.
 
     Raises: ImportError for `http2` without its package.
     """

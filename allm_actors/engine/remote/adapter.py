@@ -151,8 +151,9 @@ def _signer(row: Provider, options: Mapping[str, Any]) -> Sign:
 class Batches:
     """The events of a call, batch by batch; to be closed.
 
-    If `direct` is set, it is called with each batch, in the call that reads it from the socket, and returns True to
-    take it. A batch that it does not take is iterated as usual, and so are the first batch and the last one.
+    If `direct` is set, it is called with each batch, in the call that reads it from the socket, and returns
+    True to take it. A batch that it does not take is iterated as usual, and so are the first batch and the
+    last one.
     """
 
     __slots__ = ("_generator", "direct")

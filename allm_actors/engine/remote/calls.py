@@ -1,9 +1,11 @@
 """A provider behind HTTP for what is not chat: a row of `services`, its dialect and a transport, in one adapter.
 
 Rule of this file: one attempt, one answer. The caller retries, keeps the deadline and merges chunks
-(`engine.calls`). What cannot be sent is refused before the key is fetched, and no result or error contains the key.
+(`engine.calls`). What cannot be sent is refused before the key is fetched, and no result or error contains
+the key.
 
-`adapter_opts` are those of `adapter`; if the script of the capability's fake is among them, the fake answers instead.
+`adapter_opts` are those of `adapter`; if the script of the capability's fake is among them, the fake answers
+instead.
 """
 
 from __future__ import annotations

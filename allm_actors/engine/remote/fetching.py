@@ -1,8 +1,8 @@
 """Images given by URL, fetched for a provider that takes only their bytes.
 
-Rule of this file: a URL's target is not trusted. It is requested without any key, at public addresses only, with limits
-on redirects, seconds and bytes, and must have an image's content type. Nothing is fetched twice: a retried call sends
-what its first attempt has fetched.
+Rule of this file: a URL's target is not trusted. It is requested without any key, at public addresses only,
+with limits on redirects, seconds and bytes, and must have an image's content type. Nothing is fetched twice:
+a retried call sends what its first attempt has fetched.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Requests signed for AWS, by botocore.
 
-Rule of this file: the only use of botocore, which is an extra and is imported when a request is signed. Credentials are
-looked up for each request, the environment's first; then those of a profile, a single sign-on, a container or an
-instance, as botocore finds and renews them. That may read files and use the network, so it runs on a thread of its own.
+Rule of this file: the only use of botocore, which is an extra and is imported when a request is signed.
+Credentials are looked up for each request, the environment's first; then those of a profile, a single
+sign-on, a container or an instance, as botocore finds and renews them. That may read files and use the
+network, so it runs on a thread of its own.
 
 Source: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv.html.
 """

@@ -12,8 +12,9 @@
                     sent=lambda: [request.body for request in server.requests],
                 )
 
-Rule of this package: a law is a test method whose name states it; what a law needs comes from one hook. Nothing here
-knows how the adapter works: it is used only through `generate`, `stream_generate` and `step`, as users do.
+Rule of this package: a law is a test method whose name states it; what a law needs comes from one hook.
+Nothing here knows how the adapter works: it is used only through `generate`, `stream_generate` and `step`, as
+users do.
 """
 
 from .adapter import AdapterSuite

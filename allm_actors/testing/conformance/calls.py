@@ -1,7 +1,7 @@
 """Laws for adapters of every capability besides chat: the simplest answer, every failure, and the number of requests.
 
-Rule of this file: a law is a test method whose name states it. The adapter is used as its users do, through the facade.
-If a provider never does what a scene says, its `stage` skips the law with `pytest.skip`.
+Rule of this file: a law is a test method whose name states it. The adapter is used as its users do, through
+the facade. If a provider never does what a scene says, its `stage` skips the law with `pytest.skip`.
 """
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ class EncoderSuite:
             assert _read(text) == wanted, f"{value!r} became {text!r}, which is not the JSON of {wanted!r}"
 
     def text(self, value: Any, *, wrapped: bool = False, by: ToolResultEncoder | None = None) -> str:
-        """What the model reads when a handler returns this value, encoded `by` an encoder, or by a new one. `wrapped`:
-        an `Ok` or `Err` is the value itself, not the handler's marker.
+        """What the model reads when a handler returns this value, encoded `by` an encoder, or by a new one.
+        `wrapped`: an `Ok` or `Err` is the value itself, not the handler's marker.
         """
         given = Ok(value) if wrapped and isinstance(value, Ok) else value
         calls = [script.tool_call("forecast", {}, id="c0"), script.finish("tool_calls")]

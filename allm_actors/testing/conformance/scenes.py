@@ -1,7 +1,8 @@
 """Scenes, which say what a provider does in one law, and stages, which give the law access to it.
 
-Rule of this file: a scene says what happens, never how; the implementation of `stage` makes it happen. A scene records
-which of its fields were read: if the stage has not read the field that a law is about, the law is skipped, not failed.
+Rule of this file: a scene says what happens, never how; the implementation of `stage` makes it happen. A
+scene records which of its fields were read: if the stage has not read the field that a law is about, the law
+is skipped, not failed.
 """
 
 from __future__ import annotations

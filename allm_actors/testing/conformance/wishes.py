@@ -1,7 +1,7 @@
 """Laws of options ("wishes") that have no word to search for: a request with one must differ from a request without.
 
-Rule of this file: two requests, whose callers differ in one wish, are compared as they arrived. If they are equal, the
-wish was left out. How it is encoded does not matter here.
+Rule of this file: two requests, whose callers differ in one wish, are compared as they arrived. If they are
+equal, the wish was left out. How it is encoded does not matter here.
 """
 
 from __future__ import annotations

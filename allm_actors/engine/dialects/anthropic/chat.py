@@ -1,7 +1,7 @@
 """Anthropic's messages: a request to its JSON.
 
-Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override every field
-except the forced tool of structured output.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field except the forced tool of structured output.
 
     ours                              on the wire
     system messages, wherever         system, joined by empty lines
@@ -282,7 +282,8 @@ def _assistant(message: Message, *, goes_on: bool) -> str | list[dict[str, Any]]
 def _with_text(blocks: list[dict[str, Any]], text: str) -> list[dict[str, Any]]:
     """The blocks, with the message's text inserted if the text blocks do not have it.
 
-    A structured answer came as a call of a tool that is not the user's, so it goes back as text, before any calls.
+    A structured answer came as a call of a tool that is not the user's, so it goes back as text, before any
+    calls.
     """
     if text == "".join(text_of(block.get("text")) or "" for block in blocks if block.get("type") == "text"):
         return blocks

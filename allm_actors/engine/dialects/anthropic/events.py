@@ -18,9 +18,9 @@ that. An answer is whole at `message_stop`; only then is a tool call complete.
     an event that is none of these                 RawChunk(("unknown_event", name, data))
     the end before message_stop                    ErrorEvent(network_error), metadata partial
 
-When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and their results), all
-blocks are kept in order as `provider_state`, because the provider wants them back; except the call that is the answer,
-which is the message's text.
+When the answer has blocks besides text and calls (signed thoughts, the provider's own tools and their
+results), all blocks are kept in order as `provider_state`, because the provider wants them back; except the
+call that is the answer, which is the message's text.
 
 Source: https://docs.anthropic.com/en/api/messages-streaming, and recorded streams.
 """

@@ -1,8 +1,8 @@
 """Bedrock's Converse: a request to its JSON.
 
-Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override every
-field: names of the wire request's own fields stay at its top level, names of `inferenceConfig` go there, and all others
-are parameters of the model, in `additionalModelRequestFields`.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field: names of the wire request's own fields stay at its top level, names of `inferenceConfig` go
+there, and all others are parameters of the model, in `additionalModelRequestFields`.
 
     ours                              on the wire
     model                             in the path: an id, an inference profile, or an ARN

@@ -1,7 +1,7 @@
 """Bedrock's documents: a block each, with a format and a name that no other document of the request has.
 
-Rule of this file: pure. A name has only characters that the provider accepts (letters, digits, single spaces, hyphens
-and brackets), and is the same in every request of a conversation, so that a prompt cache stays valid.
+Rule of this file: pure. A name has only characters that the provider accepts (letters, digits, single spaces,
+hyphens and brackets), and is the same in every request of a conversation, so that a prompt cache stays valid.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html.
 """

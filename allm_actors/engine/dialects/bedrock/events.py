@@ -15,9 +15,10 @@ that. An answer is whole at `messageStop`; `metadata`, which follows it, brings 
     a frame with a wrong checksum                  ErrorEvent(malformed_event)
     the end before messageStop                     ErrorEvent(network_error), metadata partial
 
-When the answer has blocks besides text and calls (thoughts and their signatures, tools that ran on the server and their
-results, citations), all blocks are kept in order as `provider_state`, because the provider wants them back. This format
-has neither an id of the answer nor its model; only a prompt router names the model that it chose.
+When the answer has blocks besides text and calls (thoughts and their signatures, tools that ran on the server
+and their results, citations), all blocks are kept in order as `provider_state`, because the provider wants
+them back. This format has neither an id of the answer nor its model; only a prompt router names the model
+that it chose.
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_ConverseStream.html, and recorded streams.
 """

@@ -1,7 +1,7 @@
 """Cohere's chat, version 2: a request to its JSON.
 
-Rule of this file: pure. Parameters that `Request` has no field for (documents, thinking, citation and safety modes) are
-in `request.options`, which override every field.
+Rule of this file: pure. Parameters that `Request` has no field for (documents, thinking, citation and safety
+modes) are in `request.options`, which override every field.
 
     ours                              on the wire
     an assistant's thoughts           content of type thinking, and tool_plan, as they came; see `events`

@@ -16,8 +16,8 @@ that. An answer is whole at `message-end`; only then is a tool call complete.
     an event that is none of these                 RawChunk(("unknown_event", name, data))
     the end before message-end                     ErrorEvent(network_error), metadata partial
 
-A tool plan is what the model thinks before it calls, so it is reported as a thought. Both kinds of thought are kept as
-`provider_state`, because the provider wants them back, each in its own field.
+A tool plan is what the model thinks before it calls, so it is reported as a thought. Both kinds of thought
+are kept as `provider_state`, because the provider wants them back, each in its own field.
 
 Source: https://docs.cohere.com/v2/docs/streaming, and recorded streams.
 """

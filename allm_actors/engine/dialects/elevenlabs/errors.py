@@ -1,6 +1,7 @@
 """ElevenLabs' error responses.
 
-Rule of this file: the error in the body comes before the status, which is 401 for an empty account as for a wrong key.
+Rule of this file: the error in the body comes before the status, which is 401 for an empty account as for a
+wrong key.
 
     code, status or type in the body                                      reason
     --------------------------------------------------------------------  ------------------------

@@ -1,7 +1,7 @@
 """ElevenLabs' speech: a text to its JSON; the answer is the clip.
 
-Rule of this file: pure. Format and sample rate are one word in the query, and not every pair of them has one. Our
-fields override `options`; in `voice_settings` only the speed is ours, and `query` goes into the URL.
+Rule of this file: pure. Format and sample rate are one word in the query, and not every pair of them has one.
+Our fields override `options`; in `voice_settings` only the speed is ours, and `query` goes into the URL.
 
     ours    sample rates                       on the wire
     mp3     22050, 24000, 44100 (default)      mp3_22050_32, mp3_24000_48, mp3_44100_128

@@ -1,7 +1,7 @@
 """A call's arguments that arrive value by value, each with its JSON path.
 
-Rule of this file: total. An invalid path or value changes nothing, and no path can make the arguments larger than what
-was sent.
+Rule of this file: total. An invalid path or value changes nothing, and no path can make the arguments larger
+than what was sent.
 
     {"jsonPath": "$.city", "stringValue": "Zür", "willContinue": true}
     {"jsonPath": "$.city", "stringValue": "ich"}

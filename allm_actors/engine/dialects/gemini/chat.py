@@ -1,8 +1,8 @@
 """Gemini's generateContent: a request to its JSON.
 
-Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override every
-field: names of the wire request's own fields stay at its top level, all others go into `generationConfig`.
-`generationConfig` and `toolConfig` are overridden field by field.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field: names of the wire request's own fields stay at its top level, all others go into
+`generationConfig`. `generationConfig` and `toolConfig` are overridden field by field.
 
     ours                              on the wire
     system messages, wherever         systemInstruction, joined by empty lines

@@ -1,8 +1,8 @@
 r"""Gemini's stream of responses to events.
 
 Rule of this file: total. No bytes make the decoder raise; what it cannot read is one `ErrorEvent`, and nothing follows
-that. Every event of the stream is a whole response with the next parts. The answer is complete at the end of the
-stream, if a `finishReason` was seen: token counts may still come after that.
+that. Every event of the stream is a whole response with the next parts. The answer is complete at the end of
+the stream, if a `finishReason` was seen: token counts may still come after that.
 
     on the wire                                    events
     a part with text                               TextDelta

@@ -1,7 +1,7 @@
 """Gemini's generateContent without streaming: what images and transcription have in common.
 
-Rule of this file: pure. An option that is a field of the request itself stays at its top level; all others belong to
-`generationConfig`. Our fields override them.
+Rule of this file: pure. An option that is a field of the request itself stays at its top level; all others
+belong to `generationConfig`. Our fields override them.
 
 Source: https://ai.google.dev/api/generate-content, and recorded exchanges.
 """

@@ -1,7 +1,7 @@
 """Gemini's images: generateContent that may answer with images.
 
-Rule of this file: pure. The format has only aspect ratios; a size with none of them is refused. Fields that it does not
-have (`quality`, `style`, `background`) are not sent.
+Rule of this file: pure. The format has only aspect ratios; a size with none of them is refused. Fields that
+it does not have (`quality`, `style`, `background`) are not sent.
 
 Source: https://ai.google.dev/gemini-api/docs/image-generation, and recorded exchanges.
 """

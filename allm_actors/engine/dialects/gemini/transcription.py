@@ -1,7 +1,7 @@
 """Gemini's transcription: generateContent with a clip and the instruction to transcribe it.
 
-Rule of this file: pure. The instruction is text beside the clip. An answer that was cut for its length is still an
-answer, and its metadata says so; one that was withheld is `content_filter`.
+Rule of this file: pure. The instruction is text beside the clip. An answer that was cut for its length is
+still an answer, and its metadata says so; one that was withheld is `content_filter`.
 
 Source: https://ai.google.dev/gemini-api/docs/audio, and recorded exchanges of the same format.
 """

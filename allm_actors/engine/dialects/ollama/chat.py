@@ -1,7 +1,8 @@
 """Ollama's own chat format: a request to its JSON.
 
-Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override every
-field: names of the wire request's own fields stay at its top level, all others are model parameters, in `options`.
+Rule of this file: pure. Parameters that `Request` has no field for are in `request.options`, which override
+every field: names of the wire request's own fields stay at its top level, all others are model parameters, in
+`options`.
 
     ours                              on the wire
     max_tokens, temperature           options.num_predict, options.temperature

@@ -1,7 +1,7 @@
 """OpenAI's chat completions: a request to its JSON.
 
-Rule of this file: pure. What a server does differently is in its catalogue row. Parameters that `Request` has no field
-for are in `request.options`, which override every field, as far as the row allows it.
+Rule of this file: pure. What a server does differently is in its catalogue row. Parameters that `Request` has
+no field for are in `request.options`, which override every field, as far as the row allows it.
 
     ours                              on the wire
     max_tokens                        max_tokens or max_completion_tokens, see the row

@@ -16,8 +16,8 @@ is a tool call complete.
     the end before a finish_reason                 ErrorEvent(network_error), metadata partial
 
 Chunks are decoded into typed structs, and only a chunk that does not fit them is read leniently, field by
-field. Citations and search results are in the response's metadata. If the row says that a server wants the model's
-thoughts back, they are `provider_state`.
+field. Citations and search results are in the response's metadata. If the row says that a server wants the
+model's thoughts back, they are `provider_state`.
 
 Source: https://platform.openai.com/docs/api-reference/chat-streaming, and recorded streams of sixteen providers.
 """

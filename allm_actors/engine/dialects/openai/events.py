@@ -21,9 +21,9 @@ that. An answer is whole at `response.completed` or `response.incomplete`, and o
                                                    own tools, and events added to the format later
 
 When the answer has items besides plain text and calls (sealed reasoning, the provider's own tools, messages in phases),
-all items are kept in order as `provider_state`, because the provider wants them back. In the response's metadata,
-`citations` has what messages cite, and `reasoning` has `text` (all thoughts that were sent), `summary` (those sent as a
-summary) and `effort` (as the provider reports it).
+all items are kept in order as `provider_state`, because the provider wants them back. In the response's
+metadata, `citations` has what messages cite, and `reasoning` has `text` (all thoughts that were sent),
+`summary` (those sent as a summary) and `effort` (as the provider reports it).
 
 Source: https://platform.openai.com/docs/api-reference/responses-streaming, and recorded streams of five providers.
 """

@@ -1,7 +1,7 @@
 """OpenAI's images: generations as JSON, edits and variations as forms.
 
-Rule of this file: pure. Which fields a model takes is a table; a field of ours that its model does not take is not
-sent. `options` are sent unchanged; our fields override them.
+Rule of this file: pure. Which fields a model takes is a table; a field of ours that its model does not take
+is not sent. `options` are sent unchanged; our fields override them.
 
     model        operations                  fields besides model, prompt, n, size
     dall-e-2     generate, edit, variation   response_format; an edit takes one image, as any variation does

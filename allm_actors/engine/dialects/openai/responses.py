@@ -1,9 +1,9 @@
 """OpenAI's Responses API: a request to its JSON.
 
-Rule of this file: pure and stateless: the whole thread is sent each time and nothing is stored (`store: false`).
-Therefore thoughts are requested in sealed form, where the row says that there is one, and sent back unchanged.
-Parameters that `Request` has no field for are in `request.options`, which override every field;
-`previous_response_id`, `conversation` and `background` need `store: true` with them.
+Rule of this file: pure and stateless: the whole thread is sent each time and nothing is stored
+(`store: false`). Therefore thoughts are requested in sealed form, where the row says that there is one, and
+sent back unchanged. Parameters that `Request` has no field for are in `request.options`, which override every
+field; `previous_response_id`, `conversation` and `background` need `store: true` with them.
 
     ours                              on the wire
     messages                          input, one item each
@@ -17,8 +17,8 @@ Parameters that `Request` has no field for are in `request.options`, which overr
     response_format                   text.format, its schema beside its type
     reasoning_effort, reasoning_summary, verbosity, of the options: reasoning.effort, reasoning.summary, text.verbosity
 
-A tool is `strict` only if its `metadata` says so; `strict: false` is sent otherwise, because without the field a server
-makes every optional argument mandatory.
+A tool is `strict` only if its `metadata` says so; `strict: false` is sent otherwise, because without the
+field a server makes every optional argument mandatory.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create and its guides to function calling and to
 reasoning (2026-09), and recorded exchanges.
@@ -195,7 +195,8 @@ def _going_back(
 ) -> list[dict[str, Any]]:
     """The items without calls that have no answer, and without thoughts that the server would refuse.
 
-    It refuses thoughts that consist only of an id, and thoughts that are not followed by the items they led to.
+    It refuses thoughts that consist only of an id, and thoughts that are not followed by the items they led
+    to.
     """
     kept: list[dict[str, Any]] = []
     follows = False

@@ -1,7 +1,7 @@
 """OpenAI's speech: a text to its JSON; the answer is the clip.
 
-Rule of this file: pure. Raw PCM comes at 24 000 Hz only; other formats contain their own rate. Our fields override
-`options`; `stream_format` among them is not sent, because an answer in events is not read here.
+Rule of this file: pure. Raw PCM comes at 24 000 Hz only; other formats contain their own rate. Our fields
+override `options`; `stream_format` among them is not sent, because an answer in events is not read here.
 
 Source: https://platform.openai.com/docs/api-reference/audio/createSpeech.
 """

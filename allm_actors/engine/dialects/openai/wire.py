@@ -57,8 +57,8 @@ class Delta(msgspec.Struct, gc=False):
 
 
 class Choice(msgspec.Struct, gc=False):
-    """One of the answers; `message` takes the place of `delta` in an answer that is not streamed. Some servers put
-    usage here.
+    """One of the answers; `message` takes the place of `delta` in an answer that is not streamed. Some
+    servers put usage here.
     """
 
     index: int | None = None
