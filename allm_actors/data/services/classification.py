@@ -24,7 +24,7 @@ QuestionType = Literal["choice", "score", "yes_no"]
 
 
 class ClassificationQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """A question, made by `choice`, `score` or `yes_no`. `instructions` are a text, or structured data."""
+    """A question with its `criteria`, made by `choice`, `score` or `yes_no`. `instructions`: text, or other data."""
 
     type: QuestionType
     instructions: Any
