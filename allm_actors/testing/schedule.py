@@ -1,7 +1,7 @@
 """One schedule of a proof: a conversation on a host of its own, and what must hold of it.
 
-Rule of this file: the caller is drawn from the seed too. He reads, leaves, cancels, answers what was left to him, and
-uses his session again; whoever kills is one more client of the host.
+Rule of this file: the caller's behaviour is drawn from the seed too: reading, leaving, cancelling, answering
+pending calls, using the session again. The killer of processes is one more client of the host.
 
 Units: virtual seconds.
 """
@@ -54,7 +54,7 @@ _THINKING = 500.0  # seconds that the caller, and whoever kills, take for themse
 
 @dataclass
 class Proof:
-    """What was seen while nothing failed: a proof that has seen little proves little."""
+    """Statistics of the schedules that ran without a failure: the fewer they are, the less is proved."""
 
     schedules: int = 0
     turns: int = 0
@@ -65,9 +65,9 @@ class Proof:
     failures: Counter[str] = field(default_factory=Counter)
     """How many of those runs failed, with `handlers="own"`: the handler raised, or returned an `Err`."""
     deaths: Counter[str] = field(default_factory=Counter)
-    """Processes that were killed, by what they do."""
+    """Killed processes, by their role."""
     crashed: int = 0
-    """The schedules in which somebody was killed."""
+    """How many schedules had a killed process."""
     halted: Counter[str] = field(default_factory=Counter)
     """How the turns ended."""
     seen: Counter[str] = field(default_factory=Counter)

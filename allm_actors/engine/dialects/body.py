@@ -1,6 +1,6 @@
-"""What every dialect does with a request's texts.
+"""Texts and JSON bodies of requests, for all dialects.
 
-Rule of this file: pure. Text that cannot be sent is refused before anything is.
+Rule of this file: pure. Text that cannot be sent is refused before anything is sent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["arguments_text", "check_turns", "flat_text", "is_text", "json_body"]
 
 
 def flat_text(message: Message) -> str:
-    """A message's text; of its parts, the texts joined by newlines."""
+    """A message's text; if it has parts, the text parts joined by newlines."""
     if isinstance(message.content, str):
         return message.content
     return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
@@ -27,9 +27,9 @@ def is_text(message: Message) -> bool:
 
 
 def arguments_text(call: ToolCall) -> str:
-    """A call's arguments as the model wrote them; as JSON, when what it wrote was none, or nothing but space.
+    """A call's arguments as the model wrote them; if that text is blank or not JSON, `arguments` as JSON.
 
-    Servers parse what an assistant wrote earlier: text that is not JSON would make the whole thread unusable.
+    Servers parse the arguments of earlier calls: text that is not JSON would make the whole thread unusable.
     """
     raw = call.raw_arguments
     if raw and not raw.isspace() and not call.metadata.get("arguments_error"):
@@ -38,7 +38,7 @@ def arguments_text(call: ToolCall) -> str:
 
 
 def check_turns(turns: object, label: str) -> None:
-    """Raises `ValidationError` unless there are turns of a conversation: system messages and blank ones are none."""
+    """Raises `ValidationError` if no messages are left to send: system messages and blank ones do not count."""
     if not turns:
         message = (
             f"{label} takes no request without a message that says something, and this one has only system messages, "
@@ -48,7 +48,7 @@ def check_turns(turns: object, label: str) -> None:
 
 
 def json_body(body: Mapping[str, Any]) -> bytes:
-    """The body as JSON. Raises `ValidationError` for a text that is none, and TypeError for what has no JSON."""
+    """The body as JSON. Raises `ValidationError` for invalid Unicode, and TypeError for what JSON cannot express."""
     try:
         return json_bytes(body)
     except UnicodeEncodeError as error:
@@ -59,7 +59,7 @@ def json_body(body: Mapping[str, Any]) -> bytes:
 
 
 def _unsent(value: Any, *path: object) -> str:
-    """Where in the value the innermost thing is that has no JSON."""
+    """The path to the innermost value that JSON cannot express."""
     inside = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     )
