@@ -365,6 +365,7 @@ class StoreError(AllmError):
     fields: ClassVar[tuple[str, ...]] = ("path",)
     reasons = frozenset(
         {"not_a_store", "newer_schema", "unavailable", "corrupt", "locked", "unencodable", "conflict"}
+        | {"unconfirmed"}
     )
     path: str | None
 

@@ -12,7 +12,7 @@ import msgspec
 
 from allm_actors.actors.inside import Inside
 from allm_actors.actors.ports import Ports
-from allm_actors.actors.turns.ending import ending
+from allm_actors.actors.turns.ending import ending, unadmitted
 from allm_actors.actors.turns.spec import TurnSpec, WhenBusy
 from allm_actors.data import Session
 from allm_actors.execution.effects import Checkpoint
@@ -101,5 +101,8 @@ class Outlets:
         """The actor is dead: end every open turn with an error that says so. Thread: the one it died on."""
         while self.open:
             _, spec = self.open.popitem()
+            if spec.operation is not None and not spec.channel.accepted:
+                spec.channel.end(error=unadmitted(reason))
+                continue
             result, last = ending(spec, self.cell.value.thread, reason)
             spec.channel.end(result, last=last)

@@ -27,7 +27,7 @@ from supervisors import is_clean
 
 from .spec import TurnSpec
 
-__all__ = ["ending", "unstored"]
+__all__ = ["ending", "unadmitted", "unstored"]
 
 
 def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[Event, ...]]:
@@ -48,6 +48,15 @@ def ending(spec: TurnSpec, thread: Thread, reason: object) -> tuple[Any, tuple[E
             return step, (ErrorEvent(error), StepCompleted(response, thread))
         case _:
             return _response(spec, error), (ErrorEvent(error),)
+
+
+def unadmitted(reason: object) -> StoreError:
+    """The refusal of a turn whose session died, for `reason`, before the store had confirmed the turn's message."""
+    text = (
+        f"the session ended ({reason}) while this turn's message was being stored: whether it is stored is not known; "
+        "look at the session's messages: reply again if it is not there, and call continue_() if it is"
+    )
+    return StoreError("unconfirmed", message=text)
 
 
 def unstored(result: Any, last: tuple[Event, ...], error: StoreError) -> tuple[Any, tuple[Event, ...]]:
